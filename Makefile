@@ -1,0 +1,35 @@
+# Two commands set everything up: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+# Several processes share the cores: one thread each, or their spin barriers fight.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
+
+.PHONY: install demo test lint unit bench interop clean
+
+install: $(VENV)/.installed
+
+# torch comes first and by exact pin: a CPU wheel. Plain `torch` would bring gigabytes of CUDA.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: install
+	$(BIN)/hubq publish recipes/quickstart_awq_4bit.yaml --hub local
+	$(BIN)/hubq chat hubq-demo/SmolLM2-135M-Instruct-AWQ-4bit --hub local "What is a llama?"
+
+test: lint unit
+
+lint: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+unit: install
+	$(ONE_THREAD) $(BIN)/pytest --numprocesses $(JOBS)
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,64 @@
+"""The contract of an on-disk format: which tensors it holds, and how they lie in safetensors."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from hubq.errors import UserError, did_you_mean
+from hubq.tensors import QuantizedTensor
+
+
+class Format(ABC):
+    """A layout that engines load; it packs meta tensors too, so that plans can count bytes."""
+
+    name: ClassVar[str]
+    loads_in: ClassVar[str]  # the engines, for people
+    quantizes_embeddings: ClassVar[bool] = False
+
+    @abstractmethod
+    def mistake(self, tensor: QuantizedTensor) -> str | None:
+        """Say why the format can't hold this tensor, and which way out there is; or None."""
+
+    @abstractmethod
+    def pack(self, module: str, tensor: QuantizedTensor) -> dict[str, Tensor]:
+        """Return the file's tensors for a module, by full name."""
+
+    @abstractmethod
+    def unpack(
+        self, module: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]
+    ) -> QuantizedTensor:
+        """Return what was packed, bit for bit; `config` is the repo's quantization_config."""
+
+    @abstractmethod
+    def config(
+        self, quantized: Mapping[str, QuantizedTensor], kept: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return the quantization_config for config.json.
+
+        `quantized` maps module names to tensors (data or meta); `kept` names the linears left as
+        they were.
+        """
+
+    def extra_files(self, config: Mapping[str, Any]) -> dict[str, bytes]:
+        """Return further files that the format's readers look for, by name in the repo."""
+        return {}
+
+
+def formats() -> list[str]:
+    """List the names of the formats: the files in hubq/formats, spelled with hyphens."""
+    import hubq.formats
+
+    return sorted(module.name.replace("_", "-") for module in iter_modules(hubq.formats.__path__))
+
+
+def format_named(name: str) -> Format:
+    """Return the format of a name; raise UserError for an unknown one."""
+    if name not in formats():
+        raise UserError(f"no format is called {name}; {did_you_mean(name, formats())}")
+    module = import_module(f"hubq.formats.{name.replace('-', '_')}")
+    form: Format = module.FORMAT
+    return form

@@ -1,0 +1,1 @@
+"""The on-disk formats, one file each; every file has a FORMAT."""

@@ -1,0 +1,149 @@
+"""The contract between the walk and a method: tensors in, tensors out.
+
+A method is one file in `hubq/methods/`; the file's name is its name in a recipe, and the class's
+fields are its options there. It never sees a model, a path or a device.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from hubq.errors import UserError, did_you_mean
+from hubq.tensors import PER_CHANNEL, Affine, Grid, QuantizedTensor
+
+Need = Literal["gram", "magnitude"]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the walk gathered of the calibration tokens that reach a group of linears."""
+
+    tokens: int
+    gram: Tensor | None = (
+        None  # (in, in) float32: sum over tokens of x xᵀ; GPTQ's Hessian is twice it
+    )
+    mean_magnitude: Tensor | None = None  # (in,) float32: mean over tokens of |x|
+    max_magnitude: Tensor | None = None  # (in,) float32: max over tokens of |x|
+
+    def scaled(self, factor: Tensor) -> "Inputs":  # (in,)
+        """Return the statistics of x / factor."""
+        return Inputs(
+            tokens=self.tokens,
+            gram=None if self.gram is None else self.gram / factor.outer(factor),
+            mean_magnitude=None if self.mean_magnitude is None else self.mean_magnitude / factor,
+            max_magnitude=None if self.max_magnitude is None else self.max_magnitude / factor,
+        )
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One linear layer to quantize."""
+
+    name: str  # the module's full name, such as model.layers.0.mlp.up_proj
+    weight: Tensor  # (out, in) float32
+    inputs: Inputs
+    scale_dtype: torch.dtype = torch.bfloat16  # what the file stores scales in
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Group:
+    """The linear layers that share one input."""
+
+    layers: tuple[Layer, ...]
+
+    @property
+    def inputs(self) -> Inputs:
+        """The statistics of the shared input."""
+        return self.layers[0].inputs
+
+    def scaled(self, factor: Tensor) -> "Group":  # (in,)
+        """Return the group whose input is x / factor, so each weight's columns times it."""
+        inputs = self.inputs.scaled(factor)
+        return Group(
+            tuple(replace(each, weight=each.weight * factor, inputs=inputs) for each in self.layers)
+        )
+
+
+class Method(BaseModel, ABC):
+    """A way to choose a quantized tensor for each linear layer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: ClassVar[str]
+    paper: ClassVar[str]  # an address
+    bibtex: ClassVar[str]
+    needs: ClassVar[frozenset[Need]] = frozenset()  # empty: no calibration data, no forward pass
+
+    @abstractmethod
+    def sketch(self, shape: tuple[int, int], scale_dtype: torch.dtype) -> QuantizedTensor:
+        """Return what `quantize` would for a weight of this shape, on the meta device."""
+
+    @abstractmethod
+    def quantize(self, layer: Layer) -> QuantizedTensor:
+        """Choose the quantized tensor of one layer."""
+
+    def quantize_group(self, group: Group) -> tuple[QuantizedTensor, ...]:
+        """Quantize the layers of a group; a method that solves them together overrides this."""
+        return tuple(self.quantize(layer) for layer in group.layers)
+
+    def scale(self, group: Group) -> Tensor | None:
+        """Return a factor for each input channel (in,) to fold into the writer, or None."""
+        return None
+
+    def mistake(self, shape: tuple[int, int]) -> str | None:
+        """Say why a weight of this (out, in) cannot be quantized so, or None."""
+        return None
+
+
+class AffineMethod(Method):
+    """A method whose result is an Affine tensor: codes with a scale and a zero a group."""
+
+    bits: Literal[2, 3, 4, 8] = 4
+    group_size: int = Field(128, description="input columns that share a scale; -1: a whole row")
+    symmetric: bool = Field(False, description="fix the zero in the middle of the range")
+
+    def grid(self, scale_dtype: torch.dtype) -> Grid:
+        """Return the options as a grid."""
+        return Grid(self.bits, self.group_size, self.symmetric, scale_dtype)
+
+    def sketch(self, shape: tuple[int, int], scale_dtype: torch.dtype) -> Affine:
+        """Return the affine tensor without data."""
+        return Affine.sketch(shape, self.grid(scale_dtype))
+
+    def mistake(self, shape: tuple[int, int]) -> str | None:
+        """Refuse a group size that leaves a ragged group, and say which sizes fit."""
+        columns = shape[1]
+        if self.group_size == PER_CHANNEL or columns % self.group_size == 0:
+            return None
+        fitting = [str(size) for size in (32, 64, 128, 256) if columns % size == 0]
+        way_out = " or ".join([*fitting, "-1 (a whole row)"])
+        return f"group_size {self.group_size} does not divide {columns} inputs; use {way_out}"
+
+
+def methods() -> list[str]:
+    """List the names of the methods: the files in hubq/methods."""
+    import hubq.methods
+
+    return sorted(module.name for module in iter_modules(hubq.methods.__path__))
+
+
+def method_class(name: str) -> type[Method]:
+    """Return the method class of a name; raise UserError for an unknown one."""
+    if name not in methods():
+        raise UserError(f"no method is called {name}; {did_you_mean(name, methods())}")
+    module = import_module(f"hubq.methods.{name}")
+    (found,) = (
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, Method)
+        and value.__module__ == module.__name__
+    )
+    return found

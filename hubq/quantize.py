@@ -1,0 +1,37 @@
+"""The stage that makes the checkpoint: walk the model, pack what the method chose, write shards."""
+
+from pathlib import Path
+
+from hubq.client import Client
+from hubq.plan import Plan
+from hubq.progress import SILENT, Progress
+from hubq.record import Record
+
+
+class QuantizedLayer(Record):
+    """What became of one linear layer."""
+
+    name: str
+    bits: float  # stored, a weight
+    error: float | None  # ||(W - Q) X||² / ||W X||² on the calibration tokens; None: not measured
+    facts: dict[str, float]  # what the solver had to do, such as a raised damping
+
+
+class Checkpoint(Record):
+    """The finished folder run/model: every file by sha256, and the bits as stored."""
+
+    files: dict[str, str]  # path in the folder -> sha256
+    layers: tuple[QuantizedLayer, ...]
+    weight_bytes: int  # of all safetensors files
+    linear_bits: float  # stored bits a weight over the quantized linears
+    model_bits: float  # stored bits a parameter over the whole file
+    calibration_tokens: int
+    seconds: float
+    peak_memory: int  # bytes, resident
+    device: str
+    versions: dict[str, str]
+
+
+def quantize(plan: Plan, run: Path, client: Client, progress: Progress = SILENT) -> Checkpoint:
+    """Write run/model and run/checkpoint.json; continue where a killed run stopped."""
+    raise NotImplementedError

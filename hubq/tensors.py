@@ -1,0 +1,119 @@
+"""The quantized representations: what a method returns and what a format packs.
+
+Each is exact: `dequantize` gives the very floats that a reader of the packed file computes, and
+`stored_bits` counts what the file would hold. A representation on torch's meta device has shapes
+and no data, so a plan can count the bytes of a model that was never read.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+import torch
+from torch import Tensor
+
+PER_CHANNEL = -1
+
+
+class QuantizedTensor(ABC):
+    """A weight of shape (out, in) that is stored in fewer bits."""
+
+    facts: Mapping[str, float]  # what its solver had to do that a reader should know
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """The weight's (out, in)."""
+
+    @abstractmethod
+    def dequantize(self) -> Tensor:
+        """Return the exact float32 weight, shape (out, in)."""
+
+    @abstractmethod
+    def stored_bits(self) -> float:
+        """Return the bits a weight that the components take, each packed at its own width."""
+
+
+@dataclass(frozen=True)
+class Affine(QuantizedTensor):
+    """Integers with a scale and a zero for each group of inputs: w = (code - zero) * scale.
+
+    The last group may be ragged. A symmetric tensor has no stored zero: it is 2^(bits-1).
+    """
+
+    codes: Tensor  # (out, in) uint8, 0 to 2^bits - 1
+    scale: Tensor  # (out, groups) in the dtype that the file stores
+    zero: Tensor | None  # (out, groups) uint8, or None when symmetric
+    bits: int
+    group_size: int  # columns a group; `in` when a whole row shares one scale
+    facts: Mapping[str, float] = field(default_factory=dict, compare=False)  # for the report
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The weight's (out, in)."""
+        return self.codes.shape[0], self.codes.shape[1]
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the zero is the middle of the range for every group."""
+        return self.zero is None
+
+    def dequantize(self) -> Tensor:
+        """Return (code - zero) * scale in float32; a product of so few bits is exact there."""
+        zero = self.middle if self.zero is None else self._by_column(self.zero).float()
+        return (self.codes.float() - zero) * self._by_column(self.scale).float()
+
+    def stored_bits(self) -> float:
+        """Count the codes, the scales and the zeros."""
+        out, groups = self.scale.shape
+        zeros = 0 if self.zero is None else out * groups * self.bits
+        scales = out * groups * self.scale.dtype.itemsize * 8
+        return self.bits + (scales + zeros) / self.codes.numel()
+
+    @property
+    def middle(self) -> int:
+        """The zero of a symmetric tensor."""
+        return 1 << (self.bits - 1)
+
+    def _by_column(self, value: Tensor) -> Tensor:
+        """Repeat a group's value for each of its columns: (out, groups) to (out, in)."""
+        return value.repeat_interleave(self.group_size, dim=1)[:, : self.shape[1]]
+
+    @classmethod
+    def sketch(cls, shape: tuple[int, int], grid: "Grid") -> Self:
+        """Return the representation without data, on the meta device, for plans."""
+        out, columns = shape
+        groups = grid.groups(columns)
+        return cls(
+            codes=torch.empty(out, columns, dtype=torch.uint8, device="meta"),
+            scale=torch.empty(out, groups, dtype=grid.scale_dtype, device="meta"),
+            zero=None
+            if grid.symmetric
+            else torch.empty(out, groups, dtype=torch.uint8, device="meta"),
+            bits=grid.bits,
+            group_size=grid.width(columns),
+        )
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What an affine method chooses before it sees a weight."""
+
+    bits: int
+    group_size: int = PER_CHANNEL  # -1: a whole row
+    symmetric: bool = False
+    scale_dtype: torch.dtype = torch.bfloat16
+
+    @property
+    def levels(self) -> int:
+        """The largest code, 2^bits - 1."""
+        return (1 << self.bits) - 1
+
+    def width(self, columns: int) -> int:
+        """Return how many columns share a scale in a weight of so many columns."""
+        return columns if self.group_size == PER_CHANNEL else min(self.group_size, columns)
+
+    def groups(self, columns: int) -> int:
+        """Return how many groups a row has; the last may be ragged."""
+        return -(-columns // self.width(columns))
