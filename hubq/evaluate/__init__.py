@@ -33,6 +33,7 @@ class Report(Record):
     plan: Plan
     checkpoint: Checkpoint
     measurements: tuple[Measurement, ...]
+    loader: str  # what read the folder: transformers, or hubq's reader where that can't
     device: str
     dtype: str
     versions: dict[str, str]
