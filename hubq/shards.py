@@ -153,17 +153,19 @@ def _header(path: Path) -> Iterator[tuple[str, TensorInfo]]:
 def write(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file in one atomic step; equal tensors give equal bytes."""
     partial = path.with_name(path.name + ".partial")
-    header = _spell({name: (_SPELLED[t.dtype], tuple(t.shape)) for name, t in tensors.items()})
+    # Wide dtypes first: every tensor starts at a multiple of its own width.
+    ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
+    header = _spell({name: (_SPELLED[t.dtype], tuple(t.shape)) for name, t in ordered})
     with partial.open("wb") as file:
         file.write(header)
-        for tensor in tensors.values():
+        for _, tensor in ordered:
             file.write(_bytes(tensor))
     os.replace(partial, path)
 
 
 def _bytes(tensor: Tensor) -> memoryview:
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy())
+    return flat.view(torch.uint8).numpy().data
 
 
 def _spell(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
@@ -200,6 +202,7 @@ def merge(parts: Iterable[Path], folder: Path, *, shard_bytes: int = 5_000_000_0
             if len(shards) == 1
             else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         )
+        shard.sort(key=lambda item: -_DTYPES[item[1].dtype].itemsize)
         _copy_shard(folder / name, shard, folders)
         weight_map |= {tensor: name for tensor, _ in shard}
     total = sum(info.end - info.begin for _, info in infos)
