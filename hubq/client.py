@@ -1,6 +1,18 @@
 """The Hub that a command talks to: where it is, who asks, and what its refusals mean."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hubq.errors import UserError
+from hubq.explain import explain, scrub
+from hubq.patience import Patience, failures
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+WRITING_ROLES = frozenset({"admin", "write", "contributor"})  # of a member in an organization
 
 
 @dataclass(frozen=True)
@@ -9,3 +21,88 @@ class Client:
 
     endpoint: str | None = None
     token: str | None = field(default=None, repr=False)
+    patience: Patience = field(default_factory=Patience)
+
+    @property
+    def url(self) -> str:
+        """The Hub's address: the client's own, or HF_ENDPOINT, or the real one."""
+        from huggingface_hub import constants
+
+        return (self.endpoint or constants.ENDPOINT).rstrip("/")
+
+    def api(self) -> "HfApi":
+        """Return huggingface_hub's client for this Hub and token."""
+        from huggingface_hub import HfApi
+
+        return HfApi(endpoint=self.url, token=self.token, library_name="hubq")
+
+    @contextmanager
+    def speaking(self, doing: str) -> Iterator[None]:
+        """Turn the failures of what is done inside into a UserError, without any token in it.
+
+        `doing` names it in the words of the user: "uploading to org/name".
+        """
+        try:
+            yield
+        except failures() as error:
+            explanation = explain(error, self.url)
+            if explanation is None:
+                raise
+            raise UserError(scrub(f"{doing} failed: {explanation}", self.token)) from error
+
+    def user(self) -> dict[str, Any]:
+        """Return what the Hub knows about the token's owner (its whoami-v2)."""
+        with self.speaking(f"asking {self.url} who you are"):
+            answer: dict[str, Any] = self.patience.keep_trying(self.api().whoami)
+            return answer
+
+    def writable(self, org: str) -> str:
+        """Return the name of the user; raise UserError unless the token may write to `org`."""
+        user = self.user()
+        name = str(user.get("name"))
+        token = user.get("auth", {}).get("accessToken", {})
+        if token.get("role") == "read":
+            raise UserError(
+                f"the token of {name} may only read, so nothing can be published to {org}.\n"
+                f"Make one with write permission at {self.url}/settings/tokens"
+            )
+        if not _is_member(user, org):
+            raise UserError(_no_member(user, org, self.url))
+        if token.get("role") == "fineGrained" and not _is_granted(token, org):
+            raise UserError(
+                f"the fine-grained token of {name} does not cover writing to {org}.\n"
+                f"Add {org} with write access to its repos at {self.url}/settings/tokens"
+            )
+        return name
+
+
+def _is_member(user: dict[str, Any], org: str) -> bool:
+    """Tell whether the namespace is the user's own or of an organization that they write to."""
+    own = str(user.get("name")).lower() == org.lower()
+    return own or any(
+        str(each.get("name")).lower() == org.lower()
+        and each.get("roleInOrg", "write") in WRITING_ROLES
+        for each in user.get("orgs", [])
+    )
+
+
+def _is_granted(token: dict[str, Any], org: str) -> bool:
+    """Tell whether a fine-grained token names the namespace with write permission."""
+    return any(
+        str(grant.get("entity", {}).get("name")).lower() == org.lower()
+        and "repo.write" in grant.get("permissions", [])
+        for grant in token.get("fineGrained", {}).get("scoped", [])
+    )
+
+
+def _no_member(user: dict[str, Any], org: str, endpoint: str) -> str:
+    """Say that the user can't write there, and where they can."""
+    places = [str(user.get("name"))] + [
+        str(each.get("name"))
+        for each in user.get("orgs", [])
+        if each.get("roleInOrg", "write") in WRITING_ROLES
+    ]
+    return (
+        f"{user.get('name')} may not write to {org} on {endpoint}.\n"
+        f"Ask an admin of {org} for write access, or set publish.org to one of: {', '.join(places)}"
+    )
