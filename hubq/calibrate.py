@@ -1,0 +1,128 @@
+"""The calibration tokens: a text becomes windows of equal length, spread evenly and seeded."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hubq.errors import UserError
+from hubq.recipe import CalibrationSection
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CHUNK = 100_000  # characters that one thread tokenizes at a time
+OVERLAP = 2_000  # characters that neighbouring chunks share, to find where they agree
+AGREEMENT = 16  # tokens in a row that must be equal on both sides of a seam
+
+Token = tuple[int, int, int]  # where it starts and ends in the text, and its id
+
+
+def windows(text: str, tokenizer_folder: Path, section: CalibrationSection) -> "Tensor":
+    """Return (samples, length) int64 token ids: one window from each of `samples` stretches.
+
+    The text is tokenized as one stream; window i starts at token (i * step + offset) * length,
+    where a stretch is `step` windows long. Seed 0 has offset 0; any other draws one.
+    """
+    import torch
+
+    ids = token_ids(text, tokenizer_folder)
+    available = len(ids) // section.length
+    step = available // section.samples
+    if step == 0:
+        raise UserError(_too_little(len(ids), section))
+    every = torch.tensor(ids[: available * section.length]).view(available, section.length)
+    return every[_offset(section.seed, step) :: step][: section.samples].clone()
+
+
+def _offset(seed: int, step: int) -> int:
+    """Draw which window of its stretch every sample takes."""
+    import random
+
+    return 0 if seed == 0 else random.Random(seed).randrange(step)
+
+
+def _too_little(tokens: int, section: CalibrationSection) -> str:
+    """Say how much text there is, and which settings it is enough for."""
+    wanted = section.samples * section.length
+    fits = tokens // section.length
+    way_out = (
+        f"use samples: {fits}, or a longer text"
+        if fits
+        else f"use length: {max(tokens // section.samples, 1)} or less, or a longer text"
+    )
+    return (
+        f"calibration: the text has {tokens:,} tokens, and {section.samples} windows of "
+        f"{section.length} need {wanted:,}; {way_out}"
+    )
+
+
+def token_ids(text: str, tokenizer_folder: Path) -> list[int]:
+    """Tokenize a text as one stream, special tokens (if any) only at its ends.
+
+    Long texts are tokenized in overlapping chunks on all cores; the ids are those of one call.
+    """
+    tokenizer = _tokenizer(tokenizer_folder)
+    if tokenizer.is_fast and len(text) > CHUNK + OVERLAP:
+        stream = _stitched(text, tokenizer.backend_tokenizer)
+        if stream is not None:
+            return _with_specials(stream, tokenizer)
+    ids: list[int] = tokenizer(text, verbose=False)["input_ids"]
+    return ids
+
+
+def _tokenizer(folder: Path) -> Any:  # noqa: ANN401 - transformers carries no types
+    """Load the tokenizer of a model's folder, never from the network."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder} has no tokenizer that transformers can read ({error}); "
+            "add the base model's tokenizer.json and tokenizer_config.json"
+        ) from error
+
+
+def _stitched(text: str, backend: Any) -> list[int] | None:  # noqa: ANN401 - see _tokenizer
+    """Tokenize overlapping chunks and join them where they agree; None where two never do.
+
+    A token depends on little of what surrounds it, so past a chunk's edge both neighbours settle
+    on the same tokens; a long run of equal ones at equal places is where to join them.
+    """
+    starts = range(0, len(text), CHUNK)
+    chunks = [text[start : start + CHUNK + OVERLAP] for start in starts]
+    encodings = backend.encode_batch(chunks, add_special_tokens=False)
+    stream: list[Token] = []
+    for start, encoding in zip(starts, encodings, strict=True):
+        tokens = [
+            (start + begin, start + end, token)
+            for (begin, end), token in zip(encoding.offsets, encoding.ids, strict=True)
+        ]
+        seam = _seam(stream[-OVERLAP:], tokens) if stream else (0, 0)
+        if seam is None:
+            return None
+        dropped, skipped = seam
+        del stream[len(stream) - dropped :]
+        stream += tokens[skipped:]
+    return [token for _, _, token in stream]
+
+
+def _seam(left: Sequence[Token], right: Sequence[Token]) -> tuple[int, int] | None:
+    """Return how many tokens to drop at left's end and to skip at right's start, if they agree."""
+    place = {token: index for index, token in reversed(list(enumerate(left)))}
+    for skipped, token in enumerate(right[:OVERLAP]):
+        index = place.get(token)
+        if index is None:
+            continue
+        run = left[index : index + AGREEMENT]
+        if len(run) == AGREEMENT and run == right[skipped : skipped + AGREEMENT]:
+            return len(left) - index, skipped
+    return None
+
+
+def _with_specials(stream: list[int], tokenizer: Any) -> list[int]:  # noqa: ANN401
+    """Put around a stream what the tokenizer puts around any text."""
+    bare: list[int] = tokenizer("x", add_special_tokens=False)["input_ids"]
+    whole: list[int] = tokenizer("x")["input_ids"]
+    before = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
+    return whole[:before] + stream + whole[before + len(bare) :]
