@@ -6,8 +6,8 @@ and no data, so a plan can count the bytes of a model that was never read.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import torch
@@ -77,8 +77,46 @@ class Affine(QuantizedTensor):
         return 1 << (self.bits - 1)
 
     def _by_column(self, value: Tensor) -> Tensor:
-        """Repeat a group's value for each of its columns: (out, groups) to (out, in)."""
         return value.repeat_interleave(self.group_size, dim=1)[:, : self.shape[1]]
+
+    def split(self, rows: Sequence[int]) -> tuple["Affine", ...]:
+        """Cut a tensor whose rows belong to several layers into one for each."""
+        zeros = [None] * len(rows) if self.zero is None else torch.split(self.zero, list(rows))
+        parts = zip(
+            torch.split(self.codes, list(rows)),
+            torch.split(self.scale, list(rows)),
+            zeros,
+            strict=True,
+        )
+        return tuple(
+            replace(self, codes=codes, scale=scale, zero=zero) for codes, scale, zero in parts
+        )
+
+    @classmethod
+    def fit(cls, weight: Tensor, grid: "Grid", reach: Tensor | float = 1.0) -> Self:
+        """Round (out, in) to the nearest levels of a grid that spans each group's range.
+
+        `reach` below 1 shrinks a group's range, one factor or (out, groups) of them.
+        """
+        scale, zero = grid.span(weight, reach)
+        return cls.on(weight, grid, scale, zero)
+
+    @classmethod
+    def on(cls, weight: Tensor, grid: "Grid", scale: Tensor, zero: Tensor) -> Self:
+        """Round to a given grid: (out, groups) scales and zeros."""
+        columns = weight.shape[1]
+        wide_scale, wide_zero = (
+            grid.by_column(scale.float(), columns),
+            grid.by_column(zero, columns),
+        )
+        codes = ((weight / wide_scale).round_() + wide_zero).clamp_(0, grid.levels)
+        return cls(
+            codes=codes.to(torch.uint8),
+            scale=scale,
+            zero=None if grid.symmetric else zero.to(torch.uint8),
+            bits=grid.bits,
+            group_size=grid.width(columns),
+        )
 
     @classmethod
     def sketch(cls, shape: tuple[int, int], grid: "Grid") -> Self:
@@ -117,3 +155,31 @@ class Grid:
     def groups(self, columns: int) -> int:
         """Return how many groups a row has; the last may be ragged."""
         return -(-columns // self.width(columns))
+
+    def grouped(self, weight: Tensor) -> Tensor:
+        """View (out, in) as (out, groups, width); a ragged last group is filled with zeros."""
+        out, columns = weight.shape
+        missing = self.groups(columns) * self.width(columns) - columns
+        filled = torch.nn.functional.pad(weight, (0, missing)) if missing else weight
+        return filled.reshape(out, self.groups(columns), self.width(columns))
+
+    def by_column(self, value: Tensor, columns: int) -> Tensor:
+        """Repeat a group's value for each of its columns: (out, groups) to (out, in)."""
+        return value.repeat_interleave(self.width(columns), dim=1)[:, :columns]
+
+    def span(self, weight: Tensor, reach: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
+        """Return the scales, as stored, and the zeros (float32) that cover each group's range."""
+        low, high = self.grouped(weight).aminmax(dim=2)  # the range always holds 0
+        return self.cover(low.clamp(max=0) * reach, high.clamp(min=0) * reach)
+
+    def cover(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the scales and the zeros of grids from `low` <= 0 to `high` >= 0."""
+        if self.symmetric:
+            high = torch.maximum(high, -low)
+            low = -high
+        scale = ((high - low) / self.levels).to(self.scale_dtype)
+        # All weights zero, or too small for the stored dtype: any scale gives them back as zero.
+        scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+        if self.symmetric:
+            return scale, torch.full_like(low, float(1 << (self.bits - 1)))
+        return scale, (-low / scale.float()).round_().clamp_(0, self.levels)

@@ -1,0 +1,89 @@
+"""AWQ: scale up the input channels that carry large activations, then clip, then round.
+
+Lin et al. 2023. A channel's factor is its mean activation magnitude to a power between 0 and 1;
+the power is searched, then a clip for each group. Both searches minimise the squared error of the
+layers' outputs on the calibration tokens, which for an error E of the weight is tr(E G Eᵀ) with
+G = XᵀX: no pass over the tokens is needed.
+"""
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from hubq.method import AffineMethod, Group, Layer, Need
+from hubq.tensors import Affine
+
+
+class AWQ(AffineMethod):
+    """Activation-aware scaling and clipping before rounding."""
+
+    title: ClassVar[str] = "AWQ"
+    paper: ClassVar[str] = "https://arxiv.org/abs/2306.00978"
+    bibtex: ClassVar[str] = """@inproceedings{lin2024awq,
+  title = {{AWQ}: Activation-aware Weight Quantization for On-Device {LLM} Compression},
+  author = {Lin, Ji and Tang, Jiaming and Tang, Haotian and Yang, Shang and others},
+  booktitle = {Proceedings of Machine Learning and Systems},
+  year = {2024}
+}"""
+    needs: ClassVar[frozenset[Need]] = frozenset({"gram", "magnitude"})
+
+    powers: int = Field(20, ge=1, description="how many powers from 0 up to 1 are tried")
+    clips: int = Field(10, ge=0, description="how many clips are tried, 5 % of the range apart")
+
+    def scale(self, group: Group) -> Tensor | None:
+        """Search the power of the mean magnitude that loses least of the group's outputs."""
+        magnitude = group.inputs.mean_magnitude
+        assert magnitude is not None
+        candidates = [_factor(magnitude, step / self.powers) for step in range(self.powers)]
+        losses = torch.stack([self._loss(group, factor) for factor in candidates])
+        return candidates[int(losses.argmin())]
+
+    def _loss(self, group: Group, factor: Tensor) -> Tensor:
+        gram = group.inputs.gram
+        assert gram is not None
+        total = gram.new_zeros(())
+        for layer in group.layers:
+            scaled = Affine.fit(layer.weight * factor, self.grid(layer.scale_dtype))
+            error = scaled.dequantize() / factor - layer.weight
+            total += ((error @ gram) * error).sum()
+        return total
+
+    def quantize(self, layer: Layer) -> Affine:
+        """Search a clip for each group and round."""
+        grid = self.grid(layer.scale_dtype)
+        return Affine.fit(layer.weight, grid, self._reach(layer))
+
+    def _reach(self, layer: Layer) -> Tensor:
+        """Return for each (out, group) the part of the range that loses least of its output."""
+        grid = self.grid(layer.scale_dtype)
+        gram = _diagonal_blocks(layer.inputs.gram, grid.width(layer.weight.shape[1]))
+        best_loss = best = None
+        for step in range(self.clips + 1):
+            reach = 1 - step / 20
+            error = Affine.fit(layer.weight, grid, reach).dequantize() - layer.weight
+            grouped = grid.grouped(error).transpose(0, 1)  # (groups, out, width)
+            loss = ((grouped @ gram) * grouped).sum(2).T  # (out, groups)
+            if best_loss is None or best is None:
+                best_loss, best = loss, torch.full_like(loss, reach)
+            else:
+                best = torch.where(loss < best_loss, reach, best)
+                best_loss = torch.minimum(loss, best_loss)
+        assert best is not None
+        return best
+
+
+def _factor(magnitude: Tensor, power: float) -> Tensor:  # (in,)
+    factor = magnitude.pow(power).clamp(min=1e-4)
+    return factor / (factor.max() * factor.min()).sqrt()
+
+
+def _diagonal_blocks(gram: Tensor | None, width: int) -> Tensor:
+    """Cut (in, in) to the blocks of each group with itself: (groups, width, width)."""
+    assert gram is not None
+    missing = -len(gram) % width
+    padded = torch.nn.functional.pad(gram, (0, missing, 0, missing))
+    groups = len(padded) // width
+    blocks = padded.reshape(groups, width, groups, width)
+    return torch.stack([blocks[each, :, each] for each in range(groups)])

@@ -1,0 +1,104 @@
+"""GPTQ: round column by column and let the columns to come make up for each error.
+
+Frantar et al. 2023. The paper's Hessian is 2 XᵀX; the factor cancels. In activation order the
+columns with the most energy are rounded first, while the others can still make up for them; the
+groups are fitted beforehand and stay where they are ("static"), so nothing of the order is stored.
+"""
+
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from hubq.kernels import BLOCK, round_columns
+from hubq.method import AffineMethod, Group, Layer, Need
+from hubq.solver import factorize, solve
+from hubq.tensors import PER_CHANNEL, Affine, Grid
+
+
+class GPTQ(AffineMethod):
+    """Error-compensating rounding, by default in the order of activation energy."""
+
+    title: ClassVar[str] = "GPTQ"
+    paper: ClassVar[str] = "https://arxiv.org/abs/2210.17323"
+    bibtex: ClassVar[str] = """@inproceedings{frantar2023gptq,
+  title = {{GPTQ}: Accurate Post-Training Quantization for Generative Pre-trained Transformers},
+  author = {Frantar, Elias and Ashkboos, Saleh and Hoefler, Torsten and Alistarh, Dan},
+  booktitle = {International Conference on Learning Representations},
+  year = {2023}
+}"""
+    needs: ClassVar[frozenset[Need]] = frozenset({"gram"})
+
+    damping: float = Field(0.01, gt=0, description="of the mean diagonal, added to the Hessian")
+    activation_order: bool = Field(
+        True, description="solve in the order of the Hessian's diagonal; groups stay in place"
+    )
+
+    def quantize(self, layer: Layer) -> Affine:
+        """Solve one layer."""
+        return self.quantize_group(Group((layer,)))[0]
+
+    def quantize_group(self, group: Group) -> tuple[Affine, ...]:
+        """Solve layers with one Hessian together: rows are independent, so they are stacked."""
+        first = group.layers[0]
+        weight = torch.cat([layer.weight for layer in group.layers])
+        solved = self._solve(replace(first, weight=weight))
+        return solved.split([len(layer.weight) for layer in group.layers])
+
+    def _solve(self, layer: Layer) -> Affine:
+        assert layer.inputs.gram is not None
+        weight, gram, grid = layer.weight, layer.inputs.gram.clone(), self.grid(layer.scale_dtype)
+        dead = gram.diagonal() == 0  # inputs that no token ever used
+        gram.diagonal()[dead] = 1
+        weight = weight.masked_fill(dead, 0)
+        order = torch.arange(len(gram), device=gram.device)
+        if self.activation_order:
+            order = gram.diagonal().argsort(descending=True, stable=True)
+        factor = factorize(gram[order][:, order], self.damping, layer.name)
+        scale, zero = grid.span(weight)
+        work = _Work(weight[:, order], grid, order, scale, zero)
+        if self.activation_order or grid.groups(len(order)) == 1:
+            solve(work.weight, factor, work.round_block, BLOCK)
+        else:
+            solve(work.weight, factor, work.fit_and_round_block, grid.width(len(order)))
+        facts = {"damping": factor.damping} if factor.damping != self.damping else {}
+        return replace(work.result(), facts=facts)
+
+
+class _Work:
+    """A weight on its way: columns in solving order, codes as they come."""
+
+    def __init__(
+        self, weight: Tensor, grid: Grid, order: Tensor, scale: Tensor, zero: Tensor
+    ) -> None:
+        self.weight = weight  # (out, in), permuted
+        self.grid = grid
+        self.order = order  # (in,): the place of each permuted column in the layer
+        self.scale = scale  # (out, groups), as stored
+        self.zero = zero  # (out, groups)
+        self.codes = torch.empty(weight.shape, dtype=torch.uint8, device=weight.device)
+        self.group = order // grid.width(len(order))  # (in,): the group of each permuted column
+
+    def round_block(self, columns: slice, weight: Tensor, spread: Tensor) -> Tensor:
+        """Round a block on the grids as they stand."""
+        group = self.group[columns]
+        codes, errors = round_columns(
+            weight, spread, self.scale.float()[:, group], self.zero[:, group], self.grid.levels
+        )
+        self.codes[:, self.order[columns]] = codes
+        return errors
+
+    def fit_and_round_block(self, columns: slice, weight: Tensor, spread: Tensor) -> Tensor:
+        """Fit the block's one group to the weights as the errors so far have left them."""
+        group = int(self.group[columns.start])
+        scale, zero = replace(self.grid, group_size=PER_CHANNEL).span(weight)
+        self.scale[:, group], self.zero[:, group] = scale[:, 0], zero[:, 0]
+        return self.round_block(columns, weight, spread)
+
+    def result(self) -> Affine:
+        """Return the codes in their places."""
+        zero = None if self.grid.symmetric else self.zero.to(torch.uint8)
+        width = self.grid.width(len(self.order))
+        return Affine(self.codes, self.scale, zero, self.grid.bits, width)

@@ -1,0 +1,24 @@
+"""RTN: the baseline that every other method has to beat."""
+
+from typing import ClassVar
+
+from hubq.method import AffineMethod, Layer
+from hubq.tensors import Affine
+
+
+class RTN(AffineMethod):
+    """Round each weight to the nearest level of its group. Needs no calibration data."""
+
+    title: ClassVar[str] = "RTN"
+    paper: ClassVar[str] = "https://arxiv.org/abs/2004.09602"
+    bibtex: ClassVar[str] = """@misc{wu2020integer,
+  title = {Integer Quantization for Deep Learning Inference},
+  author = {Wu, Hao and Judd, Patrick and Zhang, Xiaojie and Isaev, Mikhail and others},
+  year = {2020},
+  eprint = {2004.09602},
+  archivePrefix = {arXiv}
+}"""
+
+    def quantize(self, layer: Layer) -> Affine:
+        """Fit a grid to each group and round to it."""
+        return Affine.fit(layer.weight, self.grid(layer.scale_dtype))
