@@ -6,7 +6,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, dtype
 
 from hubq.errors import UserError, did_you_mean
 from hubq.tensors import QuantizedTensor
@@ -17,7 +17,10 @@ class Format(ABC):
 
     name: ClassVar[str]
     loads_in: ClassVar[str]  # the engines, for people
-    quantizes_embeddings: ClassVar[bool] = False
+
+    @abstractmethod
+    def scale_dtype(self, model: dtype) -> dtype:
+        """Return the dtype that methods choose scales in, for weights of a model's dtype."""
 
     @abstractmethod
     def mistake(self, tensor: QuantizedTensor) -> str | None:
