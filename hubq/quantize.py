@@ -26,6 +26,7 @@ class Checkpoint(Record):
     linear_bits: float  # stored bits a weight over the quantized linears
     model_bits: float  # stored bits a parameter over the whole file
     calibration_tokens: int
+    calibration_text: str | None = None  # title and version of the text, for the card
     seconds: float
     peak_memory: int  # bytes, resident
     device: str
