@@ -1,0 +1,185 @@
+"""Committing: first how each file shall come, then all of them at once."""
+
+import base64
+import binascii
+import json
+import tempfile
+from collections.abc import Iterator
+from typing import IO, Any
+
+from dulwich.repo import Repo
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse, Response
+
+from hubq.hub.call import Call, stream_body
+from hubq.hub.committing import Change, Message, check_parent, commit_changes, put_blob
+from hubq.hub.discussions import Discussions
+from hubq.hub.history import branch_ref, commit_id, describe, find_commit, list_entries
+from hubq.hub.names import check_path
+from hubq.hub.objects import Pointer
+from hubq.hub.pull_requests import check_push, open_pull_request
+from hubq.hub.refusals import bad_request, forbidden, revision_not_found
+from hubq.hub.repositories import Repository
+from hubq.hub.routing import Route
+from hubq.hub.upload_modes import MAX_REGULAR, UploadModes
+
+MAX_FILES = 1000  # a call of preupload
+MAX_COMMIT = 1024**3  # bytes of a commit's body, which is spooled to disk
+SPOOL = 4 * 1024 * 1024
+
+
+def preupload(call: Call) -> Response:
+    """Say for each file whether it is large, ignored, or here already."""
+    repo = _writable(call)
+    body = call.json()
+    with call.hub.histories.open(repo.id) as git:
+        entries = list_entries(git, find_commit(git, call.path["revision"]))
+        modes = UploadModes(git, entries, body.get("gitIgnore"))
+        answers = []
+        for file in _files(body):
+            path = check_path(str(file.get("path")))
+            size, sample = int(file.get("size") or 0), _decode(str(file.get("sample") or ""))
+            answer: dict[str, Any] = {
+                "path": path,
+                "uploadMode": "lfs" if modes.large(path, size, sample) else "regular",
+                "shouldIgnore": modes.ignored(path),
+            }
+            if path in entries:
+                known = describe(git, path, entries[path])
+                answer["oid"] = known.pointer.sha256 if known.pointer else known.blob
+            answers.append(answer)
+    return JSONResponse({"files": answers})
+
+
+async def commit(call: Call) -> Response:
+    """Commit the changes of an NDJSON body: a header, then one change a line."""
+    repo = await run_in_threadpool(_writable, call)
+    with tempfile.SpooledTemporaryFile(max_size=SPOOL) as body:
+        async for chunk in stream_body(call.request, MAX_COMMIT):
+            body.write(chunk)
+        body.seek(0)
+        return await run_in_threadpool(_commit, call, repo, body)
+
+
+def _commit(call: Call, repo: Repository, body: IO[bytes]) -> Response:
+    lines = _parse(body)
+    message, parent = _header(call, next(lines, ("", {})))
+    answer: dict[str, Any] = {"success": True}
+    with call.hub.histories.open(repo.id) as git:
+        changes = [_change(call, repo, git, key, value) for key, value in lines]
+        with call.hub.locks.hold(repo.id):
+            revision = call.path["revision"]
+            if _opens_pull_request(call):
+                base = find_commit(git, revision)
+                check_parent(base, parent)
+                number = open_pull_request(call.hub, repo, git, base, message)
+                revision, parent = f"refs/pr/{number}", None
+                answer["pullRequestUrl"] = f"{call.base}/{repo.address}/discussions/{number}"
+            ref = branch_ref(revision)
+            if git.refs.read_ref(ref) is None:
+                raise revision_not_found(revision)
+            made = commit_changes(git, ref, changes, message, parent)
+            Discussions(call.hub.database).note_commit(repo, revision, made)
+    oid = commit_id(made)
+    answer |= {"commitOid": oid, "commitUrl": f"{call.base}/{repo.address}/commit/{oid}"}
+    return JSONResponse(answer)
+
+
+def _header(call: Call, line: tuple[str, dict[str, Any]]) -> tuple[Message, str | None]:
+    """Read who commits what and on top of which commit."""
+    key, header = line
+    if key != "header" or not str(header.get("summary") or "").strip():
+        raise bad_request("A commit starts with a header that has a summary")
+    message = Message(call.user(), str(header["summary"]), str(header.get("description") or ""))
+    return message, header.get("parentCommit")
+
+
+def _opens_pull_request(call: Call) -> bool:
+    return call.query.get("create_pr") in ("1", "true")
+
+
+def _writable(call: Call) -> Repository:
+    """Find the repo for a visitor who may commit to the revision or open a pull request."""
+    repo = call.repo()
+    if _opens_pull_request(call):
+        call.check_contribute()
+    else:
+        check_push(call, repo, call.path["revision"])
+    return repo
+
+
+def _parse(body: IO[bytes]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for line in body:
+        if not line.strip():
+            continue
+        try:
+            item = json.loads(line)
+            yield str(item["key"]), dict(item["value"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise bad_request("A line of the commit is not a {key, value} of JSON") from error
+
+
+def _change(call: Call, repo: Repository, git: Repo, key: str, value: dict[str, Any]) -> Change:
+    path = check_path(str(value.get("path")).removesuffix("/" if key == "deletedFolder" else ""))
+    if key == "file":
+        return Change(path, put_blob(git, _regular(call, repo, value)))
+    if key == "lfsFile":
+        return Change(path, put_blob(git, _large(call, repo, value).encode()))
+    if key in ("deletedFile", "deletedFolder"):
+        return Change(path, None, folder=key == "deletedFolder")
+    raise bad_request(f"A commit knows no {key!r}")
+
+
+def _regular(call: Call, repo: Repository, value: dict[str, Any]) -> bytes:
+    content = str(value.get("content") or "")
+    raw = _decode(content) if value.get("encoding") == "base64" else content.encode()
+    if len(raw) > MAX_REGULAR:
+        raise bad_request(f"{value['path']!r} is over 10 MiB: upload it as a large file")
+    # Else a pointer written by hand would open another repo's files to its author.
+    if (pointer := Pointer.decode(raw)) is not None:
+        _check_held(call, repo, pointer.sha256)
+    return raw
+
+
+def _large(call: Call, repo: Repository, value: dict[str, Any]) -> Pointer:
+    oid = str(value.get("oid"))
+    if value.get("algo", "sha256") != "sha256" or len(oid) != 64:
+        raise bad_request(f"{oid!r} is no sha256")
+    size = _check_held(call, repo, oid)
+    if value.get("size") not in (None, size):
+        raise bad_request(f"{value['path']!r} has {size} bytes, not {value['size']}")
+    return Pointer(oid, size)
+
+
+def _check_held(call: Call, repo: Repository, sha256: str) -> int:
+    """Return the size of a large file of this repo, or refuse one that was never uploaded."""
+    size = call.hub.objects.size(sha256) if _is_hex(sha256) else None
+    if size is None or sha256 not in call.hub.repositories.holdings(repo):
+        raise bad_request(f"LFS pointer pointed to a file that does not exist: {sha256}")
+    return size
+
+
+def _is_hex(text: str) -> bool:
+    return len(text) == 64 and set(text) <= set("0123456789abcdef")
+
+
+def _files(body: dict[str, Any]) -> list[dict[str, Any]]:
+    files = body.get("files")
+    if not isinstance(files, list) or not all(isinstance(file, dict) for file in files):
+        raise bad_request("'files' must be a list of files")
+    if len(files) > MAX_FILES:
+        raise forbidden(f"At most {MAX_FILES} files at once")
+    return files
+
+
+def _decode(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise bad_request("Content that claims to be base64 is not") from error
+
+
+ROUTES = (
+    Route("POST", "/api/{kind}/{namespace}/{name}/preupload/{revision}", preupload),
+    Route("POST", "/api/{kind}/{namespace}/{name}/commit/{revision}", commit),
+)

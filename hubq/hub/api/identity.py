@@ -1,0 +1,80 @@
+"""Who am I, and what may I do?"""
+
+from starlette.responses import JSONResponse, Response
+
+from hubq.hub.call import Call
+from hubq.hub.refusals import Refusal
+from hubq.hub.routing import Route
+
+
+def instance(call: Call) -> Response:
+    """Say which server process this is, so that a stale note about it can be told."""
+    return JSONResponse({"instance": call.hub.instance})
+
+
+def whoami(call: Call) -> Response:
+    """Describe the user of the token."""
+    name = call.user()
+    orgs = [
+        {
+            "type": "org",
+            "id": org,
+            "name": org,
+            "fullname": org,
+            "roleInOrg": role,
+            "isEnterprise": False,
+        }
+        for org, role in call.visitor.orgs.items()
+    ]
+    return JSONResponse(
+        {
+            "type": "user",
+            "id": name,
+            "name": name,
+            "fullname": name,
+            "isPro": False,
+            "orgs": orgs,
+            "auth": {
+                "type": "access_token",
+                "accessToken": {"displayName": "hubq", "role": call.visitor.role},
+            },
+        }
+    )
+
+
+def auth_check(call: Call) -> Response:
+    """Answer 200 if the visitor may download from the repo."""
+    call.open_repo()
+    return JSONResponse({})
+
+
+def auth_check_write(call: Call) -> Response:
+    """Answer 200 if the visitor may write to the repo."""
+    call.own_repo()
+    return JSONResponse({})
+
+
+def user_overview(call: Call) -> Response:
+    """Describe a user."""
+    name = call.path["user"]
+    if call.hub.accounts.kind_of(name) != "user":
+        raise Refusal(404, "This user does not exist")
+    return JSONResponse({"user": name, "fullname": name, "avatarUrl": "", "orgs": []})
+
+
+def org_overview(call: Call) -> Response:
+    """Describe an organization."""
+    name = call.path["org"]
+    if call.hub.accounts.kind_of(name) != "org":
+        raise Refusal(404, "This organization does not exist")
+    return JSONResponse({"name": name, "fullname": name, "avatarUrl": ""})
+
+
+ROUTES = (
+    Route("GET", "/api/instance", instance, public=True),
+    Route("GET", "/api/whoami-v2", whoami),
+    Route("GET", "/api/{kind}/{namespace}/{name}/auth-check", auth_check),
+    Route("GET", "/api/{kind}/{namespace}/{name}/auth-check/write", auth_check_write),
+    Route("GET", "/api/users/{user}/overview", user_overview),
+    Route("GET", "/api/organizations/{org}/overview", org_overview),
+)

@@ -1,0 +1,213 @@
+"""Creating, describing, listing, renaming and deleting repos."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+
+from hubq.hub.call import Call
+from hubq.hub.description import describe_repo
+from hubq.hub.founding import found, remove
+from hubq.hub.history import find_commit
+from hubq.hub.names import check_account_name, check_repo_name
+from hubq.hub.paging import page
+from hubq.hub.refusals import Refusal, bad_request, forbidden
+from hubq.hub.repositories import KINDS, Kind, Repository, draft, may_read
+from hubq.hub.routing import Route
+from hubq.hub.settings import put
+
+SDKS = ("gradio", "streamlit", "docker", "static")
+VISIBILITIES = {"public": False, "private": True, "protected": True}
+PAGE = 500
+
+
+def create(call: Call) -> Response:
+    """Make a repo in the visitor's namespace or in one of their organizations."""
+    kind = _kind(call.json())
+    name = check_repo_name(call.text("name"))
+    namespace = call.json().get("organization") or call.user()
+    _check_namespace(call, kind, check_account_name(str(namespace)))
+    repo = draft(kind, namespace, name, private=_private(call.json()) or False)
+    if kind == "space":
+        repo = _space(repo, call.json())
+    existing = call.hub.repositories.find(kind, namespace, name)
+    if existing is not None:
+        raise _taken(call, existing, "You already created this {kind} repo")
+    try:
+        found(call.hub, repo, call.user())
+    except FileExistsError as error:
+        raise _taken(call, repo, "You already created this {kind} repo") from error
+    for table in ("secrets", "variables"):
+        for setting in call.json().get(table) or []:
+            put(call.hub.database, repo, table, setting)
+    return JSONResponse(_created(call, repo))
+
+
+def delete(call: Call) -> Response:
+    """Delete a repo with all its history."""
+    namespace = call.json().get("organization") or call.user()
+    repo = call.named(_kind(call.json()), str(namespace), call.text("name"))
+    call.check_write(repo.namespace, repo.address)
+    with call.hub.locks.hold(repo.id):
+        remove(call.hub, repo)
+    return JSONResponse({})
+
+
+def move(call: Call) -> Response:
+    """Give a repo another name or namespace."""
+    kind = _kind(call.json())
+    repo = call.named(kind, *_full_name(call.text("fromRepo")))
+    namespace, name = _full_name(call.text("toRepo"))
+    call.check_write(repo.namespace, repo.address)
+    _check_namespace(call, kind, namespace)
+    target = dataclasses.replace(repo, namespace=namespace, name=check_repo_name(name))
+    try:
+        call.hub.repositories.change(repo, namespace=namespace, name=name)
+    except FileExistsError as error:
+        raise _taken(call, target, "This {kind} repo exists already") from error
+    return JSONResponse(_created(call, target))
+
+
+def settings(call: Call) -> Response:
+    """Change who may see a repo and who may download from it."""
+    repo = call.own_repo()
+    gate = call.json().get("gated")
+    if gate not in (None, False, "auto", "manual"):
+        raise bad_request("'gated' must be 'auto', 'manual' or false")
+    private = _private(call.json())
+    values = {} if gate is None else {"gated": gate or "no"}
+    if private is not None:
+        call.hub.repositories.change(repo, private=int(private))
+    if values:
+        call.hub.repositories.change(repo, **values)
+    return JSONResponse({"private": repo.private if private is None else private, "gated": gate})
+
+
+def info(call: Call) -> Response:
+    """Describe a repo, at its head or at a revision."""
+    repo = call.repo()
+    with call.hub.histories.open(repo.id) as git:
+        commit = find_commit(git, call.path.get("revision", "main"))
+        blobs = call.query.get("blobs", "").lower() in ("1", "true")
+        answer = describe_repo(call.hub, repo, git, commit, blobs=blobs)
+    return JSONResponse(_expanded(call, answer))
+
+
+def listing(call: Call) -> Response:
+    """List the repos that the visitor may see, filtered as the query says."""
+    shown = [repo for repo in call.hub.repositories.all(call.kind) if may_read(repo, call.visitor)]
+    author, search = call.query.get("author"), call.query.get("search", "").lower()
+    if author is not None:
+        shown = [repo for repo in shown if repo.namespace.lower() == author.lower()]
+    shown = [repo for repo in shown if search in repo.full_name.lower()]
+    described = [_describe(call, repo) for repo in shown]
+    wanted = {tag for value in call.request.query_params.getlist("filter") for tag in [value]}
+    if "pipeline_tag" in call.query:
+        wanted.add(call.query["pipeline_tag"])
+    described = [answer for answer in described if wanted <= set(answer["tags"])]
+    if call.query.get("sort") == "lastModified":
+        described.sort(key=lambda answer: str(answer["lastModified"]), reverse=True)
+    return page(call, described, lambda answer: _expanded(call, answer), size=PAGE)
+
+
+def grant(call: Call) -> Response:
+    """Let a user download from a gated repo."""
+    repo = call.own_repo()
+    _known_user(call)
+    call.hub.repositories.grant(repo, call.text("user"))
+    return JSONResponse({})
+
+
+def handle_access(call: Call) -> Response:
+    """Accept or reject a user's request to download from a gated repo."""
+    repo = call.own_repo()
+    _known_user(call)
+    accepted = call.text("status") == "accepted"
+    call.hub.repositories.grant(repo, call.text("user"), allowed=accepted)
+    return JSONResponse({})
+
+
+def _known_user(call: Call) -> None:
+    if call.hub.accounts.kind_of(call.text("user")) != "user":
+        raise Refusal(404, "This user does not exist")
+
+
+def _describe(call: Call, repo: Repository) -> dict[str, Any]:
+    with call.hub.histories.open(repo.id) as git:
+        return describe_repo(call.hub, repo, git, find_commit(git, "main"))
+
+
+def _expanded(call: Call, answer: dict[str, Any]) -> dict[str, Any]:
+    """Keep only what the client asked for, if it asked for something."""
+    wanted = set(call.request.query_params.getlist("expand"))
+    if not wanted:
+        return answer
+    return {key: value for key, value in answer.items() if key in wanted | {"_id", "id"}}
+
+
+def _check_namespace(call: Call, kind: Kind, namespace: str) -> None:
+    if call.visitor.anonymous:
+        call.user()
+    if not call.visitor.writes_to(namespace):
+        raise forbidden(
+            f"You don't have the rights to create a {kind} under the namespace {namespace!r}"
+        )
+
+
+def _kind(body: Mapping[str, Any]) -> Kind:
+    wanted = body.get("type") or "model"
+    if wanted not in KINDS:
+        raise bad_request(f"'type' must be one of {', '.join(KINDS)}")
+    return next(kind for kind in KINDS if kind == wanted)
+
+
+def _private(body: Mapping[str, Any]) -> bool | None:
+    if isinstance(body.get("private"), bool):
+        return bool(body["private"])
+    if (visibility := body.get("visibility")) is None:
+        return None
+    if visibility not in VISIBILITIES:
+        raise bad_request(f"'visibility' must be one of {', '.join(VISIBILITIES)}")
+    return VISIBILITIES[visibility]
+
+
+def _space(repo: Repository, body: Mapping[str, Any]) -> Repository:
+    if body.get("sdk") not in SDKS:
+        raise bad_request(f"'sdk' must be one of {', '.join(SDKS)}")
+    sleep = body.get("sleepTimeSeconds")
+    return dataclasses.replace(
+        repo,
+        sdk=body["sdk"],
+        hardware=body.get("hardware"),
+        sleep=sleep if isinstance(sleep, int) else None,
+    )
+
+
+def _full_name(value: str) -> tuple[str, str]:
+    namespace, slash, name = value.partition("/")
+    if not slash:
+        raise bad_request(f"{value!r} has no namespace")
+    return namespace, name
+
+
+def _taken(call: Call, repo: Repository, message: str) -> Refusal:
+    text = message.format(kind=repo.kind)
+    return Refusal(409, text, body={"url": f"{call.base}/{repo.address}", "name": repo.full_name})
+
+
+def _created(call: Call, repo: Repository) -> dict[str, Any]:
+    return {"url": f"{call.base}/{repo.address}", "name": repo.full_name, "id": repo.id[:24]}
+
+
+ROUTES = (
+    Route("POST", "/api/repos/create", create),
+    Route("DELETE", "/api/repos/delete", delete),
+    Route("POST", "/api/repos/move", move),
+    Route("GET", "/api/{kind}", listing),
+    Route("GET", "/api/{kind}/{namespace}/{name}", info),
+    Route("GET", "/api/{kind}/{namespace}/{name}/revision/{revision}", info),
+    Route("PUT", "/api/{kind}/{namespace}/{name}/settings", settings),
+    Route("POST", "/api/{kind}/{namespace}/{name}/user-access-request/grant", grant),
+    Route("POST", "/api/{kind}/{namespace}/{name}/user-access-request/handle", handle_access),
+)

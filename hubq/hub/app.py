@@ -1,0 +1,42 @@
+"""The hub as an ASGI application."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from hubq.hub.api import commits, identity, lfs, references, repos, resolve, tree, xet
+from hubq.hub.hub import Hub
+from hubq.hub.refusals import Refusal
+
+LOOPBACK = ("127.0.0.1", "localhost")
+SUBJECTS = (identity, repos, tree, commits, references, resolve, lfs, xet)
+
+
+def create_app(root: Path, *, hosts: Sequence[str] = LOOPBACK) -> Starlette:
+    """Make the application that serves the hub in a folder.
+
+    Requests that name another host than `hosts` are refused: else a page in a browser could
+    reach a hub on loopback by letting its own name point there.
+    """
+    app = Starlette(
+        routes=[route for subject in SUBJECTS for route in subject.ROUTES],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
+        exception_handlers={Refusal: _refuse, 404: _unknown},
+    )
+    app.state.hub = Hub.open(root)
+    return app
+
+
+def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    return error.response()
+
+
+def _unknown(request: Request, error: Exception) -> Response:
+    """Answer in JSON, which the client parses before it looks at the status."""
+    return JSONResponse({"error": "Sorry, we can't find the page you are looking for."}, 404)

@@ -1,0 +1,150 @@
+"""One request as the handlers see it: who asks, for which repo, with what in the body."""
+
+import base64
+import binascii
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+
+from hubq.hub.accounts import Visitor
+from hubq.hub.hub import Hub
+from hubq.hub.refusals import (
+    Refusal,
+    bad_request,
+    forbidden,
+    gated,
+    repository_not_found,
+    sign_in_first,
+)
+from hubq.hub.repositories import KINDS, Kind, Repository, may_read
+
+MAX_BODY = 16 * 1024 * 1024  # of requests that are read whole; uploads are streamed instead
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request, its path's parts, its visitor, and its body if it isn't a stream."""
+
+    hub: Hub
+    request: Request
+    path: Mapping[str, str]
+    visitor: Visitor
+    body: bytes = b""
+
+    @property
+    def base(self) -> str:
+        """The address of the hub in the words of the client, since it compares hosts."""
+        return str(self.request.base_url).rstrip("/")
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """The query's parameters."""
+        return self.request.query_params
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of repo that the path speaks of."""
+        return next(kind for kind in KINDS if kind + "s" == self.path.get("kind", "models"))
+
+    def json(self) -> dict[str, Any]:
+        """Return the body as a JSON object, or refuse it."""
+        try:
+            value = json.loads(self.body or b"{}")
+        except ValueError as error:
+            raise bad_request("The body is not JSON") from error
+        if not isinstance(value, dict):
+            raise bad_request("The body is not a JSON object")
+        return value
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """Return a string of the JSON body, or refuse a body without it."""
+        value = self.json().get(key, default)
+        if not isinstance(value, str):
+            raise bad_request(f"{key!r} must be a string")
+        return value
+
+    def user(self) -> str:
+        """Return the visitor's name, or refuse an anonymous one."""
+        if self.visitor.name is None:
+            raise sign_in_first()
+        return self.visitor.name
+
+    def named(self, kind: Kind, namespace: str, name: str) -> Repository:
+        """Find a repo that the visitor may know of, or refuse."""
+        repo = self.hub.repositories.find(kind, namespace, name.removesuffix(".git"))
+        if repo is None or not may_read(repo, self.visitor):
+            raise repository_not_found(anonymous=self.visitor.anonymous)
+        return repo
+
+    def repo(self) -> Repository:
+        """Find the repo of the path, for a visitor who may know of it."""
+        return self.named(self.kind, self.path["namespace"], self.path["name"])
+
+    def open_repo(self) -> Repository:
+        """Find the repo of the path, for a visitor who may also download it."""
+        repo = self.repo()
+        if not self.hub.repositories.admits(repo, self.visitor):
+            raise gated(repo.full_name, anonymous=self.visitor.anonymous)
+        return repo
+
+    def own_repo(self) -> Repository:
+        """Find the repo of the path, for a visitor who may write to it."""
+        repo = self.repo()
+        self.check_write(repo.namespace, repo.address)
+        return repo
+
+    def check_write(self, namespace: str, what: str) -> None:
+        """Refuse a visitor who may not write to a namespace."""
+        if self.visitor.anonymous:
+            raise sign_in_first()
+        if not self.visitor.writes_to(namespace):
+            raise forbidden(f"You don't have the rights to write to {what}")
+
+    def check_contribute(self) -> None:
+        """Refuse a visitor who may not even open a pull request."""
+        self.user()
+        if self.visitor.role != "write":
+            raise forbidden("This token may only read")
+
+
+async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:
+    """Read a request's body whole, or refuse one that is too long."""
+    body = bytearray()
+    async for chunk in stream_body(request, limit):
+        body += chunk
+    return bytes(body)
+
+
+async def stream_body(request: Request, limit: int) -> AsyncIterator[bytes]:
+    """Yield a request's body in pieces, or refuse one that is too long or breaks off."""
+    received = 0
+    try:
+        async for chunk in request.stream():
+            received += len(chunk)
+            if received > limit:
+                raise Refusal(413, f"The body is longer than {limit} bytes")
+            if chunk:
+                yield chunk
+    except ClientDisconnect as error:
+        raise bad_request("The upload broke off") from error
+
+
+def find_visitor(hub: Hub, request: Request) -> Visitor:
+    """Identify the visitor by the request's token, or refuse a bad one."""
+    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return hub.accounts.identify(value.strip())
+    if scheme.lower() == "basic":
+        return hub.accounts.identify(_password(value))
+    return Visitor()
+
+
+def _password(credentials: str) -> str:
+    """Take the token out of the user:password that git sends."""
+    try:
+        return base64.b64decode(credentials).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        return ""

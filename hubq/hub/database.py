@@ -1,0 +1,96 @@
+"""The SQLite file that holds everything but git objects and large files."""
+
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS accounts (
+    name TEXT PRIMARY KEY COLLATE NOCASE, kind TEXT NOT NULL CHECK (kind IN ('user', 'org')));
+CREATE TABLE IF NOT EXISTS members (
+    org TEXT NOT NULL COLLATE NOCASE REFERENCES accounts ON DELETE CASCADE,
+    user TEXT NOT NULL COLLATE NOCASE REFERENCES accounts ON DELETE CASCADE,
+    role TEXT NOT NULL CHECK (role IN ('read', 'write', 'admin')), PRIMARY KEY (org, user));
+CREATE TABLE IF NOT EXISTS tokens (
+    digest TEXT PRIMARY KEY, user TEXT NOT NULL REFERENCES accounts ON DELETE CASCADE,
+    role TEXT NOT NULL CHECK (role IN ('read', 'write')), expires REAL);
+CREATE TABLE IF NOT EXISTS repos (
+    id TEXT PRIMARY KEY, kind TEXT NOT NULL, namespace TEXT NOT NULL COLLATE NOCASE,
+    name TEXT NOT NULL COLLATE NOCASE, private INTEGER NOT NULL, gated TEXT NOT NULL,
+    created REAL NOT NULL, sdk TEXT, hardware TEXT, stage TEXT, sleep INTEGER,
+    UNIQUE (kind, namespace, name));
+CREATE TABLE IF NOT EXISTS access (
+    repo TEXT NOT NULL REFERENCES repos ON DELETE CASCADE,
+    user TEXT NOT NULL COLLATE NOCASE REFERENCES accounts ON DELETE CASCADE,
+    PRIMARY KEY (repo, user));
+CREATE TABLE IF NOT EXISTS holdings (
+    repo TEXT NOT NULL REFERENCES repos ON DELETE CASCADE, sha256 TEXT NOT NULL,
+    pushed REAL NOT NULL, PRIMARY KEY (repo, sha256));
+CREATE TABLE IF NOT EXISTS xet_files (
+    hash TEXT PRIMARY KEY, sha256 TEXT NOT NULL, size INTEGER NOT NULL, terms TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS xet_files_by_sha256 ON xet_files (sha256);
+CREATE TABLE IF NOT EXISTS settings (
+    repo TEXT NOT NULL REFERENCES repos ON DELETE CASCADE, kind TEXT NOT NULL, key TEXT NOT NULL,
+    value TEXT NOT NULL, description TEXT, updated REAL NOT NULL, PRIMARY KEY (repo, kind, key));
+CREATE TABLE IF NOT EXISTS discussions (
+    repo TEXT NOT NULL REFERENCES repos ON DELETE CASCADE, num INTEGER NOT NULL,
+    title TEXT NOT NULL, status TEXT NOT NULL, author TEXT NOT NULL, pull_request INTEGER NOT NULL,
+    created REAL NOT NULL, base TEXT, merged TEXT, PRIMARY KEY (repo, num));
+CREATE TABLE IF NOT EXISTS events (
+    id TEXT PRIMARY KEY, repo TEXT NOT NULL, num INTEGER NOT NULL, type TEXT NOT NULL,
+    author TEXT NOT NULL, created REAL NOT NULL, data TEXT NOT NULL,
+    FOREIGN KEY (repo, num) REFERENCES discussions ON DELETE CASCADE);
+CREATE TABLE IF NOT EXISTS collections (
+    slug TEXT PRIMARY KEY, namespace TEXT NOT NULL COLLATE NOCASE, title TEXT NOT NULL,
+    description TEXT, private INTEGER NOT NULL, theme TEXT NOT NULL, position INTEGER NOT NULL,
+    updated REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS items (
+    id TEXT PRIMARY KEY, slug TEXT NOT NULL REFERENCES collections ON DELETE CASCADE,
+    type TEXT NOT NULL, item TEXT NOT NULL, note TEXT, position INTEGER NOT NULL,
+    UNIQUE (slug, type, item));
+"""
+
+
+class Database:
+    """Opens the file for one transaction at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def prepare(self) -> None:
+        """Create the file and the tables that are missing."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.touch(mode=0o600)
+        connection = sqlite3.connect(self.path, timeout=30)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(SCHEMA)
+        finally:
+            connection.close()
+
+    @contextmanager
+    def transaction(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
+        """Run the block in one transaction: all of it or, when it raises, nothing."""
+        connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+        connection.row_factory = sqlite3.Row
+        try:
+            connection.execute("PRAGMA foreign_keys = ON")
+            # A reader that turns writer halfway can fail with SQLITE_BUSY, so say it at the start.
+            connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+            yield connection
+            connection.execute("COMMIT")
+        finally:
+            # Closing with a transaction open rolls it back.
+            connection.close()
+
+    def fact(self, name: str) -> str:
+        """Return this root's random constant of that name, drawn at its first use."""
+        with self.transaction(write=True) as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO facts VALUES (?, ?)", (name, secrets.token_hex(8))
+            )
+            row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return str(row["value"])

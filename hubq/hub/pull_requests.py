@@ -1,0 +1,66 @@
+"""Pull requests in git: who may push to one, opening one, merging one."""
+
+import re
+
+from dulwich.objects import Commit
+from dulwich.refs import Ref
+from dulwich.repo import Repo
+
+from hubq.hub.call import Call
+from hubq.hub.committing import Message, conflicts, merge, move_ref
+from hubq.hub.discussions import Discussion, Discussions, comment_data
+from hubq.hub.history import commit_id, find_commit
+from hubq.hub.hub import Hub
+from hubq.hub.refusals import Refusal, forbidden
+from hubq.hub.repositories import Repository
+
+
+def check_push(call: Call, repo: Repository, revision: str) -> None:
+    """Refuse a visitor who may not commit to a revision: a branch, or a pull request."""
+    pull = re.fullmatch(r"refs/pr/([0-9]{1,9})", revision)
+    if pull is None:
+        call.check_write(repo.namespace, repo.address)
+        return
+    call.check_contribute()
+    discussion = Discussions(call.hub.database).find(repo, int(pull[1]))
+    if discussion.author != call.visitor.name and not call.visitor.writes_to(repo.namespace):
+        raise forbidden("Only its author and the repo's writers may push to a pull request")
+    if discussion.status in ("closed", "merged"):
+        raise forbidden(f"This pull request is {discussion.status}")
+
+
+def open_pull_request(hub: Hub, repo: Repository, git: Repo, base: Commit, what: Message) -> int:
+    """Open a pull request on a base commit and return its number."""
+    discussions = Discussions(hub.database)
+    number = discussions.start(repo, what.summary, what.author, base=commit_id(base))
+    comment = comment_data(what.description, what.author)
+    discussions.add_event(repo, number, what.author, comment, type="comment")
+    move_ref(git, pull_ref(number), None, base.id)
+    return number
+
+
+def pull_ref(number: int) -> Ref:
+    """Name the ref of a pull request."""
+    return Ref(b"refs/pr/%d" % number)
+
+
+def list_conflicts(git: Repo, discussion: Discussion) -> list[str]:
+    """List the files that main and the pull request changed in different ways."""
+    if discussion.status == "merged":
+        return []
+    theirs = find_commit(git, f"refs/pr/{discussion.num}")
+    return conflicts(git, find_commit(git, "main"), theirs)
+
+
+def merge_pull_request(git: Repo, discussion: Discussion, user: str) -> str:
+    """Merge a pull request into main and return the commit's id, or refuse it.
+
+    The caller holds the repo's lock.
+    """
+    if not discussion.pull_request or discussion.status not in ("open", "draft"):
+        raise Refusal(400, f"This discussion cannot be merged: it is {discussion.status}")
+    if clash := list_conflicts(git, discussion):
+        raise Refusal(409, f"Merge conflicts in {', '.join(clash)}", body={"files": clash})
+    theirs = find_commit(git, f"refs/pr/{discussion.num}")
+    message = Message(user, f"{discussion.title} (#{discussion.num})")
+    return commit_id(merge(git, Ref(b"refs/heads/main"), theirs, message))

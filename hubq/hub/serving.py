@@ -1,0 +1,139 @@
+"""Running a hub: one server for a root at a time, and a note by which others find it."""
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hubq.errors import UserError
+
+if TYPE_CHECKING:
+    import uvicorn
+
+NOTE = "running.json"
+LOOPBACK = ("127.0.0.1", "localhost")
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server as its note describes it: no secret is in it."""
+
+    pid: int
+    endpoint: str
+    instance: str
+
+
+def serve(
+    root: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    ready: Callable[[str], None] | None = None,
+    allow_remote: bool = False,
+) -> None:
+    """Serve the hub in a folder until it is interrupted; port 0 takes a free one.
+
+    Raises UserError when another process serves the folder, the port is taken, or the host is
+    not loopback and that was not allowed.
+    """
+    run(make_server(root, allow_remote=allow_remote, host=host), root, host, port, ready)
+
+
+def make_server(root: Path, *, host: str, allow_remote: bool) -> "uvicorn.Server":
+    """Make the server of the hub in a folder, not yet listening."""
+    import uvicorn
+
+    from hubq.hub.app import create_app
+
+    if host not in LOOPBACK and not allow_remote:
+        raise UserError(
+            f"The hub listens on loopback only, not on {host}: it knows no TLS and no rate limits. "
+            "Say explicitly that others may reach it if you mean it."
+        )
+    app = create_app(root, hosts=("*",) if allow_remote else LOOPBACK)
+    # No access log: addresses of downloads carry signatures.
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=3,
+    )
+    return uvicorn.Server(config)
+
+
+def run(
+    server: "uvicorn.Server",
+    root: Path,
+    host: str,
+    port: int,
+    ready: Callable[[str], None] | None = None,
+) -> None:
+    """Let a server serve a root: claim the root, listen, leave the note, clean up at the end."""
+    with _claim(root), _listen(host, port) as listener:
+        endpoint = f"http://{host}:{listener.getsockname()[1]}"
+        note = Running(os.getpid(), endpoint, _instance(server))
+        write_note(root, note)
+        # The socket listens already, so whoever reads the note or is called waits, not fails.
+        if ready is not None:
+            ready(endpoint)
+        try:
+            server.run(sockets=[listener])
+        finally:
+            (root / NOTE).unlink(missing_ok=True)
+
+
+def find_running(root: Path) -> Running | None:
+    """Return the server of a root if its note is true: it answers, and is the very one."""
+    import httpx
+
+    try:
+        note = Running(**json.loads((root / NOTE).read_text()))
+        answer = httpx.get(f"{note.endpoint}/api/instance", timeout=5).json()
+    except (OSError, ValueError, TypeError, httpx.HTTPError):
+        return None
+    return note if answer == {"instance": note.instance} else None
+
+
+def write_note(root: Path, note: Running) -> None:
+    """Write the note in one step, so that nobody reads half of it."""
+    draft = root / f"{NOTE}.{os.getpid()}"
+    draft.write_text(json.dumps(asdict(note)))
+    draft.replace(root / NOTE)
+
+
+def _instance(server: "uvicorn.Server") -> str:
+    app = server.config.app
+    while not hasattr(app, "state"):  # under a test's middleware
+        app = app.app  # type: ignore[union-attr]
+    return str(app.state.hub.instance)
+
+
+@contextmanager
+def _claim(root: Path) -> Iterator[None]:
+    """Keep other servers off a root; the system lets go when this process ends."""
+    with (root / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"Another process serves the hub in {root}") from error
+        yield
+
+
+@contextmanager
+def _listen(host: str, port: int) -> Iterator[socket.socket]:
+    try:
+        listener = socket.create_server((host, port), backlog=128)
+    except OSError as error:
+        raise UserError(
+            f"The hub cannot listen on {host}:{port} ({error.strerror}). "
+            "Choose another port, or 0 for a free one."
+        ) from error
+    with listener:
+        yield listener

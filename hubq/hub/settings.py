@@ -1,0 +1,51 @@
+"""The secrets and the variables of Spaces. A secret's value goes in and never comes out.
+
+Nothing runs here, so nothing ever needs the value of a secret: it is not stored at all.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from hubq.hub.database import Database
+from hubq.hub.description import timestamp
+from hubq.hub.refusals import bad_request
+from hubq.hub.repositories import Repository
+
+
+def put(database: Database, repo: Repository, table: str, setting: Mapping[str, Any]) -> None:
+    """Set one secret or variable."""
+    key, value = setting.get("key"), setting.get("value")
+    if not isinstance(key, str) or not key.isidentifier() or not isinstance(value, str):
+        raise bad_request("A setting needs a 'key' that is an identifier, and a string 'value'")
+    kept = "" if table == "secrets" else value
+    with database.transaction(write=True) as connection:
+        connection.execute(
+            "INSERT OR REPLACE INTO settings VALUES (?, ?, ?, ?, ?, ?)",
+            (repo.id, table, key, kept, setting.get("description"), time.time()),
+        )
+
+
+def drop(database: Database, repo: Repository, table: str, key: str) -> None:
+    """Remove one secret or variable; it's fine when there is none."""
+    with database.transaction(write=True) as connection:
+        connection.execute(
+            "DELETE FROM settings WHERE repo = ? AND kind = ? AND key = ?", (repo.id, table, key)
+        )
+
+
+def show(database: Database, repo: Repository, table: str) -> dict[str, Any]:
+    """Describe the secrets or the variables of a Space by their keys."""
+    with database.transaction() as connection:
+        rows = connection.execute(
+            "SELECT * FROM settings WHERE repo = ? AND kind = ? ORDER BY key", (repo.id, table)
+        ).fetchall()
+    shown = {}
+    for row in rows:
+        answer = {
+            "key": row["key"],
+            "description": row["description"],
+            "updatedAt": timestamp(row["updated"]),
+        }
+        shown[row["key"]] = answer if table == "secrets" else {**answer, "value": row["value"]}
+    return shown
