@@ -1,0 +1,184 @@
+"""A recipe: what it may say, and how it is refused."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hubq.errors import UserError
+from hubq.method import methods
+from hubq.recipe import Recipe, read
+from hubq.recipe_schema import schema
+from hubq.recipe_text import spell
+
+SMALLEST = """\
+# for tests
+model: meta-llama/Meta-Llama-3-8B@main
+method:
+  name: rtn
+  bits: 4
+publish:
+  org: me
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    return path
+
+
+def mistakes(folder: Path, text: str) -> list[str]:
+    """Return the lines below the error's title."""
+    with pytest.raises(UserError) as caught:
+        read(written(folder, text))
+    return str(caught.value).splitlines()[1:]
+
+
+def test_the_files_name_names_the_recipe(tmp_path: Path) -> None:
+    recipe = read(written(tmp_path, SMALLEST))
+
+    assert recipe.name == "mine"
+
+
+def test_a_method_may_be_its_name_alone(tmp_path: Path) -> None:
+    recipe = read(written(tmp_path, "model: a/b\nmethod: awq\npublish: {org: me}"))
+
+    assert recipe.method_name == "awq"
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "value"),
+    [
+        ("meta-llama/Meta-Llama-3-8B@main", "hub", "meta-llama/Meta-Llama-3-8B@main"),
+        ("./model", "folder", "FOLDER/model"),
+        ("../model", "folder", "PARENT/model"),
+        ("model", "hub", None),
+        ("x.gguf", "gguf", "FOLDER/x.gguf"),
+        ("/models/x.gguf", "gguf", "/models/x.gguf"),
+        ("{hub: a/b}", "hub", "a/b"),
+    ],
+)
+def test_a_model_in_one_word_is_what_it_looks_like(
+    tmp_path: Path, model: str, key: str, value: str | None
+) -> None:
+    text = SMALLEST.replace("meta-llama/Meta-Llama-3-8B@main", model)
+    if value is None:
+        assert "model.hub: must look like" in mistakes(tmp_path, text)[0]
+        return
+
+    section = read(written(tmp_path, text)).model
+
+    place = value.replace("FOLDER", str(tmp_path)).replace("PARENT", str(tmp_path.parent))
+    assert str(getattr(section, key)) == place
+
+
+@pytest.mark.parametrize(
+    ("dataset", "key"),
+    [("wikitext2", "name"), ("org/name", "hub"), ("./x.jsonl", "file"), ("x.parquet", "file")],
+)
+def test_a_data_set_in_one_word_is_what_it_looks_like(
+    tmp_path: Path, dataset: str, key: str
+) -> None:
+    text = SMALLEST + f"evaluate:\n  perplexity: [{dataset}]\n"
+
+    (perplexity,) = read(written(tmp_path, text)).evaluate.perplexity
+
+    assert getattr(perplexity.dataset, key) is not None
+
+
+def test_all_mistakes_are_listed_at_once_with_their_lines(tmp_path: Path) -> None:
+    text = """\
+model: a/b
+method:
+  name: rtn
+  bits: 5
+  groupsize: 64
+format: compresed-tensors
+calibration:
+  dataset: wikitext
+publish:
+  org: me
+  privat: true
+"""
+
+    found = mistakes(tmp_path, text)
+
+    assert found == [
+        "  line 4   method.bits: must be 2, 3, 4 or 8; you wrote 5",
+        "  line 5   method.groupsize: no such option; did you mean group_size?",
+        "  line 6   format: no format is called compresed-tensors; "
+        "did you mean compressed-tensors?",
+        "  line 8   calibration.dataset.name: no data set is called wikitext; "
+        "did you mean wikitext2?",
+        "  line 11  publish.privat: no such option; did you mean private?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("name: rtn", "name: rnt", "line 4  method.name: no method is called rnt; did you mean"),
+        ("  name: rtn\n", "", "line 3  method.name: is missing; known: awq, gptq, rtn"),
+        ("  org: me", "  name: x", "line 6  publish.org: is missing"),
+        ("model: meta-llama/Meta-Llama-3-8B@main", "name: x", "model: is missing"),
+        ("  bits: 4", "  bits: 4\n  bits: 3", "line 6  method.bits: stands already on line 5"),
+        ("bits: 4", "bits: !!python/name:os.system x", "the tag !!python/name:os.system"),
+        ("bits: 4", "bits: &b 4", "line 5  anchors"),
+        ("bits: 4", "bits: [4", "no YAML"),
+        ("# for tests", "name: me", "line 1  name: no such option; the file's name is it"),
+        ("org: me", "org: ../me", "line 7  publish.org: must look like"),
+        (
+            "meta-llama/Meta-Llama-3-8B@main",
+            "{folder: ./a, gguf: ./b}",
+            "line 2  model: needs exactly one of hub, folder, gguf, wheel; "
+            "you wrote folder and gguf",
+        ),
+    ],
+)
+def test_a_mistake_says_what_and_where(tmp_path: Path, old: str, new: str, sentence: str) -> None:
+    found = mistakes(tmp_path, SMALLEST.replace(old, new))
+
+    assert any(sentence in line for line in found), found
+
+
+def test_an_empty_file_is_no_recipe(tmp_path: Path) -> None:
+    assert mistakes(tmp_path, "# nothing\n")[0].startswith("  line 1  recipe: must be a mapping")
+
+
+def test_a_missing_recipe_names_the_nearest(tmp_path: Path) -> None:
+    written(tmp_path, SMALLEST)
+
+    with pytest.raises(UserError, match=r"did you mean mine\.yaml\?"):
+        read(tmp_path / "mime.yaml")
+
+
+def test_a_saved_recipe_comes_back_equal(tmp_path: Path) -> None:
+    recipe = read(written(tmp_path, SMALLEST))
+
+    again = Recipe.model_validate_json(recipe.model_dump_json())
+
+    assert again == recipe
+
+
+def test_a_spelled_recipe_reads_back_equal(tmp_path: Path) -> None:
+    recipe = read(written(tmp_path, SMALLEST))
+
+    text = spell(recipe.model_dump(mode="json"))
+
+    assert read(written(tmp_path, text)) == recipe
+
+
+def test_a_spelled_recipe_tells_no_folder_of_this_machine(tmp_path: Path) -> None:
+    local = SMALLEST.replace("meta-llama/Meta-Llama-3-8B@main", "./secret/model")
+    recipe = read(written(tmp_path, local))
+
+    text = spell(recipe.model_dump(mode="json"))
+
+    assert yaml.safe_load(text)["model"] == "./model"
+
+
+def test_the_schema_knows_every_method_with_its_options() -> None:
+    choices = schema()["properties"]["method"]["oneOf"]
+
+    assert {each["properties"]["name"]["const"] for each in choices[1:]} == set(methods())
