@@ -4,12 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, dtype
 
 from hubq.errors import UserError, did_you_mean
-from hubq.tensors import QuantizedTensor
+from hubq.tensors import Affine, QuantizedTensor
+
+Embedding = Literal["embed_tokens", "lm_head"]
 
 
 class Format(ABC):
@@ -46,9 +48,54 @@ class Format(ABC):
         they were.
         """
 
+    def model_mistake(self, quantized: Mapping[str, QuantizedTensor]) -> str | None:
+        """Say why one file can't hold these tensors together, and which way out there is; or None.
+
+        `quantized` maps module names to tensors (data or meta), as for `config`.
+        """
+        return None
+
+    def embeddings(self, tied: bool) -> frozenset[Embedding]:
+        """Return which of the two the format's readers take quantized; tied, they are one."""
+        return frozenset()
+
+    def embeddings_mistake(self, tied: bool) -> str | None:
+        """Say why a recipe can't have its embeddings quantized, or None."""
+        if self.embeddings(tied):
+            return None
+        if self.embeddings(tied=False):
+            return (
+                f"{self.name} holds a quantized lm_head only where it is not tied to the "
+                "embeddings, which no reader takes packed; use embeddings: 16"
+            )
+        return f"{self.name} keeps embeddings and lm_head in 16 bits; use embeddings: 16"
+
     def extra_files(self, config: Mapping[str, Any]) -> dict[str, bytes]:
         """Return further files that the format's readers look for, by name in the repo."""
         return {}
+
+
+class AffineFormat(Format):
+    """A format that holds affine weights in groups of equal size."""
+
+    def mistake(self, tensor: QuantizedTensor) -> str | None:
+        """Refuse what isn't affine, a ragged last group, and what the layout can't hold."""
+        if not isinstance(tensor, Affine):
+            return (
+                f"{self.name} holds affine weights only, and this method makes "
+                f"{type(tensor).__name__} weights; use format: hubq"
+            )
+        columns = tensor.shape[1]
+        if columns % tensor.group_size:
+            return (
+                f"readers of {self.name} take no ragged group, and {tensor.group_size} does not "
+                f"divide {columns} inputs; use a group_size that does, or -1 (a whole row)"
+            )
+        return self.layout_mistake(tensor)
+
+    @abstractmethod
+    def layout_mistake(self, tensor: Affine) -> str | None:
+        """Say why the layout can't hold an affine tensor of equal groups, or None."""
 
 
 def formats() -> list[str]:
