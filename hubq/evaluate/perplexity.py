@@ -1,0 +1,138 @@
+"""Perplexity, by a protocol that anyone can repeat.
+
+The text is tokenized once, as one stream; special tokens that the tokenizer adds (a begin token,
+for Llama 3) stand only at the stream's ends, so only the first window has one. The stream is cut
+into windows of equal length that do not overlap, and the rest is dropped. Each window is scored
+on its own: its first token is context only, each later one is predicted from those before it.
+The loss of a window is the mean negative log-likelihood of its length - 1 targets, in nats, taken
+in float32 from logits in the model's dtype. Perplexity is exp(mean of the windows' losses).
+
+The standard error treats windows as a sample of the text: by the delta method it is the
+perplexity times the standard error of the mean loss. It says how far another part of the same text
+might lie, not how far two models differ: both are measured on the same windows.
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hubq.calibrate import token_ids
+from hubq.errors import UserError
+from hubq.evaluate.jobs import PerplexityTask, Score, text_file
+from hubq.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TOKENS_A_BATCH = 4096  # of one forward pass
+LOGITS_AT_ONCE = 1 << 25  # 128 MB in float32, however large the vocabulary
+
+
+def perplexity(
+    model: Any,  # noqa: ANN401 - transformers carries no types
+    folder: Path,
+    task: PerplexityTask,
+    progress: Progress = SILENT,
+) -> tuple[Score, ...]:
+    """Measure the perplexity of a loaded model, whose tokenizer lies in `folder`."""
+    text = text_file(task.text).read_bytes().decode()
+    windows = evaluation_windows(token_ids(text, folder), task)
+    losses = window_losses(model, windows, folder, progress)
+    value, stderr = estimate(losses)
+    return (
+        Score(
+            task="perplexity",
+            dataset=task.dataset,
+            metric="perplexity",
+            better="lower",
+            value=value,
+            stderr=stderr,
+            samples=len(losses),
+            protocol=protocol(task, len(losses)),
+            version=task.version,
+        ),
+    )
+
+
+def protocol(task: PerplexityTask, windows: int) -> str:
+    """Say in one sentence what was done."""
+    which = f"the first {windows}" if task.windows else f"all {windows}"
+    return (
+        f"{which} non-overlapping windows of {task.length} tokens of the text tokenized as one "
+        "stream (special tokens only at its ends), each window scored on its own: exp of the mean "
+        f"negative log-likelihood of its last {task.length - 1} tokens"
+    )
+
+
+def evaluation_windows(ids: list[int], task: PerplexityTask) -> "Tensor":
+    """Cut a stream into (windows, length); raise UserError when there are too few tokens."""
+    import torch
+
+    available = len(ids) // task.length
+    wanted = task.windows or max(available, 1)
+    if available < wanted:
+        raise UserError(
+            f"perplexity: {task.dataset} has {len(ids):,} tokens, which is {available} windows of "
+            f"{task.length}, not {wanted}; ask for fewer or shorter windows"
+        )
+    return torch.tensor(ids[: wanted * task.length]).view(wanted, task.length)
+
+
+def estimate(losses: list[float]) -> tuple[float, float | None]:
+    """Return the perplexity of windows with these losses, and its standard error."""
+    count = len(losses)
+    mean = math.fsum(losses) / count
+    value = math.exp(mean)
+    if count < 2:
+        return value, None
+    variance = math.fsum((loss - mean) ** 2 for loss in losses) / (count - 1)
+    return value, value * math.sqrt(variance / count)
+
+
+def window_losses(
+    model: Any,  # noqa: ANN401 - see above
+    windows: "Tensor",  # (windows, length)
+    folder: Path,
+    progress: Progress = SILENT,
+) -> list[float]:
+    """Return each window's mean loss in nats; raise UserError where one is not finite."""
+    import torch
+
+    from hubq.evaluate.finite import refuse_non_finite
+
+    size = max(1, TOKENS_A_BATCH // windows.shape[1])
+    losses: list[float] = []
+    with torch.inference_mode(), progress.task("perplexity", len(windows)) as advance:
+        for first in range(0, len(windows), size):
+            batch = windows[first : first + size].to(model.device)
+            found = _batch_losses(model, batch)
+            if not torch.isfinite(found).all():
+                refuse_non_finite(model, batch, folder)
+            losses += found.tolist()
+            advance(len(batch))
+    return losses
+
+
+def _batch_losses(model: Any, batch: "Tensor") -> "Tensor":  # noqa: ANN401
+    """Return the mean loss of each window of a batch, (batch,) float64."""
+    import torch
+
+    hidden = model.get_decoder()(input_ids=batch, use_cache=False).last_hidden_state[:, :-1]
+    head = model.get_output_embeddings()
+    parts = [
+        torch.nn.functional.cross_entropy(head(rows).float(), targets, reduction="none")
+        for rows, targets in _parts(hidden.flatten(0, 1), batch[:, 1:].flatten(), head)
+    ]
+    return torch.cat(parts).view(len(batch), -1).double().mean(dim=1)
+
+
+def _parts(
+    hidden: "Tensor",  # (tokens, hidden)
+    targets: "Tensor",  # (tokens,)
+    head: Any,  # noqa: ANN401 - a Linear, or what a quantizer made of it
+) -> "Iterator[tuple[Tensor, Tensor]]":
+    """Split the tokens so that the logits of one part are small."""
+    rows = max(1, LOGITS_AT_ONCE // head.out_features)
+    for first in range(0, len(targets), rows):
+        yield hidden[first : first + rows], targets[first : first + rows]
