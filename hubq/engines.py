@@ -1,0 +1,38 @@
+"""Which programs read a format, and what they need: for the card's snippets and for doctor."""
+
+from dataclasses import dataclass
+
+ANY_BITS = frozenset({2, 3, 4, 5, 6, 7, 8})
+
+
+@dataclass(frozen=True)
+class Readers:
+    """The readers of one format. The bits are those that an engine has kernels for."""
+
+    packages: tuple[str, ...]  # that transformers needs besides itself, as requirements
+    vllm: frozenset[int] = frozenset()
+    sglang: frozenset[int] = frozenset()
+    extra: str | None = None  # hubq's extra that brings the packages
+
+
+READERS = {
+    # Before 0.18 the library reads 3 bits in another layout.
+    "compressed-tensors": Readers(("compressed-tensors>=0.18",), ANY_BITS, frozenset({4, 8})),
+    "gptq": Readers(
+        ("gptqmodel>=1.4.3", "optimum>=1.24"), frozenset({4, 8}), frozenset({4, 8}), "gptq"
+    ),
+    "awq": Readers(("gptqmodel>=1.4.3",), frozenset({4}), frozenset({4}), "gptq"),
+    "bitsandbytes": Readers(("bitsandbytes>=0.46.1",)),
+}
+
+
+def readers_of(form: str) -> Readers:
+    """Return the readers of a format; transformers alone for one that isn't listed."""
+    return READERS.get(form, Readers(()))
+
+
+def engines(form: str, bits: int | None) -> list[str]:
+    """List the serving engines that load a format at so many bits, by their sources."""
+    readers = readers_of(form)
+    serving = {"vLLM": readers.vllm, "SGLang": readers.sglang}
+    return [name for name, widths in serving.items() if bits in widths]

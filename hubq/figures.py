@@ -1,0 +1,47 @@
+"""The one spelling of numbers: cards, tables and messages write a value the same way."""
+
+import math
+
+from hubq.evaluate import Measurement
+
+NOT_MEASURED = "not measured"
+CONFIDENCE = 1.96  # standard errors around a mean that hold 95 % of a normal distribution
+
+
+def number(value: float | None) -> str:
+    """Write four significant digits, whole numbers in full."""
+    if value is None:
+        return NOT_MEASURED
+    if abs(value) >= 1000 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:#.4g}"
+
+
+def uncertain(value: float, stderr: float | None) -> str:
+    """Write a value with its standard error, where one is known."""
+    return number(value) if stderr is None else f"{number(value)} ± {stderr:.2g}"
+
+
+def recovery(measurement: Measurement) -> float | None:
+    """Return the share of the base's quality that is left: 1 when nothing was lost."""
+    better, worse = measurement.value, measurement.base
+    if measurement.better == "lower":
+        better, worse = worse, better
+    return better / worse if worse else None
+
+
+def percent(share: float | None) -> str:
+    """Write a share in percent."""
+    return "not defined" if share is None else f"{100 * share:.1f} %"
+
+
+def within_noise(measurement: Measurement) -> bool | None:
+    """Tell whether the difference to the base is as small as chance makes it; None: unknown.
+
+    The two errors are taken as independent. Both models answer the same items, so the true noise
+    of the difference is smaller: what is called noise may be a difference, never the reverse.
+    """
+    if measurement.stderr is None or measurement.base_stderr is None:
+        return None
+    noise = math.hypot(measurement.stderr, measurement.base_stderr)
+    return abs(measurement.value - measurement.base) <= CONFIDENCE * noise

@@ -1,0 +1,309 @@
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard, ModelCardData
+from jinja2 import Environment, meta
+from made_run import made_checkpoint, made_plan, made_report, measurement
+
+from hubq.card import TEMPLATE, card, cell, context, recipe_text, render
+from hubq.disk import gigabytes
+from hubq.evaluate import Report
+from hubq.figures import number, percent, recovery, uncertain, within_noise
+
+NUMBER = re.compile(r"(?<![\w.-])\d(?:[\d,]*\d)?(?:\.\d+)?(?:e[+-]\d+)?(?![\w-])")
+
+
+def front_matter(text: str) -> dict[str, Any]:
+    found = yaml.safe_load(text.split("---\n")[1])
+    assert isinstance(found, dict)
+    return found
+
+
+def leaves(value: object) -> Iterator[object]:
+    if isinstance(value, dict):
+        for each in value.values():
+            yield from leaves(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from leaves(each)
+    else:
+        yield value
+
+
+def test_a_perplexity_of_more_than_the_base_recovers_less_than_all() -> None:
+    assert percent(recovery(measurement(base=25.0, value=50.0))) == "50.0 %"
+
+
+def test_an_accuracy_of_less_than_the_base_recovers_less_than_all() -> None:
+    worse = measurement(better="higher", base=0.8, value=0.6)
+
+    assert percent(recovery(worse)) == "75.0 %"
+
+
+def test_recovery_of_nothing_is_not_defined() -> None:
+    assert percent(recovery(measurement(better="higher", base=0.0))) == "not defined"
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (25.974, "25.97"),
+        (4.0, "4"),
+        (0.4123, "0.4123"),
+        (354812.3, "354,812"),
+        (None, "not measured"),
+    ],
+)
+def test_a_number_has_one_spelling(value: float | None, written: str) -> None:
+    assert number(value) == written
+
+
+def test_a_difference_below_two_standard_errors_is_noise() -> None:
+    assert within_noise(measurement(base=10.0, base_stderr=0.3, value=10.8, stderr=0.4))
+
+
+def test_a_difference_above_two_standard_errors_is_none() -> None:
+    assert within_noise(measurement(base=10.0, base_stderr=0.3, value=11.1, stderr=0.4)) is False
+
+
+def test_noise_is_not_known_without_a_standard_error() -> None:
+    assert within_noise(measurement(stderr=None)) is None
+
+
+def test_the_card_shows_each_value_beside_the_base_with_errors_and_recovery() -> None:
+    text = render(made_report())
+
+    assert "| 25.97 ± 0.31 | 29.58 ± 0.37 | 87.8 % | beyond the noise |" in text
+
+
+def test_a_difference_within_the_noise_is_called_so() -> None:
+    text = render(made_report())
+
+    assert "| 0.6812 ± 0.011 | 0.6758 ± 0.011 | 99.2 % | within the noise |" in text
+
+
+def test_bits_stand_as_stored_beside_the_nominal_ones() -> None:
+    text = render(made_report())
+
+    assert "| bits a weight as stored, quantized linears | 16 | 4.312 (nominal 4) |" in text
+    assert "| bits a parameter as stored, whole model | 16 | 12.15 |" in text
+
+
+def test_every_number_of_the_card_is_in_the_report() -> None:
+    report = made_report()
+    code = re.compile(r"```.*?```", re.DOTALL)
+    body = code.sub("", render(report).split("---\n", 2)[2])
+
+    written = set(NUMBER.findall(body))
+
+    assert written <= _spelled(report.model_dump()) | _derived(report)
+
+
+def _spelled(report: dict[str, Any]) -> set[str]:
+    """Spell each number of a report in every way a card may, and take those in its texts."""
+    found: set[str] = set()
+    for leaf in leaves(report):
+        if isinstance(leaf, int | float) and not isinstance(leaf, bool):
+            ways = f"{number(leaf)} {gigabytes(leaf)} {leaf} {uncertain(1, leaf)}"
+            found |= set(NUMBER.findall(ways))
+        else:
+            found |= set(NUMBER.findall(str(leaf)))
+    return found
+
+
+def _derived(report: Report) -> set[str]:
+    """Spell what the card computes: recoveries, a size ratio, and what it explains."""
+    shares = [recovery(each) for each in report.measurements]
+    shares.append(report.checkpoint.weight_bytes / report.plan.base_bytes)
+    ways = (
+        " ".join(map(percent, shares)) + " 16 1.96 1 2210.17323 3"
+    )  # dtype, noise, one layer, GPTQ, Llama 3
+    return set(NUMBER.findall(ways))
+
+
+def test_metadata_names_the_base_and_how_this_descends_from_it() -> None:
+    keys = front_matter(render(made_report()))
+
+    assert keys["base_model"] == "meta-llama/Meta-Llama-3-8B"
+    assert keys["base_model_relation"] == "quantized"
+
+
+def test_metadata_says_what_kind_of_model_this_is() -> None:
+    keys = front_matter(render(made_report()))
+
+    assert (keys["library_name"], keys["pipeline_tag"]) == ("transformers", "text-generation")
+    assert {"hubq", "gptq", "4-bit", "compressed-tensors"} <= set(keys["tags"])
+
+
+def test_the_licence_is_the_base_models() -> None:
+    keys = front_matter(render(made_report()))
+
+    assert keys["license"] == "llama3"
+
+
+def test_the_recipes_licence_goes_before_the_base_models() -> None:
+    plan = made_plan()
+    plan.recipe["publish"]["license"] = "mit"
+
+    keys = front_matter(render(made_report(plan=plan)))
+
+    assert keys["license"] == "mit"
+
+
+def test_a_licence_that_the_hub_has_no_id_for_is_other_with_a_name() -> None:
+    keys = front_matter(render(made_report(plan=made_plan(license="Qwen Research"))))
+
+    assert (keys["license"], keys["license_name"]) == ("other", "qwen-research")
+    assert keys["license_link"] == "https://huggingface.co/meta-llama/Meta-Llama-3-8B"
+
+
+def test_an_unknown_licence_is_never_made_up() -> None:
+    text = render(made_report(plan=made_plan(license=None)))
+
+    assert "license" not in front_matter(text)
+    assert "not known to hubq" in text
+
+
+@pytest.mark.parametrize(
+    ("license", "line"),
+    [
+        ("llama3", "**Built with Meta Llama 3**"),
+        ("llama3.1", "**Built with Llama**"),
+        ("llama3.2", "**Built with Llama**"),
+    ],
+)
+def test_a_llama_shows_the_line_that_its_licence_asks_for(license: str, line: str) -> None:
+    assert line in render(made_report(plan=made_plan(license=license))).splitlines()
+
+
+def test_other_models_are_not_built_with_llama() -> None:
+    assert "Built with" not in render(made_report(plan=made_plan(license="apache-2.0")))
+
+
+def test_the_calibration_set_is_a_dataset_of_the_card_when_the_hub_has_it() -> None:
+    keys = front_matter(render(made_report()))
+
+    assert keys["datasets"] == ["acme/texts"]
+
+
+def test_model_index_holds_each_measurement_with_its_protocol() -> None:
+    results = front_matter(render(made_report()))["model-index"][0]["results"]
+
+    metrics = [result["metrics"][0] for result in results]
+
+    assert [(metric["type"], metric["value"]) for metric in metrics] == [
+        ("perplexity", 29.58),
+        ("acc_norm", 0.6758),
+    ]
+    assert (
+        metrics[0]["args"]["protocol"] == "First 40 windows of 512 tokens, each scored on its own."
+    )
+
+
+def test_huggingface_hub_reads_the_card_back() -> None:
+    read = ModelCard(render(made_report()), ignore_metadata_errors=False)
+
+    assert isinstance(read.data, ModelCardData)
+    assert read.data.eval_results is not None
+    assert [each.metric_value for each in read.data.eval_results] == [29.58, 0.6758]
+
+
+def test_what_was_not_measured_is_called_so() -> None:
+    text = render(made_report(measurements=()))
+
+    assert "Quality: not measured." in text
+    assert "model-index" not in front_matter(text)
+
+
+def test_a_method_without_calibration_says_so() -> None:
+    plan = made_plan()
+    plan.recipe["calibration"] = None
+
+    text = render(made_report(plan=plan))
+
+    assert "Calibration: none; the method needs no data." in text
+
+
+def test_calibration_names_the_text_its_size_and_its_seed() -> None:
+    text = render(made_report())
+
+    expected = "32 windows of 512 tokens (16,384 in all), seed 7, from acme/texts@abc123"
+    assert expected in text
+
+
+def test_calibration_prefers_the_text_that_was_really_read() -> None:
+    checkpoint = made_checkpoint({}).model_copy(update={"calibration_text": "texts (sha256:77)"})
+
+    text = render(made_report(checkpoint=checkpoint))
+
+    assert "seed 7, from texts (sha256:77)." in text
+
+
+def test_layer_errors_that_were_not_measured_are_called_so() -> None:
+    checkpoint = made_checkpoint({}).model_copy(update={"layers": ()})
+
+    text = render(made_report(checkpoint=checkpoint))
+
+    assert "Error of each layer's outputs: not measured." in text
+
+
+@pytest.mark.parametrize(
+    ("form", "bits", "served"),
+    [("compressed-tensors", 3, True), ("gptq", 4, True), ("gptq", 3, False), ("awq", 4, True)],
+)
+def test_vllm_is_named_only_where_it_reads_the_format(form: str, bits: int, served: bool) -> None:
+    plan = made_plan()
+    plan.recipe["format"], plan.recipe["method"]["bits"] = form, bits
+
+    text = render(made_report(plan=plan))
+
+    assert ("vllm serve" in text) is served
+
+
+def test_the_recipe_in_the_card_is_the_one_of_the_plan() -> None:
+    plan = made_plan()
+
+    shown = yaml.safe_load(recipe_text(plan))
+
+    assert shown["method"] == {"name": "gptq", "bits": 4, "group_size": 64, "damping": 0.01}
+    assert recipe_text(plan).strip() in render(made_report(plan=plan))
+
+
+def test_the_recipe_does_not_tell_where_the_maker_keeps_files() -> None:
+    plan = made_plan()
+    plan.recipe["model"] = {"hub": None, "gguf": "/home/ann/secret/tiny.gguf"}
+
+    shown = yaml.safe_load(recipe_text(plan))
+
+    assert shown["model"] == {"gguf": "tiny.gguf"}
+
+
+def test_a_cell_cannot_break_its_table() -> None:
+    assert cell("a|b\nc") == "a\\|b c"
+
+
+def test_every_name_in_the_template_has_a_value() -> None:
+    environment = Environment()
+    environment.filters["cell"] = cell
+    template = environment.parse(TEMPLATE.read_text(encoding="utf-8"))
+
+    names = meta.find_undeclared_variables(template)
+
+    assert names <= context(made_report()).keys()
+
+
+def test_card_writes_the_readme_of_the_run(tmp_path: Path) -> None:
+    report = made_report()
+
+    path = card(report, tmp_path)
+
+    assert path == tmp_path / "README.md"
+    assert path.read_text(encoding="utf-8") == render(report)
+
+
+def test_the_same_report_gives_the_same_card() -> None:
+    assert render(made_report()) == render(made_report())
