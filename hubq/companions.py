@@ -1,0 +1,179 @@
+"""The files that lie beside the weights: what makes a folder of tensors a complete repo.
+
+All are copied from the base byte for byte, with two exceptions: config.json gains the
+quantization_config, and a generation_config.json that transformers would refuse to save is mended
+or left out. Only names on the lists below are copied: no weights, no pickles, no code.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hubq.errors import UserError
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+    "tokenizer.model.v3",
+    "tekken.json",
+    "spiece.model",
+    "chat_template.jinja",
+    "chat_template.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+)
+CHAT_TEMPLATES = "additional_chat_templates/*.jinja"
+LICENSE_FILE = re.compile(r"(licen[cs]e|notice|use_policy)[^/]*", re.IGNORECASE)
+TEXT_SUFFIXES = ("", ".md", ".txt", ".pdf")
+
+# What Meta's licences, section 1.b, ask to be kept in a text file called "Notice".
+_META = "Copyright © Meta Platforms, Inc. All Rights Reserved."
+NOTICES: Mapping[str, str] = {
+    "llama2": "Llama 2 is licensed under the LLAMA 2 Community License, "
+    "Copyright (c) Meta Platforms, Inc. All Rights Reserved.",
+    "llama3": f"Meta Llama 3 is licensed under the Meta Llama 3 Community License, {_META}",
+    "llama3.1": f"Llama 3.1 is licensed under the Llama 3.1 Community License, {_META}",
+    "llama3.2": f"Llama 3.2 is licensed under the Llama 3.2 Community License, {_META}",
+    "llama3.3": f"Llama 3.3 is licensed under the Llama 3.3 Community License, {_META}",
+    "llama4": f"Llama 4 is licensed under the Llama 4 Community License, {_META}",
+}
+
+
+@dataclass(frozen=True)
+class Companions:
+    """The files beside the weights, and what a reader of the card should know about them."""
+
+    files: Mapping[str, bytes]  # by path in the repo
+    facts: tuple[str, ...]  # one sentence for each thing that is not as in the base
+
+
+def companions(
+    base: Path, quantization_config: Mapping[str, Any], *, dtype: str, license: str | None
+) -> Companions:
+    """Gather the files beside the weights of a quantized copy of the folder `base`.
+
+    `dtype` is that of the tensors that stay unquantized, such as bfloat16; `license` is the
+    base's licence id. Raise UserError when the base has no usable config.json.
+    """
+    generation, generation_fact = _generation_config(base)
+    notice, notice_fact = _notice(base, license)
+    config, config_fact = _config(base, quantization_config, dtype)
+    copied = {path.relative_to(base).as_posix(): path.read_bytes() for path in _copied(base)}
+    facts = (config_fact, generation_fact, notice_fact)
+    return Companions(
+        files=config | generation | dict(sorted(copied.items())) | notice,
+        facts=tuple(fact for fact in facts if fact),
+    )
+
+
+def _copied(base: Path) -> Iterator[Path]:
+    """List what is copied byte for byte."""
+    names = (base / name for name in TOKENIZER_FILES)
+    yield from (path for path in names if path.is_file())
+    yield from base.glob(CHAT_TEMPLATES)
+    for path in base.iterdir():
+        is_licence = LICENSE_FILE.fullmatch(path.name) and path.suffix.lower() in TEXT_SUFFIXES
+        if is_licence and path.is_file():
+            yield path
+
+
+def _config(
+    base: Path, quantization_config: Mapping[str, Any], dtype: str
+) -> tuple[dict[str, bytes], str]:
+    """Return the base's config.json with the quantization in it, and a fact about it."""
+    config = _read_json(base / "config.json")
+    if "quantization_config" in config:
+        method = config["quantization_config"].get("quant_method", "an unnamed method")
+        raise UserError(
+            f"{base / 'config.json'} says that the model is already quantized ({method}); "
+            "start from the unquantized base"
+        )
+    # Readers guess a dtype that is not named; beside int32 words and scales they guess wrong.
+    key = "dtype" if "dtype" in config else "torch_dtype"
+    changed = {**config, key: dtype, "quantization_config": dict(quantization_config)}
+    code = changed.pop("auto_map", None)
+    fact = "config.json has no auto_map, since code is not copied from the base." if code else ""
+    return {"config.json": _json_bytes(changed)}, fact
+
+
+def _generation_config(base: Path) -> tuple[dict[str, bytes], str]:
+    """Return the base's generation_config.json, mended if need be, and a fact about it."""
+    name = "generation_config.json"
+    path = base / name
+    if not path.is_file():
+        return {}, ""
+    settings = _read_json(path)
+    mistake = _generation_mistake(settings)
+    if mistake is None:
+        return {name: path.read_bytes()}, ""
+    mended, how = _mended(settings)
+    if mended is None:
+        return {}, f"{name} was left out, since the base's is not valid ({mistake})."
+    return {name: _json_bytes(mended)}, f"{name} {how}, since the base's is not valid ({mistake})."
+
+
+def _mended(settings: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
+    """Return settings that transformers would save, and what was done to them."""
+    # Who sets a temperature means to sample; engines such as vLLM do so whatever do_sample says.
+    sampling = {**settings, "do_sample": True}
+    if _generation_mistake(sampling) is None:
+        return sampling, "has do_sample set to true"
+    kept = dict(settings)
+    while mistake := _generation_mistake(kept):
+        blamed = [key for key in re.findall(r"`(\w+)`", mistake) if key in kept]
+        if not blamed:
+            return None, ""
+        del kept[blamed[0]]
+    return kept, f"lacks {', '.join(key for key in settings if key not in kept)}"
+
+
+def _generation_mistake(settings: dict[str, Any]) -> str | None:
+    """Say why transformers would refuse to save these settings, or None."""
+    from transformers import GenerationConfig
+
+    try:
+        GenerationConfig.from_dict(settings).validate(strict=True)
+    except (ValueError, TypeError) as error:
+        return _first_complaint(str(error))
+    return None
+
+
+def _first_complaint(message: str) -> str:
+    """Cut transformers' long message down to the first thing it complains about."""
+    items = [line.removeprefix("- ") for line in message.splitlines() if line.startswith("- ")]
+    return (items or message.splitlines() or ["no reason given"])[0].rstrip(".")
+
+
+def _notice(base: Path, license: str | None) -> tuple[dict[str, bytes], str]:
+    """Write the Notice that the licence asks for, unless the base has one to copy."""
+    has_notice = any(path.name.lower().startswith("notice") for path in base.iterdir())
+    if license is None or license not in NOTICES or has_notice:
+        return {}, ""
+    files = {"Notice.txt": f"{NOTICES[license]}\n".encode()}
+    return files, f"Notice.txt was written, as licence {license} asks."
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; raise UserError for anything else."""
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; a model folder needs one") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}); fetch the model again") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds no JSON object; fetch the model again")
+    return value
+
+
+def _json_bytes(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
