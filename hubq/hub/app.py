@@ -9,12 +9,46 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from hubq.hub.api import commits, identity, lfs, references, repos, resolve, tree, xet
+from hubq.hub.api import (
+    cards,
+    clone,
+    collections,
+    commits,
+    discussions,
+    identity,
+    large_files,
+    lfs,
+    pages,
+    references,
+    repos,
+    resolve,
+    spaces,
+    tree,
+    xet,
+)
 from hubq.hub.hub import Hub
 from hubq.hub.refusals import Refusal
 
 LOOPBACK = ("127.0.0.1", "localhost")
-SUBJECTS = (identity, repos, tree, commits, references, resolve, lfs, xet)
+# The routes of pages match any two segments, so they come last; collections, which are no kind of
+# repo, come before the routes of repos.
+SUBJECTS = (
+    identity,
+    cards,
+    collections,
+    spaces,
+    repos,
+    tree,
+    commits,
+    references,
+    discussions,
+    large_files,
+    resolve,
+    lfs,
+    clone,
+    xet,
+    pages,
+)
 
 
 def create_app(root: Path, *, hosts: Sequence[str] = LOOPBACK) -> Starlette:

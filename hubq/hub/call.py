@@ -137,9 +137,20 @@ def find_visitor(hub: Hub, request: Request) -> Visitor:
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return hub.accounts.identify(value.strip())
-    if scheme.lower() == "basic":
+    if scheme.lower() == "basic" and _safe_from_forms(request):
         return hub.accounts.identify(_password(value))
     return Visitor()
+
+
+def _safe_from_forms(request: Request) -> bool:
+    """Tell whether a foreign page could not have made a browser send this request.
+
+    A browser adds Basic credentials by itself, so they count only for what changes nothing and
+    for what git sends, whose media types no form can have.
+    """
+    media_type = request.headers.get("Content-Type", "")
+    from_git = media_type.startswith(("application/x-git-", "application/vnd.git-lfs+json"))
+    return request.method in ("GET", "HEAD") or from_git
 
 
 def _password(credentials: str) -> str:

@@ -87,12 +87,21 @@ def flip(method: str, path: str, offset: int = 0, **which: Unpack[Which]) -> Fau
     return Fault(method, path, flip=offset, **which)
 
 
+@dataclass
+class Asked:
+    """A request that came, and the status with which the hub, not a fault, answered it."""
+
+    method: str
+    path: str
+    status: int | None = None
+
+
 class Faults:
     """The faults to come and the requests that were."""
 
     def __init__(self) -> None:
         self._faults: list[Fault] = []
-        self._log: list[tuple[str, str, int | None]] = []
+        self._log: list[Asked] = []
 
     def add(self, *faults: Fault) -> None:
         """Plan faults; each counts the requests from now on."""
@@ -106,9 +115,9 @@ class Faults:
     def requests(self, method: str = ".*", path: str = "") -> list[int | None]:
         """List the statuses of the hub's answers to matching requests; None if it gave none."""
         return [
-            status
-            for asked, where, status in self._log
-            if re.fullmatch(method, asked) and re.search(path, where)
+            asked.status
+            for asked in list(self._log)
+            if re.fullmatch(method, asked.method) and re.search(path, asked.path)
         ]
 
     def strike(self, method: str, path: str) -> Fault | None:
@@ -116,9 +125,11 @@ class Faults:
         struck = [fault for fault in list(self._faults) if fault.strikes(method, path)]
         return struck[0] if struck else None
 
-    def note(self, method: str, path: str, status: int | None) -> None:
-        """Remember how the hub answered."""
-        self._log.append((method, path, status))
+    def note(self, method: str, path: str) -> "Asked":
+        """Remember a request; whoever answers it fills in the status."""
+        asked = Asked(method, path)
+        self._log.append(asked)
+        return asked
 
 
 class FaultyApp:
@@ -133,31 +144,13 @@ class FaultyApp:
             await self.app(scope, receive, send)
             return
         method, path = scope["method"], scope["raw_path"].decode("latin-1")
-        statuses: list[int] = []
-
-        async def watched(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                statuses.append(message["status"])
-            await send(message)
-
+        asked = self.faults.note(method, path)
         fault = self.faults.strike(method, path)
-        try:
-            if fault is None:
-                await self.app(scope, receive, watched)
-            else:
-                await self._fail(fault, (scope, receive, send), statuses)
-        finally:
-            self.faults.note(method, path, statuses[0] if statuses else None)
-
-    async def _fail(
-        self, fault: Fault, connection: tuple[Scope, Receive, Send], statuses: list[int]
-    ) -> None:
-        scope, receive, send = connection
-        if fault.cut is not None or fault.flip is not None:
-            await self.app(scope, receive, _Tampered(fault, send, statuses))
+        if fault is None or fault.cut is not None or fault.flip is not None:
+            await self.app(scope, receive, _Watched(asked, send, fault))
             return
         if fault.after:
-            await self.app(scope, receive, _Swallowed(statuses))
+            await self.app(scope, receive, _Watched(asked, _swallow))
         if fault.status is None:
             await _abort(send)
             return
@@ -166,39 +159,32 @@ class FaultyApp:
         await answer(scope, receive, send)
 
 
-class _Swallowed:
-    """Lets the hub work and keeps its answer from the client."""
+class _Watched:
+    """Notes the status of an answer and passes it on, perhaps with one byte changed, or cut off."""
 
-    def __init__(self, statuses: list[int]) -> None:
-        self.statuses = statuses
-
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.statuses.append(message["status"])
-
-
-class _Tampered:
-    """Passes an answer on with one byte changed, or cut off."""
-
-    def __init__(self, fault: Fault, send: Send, statuses: list[int]) -> None:
-        self.fault = fault
+    def __init__(self, asked: Asked, send: Send, fault: Fault | None = None) -> None:
+        self.asked = asked
         self.send = send
-        self.statuses = statuses
+        self.fault = fault
         self.sent = 0
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.statuses.append(message["status"])
-            await self.send(message)
-            return
-        body = bytearray(message.get("body", b""))
-        start, self.sent = self.sent, self.sent + len(body)
-        if self.fault.flip is not None and start <= self.fault.flip < self.sent:
-            body[self.fault.flip - start] ^= 0xFF
-        if self.fault.cut is not None and self.sent > self.fault.cut:
-            await _abort(self.send)
-            return
-        await self.send({**message, "body": bytes(body)})
+            self.asked.status = message["status"]
+        elif self.fault is not None:
+            body = bytearray(message.get("body", b""))
+            start, self.sent = self.sent, self.sent + len(body)
+            if self.fault.flip is not None and start <= self.fault.flip < self.sent:
+                body[self.fault.flip - start] ^= 0xFF
+            if self.fault.cut is not None and self.sent > self.fault.cut:
+                await _abort(self.send)
+                return
+            message = {**message, "body": bytes(body)}
+        await self.send(message)
+
+
+async def _swallow(message: Message) -> None:
+    """Keep an answer from the client."""
 
 
 async def _abort(send: Send) -> None:

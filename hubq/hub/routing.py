@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from hubq.hub.accounts import Visitor
 from hubq.hub.call import Call, find_visitor, read_body
+from hubq.hub.names import RESERVED
 
 Whole = Callable[[Call], Response]
 Streaming = Callable[[Call], Awaitable[Response]]
@@ -86,6 +87,8 @@ class Route(BaseRoute):
         if not value.endswith(suffix) or value == suffix:
             return False
         if name == "kind" and value not in KIND_SEGMENTS:
+            return False
+        if name == "namespace" and value.lower() in RESERVED:
             return False
         found[name] = value.removesuffix(suffix)
         return True

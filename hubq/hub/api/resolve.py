@@ -14,9 +14,10 @@ from hubq.hub.repositories import Repository
 from hubq.hub.routing import everywhere
 
 # What a browser may show in place; all else that a repo holds is text or a download to it.
-INLINE = ("image/png", "image/jpeg", "image/gif", "image/webp")
+INLINE = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/svg+xml")
 SAFE = {
-    "Content-Security-Policy": "sandbox; default-src 'none'",
+    # An SVG may style itself but not run scripts or load anything.
+    "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'",
     "X-Content-Type-Options": "nosniff",
 }
 

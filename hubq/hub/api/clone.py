@@ -1,0 +1,98 @@
+"""git clone and fetch over HTTP. Pushing is refused: commits come through the API, checked."""
+
+import gzip
+import io
+import tempfile
+import zlib
+from typing import IO
+
+from dulwich.protocol import ReceivableProtocol
+from dulwich.repo import Repo
+from dulwich.server import BackendRepo, DictBackend, UploadPackHandler
+from starlette.background import BackgroundTask
+from starlette.responses import Response, StreamingResponse
+
+from hubq.hub.call import MAX_BODY, Call
+from hubq.hub.refusals import Refusal, bad_request, forbidden
+from hubq.hub.routing import everywhere
+
+SPOOL = 16 * 1024 * 1024  # bytes of a pack that are kept in memory
+NO_CACHE = {"Cache-Control": "no-cache, max-age=0, must-revalidate"}
+
+
+def advertise(call: Call) -> Response:
+    """List the refs for git."""
+    if call.query.get("service") != "git-upload-pack":
+        raise forbidden("This hub is cloned by git and written to by huggingface_hub")
+    out = io.BytesIO()
+    with _open(call) as git:
+        handler = _handler(git, io.BytesIO(), out, advertise=True)
+        handler.proto.write_pkt_line(b"# service=git-upload-pack\n")
+        handler.proto.write_pkt_line(None)
+        handler.handle()
+    media_type = "application/x-git-upload-pack-advertisement"
+    return Response(out.getvalue(), headers=NO_CACHE, media_type=media_type)
+
+
+def upload_pack(call: Call) -> Response:
+    """Send git the objects that it lacks."""
+    out = tempfile.SpooledTemporaryFile(max_size=SPOOL)  # noqa: SIM115 - closed when it is sent
+    with _open(call) as git:
+        _handler(git, io.BytesIO(_unzipped(call)), out, advertise=False).handle()
+    out.seek(0)
+    return StreamingResponse(
+        iter(lambda: out.read(64 * 1024), b""),
+        headers=NO_CACHE,
+        media_type="application/x-git-upload-pack-result",
+        background=BackgroundTask(out.close),
+    )
+
+
+def receive_pack(call: Call) -> Response:
+    """Refuse a push."""
+    raise forbidden("This hub is cloned by git and written to by huggingface_hub")
+
+
+def _open(call: Call) -> Repo:
+    """Open the repo, or ask git for a password where a token could help."""
+    try:
+        return call.hub.histories.open(call.open_repo().id)
+    except Refusal as refusal:
+        if refusal.status == 401:
+            refusal.headers["WWW-Authenticate"] = 'Basic realm="hub"'
+        raise
+
+
+def _handler(
+    git: Repo, received: io.BytesIO, out: IO[bytes], *, advertise: bool
+) -> UploadPackHandler:
+    protocol = ReceivableProtocol(received.read, out.write)
+    repos: dict[str, BackendRepo] = {"/": git}
+    return UploadPackHandler(
+        DictBackend(repos), ["/"], protocol, stateless_rpc=True, advertise_refs=advertise
+    )
+
+
+def _unzipped(call: Call) -> bytes:
+    if call.request.headers.get("Content-Encoding") != "gzip":
+        return call.body
+    try:
+        with gzip.open(io.BytesIO(call.body)) as stream:
+            body = stream.read(MAX_BODY + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise bad_request("The body is not gzip") from error
+    if len(body) > MAX_BODY:
+        raise Refusal(413, "The body is too long")
+    return body
+
+
+ROUTES = [
+    route
+    for suffix in (".git", "")
+    for methods, rest, answer in (
+        ("GET", "/info/refs", advertise),
+        ("POST", "/git-upload-pack", upload_pack),
+        ("POST", "/git-receive-pack", receive_pack),
+    )
+    for route in everywhere(methods, suffix + rest, answer)
+]

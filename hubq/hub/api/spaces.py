@@ -1,0 +1,77 @@
+"""What only Spaces have: a runtime, secrets, variables. Nothing is ever run."""
+
+from starlette.responses import JSONResponse, Response
+
+from hubq.hub.call import Call
+from hubq.hub.description import runtime as describe_runtime
+from hubq.hub.refusals import bad_request
+from hubq.hub.repositories import Repository
+from hubq.hub.routing import Route
+from hubq.hub.settings import drop, put, show
+
+
+def runtime(call: Call) -> Response:
+    """Describe what the Space would run on."""
+    return JSONResponse(describe_runtime(_space(call)))
+
+
+def hardware(call: Call) -> Response:
+    """Ask for other hardware."""
+    repo = _own_space(call)
+    seconds = call.json().get("sleepTimeSeconds", repo.sleep)
+    return _change(call, repo, hardware=call.text("flavor"), sleep=seconds)
+
+
+def sleep_time(call: Call) -> Response:
+    """Set after how many idle seconds the Space would sleep."""
+    seconds = call.json().get("seconds")
+    if not isinstance(seconds, int):
+        raise bad_request("'seconds' must be a number")
+    return _change(call, _own_space(call), sleep=seconds)
+
+
+def pause(call: Call) -> Response:
+    """Mark the Space as paused."""
+    return _change(call, _own_space(call), stage="PAUSED")
+
+
+def restart(call: Call) -> Response:
+    """Take the mark off again."""
+    return _change(call, _own_space(call), stage="STOPPED")
+
+
+def settings(call: Call) -> Response:
+    """List the secrets, without values, or the variables of a Space; set or remove one."""
+    repo = _own_space(call)
+    table = call.request.url.path.rpartition("/")[2]
+    if call.request.method == "POST":
+        put(call.hub.database, repo, table, call.json())
+    elif call.request.method == "DELETE":
+        drop(call.hub.database, repo, table, call.text("key"))
+    return JSONResponse(show(call.hub.database, repo, table))
+
+
+def _space(call: Call) -> Repository:
+    return call.named("space", call.path["namespace"], call.path["name"])
+
+
+def _own_space(call: Call) -> Repository:
+    repo = _space(call)
+    call.check_write(repo.namespace, repo.address)
+    return repo
+
+
+def _change(call: Call, repo: Repository, **values: str | int | None) -> Response:
+    call.hub.repositories.change(repo, **values)
+    return runtime(call)
+
+
+ROUTES = (
+    Route("GET", "/api/spaces/{namespace}/{name}/runtime", runtime),
+    Route("POST", "/api/spaces/{namespace}/{name}/hardware", hardware),
+    Route("POST", "/api/spaces/{namespace}/{name}/sleeptime", sleep_time),
+    Route("POST", "/api/spaces/{namespace}/{name}/pause", pause),
+    Route("POST", "/api/spaces/{namespace}/{name}/restart", restart),
+    Route("GET|POST|DELETE", "/api/spaces/{namespace}/{name}/secrets", settings),
+    Route("GET|POST|DELETE", "/api/spaces/{namespace}/{name}/variables", settings),
+)
