@@ -1,13 +1,19 @@
 """The stage that measures: the exported folder and its base, each loaded in a fresh process."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from hubq.client import Client
+from hubq.errors import UserError
 from hubq.plan import Plan
 from hubq.progress import SILENT, Progress
 from hubq.quantize import Checkpoint
+from hubq.recipe import EvaluateSection, ModelSection
 from hubq.record import Record
+
+if TYPE_CHECKING:
+    from hubq.evaluate.jobs import Outcome, Task
 
 
 class Measurement(Record):
@@ -22,6 +28,7 @@ class Measurement(Record):
     value: float
     stderr: float | None
     samples: int
+    left_out: int = 0  # rows of the data that hold no usable item
     protocol: str  # one sentence: windows, shots, normalization
     version: str  # of the task or the data: a task version, a revision, a sha256
 
@@ -44,5 +51,96 @@ class Report(Record):
 def evaluate(
     plan: Plan, checkpoint: Checkpoint, run: Path, client: Client, progress: Progress = SILENT
 ) -> Report:
-    """Measure run/model and its base, save run/report.json."""
-    raise NotImplementedError
+    """Measure run/model and its base, save run/report.json.
+
+    The result is loaded and measured before the base is even fetched, so that a folder that
+    doesn't load stops the run early. What was measured before of the same files is not repeated.
+    """
+    from hubq.evaluate.jobs import LoadTask
+    from hubq.evaluate.measure import Labelled, library_versions, machine, measure
+
+    section = EvaluateSection.model_validate(plan.recipe.get("evaluate", {}))
+    tasks = tasks_of(section, client)
+    where = machine(plan.dtype)
+    _refuse_changed(run / "model", checkpoint)
+    label = Labelled(progress, "quantized")
+    loading, *own = measure(run / "model", (LoadTask(), *tasks), where, client, label)
+    base_folder = _base_folder(plan, client, progress)
+    base = measure(base_folder, tasks, where, client, Labelled(progress, "base"))
+    report = Report(
+        plan=plan,
+        checkpoint=checkpoint,
+        measurements=tuple(_paired(base, own)),
+        loader=loading.loader,
+        device=where.device,
+        dtype=where.dtype,
+        versions=library_versions(),
+        seed=section.seed,
+        seconds=sum(outcome.seconds for outcome in (loading, *own, *base)),
+    )
+    report.save(run / "report.json")
+    return report
+
+
+def tasks_of(section: EvaluateSection, client: Client) -> "tuple[Task, ...]":
+    """Turn a recipe's section into tasks; their texts are read and kept where workers find them."""
+    from hubq.dataset import corpus
+    from hubq.evaluate.jobs import ChoiceTask, PerplexityTask, keep_text
+    from hubq.evaluate.zeroshot import definition, require_known
+
+    require_known(section.tasks)
+    texts = [corpus(each.dataset, client, purpose="evaluation") for each in section.perplexity]
+    perplexities = (
+        PerplexityTask(
+            dataset=text.title,
+            version=text.version,
+            text=keep_text(text.text),
+            length=each.length,
+            windows=each.windows,
+        )
+        for each, text in zip(section.perplexity, texts, strict=True)
+    )
+    choices = (
+        ChoiceTask(name=name, definition=definition(name), limit=section.limit, seed=section.seed)
+        for name in section.tasks
+    )
+    return (*perplexities, *choices)
+
+
+def _refuse_changed(folder: Path, checkpoint: Checkpoint) -> None:
+    """Raise UserError unless the folder holds just what `quantize` wrote."""
+    from hubq.evaluate.measure import file_digests
+
+    found = file_digests(folder)
+    for name, digest in found.items():
+        if checkpoint.files.get(name) != digest:
+            raise UserError(
+                f"{folder / name} is not what quantize wrote (another sha256); nothing was "
+                "measured. Quantize again with --fresh"
+            )
+    gone = sorted(set(checkpoint.files) - set(found) - {"README.md"})
+    if gone:
+        raise UserError(f"{folder / gone[0]} is gone since quantize; run it again with --fresh")
+
+
+def _base_folder(plan: Plan, client: Client, progress: Progress) -> Path:
+    """Fetch the very weights that were quantized."""
+    from hubq.source import fetch, find
+
+    source = find(ModelSection.model_validate(plan.recipe["model"]), client)
+    if source.identity != plan.source:
+        raise UserError(
+            f"the base model changed since the plan: it was {plan.source} and is now "
+            f"{source.identity}. Pin its @revision in the recipe, or start over with --fresh"
+        )
+    return fetch(source, client, progress)
+
+
+def _paired(base: "Sequence[Outcome]", own: "Sequence[Outcome]") -> "Iterator[Measurement]":
+    """Put the scores of the result beside those of its base."""
+    for before, after in zip(base, own, strict=True):
+        for reference, score in zip(before.scores, after.scores, strict=True):
+            assert (reference.task, reference.metric) == (score.task, score.metric)
+            yield Measurement(
+                **score.model_dump(), base=reference.value, base_stderr=reference.stderr
+            )

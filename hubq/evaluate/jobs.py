@@ -44,7 +44,18 @@ class ChoiceTask(Record):
         return self.name
 
 
-Task = Annotated[PerplexityTask | ChoiceTask, Field(discriminator="kind")]
+class LoadTask(Record):
+    """Only load the model and run two tokens: even with nothing to measure, it must work."""
+
+    kind: Literal["load"] = "load"
+
+    @property
+    def title(self) -> str:
+        """The task in a few words, for error messages."""
+        return "loading"
+
+
+Task = Annotated[PerplexityTask | ChoiceTask | LoadTask, Field(discriminator="kind")]
 
 
 class Order(Record):

@@ -1,0 +1,161 @@
+"""Measure a folder in a fresh process, or remember what was measured of the same content."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+from hubq.cache import cache_folder
+from hubq.client import Client
+from hubq.digest import sha256_of
+from hubq.errors import UserError
+from hubq.evaluate.jobs import PROTOCOL_VERSION, Job, Order, Outcome, Task
+from hubq.progress import Advance, Progress
+
+# What can move a number; a measurement counts only for the same versions of these.
+LIBRARIES = ("torch", "transformers", "tokenizers", "compressed-tensors", "lm-eval", "datasets")
+LAST_LINES = 15  # of a broken worker's log, for the error message
+
+
+class Machine(NamedTuple):
+    """Where and how precisely models run."""
+
+    device: str
+    dtype: str
+
+
+def machine(dtype: str) -> Machine:
+    """Choose the device; on a CPU, float16 models run in float32 (float16 is emulated there)."""
+    import torch
+
+    if torch.cuda.is_available():
+        return Machine("cuda", dtype)
+    return Machine("cpu", "float32" if dtype == "float16" else dtype)
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of all libraries that take part in a measurement."""
+    found = {name: version(name) for name in LIBRARIES}
+    return {"python": ".".join(map(str, sys.version_info[:3])), **found}
+
+
+class Labelled:
+    """A Progress whose titles say which model they are about."""
+
+    def __init__(self, progress: Progress, label: str) -> None:
+        self.progress = progress
+        self.label = label
+
+    def task(self, title: str, total: int) -> AbstractContextManager[Advance]:
+        """Open a task under the label."""
+        return self.progress.task(f"{self.label}: {title}", total)
+
+
+def measure(
+    folder: Path, tasks: Sequence[Task], where: Machine, client: Client, progress: Progress
+) -> tuple[Outcome, ...]:
+    """Return the outcome of each task; only those that the cache doesn't hold are measured."""
+    content = sha256(json.dumps(file_digests(folder)).encode()).hexdigest()
+    orders = [Order(task=task, outcome=_cached(content, task, where)) for task in tasks]
+    missing = tuple(order for order in orders if not order.outcome.is_file())
+    if missing:
+        job = Job(folder=folder.resolve(), device=where.device, dtype=where.dtype, orders=missing)
+        _run(job, _environment(missing, client), progress)
+    return tuple(Outcome.load(order.outcome) for order in orders)
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """Return the sha256 of every file that a loader may read, by its path in the folder."""
+    paths = {path.relative_to(folder): path for path in sorted(folder.rglob("*"))}
+    return {
+        name.as_posix(): sha256_of(path)
+        for name, path in paths.items()
+        if path.is_file() and name.suffix != ".md" and not name.parts[0].startswith(".")
+    }
+
+
+def _cached(content: str, task: Task, where: Machine) -> Path:
+    """Return where the outcome of a task lies, known by everything that can change it."""
+    parts = [PROTOCOL_VERSION, content, task.model_dump(mode="json"), where, library_versions()]
+    key = sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return cache_folder("measurements") / f"{key}.json"
+
+
+def _environment(orders: Iterable[Order], client: Client) -> dict[str, str]:
+    """Return the worker's environment: offline, unless a task's data comes from the Hub."""
+    quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    online = any(o.task.kind == "choice" and o.task.definition is None for o in orders)
+    if not online:
+        offline = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
+        return {**os.environ, **quiet, **dict.fromkeys(offline, "1")}
+    access = {"HF_ENDPOINT": client.endpoint, "HF_TOKEN": client.token}
+    given = {name: value for name, value in access.items() if value is not None}
+    return {**os.environ, **quiet, **given}
+
+
+def _run(job: Job, environment: Mapping[str, str], progress: Progress) -> None:
+    """Start a worker, relay its progress, and raise what stopped it."""
+    with tempfile.TemporaryDirectory(prefix="hubq-evaluate-") as folder:
+        order, log = Path(folder) / "job.json", Path(folder) / "log.txt"
+        job.save(order)
+        # -P: a module in the user's folder that is named like a library must not be imported.
+        command = [sys.executable, "-P", "-m", "hubq.evaluate.worker", str(order)]
+        with (
+            log.open("wb") as errors,
+            subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=errors, env=environment, text=True
+            ) as worker,
+        ):
+            try:
+                assert worker.stdout is not None
+                refusal = _relay(worker.stdout, progress)
+            except BaseException:
+                worker.kill()
+                raise
+        if refusal is not None:
+            raise UserError(refusal)
+        if worker.returncode != 0:
+            raise _broken(worker.returncode, job, log.read_text(errors="replace"))
+
+
+def _relay(messages: Iterable[str], progress: Progress) -> str | None:
+    """Pass a worker's messages on to a Progress; return what it refused, if it did."""
+    refusal: str | None = None
+    advance: Advance | None = None
+    with ExitStack() as shown:
+        for line in messages:
+            message = json.loads(line)
+            if "begin" in message:
+                task = progress.task(message["begin"], message["total"])
+                advance = shown.enter_context(task)
+            elif "advance" in message and advance is not None:
+                advance(message["advance"])
+            elif "end" in message:
+                shown.pop_all().close()
+            elif "refused" in message:
+                refusal = message["refused"]
+    return refusal
+
+
+def _broken(code: int, job: Job, log: str) -> Exception:
+    """Explain a worker that ended without saying why."""
+    tail = "\n".join(log.splitlines()[-LAST_LINES:])
+    if code == -9 or "OutOfMemoryError" in tail or "MemoryError" in tail:
+        return UserError(
+            f"measuring {job.folder} ran out of memory on {job.device}: the model is loaded whole "
+            f"for this stage; free memory or use a larger machine, then run again\n{tail}"
+        )
+    if "ConnectionError" in tail or "OfflineModeIsEnabled" in tail:
+        titles = ", ".join(order.task.title for order in job.orders)
+        return UserError(
+            f"the Hub can't be reached for the data of {titles}; connect, or use the "
+            f"offline tasks hubq_piqa, hubq_boolq, hubq_openbookqa\n{tail}"
+        )
+    return RuntimeError(f"measuring {job.folder} failed with exit code {code}:\n{tail}")

@@ -1,0 +1,1 @@
+"""Our lm-eval tasks, which need no Hub: YAML definitions, and the reader of their data."""

