@@ -8,7 +8,7 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 
-TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+TRANSIENT = frozenset({408, 409, 429, 500, 502, 503, 504})  # 409: another commit is in progress
 # "api";r=0;t=55: nothing remains of the quota, which starts anew in 55 seconds.
 EXHAUSTED = re.compile(r"r\s*=\s*0\s*;\s*t\s*=\s*(\d+)")
 

@@ -1,11 +1,24 @@
-"""The only network write: one commit with all files, then proof that the Hub holds them."""
+"""The only network write: one commit with all files, then proof that the Hub holds them.
 
+A release is what was measured: every file is hashed against the checkpoint before anything is
+sent, and against the Hub's own hashes after. Publishing again what the Hub holds already makes no
+commit.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
 
+from hubq import __version__
 from hubq.client import Client
+from hubq.commit import ATTRIBUTES, Change, commit, compare
+from hubq.errors import UserError
 from hubq.evaluate import Report
 from hubq.progress import SILENT, Progress
 from hubq.record import Record
+from hubq.release import REPORT, assemble, refuse_secrets
+from hubq.remote import LocalFile, differences, files_of, head_of
+
+FOUNDING = frozenset({ATTRIBUTES, "README.md"})  # what a repo holds that nobody filled yet
 
 
 class Publication(Record):
@@ -20,5 +33,92 @@ class Publication(Record):
 
 
 def publish(report: Report, run: Path, client: Client, progress: Progress = SILENT) -> Publication:
-    """Create the repo if need be, commit once, verify, save run/publication.json."""
-    raise NotImplementedError
+    """Create the repo if need be, commit once, verify, save run/publication.json.
+
+    Raises UserError, before anything is sent, for files that aren't those that were measured, for
+    secrets in them, for a repo that hubq did not make or that was changed since, and for a
+    token that may not write there.
+    """
+    repo = report.plan.repo
+    files = assemble(report, run, progress)
+    refuse_secrets(files, client.token)
+    client.writable(repo.partition("/")[0])
+    with client.speaking(f"publishing {repo}"):
+        head, private = _open(report, client)
+        title = f"Publish {report.plan.recipe['name']} with hubq {__version__}"
+        change = compare(repo, head, files, title, client)
+        _refuse_foreign(change, client)
+        _refuse_edited(change, run, client)
+        made = commit(change, client, progress)
+        _verify(repo, made, files, client)
+    publication = Publication(
+        endpoint=client.url,
+        repo=repo,
+        commit=made,
+        url=f"{client.url}/{repo}",
+        private=private,
+        files={path: file.sha256 for path, file in sorted(files.items())},
+    )
+    publication.save(run / "publication.json")
+    return publication
+
+
+def _open(report: Report, client: Client) -> tuple[str, bool]:
+    """Make sure that the repo exists; return its head and whether it is private."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    repo, private = report.plan.repo, bool(report.plan.recipe["publish"]["private"])
+    try:
+        head, is_private = head_of(client, repo)
+    except RepositoryNotFoundError:
+        client.patience.keep_trying(
+            lambda: client.api().create_repo(repo, private=private, exist_ok=True)
+        )
+        return head_of(client, repo)
+    if is_private != private:
+        is_now, is_to_be = ("private", "public") if is_private else ("public", "private")
+        raise UserError(
+            f"{repo} is {is_now} on the Hub, and the recipe wants it {is_to_be}.\n"
+            f"Set publish.private: {str(is_private).lower()}, or change the repo at "
+            f"{client.url}/{repo}/settings; nothing was uploaded"
+        )
+    return head, is_private
+
+
+def _refuse_foreign(change: Change, client: Client) -> None:
+    """Refuse a repo that somebody filled without hubq."""
+    if change.holds <= FOUNDING or REPORT in change.holds or not change.pending:
+        return
+    raise UserError(
+        f"{change.repo} holds files that hubq did not publish, such as "
+        f"{', '.join(sorted(change.holds - FOUNDING)[:3])}.\n"
+        f"Set publish.name to a new name, or delete the repo at {client.url}/{change.repo}/settings"
+        "; nothing was uploaded"
+    )
+
+
+def _refuse_edited(change: Change, run: Path, client: Client) -> None:
+    """Refuse to overwrite what others changed since this run was published."""
+    record = run / "publication.json"
+    if not change.pending or not record.exists():
+        return
+    before = Publication.load(record)
+    if (before.endpoint, before.repo) != (client.url, change.repo) or before.commit == change.head:
+        return
+    paths = ", ".join(sorted({*change.changed, *change.obsolete})[:3])
+    raise UserError(
+        f"{change.repo} changed on the Hub since this run was published ({paths}).\n"
+        f"Look at {client.url}/{change.repo}/commits/main; to publish over it all the same, "
+        f"delete {record}"
+    )
+
+
+def _verify(repo: str, made: str, files: Mapping[str, LocalFile], client: Client) -> None:
+    """Compare the Hub's own hash of every file with ours; raise UserError where they differ."""
+    remote = files_of(client, repo, made)
+    wrong = differences(files, remote) + sorted(remote.keys() - files.keys() - {ATTRIBUTES})
+    if wrong:
+        raise UserError(
+            f"commit {made[:8]} of {repo} does not hold what was published: {', '.join(wrong)}.\n"
+            "Don't use it; publish again, and if that ends the same way, check this machine's disk"
+        )

@@ -136,7 +136,14 @@ def made_report(files: dict[str, str] | None = None, **changes: object) -> Repor
     return Report(**{**values, **changes})
 
 
-def make_run(run: Path, repo: str = REPO, *, private: bool = True, seed: int = 0) -> Report:
+def make_run(
+    run: Path,
+    repo: str = REPO,
+    *,
+    private: bool = True,
+    seed: int = 0,
+    license: str | None = "Do as you like.\n",
+) -> Report:
     """Fill a run folder up to its report, as the stages before would, and return the report."""
     model = run / "model"
     model.mkdir(parents=True)
@@ -145,7 +152,8 @@ def make_run(run: Path, repo: str = REPO, *, private: bool = True, seed: int = 0
     save_file({"lm_head.weight_packed": weight}, model / "model.safetensors")
     (model / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))
     (model / "tokenizer.json").write_text('{"model": {"vocab": {"llama": 0, "läma": 1}}}')
-    (model / "LICENSE").write_text("Do as you like.\n")
+    if license is not None:
+        (model / "LICENSE").write_text(license)
     files = {path.name: sha256_of(path) for path in sorted(model.iterdir())}
     plan = made_plan(repo)
     plan.recipe["publish"]["private"] = private

@@ -1,0 +1,126 @@
+"""One commit, once: all files or none, whatever becomes of requests and replies.
+
+The Hub's client does not retry a commit and can't tell a reply that was lost from a commit that
+was. Here every try names the head that it was made for, so that no two tries can both land, and
+after a failure the head tells whether one did.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hubq.client import Client
+from hubq.errors import UserError
+from hubq.patience import failures
+from hubq.progress import Progress
+from hubq.remote import LocalFile, differences, files_of, head_of, without_bars
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitOperationAdd
+
+ATTRIBUTES = ".gitattributes"  # the Hub's own file: it says what lies in large-file storage
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a commit is to make of a repo: exactly these files, upon this head."""
+
+    repo: str
+    head: str
+    files: Mapping[str, LocalFile]
+    holds: frozenset[str]  # the paths at the head
+    changed: tuple[str, ...]  # the paths that the head lacks or holds with other bytes
+    obsolete: tuple[str, ...]  # the paths that the head holds and the files lack
+    title: str
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is anything to commit."""
+        return bool(self.changed or self.obsolete)
+
+
+def compare(
+    repo: str, head: str, files: Mapping[str, LocalFile], title: str, client: Client
+) -> Change:
+    """Compare a repo's head with what it is to hold."""
+    remote = files_of(client, repo, head)
+    return Change(
+        repo,
+        head,
+        files,
+        holds=frozenset(remote),
+        changed=tuple(differences(files, remote)),
+        obsolete=tuple(sorted(remote.keys() - files.keys() - {ATTRIBUTES})),
+        title=title,
+    )
+
+
+def commit(change: Change, client: Client, progress: Progress) -> str:
+    """Make the change in one commit and return its id; return the head's if nothing changes."""
+    if not change.pending:
+        return change.head
+    attempt = 1
+    with without_bars():
+        additions = _upload(change, client, progress)
+        while (made := _attempt(change, additions, client, attempt)) is None:
+            attempt += 1
+    return made
+
+
+def _upload(change: Change, client: Client, progress: Progress) -> "list[CommitOperationAdd]":
+    """Bring the large files to the Hub, where no commit shows them yet."""
+    from huggingface_hub import CommitOperationAdd
+
+    additions = []
+    total = sum(change.files[path].size for path in change.changed)
+    with progress.task("Uploading", total) as advance:
+        for path in change.changed:
+            addition = CommitOperationAdd(path, change.files[path].path)
+            client.api().preupload_lfs_files(change.repo, [addition], free_memory=False)
+            additions.append(addition)
+            advance(change.files[path].size)
+    return additions
+
+
+def _send(change: Change, additions: "Iterable[CommitOperationAdd]", client: Client) -> str:
+    """Try once to commit."""
+    from huggingface_hub import CommitOperationDelete
+
+    deletions: list[CommitOperationDelete] = [
+        CommitOperationDelete(path, is_folder=False) for path in change.obsolete
+    ]
+    done = client.api().create_commit(
+        change.repo,
+        [*deletions, *additions],
+        commit_message=change.title,
+        parent_commit=change.head,
+    )
+    return done.oid
+
+
+def _attempt(
+    change: Change, additions: "Iterable[CommitOperationAdd]", client: Client, attempt: int
+) -> str | None:
+    """Try to commit; return the commit's id, or None when it is worth another try."""
+    try:
+        return _send(change, additions, client)
+    except failures() as error:
+        landed = _landed(change, client)
+        if landed is None and not client.patience.rest(error, attempt):
+            raise
+        return landed
+
+
+def _landed(change: Change, client: Client) -> str | None:
+    """Return the head if it holds the change, whoever made it; None if the head did not move."""
+    head, _ = head_of(client, change.repo)
+    if head == change.head:
+        return None
+    now = compare(change.repo, head, change.files, change.title, client)
+    if not now.pending:
+        return head
+    raise UserError(
+        f"{change.repo} changed while this was publishing: its head is {head[:8]}, it was "
+        f"{change.head[:8]}.\nLook at {client.url}/{change.repo}/commits/main, then publish again; "
+        "nothing was overwritten"
+    )

@@ -1,0 +1,109 @@
+"""What a release consists of: the run's files, proven to be those that were measured."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from hubq.card import card, recipe_text
+from hubq.card_metadata import license_of
+from hubq.errors import UserError
+from hubq.evaluate import Report
+from hubq.explain import SECRETS
+from hubq.license import LLAMA_DUTIES
+from hubq.progress import Progress
+from hubq.record import write_atomically
+from hubq.remote import LocalFile
+
+REPORT = "hubq/report.json"  # in the repo; that it is there tells that hubq made the repo
+# Keys of other services whose shape is unmistakable.
+OTHER_SECRETS = re.compile(
+    r"\bghp_[A-Za-z0-9]{36}\b|\bgithub_pat_\w{60,}|\bAKIA[0-9A-Z]{16}\b"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY"
+)
+WEIGHTS = (".safetensors", ".gguf")
+
+
+def assemble(report: Report, run: Path, progress: Progress) -> dict[str, LocalFile]:
+    """Return the files of the release by their path in the repo; write those made of the report.
+
+    Raises UserError where a file of the model is not the one that was measured.
+    """
+    _refuse_other_report(report, run)
+    files = measured_files(report, run / "model", progress)
+    card(report, run)
+    write_atomically(run / "recipe.yaml", recipe_text(report.plan).encode())
+    own = {
+        "README.md": run / "README.md",
+        REPORT: run / "report.json",
+        "hubq/plan.json": run / "plan.json",
+        "hubq/recipe.yaml": run / "recipe.yaml",
+    }
+    duty = LLAMA_DUTIES.get(license_of(report.plan) or "")
+    if duty is not None and not any(path.upper().startswith("NOTICE") for path in files):
+        write_atomically(run / "NOTICE", (duty.notice + "\n").encode())
+        own["NOTICE"] = run / "NOTICE"
+    clash = sorted(own.keys() & files.keys())
+    assert not clash, f"the model's folder holds {clash}, which publishing writes"
+    return files | {path: LocalFile(file) for path, file in own.items()}
+
+
+def _refuse_other_report(report: Report, run: Path) -> None:
+    """Refuse a run whose records do not belong together."""
+    if Report.load(run / "report.json") != report:
+        raise UserError(f"{run / 'report.json'} is not the report to publish; evaluate again")
+    if type(report.plan).load(run / "plan.json") != report.plan:
+        raise UserError(
+            f"{run / 'report.json'} measured another plan than {run / 'plan.json'}; evaluate again"
+        )
+
+
+def measured_files(report: Report, model: Path, progress: Progress) -> dict[str, LocalFile]:
+    """Hash the model's files and return them; refuse missing, changed and additional ones."""
+    measured = report.checkpoint.files
+    _refuse_additional(model, measured)
+    files = {path: LocalFile(model / path) for path in sorted(measured)}
+    for path, file in files.items():
+        _refuse_missing(model, path)
+        if not file.path.resolve().is_relative_to(model.resolve()):
+            raise UserError(f"{file.path} leads out of {model}; nothing outside it is published")
+    with progress.task("Checking files", sum(file.size for file in files.values())) as advance:
+        for path, file in files.items():
+            if file.sha256 != measured[path]:
+                raise UserError(
+                    f"{file.path} changed since it was made, so it is not what was measured.\n"
+                    "Quantize and evaluate again (--fresh); nothing was uploaded"
+                )
+            advance(file.size)
+    return files
+
+
+def _refuse_missing(model: Path, path: str) -> None:
+    if not (model / path).is_file():
+        raise UserError(
+            f"{model / path} is gone, though the checkpoint lists it.\n"
+            "Quantize again (--fresh); nothing was uploaded"
+        )
+
+
+def _refuse_additional(model: Path, measured: Mapping[str, str]) -> None:
+    """Refuse files that nobody measured: they might change how the model loads."""
+    found = {path.relative_to(model).as_posix() for path in model.rglob("*") if path.is_file()}
+    if additional := sorted(found - measured.keys()):
+        raise UserError(
+            f"{model} holds files that do not belong to the checkpoint: {', '.join(additional)}.\n"
+            "Move them elsewhere; nothing was uploaded"
+        )
+
+
+def refuse_secrets(files: Mapping[str, LocalFile], token: str | None) -> None:
+    """Refuse to publish a text that holds a token or a private key."""
+    for path, file in files.items():
+        if path.endswith(WEIGHTS):
+            continue
+        text = file.path.read_bytes().decode(errors="replace")
+        for number, line in enumerate(text.split("\n"), start=1):
+            if SECRETS.search(line) or OTHER_SECRETS.search(line) or (token and token in line):
+                raise UserError(
+                    f"{file.path}, line {number}, holds what looks like a secret.\n"
+                    "Take it out (and revoke it if it is one); nothing was uploaded"
+                )
