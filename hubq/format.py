@@ -93,6 +93,15 @@ class AffineFormat(Format):
             )
         return self.layout_mistake(tensor)
 
+    def group_size_mistake(self, tensor: Affine, known: Sequence[int]) -> str | None:
+        """Refuse groups of a size that no kernel of the format's readers has."""
+        if tensor.group_size in known or tensor.group_size == tensor.shape[1]:
+            return None
+        return (
+            f"readers of {self.name} have no kernel for groups of {tensor.group_size}; "
+            f"use group_size {', '.join(map(str, known))} or -1 (a whole row)"
+        )
+
     @abstractmethod
     def layout_mistake(self, tensor: Affine) -> str | None:
         """Say why the layout can't hold an affine tensor of equal groups, or None."""

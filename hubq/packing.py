@@ -50,11 +50,11 @@ def unpack_columns(packed: Tensor, bits: int, count: int) -> Tensor:
 
 def _close_gaps(codes: Tensor, bits: int) -> Tensor:  # (8n,) -> (n * bits,) bytes
     """Keep the lower `bits` bits of each byte, laid end to end."""
-    blocks = codes.view(torch.int64).clone()
+    blocks = codes.view(torch.int64)
     for lane in _LANES:
         used = lane // 8 * bits
-        blocks |= blocks >> lane - used
-        blocks &= _mask(2 * used, 2 * lane)
+        upper = (blocks >> lane) & _mask(used, 2 * lane)
+        blocks = (blocks & _mask(used, 2 * lane)).bitwise_or_(upper << used)
     return blocks.unsqueeze(1).view(torch.uint8)[:, :bits].flatten()
 
 
@@ -69,6 +69,5 @@ def _open_gaps(stream: Tensor, bits: int) -> Tensor:  # (n * bits,) -> (8n,) byt
 
 
 def _mask(used: int, lane: int) -> int:
-    """Return the signed 64-bit integer with the lower `used` bits of each lane set."""
-    repeated = sum(((1 << used) - 1) << start for start in range(0, 64, lane))
-    return repeated - (1 << 64) if repeated >> 63 else repeated
+    """Return 64 bits with the lower `used` bits of each lane set."""
+    return sum(((1 << used) - 1) << start for start in range(0, 64, lane))

@@ -17,6 +17,7 @@ from hubq.scheme import difference, the_scheme
 from hubq.tensors import Affine, QuantizedTensor
 
 BITS = 4
+GROUP_SIZES = (16, 32, 64, 128)  # those of gptqmodel's kernels; vLLM's are fewer
 ORDER = (0, 2, 4, 6, 1, 3, 5, 7)  # the output, of eight, in each nibble of a word
 BACK = (0, 4, 1, 5, 2, 6, 3, 7)  # the nibble of each output
 
@@ -43,6 +44,8 @@ class Awq(AffineFormat):
                 "awq files hold a zero for each group; use symmetric: false, "
                 "or format: gptq or compressed-tensors"
             )
+        if refused := self.group_size_mistake(tensor, GROUP_SIZES):
+            return refused
         if tensor.shape[0] % len(ORDER):
             return (
                 f"{tensor.shape[0]} outputs are no multiple of 8, as awq files need; "

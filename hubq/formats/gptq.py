@@ -20,6 +20,8 @@ from hubq.format import AffineFormat
 from hubq.scheme import difference, the_scheme
 from hubq.tensors import Affine, QuantizedTensor
 
+GROUP_SIZES = (16, 32, 64, 128, 256, 512, 1024)  # those of gptqmodel's kernels; vLLM's are fewer
+
 
 class Gptq(AffineFormat):
     """Symmetric affine weights of 2, 3, 4 or 8 bits."""
@@ -40,6 +42,8 @@ class Gptq(AffineFormat):
             )
         if tensor.bits not in (2, 3, 4, 8):
             return f"gptq files hold 2, 3, 4 or 8 bits, not {tensor.bits}; use one of these"
+        if refused := self.group_size_mistake(tensor, GROUP_SIZES):
+            return refused
         for count, what in zip(tensor.shape, ("outputs", "inputs"), strict=True):
             if count * tensor.bits % packing.WORD_BITS:
                 return (
