@@ -5,6 +5,7 @@ fields are its options there. It never sees a model, a path or a device.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pkgutil import iter_modules
@@ -57,6 +58,7 @@ class Group:
     """The linear layers that share one input."""
 
     layers: tuple[Layer, ...]
+    snap: Callable[[Tensor], Tensor] = lambda factor: factor  # to what the writer holds exactly
 
     @property
     def inputs(self) -> Inputs:
@@ -94,7 +96,7 @@ class Method(BaseModel, ABC):
         return tuple(self.quantize(layer) for layer in group.layers)
 
     def scale(self, group: Group) -> Tensor | None:
-        """Return a factor for each input channel (in,) to fold into the writer, or None."""
+        """Return a factor for each input channel (in,), snapped, to fold into the writer."""
         return None
 
     def mistake(self, shape: tuple[int, int]) -> str | None:

@@ -34,6 +34,10 @@ class QuantizedTensor(ABC):
     def stored_bits(self) -> float:
         """Return the bits a weight that the components take, each packed at its own width."""
 
+    @abstractmethod
+    def divide_rows(self, factor: Tensor) -> Self:
+        """Return the weight with each row divided by a power of two (out,): exact."""
+
 
 @dataclass(frozen=True)
 class Affine(QuantizedTensor):
@@ -70,6 +74,10 @@ class Affine(QuantizedTensor):
         zeros = 0 if self.zero is None else out * groups * self.bits
         scales = out * groups * self.scale.dtype.itemsize * 8
         return self.bits + (scales + zeros) / self.codes.numel()
+
+    def divide_rows(self, factor: Tensor) -> Self:
+        """Return the weight with each row divided by a power of two (out,): exact."""
+        return replace(self, scale=self.scale / factor[:, None].to(self.scale.dtype))
 
     @property
     def middle(self) -> int:

@@ -36,7 +36,8 @@ class AWQ(AffineMethod):
         """Search the power of the mean magnitude that loses least of the group's outputs."""
         magnitude = group.inputs.mean_magnitude
         assert magnitude is not None
-        candidates = [_factor(magnitude, step / self.powers) for step in range(self.powers)]
+        powers = [step / self.powers for step in range(self.powers)]
+        candidates = [group.snap(_factor(magnitude, power)) for power in powers]
         losses = torch.stack([self._loss(group, factor) for factor in candidates])
         return candidates[int(losses.argmin())]
 

@@ -1,0 +1,148 @@
+"""One decoder block, run in phases so that each group of linears is replaced in flight.
+
+The modules are transformers' own, so rotary positions, biases and per-head norms are right for
+every family; a phase ends where the inputs of the next group are known.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hubq.architecture import Family
+from hubq.errors import UserError
+from hubq.shards import Weights
+
+BATCH_TOKENS = 8192
+
+
+class Skeleton:
+    """The model without weights: the modules to fill, and the positions they share."""
+
+    def __init__(self, config: Mapping[str, Any], family: Family, device: torch.device) -> None:
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        fields = {key: value for key, value in config.items() if key != "quantization_config"}
+        self.config = AutoConfig.for_model(**fields)
+        self.family = family
+        self.device = device
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(self.config, attn_implementation="sdpa")
+        self.blocks: nn.ModuleList = model.get_submodule(family.blocks)
+        self.rotary = type(model.model.rotary_emb)(self.config).to(device)
+
+    def positions(self, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return the rotary cosines and sines of a window, (1, length, head) each."""
+        ids = torch.arange(length, device=self.device)[None]
+        probe = torch.empty(1, 0, dtype=dtype, device=self.device)
+        found: tuple[Tensor, Tensor] = self.rotary(probe, ids)
+        return found
+
+    def mask(self, index: int, length: int) -> Tensor | None:
+        """Return the boolean mask of a sliding window that is shorter than the windows."""
+        window = getattr(self.config, "sliding_window", None)
+        kinds = getattr(self.config, "layer_types", None)
+        if not window or window >= length or (kinds and kinds[index] != "sliding_attention"):
+            return None  # plain causal attention, which needs no mask
+        place = torch.arange(length, device=self.device)
+        distance = place[:, None] - place[None, :]
+        visible: Tensor = (distance >= 0) & (distance < window)
+        return visible[None, None]
+
+
+class Block:
+    """A decoder block with its weights, on a device."""
+
+    def __init__(self, skeleton: Skeleton, index: int, weights: Weights) -> None:
+        self.name = f"{skeleton.family.blocks}.{index}"
+        self.skeleton = skeleton
+        self.index = index
+        self.module = skeleton.blocks[index]
+        dtype = torch.bfloat16 if skeleton.device.type == "cpu" else None
+        state = {
+            name: _finite(weights.read(f"{self.name}.{name}"), f"{self.name}.{name}")
+            for name in self.module.state_dict()
+        }
+        self.stored = state  # in the dtype of the file
+        self.module.load_state_dict(
+            {name: value.to(skeleton.device, dtype) for name, value in state.items()}, assign=True
+        )
+        self.module.eval()
+
+    def linear(self, name: str) -> nn.Linear:
+        """Return a linear by its name inside the block."""
+        found = self.module.get_submodule(name)
+        assert isinstance(found, nn.Linear)
+        return found
+
+    def set(self, parameter: str, value: Tensor) -> None:
+        """Replace a parameter's value for the rest of the pass, in the dtype it runs in."""
+        target = self.module.get_parameter(parameter)
+        target.data = value.to(target.device, target.dtype)
+
+    def into_attention(self, hidden: Tensor) -> Tensor:
+        """Return what reaches q, k and v for (batch, length, hidden)."""
+        return self._norm(0, hidden)
+
+    def out_of_attention(self, hidden: Tensor) -> Tensor:
+        """Return what reaches o for (batch, length, hidden)."""
+        length = hidden.shape[1]
+        parent, _, output = self.skeleton.family.groups[1].linears[0].rpartition(".")
+        attention = self.module.get_submodule(parent)
+        with _without(attention, output):
+            found = attention(
+                self.into_attention(hidden),
+                position_embeddings=self.skeleton.positions(length, hidden.dtype),
+                attention_mask=self.skeleton.mask(self.index, length),
+            )
+        heads: Tensor = found[0]
+        return heads
+
+    def into_feed_forward(self, hidden: Tensor) -> Tensor:
+        """Return what reaches gate and up for (batch, length, hidden)."""
+        return self._norm(2, hidden)
+
+    def out_of_feed_forward(self, hidden: Tensor) -> Tensor:
+        """Return what reaches down for (batch, length, hidden)."""
+        parent, _, output = self.skeleton.family.groups[3].linears[0].rpartition(".")
+        feed_forward = self.module.get_submodule(parent)
+        with _without(feed_forward, output):
+            found: Tensor = feed_forward(self.into_feed_forward(hidden))
+        return found
+
+    def _norm(self, group: int, hidden: Tensor) -> Tensor:
+        found: Tensor = self.module.get_submodule(self.skeleton.family.groups[group].writer)(hidden)
+        return found
+
+    def free(self) -> None:
+        """Give the memory back."""
+        self.stored = {}
+        self.module.to("meta")
+
+
+class _without:  # noqa: N801 - reads as a clause
+    """Let a submodule pass its input through, inside the context."""
+
+    def __init__(self, module: nn.Module, name: str) -> None:
+        self.module, self.name = module, name
+
+    def __enter__(self) -> None:
+        self.kept = getattr(self.module, self.name)
+        setattr(self.module, self.name, nn.Identity())
+
+    def __exit__(self, *_: object) -> None:
+        setattr(self.module, self.name, self.kept)
+
+
+def _finite(tensor: Tensor, name: str) -> Tensor:
+    if not torch.isfinite(tensor).all():
+        raise UserError(f"{name} holds NaN or inf: the model's weights are damaged")
+    return tensor
+
+
+def batches(windows: int, length: int) -> Iterator[slice]:
+    """Cut so many windows into runs of about BATCH_TOKENS tokens."""
+    step = max(1, BATCH_TOKENS // length)
+    for begin in range(0, windows, step):
+        yield slice(begin, min(begin + step, windows))
