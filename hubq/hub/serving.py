@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -77,6 +78,7 @@ def run(
 ) -> None:
     """Let a server serve a root: claim the root, listen, leave the note, clean up at the end."""
     with _claim(root), _listen(host, port) as listener:
+        _sweep(root)
         endpoint = f"http://{host}:{listener.getsockname()[1]}"
         note = Running(os.getpid(), endpoint, _instance(server))
         write_note(root, note)
@@ -87,6 +89,12 @@ def run(
             server.run(sockets=[listener])
         finally:
             (root / NOTE).unlink(missing_ok=True)
+
+
+def _sweep(root: Path) -> None:
+    """Remove what uploads left behind that an earlier server didn't live to finish."""
+    for leftovers in ("objects/incoming", "objects/parts", "xet/incoming"):
+        shutil.rmtree(root / leftovers, ignore_errors=True)
 
 
 def find_running(root: Path) -> Running | None:
@@ -135,5 +143,7 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
             f"The hub cannot listen on {host}:{port} ({error.strerror}). "
             "Choose another port, or 0 for a free one."
         ) from error
+    # asyncio does this only for sockets that name their protocol; else each answer waits 40 ms.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with listener:
         yield listener
