@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ATTRIBUTES = ".gitattributes"  # the Hub's own file: it says what lies in large-file storage
 
+LARGE = 10_000_000  # bytes; such files go one by one, so that progress shows
+
 
 @dataclass(frozen=True)
 class Change:
@@ -71,15 +73,16 @@ def _upload(change: Change, client: Client, progress: Progress) -> "list[CommitO
     """Bring the large files to the Hub, where no commit shows them yet."""
     from huggingface_hub import CommitOperationAdd
 
-    additions = []
-    total = sum(change.files[path].size for path in change.changed)
+    additions = {path: CommitOperationAdd(path, change.files[path].path) for path in change.changed}
+    small = [path for path in additions if change.files[path].size < LARGE]
+    large = [[path] for path in additions if change.files[path].size >= LARGE]
+    total = sum(change.files[path].size for path in additions)
     with progress.task("Uploading", total) as advance:
-        for path in change.changed:
-            addition = CommitOperationAdd(path, change.files[path].path)
-            client.api().preupload_lfs_files(change.repo, [addition], free_memory=False)
-            additions.append(addition)
-            advance(change.files[path].size)
-    return additions
+        for batch in [small, *large]:
+            operations = [additions[path] for path in batch]
+            client.api().preupload_lfs_files(change.repo, operations, free_memory=False)
+            advance(sum(change.files[path].size for path in batch))
+    return list(additions.values())
 
 
 def _send(change: Change, additions: "Iterable[CommitOperationAdd]", client: Client) -> str:
