@@ -4,12 +4,12 @@ import gzip
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 from hubq.client import Client
+from hubq.digest import sha256_of
 from hubq.errors import UserError
 from hubq.recipe import DatasetSection
 
@@ -59,18 +59,10 @@ def _refuse_hub_options(dataset: DatasetSection) -> None:
 
 def _of_file(path: Path, field: str | None, title: str) -> Corpus:
     """Read one file of this machine."""
-    digest = sha256(_bytes(path)).hexdigest()
     joined = joined_text(documents(path, field), title)
+    digest = sha256_of(path)
     what = f"field {field}, " if field else ""
     return Corpus(joined, title, f"sha256:{digest} ({what}documents joined by a blank line)")
-
-
-def _bytes(path: Path) -> bytes:
-    """Read a file; raise UserError where there is none."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read the data set {path}: {error.strerror}") from error
 
 
 def joined_text(
@@ -99,22 +91,30 @@ def _plain(path: Path, field: str | None) -> Iterator[str]:
     """Yield a text file as one document."""
     if field is not None:
         raise UserError(f"{path} is plain text and has no field {field}; remove `field`")
+    yield "".join(_decoded(_lines(path), path))
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file that may be gzipped; only a newline ends one."""
     try:
-        yield _unzipped(path).decode()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 (byte {error.start}); convert it") from error
+        with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+            yield from file
+    except (OSError, EOFError) as error:
+        raise UserError(f"cannot read the data set {path}: {error}") from error
 
 
-def _unzipped(path: Path) -> bytes:
-    """Read a file that may be gzipped."""
-    content = _bytes(path)
-    return gzip.decompress(content) if path.name.endswith(".gz") else content
+def _decoded(lines: Iterable[bytes], path: Path) -> Iterator[str]:
+    """Insist on UTF-8."""
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield line.decode()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}, line {number}: not UTF-8 ({error.reason})") from error
 
 
 def _json_lines(path: Path, field: str | None) -> Iterator[str]:
     """Yield a key of each line's object."""
-    # Only a newline ends a line: splitlines would also cut at U+2028, which JSON allows inside.
-    for number, line in enumerate(_unzipped(path).split(b"\n"), start=1):
+    for number, line in enumerate(_decoded(_lines(path), path), start=1):
         if not line.strip():
             continue
         try:
