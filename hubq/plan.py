@@ -1,11 +1,23 @@
 """All pinned, all costs foretold: what a recipe will do, computed without reading a weight."""
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hubq.client import Client
-from hubq.recipe import Recipe
+from hubq.disk import require_space
+from hubq.errors import UserError
 from hubq.record import Record
+
+if TYPE_CHECKING:
+    from hubq.recipe import Recipe
+    from hubq.source import Source
+
+PLAN = "plan.json"
+DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
+NOT_COMPARED = {"seconds", "peak_memory"}  # these depend on the machine
+COPIES = 2  # of the result on disk while its parts are joined
 
 
 class PlannedModule(Record):
@@ -38,6 +50,143 @@ class Plan(Record):
     repo: str  # org/name that publish will create
 
 
-def plan(recipe: Recipe, run: Path, client: Client) -> Plan:
-    """Pin and count everything, save run/plan.json; raise UserError for what can't work."""
-    raise NotImplementedError
+def plan(recipe: "Recipe", run: Path, client: Client) -> Plan:
+    """Pin and count everything, save run/plan.json; raise UserError for what can't work.
+
+    A run folder's plan stays as it is: what it pinned is not looked up again.
+    """
+    from hubq.source import find
+
+    saved = Plan.load(run / PLAN) if (run / PLAN).is_file() else None
+    wanted = recipe.model_dump(mode="json")
+    if saved is not None and saved.recipe == wanted and _is_pinned(recipe):
+        return saved
+    _refuse_missing_files(recipe)
+    planned = foretell(recipe, find(recipe.model, client))
+    if saved is not None:
+        return _same(saved, planned, run)
+    require_space(run, COPIES * planned.bytes, "the quantized model")
+    planned.save(run / PLAN)
+    return planned
+
+
+def foretell(recipe: "Recipe", source: "Source") -> Plan:
+    """Count what a recipe makes of a model; raise UserError for what can't work."""
+    from hubq.costs import peak_memory, seconds
+    from hubq.naming import repo_name
+    from hubq.selection import select
+
+    selection = select(recipe, source)
+    quantized = {each.name: each for each in selection.modules if each.quantized}
+    rest = sum(
+        info.end - info.begin
+        for name, info in source.tensors.items()
+        if name.removesuffix(".weight") not in quantized and name not in selection.dropped
+    )
+    size = rest + sum(each.bytes for each in quantized.values())
+    counted = [info.shape for name, info in source.tensors.items() if name not in selection.dropped]
+    parameters = sum(map(_count, counted))
+    linear = [each for each in quantized.values() if each.name in selection.linears]
+    return Plan(
+        recipe=recipe.model_dump(mode="json"),
+        source=source.identity,
+        base_model=source.base_model,
+        license=source.license,
+        architecture=source.config["architectures"][0],
+        dtype=dtype_of(source),
+        modules=selection.modules,
+        parameters=parameters,
+        base_bytes=sum(info.end - info.begin for info in source.tensors.values()),
+        bytes=size,
+        linear_bits=8 * sum(each.bytes for each in linear) / sum(_count(m.shape) for m in linear),
+        model_bits=8 * size / parameters,
+        peak_memory=peak_memory(recipe, source),
+        seconds=seconds(recipe, source),
+        repo=f"{recipe.publish.org}/{repo_name(recipe, source)}",
+    )
+
+
+def dtype_of(source: "Source") -> str:
+    """Return the dtype that most of a model's weight matrices have, as torch spells it."""
+    matrices = Counter(info.dtype for info in source.tensors.values() if len(info.shape) == 2)
+    ((dtype, _),) = matrices.most_common(1) or [("none", 0)]
+    if dtype not in DTYPES:
+        raise UserError(
+            f"the model's weights are {dtype}; hubq quantizes {', '.join(DTYPES.values())} weights"
+        )
+    return DTYPES[dtype]
+
+
+def destination(planned: Plan, client: Client) -> str:
+    """Say whether the result can be published, as far as that can be known from here.
+
+    Raises UserError when the Hub answers that the token's owner may not write there.
+    """
+    from dataclasses import replace
+
+    from huggingface_hub import get_token
+
+    from hubq.patience import Patience, chain, status_of
+
+    org = planned.repo.partition("/")[0]
+    if client.token is None and get_token() is None:
+        return "not checked: no token"
+    try:
+        user = replace(client, patience=Patience(tries=1)).writable(org)
+    except UserError as error:
+        answers = [status_of(each) for each in chain(error)]
+        if error.__cause__ is not None and not any(answers):
+            return f"not checked: {client.url} can't be reached"
+        raise
+    return f"{user} may write to {org}"
+
+
+def _is_pinned(recipe: "Recipe") -> bool:
+    """Tell whether a plan's source can't have changed: a commit or a wheel's sha256."""
+    return recipe.model.hub is not None or recipe.model.wheel is not None
+
+
+def _refuse_missing_files(recipe: "Recipe") -> None:
+    """Refuse local texts that are not there, before anything is computed."""
+    texts = [each.dataset for each in recipe.evaluate.perplexity]
+    texts += [recipe.calibration.dataset] if recipe.calibration else []
+    for text in texts:
+        if text.file is not None and not text.file.is_file():
+            raise UserError(f"there is no file {text.file}; correct the data set in the recipe")
+
+
+def _same(saved: Plan, planned: Plan, run: Path) -> Plan:
+    """Return the saved plan, or refuse a run folder that was planned otherwise."""
+    there = saved.model_dump(mode="json", exclude=NOT_COMPARED)
+    here = planned.model_dump(mode="json", exclude=NOT_COMPARED)
+    if there == here:
+        return saved
+    differences = _differences(there["recipe"], here["recipe"]) or _differences(there, here)
+    shown = differences[:8] + (["..."] if len(differences) > 8 else [])
+    raise UserError(
+        "\n  ".join([f"{run} holds a run of another plan:", *shown])
+        + "\nReplace it with --fresh, or choose another folder with --run."
+    )
+
+
+def _differences(there: Any, here: Any, place: str = "") -> list[str]:  # noqa: ANN401
+    """List where two JSON values differ, one line for each place."""
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        lines: list[str] = []
+        for key in {**there, **here}:
+            inner = f"{place}.{key}" if place else str(key)
+            lines += _differences(there.get(key), here.get(key), inner)
+        return lines
+    return [] if there == here else [f"{place}: {_short(there)} there, {_short(here)} now"]
+
+
+def _short(value: object) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    product = 1
+    for length in shape:
+        product *= length
+    return product

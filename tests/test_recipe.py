@@ -3,13 +3,11 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
 from hubq.errors import UserError
 from hubq.method import methods
 from hubq.recipe import Recipe, read
 from hubq.recipe_schema import schema
-from hubq.recipe_text import spell
 
 SMALLEST = """\
 # for tests
@@ -159,23 +157,6 @@ def test_a_saved_recipe_comes_back_equal(tmp_path: Path) -> None:
     again = Recipe.model_validate_json(recipe.model_dump_json())
 
     assert again == recipe
-
-
-def test_a_spelled_recipe_reads_back_equal(tmp_path: Path) -> None:
-    recipe = read(written(tmp_path, SMALLEST))
-
-    text = spell(recipe.model_dump(mode="json"))
-
-    assert read(written(tmp_path, text)) == recipe
-
-
-def test_a_spelled_recipe_tells_no_folder_of_this_machine(tmp_path: Path) -> None:
-    local = SMALLEST.replace("meta-llama/Meta-Llama-3-8B@main", "./secret/model")
-    recipe = read(written(tmp_path, local))
-
-    text = spell(recipe.model_dump(mode="json"))
-
-    assert yaml.safe_load(text)["model"] == "./model"
 
 
 def test_the_schema_knows_every_method_with_its_options() -> None:

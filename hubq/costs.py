@@ -1,0 +1,84 @@
+"""What a quantization will cost in memory and time: arithmetic, no measurement."""
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hubq.recipe import Recipe
+    from hubq.source import Source
+
+OVERHEAD = 700_000_000  # bytes: Python, torch and numba with their libraries
+# Products a second that the walk reaches: bfloat16 with some float32 in between.
+CPU_RATE = 150e9  # a core
+GPU_RATE = 50e12
+DISK_RATE = 500e6  # bytes a second, read, packed and written
+
+
+def peak_memory(recipe: "Recipe", source: "Source") -> int:
+    """Return the bytes that quantizing holds at most, beside which the model's size is nothing.
+
+    Without calibration: a block and, of its widest linear, two float32 copies. With it, further
+    - the hidden states of all calibration tokens: samples * length * hidden_size * 2 bytes;
+    - the inputs of the widest group: samples * length * widest input * 2 bytes;
+    - its Gram matrix in float32 with the solver's copy: 8 * widest input ** 2.
+    The embeddings are in memory alone, before the first block and after the last.
+    """
+    block = _block_bytes(source)
+    widest = 2 * 4 * max(out * columns for out, columns in _linears(source))
+    resident = block + widest
+    if recipe.method.needs and recipe.calibration is not None:
+        tokens = recipe.calibration.samples * recipe.calibration.length
+        hidden = source.config["hidden_size"]
+        widest_input = max(columns for _, columns in _linears(source))
+        resident += tokens * (hidden + widest_input) * 2 + 8 * widest_input**2
+    return OVERHEAD + max(resident, _embedding_bytes(source))
+
+
+def seconds(recipe: "Recipe", source: "Source") -> float:
+    """Return a rough time: reading and writing, a forward pass, XᵀX, and the solver like both."""
+    size = sum(info.end - info.begin for info in source.tensors.values())
+    time = size / DISK_RATE
+    if recipe.method.needs and recipe.calibration is not None:
+        tokens = recipe.calibration.samples * recipe.calibration.length
+        blocks = source.config["num_hidden_layers"]
+        forward = sum(2 * tokens * out * columns for out, columns in _linears(source))
+        inputs = {(out, columns)[1] for out, columns in _linears(source)}
+        gram = sum(2 * tokens * columns**2 for columns in inputs) * 2
+        time += 2 * blocks * (forward + gram) / rate()
+    return round(time, 1)
+
+
+def rate() -> float:
+    """Return the products a second of this machine's device, roughly."""
+    import torch
+
+    return GPU_RATE if torch.cuda.is_available() else CPU_RATE * max(1, (os.cpu_count() or 1) // 2)
+
+
+def _linears(source: "Source") -> Iterator[tuple[int, int]]:
+    """Yield the shapes of the first block's linears."""
+    from hubq.architecture import family_of
+
+    family = family_of(source.config)
+    for group in family.groups:
+        for linear in group.linears:
+            out, columns = source.tensors[f"{family.blocks}.0.{linear}.weight"].shape
+            yield out, columns
+
+
+def _block_bytes(source: "Source") -> int:
+    """Return the bytes of the first block."""
+    from hubq.architecture import family_of
+
+    start = f"{family_of(source.config).blocks}.0."
+    return sum(
+        info.end - info.begin for name, info in source.tensors.items() if name.startswith(start)
+    )
+
+
+def _embedding_bytes(source: "Source") -> int:
+    from hubq.architecture import family_of
+
+    info = source.tensors[f"{family_of(source.config).embeddings}.weight"]
+    return info.end - info.begin
