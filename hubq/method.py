@@ -12,7 +12,7 @@ from pkgutil import iter_modules
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
 
 from hubq.errors import UserError, did_you_mean
@@ -110,6 +110,13 @@ class AffineMethod(Method):
     bits: Literal[2, 3, 4, 8] = 4
     group_size: int = Field(128, description="input columns that share a scale; -1: a whole row")
     symmetric: bool = Field(False, description="fix the zero in the middle of the range")
+
+    @field_validator("group_size")
+    @classmethod
+    def _a_size(cls, value: int) -> int:
+        if value < 1 and value != PER_CHANNEL:
+            raise ValueError(f"must be positive, or -1 for a whole row; you wrote {value}")
+        return value
 
     def grid(self, scale_dtype: torch.dtype) -> Grid:
         """Return the options as a grid."""
