@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hubq.architecture import Family
+from hubq.device import compute_dtype
 from hubq.errors import UserError
 from hubq.shards import Weights
 
@@ -59,14 +60,17 @@ class Block:
         self.skeleton = skeleton
         self.index = index
         self.module = skeleton.blocks[index]
-        dtype = torch.bfloat16 if skeleton.device.type == "cpu" else None
         state = {
             name: _finite(weights.read(f"{self.name}.{name}"), f"{self.name}.{name}")
             for name in self.module.state_dict()
         }
         self.stored = state  # in the dtype of the file
         self.module.load_state_dict(
-            {name: value.to(skeleton.device, dtype) for name, value in state.items()}, assign=True
+            {
+                name: value.to(skeleton.device, compute_dtype(skeleton.device, value.dtype))
+                for name, value in state.items()
+            },
+            assign=True,
         )
         self.module.eval()
 

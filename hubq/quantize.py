@@ -1,6 +1,8 @@
 """The stage that makes the checkpoint: walk the model, pack what the method chose, write shards."""
 
+import shutil
 from pathlib import Path
+from time import perf_counter
 
 from hubq.client import Client
 from hubq.plan import Plan
@@ -27,7 +29,9 @@ class Checkpoint(Record):
     model_bits: float  # stored bits a parameter over the whole file
     calibration_tokens: int
     calibration_text: str | None = None  # title and version of the text, for the card
+    facts: tuple[str, ...] = ()  # what is not as in the base, a sentence each
     seconds: float
+    seconds_by_part: dict[str, float]  # of the run that finished: forward, hessian, ...
     peak_memory: int  # bytes, resident
     device: str
     versions: dict[str, str]
@@ -35,4 +39,13 @@ class Checkpoint(Record):
 
 def quantize(plan: Plan, run: Path, client: Client, progress: Progress = SILENT) -> Checkpoint:
     """Write run/model and run/checkpoint.json; continue where a killed run stopped."""
-    raise NotImplementedError
+    from hubq.quantization import Quantization
+
+    begin = perf_counter()
+    work = Quantization(plan, run, client, progress)
+    work.walk(progress)
+    folder = work.assemble(run / "model")
+    checkpoint = work.checkpoint(folder, perf_counter() - begin)
+    checkpoint.save(run / "checkpoint.json")
+    shutil.rmtree(work.finished.folder)
+    return checkpoint

@@ -35,7 +35,7 @@ def select(recipe: Recipe, source: Source) -> Selection:
     head = head_names(source, family)
     shapes = {name: _shape(source, name) for name in (*linears, *head)}
     wanted = dict.fromkeys(linears, recipe.method) | _quantized_head(recipe, source, family, form)
-    sketches = _sketches(wanted, shapes, scale_dtype(source, form))
+    sketches = _sketches(wanted, shapes, scale_dtype(dtype_of(source), form))
     _refuse(recipe, form, sketches, {name: shapes[name] for name in wanted}, wanted)
     counted = _Counter(form)
     modules = (
@@ -78,11 +78,10 @@ def head_method(recipe: Recipe) -> Method:
     return RTN.model_validate({"bits": recipe.embeddings, **grid})
 
 
-def scale_dtype(source: Source, form: Format) -> "torch.dtype":
+def scale_dtype(dtype: str, form: Format) -> "torch.dtype":
     """Return the dtype of scales: the format's choice for the model's; float32 counts as bf16."""
     import torch
 
-    dtype = dtype_of(source)
     return form.scale_dtype(torch.float16 if dtype == "float16" else torch.bfloat16)
 
 

@@ -6,12 +6,14 @@ header, and the data back to back.
 """
 
 import json
+import math
 import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +21,7 @@ from hubq.errors import UserError
 from hubq.record import write_atomically
 
 INDEX = "model.safetensors.index.json"
+PIECE = 1 << 24  # bytes that are held while a tensor is copied or looked through
 _MAX_HEADER = 100_000_000
 _DTYPES = {
     "BF16": torch.bfloat16,
@@ -66,6 +69,25 @@ class Weights:
             return torch.empty(info.shape, dtype=_DTYPES[info.dtype])
         return torch.frombuffer(data, dtype=_DTYPES[info.dtype]).reshape(info.shape)
 
+    def rows(self, name: str, which: Tensor) -> Tensor:
+        """Read some rows of a matrix, without the others: (n,) int64 to (n, columns)."""
+        info = self.info[name]
+        path, shape = self.folder / info.file, (info.shape[0], -1)
+        stored = np.memmap(path, np.uint8, "r", info.begin, (info.end - info.begin,))
+        taken = torch.from_numpy(stored.reshape(shape)[which.numpy()])
+        return taken.view(_DTYPES[info.dtype])
+
+    def finite(self, name: str) -> bool:
+        """Say whether a tensor holds no NaN and no inf, reading it piece by piece."""
+        info = self.info[name]
+        with (self.folder / info.file).open("rb") as file:
+            file.seek(info.begin)
+            for begin in range(info.begin, info.end, PIECE):
+                piece = bytearray(file.read(min(PIECE, info.end - begin)))
+                if not torch.isfinite(torch.frombuffer(piece, dtype=_DTYPES[info.dtype])).all():
+                    return False
+        return True
+
 
 def index(folder: Path) -> dict[str, TensorInfo]:
     """Read all headers of a folder; raise UserError for missing or truncated files."""
@@ -94,10 +116,7 @@ def _info(entry: Mapping[str, Any], file: str, begin: int) -> TensorInfo:
     first, last = entry["data_offsets"]
     if dtype not in _DTYPES:
         raise ValueError(f"dtype {dtype} is not one that hubq reads")
-    count = 1
-    for length in shape:
-        count *= length
-    if last - first != count * _DTYPES[dtype].itemsize:
+    if last - first != math.prod(shape) * _DTYPES[dtype].itemsize:
         raise ValueError(f"{last - first} bytes can't hold {shape} of {dtype}")
     return TensorInfo(file, dtype, shape, begin + first, begin + last)
 
@@ -173,10 +192,7 @@ def _spell(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name, (dtype, shape) in tensors.items():
-        count = 1
-        for length in shape:
-            count *= length
-        end = offset + count * _DTYPES[dtype].itemsize
+        end = offset + math.prod(shape) * _DTYPES[dtype].itemsize
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
         offset = end
     raw = json.dumps(header, separators=(",", ":")).encode()
@@ -184,62 +200,69 @@ def _spell(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
     return struct.pack("<Q", len(raw)) + raw
 
 
-def merge(parts: Iterable[Path], folder: Path, *, shard_bytes: int = 5_000_000_000) -> int:
-    """Join files of tensors into shards with an index, copying streams; return the data's bytes.
+class Piece(NamedTuple):
+    """A tensor that lies in some file, to be copied."""
+
+    name: str
+    path: Path
+    info: TensorInfo
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return self.info.end - self.info.begin
+
+
+def pieces(path: Path) -> list[Piece]:
+    """List the tensors of a safetensors file in the order in which they lie there."""
+    return [Piece(name, path, info) for name, info in _header(path)]
+
+
+def merge(tensors: Iterable[Piece], folder: Path, *, shard_bytes: int = 5_000_000_000) -> int:
+    """Copy tensors into shards with an index, as streams; return the data's bytes.
 
     No more than a copy buffer is held in memory. One shard is called model.safetensors and needs
     no index.
     """
-    infos = [
-        item for part in parts for item in sorted(_header(part), key=lambda item: item[1].begin)
-    ]
-    folders = {part.name: part.parent for part in parts}
-    shards = _deal(infos, shard_bytes)
+    shards = _deal(tensors, shard_bytes)
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
-        name = (
-            "model.safetensors"
-            if len(shards) == 1
-            else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        )
-        shard.sort(key=lambda item: -_DTYPES[item[1].dtype].itemsize)
-        _copy_shard(folder / name, shard, folders)
-        weight_map |= {tensor: name for tensor, _ in shard}
-    total = sum(info.end - info.begin for _, info in infos)
+        name = "model.safetensors"
+        if len(shards) > 1:
+            name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        _copy_shard(folder / name, sorted(shard, key=lambda each: -_width(each)))
+        weight_map |= {piece.name: name for piece in shard}
+    total = sum(piece.size for shard in shards for piece in shard)
     if len(shards) > 1:
-        content = {
-            "metadata": {"total_size": total},
-            "weight_map": dict(sorted(weight_map.items())),
-        }
-        write_atomically(folder / INDEX, json.dumps(content, indent=2).encode() + b"\n")
+        listed = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+        write_atomically(folder / INDEX, json.dumps(listed, indent=2).encode() + b"\n")
     return total
 
 
-def _deal(
-    infos: list[tuple[str, TensorInfo]], shard_bytes: int
-) -> list[list[tuple[str, TensorInfo]]]:
+def _width(piece: Piece) -> int:
+    return _DTYPES[piece.info.dtype].itemsize
+
+
+def _deal(tensors: Iterable[Piece], shard_bytes: int) -> list[list[Piece]]:
     """Cut a row of tensors into shards of at most so many bytes, one tensor at the least."""
-    shards: list[list[tuple[str, TensorInfo]]] = [[]]
+    shards: list[list[Piece]] = [[]]
     filled = 0
-    for name, info in infos:
-        size = info.end - info.begin
-        if shards[-1] and filled + size > shard_bytes:
+    for piece in tensors:
+        if shards[-1] and filled + piece.size > shard_bytes:
             shards.append([])
             filled = 0
-        shards[-1].append((name, info))
-        filled += size
+        shards[-1].append(piece)
+        filled += piece.size
     return shards
 
 
-def _copy_shard(
-    path: Path, shard: list[tuple[str, TensorInfo]], folders: Mapping[str, Path]
-) -> None:
+def _copy_shard(path: Path, shard: list[Piece]) -> None:
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as target:
-        target.write(_spell({name: (info.dtype, info.shape) for name, info in shard}))
-        for _, info in shard:
-            with (folders[info.file] / info.file).open("rb") as source:
-                _copy(source, target, info.begin, info.end)
+        target.write(_spell({each.name: (each.info.dtype, each.info.shape) for each in shard}))
+        for each in shard:
+            with each.path.open("rb") as source:
+                _copy(source, target, each.info.begin, each.info.end)
     os.replace(partial, path)
 
 
@@ -247,7 +270,7 @@ def _copy(source: BinaryIO, target: BinaryIO, begin: int, end: int) -> None:
     source.seek(begin)
     left = end - begin
     while left:
-        piece = source.read(min(left, 1 << 24))
+        piece = source.read(min(left, PIECE))
         assert piece, "a part shrank while it was being copied"
         target.write(piece)
         left -= len(piece)

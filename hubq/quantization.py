@@ -1,0 +1,212 @@
+"""One quantization: a plan with its sources opened, walked, assembled and measured."""
+
+import json
+import math
+import os
+import resource
+import shutil
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hubq import calibrate, dataset
+from hubq.architecture import family_of
+from hubq.block import Block, Skeleton
+from hubq.client import Client
+from hubq.clock import Clock
+from hubq.companions import Companions, companions
+from hubq.device import best_device, compute_dtype, device_title
+from hubq.digest import sha256_of
+from hubq.errors import UserError
+from hubq.format import format_named
+from hubq.method import Inputs, Layer
+from hubq.plan import Plan
+from hubq.progress import Progress
+from hubq.quantize import Checkpoint, QuantizedLayer
+from hubq.recipe import Recipe
+from hubq.record import Record, write_atomically
+from hubq.resume import BlockRecord, FinishedBlocks
+from hubq.selection import head_method, scale_dtype
+from hubq.shards import Piece, Weights, merge, pieces, write
+from hubq.source import fetch_planned
+from hubq.tensors import QuantizedTensor
+from hubq.walk import Outcome, Walk
+
+PACKAGES = ("hubq", "torch", "transformers", "safetensors", "numba", "numpy")
+
+
+class Calibration(Record):
+    """Which tokens calibrate a walk; kept with its finished blocks."""
+
+    text: str  # title and version
+    tokens: int
+
+
+class Quantization:
+    """A plan with its sources opened, and what is finished of it."""
+
+    def __init__(self, plan: Plan, run: Path, client: Client, progress: Progress) -> None:
+        self.plan = plan
+        self.recipe = Recipe.model_validate(plan.recipe)
+        self.base = fetch_planned(self.recipe.model, plan.source, client, progress)
+        self.config = json.loads((self.base / "config.json").read_bytes())
+        self.family = family_of(self.config)
+        self.form = format_named(self.recipe.format)
+        self.scale_dtype = scale_dtype(plan.dtype, self.form)
+        self.weights = Weights(self.base)
+        self.outside = self._outside()
+        self.finished = FinishedBlocks(run / "blocks")
+        self.clock = Clock()
+        self.device = best_device()
+        self.hidden: Tensor | None = None  # (windows, length, hidden): what reaches the next block
+        self.calibration: Calibration | None = None
+        if self.recipe.method.needs:
+            self._calibrate(client)
+
+    @property
+    def quantized(self) -> dict[str, tuple[int, int]]:
+        """The shapes (out, in) of the modules that the plan quantizes."""
+        return {each.name: each.shape for each in self.plan.modules if each.quantized}
+
+    def _outside(self) -> list[str]:
+        """List the tensors outside of the blocks; a tied head is not one of them."""
+        tied = f"{self.family.head}.weight" if self.config.get("tie_word_embeddings") else ""
+        inside = f"{self.family.blocks}."
+        names = [name for name in self.weights.info if not name.startswith(inside) and name != tied]
+        for name in names:
+            if not self.weights.finite(name):
+                raise UserError(f"{name} holds NaN or inf: the model's weights are damaged")
+        return names
+
+    def _calibrate(self, client: Client) -> None:
+        """Take the hidden states from the last finished block, or from the embeddings."""
+        path = self.finished.folder / "calibration.json"
+        if self.finished.count:
+            self.calibration, self.hidden = Calibration.load(path), self.finished.hidden()
+        else:
+            section = self.recipe.calibration
+            assert section is not None, "plan refuses a method without its calibration"
+            corpus = dataset.corpus(section.dataset, client, purpose="calibration")
+            tokens = calibrate.windows(corpus.text, self.base, section)
+            rows, place = torch.unique(tokens, return_inverse=True)
+            self.hidden = self.weights.rows(f"{self.family.embeddings}.weight", rows)[place]
+            text = f"{corpus.title}, {corpus.version}"
+            self.calibration = Calibration(text=text, tokens=tokens.numel())
+            self.calibration.save(path)
+        self.hidden = self.hidden.to(self.device, compute_dtype(self.device, self.hidden.dtype))
+
+    def walk(self, progress: Progress) -> None:
+        """Quantize the blocks that are not finished yet."""
+        groups = len(self.family.groups)
+        blocks = int(self.config["num_hidden_layers"])
+        skeleton = Skeleton(self.config, self.family, self.device)
+        with progress.task("Quantizing", blocks * groups) as advance:
+            advance(self.finished.count * groups)
+            for number in range(self.finished.count, blocks):
+                with self.clock.timing("reading"):
+                    block = Block(skeleton, number, self.weights)
+                walk = Walk(block, self.recipe.method, self.scale_dtype, self.clock)
+                outcome = walk.run(self.hidden, partial(advance, 1))
+                with self.clock.timing("writing"):
+                    self.finished.add(self._packed(outcome), self.hidden, _kept(outcome))
+                block.free()
+
+    def _packed(self, outcome: Outcome) -> dict[str, Tensor]:
+        """Return all that the file holds of a block."""
+        tensors = dict(outcome.dense)
+        for module, tensor in outcome.quantized.items():
+            tensors |= self.form.pack(module, tensor)
+        return tensors
+
+    def assemble(self, folder: Path) -> Path:
+        """Join the parts to a complete repo, which appears in one step."""
+        partial_folder = folder.with_name(folder.name + ".partial")
+        shutil.rmtree(partial_folder, ignore_errors=True)
+        partial_folder.mkdir()
+        extra = self.finished.folder / "embeddings.safetensors"
+        write(extra, self._rounded_embeddings())
+        parts = [self.finished.part(number) for number in range(self.finished.count)]
+        packed = [piece for path in (extra, *parts) for piece in pieces(path)]
+        merge([*self._unchanged(), *packed], partial_folder)
+        for name, content in self._companions().files.items():
+            write_atomically(partial_folder / name, content)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial_folder, folder)
+        return folder
+
+    def _unchanged(self) -> list[Piece]:
+        """List what is copied from the base as it is."""
+        info = self.weights.info
+        return [
+            Piece(name, self.base / info[name].file, info[name])
+            for name in self.outside
+            if name.removesuffix(".weight") not in self.quantized
+        ]
+
+    def _rounded_embeddings(self) -> dict[str, Tensor]:
+        """Round and pack the modules outside of the blocks that the plan quantizes."""
+        packed: dict[str, Tensor] = {}
+        for name in self.quantized:
+            if f"{name}.weight" in self.outside:
+                weight = self.weights.read(f"{name}.weight").float()
+                layer = Layer(name, weight, Inputs(tokens=0), self.scale_dtype)
+                packed |= self.form.pack(name, head_method(self.recipe).quantize(layer))
+        return packed
+
+    def _sketch(self, name: str, shape: tuple[int, int]) -> QuantizedTensor:
+        outside = f"{name}.weight" in self.outside
+        method = head_method(self.recipe) if outside else self.recipe.method
+        return method.sketch(shape, self.scale_dtype)
+
+    def _companions(self) -> Companions:
+        """Return the files beside the weights."""
+        sketches = {name: self._sketch(name, shape) for name, shape in self.quantized.items()}
+        kept = [] if self.family.head in sketches else [self.family.head]
+        config = self.form.config(sketches, kept)
+        found = companions(self.base, config, dtype=self.plan.dtype, license=self.plan.license)
+        return replace(found, files={**found.files, **self.form.extra_files(config)})
+
+    def checkpoint(self, folder: Path, seconds: float) -> Checkpoint:
+        """Measure what lies on the disk."""
+        layers = tuple(layer for record in self.finished.records for layer in _layers(record))
+        sizes = {name: math.prod(shape) for name, shape in self.quantized.items()}
+        stored = sum(layer.bits * sizes[layer.name] for layer in layers)
+        weight_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        return Checkpoint(
+            files={path.relative_to(folder).as_posix(): sha256_of(path) for path in files},
+            layers=layers,
+            weight_bytes=weight_bytes,
+            linear_bits=stored / sum(sizes[layer.name] for layer in layers),
+            model_bits=8 * weight_bytes / self.plan.parameters,
+            calibration_tokens=self.calibration.tokens if self.calibration else 0,
+            calibration_text=self.calibration.text if self.calibration else None,
+            facts=self._companions().facts,
+            seconds=round(seconds, 2),
+            seconds_by_part={name: round(each, 2) for name, each in self.clock.seconds.items()},
+            peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            device=device_title(self.device),
+            versions={name: version(name) for name in PACKAGES},
+        )
+
+
+def _kept(outcome: Outcome) -> BlockRecord:
+    layers = outcome.quantized
+    return BlockRecord(
+        bits={name: layer.stored_bits() for name, layer in layers.items()},
+        errors=outcome.errors,
+        facts={name: dict(layer.facts) for name, layer in layers.items() if layer.facts},
+    )
+
+
+def _layers(record: BlockRecord) -> list[QuantizedLayer]:
+    return [
+        QuantizedLayer(
+            name=name, bits=bits, error=record.errors.get(name), facts=record.facts.get(name, {})
+        )
+        for name, bits in record.bits.items()
+    ]
