@@ -58,9 +58,7 @@ def sketch(tensor: Affine) -> Affine:
 
 
 def round_trip(form: Format, tensor: Affine) -> Affine:
-    # A second module with several groups a row, so that the file says the group size.
-    modules = {MODULE: tensor}
-    config = json.loads(json.dumps(form.config(modules, ["lm_head"])))
+    config = json.loads(json.dumps(form.config({MODULE: tensor}, ["lm_head"])))
     back = form.unpack(MODULE, form.pack(MODULE, tensor), config)
     assert isinstance(back, Affine)
     return back
@@ -375,7 +373,7 @@ def test_the_library_reads_our_config_without_a_change_of_meaning() -> None:
     config = config_of(COMPRESSED_TENSORS, affine())
 
     weights = QuantizationConfig.model_validate(config).config_groups["group_0"].weights
-    assert weights.num_bits, weights.group_size == (4, 32)
+    assert (weights.num_bits, weights.group_size) == (4, 32)
     assert weights.symmetric is False
 
 
