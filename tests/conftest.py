@@ -40,11 +40,20 @@ LLAMA3_ROPE = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 128,
 }
+WIDE = {
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "head_dim": 32,
+    "rope_parameters": LLAMA3_ROPE,
+}
 # name -> the class of transformers' config, and what differs from SHARED
 TINY: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", {}),
     "llama3.1": ("LlamaConfig", {"rope_parameters": LLAMA3_ROPE}),
     "llama3.2": ("LlamaConfig", {"rope_parameters": LLAMA3_ROPE, "tie_word_embeddings": True}),
+    # Wide enough for groups of 128; the names are those of the models that recipes name.
+    "llama3-8b": ("LlamaConfig", WIDE),
+    "llama3.2-1b": ("LlamaConfig", WIDE | {"tie_word_embeddings": True}),
     "mistral": ("MistralConfig", {"num_key_value_heads": 4}),
     "qwen2": ("Qwen2Config", {"tie_word_embeddings": True}),
     "qwen3": ("Qwen3Config", {"hidden_size": 96}),

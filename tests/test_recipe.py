@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from hubq.dataset_hub import NAMED
 from hubq.errors import UserError
 from hubq.method import methods
-from hubq.recipe import Recipe, read
+from hubq.recipe import NAMED_DATASETS, Recipe, read
 from hubq.recipe_schema import schema
 
 SMALLEST = """\
@@ -163,3 +164,7 @@ def test_the_schema_knows_every_method_with_its_options() -> None:
     choices = schema()["properties"]["method"]["oneOf"]
 
     assert {each["properties"]["name"]["const"] for each in choices[1:]} == set(methods())
+
+
+def test_every_named_data_set_has_a_loader() -> None:
+    assert set(NAMED_DATASETS) == set(NAMED)
