@@ -65,7 +65,7 @@ def token_ids(text: str, tokenizer_folder: Path) -> list[int]:
     if tokenizer.is_fast and len(text) > CHUNK + OVERLAP:
         stream = _stitched(text, tokenizer.backend_tokenizer)
         if stream is not None:
-            return _with_specials(stream, tokenizer)
+            return _with_specials(stream, text, tokenizer.backend_tokenizer)
     ids: list[int] = tokenizer(text, verbose=False)["input_ids"]
     return ids
 
@@ -120,9 +120,10 @@ def _seam(left: Sequence[Token], right: Sequence[Token]) -> tuple[int, int] | No
     return None
 
 
-def _with_specials(stream: list[int], tokenizer: Any) -> list[int]:  # noqa: ANN401
+def _with_specials(stream: list[int], text: str, backend: Any) -> list[int]:  # noqa: ANN401
     """Put around a stream what the tokenizer puts around any text."""
-    bare: list[int] = tokenizer("x", add_special_tokens=False)["input_ids"]
-    whole: list[int] = tokenizer("x")["input_ids"]
-    before = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
-    return whole[:before] + stream + whole[before + len(bare) :]
+    sample = backend.encode(text[:OVERLAP])
+    content = [index for index, added in enumerate(sample.special_tokens_mask) if not added]
+    before, after = content[0], content[-1] + 1
+    ids: list[int] = sample.ids
+    return ids[:before] + stream + ids[after:]

@@ -1,0 +1,152 @@
+"""Windows of calibration tokens, and tokenization in chunks."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
+
+from hubq import calibrate
+from hubq.calibrate import token_ids, windows
+from hubq.errors import UserError
+from hubq.recipe import CalibrationSection, DatasetSection
+
+BEGIN = 0  # the first special token's id
+WORDS = (
+    "The llama went home.\n\nIt's 1,234 steps — naïve café 🦙🦙   and  more\ttabs; don't "
+    "worry, said  the llama: we'll be there by Tuesday, or by the 17th at the latest!\n"
+)
+
+
+def section(**changes: int) -> CalibrationSection:
+    dataset = DatasetSection(file=Path("any.txt"))
+    return CalibrationSection(dataset=dataset, **{"samples": 3, "length": 4, **changes})
+
+
+def save(tokenizer: Tokenizer, folder: Path) -> Path:
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>").save_pretrained(folder)
+    return folder
+
+
+def trained(tokenizer: Tokenizer) -> Tokenizer:
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<s>"], show_progress=False)
+    tokenizer.train_from_iterator([WORDS], trainer)
+    return tokenizer
+
+
+def byte_level(folder: Path) -> Path:
+    """A tokenizer like Llama 3's: words by a pattern, then bytes; a begin token in front."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trained(tokenizer).post_processor = TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", BEGIN)]
+    )
+    return save(tokenizer, folder)
+
+
+def without_words(folder: Path) -> Path:
+    """A tokenizer like Llama 2's: spaces are a letter, and tokens may span them."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    return save(trained(tokenizer), folder)
+
+
+def test_windows_start_evenly_over_the_whole_text(tiny_model: Callable[[str], Path]) -> None:
+    folder = tiny_model("llama")
+    text = "".join(chr(ord("a") + index) for index in range(26))
+
+    found = windows(text, folder, section(samples=3, length=4))
+
+    stream = torch.tensor(token_ids(text, folder))
+    assert found.tolist() == [stream[start : start + 4].tolist() for start in (0, 8, 16)]
+
+
+def test_windows_are_int64_samples_by_length(tiny_model: Callable[[str], Path]) -> None:
+    found = windows("llama " * 20, tiny_model("llama"), section(samples=5, length=6))
+
+    assert found.shape == (5, 6)
+    assert found.dtype == torch.int64
+
+
+def test_a_seed_moves_all_windows_by_whole_windows_within_their_stretch(
+    tiny_model: Callable[[str], Path],
+) -> None:
+    folder = tiny_model("llama")
+    text = "".join(f"{number:04d}" for number in range(100))
+    every = torch.tensor(token_ids(text, folder)).view(100, 4).tolist()
+
+    found = [windows(text, folder, section(samples=2, seed=seed)).tolist() for seed in range(4)]
+
+    firsts = [every.index(first) for first, _ in found]
+    assert [every.index(second) for _, second in found] == [first + 50 for first in firsts]
+    assert firsts[0] == 0
+    assert len(set(firsts)) > 1
+    assert max(firsts) < 50
+
+
+def test_the_same_seed_gives_the_same_windows(tiny_model: Callable[[str], Path]) -> None:
+    folder = tiny_model("llama")
+    wanted = section(seed=7)
+
+    first, second = (windows("abcdefgh" * 30, folder, wanted) for _ in range(2))
+
+    assert torch.equal(first, second)
+
+
+def test_too_little_text_says_how_many_samples_there_is_enough_for(
+    tiny_model: Callable[[str], Path],
+) -> None:
+    with pytest.raises(UserError, match=r"has 9 tokens.*3 windows of 4 need 12; use samples: 2"):
+        windows("nine char", tiny_model("llama"), section(samples=3, length=4))
+
+
+def test_text_shorter_than_a_window_names_a_length(tiny_model: Callable[[str], Path]) -> None:
+    with pytest.raises(UserError, match="use length: 3 or less"):
+        windows("nine char", tiny_model("llama"), section(samples=3, length=10))
+
+
+def test_a_folder_without_tokenizer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no tokenizer that transformers can read"):
+        token_ids("text", tmp_path)
+
+
+@pytest.mark.parametrize("make", [byte_level, without_words])
+def test_chunks_give_the_ids_of_one_call(
+    make: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make(tmp_path)
+    text = WORDS * 40
+    whole = token_ids(text, folder)
+    monkeypatch.setattr(calibrate, "CHUNK", 701)
+    monkeypatch.setattr(calibrate, "OVERLAP", 200)
+
+    in_chunks = token_ids(text, folder)
+
+    assert in_chunks == whole
+
+
+def test_chunks_that_never_agree_are_tokenized_in_one_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = byte_level(tmp_path)
+    whole = token_ids(WORDS * 10, folder)
+    monkeypatch.setattr(calibrate, "CHUNK", 300)
+    monkeypatch.setattr(calibrate, "OVERLAP", 3)
+
+    in_chunks = token_ids(WORDS * 10, folder)
+
+    assert in_chunks == whole
+
+
+def test_special_tokens_stand_only_at_the_ends_of_the_stream(tmp_path: Path) -> None:
+    folder = byte_level(tmp_path)
+
+    ids = token_ids("one\n\ntwo", folder)
+
+    assert [index for index, token in enumerate(ids) if token == BEGIN] == [0]

