@@ -1,0 +1,160 @@
+"""Download a repo and check every byte: the Hub's own client looks at sizes only.
+
+The files go where `hf download` and `from_pretrained` look for them (huggingface_hub's cache), so
+that what was checked is what is loaded; or into a folder, where one is named. A download that was
+cut off goes on where it stopped.
+"""
+
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from hubq.client import Client
+from hubq.disk import require_space
+from hubq.download_bar import bar
+from hubq.errors import UserError
+from hubq.progress import SILENT, Advance, Progress
+from hubq.release import REPORT
+from hubq.remote import LocalFile, RemoteFile, files_of, head_of, without_bars
+
+AT_ONCE = 4  # downloads
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A repo at one commit, and where its files go; folder None is huggingface_hub's cache."""
+
+    repo: str
+    commit: str
+    folder: Path | None
+    client: Client
+
+    def fetch(self, path: str, advance: Advance, *, anew: bool = False) -> Path:
+        """Return a file of the repo on this machine; download what is not there yet."""
+        return Path(
+            self.client.patience.keep_trying(
+                lambda: self.client.api().hf_hub_download(
+                    self.repo,
+                    path,
+                    revision=self.commit,
+                    local_dir=self.folder,
+                    force_download=anew,
+                    tqdm_class=bar(advance),
+                )
+            )
+        )
+
+
+def pull(repo: str, folder: Path | None, client: Client, progress: Progress = SILENT) -> Path:
+    """Download org/name or org/name@revision, check every file, and return the files' folder.
+
+    `folder` None means the cache of huggingface_hub, where `from_pretrained` finds the files. Each
+    file is compared with the Hub's hash and, in a release of hubq, with the hash of what was
+    measured. A file that arrived damaged is fetched once more; UserError if that is no better.
+    """
+    name, _, revision = repo.partition("@")
+    with client.speaking(f"downloading {repo}"), without_bars():
+        commit, _ = head_of(client, name, revision or None)
+        files = files_of(client, name, commit)
+        snapshot = Snapshot(name, commit, folder, client)
+        places = _download(snapshot, files, progress)
+        checked = _check(snapshot, files, places, progress)
+    _refuse_unmeasured(repo, checked)
+    first = next(iter(files))
+    return places[first].parents[first.count("/")]
+
+
+def _download(
+    snapshot: Snapshot, files: Mapping[str, RemoteFile], progress: Progress
+) -> dict[str, Path]:
+    """Bring all files to this machine, several at a time."""
+    from huggingface_hub import constants
+
+    total = sum(file.size for file in files.values())
+    place = snapshot.folder or Path(constants.HF_HUB_CACHE)
+    require_space(place, _missing(snapshot, files), f"downloading {snapshot.repo}")
+    with progress.task("Downloading", total) as advance:
+
+        def fetch(path: str) -> Path:
+            counted = 0
+
+            def count(steps: int) -> None:
+                nonlocal counted
+                counted += steps
+                advance(steps)
+
+            found = snapshot.fetch(path, count)
+            # A file that was there already draws no bar, one that was fetched twice too much.
+            advance(files[path].size - counted)
+            return found
+
+        executor = ThreadPoolExecutor(AT_ONCE)
+        try:
+            return dict(zip(files, executor.map(fetch, files), strict=True))
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+
+def _missing(snapshot: Snapshot, files: Mapping[str, RemoteFile]) -> int:
+    """Count the bytes that are not on this machine yet."""
+    from huggingface_hub import try_to_load_from_cache
+
+    def there(path: str) -> bool:
+        if snapshot.folder is not None:
+            return (snapshot.folder / path).exists()
+        found = try_to_load_from_cache(snapshot.repo, path, revision=snapshot.commit)
+        return isinstance(found, str)
+
+    return sum(file.size for path, file in files.items() if not there(path))
+
+
+def _check(
+    snapshot: Snapshot,
+    files: Mapping[str, RemoteFile],
+    places: Mapping[str, Path],
+    progress: Progress,
+) -> dict[str, LocalFile]:
+    """Hash every file; fetch a damaged one anew, and refuse it when it is damaged again."""
+    checked = {}
+    with progress.task("Checking files", sum(file.size for file in files.values())) as advance:
+        for path, remote in files.items():
+            local = LocalFile(places[path])
+            if not local.equals(remote):
+                local = LocalFile(snapshot.fetch(path, lambda size: None, anew=True))
+            if not local.equals(remote):
+                local.path.resolve().unlink()  # in the cache the path is a link
+                local.path.unlink(missing_ok=True)
+                raise UserError(
+                    f"{path} of {snapshot.repo} arrived damaged twice, so it was deleted.\n"
+                    "Try again; if it stays so, look at the network's proxy or this disk"
+                )
+            checked[path] = local
+            advance(remote.size)
+    return checked
+
+
+def _refuse_unmeasured(repo: str, files: Mapping[str, LocalFile]) -> None:
+    """Refuse a release of hubq whose files are not those that its report measured."""
+    if REPORT not in files:
+        return
+    for path, sha256 in _measured(files[REPORT].path).items():
+        if path not in files or files[path].sha256 != sha256:
+            what = "is not the file that was" if path in files else "is missing, though it was"
+            raise UserError(
+                f"{path} of {repo} {what} measured: the repo was changed after hubq published it.\n"
+                "Its numbers are not about this model. Ask the publisher, or pull an earlier "
+                "commit: org/name@commit"
+            )
+
+
+def _measured(report: Path) -> dict[str, str]:
+    """Read the hashes from a report of this or any other version of hubq."""
+    try:
+        files = json.loads(report.read_text(encoding="utf-8"))["checkpoint"]["files"]
+        return {str(path): str(sha256) for path, sha256 in files.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{REPORT} of the repo is no report of hubq, so its files can't be checked"
+        ) from error
