@@ -14,6 +14,9 @@ import torch
 from torch import Tensor
 
 PER_CHANNEL = -1
+# The least from which float16 holds every bfloat16 number exactly, so that each format can store
+# a scale as it was chosen. Groups that would need a finer one err by less than 2^-18 a weight.
+SMALLEST_SCALE = 2.0**-17
 
 
 class QuantizedTensor(ABC):
@@ -185,9 +188,7 @@ class Grid:
         if self.symmetric:
             high = torch.maximum(high, -low)
             low = -high
-        scale = ((high - low) / self.levels).to(self.scale_dtype)
-        # All weights zero, or too small for the stored dtype: any scale gives them back as zero.
-        scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+        scale = ((high - low) / self.levels).clamp_(min=SMALLEST_SCALE).to(self.scale_dtype)
         if self.symmetric:
             return scale, torch.full_like(low, float(1 << (self.bits - 1)))
         return scale, (-low / scale.float()).round_().clamp_(0, self.levels)

@@ -460,6 +460,23 @@ def test_gptq_refuses_scales_that_float16_would_change() -> None:
     assert "1 of 192 scales" in mistake
 
 
+def test_gptq_never_rounds_a_scale_in_silence() -> None:
+    tensor = affine(symmetric=True)
+    tensor.scale[3, 1] = 1.1e-6
+
+    with pytest.raises(UserError, match=rf"{MODULE}: 1 of 192 scales"):
+        GPTQ.pack(MODULE, tensor)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_gptq_holds_the_smallest_scales_that_a_grid_chooses(bits: int) -> None:
+    weight = torch.linspace(-1e-6, 1e-3, 64 * 96).reshape(64, 96)
+
+    tensor = Affine.fit(weight, Grid(bits, 32, symmetric=True))
+
+    assert GPTQ.mistake(tensor) is None
+
+
 def test_gptq_holds_every_bfloat16_scale_in_float16s_reach() -> None:
     tensor = affine(symmetric=True)
     exponents = torch.arange(-17, 15).repeat(6).reshape(64, 3)

@@ -62,6 +62,8 @@ class Gptq(AffineFormat):
     def pack(self, module: str, tensor: QuantizedTensor) -> dict[str, Tensor]:
         """Pack columns densely; every zero is the middle of the range."""
         assert isinstance(tensor, Affine)
+        if changed := _scale_mistake(tensor.scale):
+            raise UserError(f"{module}: {changed}")
         columns = tensor.shape[1]
         zeros = torch.full_like(tensor.scale.T, tensor.middle - 1, dtype=torch.uint8)
         order = torch.arange(columns, dtype=torch.int32, device=tensor.codes.device)
