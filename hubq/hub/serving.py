@@ -4,9 +4,11 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +39,7 @@ def serve(
     ready: Callable[[str], None] | None = None,
     allow_remote: bool = False,
 ) -> None:
-    """Serve the hub in a folder until it is interrupted; port 0 takes a free one.
+    """Serve the hub in a folder until Ctrl-C or SIGTERM, then return; port 0 takes a free one.
 
     Raises UserError when another process serves the folder, the port is taken, or the host is
     not loopback and that was not allowed.
@@ -86,9 +88,24 @@ def run(
         if ready is not None:
             ready(endpoint)
         try:
-            server.run(sockets=[listener])
+            with _ended_by_signals():
+                server.run(sockets=[listener])
         finally:
             (root / NOTE).unlink(missing_ok=True)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end a server in good order: uvicorn raises them again at the end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with suppress(KeyboardInterrupt):
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _sweep(root: Path) -> None:
