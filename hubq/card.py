@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from hubq.card_metadata import license_of, metadata
+from hubq.companions import NOTICES
 from hubq.disk import gigabytes
 from hubq.engines import engines, readers_of
 from hubq.evaluate import Measurement, Report
@@ -22,7 +23,7 @@ from hubq.figures import (
     uncertain,
     within_noise,
 )
-from hubq.license import LLAMA_DUTIES
+from hubq.license import BUILT_WITH
 from hubq.plan import Plan
 from hubq.record import write_atomically
 
@@ -78,7 +79,7 @@ def context(report: Report) -> dict[str, Any]:
         "plan": plan,
         "checkpoint": checkpoint,
         "name": plan.repo.partition("/")[2],
-        "hubq_version": report.versions.get("hubq", "of unknown version"),
+        "hubq_version": checkpoint.versions.get("hubq", ""),
         "base_link": f"[{plan.base_model}](https://huggingface.co/{plan.base_model})"
         if plan.base_model
         else f"A model without a known base (`{plan.source}`)",
@@ -100,7 +101,8 @@ def context(report: Report) -> dict[str, Any]:
         "made_with": versions(checkpoint.versions),
         "measured_with": versions(report.versions),
         "plan_license": license,
-        "duty": LLAMA_DUTIES.get(license or ""),
+        "built_with": BUILT_WITH.get(license or ""),
+        "notice": NOTICES.get(license or ""),
         "licence_files": [path for path in sorted(checkpoint.files) if is_licence(path)],
         "not_measured": NOT_MEASURED,
         "number": number,

@@ -1,7 +1,5 @@
 """Licences: what the Hub calls them, and what Meta's ask of whoever passes a Llama on."""
 
-from typing import NamedTuple
-
 # Ids that the Hub has for the licences of language models; any other is `other` there, with a name.
 HUB_LICENSES = frozenset(
     {
@@ -30,34 +28,14 @@ HUB_LICENSES = frozenset(
 )
 
 
-class Duty(NamedTuple):
-    """What a Llama licence wants to see: a line on the page, and a notice beside the weights."""
-
-    line: str | None
-    notice: str
-
-
-def _community(version: str, line: str | None, product: str | None = None) -> Duty:
-    """Spell the notice that section 1.b of a community licence prescribes."""
-    product = product or f"Llama {version}"
-    return Duty(
-        line,
-        f"{product} is licensed under the {product} Community License, "
-        "Copyright © Meta Platforms, Inc. All Rights Reserved.",
-    )
-
-
-LLAMA_DUTIES = {
-    "llama2": Duty(
-        None,
-        "Llama 2 is licensed under the LLAMA 2 Community License, "
-        "Copyright (c) Meta Platforms, Inc. All Rights Reserved.",
-    ),
-    "llama3": _community("3", "Built with Meta Llama 3", "Meta Llama 3"),
-    "llama3.1": _community("3.1", "Built with Llama"),
-    "llama3.2": _community("3.2", "Built with Llama"),
-    "llama3.3": _community("3.3", "Built with Llama"),
-    "llama4": _community("4", "Built with Llama"),
+# What Meta's licences, section 1.b, want displayed prominently. The notice of the same section is
+# a file of the repo (hubq/companions.py).
+BUILT_WITH = {
+    "llama3": "Built with Meta Llama 3",
+    "llama3.1": "Built with Llama",
+    "llama3.2": "Built with Llama",
+    "llama3.3": "Built with Llama",
+    "llama4": "Built with Llama",
 }
 
 

@@ -5,11 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hubq.card import card, recipe_text
-from hubq.card_metadata import license_of
 from hubq.errors import UserError
 from hubq.evaluate import Report
 from hubq.explain import SECRETS
-from hubq.license import LLAMA_DUTIES
 from hubq.progress import Progress
 from hubq.record import write_atomically
 from hubq.remote import LocalFile
@@ -38,10 +36,6 @@ def assemble(report: Report, run: Path, progress: Progress) -> dict[str, LocalFi
         "hubq/plan.json": run / "plan.json",
         "hubq/recipe.yaml": run / "recipe.yaml",
     }
-    duty = LLAMA_DUTIES.get(license_of(report.plan) or "")
-    if duty is not None and not any(path.upper().startswith("NOTICE") for path in files):
-        write_atomically(run / "NOTICE", (duty.notice + "\n").encode())
-        own["NOTICE"] = run / "NOTICE"
     clash = sorted(own.keys() & files.keys())
     assert not clash, f"the model's folder holds {clash}, which publishing writes"
     return files | {path: LocalFile(file) for path, file in own.items()}

@@ -13,7 +13,9 @@ from hubq.card import TEMPLATE, card, cell, context, recipe_text, render
 from hubq.disk import gigabytes
 from hubq.evaluate import Report
 from hubq.figures import number, percent, recovery, uncertain, within_noise
+from hubq.recipe import read
 
+RECIPES = Path(__file__).parents[1] / "recipes"
 NUMBER = re.compile(r"(?<![\w.-])\d(?:[\d,]*\d)?(?:\.\d+)?(?:e[+-]\d+)?(?![\w-])")
 
 
@@ -180,6 +182,17 @@ def test_a_llama_shows_the_line_that_its_licence_asks_for(license: str, line: st
     assert line in render(made_report(plan=made_plan(license=license))).splitlines()
 
 
+def test_what_is_not_as_in_the_base_is_said() -> None:
+    fact = "config.json has no auto_map, since code is not copied from the base."
+    checkpoint = made_checkpoint({}).model_copy(update={"facts": (fact,)})
+
+    assert fact in render(made_report(checkpoint=checkpoint)).splitlines()
+
+
+def test_a_llama_carries_its_notice() -> None:
+    assert "Meta Llama 3 Community License, Copyright ©" in render(made_report())
+
+
 def test_other_models_are_not_built_with_llama() -> None:
     assert "Built with" not in render(made_report(plan=made_plan(license="apache-2.0")))
 
@@ -307,3 +320,14 @@ def test_card_writes_the_readme_of_the_run(tmp_path: Path) -> None:
 
 def test_the_same_report_gives_the_same_card() -> None:
     assert render(made_report()) == render(made_report())
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_recipe_of_a_card_is_read_back_as_the_same(path: Path, tmp_path: Path) -> None:
+    recipe = read(path)
+    plan = made_plan(recipe=recipe.model_dump(mode="json"))
+    again = tmp_path / path.name
+
+    again.write_text(recipe_text(plan), encoding="utf-8")
+
+    assert read(again) == recipe

@@ -59,7 +59,6 @@ def test_the_hub_holds_every_file_of_the_run(report: Report, run: Path, client: 
     assert held == {
         ".gitattributes",
         "LICENSE",
-        "NOTICE",
         "README.md",
         "config.json",
         "hubq/plan.json",
