@@ -91,6 +91,8 @@ def _stitched(text: str, backend: Any) -> list[int] | None:  # noqa: ANN401 - se
     """
     starts = range(0, len(text), CHUNK)
     chunks = [text[start : start + CHUNK + OVERLAP] for start in starts]
+    backend.no_truncation()  # some published tokenizers carry one
+    backend.no_padding()
     encodings = backend.encode_batch(chunks, add_special_tokens=False)
     stream: list[Token] = []
     for start, encoding in zip(starts, encodings, strict=True):

@@ -150,3 +150,19 @@ def test_special_tokens_stand_only_at_the_ends_of_the_stream(tmp_path: Path) -> 
     ids = token_ids("one\n\ntwo", folder)
 
     assert [index for index, token in enumerate(ids) if token == BEGIN] == [0]
+
+
+def test_a_truncation_that_leaked_into_a_tokenizer_is_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = byte_level(tmp_path)
+    whole = token_ids(WORDS * 10, folder)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_truncation(50)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    monkeypatch.setattr(calibrate, "CHUNK", 701)
+    monkeypatch.setattr(calibrate, "OVERLAP", 200)
+
+    in_chunks = token_ids(WORDS * 10, folder)
+
+    assert in_chunks == whole

@@ -58,6 +58,7 @@ def evaluate(
     """
     from hubq.evaluate.jobs import LoadTask
     from hubq.evaluate.measure import Labelled, library_versions, machine, measure
+    from hubq.source import fetch_planned
 
     section = EvaluateSection.model_validate(plan.recipe.get("evaluate", {}))
     tasks = tasks_of(section, client)
@@ -65,7 +66,8 @@ def evaluate(
     _refuse_changed(run / "model", checkpoint)
     label = Labelled(progress, "quantized")
     loading, *own = measure(run / "model", (LoadTask(), *tasks), where, client, label)
-    base_folder = _base_folder(plan, client, progress)
+    model = ModelSection.model_validate(plan.recipe["model"])
+    base_folder = fetch_planned(model, plan.source, client, progress)
     base = measure(base_folder, tasks, where, client, Labelled(progress, "base"))
     report = Report(
         plan=plan,
@@ -121,19 +123,6 @@ def _refuse_changed(folder: Path, checkpoint: Checkpoint) -> None:
     gone = sorted(set(checkpoint.files) - set(found) - {"README.md"})
     if gone:
         raise UserError(f"{folder / gone[0]} is gone since quantize; run it again with --fresh")
-
-
-def _base_folder(plan: Plan, client: Client, progress: Progress) -> Path:
-    """Fetch the very weights that were quantized."""
-    from hubq.source import fetch, find
-
-    source = find(ModelSection.model_validate(plan.recipe["model"]), client)
-    if source.identity != plan.source:
-        raise UserError(
-            f"the base model changed since the plan: it was {plan.source} and is now "
-            f"{source.identity}. Pin its @revision in the recipe, or start over with --fresh"
-        )
-    return fetch(source, client, progress)
 
 
 def _paired(base: "Sequence[Outcome]", own: "Sequence[Outcome]") -> "Iterator[Measurement]":

@@ -28,7 +28,7 @@ def load(folder: Path, *, device: str, dtype: str) -> Loaded:
     import torch
 
     quantization = _config(folder).get("quantization_config") or {}
-    method = quantization.get("quant_method", "")
+    method = _known(quantization.get("quant_method", ""), folder)
     missing = [name for name in NEEDS.get(method, ()) if find_spec(name) is None]
     element = getattr(torch, dtype)
     if missing:
@@ -50,6 +50,19 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def _known(method: str, folder: Path) -> str:
+    """Refuse a quantization that transformers would skip with a warning."""
+    from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
+
+    loadable = {name.split("_")[0] for name in AUTO_QUANTIZER_MAPPING}  # bitsandbytes_4bit
+    if method and method not in loadable | set(AUTO_QUANTIZER_MAPPING):
+        raise UserError(
+            f"{folder} is quantized by {method}, which transformers does not know: it would "
+            "ignore that and load other weights. Install what brings the method, or update"
+        )
+    return method
+
+
 def _by_transformers(folder: Path, dtype: Any) -> Any:  # noqa: ANN401 - a torch.dtype, a model
     """Load with the plain from_pretrained that every downloader uses."""
     import transformers
@@ -63,8 +76,9 @@ def _by_transformers(folder: Path, dtype: Any) -> Any:  # noqa: ANN401 - a torch
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
+            ignore_mismatched_sizes=True,  # so that the report names them, and so do we
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise UserError(f"transformers cannot load {folder}: {error}") from error
     _refuse_gaps(folder, info)
     return model
@@ -87,10 +101,10 @@ def _unpacked(folder: Path, quantization: Mapping[str, Any], dtype: Any) -> Any:
     """Build a dense model from a packed folder with the format's own unpack."""
     import transformers
 
-    auto: Any = transformers.AutoModelForCausalLM
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     del config.quantization_config
-    model, info = auto.from_pretrained(
+    architecture: Any = getattr(transformers, config.architectures[0])
+    model, info = architecture.from_pretrained(
         None,
         config=config,
         state_dict=dense_tensors(folder, quantization, dtype),

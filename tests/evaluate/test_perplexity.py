@@ -1,0 +1,101 @@
+"""Perplexity against its definition."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hubq.calibrate import token_ids
+from hubq.errors import UserError
+from hubq.evaluate import perplexity as module
+from hubq.evaluate.jobs import PerplexityTask, keep_text
+from hubq.evaluate.loading import load
+from hubq.evaluate.perplexity import estimate, perplexity, window_losses
+
+TEXT = "The llama went home. It was late, and the road was long. " * 12
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_model: Callable[[str], Path]) -> Path:
+    return tiny_model("llama3.2")
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Any:
+    return load(folder, device="cpu", dtype="float32").model
+
+
+def task(length: int = 32, windows: int | None = None) -> PerplexityTask:
+    return PerplexityTask(
+        dataset="text", version="1", text=keep_text(TEXT), length=length, windows=windows
+    )
+
+
+def test_it_is_the_exponential_of_the_mean_loss_of_windows_scored_alone(
+    model: Any,
+    folder: Path,
+) -> None:
+    windows = torch.tensor(token_ids(TEXT, folder))[: 21 * 32].view(21, 32)
+    losses = [model(input_ids=one[None], labels=one[None]).loss.item() for one in windows]
+
+    (score,) = perplexity(model, folder, task())
+
+    assert score.samples == 21
+    assert score.value == pytest.approx(math.exp(sum(losses) / 21), rel=1e-5)
+
+
+def test_only_the_first_windows_are_scored_when_so_many_are_asked_for(
+    model: Any,
+    folder: Path,
+) -> None:
+    (score,) = perplexity(model, folder, task(windows=3))
+
+    assert score.samples == 3
+    assert score.protocol.startswith("the first 3 non-overlapping windows of 32 tokens")
+
+
+def test_neither_batches_nor_parts_of_the_vocabulary_change_it(
+    model: Any,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (at_once,) = perplexity(model, folder, task())
+    monkeypatch.setattr(module, "TOKENS_A_BATCH", 64)
+    monkeypatch.setattr(module, "LOGITS_AT_ONCE", 7 * 260)
+
+    (in_parts,) = perplexity(model, folder, task())
+
+    assert in_parts.value == pytest.approx(at_once.value, rel=1e-6)
+
+
+def test_its_standard_error_is_that_of_the_mean_loss_times_itself() -> None:
+    value, stderr = estimate([1.0, 2.0, 3.0])
+
+    assert value == pytest.approx(math.exp(2))
+    assert stderr == pytest.approx(math.exp(2) / math.sqrt(3))
+
+
+def test_one_window_has_no_standard_error() -> None:
+    assert estimate([1.0]) == (math.e, None)
+
+
+def test_too_few_tokens_say_how_many_windows_there_are(
+    model: Any,
+    folder: Path,
+) -> None:
+    with pytest.raises(UserError, match=r"has 684 tokens, which is 2 windows of 300, not 5"):
+        perplexity(model, folder, task(length=300, windows=5))
+
+
+def test_a_not_a_number_names_the_first_layer_that_computes_it(folder: Path) -> None:
+    broken = load(folder, device="cpu", dtype="float32").model
+    with torch.no_grad():
+        broken.model.layers[1].mlp.up_proj.weight[0, 0] = math.nan
+
+    with pytest.raises(
+        UserError, match=r"first is in the output of model\.layers\.1\.mlp\.up_proj"
+    ):
+        window_losses(broken, torch.zeros(1, 8, dtype=torch.int64), folder)
