@@ -1,0 +1,136 @@
+"""Let a model answer: the quickest proof that what was published is a model at all.
+
+Decoding is greedy, so the same folder gives the same answer. The loop is written out: it yields
+each piece of text when it is there, without a thread, and an error comes out where it happened.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hubq.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+UNFINISHED = "\ufffd"  # what decoding shows of a character whose last bytes are still to come
+Message = Mapping[str, str]  # role and content
+
+
+def answer(folder: Path, messages: Sequence[Message], max_new_tokens: int = 256) -> Iterator[str]:
+    """Yield the model's answer piece by piece.
+
+    Messages have a role (user, assistant, system) and content. A tokenizer with a chat template
+    lays them out; without one the model completes their plain text. Computes in bfloat16, on the
+    GPU where there is one. Raises UserError when the folder does not load as it should.
+    """
+    from hubq.device import best_device
+    from hubq.evaluate.loading import load
+
+    with quiet():
+        tokenizer = _tokenizer(folder)
+        model = load(folder, device=str(best_device()), dtype="bfloat16").model
+        prompt = _prompt(tokenizer, messages)
+        room = _room(model, folder, len(prompt[0]))
+        tokens = _greedy(model, prompt.to(model.device), min(max_new_tokens, room))
+        yield from pieces(tokens, lambda ids: tokenizer.decode(ids, skip_special_tokens=True))
+
+
+def _tokenizer(folder: Path) -> Any:  # noqa: ANN401 - one of many classes
+    """Load the folder's own tokenizer."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} has no tokenizer that transformers can load: {error}") from error
+
+
+def _prompt(tokenizer: Any, messages: Sequence[Message]) -> "Tensor":  # noqa: ANN401
+    """Lay the messages out as token ids, shape (1, tokens)."""
+    if tokenizer.chat_template is None:
+        text = "\n".join(message["content"] for message in messages)
+        encoded = tokenizer(text, return_tensors="pt")
+    else:
+        encoded = tokenizer.apply_chat_template(
+            [dict(message) for message in messages],
+            add_generation_prompt=True,
+            return_tensors="pt",
+            return_dict=True,
+        )
+    ids: Tensor = encoded["input_ids"]
+    return ids
+
+
+def _room(model: Any, folder: Path, taken: int) -> int:  # noqa: ANN401
+    """Return how many tokens fit behind the prompt; raise UserError when none does."""
+    length = getattr(model.config, "max_position_embeddings", None)
+    if taken == 0:
+        raise UserError("there is nothing to answer: the prompt is empty")
+    if length is not None and taken >= length:
+        raise UserError(f"the prompt has {taken} tokens; {folder} takes {length - 1}: shorten it")
+    return int(length) - taken if length is not None else 2**31
+
+
+def _greedy(model: Any, prompt: "Tensor", most: int) -> Iterator[int]:  # noqa: ANN401
+    """Yield the likeliest next token again and again, up to one that ends the answer."""
+    ends = _ends(model)
+    ids, past = prompt, None
+    for _ in range(most):
+        token, past = _step(model, ids, past)
+        if token in ends:
+            return
+        yield token
+        ids = prompt.new_tensor([[token]])
+
+
+def _step(model: Any, ids: "Tensor", past: Any) -> tuple[int, Any]:  # noqa: ANN401
+    """Run the model over new tokens (1, tokens); return the likeliest next and the cache."""
+    import torch
+
+    with torch.inference_mode():
+        output = model(input_ids=ids, past_key_values=past, use_cache=True, logits_to_keep=1)
+    return int(output.logits[0, -1].argmax()), output.past_key_values
+
+
+def _ends(model: Any) -> frozenset[int]:  # noqa: ANN401
+    """Return the tokens that end an answer, as the model's own settings name them."""
+    named = model.generation_config.eos_token_id
+    if named is None:
+        return frozenset()
+    return frozenset(named if isinstance(named, list) else [named])
+
+
+def pieces(tokens: Iterable[int], decode: Any) -> Iterator[str]:  # noqa: ANN401 - a function
+    """Decode tokens as they come; hold back what is not a whole character yet.
+
+    All tokens since the last line are decoded together, since the pieces of a word may decode
+    otherwise alone.
+    """
+    line: list[int] = []
+    shown = 0
+    for token in tokens:
+        line.append(token)
+        text = decode(line)
+        if len(text) > shown and not text.endswith(UNFINISHED):
+            yield text[shown:]
+            line, shown = ([], 0) if text.endswith("\n") else (line, len(text))
+    if line and len(text := decode(line)) > shown:
+        yield text[shown:]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' warnings and bars away from the answer; errors still come through."""
+    from transformers.utils import logging
+
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,127 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hubq.chat import answer, pieces
+from hubq.errors import UserError
+
+TinyModel = Callable[[str], Path]
+QUESTION = [{"role": "user", "content": "What is a llama?"}]
+
+
+@pytest.fixture
+def folder(tiny_model: TinyModel) -> Path:
+    return tiny_model("llama")
+
+
+def without_template(folder: Path, copy: Path) -> Path:
+    shutil.copytree(folder, copy)
+    (copy / "chat_template.jinja").unlink()
+    return copy
+
+
+def generated(folder: Path, text: str, most: int) -> str:
+    """Continue a text with transformers' own greedy decoding."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    prompt = tokenizer(text, return_tensors="pt").input_ids
+    whole = model.generate(prompt, max_new_tokens=most, do_sample=False)
+    return str(tokenizer.decode(whole[0, prompt.shape[1] :], skip_special_tokens=True))
+
+
+def test_an_answer_is_what_generate_gives_greedily(folder: Path) -> None:
+    expected = generated(folder, "user: What is a llama?\nassistant: ", 12)
+
+    told = "".join(answer(folder, QUESTION, 12))
+
+    assert told == expected
+
+
+def test_the_same_question_gets_the_same_answer(folder: Path) -> None:
+    first = "".join(answer(folder, QUESTION, 8))
+
+    assert "".join(answer(folder, QUESTION, 8)) == first
+
+
+def test_without_a_chat_template_the_plain_text_is_completed(folder: Path, tmp_path: Path) -> None:
+    plain = without_template(folder, tmp_path / "plain")
+    expected = generated(plain, "What is a llama?", 8)
+
+    told = "".join(answer(plain, QUESTION, 8))
+
+    assert told == expected
+
+
+def test_an_answer_ends_at_the_token_that_ends_it(folder: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    tokenizer: Any = AutoTokenizer.from_pretrained(copy)
+    model: Any = AutoModelForCausalLM.from_pretrained(copy, dtype=torch.bfloat16)
+    prompt = tokenizer("user: What is a llama?\nassistant: ", return_tensors="pt").input_ids
+    first = int(model(prompt).logits[0, -1].argmax())
+    settings = json.loads((copy / "generation_config.json").read_text())
+    settings["eos_token_id"] = [257, first]
+    (copy / "generation_config.json").write_text(json.dumps(settings))
+
+    told = list(answer(copy, QUESTION, 8))
+
+    assert told == []
+
+
+def test_an_answer_is_no_longer_than_the_model_reaches(folder: Path) -> None:
+    long = [{"role": "user", "content": "x" * 480}]  # of 512 positions, one a byte
+
+    told = "".join(answer(folder, long, 1000))
+
+    assert len(told.encode(errors="replace")) <= 3 * 32  # a broken byte shows as three
+
+
+def test_a_prompt_that_is_too_long_is_refused(folder: Path) -> None:
+    long = [{"role": "user", "content": "x" * 600}]
+
+    with pytest.raises(UserError, match=r"the prompt has \d+ tokens; .* takes 511"):
+        list(answer(folder, long, 8))
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no tokenizer"):
+        list(answer(tmp_path, QUESTION))
+
+
+def test_an_empty_prompt_is_refused(folder: Path, tmp_path: Path) -> None:
+    plain = without_template(folder, tmp_path / "plain")
+
+    with pytest.raises(UserError, match="the prompt is empty"):
+        list(answer(plain, [{"role": "user", "content": ""}]))
+
+
+def test_a_character_of_several_tokens_comes_whole() -> None:
+    text = "né\nå!".encode()
+
+    told = list(pieces(text, lambda ids: bytes(ids).decode(errors="replace")))
+
+    assert told == ["n", "é", "\n", "å", "!"]
+
+
+def test_a_character_that_never_ends_is_still_shown() -> None:
+    told = list(pieces(b"n\xc3", lambda ids: bytes(ids).decode(errors="replace")))
+
+    assert told == ["n", "\ufffd"]
+
+
+def test_transformers_speaks_again_after_an_answer(folder: Path) -> None:
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+
+    list(answer(folder, QUESTION, 1))
+
+    assert logging.get_verbosity() == before
