@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 OVERHEAD = 700_000_000  # bytes: Python, torch and numba with their libraries
 # Products a second that the walk reaches: bfloat16 with some float32 in between.
-CPU_RATE = 150e9  # a core
+CPU_RATE = 200e9  # a core
 GPU_RATE = 50e12
 DISK_RATE = 500e6  # bytes a second, read, packed and written
 
@@ -36,16 +36,15 @@ def peak_memory(recipe: "Recipe", source: "Source") -> int:
 
 
 def seconds(recipe: "Recipe", source: "Source") -> float:
-    """Return a rough time: reading and writing, a forward pass, XᵀX, and the solver like both."""
+    """Return a rough time: reading, writing, a forward pass, XᵀX, and half of that for solving."""
     size = sum(info.end - info.begin for info in source.tensors.values())
     time = size / DISK_RATE
     if recipe.method.needs and recipe.calibration is not None:
         tokens = recipe.calibration.samples * recipe.calibration.length
         blocks = source.config["num_hidden_layers"]
         forward = sum(2 * tokens * out * columns for out, columns in _linears(source))
-        inputs = {(out, columns)[1] for out, columns in _linears(source)}
-        gram = sum(2 * tokens * columns**2 for columns in inputs) * 2
-        time += 2 * blocks * (forward + gram) / rate()
+        gram = sum(2 * tokens * columns**2 for columns in _inputs(source))
+        time += 1.5 * blocks * (forward + gram) / rate()
     return round(time, 1)
 
 
@@ -54,6 +53,15 @@ def rate() -> float:
     import torch
 
     return GPU_RATE if torch.cuda.is_available() else CPU_RATE * max(1, (os.cpu_count() or 1) // 2)
+
+
+def _inputs(source: "Source") -> Iterator[int]:
+    """Yield the widths of the first block's inputs; linears that share one count once."""
+    from hubq.architecture import family_of
+
+    family = family_of(source.config)
+    for group in family.groups:
+        yield source.tensors[f"{family.blocks}.0.{group.linears[0]}.weight"].shape[1]
 
 
 def _linears(source: "Source") -> Iterator[tuple[int, int]]:

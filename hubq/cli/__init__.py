@@ -1,0 +1,43 @@
+"""The commands. Only this package prints or exits; a UserError becomes one clear message.
+
+Nothing heavy is imported before a command needs it: `hubq --help` answers at once.
+"""
+
+import os
+
+import click
+
+from hubq import __version__
+from hubq.cli.catalogue import copy, methods, recipes, schema
+from hubq.cli.hubs import chat, doctor, hub, pull
+from hubq.cli.refusals import Commands
+from hubq.cli.stages import card, evaluate, plan, publish, quantize
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, package_name="hubq")
+def cli() -> None:
+    """Quantize, measure, document and publish LLaMA-family models on the Hugging Face Hub.
+
+    One recipe goes all the way: plan, quantize, evaluate, card, publish. Each command runs what is
+    missing before it, and a second run does nothing.
+
+    \b
+    Example:
+      hubq publish recipes/quickstart_awq_4bit.yaml --hub local
+    """
+
+
+for command in (plan, quantize, evaluate, card, publish):
+    cli.add_command(command)
+for command in (methods, recipes, copy, schema, pull, chat, hub, doctor):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line."""
+    # The libraries' own bars would tear ours apart; they read these when they are imported.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    cli()

@@ -1,0 +1,95 @@
+"""Progress for people: bars with the time that remains, plain lines where no terminal is."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from hubq.progress import Advance, Progress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+MILESTONES = 4  # lines between start and end of a task, where no terminal is
+
+
+def progress() -> Progress:
+    """Return the progress that suits standard error."""
+    from rich.console import Console
+
+    return Bars() if Console(stderr=True).is_terminal else Lines()
+
+
+class Bars:
+    """One bar for each open task, with its share, elapsed and remaining time."""
+
+    def __init__(self) -> None:
+        self.display: RichProgress | None = None
+        self.open = 0
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Advance]:
+        """Show a bar until the task ends."""
+        display = self._shown()
+        self.open += 1
+        task = display.add_task(title, total=total)
+        try:
+            yield lambda steps: display.advance(task, steps)
+        finally:
+            self.open -= 1
+            display.stop_task(task)
+            if self.open == 0:
+                display.stop()
+                self.display = None
+
+    def _shown(self) -> "RichProgress":
+        from rich import progress
+        from rich.console import Console
+
+        if self.display is None:
+            self.display = progress.Progress(
+                progress.TextColumn("{task.description}"),
+                progress.BarColumn(),
+                progress.TaskProgressColumn(),
+                progress.TimeElapsedColumn(),
+                progress.TextColumn("ETA"),
+                progress.TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self.display.start()
+        return self.display
+
+
+class Lines:
+    """A line at the start, at each quarter and at the end: for logs."""
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Advance]:
+        """Tell how a task goes on."""
+        began = time.monotonic()
+        done = told = 0
+
+        def advance(steps: int) -> None:
+            nonlocal done, told
+            done += steps
+            quarter = MILESTONES * done // total if total else 0
+            if told < quarter < MILESTONES:
+                told = quarter
+                spent = time.monotonic() - began
+                left = spent * (total - done) / done
+                click.echo(f"{title}: {100 * done // total} %, ETA {duration(left)}", err=True)
+
+        click.echo(f"{title} ...", err=True)
+        yield advance
+        click.echo(f"{title}: done in {duration(time.monotonic() - began)}", err=True)
+
+
+def duration(seconds: float) -> str:
+    """Spell a time for people."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,157 @@
+"""Commands around a Hub: download and verify, talk to a model, serve a Hub, diagnose."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hubq.cli.options import FOLDER, client_for, example, hub_option, json_option, print_json
+
+if TYPE_CHECKING:
+    from hubq.record import Record
+
+DAY = 24 * 3600.0  # seconds
+
+
+@click.command(epilog=example("hubq pull hubq-demo/SmolLM2-135M-Instruct-AWQ-4bit --hub local"))
+@click.argument("repo")
+@click.argument("folder", type=FOLDER, required=False)
+@hub_option
+@json_option
+def pull(repo: str, folder: Path | None, hub: str | None, as_json: bool) -> None:
+    """Download a repo (org/name, or org/name@revision) and verify every byte of it."""
+    from hubq.cli.bars import progress
+    from hubq.pull import pull as bring
+
+    with client_for(hub) as client:
+        place = bring(repo, folder, client, progress())
+    if as_json:
+        print_json({"repo": repo, "folder": str(place)})
+    else:
+        click.echo(place)
+
+
+@click.command(
+    epilog=example(
+        'hubq chat hubq-demo/SmolLM2-135M-Instruct-AWQ-4bit --hub local "What is a llama?"'
+    )
+)
+@click.argument("model", metavar="REPO_OR_FOLDER")
+@click.argument("prompt", required=False)
+@click.option("--max-new-tokens", default=200, show_default=True, help="Length of an answer.")
+@hub_option
+def chat(model: str, prompt: str | None, max_new_tokens: int, hub: str | None) -> None:
+    """Talk to a model of a folder or a repo; without a PROMPT, as long as you like."""
+    folder = _folder_of(model, hub)
+    messages: list[dict[str, str]] = []
+    if prompt is not None:
+        _say(folder, messages, prompt, max_new_tokens)
+        return
+    click.echo("An empty line or Ctrl-D ends the conversation.", err=True)
+    while asked := _asked():
+        _say(folder, messages, asked, max_new_tokens)
+
+
+def _folder_of(model: str, hub: str | None) -> Path:
+    """Return a model's folder on this machine."""
+    from hubq.cli.bars import progress
+    from hubq.pull import pull as bring
+
+    if Path(model).is_dir():
+        return Path(model)
+    with client_for(hub) as client:
+        return bring(model, None, client, progress())
+
+
+def _asked() -> str:
+    try:
+        return input("> ").strip()
+    except EOFError:
+        return ""
+
+
+def _say(folder: Path, messages: list[dict[str, str]], asked: str, max_new_tokens: int) -> None:
+    """Print the answer as it comes, and remember both."""
+    from hubq.chat import answer
+
+    messages.append({"role": "user", "content": asked})
+    said = ""
+    for piece in answer(folder, messages, max_new_tokens):
+        click.echo(piece, nl=False)
+        said += piece
+    click.echo()
+    messages.append({"role": "assistant", "content": said})
+
+
+@click.group()
+def hub() -> None:
+    """Serve the embedded Hub, and make tokens for it."""
+
+
+@hub.command(epilog=example("hubq hub serve --port 8123"))
+@click.option("--root", type=FOLDER, help="Where repos lie.  [default: the user's cache]")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8123, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--allow-remote", is_flag=True, help="Let other machines in: there is no TLS and no rate limit."
+)
+def serve(root: Path | None, host: str, port: int, allow_remote: bool) -> None:
+    """Serve a Hub that the real clients speak to, until Ctrl-C."""
+    from hubq.hub import default_root
+    from hubq.hub import serve as run
+
+    place = root or default_root()
+    run(
+        place,
+        host=host,
+        port=port,
+        ready=lambda endpoint: click.echo(f"serving {place} at {endpoint}"),
+        allow_remote=allow_remote,
+    )
+
+
+@hub.command(epilog=example("hubq hub token --org hubq-demo"))
+@click.option("--root", type=FOLDER, help="The hub's folder.  [default: the user's cache]")
+@click.option("--user", default="local", show_default=True, help="Made if missing.")
+@click.option("--org", help="An organization that the user may write to; made if missing.")
+@click.option("--role", type=click.Choice(["read", "write"]), default="write", show_default=True)
+@click.option("--days", type=float, help="How long it is good.  [default: for ever]")
+def token(root: Path | None, user: str, org: str | None, role: str, days: float | None) -> None:
+    """Make a token of the embedded Hub and print it, this once."""
+    from hubq.hub import add_org, add_user, default_root, mint_token
+
+    place = root or default_root()
+    add_user(place, user)
+    if org is not None:
+        add_org(place, org, [user])
+    lifetime = None if days is None else days * DAY
+    click.echo(
+        mint_token(
+            place, user=user, role="read" if role == "read" else "write", expires_in=lifetime
+        )
+    )
+
+
+@click.command(epilog=example("hubq doctor --json"))
+@hub_option
+@json_option
+def doctor(hub: str | None, as_json: bool) -> None:
+    """Say what is installed, which devices and formats work here, and whether the token is good."""
+    from hubq.doctor import diagnose
+
+    with client_for(hub) as client:
+        found: Record = diagnose(client)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        _print_record(found.model_dump(mode="json"))
+
+
+def _print_record(values: dict[str, object], indent: str = "") -> None:
+    """Print a record's values line by line."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            click.echo(f"{indent}{name.replace('_', ' ')}:")
+            _print_record(value, indent + "  ")
+        else:
+            click.echo(f"{indent}{name.replace('_', ' ')}: {value}")

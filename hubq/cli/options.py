@@ -1,0 +1,61 @@
+"""What several commands share: where the Hub is, and how results are printed."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from hubq.client import Client
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+hub_option = click.option(
+    "--hub",
+    metavar="URL|local",
+    help="The Hub to talk to; `local` is the embedded one, started if need be. "
+    "Default: HF_ENDPOINT, or huggingface.co.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+
+
+def example(text: str) -> str:
+    """Return the end of a command's help."""
+    return f"\b\nExample:\n  {text}"
+
+
+@contextmanager
+def client_for(hub: str | None, org: str | None = None) -> Iterator["Client"]:
+    """Give the client of a Hub; `local` serves one with that organization while it is needed."""
+    from hubq.client import Client
+
+    if hub is None:
+        yield Client()
+    elif hub == "local":
+        from hubq.hub import local_hub
+
+        with local_hub(org=org) as local:
+            os.environ["HF_ENDPOINT"] = local.endpoint
+            yield Client(endpoint=local.endpoint, token=local.token)
+    else:
+        _require_address(hub)
+        os.environ["HF_ENDPOINT"] = hub.rstrip("/")  # what libraries below us ask
+        yield Client(endpoint=hub.rstrip("/"))
+
+
+def _require_address(hub: str) -> None:
+    if not hub.startswith(("http://", "https://")):
+        raise click.BadParameter(
+            f"{hub} is no address; write https://... or local", param_hint="--hub"
+        )
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON, whole and alone on standard output."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))

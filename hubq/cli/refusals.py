@@ -1,0 +1,50 @@
+"""Where errors end: what the user can mend is said in one message, the rest is a bug."""
+
+import errno
+import sys
+from typing import Any
+
+import click
+
+from hubq.errors import UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+INTERRUPTED = 130  # what shells expect after Ctrl-C
+
+
+class Refusal(click.ClickException):
+    """A message for the user and exit code 1."""
+
+    def show(self, file: Any = None) -> None:  # noqa: ANN401 - click's signature
+        """Print the message as it is."""
+        click.echo(self.message, file=file or sys.stderr)
+
+
+class Commands(click.Group):
+    """The top of the command line: the one place that turns exceptions into exit codes."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's signature
+        """Run a command; say what went wrong and the way out."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            raise Refusal(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted. What is done stays done: run again to continue.", err=True)
+            ctx.exit(INTERRUPTED)
+        except BrokenPipeError:
+            raise  # click ends quietly when a reader such as `head` has had enough
+        except OSError as error:
+            raise Refusal(explain(error)) from error
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """List commands in the order of the work, not of the alphabet."""
+        return list(self.commands)
+
+
+def explain(error: OSError) -> str:
+    """Say what the operating system refused, and the way out."""
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno in FULL:
+        return f"no space left on the disk{where}. Make room, then run again to continue."
+    return f"{error.strerror or error}{where}. Mend this, then run again to continue."

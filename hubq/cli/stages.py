@@ -1,0 +1,198 @@
+"""The commands that a recipe goes through; each runs what is missing before it."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hubq.cli.options import FILE, FOLDER, Command, client_for, example, hub_option, json_option
+from hubq.cli.options import print_json as show_json
+from hubq.errors import UserError
+
+if TYPE_CHECKING:
+    from hubq.client import Client
+    from hubq.evaluate import Report
+    from hubq.plan import Plan
+    from hubq.progress import Progress
+    from hubq.publish import Publication
+    from hubq.quantize import Checkpoint
+    from hubq.recipe import Recipe
+
+RECIPE = "recipes/quickstart_awq_4bit.yaml"
+
+
+@dataclass(frozen=True)
+class Stages:
+    """One recipe with its run folder: every method does its stage unless its record is there."""
+
+    recipe: "Recipe"
+    run: Path
+    client: "Client"
+    progress: "Progress"
+
+    def plan(self) -> "Plan":
+        """Plan, or take the plan of the run folder."""
+        from hubq.plan import plan
+
+        return plan(self.recipe, self.run, self.client)
+
+    def checkpoint(self) -> "Checkpoint":
+        """Quantize, or go on where a killed run stopped."""
+        from hubq.quantize import Checkpoint, quantize
+
+        planned = self.plan()
+        path = self.run / "checkpoint.json"
+        if path.is_file():
+            return Checkpoint.load(path)
+        return quantize(planned, self.run, self.client, self.progress)
+
+    def report(self) -> "Report":
+        """Measure the exported folder and its base."""
+        from hubq.evaluate import Report, evaluate
+
+        checkpoint = self.checkpoint()
+        path = self.run / "report.json"
+        if path.is_file():
+            return Report.load(path)
+        return evaluate(self.plan(), checkpoint, self.run, self.client, self.progress)
+
+    def card(self) -> Path:
+        """Write the card: it is a function of the report, so it is always written anew."""
+        from hubq.card import card
+
+        return card(self.report(), self.run)
+
+    def publication(self) -> "Publication":
+        """Publish; the Hub is asked before anything is computed, and compared with at the end."""
+        from hubq.publish import publish
+
+        planned = self.plan()
+        if not (self.run / "report.json").is_file():
+            self.client.writable(planned.repo.partition("/")[0])
+        report = self.report()
+        self.card()
+        return publish(report, self.run, self.client, self.progress)
+
+
+def stage_options(command: Command) -> Command:
+    """Add what all stages take."""
+    decorators: list[Callable[[Any], Any]] = [
+        json_option,
+        hub_option,
+        click.option("--fresh", is_flag=True, help="Throw away what the run folder holds."),
+        click.option("--run", type=FOLDER, help="The run folder.  [default: runs/<recipe's name>]"),
+        click.argument("recipe", type=FILE),
+    ]
+    return reduce(lambda decorated, add: add(decorated), decorators, command)
+
+
+@contextmanager
+def stages(recipe: Path, run: Path | None, fresh: bool, hub: str | None) -> Iterator[Stages]:
+    """Read a recipe and open its run folder and its Hub."""
+    from hubq.cli.bars import progress
+    from hubq.recipe import read
+
+    wanted = read(recipe)
+    folder = run or Path("runs") / wanted.name
+    if fresh:
+        clear(folder)
+    with client_for(hub, wanted.publish.org) as client:
+        yield Stages(wanted, folder, client, progress())
+
+
+def clear(run: Path) -> None:
+    """Remove a run folder; refuse a folder that is not one."""
+    from hubq.plan import PLAN
+
+    if not run.exists():
+        return
+    if any(run.iterdir()) and not (run / PLAN).is_file():
+        raise UserError(f"{run} holds files but no {PLAN}, so it is no run folder: not removed")
+    shutil.rmtree(run)
+
+
+@click.command(epilog=example(f"hubq plan {RECIPE}"))
+@stage_options
+def plan(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool) -> None:
+    """Foretell bytes, bits, memory and time; refuse what can't work.
+
+    Needs only the model's config.json and tensor headers, no weights.
+    """
+    from hubq.cli.tables import print_plan
+    from hubq.plan import destination
+
+    with stages(recipe, run, fresh, hub) as stage:
+        planned = stage.plan()
+        publishing = destination(planned, stage.client)
+        if as_json:
+            show_json(planned.model_dump(mode="json") | {"destination": publishing})
+        else:
+            print_plan(planned, publishing)
+
+
+@click.command(epilog=example(f"hubq quantize {RECIPE}"))
+@stage_options
+def quantize(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool) -> None:
+    """Write the quantized checkpoint into the run folder.
+
+    A killed run goes on at the block where it stopped, and ends with the same bytes.
+    """
+    with stages(recipe, run, fresh, hub) as stage:
+        checkpoint = stage.checkpoint()
+        if as_json:
+            show_json(checkpoint.model_dump(mode="json"))
+        else:
+            click.echo(
+                f"{stage.run / 'model'}: {checkpoint.weight_bytes:,} bytes of weights, "
+                f"{checkpoint.linear_bits:.3g} bits a weight of the linears, "
+                f"{checkpoint.model_bits:.3g} a parameter of the model"
+            )
+
+
+@click.command(epilog=example(f"hubq evaluate {RECIPE}"))
+@stage_options
+def evaluate(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool) -> None:
+    """Measure the checkpoint as it lies on disk, and its base, in fresh processes."""
+    from hubq.cli.tables import print_report
+
+    with stages(recipe, run, fresh, hub) as stage:
+        report = stage.report()
+        if as_json:
+            show_json(report.model_dump(mode="json"))
+        else:
+            print_report(report)
+
+
+@click.command(epilog=example(f"hubq card {RECIPE}"))
+@stage_options
+def card(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool) -> None:
+    """Write the model card from the measurements."""
+    with stages(recipe, run, fresh, hub) as stage:
+        path = stage.card()
+        if as_json:
+            show_json({"card": str(path)})
+        else:
+            click.echo(path)
+
+
+@click.command(epilog=example(f"hubq publish {RECIPE} --hub local"))
+@stage_options
+def publish(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool) -> None:
+    """Do all of it, push it to the Hub in one commit, and verify what the Hub holds."""
+    with stages(recipe, run, fresh, hub) as stage:
+        published = stage.publication()
+        places = {
+            "run": str(stage.run),
+            "card": str(stage.run / "README.md"),
+            "repo": f"{published.url} ({'private' if published.private else 'public'}, "
+            f"commit {published.commit[:12]}, {len(published.files)} files verified)",
+        }
+        if as_json:
+            show_json(published.model_dump(mode="json") | {"run": places["run"]})
+        else:
+            click.echo("\n".join(f"{name:5} {place}" for name, place in places.items()))

@@ -1,0 +1,100 @@
+"""Plans and reports as tables."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from hubq.cli.bars import duration
+from hubq.disk import gigabytes
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from hubq.evaluate import Report
+    from hubq.plan import Plan, PlannedModule
+
+
+def print_plan(plan: "Plan", publishing: str) -> None:
+    """Print what will be quantized and kept, and what it costs."""
+    from rich.console import Console
+
+    console = Console()
+    console.print(_modules(plan))
+    for name, value in _facts(plan, publishing):
+        console.print(f"{name:13} {value}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _modules(plan: "Plan") -> "Table":
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(
+        title=f"{plan.recipe['name']}: {plan.architecture}", title_justify="left", box=SIMPLE
+    )
+    for title in ("weights", "becomes"):
+        table.add_column(title, no_wrap=True)
+    for title in ("number", "out x in", "bits", "on disk"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for (name, shape, quantized), modules in _kinds(plan.modules).items():
+        size = sum(module.bytes for module in modules)
+        becomes = plan.recipe["method"]["name"] if quantized else plan.dtype
+        table.add_row(
+            name,
+            becomes,
+            str(len(modules)),
+            f"{shape[0]} x {shape[1]}",
+            f"{modules[0].bits:.3f}",
+            gigabytes(size),
+        )
+    return table
+
+
+def _kinds(
+    modules: "tuple[PlannedModule, ...]",
+) -> "dict[tuple[str, tuple[int, int], bool], list[PlannedModule]]":
+    """Gather modules that differ only in the number of their block."""
+    kinds: dict[tuple[str, tuple[int, int], bool], list[PlannedModule]] = {}
+    for module in modules:
+        name = ".".join(part for part in module.name.split(".")[-2:] if part != "model")
+        kinds.setdefault((name, module.shape, module.quantized), []).append(module)
+    return kinds
+
+
+def _facts(plan: "Plan", publishing: str) -> Iterator[tuple[str, str]]:
+    yield "model", plan.source
+    yield "base", f"{plan.base_model or 'not known'}, licence {plan.license or 'not known'}"
+    yield "format", plan.recipe["format"]
+    yield "parameters", f"{plan.parameters:,}"
+    yield "on disk", f"{gigabytes(plan.bytes)} ({plan.base_bytes / plan.bytes:.2f} times smaller)"
+    yield (
+        "bits",
+        f"{plan.linear_bits:.3f} a weight of the linears, {plan.model_bits:.3f} a parameter",
+    )
+    yield "peak memory", f"about {gigabytes(plan.peak_memory)}"
+    yield "time", f"about {duration(plan.seconds)} to quantize"
+    yield "repo", f"{plan.repo} ({publishing})"
+
+
+def print_report(report: "Report") -> None:
+    """Print every measurement beside the base's."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    from hubq.figures import percent, recovery, uncertain
+
+    title = f"{report.plan.repo}, measured on {report.device}"
+    table = Table(title=title, title_justify="left", box=SIMPLE)
+    for title in ("task", "data", "metric"):
+        table.add_column(title)
+    for title in ("base", "this model", "recovery"):
+        table.add_column(title, justify="right")
+    for each in report.measurements:
+        table.add_row(
+            each.task,
+            each.dataset,
+            each.metric,
+            uncertain(each.base, each.base_stderr),
+            uncertain(each.value, each.stderr),
+            percent(recovery(each)),
+        )
+    Console().print(table)
