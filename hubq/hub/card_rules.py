@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from hubq.hub.cards import split
+from hubq.hub.cards import parse, split
 
 # huggingface.co/docs/hub/repositories-licenses
 LICENSES = """
@@ -60,7 +60,7 @@ def validate(readme: str, kind: str) -> Verdict:
         verdict.warnings.append("empty or missing yaml metadata in repo card")
         return verdict
     try:
-        values = yaml.safe_load(front)
+        values = parse(front)
     except yaml.YAMLError as error:
         verdict.errors.append(f"YAML Metadata Error: {error}")
         return verdict

@@ -5,7 +5,27 @@ from typing import Any
 
 import yaml
 
-_FRONT_MATTER = re.compile(r"\A\ufeff?\s*---\s*?\n(.*?\n)?---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
+_FRONT_MATTER = re.compile(r"\A\ufeff?\s*---[ \t]*\r?\n(.*?\n)?---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML without aliases, by which a few lines could grow to fill the memory."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not allowed")
+        return super().compose_node(parent, index)
+
+
+def parse(front: str) -> object:
+    """Parse the YAML of a card.
+
+    Raises YAMLError when it is broken, uses aliases, or is nested too deep.
+    """
+    try:
+        return yaml.load(front, _Loader)
+    except RecursionError as error:
+        raise yaml.YAMLError("nested too deep") from error
 
 
 def split(readme: str) -> tuple[str | None, str]:
@@ -20,7 +40,7 @@ def metadata(readme: str) -> dict[str, Any]:
     """Return what a card's YAML says; nothing when it is missing or broken."""
     front, _ = split(readme)
     try:
-        values = yaml.safe_load(front or "")
+        values = parse(front or "")
     except yaml.YAMLError:
         return {}
     return values if isinstance(values, dict) else {}

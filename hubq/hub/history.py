@@ -12,6 +12,7 @@ from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tag, Tree
 from dulwich.refs import Ref
 from dulwich.repo import Repo
 
+from hubq.hub.names import is_ref_name
 from hubq.hub.objects import Pointer
 from hubq.hub.refusals import entry_not_found, revision_not_found
 
@@ -57,7 +58,9 @@ class Histories:
 
 
 def branch_ref(revision: str) -> Ref:
-    """Name the ref that a commit to this revision moves."""
+    """Name the ref that a commit to this revision moves, or refuse what is no name of one."""
+    if not is_ref_name(revision):
+        raise revision_not_found(revision)
     if re.fullmatch(r"refs/(pr|heads)/.+", revision):
         return Ref(revision.encode())
     return Ref(b"refs/heads/" + revision.encode())
@@ -65,6 +68,8 @@ def branch_ref(revision: str) -> Ref:
 
 def find_commit(git: Repo, revision: str) -> Commit:
     """Find the commit of a branch, tag, refs/pr/N, HEAD, commit id or a prefix of one."""
+    if not is_ref_name(revision):
+        raise revision_not_found(revision)
     for ref in _candidate_refs(revision):
         if (oid := git.refs.read_ref(ref)) is not None:
             return peel(git, ObjectID(oid))

@@ -39,9 +39,14 @@ def check_repo_name(name: str) -> str:
 
 def check_branch_name(name: str) -> str:
     """Return the name of a branch or tag, or refuse what git would refuse."""
-    if not name or len(name) > 240 or _BAD_REF.search(name) or re.fullmatch(r"[0-9a-f]{40}", name):
+    if not is_ref_name(name) or re.fullmatch(r"[0-9a-f]{40}", name):
         raise bad_request(f"Invalid reference name {name!r}")
     return name
+
+
+def is_ref_name(name: str) -> bool:
+    """Tell whether git would take a name for a ref; others could lead out of its folder."""
+    return 0 < len(name) <= 240 and _BAD_REF.search(name) is None
 
 
 def check_path(path: str) -> str:

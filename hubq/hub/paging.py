@@ -13,8 +13,8 @@ T = TypeVar("T")
 
 def page(call: Call, items: Sequence[T], render: Callable[[T], Any], *, size: int) -> JSONResponse:
     """Render the page of a list that the query's cursor asks for."""
-    start = _number(call, "cursor", 0)
-    end = start + min(size, max(1, _number(call, "limit", size)))
+    start = whole_number(call, "cursor", 0)
+    end = start + min(size, max(1, whole_number(call, "limit", size)))
     headers = {}
     if end < len(items):
         following = call.request.url.include_query_params(cursor=end)
@@ -23,7 +23,8 @@ def page(call: Call, items: Sequence[T], render: Callable[[T], Any], *, size: in
     return JSONResponse([render(item) for item in items[start:end]], headers=headers)
 
 
-def _number(call: Call, name: str, default: int) -> int:
+def whole_number(call: Call, name: str, default: int) -> int:
+    """Return a number of the query, or refuse what is none."""
     value = call.query.get(name, str(default))
     if not value.isdecimal() or len(value) > 12:
         raise bad_request(f"{name!r} must be a number")

@@ -1,5 +1,10 @@
 """Cards are checked before they are committed, with the Hub's own complaints."""
 
+import base64
+import json
+import time
+
+import httpx
 import pytest
 from huggingface_hub import HfApi
 
@@ -46,6 +51,8 @@ def test_a_sound_card_is_accepted_without_a_word(front: str) -> None:
         ("datasets: [null]", '"datasets" must be'),
         ("a: [", "YAML Metadata Error"),
         ("- a", "must be a mapping"),
+        ("a: &x [1]\nb: *x", "aliases are not allowed"),
+        ("a: " + "[" * 5000, "nested too deep"),
         ("model-index: [{name: m}]", 'lacks the field "results"'),
         (RESULT.replace("type: xsum, ", ""), 'lacks the field "type"'),
     ],
@@ -77,6 +84,27 @@ def test_a_space_has_rules_of_its_own(front: str, sound: bool) -> None:
     errors, _ = judge(front, "space")
 
     assert (errors == []) == sound
+
+
+def test_a_card_that_would_grow_without_end_shows_nothing(
+    api: HfApi, repo: str, http: httpx.Client
+) -> None:
+    lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60))]
+    card = "---\n" + "\n".join(lines) + "\n---\n"
+    content = base64.b64encode(card.encode()).decode()
+    file = {"path": "README.md", "content": content, "encoding": "base64"}
+    body = [{"key": "header", "value": {"summary": "Bomb"}}, {"key": "file", "value": file}]
+    http.post(f"/api/models/{repo}/commit/main", content="\n".join(map(json.dumps, body)))
+
+    assert api.model_info(repo).card_data is None
+
+
+def test_a_card_of_many_lines_without_an_end_is_read_in_no_time() -> None:
+    started = time.perf_counter()
+
+    validate("---\n" + "\n" * 1_000_000, "model")
+
+    assert time.perf_counter() - started < 1
 
 
 def test_the_client_refuses_to_upload_a_card_that_the_hub_refuses(api: HfApi, repo: str) -> None:

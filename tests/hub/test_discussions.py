@@ -110,6 +110,15 @@ def test_a_closed_pull_request_takes_no_commits(api: HfApi, repo: str) -> None:
         )
 
 
+def test_a_proposal_that_is_refused_leaves_none_behind(api: HfApi, repo: str) -> None:
+    with pytest.raises(HfHubHTTPError):
+        api.create_commit(
+            repo, [CommitOperationDelete("absent")], commit_message="Delete", create_pr=True
+        )
+
+    assert list(api.get_repo_discussions(repo)) == []
+
+
 def test_pull_requests_are_refs(api: HfApi, repo: str) -> None:
     number = propose(api, repo, "a.txt")
 

@@ -102,6 +102,24 @@ def test_a_branch_with_a_slash_is_one_name(api: HfApi, repo: str) -> None:
     assert "a.txt" not in api.list_repo_files(repo)
 
 
+@pytest.mark.parametrize(
+    "revision",
+    ["../../../../../etc/passwd", "refs/../config", "refs/heads/../../HEAD", "a..b", "-x"],
+)
+def test_a_revision_that_leads_out_of_the_refs_is_unknown(
+    api: HfApi, repo: str, revision: str
+) -> None:
+    with pytest.raises(RevisionNotFoundError):
+        api.model_info(repo, revision=revision)
+
+
+@pytest.mark.parametrize("digits", [5, 12, 40])
+def test_a_commit_is_found_by_its_first_digits(api: HfApi, repo: str, digits: int) -> None:
+    head = str(api.model_info(repo).sha)
+
+    assert api.model_info(repo, revision=head[:digits]).sha == head
+
+
 def test_a_deleted_branch_is_unknown(api: HfApi, repo: str) -> None:
     api.create_branch(repo, branch="old")
 

@@ -12,7 +12,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from hubq.hub.call import Call, stream_body
-from hubq.hub.committing import Change, Message, check_parent, commit_changes, put_blob
+from hubq.hub.committing import (
+    Change,
+    Message,
+    apply_changes,
+    check_parent,
+    commit_changes,
+    put_blob,
+)
 from hubq.hub.discussions import Discussions
 from hubq.hub.history import branch_ref, commit_id, describe, find_commit, list_entries
 from hubq.hub.names import check_path
@@ -38,7 +45,7 @@ def preupload(call: Call) -> Response:
         answers = []
         for file in _files(body):
             path = check_path(str(file.get("path")))
-            size, sample = int(file.get("size") or 0), _decode(str(file.get("sample") or ""))
+            size, sample = _size(file), _decode(str(file.get("sample") or ""))
             answer: dict[str, Any] = {
                 "path": path,
                 "uploadMode": "lfs" if modes.large(path, size, sample) else "regular",
@@ -72,6 +79,7 @@ def _commit(call: Call, repo: Repository, body: IO[bytes]) -> Response:
             if _opens_pull_request(call):
                 base = find_commit(git, revision)
                 check_parent(base, parent)
+                apply_changes(list_entries(git, base), changes)  # else a refusal leaves it empty
                 number = open_pull_request(call.hub, repo, git, base, message)
                 revision, parent = f"refs/pr/{number}", None
                 answer["pullRequestUrl"] = f"{call.base}/{repo.address}/discussions/{number}"
@@ -170,6 +178,12 @@ def _files(body: dict[str, Any]) -> list[dict[str, Any]]:
     if len(files) > MAX_FILES:
         raise forbidden(f"At most {MAX_FILES} files at once")
     return files
+
+
+def _size(file: dict[str, Any]) -> int:
+    if not isinstance(size := file.get("size"), int):
+        raise bad_request("A file's 'size' must be a number")
+    return size
 
 
 def _decode(text: str) -> bytes:

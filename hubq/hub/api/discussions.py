@@ -8,6 +8,7 @@ from hubq.hub.call import Call
 from hubq.hub.committing import Message
 from hubq.hub.discussions import Discussion, Discussions, comment_data
 from hubq.hub.history import difference, find_commit
+from hubq.hub.paging import whole_number
 from hubq.hub.pull_requests import list_conflicts, merge_pull_request, open_pull_request
 from hubq.hub.refusals import bad_request, forbidden
 from hubq.hub.repositories import Repository
@@ -27,7 +28,7 @@ def listing(call: Call) -> Response:
         found = [one for one in found if (one.status in ("open", "draft")) == (status == "open")]
     if author is not None:
         found = [one for one in found if one.author == author]
-    start = int(call.query.get("p", "0")) * PAGE
+    start = whole_number(call, "p", 0) * PAGE
     shown = [one.describe(repo) for one in found[start : start + PAGE]]
     return JSONResponse({"discussions": shown, "count": len(found), "start": start})
 
@@ -135,10 +136,16 @@ def merge(call: Call) -> Response:
 
 
 def _find(call: Call) -> tuple[Repository, Discussion]:
-    repo, number = call.repo(), call.path["num"]
+    repo = call.repo()
+    return repo, Discussions(call.hub.database).find(repo, discussion_number(call))
+
+
+def discussion_number(call: Call) -> int:
+    """Return the number in the path, or refuse what is none."""
+    number = call.path["num"]
     if not number.isdecimal() or len(number) > 9:
         raise bad_request(f"{number!r} is no number of a discussion")
-    return repo, Discussions(call.hub.database).find(repo, int(number))
+    return int(number)
 
 
 def _comment(call: Call, repo: Repository, discussion: Discussion, text: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from hubq.hub import cards, markdown, templates
+from hubq.hub.api.discussions import discussion_number
 from hubq.hub.api.tree import describe_commit
 from hubq.hub.call import Call
 from hubq.hub.description import describe_repo
@@ -30,6 +31,7 @@ from hubq.hub.routing import Route, everywhere
 
 COMMITS = 30
 MAX_DIFF = 200_000  # characters
+MAX_CARD = 500_000
 SHELVES = {"Models": "model", "Datasets": "dataset", "Spaces": "space"}
 POLICY = (
     f"default-src 'none'; img-src 'self'; style-src 'sha256-{templates.CSS_HASH}'; "
@@ -92,7 +94,7 @@ def repo_page(call: Call) -> Response:
         address=repo.address,
         tags=described["tags"],
         # Markdown rendered without raw HTML is the one thing that goes in as it is.
-        card=Markup(markdown.render(text, repo.address)),
+        card=Markup(markdown.render(text[:MAX_CARD], repo.address)),
         metadata={key: _plain(value) for key, value in (described["cardData"] or {}).items()},
         files=[
             {"path": file.path, "size": _size(file.size), "large": file.pointer is not None}
@@ -122,7 +124,7 @@ def discussion_page(call: Call) -> Response:
     """Show what was said in a discussion or pull request."""
     repo = call.repo()
     discussions = Discussions(call.hub.database)
-    number = int(call.path["num"]) if call.path["num"].isdecimal() else 0
+    number = discussion_number(call)
     events = [
         {
             "author": event["author"]["name"],
