@@ -33,3 +33,14 @@ unit: install
 
 clean:
 	rm -rf $(VENV) build *.egg-info
+
+# Loads our gptq and awq folders with the libraries that own these formats. They want a torch of
+# their own (with CUDA, about 8 GB), so this is neither in hubq's environment nor in CI.
+INTEROP := build/interop
+interop: $(INTEROP)/.installed
+	PYTHONPATH=.:tests $(INTEROP)/bin/python tests/interop/load.py
+
+$(INTEROP)/.installed: tests/interop/requirements.txt
+	$(PYTHON) -m venv $(INTEROP)
+	$(INTEROP)/bin/pip install --quiet --requirement tests/interop/requirements.txt
+	touch $@

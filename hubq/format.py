@@ -83,7 +83,7 @@ class AffineFormat(Format):
         if not isinstance(tensor, Affine):
             return (
                 f"{self.name} holds affine weights only, and this method makes "
-                f"{type(tensor).__name__} weights; use format: hubq"
+                f"{type(tensor).__name__} weights; use another format"
             )
         columns = tensor.shape[1]
         if columns % tensor.group_size:
