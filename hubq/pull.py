@@ -59,14 +59,14 @@ def pull(repo: str, folder: Path | None, client: Client, progress: Progress = SI
         commit, _ = head_of(client, name, revision or None)
         files = files_of(client, name, commit)
         snapshot = Snapshot(name, commit, folder, client)
-        places = _download(snapshot, files, progress)
-        checked = _check(snapshot, files, places, progress)
+        places = download(snapshot, files, progress)
+        checked = check(snapshot, files, places, progress)
     _refuse_unmeasured(repo, checked)
     first = next(iter(files))
     return places[first].parents[first.count("/")]
 
 
-def _download(
+def download(
     snapshot: Snapshot, files: Mapping[str, RemoteFile], progress: Progress
 ) -> dict[str, Path]:
     """Bring all files to this machine, several at a time."""
@@ -110,7 +110,7 @@ def _missing(snapshot: Snapshot, files: Mapping[str, RemoteFile]) -> int:
     return sum(file.size for path, file in files.items() if not there(path))
 
 
-def _check(
+def check(
     snapshot: Snapshot,
     files: Mapping[str, RemoteFile],
     places: Mapping[str, Path],

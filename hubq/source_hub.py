@@ -1,15 +1,13 @@
 """A model on the Hub: pinned to a commit, looked up by its headers, downloaded and verified."""
 
-import hashlib
 import json
+from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubq.cache import cache_folder
 from hubq.client import Client
-from hubq.digest import sha256_of
-from hubq.disk import require_space
 from hubq.errors import UserError
 from hubq.progress import Progress
 from hubq.recipe import ModelSection
@@ -18,9 +16,9 @@ from hubq.shards import TensorInfo
 from hubq.source import PICKLES, Source, check_config
 
 if TYPE_CHECKING:
-    from huggingface_hub.hf_api import ModelInfo, RepoSibling
+    from huggingface_hub.hf_api import ModelInfo
 
-# Beside the weights: config, tokenizer, chat template, licence. Nothing that runs.
+# Beside the weights: config, tokenizer, chat template, licence. Nothing that runs, no card.
 COMPANIONS = (
     "*.json", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt",
     "LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*", "USE-POLICY*",
@@ -42,7 +40,7 @@ def find_on_hub(model: ModelSection, client: Client) -> Source:
             lambda: client.api().model_info(repo, revision=revision or None)
         )
     _refuse_what_has_no_safetensors(repo, info)
-    config = json.loads(_file(repo, "config.json", str(info.sha), client).read_bytes())
+    config = _config(repo, str(info.sha), client)
     check_config(config, repo)
     card = info.card_data.to_dict() if info.card_data else {}
     return Source(
@@ -99,90 +97,41 @@ def _headers(repo: str, commit: str, client: Client) -> dict[str, TensorInfo]:
 
 def download(source: Source, client: Client, progress: Progress) -> Path:
     """Download what hubq needs of the commit; go on where it stopped; verify every hash once."""
+    from hubq.pull import Snapshot, check
+    from hubq.pull import download as bring
+    from hubq.remote import files_of, without_bars
+
     repo, _, commit = source.identity.partition("@")
-    with client.speaking(f"looking up {repo}"):
-        info = client.patience.keep_trying(
-            lambda: client.api().model_info(repo, revision=commit, files_metadata=True)
-        )
     weights = {each.file for each in source.tensors.values()}
-    wanted = [each for each in info.siblings or [] if _is_wanted(each.rfilename, weights)]
-    total = sum(each.size or 0 for each in wanted)
-    require_space(_hub_cache(), total - _cached(repo, commit, wanted), f"{repo}'s download")
-    folder = Path()
-    record = cache_folder("verified") / f"{commit}.json"
-    known = Verified.load(record).files if record.is_file() else {}
-    with progress.task(f"downloading {repo}", total) as advance:
-        for sibling in wanted:
-            path = _verified(repo, commit, sibling, known, client)
-            folder = path.parent
-            known = known | {sibling.rfilename: _state(path)}
-            advance(sibling.size or 0)
-    Verified(files=known).save(record)
-    return folder
+    with client.speaking(f"downloading {repo}"), without_bars():
+        files = files_of(client, repo, commit)
+        wanted = {name: file for name, file in files.items() if _is_wanted(name, weights)}
+        snapshot = Snapshot(repo, commit, None, client)
+        places = bring(snapshot, wanted, progress)
+        record = cache_folder("verified") / f"{commit}.json"
+        known = Verified.load(record).files if record.is_file() else None
+        if known != _states(places):
+            check(snapshot, wanted, places, progress)
+            Verified(files=_states(places)).save(record)
+    return places["config.json"].parent
 
 
 def _is_wanted(name: str, weights: set[str]) -> bool:
-    return name in weights or any(fnmatch(name, each) for each in COMPANIONS if "/" not in name)
-
-
-def _hub_cache() -> Path:
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE)
-
-
-def _cached(repo: str, commit: str, wanted: list["RepoSibling"]) -> int:
-    """Return the bytes that are here already."""
-    from huggingface_hub import try_to_load_from_cache
-
-    return sum(
-        each.size or 0
-        for each in wanted
-        if isinstance(try_to_load_from_cache(repo, each.rfilename, revision=commit), str)
+    return name in weights or (
+        "/" not in name and any(fnmatch(name, pattern) for pattern in COMPANIONS)
     )
 
 
-def _verified(
-    repo: str,
-    commit: str,
-    sibling: "RepoSibling",
-    known: dict[str, tuple[int, int]],
-    client: Client,
-) -> Path:
-    """Return a file whose bytes are the Hub's; a damaged one is downloaded once more."""
-    name = sibling.rfilename
-    path = _file(repo, name, commit, client)
-    if known.get(name) == _state(path) or _is_whole(path, sibling):
-        return path
-    path = _file(repo, name, commit, client, again=True)
-    if not _is_whole(path, sibling):
-        raise UserError(
-            f"{name} of {repo} arrived twice with other bytes than the Hub says it has; "
-            "check the disk and the network between, then run again"
+def _states(places: Mapping[str, Path]) -> dict[str, tuple[int, int]]:
+    """Return size and time of last change of each file."""
+    found = {name: path.stat() for name, path in places.items()}
+    return {name: (each.st_size, each.st_mtime_ns) for name, each in found.items()}
+
+
+def _config(repo: str, commit: str, client: Client) -> dict[str, Any]:
+    with client.speaking(f"reading config.json of {repo}"):
+        path = client.patience.keep_trying(
+            lambda: client.api().hf_hub_download(repo, "config.json", revision=commit)
         )
-    return path
-
-
-def _file(repo: str, name: str, commit: str, client: Client, *, again: bool = False) -> Path:
-    with client.speaking(f"downloading {name} of {repo}"):
-        return Path(
-            client.patience.keep_trying(
-                lambda: client.api().hf_hub_download(
-                    repo, name, revision=commit, force_download=again
-                )
-            )
-        )
-
-
-def _state(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
-
-
-def _is_whole(path: Path, sibling: "RepoSibling") -> bool:
-    """Compare a file with the hash that the Hub gives: sha256, or git's for a small file."""
-    if sibling.lfs is not None:
-        return sha256_of(path) == sibling.lfs.sha256
-    content = path.read_bytes()
-    blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
-    return blob.hexdigest() == sibling.blob_id
+    config: dict[str, Any] = json.loads(Path(path).read_bytes())
+    return config
