@@ -1,0 +1,137 @@
+import socket
+import threading
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from hubq.client import Client
+from hubq.doctor import Diagnosis, ask, diagnose, loadable
+from hubq.format import formats
+from hubq.hub.faults import FaultyHub, faulty_hub, refuse
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyHub]:
+    with faulty_hub(tmp_path_factory.mktemp("hub"), user="ann") as running:
+        yield running
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """Serve at an address that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def nonsense() -> Iterator[str]:
+    """Serve something that is no HTTP."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1024)
+                connection.sendall(b"220 mail at your service\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
+
+
+def test_a_good_token_is_named_by_its_user_and_never_shown(hub: FaultyHub) -> None:
+    found = diagnose(Client(hub.endpoint, hub.token))
+
+    assert (found.reachable, found.user, found.token) == (True, "ann", "good, of ann")
+    assert hub.token not in found.model_dump_json()
+
+
+def test_a_bad_token_is_called_refused(hub: FaultyHub) -> None:
+    answer = ask(Client(hub.endpoint, "hf_" + "x" * 34))
+
+    assert answer.reachable
+    assert answer.token.startswith("refused")
+
+
+def test_no_token_says_how_to_get_one(hub: FaultyHub) -> None:
+    answer = ask(Client(hub.endpoint))
+
+    assert answer.reachable
+    assert answer.token == "none: run hf auth login, or set HF_TOKEN"
+
+
+def test_without_a_network_the_rest_is_still_told() -> None:
+    found = diagnose(Client("http://127.0.0.1:9", "hf_" + "x" * 34))
+
+    assert not found.reachable
+    assert found.hub_says.startswith("not reachable")
+    assert found.libraries["torch"] != "not installed"
+
+
+def test_a_hub_that_never_answers_is_not_waited_for(
+    silent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hubq.doctor.PATIENCE", 0.1)
+
+    answer = ask(Client(silent, "hf_" + "x" * 34))
+
+    assert not answer.reachable
+
+
+def test_something_that_is_no_hub_is_not_reachable(nonsense: str) -> None:
+    assert not ask(Client(nonsense, "hf_" + "x" * 34)).reachable
+
+
+def test_an_address_that_is_none_is_not_reachable() -> None:
+    assert not ask(Client("no address", "hf_" + "x" * 34)).reachable
+
+
+def test_an_ailing_hub_is_quoted(hub: FaultyHub) -> None:
+    hub.faults.add(refuse("GET", "whoami", 503))
+
+    answer = ask(Client(hub.endpoint, hub.token))
+
+    assert answer.says == "answers with status 503: is it a Hub?"
+
+
+def test_offline_mode_is_named(hub: FaultyHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+    answer = ask(Client(hub.endpoint, hub.token))
+
+    assert answer.says == "not asked: HF_HUB_OFFLINE is set"
+
+
+def test_every_format_is_judged() -> None:
+    assert loadable().keys() == set(formats())
+
+
+def test_the_default_format_loads_here() -> None:
+    assert loadable()["compressed-tensors"] == "yes"
+
+
+@pytest.mark.skipif(find_spec("gptqmodel") is not None, reason="gptqmodel is installed")
+def test_a_format_whose_packages_are_missing_says_what_to_install() -> None:
+    found = loadable()["gptq"]
+
+    assert found.startswith("needs gptqmodel")
+    assert found.endswith("pip install 'hubq[gptq]'")
+
+
+def test_a_diagnosis_is_a_record(tmp_path: Path) -> None:
+    found = diagnose(Client("http://127.0.0.1:9"))
+
+    found.save(tmp_path / "diagnosis.json")
+
+    assert Diagnosis.load(tmp_path / "diagnosis.json") == found
+
+
+def test_the_machine_is_measured() -> None:
+    found = diagnose(Client("http://127.0.0.1:9"))
+
+    assert found.cores >= 1
+    assert found.memory > 0
+    assert found.cache_free > 0
