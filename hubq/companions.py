@@ -68,7 +68,7 @@ def companions(
     notice, notice_fact = _notice(base, license)
     config, config_fact = _config(base, quantization_config, dtype)
     copied = {path.relative_to(base).as_posix(): path.read_bytes() for path in _copied(base)}
-    facts = (config_fact, generation_fact, notice_fact)
+    facts = (config_fact, generation_fact, notice_fact, _agreement_fact(base, license))
     return Companions(
         files=config | generation | dict(sorted(copied.items())) | notice,
         facts=tuple(fact for fact in facts if fact),
@@ -160,6 +160,14 @@ def _notice(base: Path, license: str | None) -> tuple[dict[str, bytes], str]:
         return {}, ""
     files = {"Notice.txt": f"{NOTICES[license]}\n".encode()}
     return files, f"Notice.txt was written, as licence {license} asks."
+
+
+def _agreement_fact(base: Path, license: str | None) -> str:
+    """Say where a licence that must travel along has no copy in the base to pass on."""
+    has_copy = any(re.match("licen[cs]e", path.name, re.IGNORECASE) for path in base.iterdir())
+    if license not in NOTICES or has_copy:
+        return ""
+    return f"No copy of the {license} agreement lies here, since the base has none."
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -222,6 +222,17 @@ def test_the_notice_that_a_llama_licence_asks_for_is_written(base: Path, license
     assert license in found.facts[0]
 
 
+def test_a_llama_agreement_that_the_base_lacks_is_told(base: Path) -> None:
+    before = gather(base, license="llama3").facts
+
+    (base / "LICENSE").write_text("the agreement")
+
+    after = gather(base, license="llama3").facts
+    assert set(before) - set(after) == {
+        "No copy of the llama3 agreement lies here, since the base has none."
+    }
+
+
 @pytest.mark.parametrize("name", ["NOTICE", "Notice.txt"])
 def test_the_bases_own_notice_stands(base: Path, name: str) -> None:
     (base / name).write_bytes(b"theirs")

@@ -85,8 +85,6 @@ each_held = pytest.mark.parametrize(
 def test_what_is_unpacked_is_what_was_packed(
     form: Format, bits: int, symmetric: bool, group_size: int, shape: tuple[int, int]
 ) -> None:
-    if form is GPTQ and bits == 3 and shape[0] % 32:
-        shape = (32, shape[1])  # its zeros fill whole words
     tensor = affine(bits, group_size, symmetric=symmetric, shape=shape)
 
     back = round_trip(form, tensor)
