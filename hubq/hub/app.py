@@ -63,6 +63,7 @@ def create_app(root: Path, *, hosts: Sequence[str] = LOOPBACK) -> Starlette:
         exception_handlers={Refusal: _refuse, 404: _unknown},
     )
     app.state.hub = Hub.open(root)
+    app.state.hub.database.keep_open()
     return app
 
 

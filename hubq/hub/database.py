@@ -59,6 +59,18 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._keeper: sqlite3.Connection | None = None
+
+    def keep_open(self) -> None:
+        """Hold the file open: SQLite tidies up, slowly, whenever the last connection closes."""
+        # Opened by the thread that makes the application, closed by the one that serves it.
+        self._keeper = sqlite3.connect(self.path, check_same_thread=False)
+        self._keeper.execute("SELECT count(*) FROM facts").fetchone()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._keeper is not None:
+            self._keeper.close()
 
     def prepare(self) -> None:
         """Create the file and the tables that are missing."""

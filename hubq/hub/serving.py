@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hubq.errors import UserError
 
 if TYPE_CHECKING:
     import uvicorn
+
+    from hubq.hub.hub import Hub
 
 NOTE = "running.json"
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -82,8 +84,8 @@ def run(
     with _claim(root), _listen(host, port) as listener:
         _sweep(root)
         endpoint = f"http://{host}:{listener.getsockname()[1]}"
-        note = Running(os.getpid(), endpoint, _instance(server))
-        write_note(root, note)
+        hub = _hub(server)
+        write_note(root, Running(os.getpid(), endpoint, hub.instance))
         # The socket listens already, so whoever reads the note or is called waits, not fails.
         if ready is not None:
             ready(endpoint)
@@ -92,6 +94,7 @@ def run(
                 server.run(sockets=[listener])
         finally:
             (root / NOTE).unlink(missing_ok=True)
+            hub.database.close()
 
 
 @contextmanager
@@ -133,11 +136,12 @@ def write_note(root: Path, note: Running) -> None:
     draft.replace(root / NOTE)
 
 
-def _instance(server: "uvicorn.Server") -> str:
-    app = server.config.app
+def _hub(server: "uvicorn.Server") -> "Hub":
+    app: Any = server.config.app
     while not hasattr(app, "state"):  # under a test's middleware
-        app = app.app  # type: ignore[union-attr]
-    return str(app.state.hub.instance)
+        app = app.app
+    hub: Hub = app.state.hub
+    return hub
 
 
 @contextmanager
