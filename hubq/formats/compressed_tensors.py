@@ -50,7 +50,7 @@ class CompressedTensors(AffineFormat):
             return None
         return (
             "transformers reads an asymmetric compressed-tensors model only when all its modules "
-            f"share one scheme ({different}); use symmetric: true, or the same bits for all"
+            f"share one scheme ({different}); use symmetric: true, or embeddings: 16"
         )
 
     def embeddings(self, tied: bool) -> frozenset[Embedding]:
