@@ -56,6 +56,7 @@ def evaluate(
     The result is loaded and measured before the base is even fetched, so that a folder that
     doesn't load stops the run early. What was measured before of the same files is not repeated.
     """
+    from hubq.device import best_device, device_title
     from hubq.evaluate.jobs import LoadTask
     from hubq.evaluate.measure import Labelled, library_versions, machine, measure
     from hubq.source import fetch_planned
@@ -74,7 +75,7 @@ def evaluate(
         checkpoint=checkpoint,
         measurements=tuple(_paired(base, own)),
         loader=loading.loader,
-        device=where.device,
+        device=device_title(best_device()),
         dtype=where.dtype,
         versions=library_versions(),
         seed=section.seed,

