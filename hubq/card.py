@@ -58,7 +58,7 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["cell"] = cell
+    environment.filters |= {"cell": cell, "sentence": sentence}
     body = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(context(report))
     return f"---\n{metadata(report)}\n---\n\n{body}"
 
@@ -103,7 +103,7 @@ def context(report: Report) -> dict[str, Any]:
         "plan_license": license,
         "built_with": BUILT_WITH.get(license or ""),
         "notice": NOTICES.get(license or ""),
-        "licence_files": [path for path in sorted(checkpoint.files) if is_licence(path)],
+        "agreements": [path for path in sorted(checkpoint.files) if is_agreement(path)],
         "not_measured": NOT_MEASURED,
         "number": number,
         "uncertain": uncertain,
@@ -162,9 +162,14 @@ def note(measurement: Measurement) -> str:
     return "within the noise" if judged else "beyond the noise"
 
 
-def is_licence(path: str) -> bool:
-    """Tell whether a file of the repo is part of the licence."""
-    return path.upper().startswith(("LICENSE", "LICENCE", "NOTICE", "USE_POLICY"))
+def is_agreement(path: str) -> bool:
+    """Tell whether a file of the repo holds the terms of the licence."""
+    return path.upper().startswith(("LICENSE", "LICENCE", "USE_POLICY"))
+
+
+def sentence(text: str) -> str:
+    """Begin a text with a capital and end it with a full stop."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
 def recipe_text(plan: Plan) -> str:
@@ -175,13 +180,22 @@ def recipe_text(plan: Plan) -> str:
     import yaml
 
     recipe = {key: value for key, value in plan.recipe.items() if key != "name"}
-    return yaml.safe_dump(_presentable(recipe), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(
+        _without_nothing(presentable(recipe)), sort_keys=False, allow_unicode=True
+    )
 
 
-def _presentable(value: Any, key: str = "") -> Any:  # noqa: ANN401 - any JSON value
-    """Drop the keys without a value, and the folders of local files, all the way down."""
+def _without_nothing(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Drop the keys without a value, all the way down."""
     if isinstance(value, Mapping):
-        return {name: _presentable(each, name) for name, each in value.items() if each is not None}
-    if isinstance(value, list):
-        return [_presentable(each) for each in value]
-    return Path(value).name if key in LOCAL and Path(value).is_absolute() else value
+        return {name: _without_nothing(each) for name, each in value.items() if each is not None}
+    return [_without_nothing(each) for each in value] if isinstance(value, list) else value
+
+
+def presentable(value: Any, key: str = "") -> Any:  # noqa: ANN401 - any JSON value
+    """Drop the folders of the maker's files from a recipe, all the way down."""
+    if isinstance(value, Mapping):
+        return {name: presentable(each, name) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [presentable(each) for each in value]
+    return Path(value).name if value and key in LOCAL and Path(value).is_absolute() else value

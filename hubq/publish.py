@@ -16,7 +16,7 @@ from hubq.evaluate import Report
 from hubq.progress import SILENT, Progress
 from hubq.record import Record
 from hubq.release import REPORT, assemble, refuse_secrets
-from hubq.remote import LocalFile, differences, files_of, head_of
+from hubq.remote import LocalFile, differences, files_of, head_of, history_of
 
 FOUNDING = frozenset({ATTRIBUTES, "README.md"})  # what a repo holds that nobody filled yet
 
@@ -102,8 +102,8 @@ def _refuse_edited(change: Change, run: Path, client: Client) -> None:
     record = run / "publication.json"
     if not change.pending or not record.exists():
         return
-    before = Publication.load(record)
-    if (before.endpoint, before.repo) != (client.url, change.repo) or before.commit == change.head:
+    before = Publication.load(record).commit
+    if before == change.head or before not in history_of(client, change.repo):
         return
     paths = ", ".join(sorted({*change.changed, *change.obsolete})[:3])
     raise UserError(

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from hubq.card import card, recipe_text
+from hubq.card import card, presentable, recipe_text
 from hubq.errors import UserError
 from hubq.evaluate import Report
 from hubq.explain import SECRETS
@@ -28,17 +28,29 @@ def assemble(report: Report, run: Path, progress: Progress) -> dict[str, LocalFi
     """
     _refuse_other_report(report, run)
     files = measured_files(report, run / "model", progress)
-    card(report, run)
-    write_atomically(run / "recipe.yaml", recipe_text(report.plan).encode())
-    own = {
-        "README.md": run / "README.md",
-        REPORT: run / "report.json",
-        "hubq/plan.json": run / "plan.json",
-        "hubq/recipe.yaml": run / "recipe.yaml",
-    }
+    own = {"README.md": card(report, run)}
+    for name, content in papers(report).items():
+        own[name] = run / name
+        write_atomically(own[name], content)
     clash = sorted(own.keys() & files.keys())
     assert not clash, f"the model's folder holds {clash}, which publishing writes"
     return files | {path: LocalFile(file) for path, file in own.items()}
+
+
+def papers(report: Report) -> dict[str, bytes]:
+    """Return the records that go along, by their path in the repo.
+
+    They are the run's own but for the folders of files on the maker's machine: those are nobody
+    else's business.
+    """
+    recipe = presentable(report.plan.recipe)
+    plan = report.plan.model_copy(update={"recipe": recipe})
+    public = report.model_copy(update={"plan": plan})
+    return {
+        REPORT: (public.model_dump_json(indent=2) + "\n").encode(),
+        "hubq/plan.json": (plan.model_dump_json(indent=2) + "\n").encode(),
+        "hubq/recipe.yaml": recipe_text(plan).encode(),
+    }
 
 
 def _refuse_other_report(report: Report, run: Path) -> None:

@@ -58,6 +58,12 @@ def head_of(client: Client, repo: str, revision: str | None = None) -> tuple[str
     return info.sha, bool(info.private)
 
 
+def history_of(client: Client, repo: str) -> list[str]:
+    """List the commits of main, newest first."""
+    listed = client.patience.keep_trying(lambda: client.api().list_repo_commits(repo))
+    return [each.commit_id for each in listed]
+
+
 def files_of(client: Client, repo: str, commit: str) -> dict[str, RemoteFile]:
     """List the files of a repo at a commit, by path."""
     from huggingface_hub.hf_api import RepoFile

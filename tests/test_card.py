@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, meta
 from made_run import made_checkpoint, made_plan, made_report, measurement
 
-from hubq.card import TEMPLATE, card, cell, context, recipe_text, render
+from hubq.card import TEMPLATE, card, cell, context, recipe_text, render, sentence
 from hubq.disk import gigabytes
 from hubq.evaluate import Report
 from hubq.figures import number, percent, recovery, uncertain, within_noise
@@ -299,9 +299,15 @@ def test_a_cell_cannot_break_its_table() -> None:
     assert cell("a|b\nc") == "a\\|b c"
 
 
+def test_a_protocol_reads_as_a_sentence() -> None:
+    text = render(made_report(measurements=(measurement(protocol="each window on its own"),)))
+
+    assert "(xsum): Each window on its own. Version: sha256:5f3a." in text
+
+
 def test_every_name_in_the_template_has_a_value() -> None:
     environment = Environment()
-    environment.filters["cell"] = cell
+    environment.filters |= {"cell": cell, "sentence": sentence}
     template = environment.parse(TEMPLATE.read_text(encoding="utf-8"))
 
     names = meta.find_undeclared_variables(template)

@@ -8,6 +8,7 @@ import pytest
 from huggingface_hub import CommitOperationAdd
 from made_run import REPO, make_run
 
+from hubq.card import render
 from hubq.client import Client
 from hubq.digest import sha256_of
 from hubq.errors import UserError
@@ -407,3 +408,26 @@ def test_the_published_report_is_the_runs(report: Report, run: Path, client: Cli
 
     held = Path(client.api().hf_hub_download(REPO, "hubq/report.json"))
     assert json.loads(held.read_text()) == json.loads((run / "report.json").read_text())
+
+
+def test_nothing_published_tells_where_the_maker_keeps_files(run: Path, client: Client) -> None:
+    report = make_run(run)
+    report.plan.recipe["model"] = {"folder": "/home/ann/secret/base"}
+    report.plan.save(run / "plan.json")
+    report.save(run / "report.json")
+
+    publish(report, run, client)
+
+    for path in ("README.md", "hubq/report.json", "hubq/plan.json", "hubq/recipe.yaml"):
+        held = Path(client.api().hf_hub_download(REPO, path)).read_text(encoding="utf-8")
+        assert "/home/ann" not in held
+
+
+def test_the_card_can_be_made_again_from_what_was_published(
+    report: Report, run: Path, client: Client
+) -> None:
+    publish(report, run, client)
+
+    held = Path(client.api().hf_hub_download(REPO, "hubq/report.json"))
+
+    assert render(Report.load(held)) == (run / "README.md").read_text(encoding="utf-8")
