@@ -5,6 +5,7 @@ every family; a phase ends where the inputs of the next group are known.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ class Skeleton:
         self.blocks: nn.ModuleList = model.get_submodule(family.blocks)
         self.rotary = type(model.model.rotary_emb)(self.config).to(device)
 
+    @cache  # noqa: B019 - a skeleton lives as long as its walk
     def positions(self, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return the rotary cosines and sines of a window, (1, length, head) each."""
         ids = torch.arange(length, device=self.device)[None]
@@ -89,15 +91,15 @@ class Block:
         """Return what reaches q, k and v for (batch, length, hidden)."""
         return self._norm(0, hidden)
 
-    def out_of_attention(self, hidden: Tensor) -> Tensor:
-        """Return what reaches o for (batch, length, hidden)."""
-        length = hidden.shape[1]
+    def out_of_attention(self, normed: Tensor) -> Tensor:
+        """Return what reaches o for what reaches q, k and v, (batch, length, hidden)."""
+        length = normed.shape[1]
         parent, _, output = self.skeleton.family.groups[1].linears[0].rpartition(".")
         attention = self.module.get_submodule(parent)
         with _without(attention, output):
             found = attention(
-                self.into_attention(hidden),
-                position_embeddings=self.skeleton.positions(length, hidden.dtype),
+                normed,
+                position_embeddings=self.skeleton.positions(length, normed.dtype),
                 attention_mask=self.skeleton.mask(self.index, length),
             )
         heads: Tensor = found[0]
@@ -107,12 +109,12 @@ class Block:
         """Return what reaches gate and up for (batch, length, hidden)."""
         return self._norm(2, hidden)
 
-    def out_of_feed_forward(self, hidden: Tensor) -> Tensor:
-        """Return what reaches down for (batch, length, hidden)."""
+    def out_of_feed_forward(self, normed: Tensor) -> Tensor:
+        """Return what reaches down for what reaches gate and up, (batch, length, hidden)."""
         parent, _, output = self.skeleton.family.groups[3].linears[0].rpartition(".")
         feed_forward = self.module.get_submodule(parent)
         with _without(feed_forward, output):
-            found: Tensor = feed_forward(self.into_feed_forward(hidden))
+            found: Tensor = feed_forward(normed)
         return found
 
     def _norm(self, group: int, hidden: Tensor) -> Tensor:
@@ -140,7 +142,7 @@ class _without:  # noqa: N801 - reads as a clause
 
 
 def _finite(tensor: Tensor, name: str) -> Tensor:
-    if not torch.isfinite(tensor).all():
+    if not torch.isfinite(tensor.sum(dtype=torch.float32)):  # one NaN or inf spoils the sum
         raise UserError(f"{name} holds NaN or inf: the model's weights are damaged")
     return tensor
 

@@ -1,9 +1,4 @@
-"""The compiled loops: what a column solver does to each row, many rows at a time.
-
-Every row of a weight is rounded on its own against the same factor, so the sequential part (one
-column after another) runs as one machine-code loop a row, and only the update of the columns that
-are still to come is a matrix product.
-"""
+"""The compiled loop of the column solver: one column after another, many rows at a time."""
 
 from collections.abc import Callable
 from functools import cache
@@ -13,57 +8,75 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-BLOCK = 128  # columns that are rounded before the rest of the matrix is updated
+ROWS = 64  # of a layer, that one pass of the loop holds in the processor's first cache
 
 Floats = NDArray[np.float32]
 Codes = NDArray[np.uint8]
-RoundRows = Callable[[Floats, Floats, Floats, Floats, int, Codes, Floats], None]
+Places = NDArray[np.int64]
 
 
 def round_columns(
-    weight: Tensor,  # (out, block) float32
-    spread: Tensor,  # (block, block) float32, upper triangular with ones on the diagonal
-    scale: Tensor,  # (out, block) float32
-    zero: Tensor,  # (out, block) float32
+    weight: Tensor,  # (block, out) float32: the columns of a layer
+    moved: Tensor,  # (block, out) float32: the same with the feedback of earlier blocks
+    feedback: Tensor,  # (block, block) float32, strictly upper part used
+    grid: tuple[Tensor, Tensor, Tensor],  # scale, zero: (groups, out) float32; group: (block,)
     levels: int,
-) -> tuple[Tensor, Tensor]:  # codes (out, block) uint8; errors (out, block) float32
-    """Round the columns of a block from left to right, each error spread over those after it."""
-    # The loop works on a copy of the weight: a numpy view would change the caller's.
-    work = weight.cpu().clone(memory_format=torch.contiguous_format).numpy()
-    given = [each.cpu().contiguous().numpy() for each in (spread, scale, zero)]
-    codes = np.empty(work.shape, np.uint8)
-    errors = np.empty(work.shape, np.float32)
-    _round_rows()(work, given[0], given[1], given[2], levels, codes, errors)
+) -> tuple[Tensor, Tensor]:  # codes (block, out) uint8; errors (block, out) float32
+    """Round columns in turn, each moved by the errors of those before it."""
+    scale, zero, group = grid
+    arrays = [_array(each) for each in (weight, moved, feedback, scale, zero, group)]
+    codes = np.empty(weight.shape, np.uint8)
+    errors = np.empty(weight.shape, np.float32)
+    _compiled()(*arrays, levels, codes, errors)
     return torch.from_numpy(codes).to(weight.device), torch.from_numpy(errors).to(weight.device)
 
 
+def _array(tensor: Tensor) -> NDArray[np.generic]:
+    array: NDArray[np.generic] = tensor.cpu().contiguous().numpy()
+    return array
+
+
 @cache
-def _round_rows() -> RoundRows:
+def _compiled() -> Callable[..., None]:
     """Compile the loop at its first use; numba takes half a second to import."""
     import numba
 
     numba.set_num_threads(min(torch.get_num_threads(), numba.get_num_threads()))
 
-    @numba.njit(parallel=True, cache=True, error_model="numpy")
+    @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract"})
     def round_rows(  # noqa: PLR0913 - a compiled loop takes arrays, not objects
-        work: Floats,
-        spread: Floats,
+        weight: Floats,
+        moved: Floats,
+        feedback: Floats,
         scale: Floats,
         zero: Floats,
+        group: Places,
         levels: int,
         codes: Codes,
         errors: Floats,
     ) -> None:
-        out, columns = work.shape
-        for row in numba.prange(out):
+        columns, out = weight.shape
+        top = np.float32(levels)
+        for chunk in numba.prange((out + ROWS - 1) // ROWS):
+            begin = chunk * ROWS
+            rows = min(ROWS, out - begin)
+            work = np.empty((columns, ROWS), np.float32)
+            error = np.empty(ROWS, np.float32)
             for i in range(columns):
-                code = np.rint(work[row, i] / scale[row, i]) + zero[row, i]
-                code = min(max(code, np.float32(0)), np.float32(levels))
-                error = work[row, i] - (code - zero[row, i]) * scale[row, i]
-                codes[row, i] = np.uint8(code)
-                errors[row, i] = error
+                for row in range(rows):
+                    work[i, row] = moved[i, begin + row]
+            for i in range(columns):
+                for row in range(rows):
+                    step = scale[group[i], begin + row]
+                    middle = zero[group[i], begin + row]
+                    code = min(max(np.rint(work[i, row] / step) + middle, np.float32(0)), top)
+                    codes[i, begin + row] = np.uint8(code)
+                    error[row] = weight[i, begin + row] - (code - middle) * step
+                    errors[i, begin + row] = error[row]
                 for j in range(i + 1, columns):
-                    work[row, j] -= error * spread[i, j]
+                    share = feedback[i, j]
+                    for row in range(rows):
+                        work[j, row] += error[row] * share
 
-    compiled: RoundRows = round_rows
+    compiled: Callable[..., None] = round_rows
     return compiled

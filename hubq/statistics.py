@@ -1,15 +1,11 @@
 """What a method wants to know of the inputs of a group, gathered batch by batch."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor
 
 from hubq.errors import UserError
 from hubq.method import Inputs, Need
-
-PANEL = 512  # columns of the Gram matrix that one product fills
+from hubq.products import add_lower_gram
 
 
 class Gathering:
@@ -27,7 +23,7 @@ class Gathering:
         flat = inputs.flatten(0, -2).float()
         self.tokens += len(flat)
         if self.gram is not None:
-            _add_lower_gram(self.gram, flat)
+            add_lower_gram(self.gram, flat)
         if self.sum is not None and self.max is not None:
             magnitude = flat.abs_()
             self.sum += magnitude.sum(0)
@@ -45,25 +41,3 @@ class Gathering:
                 )
         mean = None if self.sum is None else self.sum / self.tokens
         return Inputs(self.tokens, self.gram, mean, self.max)
-
-
-def _add_lower_gram(gram: Tensor, inputs: Tensor) -> None:
-    """Add xᵀx to the lower triangle, panel by panel.
-
-    The inputs were bfloat16, so bfloat16 products with float32 sums are exact at twice the rate or
-    more; sums in bfloat16 would leave a matrix that is not positive definite.
-    """
-    with _bfloat16_products():
-        for begin in range(0, gram.shape[1], PANEL):
-            end = min(begin + PANEL, gram.shape[1])
-            gram[begin:, begin:end].addmm_(inputs[:, begin:].T, inputs[:, begin:end])
-
-
-@contextmanager
-def _bfloat16_products() -> Iterator[None]:
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

@@ -68,8 +68,10 @@ class Affine(QuantizedTensor):
 
     def dequantize(self) -> Tensor:
         """Return (code - zero) * scale in float32; a product of so few bits is exact there."""
-        zero = self.middle if self.zero is None else self._by_column(self.zero).float()
-        return (self.codes.float() - zero) * self._by_column(self.scale).float()
+        grid = Grid(self.bits, self.group_size)
+        codes = grid.grouped(self.codes).float()
+        codes -= self.middle if self.zero is None else self.zero[..., None]
+        return (codes * self.scale.float()[..., None]).flatten(1)[:, : self.shape[1]]
 
     def stored_bits(self) -> float:
         """Count the codes, the scales and the zeros."""
@@ -86,9 +88,6 @@ class Affine(QuantizedTensor):
     def middle(self) -> int:
         """The zero of a symmetric tensor."""
         return 1 << (self.bits - 1)
-
-    def _by_column(self, value: Tensor) -> Tensor:
-        return value.repeat_interleave(self.group_size, dim=1)[:, : self.shape[1]]
 
     def split(self, rows: Sequence[int]) -> tuple["Affine", ...]:
         """Cut a tensor whose rows belong to several layers into one for each."""
@@ -116,13 +115,9 @@ class Affine(QuantizedTensor):
     def on(cls, weight: Tensor, grid: "Grid", scale: Tensor, zero: Tensor) -> Self:
         """Round to a given grid: (out, groups) scales and zeros."""
         columns = weight.shape[1]
-        wide_scale, wide_zero = (
-            grid.by_column(scale.float(), columns),
-            grid.by_column(zero, columns),
-        )
-        codes = ((weight / wide_scale).round_() + wide_zero).clamp_(0, grid.levels)
+        codes = grid.round(weight, scale, zero).to(torch.uint8)
         return cls(
-            codes=codes.to(torch.uint8),
+            codes=codes.flatten(1)[:, :columns].contiguous(),
             scale=scale,
             zero=None if grid.symmetric else zero.to(torch.uint8),
             bits=grid.bits,
@@ -174,9 +169,16 @@ class Grid:
         filled = torch.nn.functional.pad(weight, (0, missing)) if missing else weight
         return filled.reshape(out, self.groups(columns), self.width(columns))
 
-    def by_column(self, value: Tensor, columns: int) -> Tensor:
-        """Repeat a group's value for each of its columns: (out, groups) to (out, in)."""
-        return value.repeat_interleave(self.width(columns), dim=1)[:, :columns]
+    def round(self, weight: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+        """Return the codes as floats, (out, groups, width); scales and zeros are (out, groups)."""
+        codes = self.grouped(weight) / scale.float()[..., None]
+        return codes.round_().add_(zero[..., None]).clamp_(0, self.levels)
+
+    def project(self, weight: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+        """Return the nearest float32 weights, (out, in), that these scales and zeros can give."""
+        codes = self.round(weight, scale, zero)
+        nearest = codes.sub_(zero[..., None]).mul_(scale.float()[..., None])
+        return nearest.flatten(1)[:, : weight.shape[1]]
 
     def span(self, weight: Tensor, reach: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
         """Return the scales, as stored, and the zeros (float32) that cover each group's range."""

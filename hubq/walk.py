@@ -15,6 +15,7 @@ from hubq.architecture import Sharing
 from hubq.block import Block, batches
 from hubq.clock import Clock
 from hubq.method import Group, Inputs, Layer, Method
+from hubq.products import output_energy
 from hubq.statistics import Gathering
 from hubq.tensors import QuantizedTensor
 
@@ -41,7 +42,6 @@ class Walk:
         self.scale_dtype = scale_dtype
         self.clock = clock
         self.outcome = Outcome()
-        self.divided: Tensor | None = None  # what a linear writer's rows were divided by
 
     @torch.inference_mode()
     def run(self, hidden: Tensor | None, solved: Callable[[], None]) -> Outcome:
@@ -59,44 +59,51 @@ class Walk:
         return self.outcome
 
     def _flow(self, hidden: Tensor, solved: Callable[[], None]) -> None:
-        query, output, gate, down = self.block.skeleton.family.groups
         block = self.block
-        self._solve(query, self._inputs(query, hidden, block.into_attention, None))
-        solved()
-        self._through(output, hidden, block.out_of_attention)
-        solved()
-        self._solve(gate, self._inputs(gate, hidden, block.into_feed_forward, None))
-        solved()
-        self._through(down, hidden, block.out_of_feed_forward)
-        solved()
+        query, output, gate, down = self.groups
+        self._half(query, output, hidden, (block.into_attention, block.out_of_attention), solved)
+        self._half(gate, down, hidden, (block.into_feed_forward, block.out_of_feed_forward), solved)
 
-    def _through(self, group: Sharing, hidden: Tensor, part: ForwardPart) -> None:
-        """Run a part of the block, solve the linear that ends it, and add its output."""
-        linear = self.block.linear(group.linears[0])
+    def _half(
+        self,
+        first: Sharing,
+        last: Sharing,
+        hidden: Tensor,
+        parts: tuple[ForwardPart, ForwardPart],
+        solved: Callable[[], None],
+    ) -> None:
+        """Run attention or feed-forward: solve what begins it and what ends it, add its output."""
+        into, out = parts
+        normed = torch.empty_like(hidden)
+        inputs = self._gather(first, hidden, into, normed)
+        folded = self._solve(first, inputs)
+        solved()
+        linear = self.block.linear(last.linears[0])
         wide = hidden.new_empty(*hidden.shape[:2], linear.in_features)
-        self._solve(group, self._inputs(group, hidden, part, wide))
+        if folded is None:
+            inputs = self._gather(last, normed, out, wide)
+        else:
+            inputs = self._gather(last, hidden, lambda batch: out(into(batch)), wide)
+        folded = self._solve(last, inputs)
         with self.clock.timing("forward"):
             for window in batches(*hidden.shape[:2]):
-                if self.divided is not None:
-                    wide[window] /= self.divided.to(wide)
+                if folded is not None:
+                    wide[window] /= folded.to(wide)
                 hidden[window] += linear(wide[window])
+        solved()
 
-    def _inputs(
-        self, group: Sharing, hidden: Tensor, part: ForwardPart, keep: Tensor | None
-    ) -> Inputs:
-        """Gather what reaches a group, window by window, and keep it where the pass goes on."""
-        width = self.block.linear(group.linears[0]).in_features
-        gathering = Gathering(self.method.needs, width, hidden.device)
-        for window in batches(*hidden.shape[:2]):
+    def _gather(self, group: Sharing, source: Tensor, part: ForwardPart, keep: Tensor) -> Inputs:
+        """Run a part over all windows, keep what reaches a group and gather its statistics."""
+        gathering = Gathering(self.method.needs, keep.shape[-1], keep.device)
+        for window in batches(*source.shape[:2]):
             with self.clock.timing("forward"):
-                inputs = part(hidden[window])
-                if keep is not None:
-                    keep[window] = inputs
+                keep[window] = part(source[window])
             with self.clock.timing("hessian"):
-                gathering.add(inputs)
+                gathering.add(keep[window])
         return gathering.result(f"{self.block.name}.{group.linears[0]}")
 
-    def _solve(self, sharing: Sharing, inputs: Inputs) -> None:
+    def _solve(self, sharing: Sharing, inputs: Inputs) -> Tensor | None:
+        """Quantize a group, and return the factor (in,) that was folded into its writer."""
         with self.clock.timing("solving"):
             group = Group(
                 tuple(self._layer(linear, inputs) for linear in sharing.linears),
@@ -111,6 +118,7 @@ class Walk:
                 self.outcome.quantized[layer.name] = result
                 self._measure(layer, weight)
                 self.block.set(f"{linear}.weight", weight)
+        return factor
 
     def _layer(self, linear: str, inputs: Inputs) -> Layer:
         weight = self.block.stored[f"{linear}.weight"].to(self.block.skeleton.device).float()
@@ -120,14 +128,12 @@ class Walk:
         """Record the squared output error on the calibration tokens, relative to the output."""
         if layer.inputs.gram is None:
             return
-        error = quantized - layer.weight
-        lost = ((error @ layer.inputs.gram) * error).sum()
-        whole = ((layer.weight @ layer.inputs.gram) * layer.weight).sum()
+        lost = output_energy(quantized - layer.weight, layer.inputs.gram)
+        whole = output_energy(layer.weight, layer.inputs.gram)
         self.outcome.errors[layer.name] = float(lost / whole) if whole else 0.0
 
     def _fold(self, sharing: Sharing, group: Group) -> Tensor | None:
         """Ask for a factor and divide the writer by it, where the writer's channels match."""
-        self.divided = None
         writer = self.block.stored[f"{sharing.writer}.weight"]
         if writer.shape[0] != group.layers[0].weight.shape[1]:
             return None  # v writes fewer channels than o reads: grouped-query attention
@@ -141,7 +147,6 @@ class Walk:
             self.outcome.quantized[name] = self.outcome.quantized[name].divide_rows(factor)
             if f"{sharing.writer}.bias" in self.block.stored:
                 self._divide(f"{sharing.writer}.bias", factor)
-            self.divided = factor
         return factor
 
     def _divide(self, parameter: str, factor: Tensor) -> None:

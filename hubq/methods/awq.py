@@ -13,7 +13,12 @@ from pydantic import Field
 from torch import Tensor
 
 from hubq.method import AffineMethod, Group, Layer, Need
+from hubq.products import output_energy
 from hubq.tensors import Affine
+
+# All rows of a group share the power and the loss is a sum over them: so many of each layer, evenly
+# spaced, find the same power.
+SEARCHED_ROWS = 512
 
 
 class AWQ(AffineMethod):
@@ -46,9 +51,11 @@ class AWQ(AffineMethod):
         assert gram is not None
         total = gram.new_zeros(())
         for layer in group.layers:
-            scaled = Affine.fit(layer.weight * factor, self.grid(layer.scale_dtype))
-            error = scaled.dequantize() / factor - layer.weight
-            total += ((error @ gram) * error).sum()
+            grid = self.grid(layer.scale_dtype)
+            weight = layer.weight[:: -(-len(layer.weight) // SEARCHED_ROWS)]
+            scaled = weight * factor
+            error = grid.project(scaled, *grid.span(scaled)).div_(factor).sub_(weight)
+            total += output_energy(error, gram)
         return total
 
     def quantize(self, layer: Layer) -> Affine:
@@ -63,7 +70,7 @@ class AWQ(AffineMethod):
         best_loss = best = None
         for step in range(self.clips + 1):
             reach = 1 - step / 20
-            error = Affine.fit(layer.weight, grid, reach).dequantize() - layer.weight
+            error = grid.project(layer.weight, *grid.span(layer.weight, reach)) - layer.weight
             grouped = grid.grouped(error).transpose(0, 1)  # (groups, out, width)
             loss = ((grouped @ gram) * grouped).sum(2).T  # (out, groups)
             if best_loss is None or best is None:

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hubq.kernels import BLOCK, round_columns
+from hubq.kernels import round_columns
 from hubq.method import AffineMethod, Group, Layer, Need
 from hubq.solver import factorize, solve
 from hubq.tensors import PER_CHANNEL, Affine, Grid
@@ -56,49 +56,50 @@ class GPTQ(AffineMethod):
         order = torch.arange(len(gram), device=gram.device)
         if self.activation_order:
             order = gram.diagonal().argsort(descending=True, stable=True)
-        factor = factorize(gram[order][:, order], self.damping, layer.name)
-        scale, zero = grid.span(weight)
-        work = _Work(weight[:, order], grid, order, scale, zero)
+        factor, damping = factorize(gram, order, self.damping, layer.name)
+        work = _Work(weight, grid, order)
         if self.activation_order or grid.groups(len(order)) == 1:
-            solve(work.weight, factor, work.round_block, BLOCK)
+            solve(work.weight, factor, work.round_block)
         else:
             solve(work.weight, factor, work.fit_and_round_block, grid.width(len(order)))
-        facts = {"damping": factor.damping} if factor.damping != self.damping else {}
+        facts = {"damping": damping} if damping != self.damping else {}
         return replace(work.result(), facts=facts)
 
 
 class _Work:
-    """A weight on its way: columns in solving order, codes as they come."""
+    """A weight on its way, transposed: columns and their codes in solving order."""
 
-    def __init__(
-        self, weight: Tensor, grid: Grid, order: Tensor, scale: Tensor, zero: Tensor
-    ) -> None:
-        self.weight = weight  # (out, in), permuted
+    def __init__(self, weight: Tensor, grid: Grid, order: Tensor) -> None:
         self.grid = grid
         self.order = order  # (in,): the place of each permuted column in the layer
-        self.scale = scale  # (out, groups), as stored
-        self.zero = zero  # (out, groups)
-        self.codes = torch.empty(weight.shape, dtype=torch.uint8, device=weight.device)
         self.group = order // grid.width(len(order))  # (in,): the group of each permuted column
+        scale, zero = grid.span(weight)
+        self.scale = scale.float().T.contiguous()  # (groups, out), rounded to what the file stores
+        self.zero = zero.T.contiguous()  # (groups, out)
+        self.weight = weight.T[order]  # (in, out)
+        self.codes = torch.empty(self.weight.shape, dtype=torch.uint8, device=weight.device)
 
-    def round_block(self, columns: slice, weight: Tensor, spread: Tensor) -> Tensor:
+    def round_block(self, columns: slice, moved: Tensor, feedback: Tensor) -> Tensor:
         """Round a block on the grids as they stand."""
-        group = self.group[columns]
-        codes, errors = round_columns(
-            weight, spread, self.scale.float()[:, group], self.zero[:, group], self.grid.levels
+        grid = (self.scale, self.zero, self.group[columns])
+        self.codes[columns], errors = round_columns(
+            self.weight[columns], moved, feedback, grid, self.grid.levels
         )
-        self.codes[:, self.order[columns]] = codes
         return errors
 
-    def fit_and_round_block(self, columns: slice, weight: Tensor, spread: Tensor) -> Tensor:
-        """Fit the block's one group to the weights as the errors so far have left them."""
-        group = int(self.group[columns.start])
-        scale, zero = replace(self.grid, group_size=PER_CHANNEL).span(weight)
-        self.scale[:, group], self.zero[:, group] = scale[:, 0], zero[:, 0]
-        return self.round_block(columns, weight, spread)
+    def fit_and_round_block(self, columns: slice, moved: Tensor, feedback: Tensor) -> Tensor:
+        """Fit the block's one group to the weights as the errors so far have moved them."""
+        group = self.group[columns.start]
+        scale, zero = replace(self.grid, group_size=PER_CHANNEL).span(moved.T)
+        self.scale[group], self.zero[group] = scale[:, 0].float(), zero[:, 0]
+        return self.round_block(columns, moved, feedback)
 
     def result(self) -> Affine:
         """Return the codes in their places."""
-        zero = None if self.grid.symmetric else self.zero.to(torch.uint8)
-        width = self.grid.width(len(self.order))
-        return Affine(self.codes, self.scale, zero, self.grid.bits, width)
+        return Affine(
+            codes=self.codes[self.order.argsort()].T.contiguous(),
+            scale=self.scale.T.contiguous().to(self.grid.scale_dtype),
+            zero=None if self.grid.symmetric else self.zero.T.contiguous().to(torch.uint8),
+            bits=self.grid.bits,
+            group_size=self.grid.width(len(self.order)),
+        )
