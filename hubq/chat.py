@@ -6,8 +6,9 @@ each piece of text when it is there, without a thread, and an error comes out wh
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from hubq.errors import UserError
 
@@ -18,23 +19,43 @@ UNFINISHED = "\ufffd"  # what decoding shows of a character whose last bytes are
 Message = Mapping[str, str]  # role and content
 
 
+@dataclass(frozen=True)
+class Speaker:
+    """A loaded model with its tokenizer; load it once and ask as often as you like."""
+
+    folder: Path
+    tokenizer: Any
+    model: Any
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Load a folder in bfloat16, on the GPU where there is one.
+
+        Raises UserError when it does not load as it should.
+        """
+        from hubq.device import best_device
+        from hubq.evaluate.loading import load
+
+        with quiet():
+            tokenizer = _tokenizer(folder)
+            model = load(folder, device=str(best_device()), dtype="bfloat16").model
+        return cls(folder, tokenizer, model)
+
+    def answer(self, messages: Sequence[Message], max_new_tokens: int = 256) -> Iterator[str]:
+        """Yield the answer piece by piece.
+
+        Messages have a role (user, assistant, system) and content. A tokenizer with a chat
+        template lays them out; without one the model completes their plain text.
+        """
+        prompt = _prompt(self.tokenizer, messages)
+        room = _room(self.model, self.folder, len(prompt[0]))
+        tokens = _greedy(self.model, prompt.to(self.model.device), min(max_new_tokens, room))
+        return pieces(tokens, lambda ids: self.tokenizer.decode(ids, skip_special_tokens=True))
+
+
 def answer(folder: Path, messages: Sequence[Message], max_new_tokens: int = 256) -> Iterator[str]:
-    """Yield the model's answer piece by piece.
-
-    Messages have a role (user, assistant, system) and content. A tokenizer with a chat template
-    lays them out; without one the model completes their plain text. Computes in bfloat16, on the
-    GPU where there is one. Raises UserError when the folder does not load as it should.
-    """
-    from hubq.device import best_device
-    from hubq.evaluate.loading import load
-
-    with quiet():
-        tokenizer = _tokenizer(folder)
-        model = load(folder, device=str(best_device()), dtype="bfloat16").model
-        prompt = _prompt(tokenizer, messages)
-        room = _room(model, folder, len(prompt[0]))
-        tokens = _greedy(model, prompt.to(model.device), min(max_new_tokens, room))
-        yield from pieces(tokens, lambda ids: tokenizer.decode(ids, skip_special_tokens=True))
+    """Load a folder and yield its answer piece by piece: one question, one answer."""
+    yield from Speaker.load(folder).answer(messages, max_new_tokens)
 
 
 def _tokenizer(folder: Path) -> Any:  # noqa: ANN401 - one of many classes

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from hubq.chat import answer, pieces
+from hubq.chat import Speaker, answer, pieces
 from hubq.errors import UserError
 
 TinyModel = Callable[[str], Path]
@@ -48,6 +48,14 @@ def test_the_same_question_gets_the_same_answer(folder: Path) -> None:
     first = "".join(answer(folder, QUESTION, 8))
 
     assert "".join(answer(folder, QUESTION, 8)) == first
+
+
+def test_a_speaker_is_loaded_once_and_asked_twice(folder: Path) -> None:
+    speaker = Speaker.load(folder)
+
+    told = ["".join(speaker.answer(QUESTION, 8)) for _ in range(2)]
+
+    assert told == ["".join(answer(folder, QUESTION, 8))] * 2
 
 
 def test_without_a_chat_template_the_plain_text_is_completed(folder: Path, tmp_path: Path) -> None:
