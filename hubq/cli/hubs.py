@@ -8,6 +8,7 @@ import click
 from hubq.cli.options import FOLDER, client_for, example, hub_option, json_option, print_json
 
 if TYPE_CHECKING:
+    from hubq.chat import Speaker
     from hubq.record import Record
 
 DAY = 24 * 3600.0  # seconds
@@ -42,14 +43,16 @@ def pull(repo: str, folder: Path | None, hub: str | None, as_json: bool) -> None
 @hub_option
 def chat(model: str, prompt: str | None, max_new_tokens: int, hub: str | None) -> None:
     """Talk to a model of a folder or a repo; without a PROMPT, as long as you like."""
-    folder = _folder_of(model, hub)
+    from hubq.chat import Speaker
+
+    speaker = Speaker.load(_folder_of(model, hub))
     messages: list[dict[str, str]] = []
     if prompt is not None:
-        _say(folder, messages, prompt, max_new_tokens)
+        _say(speaker, messages, prompt, max_new_tokens)
         return
     click.echo("An empty line or Ctrl-D ends the conversation.", err=True)
     while asked := _asked():
-        _say(folder, messages, asked, max_new_tokens)
+        _say(speaker, messages, asked, max_new_tokens)
 
 
 def _folder_of(model: str, hub: str | None) -> Path:
@@ -70,13 +73,13 @@ def _asked() -> str:
         return ""
 
 
-def _say(folder: Path, messages: list[dict[str, str]], asked: str, max_new_tokens: int) -> None:
+def _say(
+    speaker: "Speaker", messages: list[dict[str, str]], asked: str, max_new_tokens: int
+) -> None:
     """Print the answer as it comes, and remember both."""
-    from hubq.chat import answer
-
     messages.append({"role": "user", "content": asked})
     said = ""
-    for piece in answer(folder, messages, max_new_tokens):
+    for piece in speaker.answer(messages, max_new_tokens):
         click.echo(piece, nl=False)
         said += piece
     click.echo()
