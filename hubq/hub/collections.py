@@ -69,14 +69,14 @@ class Collections:
         with self.database.transaction(write=True) as connection:
             connection.execute("DELETE FROM collections WHERE slug = ?", (slug,))
 
-    def add_item(self, slug: str, type: str, item: str, note: str | None) -> None:
+    def add_item(self, slug: str, kind: str, item: str, note: str | None) -> None:
         """Append an item, or refuse one that is in the collection already."""
         position = len(self.items(slug))
         try:
             with self.database.transaction(write=True) as connection:
                 connection.execute(
                     "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)",
-                    (secrets.token_hex(12), slug, type, item, note, position),
+                    (secrets.token_hex(12), slug, kind, item, note, position),
                 )
         except sqlite3.IntegrityError as error:
             message = "This item is already in the collection"

@@ -91,14 +91,14 @@ class Discussions:
             )
 
     def add_event(
-        self, repo: Repository, num: int, author: str, data: dict[str, Any], *, type: str
+        self, repo: Repository, num: int, author: str, data: dict[str, Any], *, kind: str
     ) -> dict[str, Any]:
         """Append an event to a discussion and return it as the API shows it."""
         event_id, created = secrets.token_hex(12), time.time()
         with self.database.transaction(write=True) as connection:
             connection.execute(
                 "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (event_id, repo.id, num, type, author, created, json.dumps(data)),
+                (event_id, repo.id, num, kind, author, created, json.dumps(data)),
             )
         return self.event(repo, num, event_id)
 
@@ -133,7 +133,7 @@ class Discussions:
         subject = commit.message.decode(errors="replace").partition("\n\n")[0]
         author = commit.author.decode(errors="replace").partition(" <")[0]
         data = {"subject": subject, "oid": commit_id(commit)}
-        self.add_event(repo, num, author, data, type="commit")
+        self.add_event(repo, num, author, data, kind="commit")
         if self.find(repo, num).status == "draft":
             self.change(repo, num, status="open")
 

@@ -34,7 +34,7 @@ def open_pull_request(hub: Hub, repo: Repository, git: Repo, base: Commit, what:
     discussions = Discussions(hub.database)
     number = discussions.start(repo, what.summary, what.author, base=commit_id(base))
     comment = comment_data(what.description, what.author)
-    discussions.add_event(repo, number, what.author, comment, type="comment")
+    discussions.add_event(repo, number, what.author, comment, kind="comment")
     move_ref(git, pull_ref(number), None, base.id)
     return number
 

@@ -57,6 +57,18 @@ def test_a_private_repo_is_cloned_with_a_token_only(
     assert given.returncode == 0, given.stderr
 
 
+def test_a_gated_repo_is_not_cloned_by_strangers(
+    api: HfApi, stranger: HfApi, repo: str, hub: FaultyHub, tmp_path: Path
+) -> None:
+    api.update_repo_settings(repo, gated="auto")
+    address = f"{hub.endpoint}/{repo}".replace("//", f"//eve:{stranger.token}@")
+
+    done = git("clone", address, tmp_path / "clone")
+
+    assert done.returncode != 0
+    assert "403" in done.stderr
+
+
 def test_a_push_is_refused(api: HfApi, repo: str, hub: FaultyHub, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     address = f"{hub.endpoint}/{repo}".replace("//", f"//user:{hub.token}@")

@@ -2,13 +2,17 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError, RevisionNotFoundError
 
+from hubq.hub.committing import Message, move_ref, write_commit
 from hubq.hub.faults import FaultyHub
+from hubq.hub.history import Histories, branch_ref
+from hubq.hub.refusals import Refusal
 
 
 def add(api: HfApi, repo: str, path: str, content: bytes = b"x", **options: str) -> str:
@@ -57,6 +61,19 @@ def test_of_commits_on_the_same_head_one_wins(api: HfApi, repo: str) -> None:
 
     assert statuses == [200, 412, 412, 412]
     assert len(api.list_repo_commits(repo)) == 2
+
+
+def test_a_ref_that_has_moved_is_not_moved_again(tmp_path: Path) -> None:
+    message = Message("ann", "one")
+    with Histories(tmp_path).create("repo") as git:
+        first, second = (write_commit(git, {}, [], Message("ann", text)) for text in ("1", "2"))
+        move_ref(git, branch_ref("main"), None, first.id)
+        third = write_commit(git, {}, [second.id], message)
+
+        with pytest.raises(Refusal):
+            move_ref(git, branch_ref("main"), second.id, third.id)
+
+        assert git.refs[branch_ref("main")] == first.id
 
 
 def test_commits_at_the_same_time_all_land_when_none_names_its_head(api: HfApi, repo: str) -> None:

@@ -182,6 +182,21 @@ def test_an_upload_that_is_not_what_was_announced_is_refused_and_gone(
     assert [path for path in (hub.root / "objects").rglob("*") if path.is_file()] == []
 
 
+def test_git_lfs_downloads_what_the_repo_holds_and_nothing_else(
+    api: HfApi, repo: str, http: httpx.Client
+) -> None:
+    content = noise(3000)
+    api.upload_file(path_or_fileobj=content, path_in_repo="a.bin", repo_id=repo)
+    oids = [hashlib.sha256(content).hexdigest(), "ab" * 32]
+    wanted = [{"oid": oid, "size": 3000} for oid in oids]
+    body = {"operation": "download", "objects": wanted}
+
+    held, absent = http.post(f"/{repo}.git/info/lfs/objects/batch", json=body).json()["objects"]
+
+    assert httpx.get(held["actions"]["download"]["href"]).content == content
+    assert absent["error"]["code"] == 404
+
+
 def test_a_forged_ticket_uploads_nothing(http: httpx.Client, repo: str) -> None:
     href = batch(http, repo, b"announced!")
     forged = href[:-1] + ("0" if href[-1] != "0" else "1")

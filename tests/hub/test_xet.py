@@ -226,3 +226,20 @@ def test_a_read_token_uploads_nothing(http: httpx.Client, repo: str) -> None:
     )
 
     assert answer.status_code == 403
+
+
+def test_the_address_of_one_xorb_does_not_open_another(
+    api: HfApi, repo: str, http: httpx.Client
+) -> None:
+    api.upload_file(path_or_fileobj=bytes(5000), path_in_repo="a.bin", repo_id=repo)
+    (entry,) = api.get_paths_info(repo, ["a.bin"])
+    token = http.get(f"/api/models/{repo}/xet-read-token/main").json()
+    answer = httpx.get(
+        f"{token['casUrl']}/v1/reconstructions/{getattr(entry, 'xet_hash', '')}",
+        headers={"Authorization": f"Bearer {token['accessToken']}"},
+    ).json()
+    ((xorb_name, (fetch,)),) = answer["fetch_info"].items()
+
+    own, other = httpx.get(fetch["url"]), httpx.get(fetch["url"].replace(xorb_name, "ab" * 32))
+
+    assert (own.status_code, other.status_code) == (200, 403)

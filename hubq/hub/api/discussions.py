@@ -48,7 +48,7 @@ def create(call: Call) -> Response:
         discussions = Discussions(call.hub.database)
         number = discussions.start(repo, title, call.user(), base=None)
         comment = comment_data(text, call.user())
-        discussions.add_event(repo, number, call.user(), comment, type="comment")
+        discussions.add_event(repo, number, call.user(), comment, kind="comment")
     found = Discussions(call.hub.database).find(repo, number)
     url = f"{call.base}/{repo.address}/discussions/{number}"
     return JSONResponse({**found.describe(repo), "url": url})
@@ -118,7 +118,7 @@ def title(call: Call) -> Response:
     discussions = Discussions(call.hub.database)
     discussions.change(repo, discussion.num, title=wanted)
     data = {"from": discussion.title, "to": wanted}
-    event = discussions.add_event(repo, discussion.num, call.user(), data, type="title-change")
+    event = discussions.add_event(repo, discussion.num, call.user(), data, kind="title-change")
     return JSONResponse({"newTitle": event})
 
 
@@ -151,7 +151,7 @@ def discussion_number(call: Call) -> int:
 def _comment(call: Call, repo: Repository, discussion: Discussion, text: str) -> dict[str, Any]:
     data = comment_data(text, call.user())
     discussions = Discussions(call.hub.database)
-    return discussions.add_event(repo, discussion.num, call.user(), data, type="comment")
+    return discussions.add_event(repo, discussion.num, call.user(), data, kind="comment")
 
 
 def _set_status(
@@ -160,7 +160,7 @@ def _set_status(
     discussions = Discussions(call.hub.database)
     discussions.change(repo, discussion.num, status=wanted)
     data = {"status": wanted}
-    return discussions.add_event(repo, discussion.num, call.user(), data, type="status-change")
+    return discussions.add_event(repo, discussion.num, call.user(), data, kind="status-change")
 
 
 def _own_comment(call: Call, repo: Repository, discussion: Discussion) -> dict[str, Any]:

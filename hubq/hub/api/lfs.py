@@ -26,18 +26,18 @@ MEDIA_TYPE = "application/vnd.git-lfs+json"
 
 def batch(call: Call) -> Response:
     """Tell for each object where to upload it or where to download it from."""
-    wanted = [_pointer(item) for item in _objects(call)]
+    pointers = [_pointer(item) for item in _objects(call)]
     if call.json().get("operation") == "download":
         repo = call.open_repo()
         held = call.hub.repositories.holdings(repo)
-        answers = [_download(call, object, known=object.sha256 in held) for object in wanted]
+        answers = [_download(call, wanted, known=wanted.sha256 in held) for wanted in pointers]
     else:
         repo = call.repo()
         call.check_contribute()
         held = call.hub.repositories.holdings(repo)
         answers = [
-            _stored(object) if object.sha256 in held else _upload(call, repo, object)
-            for object in wanted
+            _stored(wanted) if wanted.sha256 in held else _upload(call, repo, wanted)
+            for wanted in pointers
         ]
     parts = any("chunk_size" in _header(answer) for answer in answers)
     answer = {"transfer": "multipart" if parts else "basic", "objects": answers}
@@ -131,20 +131,20 @@ def _pointer(item: Any) -> Pointer:  # noqa: ANN401 - whatever the JSON holds
     return Pointer(oid, item["size"])
 
 
-def _stored(object: Pointer) -> dict[str, Any]:
+def _stored(wanted: Pointer) -> dict[str, Any]:
     """Say that an object is here already: by leaving "actions" out."""
-    return {"oid": object.sha256, "size": object.size, "authenticated": True}
+    return {"oid": wanted.sha256, "size": wanted.size, "authenticated": True}
 
 
-def _upload(call: Call, repo: Repository, object: Pointer) -> dict[str, Any]:
-    facts: dict[str, str | int] = {"repo": repo.id, "oid": object.sha256, "size": object.size}
-    if "multipart" in (call.json().get("transfers") or []) and object.size > MULTIPART_FROM:
+def _upload(call: Call, repo: Repository, wanted: Pointer) -> dict[str, Any]:
+    facts: dict[str, str | int] = {"repo": repo.id, "oid": wanted.sha256, "size": wanted.size}
+    if "multipart" in (call.json().get("transfers") or []) and wanted.size > MULTIPART_FROM:
         upload = _multipart(call, facts)
     else:
         ticket = call.hub.tickets.issue({**facts, "purpose": "lfs-upload"}, LIFETIME)
         upload = {"href": f"{call.base}/lfs/objects/{ticket}"}
     verify_href = f"{call.base}/{repo.address}.git/info/lfs/verify"
-    return {**_stored(object), "actions": {"upload": upload, "verify": {"href": verify_href}}}
+    return {**_stored(wanted), "actions": {"upload": upload, "verify": {"href": verify_href}}}
 
 
 def _multipart(call: Call, facts: dict[str, str | int]) -> dict[str, Any]:
@@ -165,12 +165,12 @@ def _part_count(size: int) -> int:
     return math.ceil(size / PART)
 
 
-def _download(call: Call, object: Pointer, *, known: bool) -> dict[str, Any]:
+def _download(call: Call, wanted: Pointer, *, known: bool) -> dict[str, Any]:
     if not known:
-        return {**_stored(object), "error": {"code": 404, "message": "Object does not exist"}}
-    ticket = call.hub.tickets.issue({"oid": object.sha256, "purpose": "lfs-download"})
+        return {**_stored(wanted), "error": {"code": 404, "message": "Object does not exist"}}
+    ticket = call.hub.tickets.issue({"oid": wanted.sha256, "purpose": "lfs-download"})
     href = f"{call.base}/lfs/objects/{ticket}"
-    return {**_stored(object), "actions": {"download": {"href": href}}}
+    return {**_stored(wanted), "actions": {"download": {"href": href}}}
 
 
 def _header(answer: dict[str, Any]) -> dict[str, str]:
