@@ -190,7 +190,11 @@ class Grid:
         if self.symmetric:
             high = torch.maximum(high, -low)
             low = -high
-        scale = ((high - low) / self.levels).clamp_(min=SMALLEST_SCALE).to(self.scale_dtype)
+        exact = ((high - low) / self.levels).clamp_(min=SMALLEST_SCALE)
+        scale = exact.to(self.scale_dtype)
+        # Rounded up: at 8 bits a scale that came out smaller would clip the ends of the range.
+        above = torch.nextafter(scale, torch.full_like(scale, torch.inf))
+        scale = torch.where(scale.float() < exact, above, scale)
         if self.symmetric:
             return scale, torch.full_like(low, float(1 << (self.bits - 1)))
         return scale, (-low / scale.float()).round_().clamp_(0, self.levels)
