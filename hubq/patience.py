@@ -11,6 +11,7 @@ Result = TypeVar("Result")
 TRANSIENT = frozenset({408, 409, 429, 500, 502, 503, 504})  # 409: another commit is in progress
 # "api";r=0;t=55: nothing remains of the quota, which starts anew in 55 seconds.
 EXHAUSTED = re.compile(r"r\s*=\s*0\s*;\s*t\s*=\s*(\d+)")
+CONNECTING = 3  # tries; nobody wants to wait long to hear that there is no network
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Patience:
             try:
                 return action()
             except failures() as error:
-                if not self.rest(error, attempt):
+                hopeless = attempt >= CONNECTING and is_disconnected(error)
+                if hopeless or not self.rest(error, attempt):
                     raise
         return action()
 
@@ -80,6 +82,13 @@ def is_transient(error: BaseException) -> bool:
         if isinstance(link, httpx2.TransportError | ConnectionError):
             return True
     return False
+
+
+def is_disconnected(error: BaseException) -> bool:
+    """Tell whether not even a connection came about."""
+    import httpx2
+
+    return any(isinstance(link, httpx2.ConnectError) for link in chain(error))
 
 
 def asked_to_wait(error: BaseException) -> float | None:

@@ -58,6 +58,8 @@ def pull(repo: str, folder: Path | None, client: Client, progress: Progress = SI
     with client.speaking(f"downloading {repo}"), without_bars():
         commit, _ = head_of(client, name, revision or None)
         files = files_of(client, name, commit)
+        if not files:
+            raise UserError(f"{repo} holds no files")
         snapshot = Snapshot(name, commit, folder, client)
         places = download(snapshot, files, progress)
         checked = check(snapshot, files, places, progress)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
+import httpx2
 import pytest
 
 from hubq.client import Client
@@ -240,6 +241,20 @@ def test_what_does_not_pass_is_not_tried_again(hub: FaultyHub) -> None:
     assert len(hub.faults.requests("GET", "whoami")) == 1
 
 
+def test_a_missing_network_is_noticed_after_three_tries() -> None:
+    tries = 0
+
+    def connect() -> None:
+        nonlocal tries
+        tries += 1
+        raise httpx2.ConnectError("nobody there")
+
+    with pytest.raises(httpx2.ConnectError):
+        Patience(first=0.001).keep_trying(connect)
+
+    assert tries == 3
+
+
 def test_the_hubs_own_wait_goes_before_ours() -> None:
     error = refusal(429, {"RateLimit": '"api";r=0;t=55', "Retry-After": "3"})
 
@@ -260,7 +275,6 @@ def test_a_wait_that_is_too_long_is_not_waited() -> None:
 
 def refusal(status: int, headers: dict[str, str]) -> Exception:
     """Build the exception of huggingface_hub for an answer."""
-    import httpx2
     from huggingface_hub.errors import HfHubHTTPError
 
     request = httpx2.Request("GET", "http://127.0.0.1:9/")

@@ -198,6 +198,15 @@ def test_a_repo_that_hubq_did_not_make_can_be_pulled(client: Client) -> None:
     assert (place / "a/b/c.txt").read_bytes() == b"hello"
 
 
+def test_a_repo_without_files_is_called_so(client: Client) -> None:
+    client.api().create_repo("acme/void")
+    everything = CommitOperationDelete(".gitattributes")
+    client.api().create_commit("acme/void", [everything], commit_message="By hand")
+
+    with pytest.raises(UserError, match="acme/void holds no files"):
+        pull("acme/void", None, client)
+
+
 def test_an_unknown_repo_is_called_so(client: Client) -> None:
     with pytest.raises(UserError, match=r"shows no repo acme/nothing to this account"):
         pull("acme/nothing", None, client)
