@@ -10,8 +10,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.request import ProxyHandler, build_opener
 
 from hubq.errors import UserError
 
@@ -119,12 +121,12 @@ def _sweep(root: Path) -> None:
 
 def find_running(root: Path) -> Running | None:
     """Return the server of a root if its note is true: it answers, and is the very one."""
-    import httpx
-
+    direct = build_opener(ProxyHandler({}))  # loopback is not behind a proxy
     try:
         note = Running(**json.loads((root / NOTE).read_text()))
-        answer = httpx.get(f"{note.endpoint}/api/instance", timeout=5).json()
-    except (OSError, ValueError, TypeError, httpx.HTTPError):
+        with direct.open(f"{note.endpoint}/api/instance", timeout=5) as reply:
+            answer = json.load(reply)
+    except (OSError, ValueError, TypeError, HTTPException):
         return None
     return note if answer == {"instance": note.instance} else None
 

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from huggingface_hub import HfApi
 
+import hubq.hub
 from hubq.errors import UserError
 from hubq.hub import default_root, find_running, local_hub, serve
 from hubq.hub.faults import FaultyHub
@@ -149,6 +150,25 @@ def test_an_interrupted_server_leaves_in_good_order(tmp_path: Path, number: int)
 
     assert (server.returncode, complaints) == (0, "")
     assert not (tmp_path / NOTE).exists()
+
+
+def test_what_is_not_installed_is_named_with_the_way_to_get_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hubq.hub.find_spec", lambda name: None if name == "lz4" else name)
+
+    with pytest.raises(UserError, match=r"needs lz4\. .*pip install 'hubq\[hub\]'"):
+        hubq.hub.local_hub  # noqa: B018 - the look-up is what fails
+
+
+def test_importing_the_package_imports_no_server() -> None:
+    script = "import sys, hubq.hub; print({'starlette', 'uvicorn', 'dulwich'} & set(sys.modules))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == "set()"
 
 
 def test_the_root_is_in_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> None:

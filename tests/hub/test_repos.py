@@ -69,6 +69,17 @@ def test_a_moved_repo_keeps_its_history(api: HfApi, repo: str) -> None:
     assert api.model_info("local/renamed").sha == before
 
 
+def test_a_duplicate_has_the_files_and_goes_its_own_way(api: HfApi, repo: str) -> None:
+    api.upload_file(path_or_fileobj=bytes(3000), path_in_repo="a.bin", repo_id=repo)
+
+    api.duplicate_repo(repo, "local/copy")
+    api.delete_file("a.bin", "local/copy")
+
+    assert "a.bin" in api.list_repo_files(repo)
+    assert "a.bin" not in api.list_repo_files("local/copy")
+    assert len(api.list_repo_commits("local/copy")) == 3
+
+
 def test_info_says_what_the_card_and_the_config_say(api: HfApi, repo: str) -> None:
     card = b"---\nlicense: mit\nbase_model: a/b\nbase_model_relation: quantized\n---\n# Hi\n"
     config = b'{"model_type": "llama", "quantization_config": {"bits": 4}, "hidden_size": 8}'

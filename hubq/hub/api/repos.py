@@ -27,21 +27,21 @@ def create(call: Call) -> Response:
     kind = _kind(call.json())
     name = check_repo_name(call.text("name"))
     namespace = call.json().get("organization") or call.user()
-    _check_namespace(call, kind, check_account_name(str(namespace)))
-    repo = draft(kind, namespace, name, private=_private(call.json()) or False)
+    check_namespace(call, kind, check_account_name(str(namespace)))
+    repo = draft(kind, namespace, name, private=private_or_none(call.json()) or False)
     if kind == "space":
         repo = _space(repo, call.json())
     existing = call.hub.repositories.find(kind, namespace, name)
     if existing is not None:
-        raise _taken(call, existing, "You already created this {kind} repo")
+        raise taken(call, existing, "You already created this {kind} repo")
     try:
         found(call.hub, repo, call.user())
     except FileExistsError as error:
-        raise _taken(call, repo, "You already created this {kind} repo") from error
+        raise taken(call, repo, "You already created this {kind} repo") from error
     for table in ("secrets", "variables"):
         for setting in call.json().get(table) or []:
             put(call.hub.database, repo, table, setting)
-    return JSONResponse(_created(call, repo))
+    return JSONResponse(created(call, repo))
 
 
 def delete(call: Call) -> Response:
@@ -57,16 +57,16 @@ def delete(call: Call) -> Response:
 def move(call: Call) -> Response:
     """Give a repo another name or namespace."""
     kind = _kind(call.json())
-    repo = call.named(kind, *_full_name(call.text("fromRepo")))
-    namespace, name = _full_name(call.text("toRepo"))
+    repo = call.named(kind, *split_name(call.text("fromRepo")))
+    namespace, name = split_name(call.text("toRepo"))
     call.check_write(repo.namespace, repo.address)
-    _check_namespace(call, kind, namespace)
+    check_namespace(call, kind, namespace)
     target = dataclasses.replace(repo, namespace=namespace, name=check_repo_name(name))
     try:
         call.hub.repositories.change(repo, namespace=namespace, name=name)
     except FileExistsError as error:
-        raise _taken(call, target, "This {kind} repo exists already") from error
-    return JSONResponse(_created(call, target))
+        raise taken(call, target, "This {kind} repo exists already") from error
+    return JSONResponse(created(call, target))
 
 
 def settings(call: Call) -> Response:
@@ -75,7 +75,7 @@ def settings(call: Call) -> Response:
     gate = call.json().get("gated")
     if gate not in (None, False, "auto", "manual"):
         raise bad_request("'gated' must be 'auto', 'manual' or false")
-    private = _private(call.json())
+    private = private_or_none(call.json())
     values = {} if gate is None else {"gated": gate or "no"}
     if private is not None:
         call.hub.repositories.change(repo, private=int(private))
@@ -146,7 +146,8 @@ def _expanded(call: Call, answer: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in answer.items() if key in wanted | {"_id", "id"}}
 
 
-def _check_namespace(call: Call, kind: Kind, namespace: str) -> None:
+def check_namespace(call: Call, kind: Kind, namespace: str) -> None:
+    """Refuse a visitor who may not create a repo in a namespace."""
     if call.visitor.anonymous:
         call.user()
     if not call.visitor.writes_to(namespace):
@@ -162,7 +163,8 @@ def _kind(body: Mapping[str, Any]) -> Kind:
     return next(kind for kind in KINDS if kind == wanted)
 
 
-def _private(body: Mapping[str, Any]) -> bool | None:
+def private_or_none(body: Mapping[str, Any]) -> bool | None:
+    """Read the visibility that a body asks for; None when it doesn't."""
     if isinstance(body.get("private"), bool):
         return bool(body["private"])
     if (visibility := body.get("visibility")) is None:
@@ -184,19 +186,22 @@ def _space(repo: Repository, body: Mapping[str, Any]) -> Repository:
     )
 
 
-def _full_name(value: str) -> tuple[str, str]:
+def split_name(value: str) -> tuple[str, str]:
+    """Split namespace/name, or refuse a name without a namespace."""
     namespace, slash, name = value.partition("/")
     if not slash:
         raise bad_request(f"{value!r} has no namespace")
     return namespace, name
 
 
-def _taken(call: Call, repo: Repository, message: str) -> Refusal:
+def taken(call: Call, repo: Repository, message: str) -> Refusal:
+    """Build the refusal of a name that a repo has; the client reads the `url` in it."""
     text = message.format(kind=repo.kind)
     return Refusal(409, text, body={"url": f"{call.base}/{repo.address}", "name": repo.full_name})
 
 
-def _created(call: Call, repo: Repository) -> dict[str, Any]:
+def created(call: Call, repo: Repository) -> dict[str, Any]:
+    """Describe a repo that was just made or renamed."""
     return {"url": f"{call.base}/{repo.address}", "name": repo.full_name, "id": repo.id[:24]}
 
 

@@ -1,0 +1,37 @@
+"""Copying a whole repo under another name, history and all."""
+
+import dataclasses
+import shutil
+
+from starlette.responses import JSONResponse, Response
+
+from hubq.hub.api.repos import check_namespace, created, private_or_none, split_name, taken
+from hubq.hub.call import Call
+from hubq.hub.repositories import draft
+from hubq.hub.routing import Route
+
+
+def duplicate(call: Call) -> Response:
+    """Copy a repo that the visitor may download, as it is now."""
+    source = call.open_repo()
+    namespace, name = split_name(call.text("repository"))
+    check_namespace(call, source.kind, namespace)
+    private = private_or_none(call.json())
+    copy = dataclasses.replace(
+        draft(source.kind, namespace, name, private=source.private if private is None else private),
+        sdk=source.sdk,
+        hardware=source.hardware,
+    )
+    histories = call.hub.histories
+    with call.hub.locks.hold(source.id):
+        shutil.copytree(histories.path(source.id), histories.path(copy.id))
+    try:
+        call.hub.repositories.add(copy)
+    except FileExistsError as error:
+        shutil.rmtree(histories.path(copy.id))
+        raise taken(call, copy, "You already created this {kind} repo") from error
+    call.hub.repositories.hold(copy.id, call.hub.repositories.holdings(source))
+    return JSONResponse(created(call, copy))
+
+
+ROUTES = (Route("POST", "/api/{kind}/{namespace}/{name}/duplicate", duplicate),)
