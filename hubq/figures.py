@@ -12,7 +12,7 @@ def number(value: float | None) -> str:
     """Write four significant digits, whole numbers in full."""
     if value is None:
         return NOT_MEASURED
-    if abs(value) >= 1000 or value == int(value):
+    if abs(value) >= 1000 or float(value).is_integer():
         return f"{value:,.0f}"
     return f"{value:#.4g}"
 
