@@ -16,6 +16,7 @@ MEGABYTE = 1_000_000
 
 
 def main() -> None:
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # read when the client is imported
     size = int(sys.argv[1]) if len(sys.argv) > 1 else 500
     print(f"{'':6}{'up MB/s':>10}{'down MB/s':>12}{'server MB':>12}   ({size} MB of noise)")
     for way in ("xet", "lfs"):
@@ -27,11 +28,9 @@ def measure(way: str, size: int) -> tuple[float, float, float]:
     """Upload and download a file; return both times in seconds and the server's peak in MB."""
     import huggingface_hub.constants
     from huggingface_hub import HfApi
-    from huggingface_hub.utils import disable_progress_bars
 
     from hubq.hub import local_hub
 
-    disable_progress_bars()
     huggingface_hub.constants.HF_HUB_DISABLE_XET = way == "lfs"
     with tempfile.TemporaryDirectory() as name, local_hub(Path(name) / "hub") as hub:
         folder = Path(name)
