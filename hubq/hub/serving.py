@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -83,20 +83,16 @@ def run(
     ready: Callable[[str], None] | None = None,
 ) -> None:
     """Let a server serve a root: claim the root, listen, leave the note, clean up at the end."""
-    with _claim(root), _listen(host, port) as listener:
+    hub = _hub(server)
+    with closing(hub.database), _claim(root), _listen(host, port) as listener:
         _sweep(root)
         endpoint = f"http://{host}:{listener.getsockname()[1]}"
-        hub = _hub(server)
-        write_note(root, Running(os.getpid(), endpoint, hub.instance))
-        # The socket listens already, so whoever reads the note or is called waits, not fails.
-        if ready is not None:
-            ready(endpoint)
-        try:
+        with _note(root, Running(os.getpid(), endpoint, hub.instance)):
+            # The socket listens already, so whoever reads the note or is called waits, not fails.
+            if ready is not None:
+                ready(endpoint)
             with _ended_by_signals():
                 server.run(sockets=[listener])
-        finally:
-            (root / NOTE).unlink(missing_ok=True)
-            hub.database.close()
 
 
 @contextmanager
@@ -129,6 +125,15 @@ def find_running(root: Path) -> Running | None:
     except (OSError, ValueError, TypeError, HTTPException):
         return None
     return note if answer == {"instance": note.instance} else None
+
+
+@contextmanager
+def _note(root: Path, note: Running) -> Iterator[None]:
+    write_note(root, note)
+    try:
+        yield
+    finally:
+        (root / NOTE).unlink(missing_ok=True)
 
 
 def write_note(root: Path, note: Running) -> None:

@@ -13,16 +13,23 @@ from hubq.hub.refusals import bad_request
 from hubq.hub.repositories import Repository
 
 
+def check(setting: object) -> None:
+    """Refuse what is no setting: it has a key that a shell would take, and a value."""
+    if isinstance(setting, Mapping):
+        key, value = setting.get("key"), setting.get("value")
+        if isinstance(key, str) and key.isidentifier() and isinstance(value, str):
+            return
+    raise bad_request("A setting needs a 'key' that is an identifier, and a string 'value'")
+
+
 def put(database: Database, repo: Repository, table: str, setting: Mapping[str, Any]) -> None:
     """Set one secret or variable."""
-    key, value = setting.get("key"), setting.get("value")
-    if not isinstance(key, str) or not key.isidentifier() or not isinstance(value, str):
-        raise bad_request("A setting needs a 'key' that is an identifier, and a string 'value'")
-    kept = "" if table == "secrets" else value
+    check(setting)
+    kept = "" if table == "secrets" else setting["value"]
     with database.transaction(write=True) as connection:
         connection.execute(
             "INSERT OR REPLACE INTO settings VALUES (?, ?, ?, ?, ?, ?)",
-            (repo.id, table, key, kept, setting.get("description"), time.time()),
+            (repo.id, table, setting["key"], kept, setting.get("description"), time.time()),
         )
 
 

@@ -1,7 +1,6 @@
 """Committing: first how each file shall come, then all of them at once."""
 
 import base64
-import binascii
 import json
 import tempfile
 from collections.abc import Iterator
@@ -99,7 +98,8 @@ def _header(call: Call, line: tuple[str, dict[str, Any]]) -> tuple[Message, str 
     if key != "header" or not str(header.get("summary") or "").strip():
         raise bad_request("A commit starts with a header that has a summary")
     message = Message(call.user(), str(header["summary"]), str(header.get("description") or ""))
-    return message, header.get("parentCommit")
+    parent = header.get("parentCommit")
+    return message, None if parent is None else str(parent)
 
 
 def _opens_pull_request(call: Call) -> bool:
@@ -189,7 +189,7 @@ def _size(file: dict[str, Any]) -> int:
 def _decode(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # of which binascii's own error is a kind
         raise bad_request("Content that claims to be base64 is not") from error
 
 

@@ -15,7 +15,7 @@ from hubq.hub.paging import page
 from hubq.hub.refusals import Refusal, bad_request, forbidden
 from hubq.hub.repositories import KINDS, Kind, Repository, draft, may_read
 from hubq.hub.routing import Route
-from hubq.hub.settings import put
+from hubq.hub.settings import check, put
 
 SDKS = ("gradio", "streamlit", "docker", "static")
 VISIBILITIES = {"public": False, "private": True, "protected": True}
@@ -31,6 +31,7 @@ def create(call: Call) -> Response:
     repo = draft(kind, namespace, name, private=private_or_none(call.json()) or False)
     if kind == "space":
         repo = _space(repo, call.json())
+    given = _settings(call.json())
     existing = call.hub.repositories.find(kind, namespace, name)
     if existing is not None:
         raise taken(call, existing, "You already created this {kind} repo")
@@ -38,9 +39,8 @@ def create(call: Call) -> Response:
         found(call.hub, repo, call.user())
     except FileExistsError as error:
         raise taken(call, repo, "You already created this {kind} repo") from error
-    for table in ("secrets", "variables"):
-        for setting in call.json().get(table) or []:
-            put(call.hub.database, repo, table, setting)
+    for table, setting in given:
+        put(call.hub.database, repo, table, setting)
     return JSONResponse(created(call, repo))
 
 
@@ -76,12 +76,10 @@ def settings(call: Call) -> Response:
     if gate not in (None, False, "auto", "manual"):
         raise bad_request("'gated' must be 'auto', 'manual' or false")
     private = private_or_none(call.json())
-    values = {} if gate is None else {"gated": gate or "no"}
-    if private is not None:
-        call.hub.repositories.change(repo, private=int(private))
-    if values:
-        call.hub.repositories.change(repo, **values)
-    return JSONResponse({"private": repo.private if private is None else private, "gated": gate})
+    private = repo.private if private is None else private
+    gate = repo.gate if gate is None else gate or "no"
+    call.hub.repositories.change(repo, private=int(private), gated=gate)
+    return JSONResponse({"private": private, "gated": False if gate == "no" else gate})
 
 
 def info(call: Call) -> Response:
@@ -102,7 +100,7 @@ def listing(call: Call) -> Response:
         shown = [repo for repo in shown if repo.namespace.lower() == author.lower()]
     shown = [repo for repo in shown if search in repo.full_name.lower()]
     described = [_describe(call, repo) for repo in shown]
-    wanted = {tag for value in call.request.query_params.getlist("filter") for tag in [value]}
+    wanted = set(call.request.query_params.getlist("filter"))
     if "pipeline_tag" in call.query:
         wanted.add(call.query["pipeline_tag"])
     described = [answer for answer in described if wanted <= set(answer["tags"])]
@@ -184,6 +182,15 @@ def _space(repo: Repository, body: Mapping[str, Any]) -> Repository:
         hardware=body.get("hardware"),
         sleep=sleep if isinstance(sleep, int) else None,
     )
+
+
+def _settings(body: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Read the secrets and variables that a new Space shall have, or refuse bad ones."""
+    tables = ("secrets", "variables")
+    given = [(table, setting) for table in tables for setting in body.get(table) or []]
+    for _, setting in given:
+        check(setting)
+    return given
 
 
 def split_name(value: str) -> tuple[str, str]:
