@@ -12,7 +12,8 @@ from hubq.progress import Advance, Progress
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
-MILESTONES = 4  # lines between start and end of a task, where no terminal is
+MILESTONES = 4  # parts of a task after which a line is due, where no terminal is
+SHORT = 2.0  # seconds; shorter tasks get no lines in between
 
 
 def progress() -> Progress:
@@ -75,9 +76,9 @@ class Lines:
             nonlocal done, told
             done += steps
             quarter = MILESTONES * done // total if total else 0
-            if told < quarter < MILESTONES:
+            spent = time.monotonic() - began
+            if told < quarter < MILESTONES and spent > SHORT:
                 told = quarter
-                spent = time.monotonic() - began
                 left = spent * (total - done) / done
                 click.echo(f"{title}: {100 * done // total} %, ETA {duration(left)}", err=True)
 

@@ -9,9 +9,9 @@ from hubq.cli.options import FOLDER, client_for, example, hub_option, json_optio
 
 if TYPE_CHECKING:
     from hubq.chat import Speaker
-    from hubq.record import Record
 
 DAY = 24 * 3600.0  # seconds
+BYTES = ("memory", "cache_free")  # of what doctor found, in bytes
 
 
 @click.command(epilog=example("hubq pull hubq-demo/SmolLM2-135M-Instruct-AWQ-4bit --hub local"))
@@ -39,7 +39,7 @@ def pull(repo: str, folder: Path | None, hub: str | None, as_json: bool) -> None
 )
 @click.argument("model", metavar="REPO_OR_FOLDER")
 @click.argument("prompt", required=False)
-@click.option("--max-new-tokens", default=200, show_default=True, help="Length of an answer.")
+@click.option("--max-new-tokens", default=100, show_default=True, help="Length of an answer.")
 @hub_option
 def chat(model: str, prompt: str | None, max_new_tokens: int, hub: str | None) -> None:
     """Talk to a model of a folder or a repo; without a PROMPT, as long as you like."""
@@ -143,18 +143,30 @@ def doctor(hub: str | None, as_json: bool) -> None:
     from hubq.doctor import diagnose
 
     with client_for(hub) as client:
-        found: Record = diagnose(client)
+        found = diagnose(client).model_dump(mode="json")
     if as_json:
-        print_json(found.model_dump(mode="json"))
+        print_json(found)
     else:
-        _print_record(found.model_dump(mode="json"))
+        _print_values(found)
 
 
-def _print_record(values: dict[str, object], indent: str = "") -> None:
-    """Print a record's values line by line."""
+def _print_values(values: dict[str, object], indent: str = "") -> None:
+    """Print values line by line, those inside a value below it."""
+    width = max(map(len, values))
     for name, value in values.items():
+        title = f"{indent}{name.replace('_', ' '):{width}}"
         if isinstance(value, dict):
-            click.echo(f"{indent}{name.replace('_', ' ')}:")
-            _print_record(value, indent + "  ")
+            click.echo(title.rstrip())
+            _print_values(value, indent + "  ")
         else:
-            click.echo(f"{indent}{name.replace('_', ' ')}: {value}")
+            click.echo(f"{title}  {_spelled(name, value)}")
+
+
+def _spelled(name: str, value: object) -> str:
+    from hubq.disk import gigabytes
+
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "not known"}[value]
+    return gigabytes(value) if isinstance(value, int) and name in BYTES else str(value)

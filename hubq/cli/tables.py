@@ -84,15 +84,13 @@ def print_report(report: "Report") -> None:
 
     title = f"{report.plan.repo}, measured on {report.device}"
     table = Table(title=title, title_justify="left", box=SIMPLE)
-    for title in ("task", "data", "metric"):
-        table.add_column(title)
-    for title in ("base", "this model", "recovery"):
-        table.add_column(title, justify="right")
+    table.add_column("task", overflow="fold")
+    for heading in ("base", "this model", "recovery"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for each in report.measurements:
+        task = each.dataset if each.task == each.metric else each.task
         table.add_row(
-            each.task,
-            each.dataset,
-            each.metric,
+            f"{each.metric}, {task}",
             uncertain(each.base, each.base_stderr),
             uncertain(each.value, each.stderr),
             percent(recovery(each)),
