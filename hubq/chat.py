@@ -5,12 +5,12 @@ each piece of text when it is there, without a thread, and an error comes out wh
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from hubq.errors import UserError
+from hubq.quiet import quiet
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -139,19 +139,3 @@ def pieces(tokens: Iterable[int], decode: Any) -> Iterator[str]:  # noqa: ANN401
             line, shown = ([], 0) if text.endswith("\n") else (line, len(text))
     if line and len(text := decode(line)) > shown:
         yield text[shown:]
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers' warnings and bars away from the answer; errors still come through."""
-    from transformers.utils import logging
-
-    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        if bars:
-            logging.enable_progress_bar()

@@ -13,6 +13,7 @@ from hubq.cache import cache_folder
 from hubq.disk import require_space
 from hubq.errors import UserError
 from hubq.progress import Progress
+from hubq.quiet import quiet
 from hubq.recipe import ModelSection
 from hubq.shards import TensorInfo
 
@@ -82,11 +83,8 @@ def _skeleton(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    with _quiet():
-        try:
-            config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
-        except (ValueError, KeyError) as error:
-            raise UserError(f"{path}: transformers can't read it: {error}") from error
+    with _reading(path):
+        config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     tied = set(model.all_tied_weights_keys)
@@ -114,7 +112,7 @@ def convert(path: Path, source: "Source", progress: Progress) -> Path:
     with tempfile.TemporaryDirectory(
         dir=folder.parent, prefix="converting-", ignore_cleanup_errors=True
     ) as unfinished:
-        with progress.task(f"converting {path.name}", 2) as advance, _quiet():
+        with progress.task(f"Converting {path.name}", 2) as advance, _reading(path):
             _save_tokenizer(path, Path(unfinished), source.config)
             advance(1)
             _save_model(path, Path(unfinished))
@@ -172,15 +170,13 @@ def _drop(path: Path, *keys: str) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' own bars and warnings off the screen for a while."""
-    from transformers.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+def _reading(path: Path) -> Iterator[None]:
+    """Say of which file it is that transformers has no reader for what stands there."""
     try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        logging.enable_progress_bar()
+        with quiet():
+            yield
+    except (ValueError, KeyError, NotImplementedError) as error:
+        raise UserError(
+            f"{path}: transformers can't read it ({type(error).__name__}: {error}).\n"
+            "Name the model by its Hub id or a folder of safetensors instead."
+        ) from error

@@ -1,0 +1,242 @@
+"""Where weights come from: looked up without being read, brought once, the same ever after."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hubq.client import Client
+from hubq.errors import UserError
+from hubq.hub.faults import FaultyHub, faulty_hub, flip
+from hubq.patience import Patience
+from hubq.recipe import ModelSection
+from hubq.shards import index
+from hubq.source import fetch, fetch_planned, find
+
+NOWHERE = Client(endpoint="http://127.0.0.1:9", patience=Patience(tries=1))
+REPO = "acme/tiny"
+
+
+@pytest.fixture
+def folder(tiny_model: Callable[[str], Path], tmp_path: Path) -> Path:
+    """Give a copy of a tiny model that a test may damage."""
+    return shutil.copytree(tiny_model("llama"), tmp_path / "model")
+
+
+def of(folder: Path) -> ModelSection:
+    return ModelSection(folder=folder)
+
+
+def test_a_folder_is_known_by_its_config_and_headers(folder: Path) -> None:
+    source = find(of(folder), NOWHERE)
+
+    assert source.config["architectures"] == ["LlamaForCausalLM"]
+    assert source.tensors == index(folder)
+    assert source.base_model is None
+
+
+def test_a_folder_is_fetched_by_leaving_it_where_it_is(folder: Path) -> None:
+    assert fetch(find(of(folder), NOWHERE), NOWHERE) == folder
+
+
+def test_a_copy_of_a_folder_has_the_same_identity(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+
+    assert find(of(copy), NOWHERE).identity == find(of(folder), NOWHERE).identity
+
+
+def test_weights_that_changed_since_the_plan_are_refused(folder: Path) -> None:
+    planned = find(of(folder), NOWHERE).identity
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[-9000:-1000] = bytes(8000)
+    (folder / "model.safetensors").write_bytes(weights)
+
+    with pytest.raises(UserError, match="changed since they were planned"):
+        fetch_planned(of(folder), planned, NOWHERE)
+
+
+def test_a_licence_stands_at_the_head_of_the_readme(folder: Path) -> None:
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n# Tiny\n")
+
+    assert find(of(folder), NOWHERE).license == "mit"
+
+
+def test_a_readme_without_metadata_names_no_licence(folder: Path) -> None:
+    (folder / "README.md").write_text("# Tiny\n---\nlicense: mit\n---\n")
+
+    assert find(of(folder), NOWHERE).license is None
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no folder"):
+        find(of(tmp_path / "nothing"), NOWHERE)
+
+
+def test_a_folder_without_config_is_no_model(folder: Path) -> None:
+    (folder / "config.json").unlink()
+
+    with pytest.raises(UserError, match=r"has no config\.json"):
+        find(of(folder), NOWHERE)
+
+
+def test_a_folder_of_pickles_says_how_to_convert(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+    with pytest.raises(UserError, match=r"no safetensors.\nConvert first"):
+        find(of(folder), NOWHERE)
+
+
+def test_truncated_weights_are_refused(folder: Path) -> None:
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:-100])
+
+    with pytest.raises(UserError, match="truncated"):
+        find(of(folder), NOWHERE)
+
+
+def test_a_model_that_is_quantized_already_is_refused(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    quantized = config | {"quantization_config": {"quant_method": "gptq"}}
+    (folder / "config.json").write_text(json.dumps(quantized))
+
+    with pytest.raises(UserError, match=r"quantized already \(gptq\)"):
+        find(of(folder), NOWHERE)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyHub]:
+    """Serve a hub; the client's cache is empty."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    with faulty_hub(tmp_path / "hub", user="ann", org="acme") as running:
+        yield running
+
+
+@pytest.fixture
+def client(hub: FaultyHub) -> Client:
+    return Client(hub.endpoint, hub.token, Patience(first=0.01))
+
+
+@pytest.fixture
+def uploaded(client: Client, folder: Path) -> ModelSection:
+    """Put the tiny model on the hub, with a card, code and a copy of the weights in a folder."""
+    (folder / "README.md").write_text("---\nlicense: llama3\n---\n")
+    (folder / "modeling_tiny.py").write_text("raise SystemExit\n")
+    shutil.copytree(folder, folder / "original")
+    client.api().create_repo(REPO)
+    client.api().upload_folder(repo_id=REPO, folder_path=folder)
+    return ModelSection(hub=REPO)
+
+
+# Each test on the hub starts a server and uploads a model: about a second.
+
+
+def test_a_repo_is_known_by_its_config_and_headers(
+    uploaded: ModelSection, client: Client, folder: Path
+) -> None:
+    source = find(uploaded, client)
+
+    shapes = {name: (each.dtype, each.shape) for name, each in source.tensors.items()}
+    assert shapes == {name: (each.dtype, each.shape) for name, each in index(folder).items()}
+    assert source.base_model == REPO
+    assert source.license == "llama3"
+
+
+def test_looking_a_repo_up_does_not_download_its_weights(
+    uploaded: ModelSection, client: Client, tmp_path: Path
+) -> None:
+    find(uploaded, client)
+
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+def test_a_repo_is_pinned_to_the_commit_it_is_at(uploaded: ModelSection, client: Client) -> None:
+    source = find(uploaded, client)
+
+    assert source.identity == f"{REPO}@{client.api().model_info(REPO).sha}"
+
+
+def test_what_was_planned_is_fetched_though_main_has_moved(
+    uploaded: ModelSection, client: Client
+) -> None:
+    planned = find(uploaded, client).identity
+    client.api().upload_file(path_or_fileobj=b"{}", path_in_repo="config.json", repo_id=REPO)
+
+    place = fetch_planned(uploaded, planned, client)
+
+    assert json.loads((place / "config.json").read_text()) != {}
+
+
+def test_a_download_brings_weights_and_companions_and_nothing_that_runs(
+    uploaded: ModelSection, client: Client
+) -> None:
+    place = fetch(find(uploaded, client), client)
+
+    names = {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
+    assert "model.safetensors" in names
+    assert "tokenizer.json" in names
+    assert not [name for name in names if name.endswith(".py") or "/" in name]
+
+
+def test_a_byte_that_flipped_on_its_way_is_noticed_and_fetched_again(
+    uploaded: ModelSection,
+    client: Client,
+    hub: FaultyHub,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    source = find(uploaded, client)
+    hub.faults.add(flip("GET", r"/resolve/[^/]+/model.safetensors", 20000))
+
+    place = fetch(source, client)
+
+    assert (place / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+
+
+def test_a_verified_download_is_not_hashed_again(
+    uploaded: ModelSection, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = find(uploaded, client)
+    first = fetch(source, client)
+    monkeypatch.setattr("hubq.pull.check", None)  # calling it would fail
+
+    assert fetch(source, client) == first
+
+
+def test_a_repo_that_is_not_there_is_refused(client: Client) -> None:
+    with pytest.raises(UserError, match="shows no repo acme/nothing"):
+        find(ModelSection(hub="acme/nothing"), client)
+
+
+def test_a_revision_that_is_not_there_is_refused(uploaded: ModelSection, client: Client) -> None:
+    with pytest.raises(UserError, match="no such revision"):
+        find(ModelSection(hub=f"{REPO}@v9"), client)
+
+
+def test_a_gated_repo_without_access_is_refused(
+    uploaded: ModelSection, client: Client, hub: FaultyHub
+) -> None:
+    from hubq.hub.administration import add_user, mint_token
+
+    client.api().update_repo_settings(REPO, gated="manual", private=False)
+    add_user(hub.root, "bob")
+    token = mint_token(hub.root, user="bob", role="write", expires_in=None)
+
+    with pytest.raises(UserError, match="gated"):
+        find(uploaded, Client(hub.endpoint, token, Patience(first=0.01)))
+
+
+def test_a_repo_of_pickles_is_refused(client: Client) -> None:
+    client.api().create_repo(REPO)
+    for name in ("config.json", "pytorch_model.bin"):
+        client.api().upload_file(path_or_fileobj=b"{}", path_in_repo=name, repo_id=REPO)
+
+    with pytest.raises(UserError, match="only pickled weights"):
+        find(ModelSection(hub=REPO), client)
+
+
+def test_no_network_is_called_so() -> None:
+    with pytest.raises(UserError, match="can't be reached"):
+        find(ModelSection(hub=REPO), NOWHERE)
