@@ -14,7 +14,7 @@ from hubq.cli.refusals import Commands
 from hubq.cli.stages import card, evaluate, plan, publish, quantize
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("hubq", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, package_name="hubq")
 def cli() -> None:
     """Quantize, measure, document and publish LLaMA-family models on the Hugging Face Hub.

@@ -87,7 +87,7 @@ def _about(method: "type[Method]") -> dict[str, Any]:
 
 @click.command(epilog=example("hubq schema > recipe.schema.json"))
 def schema() -> None:
-    """Print the JSON Schema of recipes, with which editors complete and check them."""
+    """Print the JSON Schema of recipes, for editors."""
     from hubq.recipe_schema import schema as made
 
     print_json(made())

@@ -20,7 +20,10 @@ BYTES = ("memory", "cache_free")  # of what doctor found, in bytes
 @hub_option
 @json_option
 def pull(repo: str, folder: Path | None, hub: str | None, as_json: bool) -> None:
-    """Download a repo (org/name, or org/name@revision) and verify every byte of it."""
+    """Download a repo and verify every byte of it.
+
+    REPO is org/name or org/name@revision; without a FOLDER it goes where from_pretrained looks.
+    """
     from hubq.cli.bars import progress
     from hubq.pull import pull as bring
 
@@ -42,7 +45,10 @@ def pull(repo: str, folder: Path | None, hub: str | None, as_json: bool) -> None
 @click.option("--max-new-tokens", default=100, show_default=True, help="Length of an answer.")
 @hub_option
 def chat(model: str, prompt: str | None, max_new_tokens: int, hub: str | None) -> None:
-    """Talk to a model of a folder or a repo; without a PROMPT, as long as you like."""
+    """Talk to a model.
+
+    Without a PROMPT, as long as you like.
+    """
     from hubq.chat import Speaker
 
     speaker = Speaker.load(_folder_of(model, hub))
@@ -139,7 +145,7 @@ def token(root: Path | None, user: str, org: str | None, role: str, days: float 
 @hub_option
 @json_option
 def doctor(hub: str | None, as_json: bool) -> None:
-    """Say what is installed, which devices and formats work here, and whether the token is good."""
+    """Say what works here: libraries, devices, formats, token."""
     from hubq.doctor import diagnose
 
     with client_for(hub) as client:

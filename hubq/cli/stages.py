@@ -157,7 +157,10 @@ def quantize(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_js
 @click.command(epilog=example(f"hubq evaluate {RECIPE}"))
 @stage_options
 def evaluate(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool) -> None:
-    """Measure the checkpoint as it lies on disk, and its base, in fresh processes."""
+    """Measure the checkpoint and its base.
+
+    Each is loaded from disk in a fresh process, as whoever downloads it would load it.
+    """
     from hubq.cli.tables import print_report
 
     with stages(recipe, run, fresh, hub) as stage:
@@ -183,7 +186,11 @@ def card(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: 
 @click.command(epilog=example(f"hubq publish {RECIPE} --hub local"))
 @stage_options
 def publish(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool) -> None:
-    """Do all of it, push it to the Hub in one commit, and verify what the Hub holds."""
+    """Do all of it, and push the result to the Hub.
+
+    All files go in one commit; then the Hub's hashes are compared with those of the run. A second
+    time makes no commit.
+    """
     with stages(recipe, run, fresh, hub) as stage:
         published = stage.publication()
         places = {

@@ -1,0 +1,5 @@
+"""`python -m hubq` is `hubq`."""
+
+from hubq.cli import main
+
+main()

@@ -1,0 +1,343 @@
+"""The command line: whole outputs, exit codes, and how long --help may take."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from hubq.cli import cli
+from hubq.cli.bars import Lines
+from hubq.hub.faults import FaultyHub, faulty_hub
+
+HEAVY = ("torch", "transformers", "huggingface_hub", "lm_eval", "pydantic", "numpy", "rich", "yaml")
+
+
+def hubq(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+def refused(result: Result) -> str:
+    """Return the message of a command that failed as it should: exit code 1, no traceback."""
+    assert result.exit_code == 1, result.output
+    assert isinstance(result.exception, SystemExit)
+    assert "Traceback" not in result.output
+    return result.stderr
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run each command in a folder of its own, and far from any Hub."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "80")
+    return folder
+
+
+@pytest.fixture
+def recipe(own_folder: Path, tiny_model: Callable[[str], Path]) -> Path:
+    """Write a recipe of RTN for a tiny model, without measurements."""
+    values = {
+        "model": {"folder": str(tiny_model("llama")), "base_model": "acme/tiny"},
+        "method": {"name": "rtn", "bits": 4, "group_size": 32},
+        "publish": {"org": "acme"},
+    }
+    path = own_folder / "mine.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_importing_the_command_line_imports_nothing_heavy() -> None:
+    code = f"import sys, hubq.cli; print([each for each in {HEAVY} if each in sys.modules])"
+
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert ended.stdout.strip() == "[]"
+
+
+def commands(group: click.Group, *above: str) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, *above, name)
+        else:
+            yield (*above, name)
+
+
+@pytest.mark.parametrize("path", list(commands(cli)), ids=" ".join)
+def test_every_command_has_help_with_an_example(path: tuple[str, ...]) -> None:
+    said = hubq(*path, "--help").output
+
+    assert re.search(rf"Example:\n    hubq {' '.join(path)}\b", said)
+
+
+def test_commands_stand_in_the_order_of_the_work() -> None:
+    said = hubq("--help").output
+
+    listed = re.findall(r"^  (\w+)  ", said.partition("Commands:")[2], re.MULTILINE)
+    assert listed[:5] == ["plan", "quantize", "evaluate", "card", "publish"]
+
+
+def test_a_plan_is_a_table_and_facts(recipe: Path) -> None:
+    said = hubq("plan", recipe).output
+
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    assert lines[0] == "mine: LlamaForCausalLM"
+    assert re.match(r"weights +becomes +number +out x in +bits +on disk", lines[1])
+    assert re.match(r"embed_tokens +bfloat16 +1 +260 x 64 +16\.000 +0\.0 MB", lines[3])
+    assert re.match(r"self_attn\.q_proj +rtn +2 +64 x 64 +4\.656 +0\.0 MB", lines[4])
+    assert lines[-1] == "repo          acme/tiny-RTN-4bit (not checked: no token)"
+
+
+def test_a_plan_as_json_is_the_record_and_nothing_else(recipe: Path, own_folder: Path) -> None:
+    said = hubq("plan", recipe, "--json").stdout
+
+    saved = json.loads((own_folder / "runs" / "mine" / "plan.json").read_text())
+    assert json.loads(said) == saved | {"destination": "not checked: no token"}
+
+
+def test_a_mistake_in_a_recipe_is_one_message_and_exit_code_1(own_folder: Path) -> None:
+    (own_folder / "mine.yaml").write_text("modle: a/b\nmethod: rtn\npublish: {org: me}\n")
+
+    said = refused(hubq("plan", "mine.yaml"))
+
+    assert said == (
+        "mine.yaml is no recipe:\n"
+        "  line 1  model: is missing\n"
+        "  line 1  modle: no such option; did you mean model?\n"
+    )
+
+
+def test_a_wrong_use_is_exit_code_2() -> None:
+    assert hubq("plan").exit_code == 2
+
+
+def test_a_hub_that_is_no_address_is_a_wrong_use(recipe: Path) -> None:
+    result = hubq("plan", recipe, "--hub", "locla")
+
+    assert result.exit_code == 2
+    assert "write https://... or local" in result.stderr
+
+
+def test_another_recipe_in_the_run_folder_is_refused(recipe: Path) -> None:
+    hubq("plan", recipe)
+    recipe.write_text(recipe.read_text().replace("bits: 4", "bits: 3"))
+
+    said = refused(hubq("plan", recipe))
+
+    assert "method.bits: 4 there, 3 now" in said
+
+
+def test_fresh_replaces_the_run_folder(recipe: Path, own_folder: Path) -> None:
+    hubq("plan", recipe)
+    recipe.write_text(recipe.read_text().replace("bits: 4", "bits: 3"))
+
+    result = hubq("plan", recipe, "--fresh")
+
+    assert result.exit_code == 0
+    saved = json.loads((own_folder / "runs" / "mine" / "plan.json").read_text())
+    assert saved["recipe"]["method"]["bits"] == 3
+
+
+def test_fresh_never_removes_a_folder_that_is_no_run(recipe: Path, own_folder: Path) -> None:
+    (own_folder / "thesis").mkdir()
+    (own_folder / "thesis" / "chapter.txt").write_text("years of work")
+
+    said = refused(hubq("plan", recipe, "--run", "thesis", "--fresh"))
+
+    assert "not removed" in said
+    assert (own_folder / "thesis" / "chapter.txt").exists()
+
+
+def test_a_full_disk_is_a_message(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "runs/mine/plan.json.partial")
+
+    monkeypatch.setattr(os, "replace", full)
+
+    said = refused(hubq("plan", recipe))
+
+    assert said == (
+        "no space left on the disk (runs/mine/plan.json.partial). "
+        "Make room, then run again to continue.\n"
+    )
+
+
+def test_a_folder_that_may_not_be_written_is_a_message(recipe: Path, own_folder: Path) -> None:
+    (own_folder / "runs").write_text("a file where a folder should be")
+
+    said = refused(hubq("plan", recipe))
+
+    assert "Mend this, then run again" in said
+
+
+def test_ctrl_c_is_exit_code_130_and_says_how_to_go_on(tmp_path: Path) -> None:
+    # A real process and a real signal: about two seconds.
+    command = [sys.executable, "-m", "hubq", "hub", "serve", "--port", "0"]
+    served = subprocess.Popen(
+        [*command, "--root", str(tmp_path / "hub")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert served.stdout is not None
+    assert served.stdout.readline().startswith("serving ")
+
+    served.send_signal(signal.SIGINT)
+    _, said = served.communicate(timeout=30)
+
+    assert served.returncode == 130
+    assert "run again to continue" in said
+
+
+def test_the_recipes_are_listed_with_whom_they_are_for() -> None:
+    said = hubq("recipes").output
+
+    assert re.search(r"^quickstart_awq_4bit +For a first try without a GPU", said, re.MULTILINE)
+
+
+def test_a_copied_recipe_is_the_shipped_one(own_folder: Path) -> None:
+    result = hubq("copy", "awq_4bit", "mine.yaml")
+
+    shipped = Path(__file__).parents[1] / "recipes" / "awq_4bit.yaml"
+    assert result.output == "mine.yaml: set publish.org, then run: hubq plan mine.yaml\n"
+    assert (own_folder / "mine.yaml").read_text() == shipped.read_text()
+
+
+def test_a_copy_overwrites_nothing(own_folder: Path) -> None:
+    (own_folder / "mine.yaml").write_text("mine")
+
+    said = refused(hubq("copy", "awq_4bit", "mine.yaml"))
+
+    assert "is not overwritten" in said
+    assert (own_folder / "mine.yaml").read_text() == "mine"
+
+
+def test_a_recipe_that_is_not_shipped_names_the_nearest() -> None:
+    assert "did you mean awq_4bit?" in refused(hubq("copy", "awq4bit", "mine.yaml"))
+
+
+def test_the_methods_are_listed_with_their_options() -> None:
+    found = json.loads(hubq("methods", "--json").stdout)
+
+    assert found["rtn"]["needs"] == []
+    assert [each["name"] for each in found["rtn"]["options"]] == ["bits", "group_size", "symmetric"]
+
+
+def test_the_schema_is_json() -> None:
+    assert json.loads(hubq("schema").stdout)["title"] == "hubq recipe"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyHub]:
+    """Serve a hub whose token the command line finds as a user's would be found."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    with faulty_hub(tmp_path / "hub", user="ann", org="acme") as running:
+        monkeypatch.setenv("HF_TOKEN", running.token)
+        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
+        yield running
+
+
+def test_a_plan_says_that_the_organization_is_writable(recipe: Path, hub: FaultyHub) -> None:
+    said = hubq("plan", recipe, "--hub", hub.endpoint).output
+
+    assert "repo          acme/tiny-RTN-4bit (ann may write to acme)" in said
+
+
+def test_an_organization_that_is_not_writable_is_refused_by_plan(
+    recipe: Path, hub: FaultyHub
+) -> None:
+    recipe.write_text(recipe.read_text().replace("org: acme", "org: strangers"))
+
+    said = refused(hubq("plan", recipe, "--hub", hub.endpoint))
+
+    assert "ann may not write to strangers" in said
+
+
+def test_publish_asks_for_write_access_before_it_computes(
+    recipe: Path, hub: FaultyHub, own_folder: Path
+) -> None:
+    recipe.write_text(recipe.read_text().replace("org: acme", "org: strangers"))
+
+    refused(hubq("publish", recipe, "--hub", hub.endpoint))
+
+    assert [path.name for path in (own_folder / "runs" / "mine").iterdir()] == ["plan.json"]
+
+
+def test_publish_goes_all_the_way_and_the_second_time_does_nothing(
+    recipe: Path, hub: FaultyHub, own_folder: Path
+) -> None:
+    # The whole chain with a real model loader in a fresh process: about ten seconds.
+    first = hubq("publish", recipe, "--hub", hub.endpoint)
+    assert first.exit_code == 0, first.output
+    before = {path: path.stat().st_mtime_ns for path in (own_folder / "runs").rglob("model/*")}
+
+    second = hubq("publish", recipe, "--hub", hub.endpoint)
+
+    run, card, repo = second.stdout.splitlines()
+    assert run == "run   runs/mine"
+    assert card == "card  runs/mine/README.md"
+    assert re.fullmatch(
+        rf"repo  {hub.endpoint}/acme/tiny-RTN-4bit "
+        r"\(private, commit [0-9a-f]{12}, \d+ files verified\)",
+        repo,
+    )
+    assert repo == first.stdout.splitlines()[2]
+    assert before == {
+        path: path.stat().st_mtime_ns for path in (own_folder / "runs").rglob("model/*")
+    }
+
+
+def test_a_pulled_repo_is_where_the_command_says(
+    recipe: Path, hub: FaultyHub, own_folder: Path
+) -> None:
+    # It publishes first: about ten seconds.
+    hubq("publish", recipe, "--hub", hub.endpoint)
+
+    result = hubq("pull", "acme/tiny-RTN-4bit", "here", "--hub", hub.endpoint, "--json")
+
+    folder = own_folder / "here"
+    assert json.loads(result.stdout) == {"repo": "acme/tiny-RTN-4bit", "folder": str(folder)}
+    assert (folder / "model.safetensors").is_file()
+
+
+def test_a_model_of_a_folder_answers_a_prompt(tiny_model: Callable[[str], Path]) -> None:
+    result = hubq("chat", tiny_model("llama"), "hello", "--max-new-tokens", 3)
+
+    assert result.exit_code == 0, result.output
+
+
+def test_a_conversation_ends_with_the_input(tiny_model: Callable[[str], Path]) -> None:
+    folder = str(tiny_model("llama"))
+
+    result = CliRunner().invoke(cli, ["chat", folder, "--max-new-tokens", "1"], input="hello\n\n")
+
+    assert result.exit_code == 0, result.output
+    assert "ends the conversation" in result.stderr
+
+
+def test_a_token_of_the_embedded_hub_is_printed_alone(tmp_path: Path) -> None:
+    result = hubq("hub", "token", "--root", tmp_path / "hub", "--org", "acme")
+
+    assert re.fullmatch(r"hf_\S{30,}\n", result.stdout)
+
+
+def test_doctor_speaks_json(hub: FaultyHub) -> None:
+    found = json.loads(hubq("doctor", "--json", "--hub", hub.endpoint).stdout)
+
+    assert found["user"] == "ann"
+
+
+def test_lines_tell_the_start_and_the_end_of_a_task(capsys: pytest.CaptureFixture[str]) -> None:
+    with Lines().task("counting", 4) as advance:
+        advance(4)
+
+    assert capsys.readouterr().err == "counting ...\ncounting: done in 0 s\n"
