@@ -179,23 +179,20 @@ def test_a_folder_that_may_not_be_written_is_a_message(recipe: Path, own_folder:
     assert "Mend this, then run again" in said
 
 
-def test_ctrl_c_is_exit_code_130_and_says_how_to_go_on(tmp_path: Path) -> None:
-    # A real process and a real signal: about two seconds.
-    command = [sys.executable, "-m", "hubq", "hub", "serve", "--port", "0"]
-    served = subprocess.Popen(
-        [*command, "--root", str(tmp_path / "hub")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert served.stdout is not None
-    assert served.stdout.readline().startswith("serving ")
+def test_ctrl_c_is_exit_code_130_and_says_how_to_go_on(own_folder: Path) -> None:
+    # A real process and a real signal, while it reads a recipe that never ends: two seconds.
+    endless = own_folder / "endless.yaml"
+    os.mkfifo(endless)
+    command = [sys.executable, "-m", "hubq", "plan", str(endless)]
+    with (
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as planning,
+        endless.open("w"),  # returns when the process has opened it too
+    ):
+        planning.send_signal(signal.SIGINT)
+        _, said = planning.communicate(timeout=30)
 
-    served.send_signal(signal.SIGINT)
-    _, said = served.communicate(timeout=30)
-
-    assert served.returncode == 130
-    assert "run again to continue" in said
+    assert planning.returncode == 130
+    assert said == "\nInterrupted. What is done stays done: run again to continue.\n"
 
 
 def test_the_recipes_are_listed_with_whom_they_are_for() -> None:
