@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import save_tiny_model
+from tiny_models import save_tiny_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 

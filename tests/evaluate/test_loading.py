@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import save_tiny_model
 from quantized_folder import Choice, write
 from safetensors.torch import load_file, save_file
+from tiny_models import save_tiny_model
 
 from hubq.errors import UserError
 from hubq.evaluate.loading import load

@@ -1,0 +1,111 @@
+"""What quantizing costs, beside the least that it could: python bench/quantize.py [samples ...]
+
+The floor is measured in the same run: one bfloat16 forward pass of the calibration tokens through
+the blocks, and one XᵀX for each distinct input, at the best rate found that sums in float32. Every
+row runs in a process of its own; `other` is what no part claims: imports, tokenizing, assembling.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from rich import print as show
+from rich.table import Table
+from subject import alone, calibration, heading, quantized, recipe
+
+from hubq import calibrate, dataset
+from hubq.client import Client
+from hubq.products import add_lower_gram
+from hubq.source import fetch, find
+
+METHODS = ("rtn", "gptq", "awq")
+PARTS = ("reading", "forward", "hessian", "solving", "writing")
+LENGTH = 512
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--one"]:
+        print(json.dumps(one(sys.argv[2], int(sys.argv[3]))))
+    elif sys.argv[1:2] == ["--floor"]:
+        print(json.dumps(floor(int(sys.argv[2]))))
+    else:
+        for samples in map(int, sys.argv[1:] or ["32", "128"]):
+            show(table(samples))
+
+
+def table(samples: int) -> Table:
+    """Measure all methods and the floor on so many windows."""
+    forward, gram = alone(__file__, "--floor", str(samples))
+    title = heading(f"{samples} x {LENGTH} tokens, 4 bits, groups of 64")
+    found = Table("method", *PARTS, "blocks s", "x floor", "wall s", "peak MB", title=title)
+    for method in METHODS:
+        row = alone(__file__, "--one", method, str(samples))
+        blocks = sum(row["parts"].values())
+        found.add_row(
+            method,
+            *(f"{row['parts'].get(part, 0):.1f}" for part in PARTS),
+            f"{blocks:.1f}",
+            "-" if method == "rtn" else f"{blocks / (forward + gram):.2f}",
+            f"{row['seconds']:.1f}",
+            f"{row['memory'] / 1e6:.0f}",
+        )
+    found.add_row("floor", "", f"{forward:.1f}", f"{gram:.1f}", "", "", f"{forward + gram:.1f}")
+    return found
+
+
+def one(method: str, samples: int) -> dict[str, object]:
+    """Quantize once and say where the time went."""
+    with tempfile.TemporaryDirectory() as run:
+        done = quantized({"name": method, "bits": 4, "group_size": 64}, samples, Path(run))
+    return {"parts": done.seconds_by_part, "seconds": done.seconds, "memory": done.peak_memory}
+
+
+@torch.inference_mode()
+def floor(samples: int) -> tuple[float, float]:
+    """Return the seconds of the forward pass and of the Gram matrices."""
+    from transformers import AutoModel
+
+    client, section = Client(), calibration(samples)
+    folder = fetch(find(recipe({"name": "rtn"}, samples).model, client), client)
+    text = dataset.text(section.dataset, client, purpose="calibration")
+    tokens = calibrate.windows(text, folder, section)
+    model = AutoModel.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    batches = torch.split(tokens, 8192 // LENGTH)
+    model(batches[0])
+    forward = least(lambda: [model(batch) for batch in batches])
+    config = model.config
+    widths = [config.hidden_size] * 3 + [config.intermediate_size]
+    gram = sum(gram_seconds(width, len(batches)) for width in widths)
+    return forward, gram * config.num_hidden_layers
+
+
+def gram_seconds(width: int, batches: int) -> float:
+    """Return the least seconds of XᵀX for all tokens of one input, over ways that are exact."""
+    inputs = torch.randn(8192, width).bfloat16().float()
+    total = torch.zeros(width, width)
+
+    def whole() -> None:
+        torch.set_float32_matmul_precision("medium")
+        total.addmm_(inputs.T, inputs)
+        torch.set_float32_matmul_precision("highest")
+
+    ways: tuple[Callable[[], object], ...] = (whole, lambda: add_lower_gram(total, inputs))
+    return min(least(way) for way in ways) * batches
+
+
+def least(work: Callable[[], object], times: int = 3) -> float:
+    """Return the least seconds that a piece of work took."""
+    found = []
+    for _ in range(times):
+        begin = time.perf_counter()
+        work()
+        found.append(time.perf_counter() - begin)
+    return min(found)
+
+
+if __name__ == "__main__":
+    main()
