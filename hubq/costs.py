@@ -30,7 +30,7 @@ def peak_memory(recipe: "Recipe", source: "Source") -> int:
     resident = block + widest
     if recipe.method.needs and recipe.calibration is not None:
         tokens = recipe.calibration.samples * recipe.calibration.length
-        hidden = source.config["hidden_size"]
+        hidden = next(_inputs(source))
         widest_input = max(columns for _, columns in _linears(source))
         resident += tokens * (hidden + widest_input) * 2 + 8 * widest_input**2
     return OVERHEAD + max(resident, _embedding_bytes(source))

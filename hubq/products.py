@@ -18,7 +18,7 @@ def add_lower_gram(gram: Tensor, inputs: Tensor) -> None:
     Exact products where the inputs are bfloat16 values; sums in bfloat16 would leave a matrix
     that is not positive definite.
     """
-    with _bfloat16_factors():
+    with bfloat16_factors():
         for begin in range(0, gram.shape[1], PANEL):
             end = min(begin + PANEL, gram.shape[1])
             gram[begin:, begin:end].addmm_(inputs[:, begin:].T, inputs[:, begin:end])
@@ -26,12 +26,13 @@ def add_lower_gram(gram: Tensor, inputs: Tensor) -> None:
 
 def output_energy(weight: Tensor, gram: Tensor) -> Tensor:
     """Return the sum over the calibration tokens of ||W x||², for W (out, in) and G (in, in)."""
-    with _bfloat16_factors():
+    with bfloat16_factors():
         return ((weight @ gram) * weight).sum()
 
 
 @contextmanager
-def _bfloat16_factors() -> Iterator[None]:
+def bfloat16_factors() -> Iterator[None]:
+    """Let float32 products round their factors to bfloat16, inside the context."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:

@@ -253,7 +253,10 @@ def _resolved(path: Path | None, info: ValidationInfo) -> Path | None:
     if path is None:
         return None
     folder = (info.context or {}).get(FOLDER, Path.cwd())
-    return Path(os.path.normpath(Path(folder) / path.expanduser()))
+    try:
+        return Path(os.path.normpath(Path(folder) / path.expanduser()))
+    except RuntimeError as error:
+        raise ValueError(f"there is no such home folder: {path}") from error
 
 
 def _exactly_one(section: Section, keys: tuple[str, ...]) -> Section:

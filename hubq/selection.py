@@ -50,7 +50,10 @@ def select(recipe: Recipe, source: Source) -> Selection:
 
 def linear_names(source: Source, family: Family) -> Iterator[str]:
     """Yield the full names of the linears of all blocks."""
-    for number in range(source.config["num_hidden_layers"]):
+    blocks = source.config.get("num_hidden_layers")
+    if not isinstance(blocks, int) or blocks < 1:
+        raise UserError(f"config.json says num_hidden_layers {blocks}: bring the model again")
+    for number in range(blocks):
         for group in family.groups:
             for linear in group.linears:
                 yield f"{family.blocks}.{number}.{linear}"

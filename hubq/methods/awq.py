@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from hubq.clipping import search_reach
 from hubq.method import AffineMethod, Group, Layer, Need
 from hubq.products import output_energy
 from hubq.tensors import Affine
@@ -35,7 +36,7 @@ class AWQ(AffineMethod):
     needs: ClassVar[frozenset[Need]] = frozenset({"gram", "magnitude"})
 
     powers: int = Field(20, ge=1, description="how many powers from 0 up to 1 are tried")
-    clips: int = Field(10, ge=0, description="how many clips are tried, 5 % of the range apart")
+    clips: int = Field(10, ge=0, le=19, description="how many clips are tried, 5 % apart")
 
     def scale(self, group: Group) -> Tensor | None:
         """Search the power of the mean magnitude that loses least of the group's outputs."""
@@ -60,38 +61,12 @@ class AWQ(AffineMethod):
 
     def quantize(self, layer: Layer) -> Affine:
         """Search a clip for each group and round."""
+        assert layer.inputs.gram is not None
         grid = self.grid(layer.scale_dtype)
-        return Affine.fit(layer.weight, grid, self._reach(layer))
-
-    def _reach(self, layer: Layer) -> Tensor:
-        """Return for each (out, group) the part of the range that loses least of its output."""
-        grid = self.grid(layer.scale_dtype)
-        gram = _diagonal_blocks(layer.inputs.gram, grid.width(layer.weight.shape[1]))
-        best_loss = best = None
-        for step in range(self.clips + 1):
-            reach = 1 - step / 20
-            error = grid.project(layer.weight, *grid.span(layer.weight, reach)) - layer.weight
-            grouped = grid.grouped(error).transpose(0, 1)  # (groups, out, width)
-            loss = ((grouped @ gram) * grouped).sum(2).T  # (out, groups)
-            if best_loss is None or best is None:
-                best_loss, best = loss, torch.full_like(loss, reach)
-            else:
-                best = torch.where(loss < best_loss, reach, best)
-                best_loss = torch.minimum(loss, best_loss)
-        assert best is not None
-        return best
+        reach = search_reach(layer.weight, layer.inputs.gram, grid, self.clips)
+        return Affine.fit(layer.weight, grid, reach)
 
 
 def _factor(magnitude: Tensor, power: float) -> Tensor:  # (in,)
     factor = magnitude.pow(power).clamp(min=1e-4)
     return factor / (factor.max() * factor.min()).sqrt()
-
-
-def _diagonal_blocks(gram: Tensor | None, width: int) -> Tensor:
-    """Cut (in, in) to the blocks of each group with itself: (groups, width, width)."""
-    assert gram is not None
-    missing = -len(gram) % width
-    padded = torch.nn.functional.pad(gram, (0, missing, 0, missing))
-    groups = len(padded) // width
-    blocks = padded.reshape(groups, width, groups, width)
-    return torch.stack([blocks[each, :, each] for each in range(groups)])
