@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -230,3 +231,15 @@ def test_without_a_network_the_destination_is_not_checked(llama: Path, tmp_path:
     said = destination(found, Client(endpoint="http://127.0.0.1:9", token="hf_none"))
 
     assert said == "not checked: http://127.0.0.1:9 can't be reached"
+
+
+def test_a_config_that_lacks_a_key_is_planned_or_refused(llama: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(llama, model)
+    config = json.loads((model / "config.json").read_text())
+
+    for key in config:
+        (model / "config.json").write_text(json.dumps({**config, key: None}))
+
+        with suppress(UserError):
+            planned(model, tmp_path / key)

@@ -1,6 +1,8 @@
 """A recipe: what it may say, and how it is refused."""
 
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -168,3 +170,34 @@ def test_the_schema_knows_every_method_with_its_options() -> None:
 
 def test_every_named_data_set_has_a_loader() -> None:
     assert set(NAMED_DATASETS) == set(NAMED)
+
+
+SCRAPS = (
+    "null",
+    "[]",
+    "-1",
+    "~nobody/x",
+    "!!map",
+    "*a",
+    "<<: {a: 1}",
+    ".nan",
+    "2024-01-01",
+    "\x00",
+)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_mangled_recipe_ends_otherwise_than_in_a_list_of_mistakes(
+    tmp_path: Path, seed: int
+) -> None:
+    random = Random(seed)
+    for _ in range(10):
+        lines = SMALLEST.splitlines()
+        line = random.randrange(len(lines))
+        lines[line] = f"{lines[line].partition(':')[0]}: {random.choice(SCRAPS)}"
+        lines.insert(random.randrange(len(lines)), random.choice(lines))
+
+        path = written(tmp_path, "\n".join(lines))
+
+        with suppress(UserError):
+            read(path)
