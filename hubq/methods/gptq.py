@@ -65,7 +65,7 @@ class GPTQ(AffineMethod):
         if self.activation_order:
             order = gram.diagonal().argsort(descending=True, stable=True)
         factor, damping = factorize(gram, order, self.damping, layer.name)
-        reach = search_reach(weight, gram, grid, self.clips)
+        reach = search_reach(weight, gram.diagonal(), grid, self.clips)
         work = _Work(weight, grid, order, reach)
         if self.activation_order or grid.groups(len(order)) == 1:
             solve(work.weight, factor, work.round_block)
