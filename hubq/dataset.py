@@ -33,6 +33,18 @@ def text(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> str:
     return corpus(dataset, client, purpose=purpose).text
 
 
+def require(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> None:
+    """Raise UserError for a data set that isn't there, or has options that it doesn't take."""
+    if dataset.name is not None or dataset.hub is not None:
+        from hubq.dataset_hub import located
+
+        located(dataset, client, purpose=purpose)
+        return
+    _refuse_hub_options(dataset)
+    if dataset.file is not None and not dataset.file.is_file():
+        raise UserError(f"there is no file {dataset.file}; correct the data set in the recipe")
+
+
 def corpus(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> Corpus:
     """Read a data set: every document as often and in the order in which it stands there."""
     if dataset.name is not None or dataset.hub is not None:

@@ -83,26 +83,50 @@ class Pinned(NamedTuple):
     configs: Sequence[Mapping[str, Any]]  # `configs` in the metadata of its card
 
 
+@dataclass(frozen=True)
+class Located:
+    """A text on the Hub, found but not read."""
+
+    pinned: Pinned
+    files: Sequence[str]
+    title: str
+    field: str | None
+    between: str
+    first: int | None  # documents
+
+
 def hub_corpus(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> Corpus:
     """Read a data set of the Hub, named or by id."""
+    found = located(dataset, client, purpose=purpose)
+    pinned = found.pinned
+    texts = _documents(pinned, found.files, found.field, client)
+    return Corpus(
+        joined_text(texts, found.title, between=found.between, first=found.first),
+        found.title,
+        f"{pinned.repo}@{pinned.commit} ({_rule(found.field, found.first, found.between)})",
+    )
+
+
+def located(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> Located:
+    """Find the files of a data set, named or by id; raise UserError where there are none."""
     if dataset.name is not None:
-        return _named_corpus(dataset, client, purpose)
+        return _located_by_name(dataset, client, purpose)
     assert dataset.hub is not None
     repo, _, revision = dataset.hub.partition("@")
     pinned = _pin(repo, revision or None, client)
     split = dataset.split or DEFAULT_SPLIT[purpose]
-    files = files_of(pinned, dataset.subset, split)
-    first = CALIBRATION_DOCUMENTS if purpose == "calibration" else ALL
-    found = _documents(pinned, files, dataset.field, client)
-    return Corpus(
-        joined_text(found, repo, first=first),
-        f"{repo}{f' {dataset.subset}' if dataset.subset else ''} ({split})",
-        f"{repo}@{pinned.commit} ({_rule(dataset.field, first, BLANK_LINE)})",
+    return Located(
+        pinned=pinned,
+        files=files_of(pinned, dataset.subset, split),
+        title=f"{repo}{f' {dataset.subset}' if dataset.subset else ''} ({split})",
+        field=dataset.field,
+        between=BLANK_LINE,
+        first=CALIBRATION_DOCUMENTS if purpose == "calibration" else ALL,
     )
 
 
-def _named_corpus(dataset: DatasetSection, client: Client, purpose: Purpose) -> Corpus:
-    """Read a text in the way that its name stands for."""
+def _located_by_name(dataset: DatasetSection, client: Client, purpose: Purpose) -> Located:
+    """Find a text in the way that its name stands for."""
     name = dataset.name
     assert name is not None
     if name not in NAMED:
@@ -111,13 +135,14 @@ def _named_corpus(dataset: DatasetSection, client: Client, purpose: Purpose) -> 
         if getattr(dataset, option) is not None:
             raise UserError(f"{name} has its own {option}: remove it, or use `hub:` with an id")
     named = NAMED[name]
-    pinned = _pin(named.repo, named.revision, client)
-    file, first = named.files[purpose], named.first[purpose]
-    found = _documents(pinned, [file], named.field, client)
-    return Corpus(
-        joined_text(found, named.title, between=named.between, first=first),
-        f"{named.title} ({DEFAULT_SPLIT[purpose] if name != 'c4' else file})",
-        f"{named.repo}@{pinned.commit} ({_rule(named.field, first, named.between)})",
+    file = named.files[purpose]
+    return Located(
+        pinned=_pin(named.repo, named.revision, client),
+        files=[file],
+        title=f"{named.title} ({DEFAULT_SPLIT[purpose] if name != 'c4' else file})",
+        field=named.field,
+        between=named.between,
+        first=named.first[purpose],
     )
 
 
@@ -174,11 +199,12 @@ def _by_card(pinned: Pinned, readable: Sequence[str], subset: str | None, split:
         known = ", ".join(sorted(configs))
         raise UserError(f"{pinned.repo}: name its `subset`; there are {known}")
     listed = configs[name].get("data_files") or []
-    entries = listed if isinstance(listed, list) else [{"split": "train", "path": listed}]
+    by_split = isinstance(listed, list) and all(isinstance(each, dict) for each in listed)
+    entries = listed if by_split else [{"split": "train", "path": listed}]
     patterns = [
         pattern
         for entry in entries
-        if isinstance(entry, dict) and entry.get("split") == split
+        if entry.get("split") == split
         for pattern in ([entry["path"]] if isinstance(entry["path"], str) else entry["path"])
     ]
     return [name for name in readable if any(fnmatch(name, pattern) for pattern in patterns)]

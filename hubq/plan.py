@@ -61,7 +61,7 @@ def plan(recipe: "Recipe", run: Path, client: Client) -> Plan:
     wanted = recipe.model_dump(mode="json")
     if saved is not None and saved.recipe == wanted and _is_pinned(recipe):
         return saved
-    _refuse_missing_files(recipe)
+    _refuse_missing_data(recipe, client)
     planned = foretell(recipe, find(recipe.model, client))
     if saved is not None:
         return _same(saved, planned, run)
@@ -122,20 +122,15 @@ def destination(planned: Plan, client: Client) -> str:
 
     Raises UserError when the Hub answers that the token's owner may not write there.
     """
-    from dataclasses import replace
-
     from huggingface_hub import get_token
-
-    from hubq.patience import Patience, chain, status_of
 
     org = planned.repo.partition("/")[0]
     if client.token is None and get_token() is None:
         return "not checked: no token"
     try:
-        user = replace(client, patience=Patience(tries=1)).writable(org)
+        user = _once(client).writable(org)
     except UserError as error:
-        answers = [status_of(each) for each in chain(error)]
-        if error.__cause__ is not None and not any(answers):
+        if _is_unanswered(error):
             return f"not checked: {client.url} can't be reached"
         raise
     return f"{user} may write to {org}"
@@ -146,13 +141,37 @@ def _is_pinned(recipe: "Recipe") -> bool:
     return recipe.model.hub is not None or recipe.model.wheel is not None
 
 
-def _refuse_missing_files(recipe: "Recipe") -> None:
-    """Refuse local texts that are not there, before anything is computed."""
-    texts = [each.dataset for each in recipe.evaluate.perplexity]
-    texts += [recipe.calibration.dataset] if recipe.calibration else []
-    for text in texts:
-        if text.file is not None and not text.file.is_file():
-            raise UserError(f"there is no file {text.file}; correct the data set in the recipe")
+def _refuse_missing_data(recipe: "Recipe", client: Client) -> None:
+    """Refuse tasks that nobody has and texts that are not there, before anything is computed."""
+    from hubq.dataset import require
+    from hubq.task_names import require_known
+
+    require_known(recipe.evaluate.tasks)
+    once = _once(client)
+    try:
+        if recipe.calibration:
+            require(recipe.calibration.dataset, once, purpose="calibration")
+        for each in recipe.evaluate.perplexity:
+            require(each.dataset, once, purpose="evaluation")
+    except UserError as error:
+        if not _is_unanswered(error):
+            raise
+
+
+def _once(client: Client) -> Client:
+    """Return a client that asks once: a plan doesn't wait for a network."""
+    from dataclasses import replace
+
+    from hubq.patience import Patience
+
+    return replace(client, patience=Patience(tries=1))
+
+
+def _is_unanswered(error: UserError) -> bool:
+    """Tell whether the Hub could not be asked, so that nothing is known of the answer."""
+    from hubq.patience import chain, status_of
+
+    return error.__cause__ is not None and not any(map(status_of, chain(error)))
 
 
 def _same(saved: Plan, planned: Plan, run: Path) -> Plan:

