@@ -61,7 +61,7 @@ class Xet:
         files = parse(shard)
         for file in files:
             self._check_hashes(file)
-            if self.objects.size(file.sha256) is None:
+            if not self._is_known(file):
                 self._rebuild(file)
         with self.database.transaction(write=True) as connection:
             connection.executemany(
@@ -94,6 +94,14 @@ class Xet:
         if row is None:
             raise Refusal(404, f"There is no file with the Xet hash {file_hash}")
         return row["sha256"], [Term(**term) for term in json.loads(row["terms"])]
+
+    def _is_known(self, file: ShardFile) -> bool:
+        """Tell whether a file with this Xet hash was rebuilt before, and had this sha256."""
+        with self.database.transaction() as connection:
+            row = connection.execute(
+                "SELECT sha256 FROM xet_files WHERE hash = ?", (file.hash,)
+            ).fetchone()
+        return row is not None and row["sha256"] == file.sha256
 
     def _check_hashes(self, file: ShardFile) -> None:
         """Refuse a file whose Xet hash or proofs do not follow from its chunks."""

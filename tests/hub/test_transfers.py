@@ -182,6 +182,27 @@ def test_an_upload_that_is_not_what_was_announced_is_refused_and_gone(
     assert [path for path in (hub.root / "objects").rglob("*") if path.is_file()] == []
 
 
+def test_completing_an_upload_without_its_parts_does_not_open_another_repos_file(
+    api: HfApi, stranger: HfApi, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hubq.hub.api.lfs.MULTIPART_FROM", 1000)
+    content = noise(5000)
+    api.create_repo("acme/secret", private=True)
+    api.upload_file(path_or_fileobj=content, path_in_repo="a.bin", repo_id="acme/secret")
+    stranger.create_repo("eve/thief")
+    http.headers["Authorization"] = f"Bearer {stranger.token}"
+    wanted = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    body = {"operation": "upload", "transfers": ["multipart"], "objects": [wanted]}
+    answer = http.post("/eve/thief.git/info/lfs/objects/batch", json=body).json()
+    href = answer["objects"][0]["actions"]["upload"]["href"]
+
+    completed = http.post(href, json={"parts": [{"partNumber": 1}]})
+
+    assert completed.status_code == 400
+    line = large_file("a.bin", wanted["oid"], wanted["size"])
+    assert post_commit(http, "eve/thief", line).status_code == 400
+
+
 def test_git_lfs_downloads_what_the_repo_holds_and_nothing_else(
     api: HfApi, repo: str, http: httpx.Client
 ) -> None:

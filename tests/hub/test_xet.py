@@ -143,6 +143,17 @@ def test_a_file_with_a_wrong_sha256_is_refused_and_not_kept(store: Xet) -> None:
     assert store.objects.size(sha256.hexdigest()) is None
 
 
+def test_a_file_cannot_take_the_sha256_of_another_that_is_here(store: Xet) -> None:
+    store.register(shard(hashlib.sha256(CONTENT).digest(), [(0, 9)], hash_file(NODES)))
+    victim = hashlib.sha256(CONTENT)
+
+    with pytest.raises(Refusal, match="as claimed"):
+        store.register(shard(victim.digest(), [(0, 3)], hash_file(NODES[:3])))
+
+    assert store.hash_of(victim.hexdigest()) == write_hash(hash_file(NODES))
+    assert store.objects.path(victim.hexdigest()).read_bytes() == CONTENT
+
+
 def test_a_file_with_a_wrong_xet_hash_is_refused(store: Xet) -> None:
     sha256 = hashlib.sha256(CONTENT).digest()
 
