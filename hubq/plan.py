@@ -9,12 +9,12 @@ from hubq.client import Client
 from hubq.disk import require_space
 from hubq.errors import UserError
 from hubq.record import Record
+from hubq.run_folder import PLAN, clear, require_run
 
 if TYPE_CHECKING:
     from hubq.recipe import Recipe
     from hubq.source import Source
 
-PLAN = "plan.json"
 DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 NOT_COMPARED = {"seconds", "peak_memory"}  # these depend on the machine
 COPIES = 2  # of the result on disk while its parts are joined
@@ -55,19 +55,36 @@ def plan(recipe: "Recipe", run: Path, client: Client) -> Plan:
 
     A run folder's plan stays as it is: what it pinned is not looked up again.
     """
-    from hubq.source import find
-
     saved = Plan.load(run / PLAN) if (run / PLAN).is_file() else None
     wanted = recipe.model_dump(mode="json")
     if saved is not None and saved.recipe == wanted and _is_pinned(recipe):
         return saved
-    _refuse_missing_data(recipe, client)
-    planned = foretell(recipe, find(recipe.model, client))
+    planned = _looked_up(recipe, client)
     if saved is not None:
         return _same(saved, planned, run)
+    return _saved(planned, run)
+
+
+def plan_afresh(recipe: "Recipe", run: Path, client: Client) -> Plan:
+    """Plan anew; only once that has worked, throw away what the run folder held."""
+    require_run(run)
+    planned = _looked_up(recipe, client)
+    clear(run)
+    return _saved(planned, run)
+
+
+def _saved(planned: Plan, run: Path) -> Plan:
     require_space(run, COPIES * planned.bytes, "the quantized model")
     planned.save(run / PLAN)
     return planned
+
+
+def _looked_up(recipe: "Recipe", client: Client) -> Plan:
+    """Look up all that the recipe names, and count."""
+    from hubq.source import find
+
+    _refuse_missing_data(recipe, client)
+    return foretell(recipe, find(recipe.model, client))
 
 
 def foretell(recipe: "Recipe", source: "Source") -> Plan:

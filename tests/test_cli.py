@@ -157,6 +157,48 @@ def test_fresh_never_removes_a_folder_that_is_no_run(recipe: Path, own_folder: P
     assert (own_folder / "thesis" / "chapter.txt").exists()
 
 
+def test_fresh_removes_nothing_when_the_new_plan_is_refused(recipe: Path, own_folder: Path) -> None:
+    hubq("plan", recipe)
+    precious = own_folder / "runs" / "mine" / "model"
+    precious.mkdir()
+    recipe.write_text(recipe.read_text().replace("group_size: 32", "group_size: 48"))
+
+    said = refused(hubq("plan", recipe, "--fresh"))
+
+    assert "does not divide" in said
+    assert precious.exists()
+
+
+def test_fresh_removes_all_of_the_old_run(recipe: Path, own_folder: Path) -> None:
+    hubq("plan", recipe)
+    run = own_folder / "runs" / "mine"
+    (run / "model").mkdir()
+    (run / "report.json").write_text("{}")
+
+    hubq("plan", recipe, "--fresh")
+
+    assert [path.name for path in run.iterdir()] == ["plan.json"]
+
+
+def test_a_run_folder_that_another_process_uses_is_refused_until_it_ends(
+    recipe: Path, own_folder: Path
+) -> None:
+    run = own_folder / "runs" / "mine"
+    code = (
+        "import pathlib, time; from hubq.run_folder import locked\n"
+        f"with locked(pathlib.Path({str(run)!r})): print('locked', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+
+        said = refused(hubq("plan", recipe))
+        other.kill()
+
+    assert said.startswith("another hubq is at work in runs/mine.")
+    assert hubq("plan", recipe).exit_code == 0
+
+
 def test_a_full_disk_is_a_message(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "runs/mine/plan.json.partial")

@@ -12,8 +12,9 @@ import torch
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.hub.faults import faulty_hub
-from hubq.plan import PLAN, Plan, destination, plan
+from hubq.plan import Plan, destination, plan
 from hubq.recipe import Recipe
+from hubq.run_folder import PLAN
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")
 TINY_TEXT = {"file": "/nowhere/but/not/read.txt"}

@@ -1,6 +1,5 @@
 """The commands that a recipe goes through; each runs what is missing before it."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ import click
 
 from hubq.cli.options import FILE, FOLDER, Command, client_for, example, hub_option, json_option
 from hubq.cli.options import print_json as show_json
-from hubq.errors import UserError
 
 if TYPE_CHECKING:
     from hubq.client import Client
@@ -95,25 +93,16 @@ def stage_options(command: Command) -> Command:
 def stages(recipe: Path, run: Path | None, fresh: bool, hub: str | None) -> Iterator[Stages]:
     """Read a recipe and open its run folder and its Hub."""
     from hubq.cli.bars import progress
+    from hubq.plan import plan_afresh
     from hubq.recipe import read
+    from hubq.run_folder import locked
 
     wanted = read(recipe)
     folder = run or Path("runs") / wanted.name
-    if fresh:
-        clear(folder)
-    with client_for(hub, wanted.publish.org) as client:
+    with locked(folder), client_for(hub, wanted.publish.org) as client:
+        if fresh:
+            plan_afresh(wanted, folder, client)
         yield Stages(wanted, folder, client, progress())
-
-
-def clear(run: Path) -> None:
-    """Remove a run folder; refuse a folder that is not one."""
-    from hubq.plan import PLAN
-
-    if not run.exists():
-        return
-    if any(run.iterdir()) and not (run / PLAN).is_file():
-        raise UserError(f"{run} holds files but no {PLAN}, so it is no run folder: not removed")
-    shutil.rmtree(run)
 
 
 @click.command(epilog=example(f"hubq plan {RECIPE}"))
