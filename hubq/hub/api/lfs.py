@@ -72,8 +72,8 @@ def complete(call: Call) -> Response:
     if {_part_number(part) for part in call.json().get("parts") or []} != set(numbers):
         raise bad_request(f"The upload has {len(numbers)} parts; others were named")
     parts = [call.hub.objects.part(ticket["upload"], number) for number in numbers]
-    # A client whose answer was lost asks twice: then the parts are gone and the repo has the object.
-    # That the object is here is no proof: another repo's may be, which this visitor never had.
+    # A client whose answer was lost asks twice: then the parts are gone, and the repo holds the
+    # object. That the object is here proves nothing: it may be another repo's.
     if not call.hub.repositories.holds(ticket["repo"], ticket["oid"]):
         _join(call, ticket, parts)
     shutil.rmtree(parts[0].parent, ignore_errors=True)
