@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from hubq.client import Client
 from hubq.disk import require_space
@@ -20,6 +20,8 @@ from hubq.release import REPORT
 from hubq.remote import LocalFile, RemoteFile, files_of, head_of, without_bars
 
 AT_ONCE = 4  # downloads
+# Suffixes of files that no loader reads; without one there are LICENSE, .gitattributes, ...
+UNREAD = frozenset({"", ".md", ".yaml", ".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp"})
 
 
 @dataclass(frozen=True)
@@ -141,14 +143,26 @@ def _refuse_unmeasured(repo: str, files: Mapping[str, LocalFile]) -> None:
     """Refuse a release of hubq whose files are not those that its report measured."""
     if REPORT not in files:
         return
-    for path, sha256 in _measured(files[REPORT].path).items():
-        if path not in files or files[path].sha256 != sha256:
-            what = "is not the file that was" if path in files else "is missing, though it was"
+    measured = _measured(files[REPORT].path)
+    for path in sorted(files.keys() | measured.keys()):
+        if what := _wrong(path, files, measured):
             raise UserError(
-                f"{path} of {repo} {what} measured: the repo was changed after hubq published it.\n"
+                f"{path} of {repo} {what}: the repo was changed after hubq published it.\n"
                 "Its numbers are not about this model. Ask the publisher, or pull an earlier "
                 "commit: org/name@commit"
             )
+
+
+def _wrong(path: str, files: Mapping[str, LocalFile], measured: Mapping[str, str]) -> str | None:
+    """Say in which way a file is not what was measured; None when it is, or nobody loads it."""
+    if path not in files:
+        return "is missing, though it was measured"
+    if path not in measured:
+        is_ours = path.startswith("hubq/")  # the records, in which no loader looks
+        is_read = not is_ours and PurePosixPath(path).suffix.lower() not in UNREAD
+        return "was added after the measuring" if is_read else None
+    is_same = files[path].sha256 == measured[path]
+    return None if is_same else "is not the file that was measured"
 
 
 def _measured(report: Path) -> dict[str, str]:

@@ -180,6 +180,29 @@ def test_a_release_that_lacks_a_measured_file_is_refused(client: Client) -> None
         pull(REPO, None, client)
 
 
+@pytest.mark.parametrize(
+    "path", ["adapter_config.json", "chat_template.jinja", "old/merges.txt", "modeling_x.py"]
+)
+def test_a_release_with_a_file_that_a_loader_might_read_unmeasured_is_refused(
+    client: Client, path: str
+) -> None:
+    added = CommitOperationAdd(path, b"{}")
+    client.api().create_commit(REPO, [added], commit_message="By hand")
+
+    with pytest.raises(UserError, match=rf"{path} of .* was added after the measuring"):
+        pull(REPO, None, client)
+
+
+@pytest.mark.parametrize("path", ["NOTES.md", "figures/loss.png", ".eval_results/xsum.yaml"])
+def test_a_release_with_a_file_that_no_loader_reads_is_taken(client: Client, path: str) -> None:
+    added = CommitOperationAdd(path, b"more")
+    client.api().create_commit(REPO, [added], commit_message="By hand")
+
+    place = pull(REPO, None, client)
+
+    assert (place / path).read_bytes() == b"more"
+
+
 def test_a_report_that_is_none_is_refused(client: Client) -> None:
     nonsense = CommitOperationAdd("hubq/report.json", json.dumps({"checkpoint": 1}).encode())
     client.api().create_commit(REPO, [nonsense], commit_message="By hand")
