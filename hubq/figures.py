@@ -12,14 +12,16 @@ def number(value: float | None) -> str:
     """Write four significant digits, whole numbers in full."""
     if value is None:
         return NOT_MEASURED
-    if abs(value) >= 1000 or float(value).is_integer():
+    if abs(value) >= 999.95 or float(value).is_integer():
         return f"{value:,.0f}"
     return f"{value:#.4g}"
 
 
 def uncertain(value: float, stderr: float | None) -> str:
     """Write a value with its standard error, where one is known."""
-    return number(value) if stderr is None else f"{number(value)} ± {stderr:.2g}"
+    if stderr is None:
+        return number(value)
+    return f"{number(value)} ± {f'{stderr:.2g}' if stderr < 9.95 else f'{stderr:,.0f}'}"
 
 
 def recovery(measurement: Measurement) -> float | None:

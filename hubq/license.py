@@ -1,32 +1,24 @@
 """Licences: what the Hub calls them, and what Meta's ask of whoever passes a Llama on."""
 
-# Ids that the Hub has for the licences of language models; any other is `other` there, with a name.
-HUB_LICENSES = frozenset(
-    {
-        "apache-2.0",
-        "bigcode-openrail-m",
-        "bigscience-openrail-m",
-        "bsd-3-clause",
-        "cc-by-4.0",
-        "cc-by-nc-4.0",
-        "cc-by-nc-sa-4.0",
-        "cc-by-sa-4.0",
-        "cc0-1.0",
-        "gemma",
-        "gpl-3.0",
-        "llama2",
-        "llama3",
-        "llama3.1",
-        "llama3.2",
-        "llama3.3",
-        "llama4",
-        "mit",
-        "openrail",
-        "other",
-        "unknown",
-    }
-)
+import re
 
+# The ids that the Hub knows (huggingface.co/docs/hub/repositories-licenses); any other licence is
+# `other` there, with a name.
+_IDS = """
+    afl-3.0 agpl-3.0 apache-2.0 apple-amlr apple-ascl artistic-2.0 bigcode-openrail-m
+    bigscience-bloom-rail-1.0 bigscience-openrail-m bsd bsd-2-clause bsd-3-clause
+    bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-nc-2.0
+    cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0
+    cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 cdla-permissive-1.0
+    cdla-permissive-2.0 cdla-sharing-1.0 creativeml-openrail-m deepfloyd-if-license
+    deepseek-license ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2
+    fair-noncommercial-research-license gemma gfdl gpl gpl-2.0 gpl-3.0 h-research intel-research
+    isc lgpl lgpl-2.1 lgpl-3.0 lgpl-lr llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 lppl-1.3c
+    mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 open-mdw openmdw-1.0 openrail openrail++ osl-3.0
+    other pddl postgresql unknown unlicense wtfpl zlib
+"""
+HUB_LICENSES = tuple(_IDS.split())
+UNNAMED = "same-as-base-model"  # the Hub wants a name for `other`, and the base gave none
 
 # What Meta's licences, section 1.b, want displayed prominently. The notice of the same section is
 # a file of the repo (hubq/companions.py).
@@ -43,9 +35,10 @@ def metadata(license: str | None, base_model: str | None) -> dict[str, str]:
     """Return the card's licence keys: the base's licence, never one of our choosing."""
     if license is None:
         return {}
-    if license in HUB_LICENSES:
+    if license in HUB_LICENSES and license != "other":
         return {"license": license}
-    keys = {"license": "other", "license_name": license.lower().replace(" ", "-")}
+    name = re.sub(r"[^a-z0-9.]+", "-", license.lower()).strip("-")
+    keys = {"license": "other", "license_name": UNNAMED if name in ("", "other") else name}
     if base_model is not None:
         keys["license_link"] = f"https://huggingface.co/{base_model}"
     return keys

