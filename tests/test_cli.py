@@ -271,6 +271,38 @@ def test_the_methods_are_listed_with_their_options() -> None:
     assert [each["name"] for each in found["rtn"]["options"]] == ["bits", "group_size", "symmetric"]
 
 
+def test_a_method_tells_its_bits_and_the_formats_that_hold_them() -> None:
+    found = json.loads(hubq("methods", "--json").stdout)
+
+    assert found["gptq"]["bits"] == [2, 3, 4, 8]
+    assert found["gptq"]["formats"] == {
+        "awq": [4],
+        "compressed-tensors": [2, 3, 4, 8],
+        "gptq": [2, 3, 4, 8],
+    }
+
+
+def test_the_methods_are_a_table() -> None:
+    said = hubq("methods").output
+
+    assert re.search(r"^ *method +title +bits +options +formats: bits", said, re.MULTILINE)
+    assert re.search(r"^ *awq +AWQ +2 3 4 8 +group_size 128 +awq: 4 *$", said, re.MULTILINE)
+    assert "https://arxiv.org/abs/2306.00978" in said
+
+
+def test_a_quantized_head_is_said_to_be_rounded(recipe: Path) -> None:
+    values = yaml.safe_load(recipe.read_text())
+    method = {"name": "gptq", "bits": 4, "group_size": 32, "symmetric": True}
+    (recipe.parent / "text.txt").write_text("a llama")
+    calibration = {"dataset": "./text.txt", "samples": 1, "length": 4}
+    changed = values | {"method": method, "calibration": calibration, "embeddings": 8}
+    recipe.write_text(yaml.safe_dump(changed))
+
+    said = hubq("plan", recipe).output
+
+    assert re.search(r"^ *lm_head +rtn ", said, re.MULTILINE)
+
+
 def test_the_schema_is_json() -> None:
     assert json.loads(hubq("schema").stdout)["title"] == "hubq recipe"
 

@@ -1,8 +1,9 @@
 """What hubq brings along: its methods, its recipes and the schema of recipes."""
 
 import shutil
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -10,7 +11,11 @@ from hubq.cli.options import FILE, example, json_option, print_json
 from hubq.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hubq.method import Method
+
+TYPICAL = (4096, 4096)  # outputs and inputs of a layer that every method and format is made for
 
 
 def shipped() -> dict[str, Path]:
@@ -57,18 +62,16 @@ def copy(name: str, file: Path) -> None:
 @click.command(epilog=example("hubq methods"))
 @json_option
 def methods(as_json: bool) -> None:
-    """List the methods, what each does and which options it has."""
+    """List the methods: bits, options with defaults, formats that hold the result, papers."""
     from hubq import method
 
     found = {name: _about(method.method_class(name)) for name in method.methods()}
     if as_json:
         print_json(found)
         return
-    for name, about in found.items():
-        options = (f"{each['name']} {each['default']}" for each in about["options"])
-        data = "calibration data" if about["needs"] else "no data"
-        click.echo(f"{name}: {about['does']}")
-        click.echo(f"  needs {data}; {', '.join(options)}\n  {about['paper']}")
+    from hubq.cli.tables import print_methods
+
+    print_methods(found)
 
 
 def _about(method: "type[Method]") -> dict[str, Any]:
@@ -77,12 +80,51 @@ def _about(method: "type[Method]") -> dict[str, Any]:
         "title": method.title,
         "does": (method.__doc__ or "").strip().splitlines()[0],
         "needs": sorted(method.needs),
+        "bits": _allowed(method, "bits"),
         "options": [
-            {"name": name, "default": field.default, "description": field.description}
+            {
+                "name": name,
+                "default": field.default,
+                "allowed": _allowed(method, name) or None,
+                "description": field.description,
+            }
             for name, field in method.model_fields.items()
         ],
+        "formats": _formats(method),
         "paper": method.paper,
     }
+
+
+def _allowed(method: "type[Method]", option: str) -> list[Any]:
+    """List the values of an option that has only a few."""
+    field = method.model_fields.get(option)
+    return [] if field is None else list(get_args(field.annotation))
+
+
+def _formats(method: "type[Method]") -> dict[str, list[int]]:
+    """Return the formats that hold the method's result, with some options, and at which bits."""
+    import torch
+
+    from hubq.format import format_named, formats
+
+    found: dict[str, list[int]] = {}
+    for name in formats():
+        form = format_named(name)
+        for made in _settings(method):
+            sketch = made.sketch(TYPICAL, form.scale_dtype(torch.bfloat16))
+            bits = getattr(made, "bits", round(sketch.stored_bits()))
+            if form.mistake(sketch) is None and bits not in found.setdefault(name, []):
+                found[name].append(bits)
+    return {name: bits for name, bits in found.items() if bits}
+
+
+def _settings(method: "type[Method]") -> "Iterator[Method]":
+    """Yield the method at each of its widths, asymmetric and symmetric if it has the choice."""
+    widths = [{"bits": bits} for bits in _allowed(method, "bits")] or [{}]
+    has_choice = "symmetric" in method.model_fields
+    zeros = [{"symmetric": False}, {"symmetric": True}] if has_choice else [{}]
+    for width, zero in product(widths, zeros):
+        yield method.model_validate({**width, **zero})
 
 
 @click.command(epilog=example("hubq schema > recipe.schema.json"))

@@ -1,7 +1,7 @@
 """Plans and reports as tables."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from hubq.cli.bars import duration
 from hubq.disk import gigabytes
@@ -36,7 +36,7 @@ def _modules(plan: "Plan") -> "Table":
         table.add_column(title, justify="right", no_wrap=True)
     for (name, shape, quantized), modules in _kinds(plan.modules).items():
         size = sum(module.bytes for module in modules)
-        becomes = plan.recipe["method"]["name"] if quantized else plan.dtype
+        becomes = _becomes(plan, modules[0]) if quantized else plan.dtype
         table.add_row(
             name,
             becomes,
@@ -46,6 +46,12 @@ def _modules(plan: "Plan") -> "Table":
             gigabytes(size),
         )
     return table
+
+
+def _becomes(plan: "Plan", module: "PlannedModule") -> str:
+    """Name what quantizes a module: outside of the blocks it is always RTN."""
+    inside = any(part.isdigit() for part in module.name.split("."))
+    return str(plan.recipe["method"]["name"]) if inside else "rtn"
 
 
 def _kinds(
@@ -72,6 +78,39 @@ def _facts(plan: "Plan", publishing: str) -> Iterator[tuple[str, str]]:
     yield "peak memory", f"about {gigabytes(plan.peak_memory)}"
     yield "time", f"about {duration(plan.seconds)} to quantize"
     yield "repo", f"{plan.repo} ({publishing})"
+
+
+def print_methods(methods: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print what each method is, takes and fits into."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE)
+    for heading in ("method", "title", "bits", "options", "formats: bits"):
+        table.add_column(heading, no_wrap=True)
+    for name, about in methods.items():
+        options = [each for each in about["options"] if each["name"] != "bits"]
+        held = (f"{form}: {_listed(bits)}" for form, bits in about["formats"].items())
+        table.add_row(
+            name,
+            about["title"],
+            _listed(about["bits"]),
+            "\n".join(f"{each['name']} {str(each['default']).lower()}" for each in options),
+            "\n".join(held),
+        )
+        table.add_section()
+    console = Console()
+    console.print(table)
+    for name, about in methods.items():
+        data = "" if not about["needs"] else " Needs calibration data."
+        console.print(
+            f"{name}: {about['does']}{data} {about['paper']}", highlight=False, soft_wrap=True
+        )
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return " ".join(map(str, numbers))
 
 
 def print_report(report: "Report") -> None:
