@@ -191,16 +191,17 @@ def test_completing_an_upload_without_its_parts_does_not_open_another_repos_file
     api.upload_file(path_or_fileobj=content, path_in_repo="a.bin", repo_id="acme/secret")
     stranger.create_repo("eve/thief")
     http.headers["Authorization"] = f"Bearer {stranger.token}"
-    wanted = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content)}
-    body = {"operation": "upload", "transfers": ["multipart"], "objects": [wanted]}
+    oid, size = hashlib.sha256(content).hexdigest(), len(content)
+    wanted = [{"oid": oid, "size": size}]
+    body = {"operation": "upload", "transfers": ["multipart"], "objects": wanted}
     answer = http.post("/eve/thief.git/info/lfs/objects/batch", json=body).json()
     href = answer["objects"][0]["actions"]["upload"]["href"]
 
     completed = http.post(href, json={"parts": [{"partNumber": 1}]})
 
     assert completed.status_code == 400
-    line = large_file("a.bin", wanted["oid"], wanted["size"])
-    assert post_commit(http, "eve/thief", line).status_code == 400
+    taken = post_commit(http, "eve/thief", large_file("a.bin", oid, size))
+    assert taken.status_code == 400
 
 
 def test_git_lfs_downloads_what_the_repo_holds_and_nothing_else(
