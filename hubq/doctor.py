@@ -6,14 +6,13 @@ Nothing here fails: what is missing or can't be reached is said, and with it wha
 import os
 import platform
 import shutil
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hubq import __version__
 from hubq.client import Client
 from hubq.disk import gigabytes
-from hubq.engines import readers_of
+from hubq.engines import installed_version, missing_packages, readers_of
 from hubq.explain import scrub
 from hubq.record import Record
 
@@ -91,7 +90,7 @@ def diagnose(client: Client) -> Diagnosis:
         hubq=__version__,
         python=platform.python_version(),
         system=platform.platform(),
-        libraries={name: _version(name) or ABSENT for name in LIBRARIES},
+        libraries={name: installed_version(name) or ABSENT for name in LIBRARIES},
         cpu=_cpu_field("model name") or platform.processor() or platform.machine(),
         cores=_cores(),
         instructions=_instructions(),
@@ -117,27 +116,12 @@ def loadable() -> dict[str, str]:
 
 def _missing(form: str) -> str | None:
     """Name the packages that are missing for a format, and the way to get them."""
-    from packaging.requirements import Requirement
-
-    readers = readers_of(form)
-    missing = [
-        need
-        for need in readers.packages
-        if (found := _version(Requirement(need).name)) is None
-        or not Requirement(need).specifier.contains(found, prereleases=True)
-    ]
+    missing = missing_packages(form)
     if not missing:
         return None
-    command = f"hubq[{readers.extra}]" if readers.extra else " ".join(missing)
+    extra = readers_of(form).extra
+    command = f"hubq[{extra}]" if extra else " ".join(missing)
     return f"needs {', '.join(missing)}: pip install '{command}'"
-
-
-def _version(name: str) -> str | None:
-    """Return a distribution's version without importing it."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def ask(client: Client) -> Answer:

@@ -1,6 +1,7 @@
 """Which programs read a format, and what they need: for the card's snippets and for doctor."""
 
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 
 ANY_BITS = frozenset({2, 3, 4, 5, 6, 7, 8})
 
@@ -29,6 +30,27 @@ READERS = {
 def readers_of(form: str) -> Readers:
     """Return the readers of a format; transformers alone for one that isn't listed."""
     return READERS.get(form, Readers(()))
+
+
+def missing_packages(form: str) -> list[str]:
+    """List the requirements of a format that this installation does not meet."""
+    from packaging.requirements import Requirement
+
+    needs = {need: Requirement(need) for need in readers_of(form).packages}
+    return [
+        need
+        for need, requirement in needs.items()
+        if (found := installed_version(requirement.name)) is None
+        or not requirement.specifier.contains(found, prereleases=True)
+    ]
+
+
+def installed_version(package: str) -> str | None:
+    """Return a package's version without importing it; None when it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def engines(form: str, bits: int | None) -> list[str]:

@@ -8,14 +8,13 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hubq.engines import missing_packages
 from hubq.errors import UserError
 
-# Formats that transformers reads only with further packages; without them hubq unpacks the files.
-NEEDS = {"gptq": ("gptqmodel", "optimum"), "awq": ("gptqmodel",)}
+UNPACKED = frozenset({"gptq", "awq"})  # by hubq, where transformers lacks the packages for it
 
 
 class Loaded(NamedTuple):
@@ -43,7 +42,7 @@ def load(folder: Path, *, device: str, dtype: str) -> Loaded:
 
     quantization = _config(folder).get("quantization_config") or {}
     method = _known(quantization.get("quant_method", ""), folder)
-    missing = [name for name in NEEDS.get(method, ()) if find_spec(name) is None]
+    missing = missing_packages(method) if method in UNPACKED else []
     element = getattr(torch, dtype)
     if missing:
         model = _unpacked(folder, quantization, element)
