@@ -86,7 +86,7 @@ def print_methods(methods: Mapping[str, Mapping[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=SIMPLE)
+    table = Table(box=SIMPLE, show_edge=False, pad_edge=False)
     for heading in ("method", "title", "bits", "options", "formats: bits"):
         table.add_column(heading, no_wrap=True)
     for name, about in methods.items():
