@@ -30,6 +30,13 @@ class Client:
 
         return (self.endpoint or constants.ENDPOINT).rstrip("/")
 
+    @property
+    def sent_token(self) -> str | None:
+        """The token that goes along: the client's own, or the saved one; None: nobody's."""
+        from huggingface_hub import get_token
+
+        return self.token or get_token()
+
     def api(self) -> "HfApi":
         """Return huggingface_hub's client for this Hub and token."""
         from huggingface_hub import HfApi
@@ -48,7 +55,7 @@ class Client:
             explanation = explain(error, self.url)
             if explanation is None:
                 raise
-            raise UserError(scrub(f"{doing} failed: {explanation}", self.token)) from error
+            raise UserError(scrub(f"{doing} failed: {explanation}", self.sent_token)) from error
 
     def user(self) -> dict[str, Any]:
         """Return what the Hub knows about the token's owner (its whoami-v2)."""

@@ -127,9 +127,9 @@ def _missing(form: str) -> str | None:
 def ask(client: Client) -> Answer:
     """Ask the Hub who the token belongs to."""
     import httpx2
-    from huggingface_hub import constants, get_token
+    from huggingface_hub import constants
 
-    token = client.token or get_token()
+    token = client.sent_token
     if constants.HF_HUB_OFFLINE:
         return Answer(False, "not asked: HF_HUB_OFFLINE is set", "not checked")
     headers = {"Authorization": f"Bearer {token}"} if token else {}

@@ -41,7 +41,7 @@ def publish(report: Report, run: Path, client: Client, progress: Progress = SILE
     """
     repo = report.plan.repo
     files = assemble(report, run, progress)
-    refuse_secrets(files, client.token)
+    refuse_secrets(files, client.sent_token)
     client.writable(repo.partition("/")[0])
     with client.speaking(f"publishing {repo}"):
         head, private = _open(report, client)
@@ -100,10 +100,10 @@ def _refuse_foreign(change: Change, client: Client) -> None:
 def _refuse_edited(change: Change, run: Path, client: Client) -> None:
     """Refuse to overwrite what others changed since this run was published."""
     record = run / "publication.json"
-    if not change.pending or not record.exists():
+    if not change.pending or not record.exists() or change.holds <= FOUNDING:
         return
-    before = Publication.load(record).commit
-    if before == change.head or before not in history_of(client, change.repo):
+    last = Publication.load(record)
+    if last.commit == change.head or not _is_same_repo(last, change, client):
         return
     paths = ", ".join(sorted({*change.changed, *change.obsolete})[:3])
     raise UserError(
@@ -111,6 +111,15 @@ def _refuse_edited(change: Change, run: Path, client: Client) -> None:
         f"Look at {client.url}/{change.repo}/commits/main; to publish over it all the same, "
         f"delete {record}"
     )
+
+
+def _is_same_repo(last: Publication, change: Change, client: Client) -> bool:
+    """Tell whether a run was published where it goes now.
+
+    A squash takes the commit out of the history, and a local Hub gets another address each time.
+    """
+    is_same_address = (last.endpoint, last.repo) == (client.url, change.repo)
+    return is_same_address or last.commit in history_of(client, change.repo)
 
 
 def _verify(repo: str, made: str, files: Mapping[str, LocalFile], client: Client) -> None:

@@ -342,6 +342,36 @@ def test_a_token_in_a_text_is_never_published(run: Path, client: Client, hub: Fa
     assert hub.token not in str(told.value)
 
 
+def test_the_saved_token_is_never_published_either(
+    run: Path, hub: FaultyHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "a-token-of-an-unusual-shape")
+    report = make_run(run, license="key: a-token-of-an-unusual-shape")
+
+    with pytest.raises(UserError, match=r"LICENSE, line 1, holds what looks like a secret"):
+        publish(report, run, Client(hub.endpoint))
+
+
+def test_what_somebody_changed_is_not_overwritten_when_the_history_was_squashed(
+    report: Report, run: Path, client: Client
+) -> None:
+    publish(report, run, client)
+    put(client, "notes.txt", b"better")
+    client.api().super_squash_history(REPO)
+
+    with pytest.raises(UserError, match=r"changed on the Hub since .*notes.txt"):
+        publish(report, run, client)
+
+
+def test_a_repo_that_was_made_anew_is_filled(report: Report, run: Path, client: Client) -> None:
+    publish(report, run, client)
+    client.api().delete_repo(REPO)
+
+    publish(report, run, client)
+
+    assert "config.json" in client.api().list_repo_files(REPO)
+
+
 def test_a_report_of_another_run_is_refused(report: Report, run: Path, client: Client) -> None:
     other = report.model_copy(update={"seed": 99})
 
