@@ -63,7 +63,7 @@ def _tokenizer(folder: Path) -> Any:  # noqa: ANN401 - one of many classes
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} has no tokenizer that transformers can load: {error}") from error
 
