@@ -74,7 +74,7 @@ def _open(report: Report, client: Client) -> tuple[str, bool]:
         client.patience.keep_trying(
             lambda: client.api().create_repo(repo, private=private, exist_ok=True)
         )
-        return head_of(client, repo)
+        head, is_private = head_of(client, repo)  # somebody may have been faster
     if is_private != private:
         is_now, is_to_be = ("private", "public") if is_private else ("public", "private")
         raise UserError(

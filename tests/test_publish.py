@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from huggingface_hub import CommitOperationAdd
+from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub.errors import RepositoryNotFoundError
 from made_run import REPO, make_run
 
 from hubq.card import render
@@ -16,7 +17,7 @@ from hubq.evaluate import Report
 from hubq.hub.administration import add_org, add_user, mint_token
 from hubq.hub.checking import fsck
 from hubq.hub.faults import FaultyHub, drop, faulty_hub, refuse
-from hubq.patience import Patience
+from hubq.patience import Patience, Result
 from hubq.progress import Advance
 from hubq.publish import Publication, publish
 
@@ -295,6 +296,26 @@ def test_a_public_repo_is_not_filled_by_a_private_recipe(
 
     with pytest.raises(UserError, match="is public on the Hub, and the recipe wants it private"):
         publish(report, run, client)
+
+
+class Rival(Patience):
+    """A Patience that lets somebody else make the public repo right after it was not found."""
+
+    def keep_trying(self, action: Callable[[], Result]) -> Result:
+        try:
+            return super().keep_trying(action)
+        except RepositoryNotFoundError as error:
+            asked = error.response.request
+            token = asked.headers["Authorization"].removeprefix("Bearer ")
+            HfApi(str(asked.url).partition("/api/")[0], token=token).create_repo(REPO)
+            raise
+
+
+def test_a_public_repo_that_somebody_made_meanwhile_is_not_filled_by_a_private_recipe(
+    report: Report, run: Path, client: Client
+) -> None:
+    with pytest.raises(UserError, match="is public on the Hub, and the recipe wants it private"):
+        publish(report, run, Client(client.endpoint, client.token, Rival(first=0.01)))
 
 
 def test_a_file_that_changed_is_refused_before_anything_is_sent(
