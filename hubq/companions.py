@@ -9,10 +9,12 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from hubq.errors import UserError
+from hubq.json_object import read_object
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -31,6 +33,7 @@ TOKENIZER_FILES = (
     "preprocessor_config.json",
     "processor_config.json",
 )
+CONFIGS = ("config.json", "generation_config.json")  # copied with a change where need be
 CHAT_TEMPLATES = "additional_chat_templates/*.jinja"
 LICENSE_FILE = re.compile(r"(licen[cs]e|notice|use_policy)[^/]*", re.IGNORECASE)
 TEXT_SUFFIXES = ("", ".md", ".txt", ".pdf")
@@ -56,6 +59,13 @@ class Companions:
     facts: tuple[str, ...]  # one sentence for each thing that is not as in the base
 
 
+def is_companion(path: str) -> bool:
+    """Tell whether a file of a repo lies beside the weights of a quantized copy too."""
+    is_licence = LICENSE_FILE.fullmatch(path) and Path(path).suffix.lower() in TEXT_SUFFIXES
+    known = path in (*CONFIGS, *TOKENIZER_FILES) or fnmatchcase(path, CHAT_TEMPLATES)
+    return known or bool(is_licence)
+
+
 def companions(
     base: Path, quantization_config: Mapping[str, Any], *, dtype: str, license: str | None
 ) -> Companions:
@@ -77,12 +87,9 @@ def companions(
 
 def _copied(base: Path) -> Iterator[Path]:
     """List what is copied byte for byte."""
-    names = (base / name for name in TOKENIZER_FILES)
-    yield from (path for path in names if path.is_file())
-    yield from base.glob(CHAT_TEMPLATES)
-    for path in base.iterdir():
-        is_licence = LICENSE_FILE.fullmatch(path.name) and path.suffix.lower() in TEXT_SUFFIXES
-        if is_licence and path.is_file():
+    for path in (*base.glob("*"), *base.glob(CHAT_TEMPLATES)):
+        name = path.relative_to(base).as_posix()
+        if name not in CONFIGS and is_companion(name) and path.is_file():
             yield path
 
 
@@ -90,9 +97,9 @@ def _config(
     base: Path, quantization_config: Mapping[str, Any], dtype: str
 ) -> tuple[dict[str, bytes], str]:
     """Return the base's config.json with the quantization in it, and a fact about it."""
-    config = _read_json(base / "config.json")
-    if "quantization_config" in config:
-        method = config["quantization_config"].get("quant_method", "an unnamed method")
+    config = read_object(base / "config.json")
+    if quantized := config.get("quantization_config"):
+        method = quantized.get("quant_method", "an unnamed method")
         raise UserError(
             f"{base / 'config.json'} says that the model is already quantized ({method}); "
             "start from the unquantized base"
@@ -111,7 +118,7 @@ def _generation_config(base: Path) -> tuple[dict[str, bytes], str]:
     path = base / name
     if not path.is_file():
         return {}, ""
-    settings = _read_json(path)
+    settings = read_object(path)
     mistake = _generation_mistake(settings)
     if mistake is None:
         return {name: path.read_bytes()}, ""
@@ -168,19 +175,6 @@ def _agreement_fact(base: Path, license: str | None) -> str:
     if license not in NOTICES or has_copy:
         return ""
     return f"No copy of the {license} agreement lies here, since the base has none."
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; raise UserError for anything else."""
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; a model folder needs one") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}); fetch the model again") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path} holds no JSON object; fetch the model again")
-    return value
 
 
 def _json_bytes(value: Mapping[str, Any]) -> bytes:

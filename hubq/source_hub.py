@@ -1,6 +1,5 @@
 """A model on the Hub: pinned to a commit, looked up by its headers, downloaded and verified."""
 
-import json
 from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path
@@ -8,21 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from hubq.cache import cache_folder
 from hubq.client import Client
+from hubq.companions import is_companion
 from hubq.errors import UserError
+from hubq.json_object import read_object
 from hubq.progress import Progress
 from hubq.recipe import ModelSection
 from hubq.record import Record
-from hubq.shards import TensorInfo
-from hubq.source import PICKLES, Source, check_config
+from hubq.shards import INDEX, TensorInfo
+from hubq.source import PICKLES, Source, check_config, license_of
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
-
-# Beside the weights: config, tokenizer, chat template, licence. Nothing that runs, no card.
-COMPANIONS = (
-    "*.json", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt",
-    "LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*", "USE-POLICY*",
-)  # fmt: skip
 
 
 class Verified(Record):
@@ -49,17 +44,9 @@ def find_on_hub(model: ModelSection, client: Client) -> Source:
         config=config,
         tensors=_headers(repo, str(info.sha), client),
         base_model=model.base_model or info.id,
-        license=model.license or _license(card),
+        license=model.license or license_of(card),
         gated=bool(info.gated),
     )
-
-
-def _license(card: dict[str, Any]) -> str | None:
-    """Return the licence's id: `license`, or `license_name` where that says only "other"."""
-    found = card.get("license")
-    if isinstance(found, list):
-        found = found[0] if found else None
-    return card.get("license_name") or found if found == "other" else found
 
 
 def _refuse_what_has_no_safetensors(repo: str, info: "ModelInfo") -> None:
@@ -117,9 +104,7 @@ def download(source: Source, client: Client, progress: Progress) -> Path:
 
 
 def _is_wanted(name: str, weights: set[str]) -> bool:
-    return name in weights or (
-        "/" not in name and any(fnmatch(name, pattern) for pattern in COMPANIONS)
-    )
+    return name in weights or name == INDEX or is_companion(name)
 
 
 def _states(places: Mapping[str, Path]) -> dict[str, tuple[int, int]]:
@@ -133,5 +118,4 @@ def _config(repo: str, commit: str, client: Client) -> dict[str, Any]:
         path = client.patience.keep_trying(
             lambda: client.api().hf_hub_download(repo, "config.json", revision=commit)
         )
-    config: dict[str, Any] = json.loads(Path(path).read_bytes())
-    return config
+    return read_object(Path(path))

@@ -77,6 +77,14 @@ def test_a_base_that_is_already_quantized_is_refused(base: Path) -> None:
         gather(base)
 
 
+def test_a_quantization_that_is_null_is_none(base: Path) -> None:
+    write_json(base / "config.json", {"quantization_config": None})
+
+    config = json.loads(gather(base).files["config.json"])
+
+    assert config["quantization_config"] is not None
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [(None, "is missing"), ("{", "is not JSON"), ("[]", "holds no JSON object")],

@@ -125,6 +125,13 @@ def test_a_file_is_the_same_source_before_and_after_its_conversion(
     assert before.config["architectures"] == after.config["architectures"]
 
 
+def test_one_recipes_licence_is_not_that_of_another_on_the_same_file(file: Path) -> None:
+    # A conversion of its own: two seconds.
+    fetch(find(ModelSection(gguf=file, license="mit"), CLIENT), CLIENT)
+
+    assert find(ModelSection(gguf=file), CLIENT).license == "apache-2.0"
+
+
 def test_tied_embeddings_stay_one_tensor(converted: Path, file: Path) -> None:
     source = find(ModelSection(gguf=file), CLIENT)
 

@@ -128,6 +128,8 @@ publish:
         ("bits: 4", "bits: &b 4", "line 5  anchors"),
         ("bits: 4", "bits: [4", "no YAML"),
         ("# for tests", "name: me", "line 1  name: no such option; the file's name is it"),
+        ("bits: 4", f"bits: {'1' * 5000}", "line 5  no plain value"),
+        ("bits: 4", f"bits: {'[' * 3000}{']' * 3000}", "nested far too deep"),
         ("org: me", "org: ../me", "line 7  publish.org: must look like"),
         (
             "meta-llama/Meta-Llama-3-8B@main",

@@ -69,6 +69,29 @@ def test_a_readme_without_metadata_names_no_licence(folder: Path) -> None:
     assert find(of(folder), NOWHERE).license is None
 
 
+def test_a_licence_that_is_only_other_is_told_by_its_name(folder: Path) -> None:
+    (folder / "README.md").write_text("---\nlicense: other\nlicense_name: llama3\n---\n")
+
+    assert find(of(folder), Client()).license == "llama3"
+
+
+def test_a_readme_that_is_not_utf8_hinders_nothing(folder: Path) -> None:
+    (folder / "README.md").write_bytes(b"---\nlicense: mit\nauthor: Andr\xe9\n---\n")
+
+    assert find(of(folder), Client()).license == "mit"
+
+
+@pytest.mark.parametrize(
+    "config",
+    ["[]", "null", "{", '{"quantization_config": 3}', '{"architectures": 3}'],
+)
+def test_a_config_that_is_none_is_refused(folder: Path, config: str) -> None:
+    (folder / "config.json").write_text(config)
+
+    with pytest.raises(UserError, match=r"config\.json|quantized already"):
+        find(of(folder), Client())
+
+
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no folder"):
         find(of(tmp_path / "nothing"), NOWHERE)
@@ -177,6 +200,18 @@ def test_a_download_brings_weights_and_companions_and_nothing_that_runs(
     assert "model.safetensors" in names
     assert "tokenizer.json" in names
     assert not [name for name in names if name.endswith(".py") or "/" in name]
+
+
+def test_a_download_brings_all_that_lies_beside_the_weights_of_a_release(
+    uploaded: ModelSection, client: Client, folder: Path
+) -> None:
+    beside = {"license.md", "Notice", "tokenizer.model.v3", "additional_chat_templates/tool.jinja"}
+    for name in sorted(beside):
+        client.api().upload_file(path_or_fileobj=b"text", path_in_repo=name, repo_id=REPO)
+
+    place = fetch(find(uploaded, client), client)
+
+    assert beside <= {path.relative_to(place).as_posix() for path in place.rglob("*")}
 
 
 def test_a_byte_that_flipped_on_its_way_is_noticed_and_fetched_again(
