@@ -71,27 +71,18 @@ def cell(text: str) -> str:
 def context(report: Report) -> dict[str, Any]:
     """Return every name that the template uses."""
     plan, checkpoint = report.plan, report.checkpoint
-    form, bits = plan.recipe["format"], plan.recipe["method"].get("bits")
-    license = license_of(plan)
     errors = {each.name: each for each in checkpoint.layers if each.error is not None}
     return {
+        **_about_the_base(plan),
+        **_about_loading(plan),
         "report": report,
         "plan": plan,
         "checkpoint": checkpoint,
         "name": plan.repo.partition("/")[2],
         "hubq_version": checkpoint.versions.get("hubq", ""),
-        "base_link": f"[{plan.base_model}](https://huggingface.co/{plan.base_model})"
-        if plan.base_model
-        else f"A model without a known base (`{plan.source}`)",
-        "gguf": gguf_file(plan.recipe["model"]),
         "method": method_of(plan),
-        "form": form,
-        "bits": bits,
-        "engines": engines(form, bits),
-        "packages": " ".join(f"'{each}'" for each in readers_of(form).packages),
         "quantized": [module for module in plan.modules if module.quantized],
         "kept_sentence": kept_sentence(plan),
-        "source_bits": SOURCE_BITS[plan.dtype],
         "rows": [Row(each, recovery(each), note(each)) for each in report.measurements],
         "confidence": CONFIDENCE,
         "calibration": calibration(report),
@@ -101,15 +92,41 @@ def context(report: Report) -> dict[str, Any]:
         "recipe_name": plan.recipe["name"],
         "made_with": versions(checkpoint.versions),
         "measured_with": versions(report.versions),
-        "plan_license": license,
-        "built_with": BUILT_WITH.get(license or ""),
-        "notice": NOTICES.get(license or ""),
         "agreements": [path for path in sorted(checkpoint.files) if is_agreement(path)],
         "not_measured": NOT_MEASURED,
         "number": number,
         "uncertain": uncertain,
         "percent": percent,
         "gigabytes": gigabytes,
+    }
+
+
+def _about_the_base(plan: Plan) -> dict[str, Any]:
+    """Say where the weights came from and under which licence."""
+    base, license = plan.base_model, license_of(plan)
+    return {
+        "base_link": f"[{base}](https://huggingface.co/{base})"
+        if base
+        else f"A model without a known base (`{plan.source}`)",
+        "gguf": gguf_file(plan.recipe["model"]),
+        "folder": plan.recipe["model"].get("folder"),
+        "source_bits": SOURCE_BITS[plan.dtype],
+        "plan_license": license,
+        "built_with": BUILT_WITH.get(license or ""),
+        "notice": NOTICES.get(license or ""),
+    }
+
+
+def _about_loading(plan: Plan) -> dict[str, Any]:
+    """Say what the files are and which programs read them."""
+    form, bits = plan.recipe["format"], plan.recipe["method"].get("bits")
+    quantized_embeddings = plan.recipe.get("embeddings", 16) < 16
+    return {
+        "form": form,
+        "bits": bits,
+        "quantized_embeddings": quantized_embeddings,
+        "engines": [] if quantized_embeddings else engines(form, bits),
+        "packages": " ".join(f"'{each}'" for each in readers_of(form).packages),
     }
 
 

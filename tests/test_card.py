@@ -349,8 +349,28 @@ def test_a_gguf_file_is_not_passed_off_as_the_base(source: dict[str, Any], named
     assert f"The weights came from {named}, a GGUF file" in text
 
 
+def test_weights_of_a_folder_are_not_passed_off_as_those_of_the_hub() -> None:
+    plan = made_plan()
+    plan.recipe["model"] = {"folder": "/home/ann/tiny"}
+
+    text = render(made_report(plan=plan))
+
+    assert "came from a folder on the publisher's machine" in text
+    assert "did not compare them with meta-llama/Meta-Llama-3-8B" in text
+
+
 def test_weights_of_the_base_itself_need_no_such_note() -> None:
-    assert "GGUF" not in render(made_report())
+    assert "The weights came from" not in render(made_report())
+
+
+def test_no_engine_is_promised_for_quantized_embeddings() -> None:
+    plan = made_plan()
+    plan.recipe["embeddings"] = 8
+
+    text = render(made_report(plan=plan))
+
+    assert "vllm serve" not in text
+    assert "vLLM and SGLang are not known to read this format with quantized embeddings." in text
 
 
 def test_the_recipe_does_not_tell_where_the_maker_keeps_files() -> None:
