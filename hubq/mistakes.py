@@ -53,6 +53,7 @@ def _sentence(error: Mapping[str, Any], model: type[BaseModel], above: Place) ->
             return f"{dotted}: must be a mapping of options; you wrote {written}"
         case _:
             message = str(error["msg"]).removeprefix("Input ").replace("should be", "must be")
+            message = message.replace("a valid tuple", "a list")  # as YAML calls it
             return f"{dotted}: {message}; you wrote {written}"
 
 

@@ -130,6 +130,7 @@ publish:
         ("# for tests", "name: me", "line 1  name: no such option; the file's name is it"),
         ("bits: 4", f"bits: {'1' * 5000}", "line 5  no plain value"),
         ("bits: 4", f"bits: {'[' * 3000}{']' * 3000}", "nested far too deep"),
+        ("publish:", "evaluate: {tasks: piqa}\npublish:", "line 6  evaluate.tasks: must be a list"),
         ("org: me", "org: ../me", "line 7  publish.org: must look like"),
         (
             "meta-llama/Meta-Llama-3-8B@main",
