@@ -1,6 +1,7 @@
 """The pages: what they list, and that nothing in a repo can do harm through them."""
 
 import re
+from http.client import HTTPConnection
 
 import httpx
 import pytest
@@ -137,3 +138,13 @@ def test_a_browser_signs_in_with_a_token(hub: FaultyHub) -> None:
 
     assert (asked.status_code, asked.headers["WWW-Authenticate"]) == (401, 'Basic realm="hub"')
     assert (given.status_code, given.headers["Location"]) == (303, "/")
+
+
+def test_the_page_of_a_file_never_leads_to_another_host(hub: FaultyHub) -> None:
+    connection = HTTPConnection(hub.endpoint.removeprefix("http://"))
+    connection.request("GET", "//evil.example/x/blob/main/f")
+
+    answer = connection.getresponse()
+    connection.close()
+
+    assert not (answer.getheader("Location") or "").startswith("//")

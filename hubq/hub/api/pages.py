@@ -146,7 +146,8 @@ def discussion_page(call: Call) -> Response:
 def blob(call: Call) -> Response:
     """Lead from the address of a file's page to the file."""
     path = call.request.scope["raw_path"].decode("latin-1")
-    return RedirectResponse(path.replace("/blob/", "/resolve/", 1), 302)
+    # Two slashes at the start would name another host.
+    return RedirectResponse("/" + path.lstrip("/").replace("/blob/", "/resolve/", 1), 302)
 
 
 def _page(call: Call, template: str, **values: Any) -> Response:  # noqa: ANN401 - for Jinja
