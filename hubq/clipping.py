@@ -13,32 +13,52 @@ import torch
 from torch import Tensor
 
 from hubq.products import bfloat16_factors
-from hubq.tensors import Grid
+from hubq.tensors import Grid, Reach
 
 STEP = 0.05  # of the range, between two tries: AWQ's
+SHIFTS = (-3 * STEP, -2 * STEP, -STEP, STEP, 2 * STEP, 3 * STEP)
 
 
-def search_reach(weight: Tensor, energy: Tensor, grid: Grid, clips: int) -> Tensor:
-    """Return for each (out, groups) the part of the range, from 1 down, that loses least.
+def search_reach(
+    weight: Tensor, energy: Tensor, grid: Grid, clips: int, *, each_side: bool = False
+) -> Reach:
+    """Return for each (out, groups) the parts of the range below and above zero that lose least.
 
-    `energy` is the whole G, (in, in), or its diagonal, (in,).
+    `energy` is the whole G, (in, in), or its diagonal, (in,). Both sides shrink together from 1
+    down; with `each_side` they are then moved on their own, where the grid isn't symmetric.
     """
-    columns = weight.shape[1]
-    best = torch.ones(len(weight), grid.groups(columns), device=weight.device)
-    loss_of: Callable[[Tensor, Tensor], Tensor] = _separate_loss
-    parts = grid.grouped(energy[None]) if energy.dim() == 1 else energy
-    if energy.dim() == 2:
-        loss_of, parts = _correlated_loss, _diagonal_blocks(energy, grid.width(columns))
-    least = loss_of(_error(weight, grid, 1.0), parts)
+    loss = _loss(weight, energy, grid)
+    ones = torch.ones(len(weight), grid.groups(weight.shape[1]), device=weight.device)
+    best, least = ones, loss(ones, ones)
     for step in range(1, clips + 1):
-        reach = 1 - STEP * step
-        loss = loss_of(_error(weight, grid, reach), parts)
-        best = torch.where(loss < least, reach, best)
-        least = torch.minimum(loss, least)
-    return best
+        tried = ones * (1 - STEP * step)
+        best, least = _better(best, least, tried, loss(tried, tried))
+    low = high = best
+    if each_side and clips and not grid.symmetric:
+        for shift in SHIFTS:
+            tried = (best + shift).clamp(STEP, 1)
+            low, least = _better(low, least, tried, loss(tried, high))
+        for shift in SHIFTS:
+            tried = (best + shift).clamp(STEP, 1)
+            high, least = _better(high, least, tried, loss(low, tried))
+    return low, high
 
 
-def _error(weight: Tensor, grid: Grid, reach: float) -> Tensor:
+def _better(best: Tensor, least: Tensor, tried: Tensor, loss: Tensor) -> tuple[Tensor, Tensor]:
+    """Take what was tried wherever it loses less."""
+    return torch.where(loss < least, tried, best), torch.minimum(loss, least)
+
+
+def _loss(weight: Tensor, energy: Tensor, grid: Grid) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the function from a reach to the squared output error of each (out, groups)."""
+    if energy.dim() == 2:
+        blocks = _diagonal_blocks(energy, grid.width(weight.shape[1]))
+        return lambda low, high: _correlated_loss(_error(weight, grid, (low, high)), blocks)
+    energies = grid.grouped(energy[None])
+    return lambda low, high: _separate_loss(_error(weight, grid, (low, high)), energies)
+
+
+def _error(weight: Tensor, grid: Grid, reach: Reach) -> Tensor:
     """Return what rounding on a part of the range does to each weight, (out, groups, width)."""
     return grid.grouped(grid.project(weight, *grid.span(weight, reach)).sub_(weight))
 

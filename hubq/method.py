@@ -82,6 +82,7 @@ class Method(BaseModel, ABC):
     paper: ClassVar[str]  # an address
     bibtex: ClassVar[str]
     needs: ClassVar[frozenset[Need]] = frozenset()  # empty: no calibration data, no forward pass
+    folds: ClassVar[bool] = False  # whether `scale` is asked for factors
 
     @abstractmethod
     def sketch(self, shape: tuple[int, int], scale_dtype: torch.dtype) -> QuantizedTensor:
@@ -95,9 +96,9 @@ class Method(BaseModel, ABC):
         """Quantize the layers of a group; a method that solves them together overrides this."""
         return tuple(self.quantize(layer) for layer in group.layers)
 
-    def scale(self, group: Group) -> Tensor | None:
+    def scale(self, group: Group) -> Tensor:
         """Return a factor for each input channel (in,), snapped, to fold into the writer."""
-        return None
+        raise NotImplementedError(f"{self.title} folds no scales")
 
     def mistake(self, shape: tuple[int, int]) -> str | None:
         """Say why a weight of this (out, in) cannot be quantized so, or None."""

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 PER_CHANNEL = -1
+# How much of the range below and above zero a grid covers, (out, groups) each.
+Reach = tuple[Tensor, Tensor]
 # The least from which float16 holds every bfloat16 number exactly, so that each format can store
 # a scale as it was chosen. Groups that would need a finer one err by less than 2^-18 a weight.
 SMALLEST_SCALE = 2.0**-17
@@ -36,10 +38,6 @@ class QuantizedTensor(ABC):
     @abstractmethod
     def stored_bits(self) -> float:
         """Return the bits a weight that the components take, each packed at its own width."""
-
-    @abstractmethod
-    def divide_rows(self, factor: Tensor) -> Self:
-        """Return the weight with each row divided by a power of two (out,): exact."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +78,6 @@ class Affine(QuantizedTensor):
         scales = out * groups * self.scale.dtype.itemsize * 8
         return self.bits + (scales + zeros) / self.codes.numel()
 
-    def divide_rows(self, factor: Tensor) -> Self:
-        """Return the weight with each row divided by a power of two (out,): exact."""
-        return replace(self, scale=self.scale / factor[:, None].to(self.scale.dtype))
-
     @property
     def middle(self) -> int:
         """The zero of a symmetric tensor."""
@@ -103,11 +97,8 @@ class Affine(QuantizedTensor):
         )
 
     @classmethod
-    def fit(cls, weight: Tensor, grid: "Grid", reach: Tensor | float = 1.0) -> Self:
-        """Round (out, in) to the nearest levels of a grid that spans each group's range.
-
-        `reach` below 1 shrinks a group's range, one factor or (out, groups) of them.
-        """
+    def fit(cls, weight: Tensor, grid: "Grid", reach: "Reach | None" = None) -> Self:
+        """Round (out, in) to the nearest levels of a grid that spans each group's range."""
         scale, zero = grid.span(weight, reach)
         return cls.on(weight, grid, scale, zero)
 
@@ -180,10 +171,11 @@ class Grid:
         nearest = codes.sub_(zero[..., None]).mul_(scale.float()[..., None])
         return nearest.flatten(1)[:, : weight.shape[1]]
 
-    def span(self, weight: Tensor, reach: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
+    def span(self, weight: Tensor, reach: "Reach | None" = None) -> tuple[Tensor, Tensor]:
         """Return the scales, as stored, and the zeros (float32) that cover each group's range."""
-        low, high = self.grouped(weight).aminmax(dim=2)  # the range always holds 0
-        return self.cover(low.clamp(max=0) * reach, high.clamp(min=0) * reach)
+        low, high = self.grouped(weight).aminmax(dim=2)
+        down, up = reach or (torch.ones_like(low), torch.ones_like(high))
+        return self.cover(low.clamp(max=0) * down, high.clamp(min=0) * up)  # always holds 0
 
     def cover(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return the scales and the zeros of grids from `low` <= 0 to `high` >= 0."""

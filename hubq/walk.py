@@ -20,6 +20,7 @@ from hubq.statistics import Gathering
 from hubq.tensors import QuantizedTensor
 
 ForwardPart = Callable[[Tensor], Tensor]
+PREVIEW = 4  # one window in so many shows what reaches a linear before its writer is quantized
 
 
 @dataclass
@@ -74,9 +75,9 @@ class Walk:
     ) -> None:
         """Run attention or feed-forward: solve what begins it and what ends it, add its output."""
         into, out = parts
+        self._fold_into_linear(last, hidden, parts)
         normed = torch.empty_like(hidden)
-        inputs = self._gather(first, hidden, into, normed)
-        folded = self._solve(first, inputs)
+        folded = self._solve(first, self._gather(first, hidden, into, normed))
         solved()
         linear = self.block.linear(last.linears[0])
         wide = hidden.new_empty(*hidden.shape[:2], linear.in_features)
@@ -84,11 +85,9 @@ class Walk:
             inputs = self._gather(last, normed, out, wide)
         else:
             inputs = self._gather(last, hidden, lambda batch: out(into(batch)), wide)
-        folded = self._solve(last, inputs)
+        self._solve(last, inputs)
         with self.clock.timing("forward"):
             for window in batches(*hidden.shape[:2]):
-                if folded is not None:
-                    wide[window] /= folded.to(wide)
                 hidden[window] += linear(wide[window])
         solved()
 
@@ -103,13 +102,13 @@ class Walk:
         return gathering.result(f"{self.block.name}.{group.linears[0]}")
 
     def _solve(self, sharing: Sharing, inputs: Inputs) -> Tensor | None:
-        """Quantize a group, and return the factor (in,) that was folded into its writer."""
+        """Quantize a group, and return the factor (in,) that was folded into its norm."""
         with self.clock.timing("solving"):
             group = Group(
                 tuple(self._layer(linear, inputs) for linear in sharing.linears),
                 lambda factor: self._snap(sharing, factor),
             )
-            factor = self._fold(sharing, group)
+            factor = self._fold_into_norm(sharing, group)
             if factor is not None:
                 group = group.scaled(factor)
             results = self.method.quantize_group(group)
@@ -132,41 +131,54 @@ class Walk:
         whole = output_energy(layer.weight, layer.inputs.gram)
         self.outcome.errors[layer.name] = float(lost / whole) if whole else 0.0
 
-    def _fold(self, sharing: Sharing, group: Group) -> Tensor | None:
-        """Ask for a factor and divide the writer by it, where the writer's channels match."""
-        writer = self.block.stored[f"{sharing.writer}.weight"]
-        if writer.shape[0] != group.layers[0].weight.shape[1]:
-            return None  # v writes fewer channels than o reads: grouped-query attention
-        factor = self.method.scale(group)
-        if factor is None:
+    def _fold_into_norm(self, sharing: Sharing, group: Group) -> Tensor | None:
+        """Find a factor for the group's inputs and divide the norm that writes them by it."""
+        if not (self.method.folds and sharing.writer_is_norm):
             return None
-        if sharing.writer_is_norm:
-            self._divide(f"{sharing.writer}.weight", factor)
-        else:
-            name = f"{self.block.name}.{sharing.writer}"
-            self.outcome.quantized[name] = self.outcome.quantized[name].divide_rows(factor)
-            if f"{sharing.writer}.bias" in self.block.stored:
-                self._divide(f"{sharing.writer}.bias", factor)
+        factor = self.method.scale(group)
+        self._divide(f"{sharing.writer}.weight", factor)
         return factor
+
+    def _snap(self, sharing: Sharing, factor: Tensor) -> Tensor:
+        """Move a factor to the nearest by which the stored norm is divided without rounding.
+
+        The divided norm is rounded first, and the factor follows from it.
+        """
+        stored = self.block.stored[f"{sharing.writer}.weight"]
+        norm = stored.to(factor.device).float()
+        rounded = (norm / factor).to(stored.dtype).float()
+        return torch.where(rounded == 0, torch.ones_like(factor), norm / rounded)
+
+    def _fold_into_linear(
+        self, sharing: Sharing, hidden: Tensor, parts: tuple[ForwardPart, ForwardPart]
+    ) -> None:
+        """Scale the columns of the linear that ends a half, and divide its writer's rows.
+
+        Both are changed before either is quantized, on what some of the windows show of the
+        unquantized block: dividing the writer afterwards would round its stored scales anew.
+        """
+        rows = self.block.stored[f"{sharing.writer}.weight"].shape[0]
+        (last,) = sharing.linears
+        if not self.method.folds or rows != self.block.linear(last).in_features:
+            return  # v writes fewer channels than o reads: grouped-query attention
+        some = hidden[::PREVIEW]
+        wide = some.new_empty(*some.shape[:2], rows)
+        into, out = parts
+        inputs = self._gather(sharing, some, lambda batch: out(into(batch)), wide)
+        with self.clock.timing("solving"):
+            factor = self.method.scale(Group((self._layer(last, inputs),)))
+        stored = self.block.stored
+        stored[f"{last}.weight"] = stored[f"{last}.weight"].float() * factor.cpu()
+        writer = f"{sharing.writer}.weight"
+        stored[writer] = stored[writer].float() / factor.cpu()[:, None]
+        if f"{sharing.writer}.bias" in stored:
+            self._divide(f"{sharing.writer}.bias", factor)
 
     def _divide(self, parameter: str, factor: Tensor) -> None:
         stored = self.block.stored[parameter]
         divided = (stored.float() / factor.to(stored.device)).to(stored.dtype)
         self.block.stored[parameter] = divided
         self.block.set(parameter, divided)
-
-    def _snap(self, sharing: Sharing, factor: Tensor) -> Tensor:
-        """Move a factor to the nearest that the writer's dtype divides by without rounding.
-
-        A norm's weight is rounded first and the factor follows from it; a linear's rows take a
-        power of two, which only moves exponents.
-        """
-        if not sharing.writer_is_norm:
-            return factor.log2().round().exp2()
-        stored = self.block.stored[f"{sharing.writer}.weight"]
-        norm = stored.to(factor.device).float()
-        rounded = (norm / factor).to(stored.dtype).float()
-        return torch.where(rounded == 0, torch.ones_like(factor), norm / rounded)
 
     def _collect_dense(self) -> None:
         linears = {f"{name}.weight" for each in self.groups for name in each.linears}

@@ -64,7 +64,8 @@ def test_a_method_leaves_its_layer_alone(method: Method, layer: Layer) -> None:
     assert layer.inputs.gram is not None
     weight, gram = layer.weight.clone(), layer.inputs.gram.clone()
 
-    method.scale(Group((layer,)))
+    if method.folds:
+        method.scale(Group((layer,)))
     method.quantize(layer)
 
     assert torch.equal(layer.weight, weight)
@@ -103,7 +104,6 @@ def test_a_weight_costs_what_its_file_says(layer: Layer) -> None:
 def test_awq_scales_up_the_channels_that_carry_most(layer: Layer) -> None:
     factor = method_class("awq")(**{"bits": 3, "group_size": 32}).scale(Group((layer,)))
 
-    assert factor is not None
     assert factor[-16:].mean() > factor[:16].mean()
 
 
@@ -111,7 +111,6 @@ def test_awq_loses_less_of_the_output_than_rounding_does(layer: Layer) -> None:
     method = method_class("awq")(**{"bits": 3, "group_size": 32})
     group = Group((layer,))
     factor = method.scale(group)
-    assert factor is not None
 
     (result,) = method.quantize_group(group.scaled(factor))
 

@@ -78,15 +78,6 @@ def test_a_sketch_costs_what_the_tensor_costs(weight: torch.Tensor) -> None:
     assert sketch.stored_bits() == Affine.fit(weight, grid).stored_bits()
 
 
-def test_rows_divided_by_powers_of_two_stay_exact(weight: torch.Tensor) -> None:
-    factor = torch.tensor([0.25, 0.5, 1, 2, 4, 8, 1, 1, 2, 2])
-    fitted = Affine.fit(weight, Grid(4, 16))
-
-    divided = fitted.divide_rows(factor)
-
-    assert torch.equal(divided.dequantize(), fitted.dequantize() / factor[:, None])
-
-
 def test_split_gives_each_layer_its_rows(weight: torch.Tensor) -> None:
     fitted = Affine.fit(weight, Grid(4, 16))
 

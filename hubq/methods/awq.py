@@ -34,11 +34,12 @@ class AWQ(AffineMethod):
   year = {2024}
 }"""
     needs: ClassVar[frozenset[Need]] = frozenset({"gram", "magnitude"})
+    folds: ClassVar[bool] = True
 
     powers: int = Field(20, ge=1, description="how many powers from 0 up to 1 are tried")
     clips: int = Field(10, ge=0, le=19, description="how many clips are tried, 5 % apart")
 
-    def scale(self, group: Group) -> Tensor | None:
+    def scale(self, group: Group) -> Tensor:
         """Search the power of the mean magnitude that loses least of the group's outputs."""
         magnitude = group.inputs.mean_magnitude
         assert magnitude is not None
@@ -63,7 +64,8 @@ class AWQ(AffineMethod):
         """Search a clip for each group and round."""
         assert layer.inputs.gram is not None
         grid = self.grid(layer.scale_dtype)
-        reach = search_reach(layer.weight, layer.inputs.gram, grid, self.clips)
+        gram = layer.inputs.gram
+        reach = search_reach(layer.weight, gram, grid, self.clips, each_side=True)
         return Affine.fit(layer.weight, grid, reach)
 
 

@@ -20,7 +20,7 @@ from hubq.clipping import search_reach
 from hubq.kernels import round_columns
 from hubq.method import AffineMethod, Group, Layer, Need
 from hubq.solver import factorize, solve
-from hubq.tensors import PER_CHANNEL, Affine, Grid
+from hubq.tensors import PER_CHANNEL, Affine, Grid, Reach
 
 
 class GPTQ(AffineMethod):
@@ -78,11 +78,11 @@ class GPTQ(AffineMethod):
 class _Work:
     """A weight on its way, transposed: columns and their codes in solving order."""
 
-    def __init__(self, weight: Tensor, grid: Grid, order: Tensor, reach: Tensor) -> None:
+    def __init__(self, weight: Tensor, grid: Grid, order: Tensor, reach: Reach) -> None:
         self.grid = grid
         self.order = order  # (in,): the place of each permuted column in the layer
         self.group = order // grid.width(len(order))  # (in,): the group of each permuted column
-        self.reach = reach  # (out, groups): the part of each group's range that is covered
+        self.reach = reach  # the parts of each group's range that are covered
         scale, zero = grid.span(weight, reach)
         self.scale = scale.float().T.contiguous()  # (groups, out), rounded to what the file stores
         self.zero = zero.T.contiguous()  # (groups, out)
@@ -101,7 +101,8 @@ class _Work:
         """Fit the block's one group to the weights as the errors so far have moved them."""
         group = self.group[columns.start]
         rows = replace(self.grid, group_size=PER_CHANNEL)
-        scale, zero = rows.span(moved.T, self.reach[:, group, None])
+        low, high = self.reach
+        scale, zero = rows.span(moved.T, (low[:, group, None], high[:, group, None]))
         self.scale[group], self.zero[group] = scale[:, 0].float(), zero[:, 0]
         return self.round_block(columns, moved, feedback)
 
