@@ -22,16 +22,20 @@ from hubq.plan import Plan
 SAMPLES = 128
 METHODS = ("rtn", "gptq", "awq")
 WAYS = [
-    {"name": method, "bits": bits, "group_size": 64} for bits in (8, 4, 3, 2) for method in METHODS
-] + [
-    {"name": method, "bits": 4, "group_size": group_size, "symmetric": group_size > 0}
-    for group_size in (64, -1)
+    {"name": method, "bits": bits, "group_size": 64}
+    for bits in (8, 4, 3, 2)
     for method in METHODS
-]
+] + [
+    {"name": method, "bits": 4, "group_size": 64, "symmetric": True}
+    for method in ("rtn", "gptq")
+]  # fmt: skip
 
 
 def main() -> None:
-    rows = [row(way) for way in WAYS]
+    rows = []
+    for way in WAYS:
+        rows.append(row(way))
+        print(json.dumps(rows[-1]), file=sys.stderr)
     if sys.argv[1:2] == ["--json"]:
         Path(sys.argv[2]).write_text(json.dumps(rows, indent=2) + "\n")
     found = Table(
@@ -41,8 +45,6 @@ def main() -> None:
         "stored bits",
         "XSum",
         "BoolQ",
-        "seconds",
-        "peak MB",
         title=heading(f"perplexity; the model itself has {rows[0]['base']}"),
     )
     for each in sorted(rows, key=lambda row: (row["stored"], row["XSum"])):
@@ -53,8 +55,6 @@ def main() -> None:
             f"{each['stored']:.2f}",
             f"{each['XSum']:,.2f}",
             f"{each['BoolQ']:,.2f}",
-            f"{each['seconds']:.0f}",
-            f"{each['memory'] / 1e6:.0f}",
         )
     show(found)
 
@@ -66,14 +66,11 @@ def row(way: dict[str, Any]) -> dict[str, Any]:
         wanted = recipe(way, SAMPLES)
         done = quantized(way, SAMPLES, run)
         report = evaluate(both_texts(Plan.load(run / "plan.json")), done, run, Client())
-    grid = "rows" if way["group_size"] == -1 else "groups"
     return {
         "method": wanted.method.title,
         "bits": way["bits"],
-        "grid": f"{grid}{', symmetric' if way.get('symmetric') else ''}",
+        "grid": "symmetric" if way.get("symmetric") else "asymmetric",
         "stored": done.linear_bits,
-        "seconds": done.seconds,
-        "memory": done.peak_memory,
         **values(report),
     }
 

@@ -40,10 +40,13 @@ def percent(share: float | None) -> str:
 def within_noise(measurement: Measurement) -> bool | None:
     """Tell whether the difference to the base is as small as chance makes it; None: unknown.
 
-    The two errors are taken as independent. Both models answer the same items, so the true noise
-    of the difference is smaller: what is called noise may be a difference, never the reverse.
+    Where the same windows were scored by both, the noise is that of the paired differences. Else
+    the two errors are taken as independent, though both models answer the same items: what is
+    called noise may then be a difference, never the reverse.
     """
-    if measurement.stderr is None or measurement.base_stderr is None:
-        return None
-    noise = math.hypot(measurement.stderr, measurement.base_stderr)
+    noise = measurement.difference_stderr
+    if noise is None:
+        if measurement.stderr is None or measurement.base_stderr is None:
+            return None
+        noise = math.hypot(measurement.stderr, measurement.base_stderr)
     return abs(measurement.value - measurement.base) <= CONFIDENCE * noise

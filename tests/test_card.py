@@ -81,6 +81,12 @@ def test_a_difference_above_two_standard_errors_is_none() -> None:
     assert within_noise(measurement(base=10.0, base_stderr=0.3, value=11.1, stderr=0.4)) is False
 
 
+def test_a_paired_difference_is_judged_by_its_own_error() -> None:
+    large = {"base": 26.0, "base_stderr": 1.2, "value": 29.4, "stderr": 1.4}
+
+    assert within_noise(measurement(**large, difference_stderr=0.2)) is False
+
+
 def test_noise_is_not_known_without_a_standard_error() -> None:
     assert within_noise(measurement(stderr=None)) is None
 

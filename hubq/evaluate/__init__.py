@@ -27,6 +27,7 @@ class Measurement(Record):
     base_stderr: float | None
     value: float
     stderr: float | None
+    difference_stderr: float | None = None  # of value - base on the same samples, where paired
     samples: int
     left_out: int = 0  # rows of the data that hold no usable item
     protocol: str  # one sentence: windows, shots, normalization
@@ -129,9 +130,15 @@ def _refuse_changed(folder: Path, checkpoint: Checkpoint) -> None:
 
 def _paired(base: "Sequence[Outcome]", own: "Sequence[Outcome]") -> "Iterator[Measurement]":
     """Put the scores of the result beside those of its base."""
+    from hubq.evaluate.perplexity import paired_stderr
+
     for before, after in zip(base, own, strict=True):
         for reference, score in zip(before.scores, after.scores, strict=True):
             assert (reference.task, reference.metric) == (score.task, score.metric)
+            paired = score.losses and paired_stderr(reference.losses, score.losses)
             yield Measurement(
-                **score.model_dump(), base=reference.value, base_stderr=reference.stderr
+                **score.model_dump(exclude={"losses"}),
+                base=reference.value,
+                base_stderr=reference.stderr,
+                difference_stderr=paired or None,
             )

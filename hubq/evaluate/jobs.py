@@ -10,7 +10,7 @@ from hubq.cache import cache_folder
 from hubq.record import Record, write_atomically
 
 # Raise this when the same request would now give another number: old measurements then don't count.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 class PerplexityTask(Record):
@@ -87,6 +87,7 @@ class Score(Record):
     left_out: int = 0  # rows of the data that hold no usable item
     protocol: str
     version: str
+    losses: tuple[float, ...] = ()  # of each window, in nats: what pairs a result with its base
 
 
 class Outcome(Record):

@@ -13,7 +13,7 @@ might lie, not how far two models differ: both are measured on the same windows.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,7 @@ def perplexity(
             samples=len(losses),
             protocol=protocol(task, len(losses)),
             version=task.version,
+            losses=tuple(losses),
         ),
     )
 
@@ -89,6 +90,16 @@ def estimate(losses: list[float]) -> tuple[float, float | None]:
         return value, None
     variance = math.fsum((loss - mean) ** 2 for loss in losses) / (count - 1)
     return value, value * math.sqrt(variance / count)
+
+
+def paired_stderr(base: Sequence[float], losses: Sequence[float]) -> float | None:
+    """Return the standard error of the difference of two perplexities on the same windows.
+
+    Easy and hard windows are so for both models; what varies is how much each window lost.
+    """
+    differences = [own - before for own, before in zip(losses, base, strict=True)]
+    _, relative = estimate(differences)  # of the ratio of the perplexities
+    return None if relative is None else relative * estimate(list(base))[0]
 
 
 def window_losses(
