@@ -51,26 +51,18 @@ def _better(best: Tensor, least: Tensor, tried: Tensor, loss: Tensor) -> tuple[T
 
 def _loss(weight: Tensor, energy: Tensor, grid: Grid) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the function from a reach to the squared output error of each (out, groups)."""
-    if energy.dim() == 2:
-        blocks = _diagonal_blocks(energy, grid.width(weight.shape[1]))
-        return lambda low, high: _correlated_loss(_error(weight, grid, (low, high)), blocks)
-    energies = grid.grouped(energy[None])
-    return lambda low, high: _separate_loss(_error(weight, grid, (low, high)), energies)
+    low, high = grid.range(weight)
+    if energy.dim() == 1:
+        return lambda down, up: grid.loss(weight, *grid.cover(low * down, high * up), energy)
+    blocks = _diagonal_blocks(energy, grid.width(weight.shape[1]))
 
+    def correlated(down: Tensor, up: Tensor) -> Tensor:
+        error = grid.error(weight, *grid.cover(low * down, high * up))
+        by_group = error.transpose(0, 1)  # (groups, out, width)
+        with bfloat16_factors():
+            return ((by_group @ blocks) * by_group).sum(2).T
 
-def _error(weight: Tensor, grid: Grid, reach: Reach) -> Tensor:
-    """Return what rounding on a part of the range does to each weight, (out, groups, width)."""
-    return grid.grouped(grid.project(weight, *grid.span(weight, reach)).sub_(weight))
-
-
-def _correlated_loss(error: Tensor, blocks: Tensor) -> Tensor:  # (groups, width, width)
-    by_group = error.transpose(0, 1)  # (groups, out, width)
-    with bfloat16_factors():
-        return ((by_group @ blocks) * by_group).sum(2).T
-
-
-def _separate_loss(error: Tensor, energy: Tensor) -> Tensor:  # (1, groups, width)
-    return error.square_().mul_(energy).sum(2)
+    return correlated
 
 
 def _diagonal_blocks(gram: Tensor, width: int) -> Tensor:

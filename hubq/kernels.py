@@ -1,4 +1,4 @@
-"""The compiled loop of the column solver: one column after another, many rows at a time."""
+"""The compiled loops: rounding columns one after another, and the error of rounding at once."""
 
 from collections.abc import Callable
 from functools import cache
@@ -79,4 +79,78 @@ def _compiled() -> Callable[..., None]:
                         work[j, row] += error[row] * share
 
     compiled: Callable[..., None] = round_rows
+    return compiled
+
+
+def rounding_error(weight: Tensor, scale: Tensor, zero: Tensor, levels: int) -> Tensor:
+    """Return the rounded minus the given weights, all (out, groups, width), in one pass.
+
+    Scales and zeros are (out, groups) float32.
+    """
+    arrays = [_array(each) for each in (weight, scale, zero)]
+    error = np.empty(weight.shape, np.float32)
+    _compiled_error()(*arrays, levels, error)
+    return torch.from_numpy(error)
+
+
+@cache
+def _compiled_error() -> Callable[..., None]:
+    import numba
+
+    numba.set_num_threads(min(torch.get_num_threads(), numba.get_num_threads()))
+
+    @numba.njit(parallel=True, cache=True, error_model="numpy")
+    def error_rows(weight: Floats, scale: Floats, zero: Floats, levels: int, error: Floats) -> None:
+        out, groups, width = weight.shape
+        top = np.float32(levels)
+        for row in numba.prange(out):
+            for group in range(groups):
+                step, middle = scale[row, group], zero[row, group]
+                for i in range(width):
+                    given = weight[row, group, i]
+                    code = min(max(np.rint(given / step) + middle, np.float32(0)), top)
+                    error[row, group, i] = (code - middle) * step - given
+
+    compiled: Callable[..., None] = error_rows
+    return compiled
+
+
+def rounding_loss(
+    weight: Tensor, scale: Tensor, zero: Tensor, levels: int, energy: Tensor
+) -> Tensor:
+    """Return the squared errors of rounding times each input's energy, summed: (out, groups).
+
+    The weight is (out, groups, width), scales and zeros (out, groups), the energy (groups, width).
+    """
+    arrays = [_array(each) for each in (weight, scale, zero, energy)]
+    loss = np.empty(scale.shape, np.float32)
+    _compiled_loss()(*arrays, levels, loss)
+    return torch.from_numpy(loss)
+
+
+@cache
+def _compiled_loss() -> Callable[..., None]:
+    import numba
+
+    numba.set_num_threads(min(torch.get_num_threads(), numba.get_num_threads()))
+
+    # The sum may be taken in any order: it decides between clips, and is the same every time.
+    @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+    def loss_rows(  # noqa: PLR0913 - a compiled loop takes arrays, not objects
+        weight: Floats, scale: Floats, zero: Floats, energy: Floats, levels: int, loss: Floats
+    ) -> None:
+        out, groups, width = weight.shape
+        top = np.float32(levels)
+        for row in numba.prange(out):
+            for group in range(groups):
+                step, middle = scale[row, group], zero[row, group]
+                total = np.float32(0)
+                for i in range(width):
+                    given = weight[row, group, i]
+                    code = min(max(np.rint(given / step) + middle, np.float32(0)), top)
+                    error = (code - middle) * step - given
+                    total += error * error * energy[group, i]
+                loss[row, group] = total
+
+    compiled: Callable[..., None] = loss_rows
     return compiled

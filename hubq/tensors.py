@@ -165,17 +165,36 @@ class Grid:
         codes = self.grouped(weight) / scale.float()[..., None]
         return codes.round_().add_(zero[..., None]).clamp_(0, self.levels)
 
-    def project(self, weight: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
-        """Return the nearest float32 weights, (out, in), that these scales and zeros can give."""
+    def error(self, weight: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+        """Return what rounding to these grids adds to each weight, (out, groups, width)."""
+        grouped, scale = self.grouped(weight), scale.float()
+        if weight.device.type == "cpu":
+            from hubq.kernels import rounding_error
+
+            return rounding_error(grouped, scale, zero, self.levels)
         codes = self.round(weight, scale, zero)
-        nearest = codes.sub_(zero[..., None]).mul_(scale.float()[..., None])
-        return nearest.flatten(1)[:, : weight.shape[1]]
+        return codes.sub_(zero[..., None]).mul_(scale[..., None]).sub_(grouped)
+
+    def loss(self, weight: Tensor, scale: Tensor, zero: Tensor, energy: Tensor) -> Tensor:
+        """Return the squared errors times each input's energy (in,), summed to (out, groups)."""
+        energies = self.grouped(energy[None])[0]
+        if weight.device.type == "cpu":
+            from hubq.kernels import rounding_loss
+
+            return rounding_loss(self.grouped(weight), scale.float(), zero, self.levels, energies)
+        return self.error(weight, scale, zero).square_().mul_(energies).sum(2)
+
+    def range(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the least and the greatest of each group, (out, groups); they enclose 0."""
+        low, high = self.grouped(weight).aminmax(dim=2)
+        return low.clamp_(max=0), high.clamp_(min=0)
 
     def span(self, weight: Tensor, reach: "Reach | None" = None) -> tuple[Tensor, Tensor]:
         """Return the scales, as stored, and the zeros (float32) that cover each group's range."""
-        low, high = self.grouped(weight).aminmax(dim=2)
-        down, up = reach or (torch.ones_like(low), torch.ones_like(high))
-        return self.cover(low.clamp(max=0) * down, high.clamp(min=0) * up)  # always holds 0
+        low, high = self.range(weight)
+        return (
+            self.cover(low, high) if reach is None else self.cover(low * reach[0], high * reach[1])
+        )
 
     def cover(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return the scales and the zeros of grids from `low` <= 0 to `high` >= 0."""

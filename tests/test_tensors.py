@@ -84,3 +84,13 @@ def test_split_gives_each_layer_its_rows(weight: torch.Tensor) -> None:
     first, second = fitted.split([4, 6])
 
     assert torch.equal(torch.cat([first.dequantize(), second.dequantize()]), fitted.dequantize())
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_the_error_of_rounding_is_that_of_the_rounded_tensor(
+    grid: Grid, weight: torch.Tensor
+) -> None:
+    error = grid.error(weight, *grid.span(weight)).flatten(1)[:, :40]
+
+    expected = Affine.fit(weight, grid).dequantize() - weight
+    torch.testing.assert_close(error, expected, rtol=0, atol=1e-6)

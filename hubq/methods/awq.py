@@ -56,8 +56,8 @@ class AWQ(AffineMethod):
             grid = self.grid(layer.scale_dtype)
             weight = layer.weight[:: -(-len(layer.weight) // SEARCHED_ROWS)]
             scaled = weight * factor
-            error = grid.project(scaled, *grid.span(scaled)).div_(factor).sub_(weight)
-            total += output_energy(error, gram)
+            error = grid.error(scaled, *grid.span(scaled)).flatten(1)[:, : weight.shape[1]]
+            total += output_energy(error / factor, gram)
         return total
 
     def quantize(self, layer: Layer) -> Affine:
