@@ -18,6 +18,7 @@ from rich.table import Table
 from subject import alone, calibration, heading, quantized, recipe
 
 from hubq import calibrate, dataset
+from hubq.allocator import keep_freed_memory
 from hubq.client import Client
 from hubq.products import add_lower_gram
 from hubq.source import fetch, find
@@ -69,6 +70,7 @@ def floor(samples: int) -> tuple[float, float]:
     """Return the seconds of the forward pass and of the Gram matrices."""
     from transformers import AutoModel
 
+    keep_freed_memory()
     client, section = Client(), calibration(samples)
     folder = fetch(find(recipe({"name": "rtn"}, samples).model, client), client)
     text = dataset.text(section.dataset, client, purpose="calibration")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-PANEL = 512  # columns of a Gram matrix that one product fills
+PANEL = 512  # columns of a Gram matrix that one product fills at most
 
 
 def add_lower_gram(gram: Tensor, inputs: Tensor) -> None:
@@ -19,8 +19,9 @@ def add_lower_gram(gram: Tensor, inputs: Tensor) -> None:
     that is not positive definite.
     """
     with bfloat16_factors():
-        for begin in range(0, gram.shape[1], PANEL):
-            end = min(begin + PANEL, gram.shape[1])
+        width = -(-len(gram) // max(2, -(-len(gram) // PANEL)))  # equal panels, two at the least
+        for begin in range(0, len(gram), width):
+            end = min(begin + width, len(gram))
             gram[begin:, begin:end].addmm_(inputs[:, begin:].T, inputs[:, begin:end])
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hubq import calibrate, dataset
+from hubq.allocator import keep_freed_memory
 from hubq.architecture import family_of
 from hubq.block import Block, Skeleton
 from hubq.client import Client
@@ -50,6 +51,7 @@ class Quantization:
     """A plan with its sources opened, and what is finished of it."""
 
     def __init__(self, plan: Plan, run: Path, client: Client, progress: Progress) -> None:
+        keep_freed_memory()
         self.plan = plan
         self.recipe = Recipe.model_validate(plan.recipe)
         self.base = fetch_planned(self.recipe.model, plan.source, client, progress)

@@ -20,7 +20,7 @@ from hubq.statistics import Gathering
 from hubq.tensors import QuantizedTensor
 
 ForwardPart = Callable[[Tensor], Tensor]
-PREVIEW = 4  # one window in so many shows what reaches a linear before its writer is quantized
+PREVIEW = 8  # one window in so many shows what reaches a linear before its writer is quantized
 
 
 @dataclass

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from hubq.allocator import keep_freed_memory
 from hubq.errors import UserError
 from hubq.evaluate.jobs import Job, LoadTask, Order, Outcome, PerplexityTask, Score
 from hubq.progress import Advance, Progress
@@ -65,6 +66,7 @@ def _scores(model: Any, job: Job, order: Order, progress: Progress) -> tuple[Sco
 
 def main() -> int:
     """Read the job, do it; a UserError becomes a message and exit code 1."""
+    keep_freed_memory()
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever libraries print is no message
     reporting = Reporting(out)

@@ -19,7 +19,7 @@ from hubq.tensors import Affine
 
 # All rows of a group share the power and the loss is a sum over them: so many of each layer, evenly
 # spaced, find the same power.
-SEARCHED_ROWS = 512
+SEARCHED_ROWS = 256
 
 
 class AWQ(AffineMethod):
