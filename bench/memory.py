@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich import print as show
+from rich.console import Console
 from rich.table import Table
 from subject import alone, calibration, heading, recipe
 
@@ -63,7 +63,7 @@ def main() -> None:
                 str(depth), *(f"{each / 1e6:,.0f}" for each in figures), f"{row['seconds']:.0f}"
             )
             shutil.rmtree(folder)
-    show(found)
+    Console(width=120).print(found)
 
 
 def one(folder: Path) -> dict[str, float]:

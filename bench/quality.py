@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from rich import print as show
+from rich.console import Console
 from rich.table import Table
 from subject import heading, quantized, recipe
 
@@ -56,7 +56,7 @@ def main() -> None:
             f"{each['XSum']:,.2f}",
             f"{each['BoolQ']:,.2f}",
         )
-    show(found)
+    Console(width=120).print(found)
 
 
 def row(way: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from rich import print as show
+from rich.console import Console
 from rich.table import Table
 from subject import alone, calibration, heading, quantized, recipe
 
@@ -35,7 +35,7 @@ def main() -> None:
         print(json.dumps(floor(int(sys.argv[2]))))
     else:
         for samples in map(int, sys.argv[1:] or ["32", "128"]):
-            show(table(samples))
+            Console(width=120).print(table(samples))
 
 
 def table(samples: int) -> Table:

@@ -20,10 +20,12 @@ def peak_memory(recipe: "Recipe", source: "Source") -> int:
     """Return the bytes that quantizing holds at most, beside which the model's size is nothing.
 
     Without calibration: a block and, of its widest linear, two float32 copies. With it, further
-    - the hidden states of all calibration tokens: samples * length * hidden_size * 2 bytes;
+    - the hidden states of all calibration tokens, and the same normed: samples * length *
+      hidden_size * 2 bytes each;
     - the inputs of the widest group: samples * length * widest input * 2 bytes;
     - its Gram matrix in float32 with the solver's copy: 8 * widest input ** 2.
-    The embeddings are in memory alone, before the first block and after the last.
+    Embeddings and head are looked up and copied piece by piece; only a head that is rounded is
+    whole in memory, after the last block, with its float32 copies.
     """
     block = _block_bytes(source)
     widest = 2 * 4 * max(out * columns for out, columns in _linears(source))
@@ -32,8 +34,9 @@ def peak_memory(recipe: "Recipe", source: "Source") -> int:
         tokens = recipe.calibration.samples * recipe.calibration.length
         hidden = next(_inputs(source))
         widest_input = max(columns for _, columns in _linears(source))
-        resident += tokens * (hidden + widest_input) * 2 + 8 * widest_input**2
-    return OVERHEAD + max(resident, _embedding_bytes(source))
+        resident += tokens * (2 * hidden + widest_input) * 2 + 8 * widest_input**2
+    head = _embedding_bytes(source) * 5 if recipe.embeddings != 16 else 0
+    return OVERHEAD + max(resident, head)
 
 
 def seconds(recipe: "Recipe", source: "Source") -> float:

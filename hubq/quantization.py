@@ -169,7 +169,8 @@ class Quantization:
         sketches = {name: self._sketch(name, shape) for name, shape in self.quantized.items()}
         kept = [] if self.family.head in sketches else [self.family.head]
         config = self.form.config(sketches, kept)
-        found = companions(self.base, config, dtype=self.plan.dtype, license=self.plan.license)
+        license = self.recipe.publish.license or self.plan.license
+        found = companions(self.base, config, dtype=self.plan.dtype, license=license)
         return replace(found, files={**found.files, **self.form.extra_files(config)})
 
     def checkpoint(self, folder: Path, seconds: float) -> Checkpoint:
