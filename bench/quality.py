@@ -1,8 +1,9 @@
-"""What each method keeps of a real model's perplexity: python bench/quality.py [--json FILE]
+"""What each method keeps of a real model's perplexity: python bench/quality.py [METHOD:BITS ...]
 
 SmolLM2-135M-Instruct, groups of 64, calibrated on NarrativeQA (128 windows of 512 tokens, evenly
 spaced). Perplexity is that of the exported folder, as `hubq evaluate` measures it, on XSum (40
-windows of 512) and, as a check that nothing was tuned to it, on BoolQ's passages.
+windows of 512) and, as a check that nothing was tuned to it, on BoolQ's passages. Each row is printed as JSON as soon as it is
+there, the table at the end.
 """
 
 import json
@@ -32,12 +33,13 @@ WAYS = [
 
 
 def main() -> None:
+    asked = [word for word in sys.argv[1:] if ":" in word]
     rows = []
     for way in WAYS:
+        if asked and f"{way['name']}:{way['bits']}" not in asked:
+            continue
         rows.append(row(way))
         print(json.dumps(rows[-1]), file=sys.stderr)
-    if sys.argv[1:2] == ["--json"]:
-        Path(sys.argv[2]).write_text(json.dumps(rows, indent=2) + "\n")
     found = Table(
         "method",
         "bits",

@@ -16,7 +16,7 @@ from hubq.device import compute_dtype
 from hubq.errors import UserError
 from hubq.shards import Weights
 
-BATCH_TOKENS = 8192
+BATCH_TOKENS = 4096
 
 
 class Skeleton:

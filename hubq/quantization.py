@@ -51,7 +51,6 @@ class Quantization:
     """A plan with its sources opened, and what is finished of it."""
 
     def __init__(self, plan: Plan, run: Path, client: Client, progress: Progress) -> None:
-        keep_freed_memory()
         self.plan = plan
         self.recipe = Recipe.model_validate(plan.recipe)
         self.base = fetch_planned(self.recipe.model, plan.source, client, progress)
@@ -103,6 +102,7 @@ class Quantization:
 
     def walk(self, progress: Progress) -> None:
         """Quantize the blocks that are not finished yet."""
+        keep_freed_memory()  # only now: reading a text frees much that nobody needs again
         groups = len(self.family.groups)
         blocks = int(self.config["num_hidden_layers"])
         skeleton = Skeleton(self.config, self.family, self.device)
