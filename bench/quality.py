@@ -2,8 +2,9 @@
 
 SmolLM2-135M-Instruct, groups of 64, calibrated on NarrativeQA (128 windows of 512 tokens, evenly
 spaced). Perplexity is that of the exported folder, as `hubq evaluate` measures it, on XSum (40
-windows of 512) and, as a check that nothing was tuned to it, on BoolQ's passages. Each row is printed as JSON as soon as it is
-there, the table at the end.
+windows of 512) and, as a check that nothing was tuned to it, on BoolQ's passages.
+
+Each row is printed as JSON as soon as it is there, the table at the end.
 """
 
 import json

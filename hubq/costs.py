@@ -9,9 +9,7 @@ if TYPE_CHECKING:
     from hubq.source import Source
 
 # Bytes: torch, transformers and numba take 0.5 GB, tokenizing a text of 10 MB as much again.
-OVERHEAD = (
-    1_000_000_000  # bytes: Python, torch and numba with their libraries, and a text being read
-)
+OVERHEAD = 1_000_000_000
 # Products a second that the walk reaches: bfloat16 with some float32 in between.
 CPU_RATE = 200e9  # a core
 GPU_RATE = 50e12
