@@ -168,7 +168,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     )
 
     kills, seen = json.loads(finished.stdout)
-    assert kills >= 5
+    assert kills >= 3
     assert any(0 < count < 12 for count in seen), "no kill left a run half-way"
     assert digest(run / "model") == digest(tmp_path / "whole" / "model")
     assert not (run / "blocks").exists()
@@ -184,21 +184,24 @@ from hubq.plan import Plan
 from hubq.quantize import quantize
 import transformers.models.llama.modeling_llama
 
-run, chance, kills, seen, patience = Path(sys.argv[1]), random.Random(7), 0, [], 0.3
+run, chance, kills, seen = Path(sys.argv[1]), random.Random(7), 0, []
+finished = lambda: len(list(run.glob("blocks/block-*.json")))
 while not (run / "checkpoint.json").exists():
     child = os.fork()
     if child == 0:
         quantize(Plan.load(run / "plan.json"), run, Client(endpoint="http://127.0.0.1:9"))
         os._exit(0)
-    deadline = time.monotonic() + chance.uniform(0, patience)
-    while time.monotonic() < deadline and os.waitpid(child, os.WNOHANG) == (0, 0):
-        time.sleep(0.002)
-    if time.monotonic() >= deadline:
+    target = finished() + chance.randint(0, 3)
+    running = True
+    while running and finished() < target:
+        time.sleep(0.001)
+        running = os.waitpid(child, os.WNOHANG) == (0, 0)
+    time.sleep(chance.uniform(0, 0.1))
+    if running and os.waitpid(child, os.WNOHANG) == (0, 0):
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         kills += 1
-        seen.append(len(list(run.glob("blocks/block-*.json"))))
-        patience *= 1.15
+        seen.append(finished())
 print(json.dumps([kills, seen]))
 """
 
