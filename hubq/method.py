@@ -5,11 +5,11 @@ fields are its options there. It never sees a model, a path or a device.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -18,7 +18,8 @@ from torch import Tensor
 from hubq.errors import UserError, did_you_mean
 from hubq.tensors import PER_CHANNEL, Affine, Grid, QuantizedTensor
 
-Need = Literal["gram", "magnitude"]
+Need = Literal["gram", "magnitude", "sample"]
+Writer = Literal["norm", "linear"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Inputs:
     )
     mean_magnitude: Tensor | None = None  # (in,) float32: mean over tokens of |x|
     max_magnitude: Tensor | None = None  # (in,) float32: max over tokens of |x|
+    sample: Tensor | None = None  # (some tokens, in) float32: spread evenly over the tokens
 
     def scaled(self, factor: Tensor) -> "Inputs":  # (in,)
         """Return the statistics of x / factor."""
@@ -39,6 +41,7 @@ class Inputs:
             gram=None if self.gram is None else self.gram / factor.outer(factor),
             mean_magnitude=None if self.mean_magnitude is None else self.mean_magnitude / factor,
             max_magnitude=None if self.max_magnitude is None else self.max_magnitude / factor,
+            sample=None if self.sample is None else self.sample / factor,
         )
 
 
@@ -73,6 +76,29 @@ class Group:
         )
 
 
+class Tuning(Protocol):
+    """A decoder block whose linears are quantized, for methods that go on to train them.
+
+    All tensors are on one device; the linears' full names are the keys everywhere.
+    """
+
+    quantized: Mapping[str, QuantizedTensor]  # what `quantize` chose
+    weights: Mapping[str, Tensor]  # (out, in) float32: before quantization
+    windows: int  # how many calibration windows there are
+
+    def inputs(self, windows: slice) -> Tensor:
+        """Return what the quantized blocks before feed this one, (windows, length, hidden)."""
+
+    def targets(self, windows: slice) -> Tensor:
+        """Return what this block puts out in the unquantized model, (windows, length, hidden)."""
+
+    def importance(self, windows: slice) -> Tensor:
+        """Return each token's entropy under the unquantized model, in nats, (windows, length)."""
+
+    def forward(self, inputs: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+        """Run the block with other weights; differentiable by inputs and weights."""
+
+
 class Method(BaseModel, ABC):
     """A way to choose a quantized tensor for each linear layer."""
 
@@ -82,7 +108,9 @@ class Method(BaseModel, ABC):
     paper: ClassVar[str]  # an address
     bibtex: ClassVar[str]
     needs: ClassVar[frozenset[Need]] = frozenset()  # empty: no calibration data, no forward pass
-    folds: ClassVar[bool] = False  # whether `scale` is asked for factors
+    # Before which kinds of modules `scale` is asked for factors.
+    folds: ClassVar[frozenset[Writer]] = frozenset()
+    tunes: ClassVar[bool] = False  # whether `tune` trains a block once it is quantized
 
     @abstractmethod
     def sketch(self, shape: tuple[int, int], scale_dtype: torch.dtype) -> QuantizedTensor:
@@ -100,9 +128,18 @@ class Method(BaseModel, ABC):
         """Return a factor for each input channel (in,), snapped, to fold into the writer."""
         raise NotImplementedError(f"{self.title} folds no scales")
 
+    def tune(self, block: Tuning) -> Mapping[str, QuantizedTensor]:
+        """Train a block's quantized linears, and return them all by name."""
+        raise NotImplementedError(f"{self.title} tunes nothing")
+
     def mistake(self, shape: tuple[int, int]) -> str | None:
         """Say why a weight of this (out, in) cannot be quantized so, or None."""
         return None
+
+    @property
+    @abstractmethod
+    def nominal_bits(self) -> float:
+        """The bits a weight by which the paper calls this setting; the file takes more."""
 
 
 class AffineMethod(Method):
@@ -118,6 +155,11 @@ class AffineMethod(Method):
         if value < 1 and value != PER_CHANNEL:
             raise ValueError(f"must be positive, or -1 for a whole row; you wrote {value}")
         return value
+
+    @property
+    def nominal_bits(self) -> float:
+        """The width of the codes."""
+        return float(self.bits)
 
     def grid(self, scale_dtype: torch.dtype) -> Grid:
         """Return the options as a grid."""

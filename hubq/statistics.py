@@ -7,12 +7,18 @@ from hubq.errors import UserError
 from hubq.method import Inputs, Need
 from hubq.products import add_lower_gram
 
+SAMPLE = 2048  # tokens, or few more
+
 
 class Gathering:
-    """Sums over the tokens that reach a group of linears."""
+    """Sums over the tokens that reach a group of linears, and some of the tokens."""
 
-    def __init__(self, needs: frozenset[Need], width: int, device: torch.device) -> None:
+    def __init__(
+        self, needs: frozenset[Need], width: int, device: torch.device, tokens: int
+    ) -> None:
         self.tokens = 0
+        self.every = max(1, tokens // SAMPLE)  # so many tokens lie between two of the sample
+        self.sample: list[Tensor] | None = [] if "sample" in needs else None
         self.gram = torch.zeros(width, width, device=device) if "gram" in needs else None
         wanted = "magnitude" in needs
         self.sum = torch.zeros(width, device=device) if wanted else None
@@ -21,6 +27,8 @@ class Gathering:
     def add(self, inputs: Tensor) -> None:
         """Take in a batch of inputs (..., in)."""
         flat = inputs.flatten(0, -2).float()
+        if self.sample is not None:
+            self.sample.append(flat[-self.tokens % self.every :: self.every].clone())
         self.tokens += len(flat)
         if self.gram is not None:
             add_lower_gram(self.gram, flat)
@@ -40,4 +48,5 @@ class Gathering:
                     "there: check its weights, or calibrate on other text."
                 )
         mean = None if self.sum is None else self.sum / self.tokens
-        return Inputs(self.tokens, self.gram, mean, self.max)
+        sample = None if self.sample is None else torch.cat(self.sample)
+        return Inputs(self.tokens, self.gram, mean, self.max, sample)

@@ -93,7 +93,8 @@ class Walk:
 
     def _gather(self, group: Sharing, source: Tensor, part: ForwardPart, keep: Tensor) -> Inputs:
         """Run a part over all windows, keep what reaches a group and gather its statistics."""
-        gathering = Gathering(self.method.needs, keep.shape[-1], keep.device)
+        tokens = keep.shape[0] * keep.shape[1]
+        gathering = Gathering(self.method.needs, keep.shape[-1], keep.device, tokens)
         for window in batches(*source.shape[:2]):
             with self.clock.timing("forward"):
                 keep[window] = part(source[window])
@@ -133,7 +134,7 @@ class Walk:
 
     def _fold_into_norm(self, sharing: Sharing, group: Group) -> Tensor | None:
         """Find a factor for the group's inputs and divide the norm that writes them by it."""
-        if not (self.method.folds and sharing.writer_is_norm):
+        if not ("norm" in self.method.folds and sharing.writer_is_norm):
             return None
         factor = self.method.scale(group)
         self._divide(f"{sharing.writer}.weight", factor)
@@ -159,7 +160,7 @@ class Walk:
         """
         rows = self.block.stored[f"{sharing.writer}.weight"].shape[0]
         (last,) = sharing.linears
-        if not self.method.folds or rows != self.block.linear(last).in_features:
+        if "linear" not in self.method.folds or rows != self.block.linear(last).in_features:
             return  # v writes fewer channels than o reads: grouped-query attention
         some = hidden[::PREVIEW]
         wide = some.new_empty(*some.shape[:2], rows)

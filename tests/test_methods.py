@@ -6,7 +6,21 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from hubq.format import format_named, formats
 from hubq.method import Group, Inputs, Layer, Method, method_class, methods
+
+
+def made(name: str, **options: object) -> Method:
+    """Return a method with groups that fit the layer of these tests."""
+    kind = method_class(name)
+    small = {"group_size": 32} if "group_size" in kind.model_fields else {}
+    return kind.model_validate(small | options)
+
+
+def widths(name: str) -> list[int]:
+    """List the bits that a method can have, if that is one of its options."""
+    field = method_class(name).model_fields.get("bits")
+    return [] if field is None else sorted(get_args(field.annotation))
 
 
 @pytest.fixture
@@ -18,13 +32,13 @@ def layer() -> Layer:
     return Layer(
         "model.layers.0.mlp.up_proj",
         weight,
-        Inputs(400, inputs.T @ inputs, magnitude.mean(0), magnitude.amax(0)),
+        Inputs(400, inputs.T @ inputs, magnitude.mean(0), magnitude.amax(0), inputs[::4]),
     )
 
 
 @pytest.fixture(params=methods())
 def method(request: pytest.FixtureRequest) -> Method:
-    return method_class(request.param)(**{"group_size": 32})
+    return made(request.param)
 
 
 def test_a_method_says_what_it_is(method: Method) -> None:
@@ -41,17 +55,30 @@ def test_a_result_has_the_layers_shape_and_finite_weights(method: Method, layer:
     assert torch.isfinite(result.dequantize()).all()
 
 
-def test_a_result_is_close_to_the_layer(method: Method, layer: Layer) -> None:
+def test_a_result_keeps_most_of_the_layers_output(method: Method, layer: Layer) -> None:
     result = method.quantize(layer)
 
-    error = (result.dequantize() - layer.weight).norm() / layer.weight.norm()
-    assert error < 0.25
+    error = lost(layer, result.dequantize()) / lost(layer, torch.zeros_like(layer.weight))
+    assert error < (0.03 if method.nominal_bits >= 4 else 0.35)
 
 
 def test_a_plan_foretells_the_stored_bits(method: Method, layer: Layer) -> None:
     sketch = method.sketch((64, 128), layer.scale_dtype)
 
-    assert sketch.stored_bits() == pytest.approx(method.quantize(layer).stored_bits())
+    # What data decides, such as how well a bitmap is coded, can only be foretold nearly.
+    assert sketch.stored_bits() == pytest.approx(method.quantize(layer).stored_bits(), rel=0.02)
+
+
+def test_a_result_is_stored_in_little_more_than_its_nominal_bits(method: Method) -> None:
+    bits = method.sketch((4096, 4096), torch.bfloat16).stored_bits()
+
+    assert method.nominal_bits <= bits < method.nominal_bits + 2
+
+
+def test_some_format_holds_a_methods_result(method: Method) -> None:
+    sketch = method.sketch((64, 128), torch.bfloat16)
+
+    assert any(format_named(name).mistake(sketch) is None for name in formats())
 
 
 def test_the_same_layer_gives_the_same_tensor(method: Method, layer: Layer) -> None:
@@ -72,12 +99,9 @@ def test_a_method_leaves_its_layer_alone(method: Method, layer: Layer) -> None:
     assert torch.equal(layer.inputs.gram, gram)
 
 
-@pytest.mark.parametrize("name", methods())
+@pytest.mark.parametrize("name", [name for name in methods() if widths(name)])
 def test_more_bits_never_hurt(name: str, layer: Layer) -> None:
-    kind = method_class(name)
-    widths = sorted(get_args(kind.model_fields["bits"].annotation))
-
-    results = [kind(**{"bits": bits, "group_size": 32}).quantize(layer) for bits in widths]
+    results = [made(name, bits=bits).quantize(layer) for bits in widths(name)]
 
     errors = [lost(layer, result.dequantize()) for result in results]
 
@@ -91,8 +115,6 @@ def test_a_group_size_that_leaves_a_rest_is_a_mistake_with_a_way_out() -> None:
 
 
 def test_a_weight_costs_what_its_file_says(layer: Layer) -> None:
-    from hubq.format import format_named
-
     result = method_class("rtn")(**{"group_size": 32}).quantize(layer)
 
     packed = format_named("compressed-tensors").pack("layer", result)

@@ -212,7 +212,11 @@ class _Scale(Method):
     paper = "https://arxiv.org/abs/0"
     bibtex = "@misc{}"
     needs = frozenset({"magnitude"})
-    folds = True
+    folds = frozenset({"norm", "linear"})
+
+    @property
+    def nominal_bits(self) -> float:
+        return 8.0
 
     def sketch(self, shape: tuple[int, int], scale_dtype: torch.dtype) -> Affine:
         return Affine.sketch(shape, Grid(8, 32, scale_dtype=scale_dtype))
@@ -266,7 +270,7 @@ def test_later_layers_are_solved_on_what_quantized_ones_feed_them(
         """Rounds to nothing at all and remembers its inputs."""
 
         needs = frozenset({"gram"})
-        folds = False
+        folds = frozenset()
 
         def quantize(self, layer: Layer) -> Affine:
             seen[layer.name] = layer.inputs

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hubq.clipping import search_reach
-from hubq.method import AffineMethod, Group, Layer, Need
+from hubq.method import AffineMethod, Group, Layer, Need, Writer
 from hubq.products import output_energy
 from hubq.tensors import Affine
 
@@ -34,7 +34,7 @@ class AWQ(AffineMethod):
   year = {2024}
 }"""
     needs: ClassVar[frozenset[Need]] = frozenset({"gram", "magnitude"})
-    folds: ClassVar[bool] = True
+    folds: ClassVar[frozenset[Writer]] = frozenset({"norm", "linear"})
 
     powers: int = Field(20, ge=1, description="how many powers from 0 up to 1 are tried")
     clips: int = Field(10, ge=0, le=19, description="how many clips are tried, 5 % apart")

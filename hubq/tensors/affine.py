@@ -1,11 +1,5 @@
-"""The quantized representations: what a method returns and what a format packs.
+"""Affine weights: integers with a scale and a zero a group; and the grids they are rounded to."""
 
-Each is exact: `dequantize` gives the very floats that a reader of the packed file computes, and
-`stored_bits` counts what the file would hold. A representation on torch's meta device has shapes
-and no data, so a plan can count the bytes of a model that was never read.
-"""
-
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
@@ -13,31 +7,14 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from hubq.tensors.quantized import QuantizedTensor
+
 PER_CHANNEL = -1
 # How much of the range below and above zero a grid covers, (out, groups) each.
 Reach = tuple[Tensor, Tensor]
 # The least from which float16 holds every bfloat16 number exactly, so that each format can store
 # a scale as it was chosen. Groups that would need a finer one err by less than 2^-18 a weight.
 SMALLEST_SCALE = 2.0**-17
-
-
-class QuantizedTensor(ABC):
-    """A weight of shape (out, in) that is stored in fewer bits."""
-
-    facts: Mapping[str, float]  # what its solver had to do that a reader should know
-
-    @property
-    @abstractmethod
-    def shape(self) -> tuple[int, int]:
-        """The weight's (out, in)."""
-
-    @abstractmethod
-    def dequantize(self) -> Tensor:
-        """Return the exact float32 weight, shape (out, in)."""
-
-    @abstractmethod
-    def stored_bits(self) -> float:
-        """Return the bits a weight that the components take, each packed at its own width."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +29,8 @@ class Affine(QuantizedTensor):
     zero: Tensor | None  # (out, groups) uint8, or None when symmetric
     bits: int
     group_size: int  # columns a group; `in` when a whole row shares one scale
+    # Whether each token's inputs are rounded too as they arrive, to so many symmetric bits.
+    activation_bits: int | None = None
     facts: Mapping[str, float] = field(default_factory=dict, compare=False)  # for the report
 
     @property

@@ -1,0 +1,43 @@
+"""Codebook weights: each code names an entry of a table that all weights share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from hubq.tensors.quantized import QuantizedTensor, Values, value_bits, values
+
+
+@dataclass(frozen=True)
+class Codebook(QuantizedTensor):
+    """w = table[code] * (scale + offset), with a scale for each row and group of columns.
+
+    A scale of shape (1, 1) is that of the whole matrix.
+    """
+
+    codes: Tensor  # (out, in) uint8
+    table: Tensor  # (entries,) float32, ascending or not
+    scale: Values  # (out, groups), or (1, 1)
+    bits: int
+    group_size: int  # columns; the last group may be ragged
+    offset: float = 0.0  # of quantized scales: the mean that was taken off them
+    facts: Mapping[str, float] = field(default_factory=dict, compare=False)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The weight's (out, in)."""
+        return self.codes.shape[0], self.codes.shape[1]
+
+    def dequantize(self) -> Tensor:
+        """Look the codes up and scale them, in float32."""
+        out, columns = self.shape
+        scale = values(self.scale) + self.offset
+        group = torch.arange(columns, device=self.codes.device) // self.group_size
+        return self.table[self.codes.long()] * scale[:, group].expand(out, columns)
+
+    def stored_bits(self) -> float:
+        """Count the codes, the scales and the table."""
+        out, columns = self.shape
+        table = self.table.numel() * 32
+        return self.bits + (value_bits(self.scale) + table) / (out * columns)

@@ -1,0 +1,43 @@
+"""What every quantized representation can do."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+class QuantizedTensor(ABC):
+    """A matrix of shape (out, in) that is stored in fewer bits."""
+
+    facts: Mapping[str, float]  # what its solver had to do that a reader should know
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """The matrix's (out, in)."""
+
+    @abstractmethod
+    def dequantize(self) -> Tensor:
+        """Return the exact float32 matrix, shape (out, in)."""
+
+    @abstractmethod
+    def stored_bits(self) -> float:
+        """Return the bits a weight that the components take, each packed at its own width."""
+
+
+# A matrix of scales or means: 16-bit floats, or quantized in its turn.
+Values = Tensor | QuantizedTensor
+
+
+def values(given: Values) -> Tensor:
+    """Return a matrix of scales or means in float32."""
+    return given.float() if isinstance(given, torch.Tensor) else given.dequantize()
+
+
+def value_bits(given: Values) -> float:
+    """Return all the bits that a matrix of scales or means takes."""
+    if isinstance(given, torch.Tensor):
+        return given.numel() * given.dtype.itemsize * 8
+    out, columns = given.shape
+    return given.stored_bits() * out * columns
