@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from subject import alone, calibration, heading, recipe
+from subject import RTN, alone, calibration, heading, recipe
 
 from hubq.client import Client
 from hubq.plan import plan
@@ -90,7 +90,7 @@ def make(folder: Path, depth: int) -> int:
     config = CONFIG | {"num_hidden_layers": depth}
     (folder / "config.json").write_text(json.dumps(config))
     client = Client()
-    tokenizer = fetch(find(recipe({"name": "rtn"}, SAMPLES).model, client), client)
+    tokenizer = fetch(find(recipe(RTN, SAMPLES).model, client), client)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(tokenizer / name, folder / name)
     parts = folder.with_name("parts")

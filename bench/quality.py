@@ -1,10 +1,12 @@
-"""What each method keeps of a real model's perplexity: python bench/quality.py [METHOD:BITS ...]
+"""What each method keeps of a real model's perplexity: python bench/quality.py [RECIPE ...]
 
 SmolLM2-135M-Instruct, groups of 64, calibrated on NarrativeQA (128 windows of 512 tokens, evenly
-spaced). Perplexity is that of the exported folder, as `hubq evaluate` measures it, on XSum (40
-windows of 512) and, as a check that nothing was tuned to it, on BoolQ's passages.
+spaced), in every way that a recipe for LLaMA3-8B names, and for comparison GPTQ with whole rows.
+Perplexity is that of the exported folder, as `hubq evaluate` measures it, on XSum (40 windows of
+512) and, as a check that nothing was tuned to it, on BoolQ's passages.
 
-Each row is printed as JSON as soon as it is there, the table at the end.
+Each way is quantized in a process of its own and printed as JSON as soon as it is there, the table
+at the end. Words choose the recipes whose names begin with them.
 """
 
 import json
@@ -15,65 +17,69 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from subject import heading, quantized, recipe
+from subject import Way, alone, heading, quantized, recipe, studied
 
 from hubq.client import Client
 from hubq.evaluate import Report, evaluate
 from hubq.plan import Plan
 
 SAMPLES = 128
-METHODS = ("rtn", "gptq", "awq")
-WAYS = [
-    {"name": method, "bits": bits, "group_size": 64}
-    for bits in (8, 4, 3, 2)
-    for method in METHODS
-] + [
-    {"name": method, "bits": 4, "group_size": 64, "symmetric": True}
-    for method in ("rtn", "gptq")
-]  # fmt: skip
+WHOLE_ROWS = [
+    Way(f"gptq_{bits}bit_rows", {"name": "gptq", "bits": bits, "group_size": -1})
+    for bits in (4, 3, 2)
+]
 
 
 def main() -> None:
-    asked = [word for word in sys.argv[1:] if ":" in word]
+    if sys.argv[1:2] == ["--one"]:
+        print(json.dumps(one(sys.argv[2])))
+        return
+    asked = tuple(sys.argv[1:]) or ("",)
     rows = []
-    for way in WAYS:
-        if asked and f"{way['name']}:{way['bits']}" not in asked:
-            continue
-        rows.append(row(way))
-        print(json.dumps(rows[-1]), file=sys.stderr)
-    found = Table(
-        "method",
-        "bits",
-        "grid",
-        "stored bits",
-        "XSum",
-        "BoolQ",
-        title=heading(f"perplexity; the model itself has {rows[0]['base']}"),
-    )
+    for way in ways():
+        if way.name.startswith(asked):
+            rows.append(alone(__file__, "--one", way.name))
+            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    Console(width=120).print(table(rows))
+
+
+def ways() -> list[Way]:
+    """List all that is measured."""
+    return [*studied(), *WHOLE_ROWS]
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """Sort the rows by stored bits."""
+    columns = ("recipe", "nominal", "stored", "file", "XSum", "BoolQ", "seconds", "peak MB")
+    found = Table(*columns, title=heading(f"perplexity; the model itself has {rows[0]['base']}"))
     for each in sorted(rows, key=lambda row: (row["stored"], row["XSum"])):
         found.add_row(
-            each["method"],
-            str(each["bits"]),
-            each["grid"],
+            each["recipe"],
+            f"{each['nominal']:.2f}",
             f"{each['stored']:.2f}",
+            f"{each['file']:.2f}",
             f"{each['XSum']:,.2f}",
             f"{each['BoolQ']:,.2f}",
+            f"{each['seconds']:.0f}",
+            f"{each['memory'] / 1e6:,.0f}",
         )
-    Console(width=120).print(found)
+    return found
 
 
-def row(way: dict[str, Any]) -> dict[str, Any]:
+def one(name: str) -> dict[str, Any]:
     """Quantize and measure in one way."""
+    (way,) = (each for each in ways() if each.name == name)
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)
-        wanted = recipe(way, SAMPLES)
         done = quantized(way, SAMPLES, run)
         report = evaluate(both_texts(Plan.load(run / "plan.json")), done, run, Client())
     return {
-        "method": wanted.method.title,
-        "bits": way["bits"],
-        "grid": "symmetric" if way.get("symmetric") else "asymmetric",
+        "recipe": name,
+        "nominal": recipe(way, SAMPLES).method.nominal_bits,
         "stored": done.linear_bits,
+        "file": done.model_bits,
+        "seconds": done.seconds,
+        "memory": done.peak_memory,
         **values(report),
     }
 

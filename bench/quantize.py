@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.table import Table
-from subject import alone, calibration, heading, quantized, recipe
+from subject import RTN, alone, calibration, heading, quantized, quickstarts, recipe
 
 from hubq import calibrate, dataset
 from hubq.allocator import keep_freed_memory
@@ -23,8 +23,7 @@ from hubq.client import Client
 from hubq.products import add_lower_gram
 from hubq.source import fetch, find
 
-METHODS = ("rtn", "gptq", "awq")
-PARTS = ("reading", "forward", "hessian", "solving", "writing")
+PARTS = ("reading", "forward", "hessian", "solving", "tuning", "writing")
 LENGTH = 512
 
 
@@ -41,16 +40,16 @@ def main() -> None:
 def table(samples: int) -> Table:
     """Measure all methods and the floor on so many windows."""
     forward, gram = alone(__file__, "--floor", str(samples))
-    title = heading(f"{samples} x {LENGTH} tokens, 4 bits, groups of 64")
-    found = Table("method", *PARTS, "blocks s", "x floor", "wall s", "peak MB", title=title)
-    for method in METHODS:
-        row = alone(__file__, "--one", method, str(samples))
+    title = heading(f"{samples} x {LENGTH} tokens, groups of 64")
+    found = Table("recipe", *PARTS, "blocks s", "x floor", "wall s", "peak MB", title=title)
+    for way in quickstarts():
+        row = alone(__file__, "--one", way.name, str(samples))
         blocks = sum(row["parts"].values())
         found.add_row(
-            method,
+            way.name.removeprefix("quickstart_"),
             *(f"{row['parts'].get(part, 0):.1f}" for part in PARTS),
             f"{blocks:.1f}",
-            "-" if method == "rtn" else f"{blocks / (forward + gram):.2f}",
+            f"{blocks / (forward + gram):.2f}" if row["parts"].get("forward") else "-",
             f"{row['seconds']:.1f}",
             f"{row['memory'] / 1e6:.0f}",
         )
@@ -58,10 +57,11 @@ def table(samples: int) -> Table:
     return found
 
 
-def one(method: str, samples: int) -> dict[str, object]:
+def one(name: str, samples: int) -> dict[str, object]:
     """Quantize once and say where the time went."""
+    (way,) = (each for each in quickstarts() if each.name == name)
     with tempfile.TemporaryDirectory() as run:
-        done = quantized({"name": method, "bits": 4, "group_size": 64}, samples, Path(run))
+        done = quantized(way, samples, Path(run))
     return {"parts": done.seconds_by_part, "seconds": done.seconds, "memory": done.peak_memory}
 
 
@@ -72,7 +72,7 @@ def floor(samples: int) -> tuple[float, float]:
 
     keep_freed_memory()
     client, section = Client(), calibration(samples)
-    folder = fetch(find(recipe({"name": "rtn"}, samples).model, client), client)
+    folder = fetch(find(recipe(RTN, samples).model, client), client)
     text = dataset.text(section.dataset, client, purpose="calibration")
     tokens = calibrate.windows(text, folder, section)
     model = AutoModel.from_pretrained(folder, dtype=torch.bfloat16).eval()
