@@ -38,8 +38,7 @@ def _made(recipe: "Recipe", source: "Source", start: str | None) -> str:
         base = base.removeprefix("Meta-")
         base = base if base.lower().startswith(start.lower()) else f"{start}-{base}"
     title = re.sub(r"[^A-Za-z0-9.]+", "-", recipe.method.title)
-    bits = getattr(recipe.method, "bits", None)
-    return f"{base}-{title}" + (f"-{bits}bit" if bits else "")
+    return f"{base}-{title}-{recipe.method.nominal_bits:.3g}bit"
 
 
 def _base(recipe: "Recipe", source: "Source") -> str:

@@ -3,7 +3,7 @@
 import shutil
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import click
 
@@ -80,7 +80,7 @@ def _about(method: "type[Method]") -> dict[str, Any]:
         "title": method.title,
         "does": (method.__doc__ or "").strip().splitlines()[0],
         "needs": sorted(method.needs),
-        "bits": _allowed(method, "bits"),
+        "bits": sorted({made.nominal_bits for made in _settings(method)}),
         "options": [
             {
                 "name": name,
@@ -97,34 +97,35 @@ def _about(method: "type[Method]") -> dict[str, Any]:
 
 def _allowed(method: "type[Method]", option: str) -> list[Any]:
     """List the values of an option that has only a few."""
-    field = method.model_fields.get(option)
-    return [] if field is None else list(get_args(field.annotation))
+    annotation = method.model_fields[option].annotation
+    return list(get_args(annotation)) if get_origin(annotation) is Literal else []
 
 
-def _formats(method: "type[Method]") -> dict[str, list[int]]:
+def _formats(method: "type[Method]") -> dict[str, list[float]]:
     """Return the formats that hold the method's result, with some options, and at which bits."""
     import torch
 
     from hubq.format import format_named, formats
 
-    found: dict[str, list[int]] = {}
+    found: dict[str, list[float]] = {}
     for name in formats():
         form = format_named(name)
         for made in _settings(method):
             sketch = made.sketch(TYPICAL, form.scale_dtype(torch.bfloat16))
-            bits = getattr(made, "bits", round(sketch.stored_bits()))
-            if form.mistake(sketch) is None and bits not in found.setdefault(name, []):
-                found[name].append(bits)
+            fits = form.mistake(sketch) is None
+            if fits and made.nominal_bits not in found.setdefault(name, []):
+                found[name].append(made.nominal_bits)
     return {name: bits for name, bits in found.items() if bits}
 
 
 def _settings(method: "type[Method]") -> "Iterator[Method]":
-    """Yield the method at each of its widths, asymmetric and symmetric if it has the choice."""
-    widths = [{"bits": bits} for bits in _allowed(method, "bits")] or [{}]
-    has_choice = "symmetric" in method.model_fields
-    zeros = [{"symmetric": False}, {"symmetric": True}] if has_choice else [{}]
-    for width, zero in product(widths, zeros):
-        yield method.model_validate({**width, **zero})
+    """Yield the method with each combination of the options that have only a few values."""
+    few = {name: _allowed(method, name) for name in method.model_fields}
+    if "symmetric" in few:
+        few["symmetric"] = [False, True]
+    choices = {name: values for name, values in few.items() if values}
+    for values in product(*choices.values()):
+        yield method.model_validate(dict(zip(choices, values, strict=True)))
 
 
 @click.command(epilog=example("hubq schema > recipe.schema.json"))

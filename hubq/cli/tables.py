@@ -109,8 +109,8 @@ def print_methods(methods: Mapping[str, Mapping[str, Any]]) -> None:
         )
 
 
-def _listed(numbers: Iterable[int]) -> str:
-    return " ".join(map(str, numbers))
+def _listed(numbers: Iterable[float]) -> str:
+    return " ".join(f"{number:.3g}" for number in numbers)
 
 
 def print_report(report: "Report") -> None:
