@@ -1,7 +1,9 @@
 """The compiled loops: rounding columns one after another, and the error of rounding at once."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,52 +14,104 @@ ROWS = 64  # of a layer, that one pass of the loop holds in the processor's firs
 
 Floats = NDArray[np.float32]
 Codes = NDArray[np.uint8]
+Flags = NDArray[np.bool_]
 Places = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Evenly spaced levels (code - zero) * scale for each group of columns and each row.
+
+    A zero may lie between two codes: one bit with a scale of 2a and a zero of 0.5 - m / 2a has
+    the levels m - a and m + a.
+    """
+
+    scale: Tensor  # (groups, out) float32
+    zero: Tensor  # (groups, out) float32
+    top: Tensor  # (groups,) float32: the largest code, at most 255
+    group: Tensor  # (columns,) int64: the group of each column
+
+    @classmethod
+    def of(cls, scale: Tensor, zero: Tensor, top: int, group: Tensor) -> "Levels":
+        """Return levels from scales and zeros of (out, groups) with one largest code."""
+        return cls(
+            scale.T.float().contiguous(),
+            zero.T.float().contiguous(),
+            torch.full((scale.shape[1],), float(top), device=scale.device),
+            group.to(scale.device),
+        )
+
+    def at(self, columns: slice | Tensor) -> "Levels":
+        """Return the levels of some of the columns."""
+        return replace(self, group=self.group[columns])
+
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """Return what the compiled loop takes."""
+        return tuple(map(_array, (self.scale, self.zero, self.top, self.group)))
+
+
+# Where the mask (columns, out) is set, a weight has these levels instead of those of its group.
+Exceptions = tuple[Tensor, Levels]
 
 
 def round_columns(
     weight: Tensor,  # (block, out) float32: the columns of a layer
     moved: Tensor,  # (block, out) float32: the same with the feedback of earlier blocks
     feedback: Tensor,  # (block, block) float32, strictly upper part used
-    grid: tuple[Tensor, Tensor, Tensor],  # scale, zero: (groups, out) float32; group: (block,)
-    levels: int,
+    levels: Levels,
+    exceptions: Exceptions | None = None,
 ) -> tuple[Tensor, Tensor]:  # codes (block, out) uint8; errors (block, out) float32
     """Round columns in turn, each moved by the errors of those before it."""
-    scale, zero, group = grid
-    arrays = [_array(each) for each in (weight, moved, feedback, scale, zero, group)]
+    arrays = [_array(each) for each in (weight, moved, feedback)]
+    mask, others = exceptions or (torch.empty(0, 0, dtype=torch.bool), levels)
     codes = np.empty(weight.shape, np.uint8)
     errors = np.empty(weight.shape, np.float32)
-    _compiled()(*arrays, levels, codes, errors)
+    _compiled(masked=exceptions is not None)(
+        *arrays, *levels.arrays(), _array(mask), *others.arrays(), codes, errors
+    )
     return torch.from_numpy(codes).to(weight.device), torch.from_numpy(errors).to(weight.device)
 
 
-def _array(tensor: Tensor) -> NDArray[np.generic]:
-    array: NDArray[np.generic] = tensor.cpu().contiguous().numpy()
+def _array(tensor: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = tensor.cpu().contiguous().numpy()
     return array
 
 
-@cache
-def _compiled() -> Callable[..., None]:
-    """Compile the loop at its first use; numba takes half a second to import."""
+def _parallel(fastmath: frozenset[str] = frozenset()) -> Callable[..., Any]:
+    """Return numba's decorator, on torch's number of threads; numba takes half a second to load."""
     import numba
 
     numba.set_num_threads(min(torch.get_num_threads(), numba.get_num_threads()))
+    decorator: Callable[..., Any] = numba.njit(
+        parallel=True, cache=True, error_model="numpy", fastmath=set(fastmath)
+    )
+    return decorator
 
-    @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract"})
+
+@cache
+def _compiled(*, masked: bool) -> Callable[..., None]:
+    """Compile the loop at its first use, with or without a mask: the loop without is faster."""
+    from numba import prange
+
+    @_parallel(frozenset({"contract"}))
     def round_rows(  # noqa: PLR0913 - a compiled loop takes arrays, not objects
         weight: Floats,
         moved: Floats,
         feedback: Floats,
         scale: Floats,
         zero: Floats,
+        top: Floats,
         group: Places,
-        levels: int,
+        mask: Flags,
+        other_scale: Floats,
+        other_zero: Floats,
+        other_top: Floats,
+        other_group: Places,
         codes: Codes,
         errors: Floats,
     ) -> None:
         columns, out = weight.shape
-        top = np.float32(levels)
-        for chunk in numba.prange((out + ROWS - 1) // ROWS):
+        for chunk in prange((out + ROWS - 1) // ROWS):
             begin = chunk * ROWS
             rows = min(ROWS, out - begin)
             work = np.empty((columns, ROWS), np.float32)
@@ -67,9 +121,13 @@ def _compiled() -> Callable[..., None]:
                     work[i, row] = moved[i, begin + row]
             for i in range(columns):
                 for row in range(rows):
-                    step = scale[group[i], begin + row]
-                    middle = zero[group[i], begin + row]
-                    code = min(max(np.rint(work[i, row] / step) + middle, np.float32(0)), top)
+                    step, middle = scale[group[i], begin + row], zero[group[i], begin + row]
+                    last = top[group[i]]
+                    if masked and mask[i, begin + row]:
+                        step = other_scale[other_group[i], begin + row]
+                        middle = other_zero[other_group[i], begin + row]
+                        last = other_top[other_group[i]]
+                    code = min(max(np.rint(work[i, row] / step + middle), np.float32(0)), last)
                     codes[i, begin + row] = np.uint8(code)
                     error[row] = weight[i, begin + row] - (code - middle) * step
                     errors[i, begin + row] = error[row]
@@ -95,15 +153,13 @@ def rounding_error(weight: Tensor, scale: Tensor, zero: Tensor, levels: int) -> 
 
 @cache
 def _compiled_error() -> Callable[..., None]:
-    import numba
+    from numba import prange
 
-    numba.set_num_threads(min(torch.get_num_threads(), numba.get_num_threads()))
-
-    @numba.njit(parallel=True, cache=True, error_model="numpy")
+    @_parallel()
     def error_rows(weight: Floats, scale: Floats, zero: Floats, levels: int, error: Floats) -> None:
         out, groups, width = weight.shape
         top = np.float32(levels)
-        for row in numba.prange(out):
+        for row in prange(out):
             for group in range(groups):
                 step, middle = scale[row, group], zero[row, group]
                 for i in range(width):
@@ -130,18 +186,16 @@ def rounding_loss(
 
 @cache
 def _compiled_loss() -> Callable[..., None]:
-    import numba
-
-    numba.set_num_threads(min(torch.get_num_threads(), numba.get_num_threads()))
+    from numba import prange
 
     # The sum may be taken in any order: it decides between clips, and is the same every time.
-    @numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+    @_parallel(frozenset({"reassoc", "contract"}))
     def loss_rows(  # noqa: PLR0913 - a compiled loop takes arrays, not objects
         weight: Floats, scale: Floats, zero: Floats, energy: Floats, levels: int, loss: Floats
     ) -> None:
         out, groups, width = weight.shape
         top = np.float32(levels)
-        for row in numba.prange(out):
+        for row in prange(out):
             for group in range(groups):
                 step, middle = scale[row, group], zero[row, group]
                 total = np.float32(0)

@@ -10,12 +10,15 @@ Everything here is transposed, (in, out): a column of the layer lies in one piec
 over columns runs as vector instructions over rows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from hubq.errors import UserError
+from hubq.kernels import Exceptions, Levels, round_columns
+from hubq.method import Inputs
 
 RETRIES = 3  # each with ten times the damping
 BLOCK = 128  # columns between two matrix products
@@ -23,10 +26,53 @@ BLOCK = 128  # columns between two matrix products
 RoundBlock = Callable[[slice, Tensor, Tensor], Tensor]
 
 
+@dataclass(frozen=True)
+class Hessian:
+    """The Gram matrix of a layer's inputs, factorized for solving its columns in an order."""
+
+    factor: Tensor  # (in, in): U + I, in solving order
+    # (in,): D, in solving order. Rounding a weight by e costs e² times it once all columns to come
+    # have made up for it: it is 1 / [H⁻¹]ₖₖ, H without the columns before k (OBS; GPTQ, section 3).
+    pivots: Tensor
+    order: Tensor  # (in,): the place in the layer of each column in solving order
+    energy: Tensor  # (in,): the diagonal of G, in the layer's order; 1 for an unused input
+    unused: Tensor  # (in,) bool: the inputs that no token ever used
+    facts: Mapping[str, float] = field(default_factory=dict)  # the damping, where it was raised
+
+    def columns(self, weight: Tensor) -> Tensor:
+        """Return (out, in) as (in, out) in solving order; the columns of unused inputs are zero."""
+        return weight.masked_fill(self.unused, 0).T[self.order]
+
+    def rows(self, columns: Tensor) -> Tensor:
+        """Return (in, out) in solving order as (out, in) in the layer's order."""
+        return columns[self.order.argsort()].T.contiguous()
+
+    def in_place(self, each: Tensor) -> Tensor:
+        """Return what belongs to each column, (in,), in the layer's order."""
+        return each[self.order.argsort()]
+
+
+def prepare(inputs: Inputs, damping: float, layer: str, *, activation_order: bool) -> Hessian:
+    """Factorize the inputs' Gram matrix; in activation order the column with most energy is first.
+
+    Raise UserError naming the layer when no damping makes it definite.
+    """
+    assert inputs.gram is not None
+    gram = inputs.gram.clone()
+    unused = gram.diagonal() == 0
+    gram.diagonal()[unused] = 1
+    order = torch.arange(len(gram), device=gram.device)
+    if activation_order:
+        order = gram.diagonal().argsort(descending=True, stable=True)
+    factor, pivots, taken = factorize(gram, order, damping, layer)
+    facts = {"damping": taken} if taken != damping else {}
+    return Hessian(factor, pivots, order, gram.diagonal(), unused, facts)
+
+
 def factorize(
     gram: Tensor, order: Tensor, damping: float, layer: str
-) -> tuple[Tensor, float]:  # (in, in), (in,)
-    """Return U + I of G with its columns in an order, and the damping that it took.
+) -> tuple[Tensor, Tensor, float]:  # (in, in), (in,)
+    """Return U + I and D of G with its columns in an order, and the damping that it took.
 
     The damping is a fraction of the mean diagonal, raised tenfold where G is not positive
     definite; raise UserError naming the layer when no damping helps.
@@ -40,7 +86,8 @@ def factorize(
         damped.diagonal().add_(raised * mean)
         lower, failed = torch.linalg.cholesky_ex(damped)
         if not failed:
-            return (lower / lower.diagonal()).flip(0, 1), raised
+            diagonal = lower.diagonal()
+            return (lower / diagonal).flip(0, 1), diagonal.square().flip(0), raised
     raise UserError(
         f"{layer}: the Hessian stays singular with damping up to {raised:g}. "
         "Calibrate on more or other text, or set method.damping higher."
@@ -61,3 +108,26 @@ def solve(
         here = slice(begin, min(begin + block, len(weight)))
         moved = torch.addmm(weight[here], factor[:begin, here].T, errors[:begin])
         errors[here] = round_block(here, moved, factor[here, here])
+
+
+def solve_on(
+    hessian: Hessian, weight: Tensor, levels: Levels, exceptions: Exceptions | None = None
+) -> Tensor:  # (out, in) uint8
+    """Return the codes of (out, in) on levels that are known beforehand.
+
+    The levels are those of the columns in the layer's order, and so are the exceptions' mask
+    (in, out) and levels.
+    """
+    columns = hessian.columns(weight)
+    codes = torch.empty(columns.shape, dtype=torch.uint8, device=weight.device)
+
+    def round_block(here: slice, moved: Tensor, feedback: Tensor) -> Tensor:
+        places = hessian.order[here]
+        others = exceptions and (exceptions[0][places], exceptions[1].at(places))
+        codes[here], errors = round_columns(
+            columns[here], moved, feedback, levels.at(places), others
+        )
+        return errors
+
+    solve(columns, hessian.factor, round_block)
+    return hessian.rows(codes)

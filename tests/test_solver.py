@@ -5,10 +5,13 @@ import torch
 from torch import Tensor
 
 from hubq.errors import UserError
+from hubq.kernels import Levels, round_columns
 from hubq.method import Inputs, Layer
 from hubq.methods.gptq import GPTQ
-from hubq.solver import factorize
+from hubq.solver import factorize, prepare
 from hubq.tensors import Affine
+
+ZEROS = torch.zeros(6, dtype=torch.int64)
 
 
 def layer_of(out: int, columns: int, seed: int = 0) -> Layer:
@@ -121,3 +124,44 @@ def test_layers_solved_together_are_as_if_solved_alone() -> None:
 
     alone = [method.quantize(first), method.quantize(second)]
     assert all(torch.equal(a.codes, b.codes) for a, b in zip(together, alone, strict=True))
+
+
+def test_levels_between_codes_binarize() -> None:
+    weight, mean, alpha = torch.randn(6, 9), torch.randn(1, 9) / 3, torch.rand(1, 9) + 0.5
+    binary = Levels(2 * alpha, 0.5 - mean / (2 * alpha), torch.ones(1), torch.zeros(6).long())
+
+    codes, errors = round_columns(weight, weight, torch.zeros(6, 6), binary)
+
+    signs = torch.where(weight > mean, 1.0, -1.0)
+    assert torch.equal(codes, (weight > mean).byte())
+    torch.testing.assert_close(errors, weight - (mean + alpha * signs))
+
+
+def test_masked_weights_are_rounded_on_the_exceptions_levels_and_feed_back() -> None:
+    weight, mask = torch.randn(6, 9), torch.rand(6, 9) < 0.3
+    feedback = torch.randn(6, 6).triu(1)
+    coarse = Levels(torch.full((1, 9), 0.8), torch.full((1, 9), 1.5), torch.tensor([3.0]), ZEROS)
+    fine = Levels(torch.full((1, 9), 0.02), torch.full((1, 9), 128.0), torch.tensor([255.0]), ZEROS)
+
+    _, errors = round_columns(weight, weight, feedback, coarse, (mask, fine))
+
+    moved, expected = weight.double().clone(), torch.zeros(6, 9).double()
+    for column in range(6):
+        wide = (moved[column] / 0.8 + 1.5).round().clamp(0, 3)
+        close = (moved[column] / 0.02 + 128).round().clamp(0, 255)
+        rounded = torch.where(mask[column], (close - 128) * 0.02, (wide - 1.5) * 0.8)
+        expected[column] = weight[column] - rounded
+        moved += feedback[column].double()[:, None] * expected[column]
+    torch.testing.assert_close(errors.double(), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_pivot_is_what_an_error_costs_once_later_columns_make_up_for_it() -> None:
+    layer = layer_of(1, 12)
+    assert layer.inputs.gram is not None
+
+    hessian = prepare(layer.inputs, 0.01, "layer", activation_order=True)
+
+    gram = layer.inputs.gram.double()[hessian.order][:, hessian.order]
+    gram += torch.eye(12) * (0.01 * gram.diagonal().mean())
+    costs = torch.stack([1 / torch.linalg.inv(gram[k:, k:])[0, 0] for k in range(12)])
+    torch.testing.assert_close(hessian.pivots.double(), costs, rtol=1e-3, atol=0)

@@ -17,9 +17,9 @@ from pydantic import Field
 from torch import Tensor
 
 from hubq.clipping import search_reach
-from hubq.kernels import round_columns
+from hubq.kernels import Levels, round_columns
 from hubq.method import AffineMethod, Group, Layer, Need
-from hubq.solver import factorize, solve
+from hubq.solver import Hessian, prepare, solve, solve_on
 from hubq.tensors import PER_CHANNEL, Affine, Grid, Reach
 
 
@@ -56,62 +56,48 @@ class GPTQ(AffineMethod):
         return solved.split([len(layer.weight) for layer in group.layers])
 
     def _solve(self, layer: Layer) -> Affine:
-        assert layer.inputs.gram is not None
-        weight, gram, grid = layer.weight, layer.inputs.gram.clone(), self.grid(layer.scale_dtype)
-        dead = gram.diagonal() == 0  # inputs that no token ever used
-        gram.diagonal()[dead] = 1
-        weight = weight.masked_fill(dead, 0)
-        order = torch.arange(len(gram), device=gram.device)
-        if self.activation_order:
-            order = gram.diagonal().argsort(descending=True, stable=True)
-        factor, damping = factorize(gram, order, self.damping, layer.name)
-        reach = search_reach(weight, gram.diagonal(), grid, self.clips)
-        work = _Work(weight, grid, order, reach)
-        if self.activation_order or grid.groups(len(order)) == 1:
-            solve(work.weight, factor, work.round_block)
-        else:
-            solve(work.weight, factor, work.fit_and_round_block, grid.width(len(order)))
-        facts = {"damping": damping} if damping != self.damping else {}
-        return replace(work.result(), facts=facts)
-
-
-class _Work:
-    """A weight on its way, transposed: columns and their codes in solving order."""
-
-    def __init__(self, weight: Tensor, grid: Grid, order: Tensor, reach: Reach) -> None:
-        self.grid = grid
-        self.order = order  # (in,): the place of each permuted column in the layer
-        self.group = order // grid.width(len(order))  # (in,): the group of each permuted column
-        self.reach = reach  # the parts of each group's range that are covered
-        scale, zero = grid.span(weight, reach)
-        self.scale = scale.float().T.contiguous()  # (groups, out), rounded to what the file stores
-        self.zero = zero.T.contiguous()  # (groups, out)
-        self.weight = weight.T[order]  # (in, out)
-        self.codes = torch.empty(self.weight.shape, dtype=torch.uint8, device=weight.device)
-
-    def round_block(self, columns: slice, moved: Tensor, feedback: Tensor) -> Tensor:
-        """Round a block on the grids as they stand."""
-        grid = (self.scale, self.zero, self.group[columns])
-        self.codes[columns], errors = round_columns(
-            self.weight[columns], moved, feedback, grid, self.grid.levels
+        hessian = prepare(
+            layer.inputs, self.damping, layer.name, activation_order=self.activation_order
         )
+        grid = self.grid(layer.scale_dtype)
+        weight = layer.weight.masked_fill(hessian.unused, 0)
+        columns = weight.shape[1]
+        reach = search_reach(weight, hessian.energy, grid, self.clips)
+        if self.activation_order or grid.groups(columns) == 1:
+            scale, zero = grid.span(weight, reach)
+            group = torch.arange(columns) // grid.width(columns)
+            codes = solve_on(hessian, weight, Levels.of(scale, zero, grid.levels, group))
+        else:
+            codes, scale, zero = _fit_on_the_way(hessian, weight, grid, reach)
+        return Affine(
+            codes=codes,
+            scale=scale,
+            zero=None if grid.symmetric else zero.to(torch.uint8),
+            bits=grid.bits,
+            group_size=grid.width(columns),
+            facts=hessian.facts,
+        )
+
+
+def _fit_on_the_way(
+    hessian: Hessian, weight: Tensor, grid: Grid, reach: Reach
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Fit each group to the weights as the errors so far have moved them; columns in place."""
+    columns = hessian.columns(weight)
+    codes = torch.empty(columns.shape, dtype=torch.uint8, device=weight.device)
+    scales: list[Tensor] = []
+    zeros: list[Tensor] = []
+    rows = replace(grid, group_size=PER_CHANNEL)
+    low, high = reach
+
+    def round_block(here: slice, moved: Tensor, feedback: Tensor) -> Tensor:
+        group = len(scales)
+        scale, zero = rows.span(moved.T, (low[:, group, None], high[:, group, None]))
+        scales.append(scale)
+        zeros.append(zero)
+        levels = Levels.of(scale, zero, grid.levels, torch.zeros(len(moved), dtype=torch.int64))
+        codes[here], errors = round_columns(columns[here], moved, feedback, levels)
         return errors
 
-    def fit_and_round_block(self, columns: slice, moved: Tensor, feedback: Tensor) -> Tensor:
-        """Fit the block's one group to the weights as the errors so far have moved them."""
-        group = self.group[columns.start]
-        rows = replace(self.grid, group_size=PER_CHANNEL)
-        low, high = self.reach
-        scale, zero = rows.span(moved.T, (low[:, group, None], high[:, group, None]))
-        self.scale[group], self.zero[group] = scale[:, 0].float(), zero[:, 0]
-        return self.round_block(columns, moved, feedback)
-
-    def result(self) -> Affine:
-        """Return the codes in their places."""
-        return Affine(
-            codes=self.codes[self.order.argsort()].T.contiguous(),
-            scale=self.scale.T.contiguous().to(self.grid.scale_dtype),
-            zero=None if self.grid.symmetric else self.zero.T.contiguous().to(torch.uint8),
-            bits=self.grid.bits,
-            group_size=self.grid.width(len(self.order)),
-        )
+    solve(columns, hessian.factor, round_block, grid.width(len(columns)))
+    return hessian.rows(codes), torch.cat(scales, 1), torch.cat(zeros, 1)
