@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
+from hubq.runtime.formulas import mixed_weight
 from hubq.tensors.quantized import QuantizedTensor
 
 
@@ -28,16 +28,30 @@ class Mixed(QuantizedTensor):
 
     def dequantize(self) -> Tensor:
         """Put each part's columns in their places."""
-        out, columns = self.shape
-        part = self.part[torch.arange(columns, device=self.part.device) // self.group_size]
-        whole = torch.empty(out, columns, device=self.part.device)
-        for number, each in enumerate(self.parts):
-            whole[:, part == number] = each.dequantize()
-        return whole
+        parts = [each.dequantize() for each in self.parts]
+        return mixed_weight(parts, self.part, self.group_size)
 
-    def stored_bits(self) -> float:
+    def needed_bits(self) -> float:
         """Count the parts, and what names the part of each group."""
         out, columns = self.shape
-        parts = sum(each.stored_bits() * out * each.shape[1] for each in self.parts)
-        names = self.part.numel() * (len(self.parts) - 1).bit_length()
-        return (parts + names) / (out * columns)
+        parts = sum(each.needed_bits() * out * each.shape[1] for each in self._filled)
+        return (parts + self._names) / (out * columns)
+
+    def stored_bits(self) -> float:
+        """Count what the parts take, and what names the part of each group."""
+        out, columns = self.shape
+        parts = sum(each.stored_bits() * out * each.shape[1] for each in self._filled)
+        return (parts + self._names) / (out * columns)
+
+    @property
+    def name_bits(self) -> int:
+        """The bits that name a part."""
+        return max(1, (len(self.parts) - 1).bit_length())
+
+    @property
+    def _names(self) -> int:
+        return self.part.numel() * self.name_bits
+
+    @property
+    def _filled(self) -> list[QuantizedTensor]:
+        return [each for each in self.parts if each.shape[1]]
