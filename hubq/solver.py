@@ -115,15 +115,15 @@ def solve_on(
 ) -> Tensor:  # (out, in) uint8
     """Return the codes of (out, in) on levels that are known beforehand.
 
-    The levels are those of the columns in the layer's order, and so are the exceptions' mask
-    (in, out) and levels.
+    The levels are those of the columns in the layer's order, and so are the exceptions, whose
+    mask is (out, in) here.
     """
     columns = hessian.columns(weight)
     codes = torch.empty(columns.shape, dtype=torch.uint8, device=weight.device)
 
     def round_block(here: slice, moved: Tensor, feedback: Tensor) -> Tensor:
         places = hessian.order[here]
-        others = exceptions and (exceptions[0][places], exceptions[1].at(places))
+        others = exceptions and (exceptions[0][:, places].T, exceptions[1].at(places))
         codes[here], errors = round_columns(
             columns[here], moved, feedback, levels.at(places), others
         )
