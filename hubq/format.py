@@ -70,6 +70,10 @@ class Format(ABC):
             )
         return f"{self.name} keeps embeddings and lm_head in 16 bits; use embeddings: 16"
 
+    def config_additions(self) -> dict[str, Any]:
+        """Return further keys of config.json, beside its quantization_config."""
+        return {}
+
     def extra_files(self, config: Mapping[str, Any]) -> dict[str, bytes]:
         """Return further files that the format's readers look for, by name in the repo."""
         return {}
@@ -80,10 +84,15 @@ class AffineFormat(Format):
 
     def mistake(self, tensor: QuantizedTensor) -> str | None:
         """Refuse what isn't affine, a ragged last group, and what the layout can't hold."""
-        if not isinstance(tensor, Affine):
+        if not isinstance(tensor, Affine) or not isinstance(tensor.scale, Tensor):
+            kind = (
+                "quantized scales"
+                if isinstance(tensor, Affine)
+                else f"{type(tensor).__name__} weights"
+            )
             return (
-                f"{self.name} holds affine weights only, and this method makes "
-                f"{type(tensor).__name__} weights; use another format"
+                f"{self.name} holds affine weights with plain scales only, and this method makes "
+                f"{kind}; use format: hubq"
             )
         columns = tensor.shape[1]
         if columns % tensor.group_size:
@@ -100,6 +109,16 @@ class AffineFormat(Format):
         return (
             f"readers of {self.name} have no kernel for groups of {tensor.group_size}; "
             f"use group_size {', '.join(map(str, known))} or -1 (a whole row)"
+        )
+
+    def activation_mistake(self, tensor: Affine) -> str | None:
+        """Refuse rounded activations, in a format whose files can't ask readers for them."""
+        if tensor.activation_bits is None:
+            return None
+        return (
+            f"{self.name} files cannot say that activations are rounded to "
+            f"{tensor.activation_bits} bits: readers would leave them in 16; "
+            "use format: compressed-tensors"
         )
 
     @abstractmethod

@@ -50,7 +50,7 @@ def affine(
 def sketch(tensor: Affine) -> Affine:
     return Affine(
         codes=tensor.codes.to("meta"),
-        scale=tensor.scale.to("meta"),
+        scale=tensor.scales.to("meta"),
         zero=None if tensor.zero is None else tensor.zero.to("meta"),
         bits=tensor.bits,
         group_size=tensor.group_size,
@@ -90,7 +90,7 @@ def test_what_is_unpacked_is_what_was_packed(
     back = round_trip(form, tensor)
 
     assert torch.equal(back.codes, tensor.codes)
-    assert torch.equal(back.scale.float(), tensor.scale.float())
+    assert torch.equal(back.scales.float(), tensor.scales.float())
     assert back.zero is tensor.zero or torch.equal(back.zero, tensor.zero)  # type: ignore[arg-type]
     assert (back.bits, back.group_size) == (tensor.bits, tensor.group_size)
 
@@ -450,7 +450,7 @@ def test_a_tensor_that_a_format_holds_is_no_mistake(
 
 def test_gptq_refuses_scales_that_float16_would_change() -> None:
     tensor = affine(symmetric=True)
-    tensor.scale[3, 1] = 1.1e-6
+    tensor.scales[3, 1] = 1.1e-6
 
     mistake = GPTQ.mistake(tensor)
 
@@ -460,7 +460,7 @@ def test_gptq_refuses_scales_that_float16_would_change() -> None:
 
 def test_gptq_never_rounds_a_scale_in_silence() -> None:
     tensor = affine(symmetric=True)
-    tensor.scale[3, 1] = 1.1e-6
+    tensor.scales[3, 1] = 1.1e-6
 
     with pytest.raises(UserError, match=rf"{MODULE}: 1 of 192 scales"):
         GPTQ.pack(MODULE, tensor)

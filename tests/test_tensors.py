@@ -21,9 +21,9 @@ def weight() -> torch.Tensor:
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
 def test_what_a_tensor_gives_back_is_rounded_to_itself(grid: Grid, weight: torch.Tensor) -> None:
     first = Affine.fit(weight, grid)
-    zero = torch.full_like(first.scale, first.middle) if first.zero is None else first.zero
+    zero = torch.full_like(first.scales, first.middle) if first.zero is None else first.zero
 
-    again = Affine.on(first.dequantize(), grid, first.scale, zero.float())
+    again = Affine.on(first.dequantize(), grid, first.scales, zero.float())
 
     assert torch.equal(again.codes, first.codes)
 
@@ -32,7 +32,7 @@ def test_what_a_tensor_gives_back_is_rounded_to_itself(grid: Grid, weight: torch
 def test_no_weight_is_further_off_than_half_a_step(grid: Grid, weight: torch.Tensor) -> None:
     fitted = Affine.fit(weight, grid)
 
-    step = fitted.scale.float().repeat_interleave(grid.width(40), dim=1)[:, :40]
+    step = fitted.scales.float().repeat_interleave(grid.width(40), dim=1)[:, :40]
     error = (fitted.dequantize() - weight).abs() / step
 
     # Rounding the zero moves a range's end by half a step; so does a symmetric range's top.

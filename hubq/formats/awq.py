@@ -34,6 +34,8 @@ class Awq(AffineFormat):
 
     def layout_mistake(self, tensor: Affine) -> str | None:
         """Refuse other widths, symmetric weights, and outputs that fill no whole words."""
+        if refused := self.activation_mistake(tensor):
+            return refused
         if tensor.bits != BITS:
             return (
                 f"awq files hold 4 bits, not {tensor.bits}; "
@@ -67,7 +69,7 @@ class Awq(AffineFormat):
         return {
             f"{module}.qweight": packing.pack(_reordered(tensor.codes.T, ORDER), BITS),
             f"{module}.qzeros": packing.pack(_reordered(tensor.zero.T, ORDER), BITS),
-            f"{module}.scales": tensor.scale.T.contiguous(),
+            f"{module}.scales": tensor.scales.T.contiguous(),
         }
 
     def unpack(

@@ -35,6 +35,8 @@ class Gptq(AffineFormat):
 
     def layout_mistake(self, tensor: Affine) -> str | None:
         """Refuse asymmetric weights, sizes that fill no whole words, and scales beyond float16."""
+        if refused := self.activation_mistake(tensor):
+            return refused
         if not tensor.symmetric:
             return (
                 "vLLM and SGLang refuse asymmetric gptq files; use symmetric: true, "
@@ -50,7 +52,7 @@ class Gptq(AffineFormat):
                     f"{count} {what} of {tensor.bits} bits fill no whole number of 32-bit words, "
                     "as gptq files need; use format: compressed-tensors"
                 )
-        return _scale_mistake(tensor.scale)
+        return _scale_mistake(tensor.scales)
 
     def model_mistake(self, quantized: Mapping[str, QuantizedTensor]) -> str | None:
         """Refuse more than one scheme: the config has a single width and group size."""
@@ -62,15 +64,15 @@ class Gptq(AffineFormat):
     def pack(self, module: str, tensor: QuantizedTensor) -> dict[str, Tensor]:
         """Pack columns densely; every zero is the middle of the range."""
         assert isinstance(tensor, Affine)
-        if changed := _scale_mistake(tensor.scale):
+        if changed := _scale_mistake(tensor.scales):
             raise UserError(f"{module}: {changed}")
         columns = tensor.shape[1]
-        zeros = torch.full_like(tensor.scale.T, tensor.middle - 1, dtype=torch.uint8)
+        zeros = torch.full_like(tensor.scales.T, tensor.middle - 1, dtype=torch.uint8)
         order = torch.arange(columns, dtype=torch.int32, device=tensor.codes.device)
         return {
             f"{module}.qweight": packing.pack(tensor.codes, tensor.bits).T.contiguous(),
             f"{module}.qzeros": packing.pack(zeros, tensor.bits),
-            f"{module}.scales": tensor.scale.T.to(torch.float16).contiguous(),
+            f"{module}.scales": tensor.scales.T.to(torch.float16).contiguous(),
             f"{module}.g_idx": order // tensor.group_size,
         }
 

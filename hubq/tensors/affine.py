@@ -7,7 +7,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from hubq.tensors.quantized import QuantizedTensor
+from hubq.runtime.formulas import affine_weight
+from hubq.tensors.quantized import QuantizedTensor, Values, value_bits, values
 
 PER_CHANNEL = -1
 # How much of the range below and above zero a grid covers, (out, groups) each.
@@ -25,7 +26,7 @@ class Affine(QuantizedTensor):
     """
 
     codes: Tensor  # (out, in) uint8, 0 to 2^bits - 1
-    scale: Tensor  # (out, groups) in the dtype that the file stores
+    scale: Values  # (out, groups): floats of the dtype that the file stores, or quantized
     zero: Tensor | None  # (out, groups) uint8, or None when symmetric
     bits: int
     group_size: int  # columns a group; `in` when a whole row shares one scale
@@ -43,19 +44,20 @@ class Affine(QuantizedTensor):
         """Whether the zero is the middle of the range for every group."""
         return self.zero is None
 
+    @property
+    def scales(self) -> Tensor:
+        """The scales as floats; only the hubq format holds quantized ones."""
+        assert isinstance(self.scale, Tensor), "a format was given what its `mistake` refuses"
+        return self.scale
+
     def dequantize(self) -> Tensor:
         """Return (code - zero) * scale in float32; a product of so few bits is exact there."""
-        grid = Grid(self.bits, self.group_size)
-        codes = grid.grouped(self.codes).float()
-        codes -= self.middle if self.zero is None else self.zero[..., None]
-        return (codes * self.scale.float()[..., None]).flatten(1)[:, : self.shape[1]]
+        return affine_weight(self.codes, values(self.scale), self.zero, self.bits, self.group_size)
 
-    def stored_bits(self) -> float:
+    def needed_bits(self) -> float:
         """Count the codes, the scales and the zeros."""
-        out, groups = self.scale.shape
-        zeros = 0 if self.zero is None else out * groups * self.bits
-        scales = out * groups * self.scale.dtype.itemsize * 8
-        return self.bits + (scales + zeros) / self.codes.numel()
+        zeros = 0 if self.zero is None else self.zero.numel() * self.bits
+        return self.bits + (value_bits(self.scale) + zeros) / self.codes.numel()
 
     @property
     def middle(self) -> int:
@@ -64,15 +66,20 @@ class Affine(QuantizedTensor):
 
     def split(self, rows: Sequence[int]) -> tuple["Affine", ...]:
         """Cut a tensor whose rows belong to several layers into one for each."""
-        zeros = [None] * len(rows) if self.zero is None else torch.split(self.zero, list(rows))
-        parts = zip(
-            torch.split(self.codes, list(rows)),
-            torch.split(self.scale, list(rows)),
-            zeros,
-            strict=True,
-        )
+        ends = [sum(rows[: number + 1]) for number in range(len(rows))]
         return tuple(
-            replace(self, codes=codes, scale=scale, zero=zero) for codes, scale, zero in parts
+            self._rows(slice(end - count, end)) for count, end in zip(rows, ends, strict=True)
+        )
+
+    def _rows(self, rows: slice) -> "Affine":
+        scale = self.scale
+        if not isinstance(scale, Tensor):
+            assert isinstance(scale, Affine), "only affine scales are cut"
+        return replace(
+            self,
+            codes=self.codes[rows],
+            scale=scale[rows] if isinstance(scale, Tensor) else scale._rows(rows),
+            zero=None if self.zero is None else self.zero[rows],
         )
 
     @classmethod

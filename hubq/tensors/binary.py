@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
+from hubq.bitmap import bitmap_words
+from hubq.runtime.formulas import binary_weight, column_groups
 from hubq.tensors.quantized import QuantizedTensor, Values, value_bits, values
 
 
@@ -17,6 +18,9 @@ class Binary(QuantizedTensor):
     large weights, since s (m ? a : b) = s (a + b) / 2 + s m' (a - b) / 2 for a flag m' of -1 or 1.
     Groups are `group_size` neighbouring columns, the last maybe ragged. Where `apart` marks some
     columns, each group is two: group 2g has the unmarked and 2g + 1 the marked columns.
+
+    Of the second plane and later ones the file holds where they differ from the one before, as a
+    bitmap: a split that takes few weights for the large ones costs less than a bit.
     """
 
     signs: Tensor  # (planes, out, in) bool
@@ -25,6 +29,8 @@ class Binary(QuantizedTensor):
     group_size: int
     apart: Tensor | None = None  # (in,) bool
     unipolar: bool = False
+    # Of a sketch: in which share of the weights each plane differs from the one before.
+    changes: float | None = field(default=None, compare=False)
     facts: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     @property
@@ -35,24 +41,49 @@ class Binary(QuantizedTensor):
     @property
     def group(self) -> Tensor:
         """The group of each column, (in,)."""
-        place = torch.arange(self.shape[1], device=self.signs.device) // self.group_size
-        return place if self.apart is None else 2 * place + self.apart
+        return column_groups(self.shape[1], self.group_size, self.apart, self.signs)
 
     def dequantize(self) -> Tensor:
         """Add the planes to the mean, in their order, in float32."""
-        group = self.group
-        total = torch.zeros(self.shape, device=self.signs.device)
-        if self.mean is not None:
-            total += values(self.mean)[:, group]
-        for signs, scale in zip(self.signs, self.scale, strict=True):
-            plane = signs.float() if self.unipolar else signs.float().mul_(2).sub_(1)
-            total += plane.mul_(values(scale)[:, group])
-        return total
+        return binary_weight(
+            self.signs,
+            [values(each) for each in self.scale],
+            None if self.mean is None else values(self.mean),
+            self.group,
+            unipolar=self.unipolar,
+        )
+
+    def needed_bits(self) -> float:
+        """Count the signs, the scales, the means and a flag a column."""
+        return len(self.signs) + self.scale_bits()
 
     def stored_bits(self) -> float:
-        """Count the signs, the scales, the means and a flag a column."""
+        """Count the signs as they lie on disk, the scales, the means and a flag a column."""
+        return self.sign_bits() + self.scale_bits()
+
+    def sign_bits(self, where: Tensor | None = None, count: int | None = None) -> float:
+        """Return the bits a weight that the signs take on disk.
+
+        Where only some weights have signs (`where`, (out, in) bool), these are `count`.
+        """
+        size = self.shape[0] * self.shape[1]
+        count = size if count is None else count
+        differ = self.differences(where, count)
+        ones = None if self.changes is None else round(self.changes * count)
+        return (count + 32 * sum(bitmap_words(each, ones) for each in differ)) / size
+
+    def differences(self, where: Tensor | None, count: int) -> list[Tensor]:
+        """Return where each plane differs from the one before: a row of those that have signs."""
+        differ = [before ^ after for before, after in zip(self.signs, self.signs[1:], strict=False)]
+        if where is None:
+            return differ
+        if where.is_meta:
+            return [where.new_empty(1, count) for _ in differ]
+        return [each[where][None] for each in differ]
+
+    def scale_bits(self) -> float:
+        """Return the bits a weight of scales, means and columns apart."""
         out, columns = self.shape
         flags = 0 if self.apart is None else columns
         means = 0 if self.mean is None else value_bits(self.mean)
-        scales = sum(map(value_bits, self.scale))
-        return len(self.signs) + (scales + means + flags) / (out * columns)
+        return (sum(map(value_bits, self.scale)) + means + flags) / (out * columns)

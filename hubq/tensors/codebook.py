@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
+from hubq.runtime.formulas import codebook_weight
 from hubq.tensors.quantized import QuantizedTensor, Values, value_bits, values
+
+OFFSET_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Codebook(QuantizedTensor):
     scale: Values  # (out, groups), or (1, 1)
     bits: int
     group_size: int  # columns; the last group may be ragged
-    offset: float = 0.0  # of quantized scales: the mean that was taken off them
+    offset: float = 0.0  # of quantized scales, a float32: the mean that was taken off them
     facts: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     @property
@@ -29,15 +31,18 @@ class Codebook(QuantizedTensor):
         """The weight's (out, in)."""
         return self.codes.shape[0], self.codes.shape[1]
 
+    @property
+    def shared(self) -> bool:
+        """Whether one scale is that of the whole matrix."""
+        return tuple(self.scale.shape) == (1, 1)
+
     def dequantize(self) -> Tensor:
         """Look the codes up and scale them, in float32."""
-        out, columns = self.shape
         scale = values(self.scale) + self.offset
-        group = torch.arange(columns, device=self.codes.device) // self.group_size
-        return self.table[self.codes.long()] * scale[:, group].expand(out, columns)
+        return codebook_weight(self.codes, self.table, scale, self.group_size)
 
-    def stored_bits(self) -> float:
-        """Count the codes, the scales and the table."""
+    def needed_bits(self) -> float:
+        """Count the codes, the scales, their offset and the table."""
         out, columns = self.shape
-        table = self.table.numel() * 32
+        table = self.table.numel() * 32 + OFFSET_BITS
         return self.bits + (value_bits(self.scale) + table) / (out * columns)

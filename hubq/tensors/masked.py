@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from hubq.bitmap import bitmap_words
 from hubq.tensors.affine import Affine
 from hubq.tensors.binary import Binary
 from hubq.tensors.quantized import QuantizedTensor
@@ -34,10 +35,18 @@ class Masked(QuantizedTensor):
         """Choose weight by weight."""
         return torch.where(self.mask, self.chosen.dequantize(), self.rest.dequantize())
 
-    def stored_bits(self) -> float:
+    def needed_bits(self) -> float:
         """Count the bitmap, the codes of the chosen, the signs of the rest, and all scales."""
-        out, columns = self.shape
-        share = self.count / (out * columns)
-        chosen = self.chosen.stored_bits() - (1 - share) * self.chosen.bits
-        rest = self.rest.stored_bits() - share * len(self.rest.signs)
-        return 1 + chosen + rest
+        share = 1 - self.count / self.mask.numel()
+        return 1 + self._chosen_bits() + share * len(self.rest.signs) + self.rest.scale_bits()
+
+    def stored_bits(self) -> float:
+        """Count the bitmap and the signs as they lie on disk, the codes and all scales."""
+        size = self.mask.numel()
+        mask = 32 * bitmap_words(self.mask, self.count) / size
+        signs = self.rest.sign_bits(~self.mask, size - self.count)
+        return mask + self._chosen_bits() + signs + self.rest.scale_bits()
+
+    def _chosen_bits(self) -> float:
+        share = self.count / self.mask.numel()
+        return self.chosen.needed_bits() - (1 - share) * self.chosen.bits

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from hubq.rotation import unrotate
+from hubq.runtime.formulas import rotated_weight
 from hubq.tensors.quantized import QuantizedTensor
 
 SEED_BITS = 64
@@ -17,7 +17,7 @@ class Rotated(QuantizedTensor):
 
     inner: QuantizedTensor
     diagonal: Tensor  # (in,) 16-bit
-    seed: int
+    seed: int  # from 0 to 2^63 - 1
     facts: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     @property
@@ -27,10 +27,17 @@ class Rotated(QuantizedTensor):
 
     def dequantize(self) -> Tensor:
         """Turn the inner matrix back and divide its columns by the diagonal."""
-        return unrotate(self.inner.dequantize(), self.seed) / self.diagonal.float()
+        return rotated_weight(self.inner.dequantize(), self.diagonal, self.seed)
+
+    def needed_bits(self) -> float:
+        """Count the inner matrix, the diagonal and the seed."""
+        return self.inner.needed_bits() + self._own_bits()
 
     def stored_bits(self) -> float:
-        """Count the inner matrix, the diagonal and the seed."""
+        """Count what the inner matrix takes, the diagonal and the seed."""
+        return self.inner.stored_bits() + self._own_bits()
+
+    def _own_bits(self) -> float:
         out, columns = self.shape
         diagonal = columns * self.diagonal.dtype.itemsize * 8
-        return self.inner.stored_bits() + (diagonal + SEED_BITS) / (out * columns)
+        return (diagonal + SEED_BITS) / (out * columns)

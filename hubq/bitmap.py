@@ -1,0 +1,133 @@
+"""Bitmaps in as few bits as they need: raw, or coded after Cover (1973), whichever is shorter.
+
+Of each 64 flags the code has the number of ones and the index among all blocks with so many, as
+`hubq/runtime/unpacking.py` reads it. Ones that gather in some columns, as salient weights do, make
+blocks down the columns cheaper than blocks along the rows: both are tried.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from math import comb
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from hubq.packing import pack_fields, pack_stream, words
+from hubq.runtime.unpacking import (
+    ALONG_ROWS,
+    COUNT_BITS,
+    DOWN_COLUMNS,
+    FLAGS,
+    PIECE,
+    RAW,
+    WIDTH_BITS,
+    binomials,
+    block_ways,
+)
+
+RUNS = (8, 16, 32, 64)  # blocks that share their least count: those that are tried
+_USUAL_RUN = 16  # of those, what a foretelling counts with
+
+
+def pack_bitmap(flags: Tensor) -> Tensor:  # (out, in) bool -> (words,) int32
+    """Pack a bitmap in the shortest way that there is."""
+    raw = torch.cat([_words(RAW), pack_stream(flags.to(torch.uint8), 1)])
+    best = min(_ways(flags), key=lambda way: way.words, default=None)
+    return raw if best is None or best.words >= len(raw) else best.packed()
+
+
+def bitmap_words(flags: Tensor, ones: int | None = None) -> int:
+    """Return the words that `pack_bitmap` would take.
+
+    Without data, so many ones are taken to lie anywhere, each place as likely as another.
+    """
+    raw: int = 1 + words(flags.numel(), 1)
+    if flags.is_meta:
+        return raw if ones is None else min(raw, _foretold(flags.numel(), ones))
+    return min((way.words for way in _ways(flags)), default=raw)
+
+
+class _Coding:
+    """One way to code a bitmap."""
+
+    def __init__(self, kind: int, blocks: Tensor, counts: Tensor, run: int) -> None:
+        self.kind = kind
+        self.blocks = blocks  # (n, 64) uint8
+        self.counts = counts  # (n,) int64
+        self.run = run
+        padded = pad(counts[None].float(), (0, -len(counts) % run), mode="replicate").long()
+        least, most = padded.view(-1, run).aminmax(dim=1)
+        self.least = least
+        self.run_widths = _widths(most - least)
+        self.widths = self.run_widths.repeat_interleave(run)[: len(counts)]
+        self.index_widths = block_ways(counts.device, widths=True)[counts]
+
+    @property
+    def words(self) -> int:
+        """The words that it takes."""
+        runs = len(self.least)
+        fields = (self.widths.sum(), self.index_widths.sum())
+        heads = words(runs, COUNT_BITS) + words(runs, WIDTH_BITS)
+        return 2 + heads + sum(words(int(bits), 1) for bits in fields)
+
+    def packed(self) -> Tensor:
+        """Return the words."""
+        least = self.least.repeat_interleave(self.run)[: len(self.counts)]
+        return torch.cat(
+            [
+                _words(self.kind, self.run).to(self.counts.device),
+                pack_stream(self.least.to(torch.uint8), COUNT_BITS),
+                pack_stream(self.run_widths.to(torch.uint8), WIDTH_BITS),
+                pack_fields(self.counts - least, self.widths),
+                pack_fields(self._indices(), self.index_widths),
+            ]
+        )
+
+    def _indices(self) -> Tensor:
+        return torch.cat([_indices(piece) for piece in torch.split(self.blocks, PIECE)])
+
+
+def _ways(flags: Tensor) -> Iterator[_Coding]:
+    """Yield each way to code a bitmap; an empty one has none."""
+    if not flags.numel():
+        return
+    for kind, ordered in ((ALONG_ROWS, flags), (DOWN_COLUMNS, flags.T)):
+        flat = ordered.reshape(-1).to(torch.uint8)
+        blocks = pad(flat, (0, -len(flat) % FLAGS)).view(-1, FLAGS)
+        counts = blocks.sum(1)
+        for run in RUNS:
+            yield _Coding(kind, blocks, counts, run)
+
+
+def _indices(blocks: Tensor) -> Tensor:  # (n, 64) -> (n,) int64
+    """Return the index of each block: C(p, i) for its i-th one from below, at place p, summed."""
+    flags = blocks.long()
+    ways = binomials(blocks.device)[torch.arange(FLAGS, device=blocks.device), flags.cumsum(1)]
+    return (ways * flags).sum(1)
+
+
+def _widths(numbers: Tensor) -> Tensor:
+    """Return the bits that each number up to 64 takes."""
+    table = torch.tensor([each.bit_length() for each in range(FLAGS + 1)], device=numbers.device)
+    return table[numbers]
+
+
+def _words(*values: int) -> Tensor:
+    return torch.tensor(values, dtype=torch.int32)
+
+
+@lru_cache(maxsize=64)
+def _foretold(flags: int, ones: int) -> int:
+    """Return about how many words a bitmap takes whose ones lie anywhere."""
+    share = ones / flags if flags else 0.0
+    chances: list[float] = [
+        comb(FLAGS, count) * share**count * (1 - share) ** (FLAGS - count)
+        for count in range(FLAGS + 1)
+    ]
+    ways = [(comb(FLAGS, count) - 1).bit_length() for count in range(FLAGS + 1)]
+    index = sum(chance * bits for chance, bits in zip(chances, ways, strict=True))
+    # A run of counts spreads over some four times their deviation.
+    spread = round(4 * (FLAGS * share * (1 - share)) ** 0.5)
+    count = spread.bit_length() + (COUNT_BITS + WIDTH_BITS) / _USUAL_RUN
+    return 6 + round(flags / FLAGS * (index + count) / 32)
