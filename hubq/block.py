@@ -32,6 +32,7 @@ class Skeleton:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(self.config, attn_implementation="sdpa")
         self.blocks: nn.ModuleList = model.get_submodule(family.blocks)
+        self.norm = model.get_submodule(family.norm)
         self.rotary = type(model.model.rotary_emb)(self.config).to(device)
 
     @cache  # noqa: B019 - a skeleton lives as long as its walk
@@ -86,6 +87,20 @@ class Block:
         """Replace a parameter's value for the rest of the pass, in the dtype it runs in."""
         target = self.module.get_parameter(parameter)
         target.data = value.to(target.device, target.dtype)
+
+    def forward(self, hidden: Tensor, weights: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Run the whole block on (batch, length, hidden), with other values of some parameters.
+
+        Differentiable by the hidden states and by those values.
+        """
+        given = {name: value.to(hidden.dtype) for name, value in (weights or {}).items()}
+        length = hidden.shape[1]
+        places = {
+            "position_embeddings": self.skeleton.positions(length, hidden.dtype),
+            "attention_mask": self.skeleton.mask(self.index, length),
+        }
+        found: Tensor = torch.func.functional_call(self.module, given, (hidden,), places)
+        return found
 
     def into_attention(self, hidden: Tensor) -> Tensor:
         """Return what reaches q, k and v for (batch, length, hidden)."""

@@ -79,24 +79,34 @@ class Group:
 class Tuning(Protocol):
     """A decoder block whose linears are quantized, for methods that go on to train them.
 
-    All tensors are on one device; the linears' full names are the keys everywhere.
+    All tensors are on one device; windows are named by their numbers, (some,) int64.
     """
 
-    quantized: Mapping[str, QuantizedTensor]  # what `quantize` chose
-    weights: Mapping[str, Tensor]  # (out, in) float32: before quantization
-    windows: int  # how many calibration windows there are
+    @property
+    def quantized(self) -> Mapping[str, QuantizedTensor]:
+        """What `quantize` chose, by the linears' full names."""
 
-    def inputs(self, windows: slice) -> Tensor:
+    @property
+    def windows(self) -> int:
+        """How many calibration windows there are."""
+
+    def weight(self, name: str) -> Tensor:
+        """Return a linear's weight before quantization, (out, in) float32."""
+
+    def inputs(self, windows: Tensor) -> Tensor:
         """Return what the quantized blocks before feed this one, (windows, length, hidden)."""
 
-    def targets(self, windows: slice) -> Tensor:
+    def targets(self, windows: Tensor) -> Tensor:
         """Return what this block puts out in the unquantized model, (windows, length, hidden)."""
 
-    def importance(self, windows: slice) -> Tensor:
-        """Return each token's entropy under the unquantized model, in nats, (windows, length)."""
+    def entropy(self, windows: Tensor) -> Tensor:
+        """Return that of each token's prediction by the unquantized model, (windows, length)."""
 
     def forward(self, inputs: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
         """Run the block with other weights; differentiable by inputs and weights."""
+
+    def epoch_done(self) -> None:
+        """Show that one of the method's `tuning_epochs` is over."""
 
 
 class Method(BaseModel, ABC):
@@ -111,6 +121,7 @@ class Method(BaseModel, ABC):
     # Before which kinds of modules `scale` is asked for factors.
     folds: ClassVar[frozenset[Writer]] = frozenset()
     tunes: ClassVar[bool] = False  # whether `tune` trains a block once it is quantized
+    remark: ClassVar[str] = ""  # a sentence for the card, where the paper left something open
 
     @abstractmethod
     def sketch(self, shape: tuple[int, int], scale_dtype: torch.dtype) -> QuantizedTensor:
@@ -131,6 +142,11 @@ class Method(BaseModel, ABC):
     def tune(self, block: Tuning) -> Mapping[str, QuantizedTensor]:
         """Train a block's quantized linears, and return them all by name."""
         raise NotImplementedError(f"{self.title} tunes nothing")
+
+    @property
+    def tuning_epochs(self) -> int:
+        """How many times `tune` goes over the calibration windows."""
+        return 0
 
     def mistake(self, shape: tuple[int, int]) -> str | None:
         """Say why a weight of this (out, in) cannot be quantized so, or None."""

@@ -30,10 +30,11 @@ from hubq.progress import Progress
 from hubq.quantize import Checkpoint, QuantizedLayer
 from hubq.recipe import Recipe
 from hubq.record import Record, write_atomically
-from hubq.resume import BlockRecord, FinishedBlocks
+from hubq.resume import BlockRecord, FinishedBlocks, States
 from hubq.selection import head_method, scale_dtype
 from hubq.shards import Piece, Weights, merge, pieces, write
 from hubq.source import fetch_planned
+from hubq.teacher import Teacher, prediction_entropy
 from hubq.tensors import QuantizedTensor
 from hubq.walk import Outcome, Walk
 
@@ -63,7 +64,9 @@ class Quantization:
         self.finished = FinishedBlocks(run / "blocks")
         self.clock = Clock()
         self.device = best_device()
-        self.hidden: Tensor | None = None  # (windows, length, hidden): what reaches the next block
+        # (windows, length, hidden): what reaches the next block, and what does so unquantized.
+        self.hidden: Tensor | None = None
+        self.taught: Tensor | None = None
         self.calibration: Calibration | None = None
         if self.recipe.method.needs:
             self._calibrate(client)
@@ -87,7 +90,9 @@ class Quantization:
         """Take the hidden states from the last finished block, or from the embeddings."""
         path = self.finished.folder / "calibration.json"
         if self.finished.count:
-            self.calibration, self.hidden = Calibration.load(path), self.finished.hidden()
+            self.calibration = Calibration.load(path)
+            leaving = self.finished.leaving()
+            self.hidden, self.taught = leaving["hidden"], leaving.get("taught")
         else:
             section = self.recipe.calibration
             assert section is not None, "plan refuses a method without its calibration"
@@ -95,27 +100,46 @@ class Quantization:
             tokens = calibrate.windows(corpus.text, self.base, section)
             rows, place = torch.unique(tokens, return_inverse=True)
             self.hidden = self.weights.rows(f"{self.family.embeddings}.weight", rows)[place]
+            self.taught = self.hidden if self.recipe.method.tunes else None
             text = f"{corpus.title}, {corpus.version}"
             self.calibration = Calibration(text=text, tokens=tokens.numel())
             self.calibration.save(path)
-        self.hidden = self.hidden.to(self.device, compute_dtype(self.device, self.hidden.dtype))
+        dtype = compute_dtype(self.device, self.hidden.dtype)
+        self.hidden = self.hidden.to(self.device, dtype)
+        if self.taught is not None:
+            self.taught = self.taught.to(self.device, dtype, copy=True)
 
     def walk(self, progress: Progress) -> None:
         """Quantize the blocks that are not finished yet."""
         keep_freed_memory()  # only now: reading a text frees much that nobody needs again
-        groups = len(self.family.groups)
+        steps = len(self.family.groups) + self.recipe.method.tuning_epochs
         blocks = int(self.config["num_hidden_layers"])
         skeleton = Skeleton(self.config, self.family, self.device)
-        with progress.task("Quantizing", blocks * groups) as advance:
-            advance(self.finished.count * groups)
+        teacher = self._teacher(skeleton, progress)
+        with progress.task("Quantizing", blocks * steps) as advance:
+            advance(self.finished.count * steps)
             for number in range(self.finished.count, blocks):
                 with self.clock.timing("reading"):
                     block = Block(skeleton, number, self.weights)
                 walk = Walk(block, self.recipe.method, self.scale_dtype, self.clock)
-                outcome = walk.run(self.hidden, partial(advance, 1))
+                outcome = walk.run(self.hidden, partial(advance, 1), teacher)
                 with self.clock.timing("writing"):
-                    self.finished.add(self._packed(outcome), self.hidden, _kept(outcome))
+                    self.finished.add(self._packed(outcome), self._leaving(), _kept(outcome))
                 block.free()
+
+    def _teacher(self, skeleton: Skeleton, progress: Progress) -> Teacher | None:
+        """Let the unquantized model read the calibration windows, where the method learns of it."""
+        if self.taught is None:
+            return None
+        states = States(self.finished.folder / "teacher")
+        with self.clock.timing("teacher"):
+            entropy = prediction_entropy(self.taught, skeleton, self.weights, states, progress)
+        return Teacher(self.taught, entropy)
+
+    def _leaving(self) -> dict[str, Tensor]:
+        """Return the hidden states as the last block left them."""
+        streams = {"hidden": self.hidden, "taught": self.taught}
+        return {name: stream for name, stream in streams.items() if stream is not None}
 
     def _packed(self, outcome: Outcome) -> dict[str, Tensor]:
         """Return all that the file holds of a block."""
@@ -170,8 +194,19 @@ class Quantization:
         kept = [] if self.family.head in sketches else [self.family.head]
         config = self.form.config(sketches, kept)
         license = self.recipe.publish.license or self.plan.license
-        found = companions(self.base, config, dtype=self.plan.dtype, license=license)
+        found = companions(
+            self.base,
+            config,
+            dtype=self.plan.dtype,
+            license=license,
+            additions=self.form.config_additions(),
+        )
         return replace(found, files={**found.files, **self.form.extra_files(config)})
+
+    def _facts(self) -> tuple[str, ...]:
+        """Return the sentences for the card: of the method, and of what is not as in the base."""
+        remark = self.recipe.method.remark
+        return (*([remark] if remark else []), *self._companions().facts)
 
     def checkpoint(self, folder: Path, seconds: float) -> Checkpoint:
         """Measure what lies on the disk."""
@@ -188,7 +223,7 @@ class Quantization:
             model_bits=8 * weight_bytes / self.plan.parameters,
             calibration_tokens=self.calibration.tokens if self.calibration else 0,
             calibration_text=self.calibration.text if self.calibration else None,
-            facts=self._companions().facts,
+            facts=self._facts(),
             seconds=round(seconds, 2),
             seconds_by_part={name: round(each, 2) for name, each in self.clock.seconds.items()},
             peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

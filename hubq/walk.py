@@ -17,7 +17,9 @@ from hubq.clock import Clock
 from hubq.method import Group, Inputs, Layer, Method
 from hubq.products import output_energy
 from hubq.statistics import Gathering
+from hubq.teacher import Teacher
 from hubq.tensors import QuantizedTensor
+from hubq.tuning import BlockTuning, pass_on
 
 ForwardPart = Callable[[Tensor], Tensor]
 PREVIEW = 8  # one window in so many shows what reaches a linear before its writer is quantized
@@ -44,20 +46,43 @@ class Walk:
         self.clock = clock
         self.outcome = Outcome()
 
-    @torch.inference_mode()
-    def run(self, hidden: Tensor | None, solved: Callable[[], None]) -> Outcome:
+    @torch.no_grad()
+    def run(
+        self, hidden: Tensor | None, solved: Callable[[], None], teacher: Teacher | None = None
+    ) -> Outcome:
         """Quantize the block; `hidden` (windows, length, hidden) becomes the block's output.
 
-        `solved` is called after each group. Without hidden states nothing is run forward.
+        `solved` is called after each group, and after each epoch of a method that tunes; such a
+        method needs a teacher, which moves on to the block's output too. Without hidden states
+        nothing is run forward.
         """
         if hidden is None:
             for group in self.groups:
                 self._solve(group, Inputs(tokens=0))
                 solved()
+        elif self.method.tunes:
+            assert teacher is not None
+            self._tuned_flow(hidden, solved, teacher)
         else:
             self._flow(hidden, solved)
         self._collect_dense()
         return self.outcome
+
+    def _tuned_flow(self, hidden: Tensor, solved: Callable[[], None], teacher: Teacher) -> None:
+        """Quantize, train what came out, and go forward again with the trained weights."""
+        with self.clock.timing("forward"):
+            teacher.advance(self.block)
+        entering = hidden.clone()
+        self._flow(hidden, solved)
+        tuning = BlockTuning(self.block, self.outcome.quantized, entering, teacher, solved)
+        with self.clock.timing("tuning"), torch.enable_grad():
+            self.outcome.quantized = dict(self.method.tune(tuning))
+        prefix = f"{self.block.name}."
+        for name, result in self.outcome.quantized.items():
+            self.block.set(f"{name.removeprefix(prefix)}.weight", result.dequantize())
+        hidden.copy_(entering)
+        with self.clock.timing("forward"):
+            self.outcome.errors = pass_on(self.block, tuning, hidden)
 
     def _flow(self, hidden: Tensor, solved: Callable[[], None]) -> None:
         block = self.block
