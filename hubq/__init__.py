@@ -1,3 +1,24 @@
-"""hubq: quantize, measure, document and publish LLaMA-family models on the Hugging Face Hub."""
+"""hubq: quantize, measure, document and publish LLaMA-family models on the Hugging Face Hub.
+
+Importing it lets transformers' `from_pretrained` read models in the hubq format.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from hubq.runtime.registration import register_with_transformers
+
+if TYPE_CHECKING:
+    from hubq.runtime.quantizer import HubqConfig as HubqConfig
 
 __version__ = "0.1.0"
+
+register_with_transformers()
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    """Import HubqConfig, and with it transformers, only for those who use it."""
+    if name != "HubqConfig":
+        raise AttributeError(f"module 'hubq' has no attribute {name!r}")
+    from hubq.runtime.quantizer import HubqConfig
+
+    return HubqConfig

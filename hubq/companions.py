@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from hubq.errors import UserError
@@ -67,16 +68,23 @@ def is_companion(path: str) -> bool:
 
 
 def companions(
-    base: Path, quantization_config: Mapping[str, Any], *, dtype: str, license: str | None
+    base: Path,
+    quantization_config: Mapping[str, Any],
+    *,
+    dtype: str,
+    license: str | None,
+    additions: Mapping[str, Any] = MappingProxyType({}),
 ) -> Companions:
     """Gather the files beside the weights of a quantized copy of the folder `base`.
 
     `dtype` is that of the tensors that stay unquantized, such as bfloat16; `license` is the
-    base's licence id. Raise UserError when the base has no usable config.json.
+    base's licence id; `additions` are further keys of config.json. Raise UserError when the base
+    has no usable config.json.
     """
     generation, generation_fact = _generation_config(base)
     notice, notice_fact = _notice(base, license)
-    config, config_fact = _config(base, quantization_config, dtype)
+    own = {**additions, "quantization_config": dict(quantization_config)}
+    config, config_fact = _config(base, own, dtype)
     copied = {path.relative_to(base).as_posix(): path.read_bytes() for path in _copied(base)}
     facts = (config_fact, generation_fact, notice_fact, _agreement_fact(base, license))
     return Companions(
@@ -93,9 +101,7 @@ def _copied(base: Path) -> Iterator[Path]:
             yield path
 
 
-def _config(
-    base: Path, quantization_config: Mapping[str, Any], dtype: str
-) -> tuple[dict[str, bytes], str]:
+def _config(base: Path, additions: Mapping[str, Any], dtype: str) -> tuple[dict[str, bytes], str]:
     """Return the base's config.json with the quantization in it, and a fact about it."""
     config = read_object(base / "config.json")
     if quantized := config.get("quantization_config"):
@@ -106,9 +112,9 @@ def _config(
         )
     # Readers guess a dtype that is not named; beside int32 words and scales they guess wrong.
     key = "dtype" if "dtype" in config else "torch_dtype"
-    changed = {**config, key: dtype, "quantization_config": dict(quantization_config)}
-    code = changed.pop("auto_map", None)
-    fact = "config.json has no auto_map, since code is not copied from the base." if code else ""
+    code = config.pop("auto_map", None)
+    changed = {**config, key: dtype, **additions}
+    fact = "The base's auto_map was left out of config.json, as its code was." if code else ""
     return {"config.json": _json_bytes(changed)}, fact
 
 

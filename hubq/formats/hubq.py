@@ -14,6 +14,7 @@ from torch import Tensor
 from hubq.errors import UserError
 from hubq.format import Embedding, Format
 from hubq.layout import components, rebuilt, scheme
+from hubq.runtime.carried import LOADER, auto_map, loader_source
 from hubq.runtime.reading import FORMAT_VERSION, component_names, module_entry, unpacked
 from hubq.tensors import Affine, Mixed, QuantizedTensor, Rotated
 
@@ -75,6 +76,14 @@ class Hubq(Format):
             "schemes": schemes,
             "modules": modules,
         }
+
+    def config_additions(self) -> dict[str, Any]:
+        """Name the class that reads the repo where hubq is not installed."""
+        return {"auto_map": auto_map()}
+
+    def extra_files(self, config: Mapping[str, Any]) -> dict[str, bytes]:
+        """Return the file with that class."""
+        return {LOADER: loader_source()}
 
 
 def _affine_parts(tensor: QuantizedTensor) -> list[Affine]:
