@@ -7,17 +7,19 @@ from hubq.tensors import PER_CHANNEL, Affine, QuantizedTensor
 
 
 class Scheme(NamedTuple):
-    """The width, the group size and the kind of zero of affine tensors."""
+    """The width, the group size and the kind of zero of affine tensors, and their inputs' width."""
 
     bits: int
     group_size: int  # -1: a whole row
     symmetric: bool
+    activation_bits: int | None = None  # None: inputs are not rounded
 
     def __str__(self) -> str:
         kind = "symmetric" if self.symmetric else "asymmetric"
         rows = self.group_size == PER_CHANNEL
         groups = "whole rows" if rows else f"groups of {self.group_size}"
-        return f"{kind} {self.bits} bits in {groups}"
+        inputs = f" with inputs of {self.activation_bits}" if self.activation_bits else ""
+        return f"{kind} {self.bits} bits in {groups}{inputs}"
 
 
 def schemes(quantized: Mapping[str, QuantizedTensor]) -> dict[str, Scheme]:
@@ -55,4 +57,4 @@ def the_scheme(quantized: Mapping[str, QuantizedTensor]) -> Scheme:
 
 
 def _own(tensor: Affine) -> Scheme:
-    return Scheme(tensor.bits, tensor.group_size, tensor.symmetric)
+    return Scheme(tensor.bits, tensor.group_size, tensor.symmetric, tensor.activation_bits)

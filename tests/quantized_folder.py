@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -19,6 +19,7 @@ class Choice:
     form: Format
     linears: Grid
     head: Grid | None = None
+    activation_bits: int | None = None  # of the linears' inputs, not of the head's
 
     def grid(self, module: str) -> Grid | None:
         """Return the grid of a module, or None for one that stays."""
@@ -37,7 +38,9 @@ def write(base: Path, folder: Path, choice: Choice) -> Path:
         if grid is None:
             packed[name] = weight
             continue
-        quantized[module] = Affine.fit(weight.float(), grid)
+        tensor = Affine.fit(weight.float(), grid)
+        inputs = choice.activation_bits if grid is choice.linears else None
+        quantized[module] = replace(tensor, activation_bits=inputs)
         packed |= choice.form.pack(module, quantized[module])
         dense[name] = quantized[module].dequantize().to(weight.dtype)
     twin = folder.with_name(f"{folder.name}-dequantized")

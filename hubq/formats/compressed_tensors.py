@@ -1,14 +1,22 @@
-"""compressed-tensors, pack-quantized: what plain transformers, vLLM and SGLang load.
+"""compressed-tensors: what plain transformers, vLLM and SGLang load.
 
-On disk, for a weight of shape (out, in): `weight_packed` int32 (out, words of a row), each row a
-dense stream; `weight_scale` (out, groups) in the model's dtype; `weight_shape` int64 (2,); and for
-asymmetric weights `weight_zero_point` int32 (words of a column, groups), packed down the rows.
-Codes and zeros are stored as unsigned numbers. That is the layout of compressed-tensors 0.18 and
-later; earlier versions pad 3 bits differently, and only the config's `version` tells them apart.
+On disk, pack-quantized, for a weight of shape (out, in): `weight_packed` int32 (out, words of a
+row), each row a dense stream; `weight_scale` (out, groups) in the model's dtype; `weight_shape`
+int64 (2,); and for asymmetric weights `weight_zero_point` int32 (words of a column, groups), packed
+down the rows. Codes and zeros are stored as unsigned numbers. That is the layout of
+compressed-tensors 0.18 and later; earlier versions pad 3 bits differently, and only the config's
+`version` tells them apart.
 
 transformers 5.23 reads asymmetric files only with `"dequantize": true` in the config (it expects
 unpacked zeros otherwise), and then takes the first config group for every module: with a second
 scheme in the file it would compute garbage without a word. `model_mistake` refuses that pair.
+
+Rounded activations are declared in the config group (`input_activations`, dynamic, a scale for each
+token), and transformers then rounds the inputs of each linear: in the model's dtype, to multiples
+of max|x| / ((2^bits - 1) / 2). With `"dequantize": true` it would leave them in 16 bits without a
+word, so `layout_mistake` refuses zeros beside them. Weights of 8 bits whose inputs are of 8 bits
+lie as int-quantized, which the engines' integer kernels read: `weight` int8 (out, in), the code
+less 128, and `weight_scale`.
 """
 
 from collections import Counter
@@ -25,7 +33,9 @@ from hubq.scheme import Scheme, difference, schemes
 from hubq.tensors import PER_CHANNEL, Affine, QuantizedTensor
 
 LAYOUT_VERSION = "0.18.0"  # the first release with this layout, whichever is installed here
-LAYOUT = "pack-quantized"
+PACKED = "pack-quantized"
+INTEGERS = "int-quantized"
+SEVERAL = "mixed-precision"  # in the place of one layout for the whole file
 EVERY_LINEAR = "Linear"
 
 
@@ -40,8 +50,13 @@ class CompressedTensors(AffineFormat):
         return model
 
     def layout_mistake(self, tensor: Affine) -> str | None:
-        """Refuse nothing more: any width and shape fits."""
-        return None
+        """Refuse zeros beside rounded activations; any width and shape fits."""
+        if tensor.activation_bits is None or tensor.symmetric:
+            return None
+        return (
+            "transformers dequantizes asymmetric compressed-tensors models, and rounds no "
+            "activations in those; use symmetric: true"
+        )
 
     def model_mistake(self, quantized: Mapping[str, QuantizedTensor]) -> str | None:
         """Refuse asymmetric weights of more than one scheme, which load as garbage."""
@@ -60,10 +75,15 @@ class CompressedTensors(AffineFormat):
     def pack(self, module: str, tensor: QuantizedTensor) -> dict[str, Tensor]:
         """Pack rows densely, and zeros down the output dimension."""
         assert isinstance(tensor, Affine)
+        if _layout(tensor.bits, tensor.activation_bits) == INTEGERS:
+            return {
+                f"{module}.weight": (tensor.codes - tensor.middle).view(torch.int8),
+                f"{module}.weight_scale": tensor.scales.contiguous(),
+            }
         device = tensor.codes.device
         packed = {
             f"{module}.weight_packed": packing.pack(tensor.codes, tensor.bits),
-            f"{module}.weight_scale": tensor.scale.contiguous(),
+            f"{module}.weight_scale": tensor.scales.contiguous(),
             f"{module}.weight_shape": torch.tensor(tensor.shape, dtype=torch.int64, device=device),
         }
         if tensor.zero is not None:
@@ -75,16 +95,23 @@ class CompressedTensors(AffineFormat):
         self, module: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]
     ) -> Affine:
         """Read one module back."""
-        arguments = _arguments_of(module, config)
+        group = _config_group_of(module, config)
+        arguments, inputs = group["weights"], group["input_activations"]
         bits = arguments["num_bits"]
-        out, columns = tensors[f"{module}.weight_shape"].tolist()
         zero = tensors.get(f"{module}.weight_zero_point")
+        if f"{module}.weight" in tensors:
+            codes = tensors[f"{module}.weight"].view(torch.uint8) + (1 << (bits - 1))  # modulo 256
+        else:
+            columns = int(tensors[f"{module}.weight_shape"][1])
+            codes = packing.unpack(tensors[f"{module}.weight_packed"], bits, columns)
+        out, columns = codes.shape
         return Affine(
-            codes=packing.unpack(tensors[f"{module}.weight_packed"], bits, columns),
+            codes=codes,
             scale=tensors[f"{module}.weight_scale"],
             zero=None if zero is None else packing.unpack_columns(zero, bits, out),
             bits=bits,
             group_size=arguments["group_size"] or columns,
+            activation_bits=None if inputs is None else inputs["num_bits"],
         )
 
     def config(
@@ -100,9 +127,10 @@ class CompressedTensors(AffineFormat):
             targets = [EVERY_LINEAR] if scheme == found[0][0] else named
             groups[f"group_{number}"] = _config_group(scheme, targets)
         asymmetric = not all(scheme.symmetric for scheme in its.values())
+        layouts = {group["format"] for group in groups.values()}
         return {
             "quant_method": "compressed-tensors",
-            "format": LAYOUT,
+            "format": layouts.pop() if len(layouts) == 1 else SEVERAL,
             "quantization_status": "compressed",
             "config_groups": groups,
             "ignore": sorted({*kept, "lm_head"} - its.keys()),
@@ -115,6 +143,7 @@ class CompressedTensors(AffineFormat):
 def _config_group(scheme: Scheme, targets: list[str]) -> dict[str, Any]:
     """Describe a scheme; `actorder` stays out, since columns are in order and vLLM minds it."""
     whole_row = scheme.group_size == PER_CHANNEL
+    inputs = scheme.activation_bits
     return {
         "targets": targets,
         "weights": {
@@ -125,19 +154,36 @@ def _config_group(scheme: Scheme, targets: list[str]) -> dict[str, Any]:
             "group_size": None if whole_row else scheme.group_size,
             "dynamic": False,
         },
-        "input_activations": None,
+        "input_activations": None if inputs is None else _activations(inputs),
         "output_activations": None,
-        "format": LAYOUT,
+        "format": _layout(scheme.bits, inputs),
     }
 
 
-def _arguments_of(module: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Find the `weights` entry that a module's name, or its being a Linear, selects."""
+def _activations(bits: int) -> dict[str, Any]:
+    """Ask readers to round each token's inputs as they arrive."""
+    return {
+        "num_bits": bits,
+        "type": "int",
+        "symmetric": True,
+        "strategy": "token",
+        "group_size": None,
+        "dynamic": True,
+    }
+
+
+def _layout(bits: int, activation_bits: int | None) -> str:
+    """Name the layout: what has an integer kernel lies as integers, all else is packed."""
+    return INTEGERS if bits == activation_bits == 8 else PACKED
+
+
+def _config_group_of(module: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Find the config group that a module's name, or its being a Linear, selects."""
     for target in (module, EVERY_LINEAR):
         for group in config["config_groups"].values():
             if target in group["targets"]:
-                arguments: dict[str, Any] = group["weights"]
-                return arguments
+                found: dict[str, Any] = group
+                return found
     raise UserError(f"quantization_config has no config group for {module}")
 
 
