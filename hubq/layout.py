@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from hubq.bitmap import bitmap_words, pack_bitmap
-from hubq.packing import pack_stream
+from hubq.packing import pack_fields, pack_stream, words
 from hubq.runtime.reading import ROOT, Fields
-from hubq.tensors import Affine, Binary, Codebook, Masked, Mixed, Rotated, Values
+from hubq.tensors import Affine, Binary, Codebook, Masked, Mixed, Reordered, Rotated, Values
 
 Named = Iterator[tuple[str, Tensor]]
 
@@ -50,6 +50,8 @@ def scheme(given: Values) -> dict[str, Any]:
         case Mixed():
             parts = [scheme(each) for each in given.parts]
             return {"kind": "mixed", "group_size": given.group_size, "parts": parts}
+        case Reordered():
+            return {"kind": "reordered", "inner": scheme(given.inner)}
         case Rotated():
             return {"kind": "rotated", "inner": scheme(given.inner)}
     raise AssertionError(f"no layout for {type(given).__name__}")
@@ -72,6 +74,9 @@ def components(given: Values, name: str = ROOT) -> Named:
             yield name, pack_stream(given.part, given.name_bits)
             for number, each in enumerate(given.parts):
                 yield from components(each, f"{name}_{number}")
+        case Reordered():
+            yield from components(given.inner, name)
+            yield f"{name}_order", _order(given)
         case Rotated():
             yield from components(given.inner, name)
             yield f"{name}_diagonal", given.diagonal.contiguous()
@@ -85,6 +90,13 @@ def _beside_codes(given: Affine | Codebook, name: str) -> Named:
         yield f"{name}_offset", torch.tensor([given.offset])
     elif given.zero is not None:
         yield f"{name}_zero", pack_stream(given.zero, given.bits)
+
+
+def _order(given: Reordered) -> Tensor:
+    bits, columns = given.place_bits, given.shape[1]
+    if given.order.is_meta:
+        return torch.empty(words(columns, bits), dtype=torch.int32, device="meta")
+    return pack_fields(given.order, torch.full_like(given.order, bits))
 
 
 def _signs(given: Binary, name: str, where: Tensor | None, count: int) -> Named:
@@ -150,6 +162,8 @@ def rebuilt(fields: Fields) -> Any:  # noqa: ANN401 - a representation or a matr
             return Masked(**given, count=int(given["mask"].sum()))
         case "mixed":
             return Mixed(parts=tuple(given.pop("parts")), **given)
+        case "reordered":
+            return Reordered(**given)
     return Rotated(**given)
 
 

@@ -16,7 +16,7 @@ from hubq.format import Embedding, Format
 from hubq.layout import components, rebuilt, scheme
 from hubq.runtime.carried import LOADER, auto_map, loader_source
 from hubq.runtime.reading import FORMAT_VERSION, component_names, module_entry, unpacked
-from hubq.tensors import Affine, Mixed, QuantizedTensor, Rotated
+from hubq.tensors import Affine, Mixed, QuantizedTensor, Reordered, Rotated
 
 
 class Hubq(Format):
@@ -93,7 +93,7 @@ def _affine_parts(tensor: QuantizedTensor) -> list[Affine]:
             return [tensor]
         case Mixed():
             return [part for each in tensor.parts for part in _affine_parts(each)]
-        case Rotated():
+        case Rotated() | Reordered():
             return _affine_parts(tensor.inner)
     return []
 

@@ -59,6 +59,13 @@ def mixed_weight(parts: list[Tensor], part: Tensor, group_size: int) -> Tensor: 
     return whole
 
 
+def reordered_weight(inner: Tensor, order: Tensor) -> Tensor:  # (out, in), (in,) int64
+    """Put column i of a matrix in the place order[i]."""
+    whole = torch.empty_like(inner)
+    whole[:, order] = inner
+    return whole
+
+
 def rotated_weight(inner: Tensor, diagonal: Tensor, seed: int) -> Tensor:  # (out, in), (in,)
     """Turn a matrix back and divide its columns by the diagonal."""
     return unrotate(inner, seed) / diagonal.float()

@@ -16,9 +16,10 @@ from hubq.runtime.formulas import (
     codebook_weight,
     column_groups,
     mixed_weight,
+    reordered_weight,
     rotated_weight,
 )
-from hubq.runtime.unpacking import unpack_bitmap, unpack_stream
+from hubq.runtime.unpacking import fields, unpack_bitmap, unpack_stream, words
 
 FORMAT_VERSION = 1
 ROOT = "weight"  # the name of a module's main tensor: never of the dense weight's shape
@@ -30,6 +31,7 @@ SCHEME_KEYS = {
     "codebook": ("bits", "entries", "group_size", "shared", "scale"),
     "masked": ("chosen", "rest"),
     "mixed": ("group_size", "parts"),
+    "reordered": ("inner",),
     "rotated": ("inner",),
 }
 
@@ -75,6 +77,10 @@ def component_names(scheme: Scheme, name: str = ROOT) -> Iterator[str]:
     if kind == "rotated":
         yield from component_names(scheme["inner"], name)
         yield from (f"{name}_diagonal", f"{name}_seed")
+        return
+    if kind == "reordered":
+        yield from component_names(scheme["inner"], name)
+        yield f"{name}_order"
         return
     yield name
     if kind == "affine" and not scheme["symmetric"]:
@@ -284,6 +290,18 @@ def _unpacked_mixed(
     }
 
 
+def _unpacked_reordered(
+    scheme: Scheme, tensors: Tensors, shape: Shape, name: str, where: Tensor | None
+) -> Fields:
+    columns = shape[1]
+    bits = max(1, (columns - 1).bit_length())
+    packed = _take(tensors, f"{name}_order", (words(columns, bits),))
+    order = fields(packed, torch.full((columns,), bits, device=packed.device))
+    if not torch.equal(order.sort().values, torch.arange(columns, device=packed.device)):
+        raise ValueError(f"{name}_order does not name each of {columns} columns once")
+    return {"inner": unpacked(scheme["inner"], tensors, shape, name), "order": order}
+
+
 def _unpacked_rotated(
     scheme: Scheme, tensors: Tensors, shape: Shape, name: str, where: Tensor | None
 ) -> Fields:
@@ -326,6 +344,10 @@ def _restored_mixed(fields: Fields) -> Tensor:
     return mixed_weight(parts, fields["part"], fields["group_size"])
 
 
+def _restored_reordered(fields: Fields) -> Tensor:
+    return reordered_weight(restored(fields["inner"]), fields["order"])
+
+
 def _restored_rotated(fields: Fields) -> Tensor:
     return rotated_weight(restored(fields["inner"]), fields["diagonal"], fields["seed"])
 
@@ -337,6 +359,7 @@ UNPACKERS = {
     "codebook": _unpacked_codebook,
     "masked": _unpacked_masked,
     "mixed": _unpacked_mixed,
+    "reordered": _unpacked_reordered,
     "rotated": _unpacked_rotated,
 }
 RESTORERS = {
@@ -345,5 +368,6 @@ RESTORERS = {
     "codebook": _restored_codebook,
     "masked": _restored_masked,
     "mixed": _restored_mixed,
+    "reordered": _restored_reordered,
     "rotated": _restored_rotated,
 }

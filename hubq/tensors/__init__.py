@@ -11,6 +11,7 @@ from hubq.tensors.codebook import Codebook
 from hubq.tensors.masked import Masked
 from hubq.tensors.mixed import Mixed
 from hubq.tensors.quantized import QuantizedTensor, Values, values
+from hubq.tensors.reordered import Reordered
 from hubq.tensors.rotated import Rotated
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Mixed",
     "QuantizedTensor",
     "Reach",
+    "Reordered",
     "Rotated",
     "Values",
     "values",

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
+from hubq.runtime.formulas import reordered_weight
 from hubq.tensors.quantized import QuantizedTensor
 
 
@@ -28,10 +28,7 @@ class Reordered(QuantizedTensor):
 
     def dequantize(self) -> Tensor:
         """Put each column in its place."""
-        inner = self.inner.dequantize()
-        whole = torch.empty_like(inner)
-        whole[:, self.order] = inner
-        return whole
+        return reordered_weight(self.inner.dequantize(), self.order)
 
     def needed_bits(self) -> float:
         """Count the inner matrix and the order."""
