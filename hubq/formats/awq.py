@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hubq import packing
+from hubq.foreign.awq import require
 from hubq.format import AffineFormat
 from hubq.scheme import difference, the_scheme
 from hubq.tensors import Affine, QuantizedTensor
@@ -75,7 +76,8 @@ class Awq(AffineFormat):
     def unpack(
         self, module: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]
     ) -> Affine:
-        """Read one module back."""
+        """Read one module back; also one that another writer packed."""
+        require(module, tensors, config)
         qweight = tensors[f"{module}.qweight"]
         scales = tensors[f"{module}.scales"]
         columns, out = qweight.shape[0], scales.shape[1]

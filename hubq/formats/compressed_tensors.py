@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from hubq import packing
-from hubq.errors import UserError
+from hubq.foreign.compressed_tensors import EVERY_LINEAR, read
 from hubq.format import AffineFormat, Embedding
 from hubq.scheme import Scheme, difference, schemes
 from hubq.tensors import PER_CHANNEL, Affine, QuantizedTensor
@@ -36,7 +36,6 @@ LAYOUT_VERSION = "0.18.0"  # the first release with this layout, whichever is in
 PACKED = "pack-quantized"
 INTEGERS = "int-quantized"
 SEVERAL = "mixed-precision"  # in the place of one layout for the whole file
-EVERY_LINEAR = "Linear"
 
 
 class CompressedTensors(AffineFormat):
@@ -93,26 +92,9 @@ class CompressedTensors(AffineFormat):
 
     def unpack(
         self, module: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]
-    ) -> Affine:
-        """Read one module back."""
-        group = _config_group_of(module, config)
-        arguments, inputs = group["weights"], group["input_activations"]
-        bits = arguments["num_bits"]
-        zero = tensors.get(f"{module}.weight_zero_point")
-        if f"{module}.weight" in tensors:
-            codes = tensors[f"{module}.weight"].view(torch.uint8) + (1 << (bits - 1))  # modulo 256
-        else:
-            columns = int(tensors[f"{module}.weight_shape"][1])
-            codes = packing.unpack(tensors[f"{module}.weight_packed"], bits, columns)
-        out, columns = codes.shape
-        return Affine(
-            codes=codes,
-            scale=tensors[f"{module}.weight_scale"],
-            zero=None if zero is None else packing.unpack_columns(zero, bits, out),
-            bits=bits,
-            group_size=arguments["group_size"] or columns,
-            activation_bits=None if inputs is None else inputs["num_bits"],
-        )
+    ) -> QuantizedTensor:
+        """Read one module back; also one that another writer packed."""
+        return read(module, tensors, config)
 
     def config(
         self, quantized: Mapping[str, QuantizedTensor], kept: Sequence[str]
@@ -175,16 +157,6 @@ def _activations(bits: int) -> dict[str, Any]:
 def _layout(bits: int, activation_bits: int | None) -> str:
     """Name the layout: what has an integer kernel lies as integers, all else is packed."""
     return INTEGERS if bits == activation_bits == 8 else PACKED
-
-
-def _config_group_of(module: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Find the config group that a module's name, or its being a Linear, selects."""
-    for target in (module, EVERY_LINEAR):
-        for group in config["config_groups"].values():
-            if target in group["targets"]:
-                found: dict[str, Any] = group
-                return found
-    raise UserError(f"quantization_config has no config group for {module}")
 
 
 FORMAT = CompressedTensors()

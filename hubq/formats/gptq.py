@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hubq import packing
 from hubq.errors import UserError
+from hubq.foreign.gptq import read
 from hubq.format import AffineFormat
 from hubq.scheme import difference, the_scheme
 from hubq.tensors import Affine, QuantizedTensor
@@ -78,17 +79,9 @@ class Gptq(AffineFormat):
 
     def unpack(
         self, module: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]
-    ) -> Affine:
-        """Read one module back; the scales come as float16, the same numbers."""
-        columns = len(tensors[f"{module}.g_idx"])
-        size = config["group_size"]
-        return Affine(
-            codes=packing.unpack(tensors[f"{module}.qweight"].T, config["bits"], columns),
-            scale=tensors[f"{module}.scales"].T.contiguous(),
-            zero=None,
-            bits=config["bits"],
-            group_size=columns if size == -1 else size,
-        )
+    ) -> QuantizedTensor:
+        """Read one module back, the scales as float16, the same numbers; any writer's is read."""
+        return read(module, tensors, config)
 
     def config(
         self, quantized: Mapping[str, QuantizedTensor], kept: Sequence[str]

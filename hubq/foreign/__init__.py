@@ -1,0 +1,1 @@
+"""Quantized modules that anyone wrote, read and checked against their config."""

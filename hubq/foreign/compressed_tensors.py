@@ -1,0 +1,144 @@
+"""Read compressed-tensors modules that anyone wrote: packed or as integers, old layouts too.
+
+Before 0.18 the library packed 3, 5, 6 and 7 bits into 32 // bits codes a word; the width of the
+rows tells the two apart. Until 2026-08 it wrote `weight_g_idx`, the group of each column, for
+`actorder: group`; neither it nor vLLM reads that any more, hubq does.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hubq import packing
+from hubq.errors import UserError
+from hubq.foreign.parts import contradiction, order_of, require_finite, take
+from hubq.tensors import Affine, QuantizedTensor, Reordered
+
+EVERY_LINEAR = "Linear"
+STRATEGIES = ("group", "channel", "tensor")
+FLOATS = (torch.bfloat16, torch.float16, torch.float32)
+
+
+def read(module: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> QuantizedTensor:
+    """Return a module's tensor; raise UserError where config and tensors contradict one another."""
+    group = group_of(module, config)
+    arguments = _weights_of(module, group)
+    bits = arguments["num_bits"]
+    codes = _codes(module, tensors, bits)
+    out, columns = codes.shape
+    scale = take(module, "weight_scale", tensors, *FLOATS)
+    if scale.numel() == 1:
+        scale = scale.reshape(1, 1).expand(out, 1).contiguous()
+    size = arguments.get("group_size") or columns
+    if tuple(scale.shape) != (out, -(-columns // size)):
+        said = f"strategy {arguments['strategy']} with group_size {arguments.get('group_size')}"
+        found = f"has scales {tuple(scale.shape)} for a weight {(out, columns)}"
+        raise contradiction(module, said, found)
+    require_finite(module, scale)
+    order = _order(module, tensors, size)
+    inputs = group.get("input_activations")
+    tensor = Affine(
+        codes=codes if order is None else codes[:, order.to(codes.device)],
+        scale=scale,
+        zero=_zero(module, tensors, bits, tuple(scale.shape)),
+        bits=bits,
+        group_size=size,
+        activation_bits=None if inputs is None else inputs["num_bits"],
+    )
+    if arguments.get("symmetric", True) != tensor.symmetric:
+        said = f"symmetric: {str(arguments.get('symmetric', True)).lower()}"
+        raise contradiction(module, said, f"has {'no' if tensor.symmetric else 'stored'} zeros")
+    return tensor if order is None else Reordered(tensor, order)
+
+
+def group_of(module: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Find the config group that a module's name selects, or else its being a Linear.
+
+    Names come before patterns and those before classes, as in the library.
+    """
+    targets: dict[str, dict[str, Any]] = {}
+    for group in config.get("config_groups", {}).values():
+        for target in group.get("targets", ()):
+            targets.setdefault(target, group)
+    named = [target for target in targets if target == module]
+    patterns = sorted(target for target in targets if target.startswith("re:"))
+    fitting = [target for target in patterns if re.match(target.removeprefix("re:"), module)]
+    every = [target for target in (EVERY_LINEAR,) if target in targets]
+    for target in (*named, *fitting, *every):
+        return targets[target]
+    raise UserError(
+        f"the quantization_config has no config group for {module}, which is quantized; "
+        "fetch the model again"
+    )
+
+
+def _weights_of(module: str, group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a group's weights are quantized; refuse what is not integers with scales."""
+    arguments: dict[str, Any] = group.get("weights") or {}
+    if arguments.get("type", "int") != "int" or not isinstance(arguments.get("num_bits"), int):
+        raise UserError(
+            f"{module} has weights of type {arguments.get('type')}; hubq converts integers of 2 to "
+            "8 bits (pack-quantized and int-quantized)"
+        )
+    strategy = arguments.get("strategy")
+    if strategy not in STRATEGIES or (strategy == "group") != bool(arguments.get("group_size")):
+        raise UserError(
+            f"the quantization_config says strategy: {strategy} and group_size: "
+            f"{arguments.get('group_size')} for {module}; hubq reads group with a size, channel "
+            "and tensor. Fetch the model again, or look for another version of it"
+        )
+    inputs = group.get("input_activations")
+    if inputs is not None and not (inputs.get("dynamic") and inputs.get("type", "int") == "int"):
+        raise UserError(
+            f"{module} rounds its inputs with scales from a calibration, which hubq does not keep"
+        )
+    return arguments
+
+
+def _codes(module: str, tensors: Mapping[str, Tensor], bits: int) -> Tensor:  # (out, in) uint8
+    if f"{module}.weight" in tensors:
+        integers = take(module, "weight", tensors, torch.int8)
+        return integers.view(torch.uint8) + (1 << (bits - 1))  # modulo 256
+    packed = take(module, "weight_packed", tensors, torch.int32)
+    out, columns = map(int, take(module, "weight_shape", tensors, torch.int64).tolist())
+    in_a_word = packing.WORD_BITS // bits
+    if tuple(packed.shape) == (out, packing.words(columns, bits)):
+        return packing.unpack(packed, bits, columns)
+    if tuple(packed.shape) == (out, -(-columns // in_a_word)):
+        return _padded_words(packed, bits)[:, :columns].contiguous()
+    found = f"has weight_packed {tuple(packed.shape)} for a weight {(out, columns)}"
+    raise contradiction(module, f"num_bits: {bits}", found)
+
+
+def _padded_words(packed: Tensor, bits: int) -> Tensor:  # (rows, words) int32 -> uint8
+    """Unpack words whose upper bits are not used, as versions before 0.18 wrote them."""
+    places = range(0, packing.WORD_BITS // bits * bits, bits)
+    codes = [(packed >> place) & ((1 << bits) - 1) for place in places]
+    return torch.stack(codes, dim=2).flatten(1).to(torch.uint8)
+
+
+def _zero(
+    module: str, tensors: Mapping[str, Tensor], bits: int, shape: tuple[int, ...]
+) -> Tensor | None:  # (out, groups) uint8
+    """Return the zeros as unsigned numbers, from packed words or from signed bytes."""
+    found = tensors.get(f"{module}.weight_zero_point")
+    if found is None:
+        return None
+    if found.dtype == torch.int8 and found.numel() in (1, shape[0] * shape[1]):
+        return (found.view(torch.uint8) + (1 << (bits - 1))).expand(shape).contiguous()
+    if found.dtype == torch.int32 and found.shape[1] == shape[1]:
+        if found.shape[0] == packing.words(shape[0], bits):
+            return packing.unpack_columns(found, bits, shape[0])
+        return _padded_words(found.T, bits)[:, : shape[0]].T.contiguous()
+    raise UserError(
+        f"{module}.weight_zero_point is {found.dtype} {tuple(found.shape)}, which fits no scales "
+        f"of {tuple(shape)}; fetch the model again"
+    )
+
+
+def _order(module: str, tensors: Mapping[str, Tensor], size: int) -> Tensor | None:
+    groups = tensors.get(f"{module}.weight_g_idx")
+    return None if groups is None else order_of(module, groups, size)

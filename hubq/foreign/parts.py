@@ -1,0 +1,63 @@
+"""What every reader of a stranger's module does: take its tensors, and say what is wrong."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from hubq.errors import UserError
+
+
+def take(module: str, part: str, tensors: Mapping[str, Tensor], *dtypes: torch.dtype) -> Tensor:
+    """Return a tensor of a module, which must be there and of one of these dtypes."""
+    found = tensors.get(f"{module}.{part}")
+    if found is None:
+        raise UserError(
+            f"{module} has no tensor {part}: the files are incomplete; fetch the model again"
+        )
+    if dtypes and found.dtype not in dtypes:
+        raise UserError(
+            f"{module}.{part} is {found.dtype}, not {' or '.join(map(str, dtypes))}: "
+            "it is of another format than its config says"
+        )
+    return found
+
+
+def contradiction(module: str, said: str, found: str) -> UserError:
+    """Return the error of a config that says one thing where the tensors show another."""
+    return UserError(
+        f"the quantization_config says {said}, but {module} {found}.\n"
+        "One of them is wrong: correct the config if you know better, or fetch the model again"
+    )
+
+
+def require_finite(module: str, scale: Tensor) -> None:
+    """Refuse scales that are no numbers."""
+    if not torch.isfinite(scale).all():
+        raise UserError(f"the scales of {module} hold NaN or inf: the file is damaged; fetch again")
+
+
+def order_of(module: str, groups: Tensor, size: int) -> Tensor | None:  # (in,), each one's group
+    """Return which column comes next when all are sorted by group; None if they are sorted.
+
+    Raises UserError for an index that no weight could have been quantized with.
+    """
+    columns = len(groups)
+    sorted_groups = torch.arange(columns) // size
+    if torch.equal(groups.long(), sorted_groups):
+        return None
+    count = -(-columns // size)
+    least, most = int(groups.min()), int(groups.max())
+    if least < 0 or most >= count:
+        wrong = least if least < 0 else most
+        raise contradiction(
+            module, f"group_size: {size}", f"has a group {wrong} in its index, of 0 to {count - 1}"
+        )
+    order = torch.argsort(groups.long(), stable=True)
+    if not torch.equal(groups.long()[order], sorted_groups):
+        sizes = torch.bincount(groups.long(), minlength=count).tolist()
+        odd = next(number for number in range(count) if sizes[number] != size)
+        raise contradiction(
+            module, f"group_size: {size}", f"has {sizes[odd]} columns in group {odd} of its index"
+        )
+    return order
