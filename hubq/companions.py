@@ -56,7 +56,7 @@ NOTICES: Mapping[str, str] = {
 class Companions:
     """The files beside the weights, and what a reader of the card should know about them."""
 
-    files: Mapping[str, bytes]  # by path in the repo
+    files: dict[str, bytes]  # by path in the repo
     facts: tuple[str, ...]  # one sentence for each thing that is not as in the base
 
 
@@ -81,14 +81,23 @@ def companions(
     base's licence id; `additions` are further keys of config.json. Raise UserError when the base
     has no usable config.json.
     """
+    own = dict(additions)
+    if quantization_config:  # a dense copy has none
+        own["quantization_config"] = dict(quantization_config)
+    config, config_fact = _config(base, own, dtype)
+    others = beside_config(base, license)
+    facts = (config_fact, *others.facts) if config_fact else others.facts
+    return Companions(files=config | others.files, facts=facts)
+
+
+def beside_config(base: Path, license: str | None) -> Companions:
+    """Gather the same files but config.json; the base may be quantized itself."""
     generation, generation_fact = _generation_config(base)
     notice, notice_fact = _notice(base, license)
-    own = {**additions, "quantization_config": dict(quantization_config)}
-    config, config_fact = _config(base, own, dtype)
     copied = {path.relative_to(base).as_posix(): path.read_bytes() for path in _copied(base)}
-    facts = (config_fact, generation_fact, notice_fact, _agreement_fact(base, license))
+    facts = (generation_fact, notice_fact, _agreement_fact(base, license))
     return Companions(
-        files=config | generation | dict(sorted(copied.items())) | notice,
+        files=generation | dict(sorted(copied.items())) | notice,
         facts=tuple(fact for fact in facts if fact),
     )
 
@@ -115,7 +124,7 @@ def _config(base: Path, additions: Mapping[str, Any], dtype: str) -> tuple[dict[
     code = config.pop("auto_map", None)
     changed = {**config, key: dtype, **additions}
     fact = "The base's auto_map was left out of config.json, as its code was." if code else ""
-    return {"config.json": _json_bytes(changed)}, fact
+    return {"config.json": json_bytes(changed)}, fact
 
 
 def _generation_config(base: Path) -> tuple[dict[str, bytes], str]:
@@ -131,7 +140,7 @@ def _generation_config(base: Path) -> tuple[dict[str, bytes], str]:
     mended, how = _mended(settings)
     if mended is None:
         return {}, f"{name} was left out, since the base's is not valid ({mistake})."
-    return {name: _json_bytes(mended)}, f"{name} {how}, since the base's is not valid ({mistake})."
+    return {name: json_bytes(mended)}, f"{name} {how}, since the base's is not valid ({mistake})."
 
 
 def _mended(settings: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
@@ -183,5 +192,6 @@ def _agreement_fact(base: Path, license: str | None) -> str:
     return f"No copy of the {license} agreement lies here, since the base has none."
 
 
-def _json_bytes(value: Mapping[str, Any]) -> bytes:
+def json_bytes(value: Mapping[str, Any]) -> bytes:
+    """Spell a JSON file as the Hub's own tools do."""
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
