@@ -24,6 +24,7 @@ RETRIES = 3  # each with ten times the damping
 BLOCK = 128  # columns between two matrix products
 
 RoundBlock = Callable[[slice, Tensor, Tensor], Tensor]
+FitBlock = Callable[[slice, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,13 @@ class Hessian:
         return each[self.order.argsort()]
 
 
-def prepare(inputs: Inputs, damping: float, layer: str, *, activation_order: bool) -> Hessian:
+def prepare(
+    inputs: Inputs, damping: float, layer: str, *, activation_order: bool, together: int = 1
+) -> Hessian:
     """Factorize the inputs' Gram matrix; in activation order the column with most energy is first.
 
-    Raise UserError naming the layer when no damping makes it definite.
+    So many neighbouring columns stay `together`, and the group with most energy is first then; a
+    ragged group is last. Raise UserError naming the layer when no damping makes it definite.
     """
     assert inputs.gram is not None
     gram = inputs.gram.clone()
@@ -63,10 +67,21 @@ def prepare(inputs: Inputs, damping: float, layer: str, *, activation_order: boo
     gram.diagonal()[unused] = 1
     order = torch.arange(len(gram), device=gram.device)
     if activation_order:
-        order = gram.diagonal().argsort(descending=True, stable=True)
+        order = _by_energy(gram.diagonal(), together)
     factor, pivots, taken = factorize(gram, order, damping, layer)
     facts = {"damping": taken} if taken != damping else {}
     return Hessian(factor, pivots, order, gram.diagonal(), unused, facts)
+
+
+def _by_energy(energy: Tensor, together: int) -> Tensor:  # (in,) -> (in,)
+    """Order columns by energy within their groups, and the groups by theirs."""
+    group = torch.arange(len(energy), device=energy.device) // together
+    total = energy.new_zeros(int(group[-1]) + 1).index_add_(0, group, energy)
+    if len(energy) % together:
+        total[-1] = -1
+    rank = total.argsort(descending=True, stable=True).argsort()
+    alone = energy.argsort(descending=True, stable=True)
+    return alone[rank[group[alone]].argsort(stable=True)]
 
 
 def factorize(
@@ -108,6 +123,33 @@ def solve(
         here = slice(begin, min(begin + block, len(weight)))
         moved = torch.addmm(weight[here], factor[:begin, here].T, errors[:begin])
         errors[here] = round_block(here, moved, factor[here, here])
+
+
+def refine(
+    columns: tuple[Tensor, Tensor],  # (in, out) each: the weight, and its errors so far
+    gram: Tensor,  # (in, in)
+    round_block: RoundBlock,
+    fit_block: FitBlock | None = None,
+    block: int = BLOCK,
+) -> None:
+    """Round once more, each column to what suits all the others as they are; update the errors.
+
+    This is coordinate descent on e G eᵀ. `fit_block(columns, gradient, own)` may change the levels
+    of a block before it is rounded: `gradient` (block, out) is G e, `own` the block's part of G;
+    it returns the block's errors with the new levels.
+    """
+    weight, errors = columns
+    for begin in range(0, len(weight), block):
+        here = slice(begin, min(begin + block, len(weight)))
+        own = gram[here, here]
+        gradient = gram[here] @ errors
+        if fit_block is not None:
+            fitted = fit_block(here, gradient, own)
+            gradient += own @ (fitted - errors[here])
+            errors[here] = fitted
+        others = gradient - own.tril() @ errors[here]
+        moved = weight[here] + others / own.diagonal()[:, None]
+        errors[here] = round_block(here, moved, own.triu(1) / own.diagonal())
 
 
 def solve_on(
