@@ -24,13 +24,14 @@ class Levels:
     """Evenly spaced levels (code - zero) * scale for each group of columns and each row.
 
     A zero may lie between two codes: one bit with a scale of 2a and a zero of 0.5 - m / 2a has
-    the levels m - a and m + a.
+    the levels m - a and m + a. With a table the levels are table[code] * scale instead.
     """
 
     scale: Tensor  # (groups, out) float32
     zero: Tensor  # (groups, out) float32
     top: Tensor  # (groups,) float32: the largest code, at most 255
     group: Tensor  # (columns,) int64: the group of each column
+    table: Tensor | None = None  # (entries,) float32, ascending
 
     @classmethod
     def of(cls, scale: Tensor, zero: Tensor, top: int, group: Tensor) -> "Levels":
@@ -50,6 +51,11 @@ class Levels:
         """Return what the compiled loop takes."""
         return tuple(map(_array, (self.scale, self.zero, self.top, self.group)))
 
+    def table_arrays(self) -> tuple[Floats, Floats]:
+        """Return the table and the limits between its entries; nothing without a table."""
+        table = np.empty(0, np.float32) if self.table is None else _array(self.table)
+        return table, (table[1:] + table[:-1]) / 2
+
 
 # Where the mask (columns, out) is set, a weight has these levels instead of those of its group.
 Exceptions = tuple[Tensor, Levels]
@@ -67,8 +73,12 @@ def round_columns(
     mask, others = exceptions or (torch.empty(0, 0, dtype=torch.bool), levels)
     codes = np.empty(weight.shape, np.uint8)
     errors = np.empty(weight.shape, np.float32)
-    _compiled(masked=exceptions is not None)(
-        *arrays, *levels.arrays(), _array(mask), *others.arrays(), codes, errors
+    _compiled(masked=exceptions is not None, tabled=levels.table is not None)(
+        *arrays,
+        *levels.arrays(),
+        *levels.table_arrays(),
+        *(_array(mask), *others.arrays()),
+        *(codes, errors),
     )
     return torch.from_numpy(codes).to(weight.device), torch.from_numpy(errors).to(weight.device)
 
@@ -90,8 +100,8 @@ def _parallel(fastmath: frozenset[str] = frozenset()) -> Callable[..., Any]:
 
 
 @cache
-def _compiled(*, masked: bool) -> Callable[..., None]:
-    """Compile the loop at its first use, with or without a mask: the loop without is faster."""
+def _compiled(*, masked: bool, tabled: bool) -> Callable[..., None]:
+    """Compile the loop at its first use, with no more than it needs: what it lacks is faster."""
     from numba import prange
 
     @_parallel(frozenset({"contract"}))
@@ -103,6 +113,8 @@ def _compiled(*, masked: bool) -> Callable[..., None]:
         zero: Floats,
         top: Floats,
         group: Places,
+        table: Floats,
+        limits: Floats,
         mask: Flags,
         other_scale: Floats,
         other_zero: Floats,
@@ -128,12 +140,19 @@ def _compiled(*, masked: bool) -> Callable[..., None]:
                         step = other_scale[other_group[i], begin + row]
                         middle = other_zero[other_group[i], begin + row]
                         last = other_top[other_group[i]]
-                    # Only what the zero lies above a code is added before rounding.
-                    whole = np.floor(middle)
-                    code = np.rint(work[i, row] / step + (middle - whole)) + whole
-                    code = min(max(code, np.float32(0)), last)
+                    if tabled:
+                        code = np.float32(0)
+                        for limit in limits:
+                            code += np.float32(work[i, row] > limit * step)
+                        level = table[np.int64(code)]
+                    else:
+                        # Only what the zero lies above a code is added before rounding.
+                        whole = np.floor(middle)
+                        code = np.rint(work[i, row] / step + (middle - whole)) + whole
+                        code = min(max(code, np.float32(0)), last)
+                        level = code - middle
                     codes[i, begin + row] = np.uint8(code)
-                    error[row] = weight[i, begin + row] - (code - middle) * step
+                    error[row] = weight[i, begin + row] - level * step
                     errors[i, begin + row] = error[row]
                 for j in range(i + 1, columns):
                     share = feedback[i, j]
