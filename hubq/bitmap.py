@@ -7,7 +7,7 @@ blocks down the columns cheaper than blocks along the rows: both are tried.
 
 from collections.abc import Iterator
 from functools import lru_cache
-from math import comb
+from math import comb, sqrt
 
 import torch
 from torch import Tensor
@@ -128,6 +128,6 @@ def _foretold(flags: int, ones: int) -> int:
     ways = [(comb(FLAGS, count) - 1).bit_length() for count in range(FLAGS + 1)]
     index = sum(chance * bits for chance, bits in zip(chances, ways, strict=True))
     # A run of counts spreads over some four times their deviation.
-    spread = round(4 * (FLAGS * share * (1 - share)) ** 0.5)
+    spread = round(4 * sqrt(FLAGS * share * (1 - share)))
     count = spread.bit_length() + (COUNT_BITS + WIDTH_BITS) / _USUAL_RUN
     return 6 + round(flags / FLAGS * (index + count) / 32)

@@ -26,6 +26,7 @@ from hubq.figures import (
 from hubq.license import BUILT_WITH
 from hubq.plan import Plan
 from hubq.record import write_atomically
+from hubq.runtime.carried import LOADER
 
 LOCAL = ("folder", "gguf", "file")  # the recipe's keys that name files of the maker's machine
 TEMPLATE = Path(__file__).with_name("card.md.j2")
@@ -123,10 +124,10 @@ def _about_loading(plan: Plan) -> dict[str, Any]:
     quantized_embeddings = plan.recipe.get("embeddings", 16) < 16
     return {
         "form": form,
-        "bits": bits,
         "quantized_embeddings": quantized_embeddings,
         "engines": [] if quantized_embeddings else engines(form, bits),
         "packages": " ".join(f"'{each}'" for each in readers_of(form).packages),
+        "loader_file": LOADER,
     }
 
 

@@ -43,7 +43,9 @@ class Plan(Record):
     parameters: int
     base_bytes: int  # of the source's weights
     bytes: int  # of the result's weights on disk
-    linear_bits: float  # bits a weight over the quantized linears
+    nominal_bits: float  # by which the method's paper calls the setting
+    needed_bits: float  # a weight of the linears: codes, signs, flags and scales, a bit a flag
+    linear_bits: float  # stored bits a weight over the quantized linears
     model_bits: float  # bits a parameter over the whole file, embeddings included
     peak_memory: int  # bytes
     seconds: float  # a rough foretelling for this machine
@@ -115,6 +117,8 @@ def foretell(recipe: "Recipe", source: "Source") -> Plan:
         parameters=parameters,
         base_bytes=sum(info.end - info.begin for info in source.tensors.values()),
         bytes=size,
+        nominal_bits=recipe.method.nominal_bits,
+        needed_bits=selection.needed_bits,
         linear_bits=8 * sum(each.bytes for each in linear) / sum(_count(m.shape) for m in linear),
         model_bits=8 * size / parameters,
         peak_memory=peak_memory(recipe, source),

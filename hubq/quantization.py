@@ -124,7 +124,10 @@ class Quantization:
                 walk = Walk(block, self.recipe.method, self.scale_dtype, self.clock)
                 outcome = walk.run(self.hidden, partial(advance, 1), teacher)
                 with self.clock.timing("writing"):
-                    self.finished.add(self._packed(outcome), self._leaving(), _kept(outcome))
+                    packed = self._packed(outcome)
+                    tensors = {name: each for own in packed.values() for name, each in own.items()}
+                    record = _record(outcome, packed)
+                    self.finished.add(outcome.dense | tensors, self._leaving(), record)
                 block.free()
 
     def _teacher(self, skeleton: Skeleton, progress: Progress) -> Teacher | None:
@@ -141,12 +144,9 @@ class Quantization:
         streams = {"hidden": self.hidden, "taught": self.taught}
         return {name: stream for name, stream in streams.items() if stream is not None}
 
-    def _packed(self, outcome: Outcome) -> dict[str, Tensor]:
-        """Return all that the file holds of a block."""
-        tensors = dict(outcome.dense)
-        for module, tensor in outcome.quantized.items():
-            tensors |= self.form.pack(module, tensor)
-        return tensors
+    def _packed(self, outcome: Outcome) -> dict[str, dict[str, Tensor]]:
+        """Return the tensors that the file will hold of each quantized module."""
+        return {name: self.form.pack(name, each) for name, each in outcome.quantized.items()}
 
     def assemble(self, folder: Path) -> Path:
         """Join the parts to a complete repo, which appears in one step."""
@@ -212,6 +212,8 @@ class Quantization:
         """Measure what lies on the disk."""
         layers = tuple(layer for record in self.finished.records for layer in _layers(record))
         sizes = {name: math.prod(shape) for name, shape in self.quantized.items()}
+        weights = sum(sizes[layer.name] for layer in layers)
+        needed = sum(layer.needed_bits * sizes[layer.name] for layer in layers)
         stored = sum(layer.bits * sizes[layer.name] for layer in layers)
         weight_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
         files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -219,7 +221,8 @@ class Quantization:
             files={path.relative_to(folder).as_posix(): sha256_of(path) for path in files},
             layers=layers,
             weight_bytes=weight_bytes,
-            linear_bits=stored / sum(sizes[layer.name] for layer in layers),
+            needed_bits=needed / weights,
+            linear_bits=stored / weights,
             model_bits=8 * weight_bytes / self.plan.parameters,
             calibration_tokens=self.calibration.tokens if self.calibration else 0,
             calibration_text=self.calibration.text if self.calibration else None,
@@ -232,10 +235,13 @@ class Quantization:
         )
 
 
-def _kept(outcome: Outcome) -> BlockRecord:
+def _record(outcome: Outcome, packed: dict[str, dict[str, Tensor]]) -> BlockRecord:
+    """Return what became of a block's linears, their bits counted from what is written."""
     layers = outcome.quantized
+    sizes = {name: sum(each.nbytes for each in own.values()) for name, own in packed.items()}
     return BlockRecord(
-        bits={name: layer.stored_bits() for name, layer in layers.items()},
+        bits={name: 8 * sizes[name] / math.prod(layers[name].shape) for name in layers},
+        needed={name: layer.needed_bits() for name, layer in layers.items()},
         errors=outcome.errors,
         facts={name: dict(layer.facts) for name, layer in layers.items() if layer.facts},
     )
@@ -244,7 +250,11 @@ def _kept(outcome: Outcome) -> BlockRecord:
 def _layers(record: BlockRecord) -> list[QuantizedLayer]:
     return [
         QuantizedLayer(
-            name=name, bits=bits, error=record.errors.get(name), facts=record.facts.get(name, {})
+            name=name,
+            bits=bits,
+            needed_bits=record.needed[name],
+            error=record.errors.get(name),
+            facts=record.facts.get(name, {}),
         )
         for name, bits in record.bits.items()
     ]

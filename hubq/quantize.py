@@ -15,6 +15,7 @@ class QuantizedLayer(Record):
 
     name: str
     bits: float  # stored, a weight
+    needed_bits: float  # a weight: codes, signs, flags and scales, a bit a flag
     error: float | None  # ||(W - Q) X||² / ||W X||² on the calibration tokens; None: not measured
     facts: dict[str, float]  # what the solver had to do, such as a raised damping
 
@@ -25,6 +26,7 @@ class Checkpoint(Record):
     files: dict[str, str]  # path in the folder -> sha256
     layers: tuple[QuantizedLayer, ...]
     weight_bytes: int  # of all safetensors files
+    needed_bits: float  # bits a weight that define the quantized linears
     linear_bits: float  # stored bits a weight over the quantized linears
     model_bits: float  # stored bits a parameter over the whole file
     calibration_tokens: int

@@ -16,6 +16,7 @@ class BlockRecord(Record):
     """What became of the linears of one block."""
 
     bits: dict[str, float]  # by module: stored bits a weight
+    needed: dict[str, float]  # by module: bits a weight that define it
     errors: dict[str, float]  # by module: relative output error, where it was measured
     facts: dict[str, dict[str, float]]  # by module: what its solver had to do
 

@@ -25,6 +25,7 @@ class Selection:
     modules: tuple[PlannedModule, ...]
     linears: frozenset[str]  # of the decoder blocks
     dropped: frozenset[str]  # tensors of the source that the result doesn't have
+    needed_bits: float  # a weight of the linears, by the method's definition
 
 
 def select(recipe: Recipe, source: Source) -> Selection:
@@ -45,7 +46,9 @@ def select(recipe: Recipe, source: Source) -> Selection:
         for name in _in_order(linears, head, family)
     )
     tied_copy = {f"{family.head}.weight"} if is_tied(source) else set()
-    return Selection(tuple(modules), frozenset(linears), frozenset(tied_copy))
+    return Selection(
+        tuple(modules), frozenset(linears), frozenset(tied_copy), _needed(sketches, linears)
+    )
 
 
 def linear_names(source: Source, family: Family) -> Iterator[str]:
@@ -70,7 +73,10 @@ def head_names(source: Source, family: Family) -> tuple[str, ...]:
 
 
 def head_method(recipe: Recipe) -> Method:
-    """Return what quantizes embeddings and head: RTN on the grid of the recipe's method."""
+    """Return what quantizes embeddings and head: RTN on the grid of the recipe's method.
+
+    For a method without groups these are groups of 64, which divide the width of most models.
+    """
     from hubq.methods.rtn import RTN
 
     grid = {
@@ -78,7 +84,7 @@ def head_method(recipe: Recipe) -> Method:
         for option in ("group_size", "symmetric")
         if hasattr(recipe.method, option)
     }
-    return RTN.model_validate({"bits": recipe.embeddings, **grid})
+    return RTN.model_validate({"bits": recipe.embeddings, "group_size": 64, **grid})
 
 
 def scale_dtype(dtype: str, form: Format) -> "torch.dtype":
@@ -86,6 +92,18 @@ def scale_dtype(dtype: str, form: Format) -> "torch.dtype":
     import torch
 
     return form.scale_dtype(torch.float16 if dtype == "float16" else torch.bfloat16)
+
+
+def _needed(sketches: "Mapping[str, QuantizedTensor]", linears: tuple[str, ...]) -> float:
+    """Return the bits a weight that define the linears."""
+    known: dict[int, float] = {}  # equal sketches are one object
+    bits = weights = 0.0
+    for sketch in map(sketches.__getitem__, linears):
+        if id(sketch) not in known:
+            known[id(sketch)] = sketch.needed_bits()
+        size = sketch.shape[0] * sketch.shape[1]
+        bits, weights = bits + known[id(sketch)] * size, weights + size
+    return bits / weights
 
 
 def _in_order(linears: tuple[str, ...], head: tuple[str, ...], family: Family) -> tuple[str, ...]:

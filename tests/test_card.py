@@ -103,11 +103,18 @@ def test_a_difference_within_the_noise_is_called_so() -> None:
     assert "| 0.6812 ± 0.011 | 0.6758 ± 0.011 | 99.2 % | within the noise |" in text
 
 
-def test_bits_stand_as_stored_beside_the_nominal_ones() -> None:
+def test_nominal_needed_and_stored_bits_stand_side_by_side_with_the_whole_files() -> None:
     text = render(made_report())
 
-    assert "| bits a weight as stored, quantized linears | 16 | 4.312 (nominal 4) |" in text
-    assert "| bits a parameter as stored, whole model | 16 | 12.15 |" in text
+    assert (
+        """\
+| bits a weight of the quantized linears: nominal | 16 | 4 |
+| needed | 16 | 4.281 |
+| stored | 16 | 4.312 |
+| bits a parameter of the whole file | 16 | 12.15 |
+"""
+        in text
+    )
 
 
 def test_every_number_of_the_card_is_in_the_report() -> None:
