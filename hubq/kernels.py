@@ -51,10 +51,10 @@ class Levels:
         """Return what the compiled loop takes."""
         return tuple(map(_array, (self.scale, self.zero, self.top, self.group)))
 
-    def table_arrays(self) -> tuple[Floats, Floats]:
+    def table_arrays(self) -> tuple[NDArray[Any], ...]:
         """Return the table and the limits between its entries; nothing without a table."""
-        table = np.empty(0, np.float32) if self.table is None else _array(self.table)
-        return table, (table[1:] + table[:-1]) / 2
+        table = torch.empty(0) if self.table is None else self.table
+        return _array(table), _array((table[1:] + table[:-1]) / 2)
 
 
 # Where the mask (columns, out) is set, a weight has these levels instead of those of its group.
@@ -129,9 +129,7 @@ def _compiled(*, masked: bool, tabled: bool) -> Callable[..., None]:
             rows = min(ROWS, out - begin)
             work = np.empty((columns, ROWS), np.float32)
             error = np.empty(ROWS, np.float32)
-            for i in range(columns):
-                for row in range(rows):
-                    work[i, row] = moved[i, begin + row]
+            work[:, :rows] = moved[:, begin : begin + rows]
             for i in range(columns):
                 for row in range(rows):
                     step, middle = scale[group[i], begin + row], zero[group[i], begin + row]
