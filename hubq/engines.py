@@ -23,7 +23,8 @@ READERS = {
         ("gptqmodel>=1.4.3", "optimum>=1.24"), frozenset({4, 8}), frozenset({4, 8}), "gptq"
     ),
     "awq": Readers(("gptqmodel>=1.4.3",), frozenset({4}), frozenset({4}), "gptq"),
-    "bitsandbytes": Readers(("bitsandbytes>=0.46.1",)),
+    "bitsandbytes": Readers(("bitsandbytes>=0.46.1",), extra="bitsandbytes"),
+    "hubq": Readers(("hubq",)),
 }
 
 
@@ -53,8 +54,13 @@ def installed_version(package: str) -> str | None:
         return None
 
 
-def engines(form: str, bits: int | None) -> list[str]:
-    """List the serving engines that load a format at so many bits, by their sources."""
+def engines(form: str, bits: int | None, activation_bits: int | None = None) -> list[str]:
+    """List the serving engines that load a format at so many bits, by their sources.
+
+    With rounded activations only integers of 8 bits on both sides have kernels.
+    """
+    if activation_bits is not None and (bits, activation_bits) != (8, 8):
+        return []
     readers = readers_of(form)
     serving = {"vLLM": readers.vllm, "SGLang": readers.sglang}
     return [name for name, widths in serving.items() if bits in widths]

@@ -15,6 +15,8 @@ from hubq.engines import missing_packages
 from hubq.errors import UserError
 
 UNPACKED = frozenset({"gptq", "awq"})  # by hubq, where transformers lacks the packages for it
+# What reads a folder when it is not transformers alone.
+LOADERS = {"hubq": "transformers with hubq's quantizer"}
 
 
 class Loaded(NamedTuple):
@@ -48,7 +50,7 @@ def load(folder: Path, *, device: str, dtype: str) -> Loaded:
         model = _unpacked(folder, quantization, element)
         loader = f"hubq's own {method} reader ({' and '.join(missing)} not installed)"
     else:
-        model, loader = _by_transformers(folder, element), "transformers"
+        model, loader = _by_transformers(folder, element), LOADERS.get(method, "transformers")
     model = model.to(device).eval()
     _first_forward(model, folder)
     return Loaded(model, loader)
@@ -79,6 +81,7 @@ def _known(method: str, folder: Path) -> str:
 def _by_transformers(folder: Path, dtype: Any) -> Any:  # noqa: ANN401 - a torch.dtype, a model
     """Load with the plain from_pretrained that every downloader uses."""
     import transformers
+    from safetensors import SafetensorError
 
     auto: Any = transformers.AutoModelForCausalLM
     warnings = Warnings()
@@ -94,7 +97,7 @@ def _by_transformers(folder: Path, dtype: Any) -> Any:  # noqa: ANN401 - a torch
             use_safetensors=True,
             ignore_mismatched_sizes=True,  # so that the report names them, and so do we
         )
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         said = "\n".join([str(error), *warnings.texts])
         raise UserError(f"transformers cannot load {folder}: {said}") from error
     finally:

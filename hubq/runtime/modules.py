@@ -62,8 +62,8 @@ class Packed(nn.Module):
         return self
 
     def extra_repr(self) -> str:
-        """Say what a dense layer would say, and the kind of the scheme."""
-        return f"{self.shape[1]}, {self.shape[0]}, {self.scheme['kind']}"
+        """Say the shape of the weight, and the kind of the scheme."""
+        return f"{self.shape[0]} x {self.shape[1]}, {self.scheme['kind']}"
 
 
 class PackedLinear(Packed):

@@ -19,6 +19,7 @@ from hubq.runtime.headers import Stored, few, files_of, headers, require_same
 from hubq.runtime.modules import Packed, TiedLinear, packed_kind
 from hubq.runtime.reading import (
     FORMAT_VERSION,
+    ROOT,
     Scheme,
     Shape,
     component_names,
@@ -118,13 +119,13 @@ class HubqQuantizer(HfQuantizer):
         checkpoint_files: Sequence[str] | None = None,
         **options: object,
     ) -> Any:  # noqa: ANN401
-        stored = headers(checkpoint_files)
+        self.stored = headers(checkpoint_files)
         for name in self.quantization_config.modules:
-            _make_room(model, name, vars(self.quantization_config), stored)
+            _make_room(model, name, vars(self.quantization_config), self.stored)
         self.tied = _tie(model)
         tensors = model.state_dict()
         needed = {name: tensors[name] for name in tensors.keys() - model.all_tied_weights_keys}
-        require_same(needed, stored)
+        require_same(needed, self.stored)
         return model
 
     def _process_model_after_weight_loading(
@@ -135,12 +136,16 @@ class HubqQuantizer(HfQuantizer):
         packed = self.quantization_config.packed
         for name, layer in list(model.named_modules()):
             if isinstance(layer, Packed):
-                _checked(name, layer) if packed else _replace(model, name, _unpacked(name, layer))
+                try:
+                    if packed:
+                        layer.fields()  # proves the tensors, before anyone waits for an answer
+                    else:
+                        _replace(model, name, layer.unpack())
+                except ValueError as error:
+                    file = self.stored[f"{name}.{ROOT}"].file
+                    raise ValueError(f"{name} in {file} is damaged: {error}") from error
         if not packed:
-            for target, source in self.tied.items():
-                head = model.get_submodule(target.rpartition(".")[0])
-                _replace(model, target.rpartition(".")[0], head.unpack(model.get_parameter(source)))
-            model.all_tied_weights_keys |= self.tied
+            _untie(model, self.tied)
         _forget_loader(model.config, packed)
         return model
 
@@ -196,19 +201,12 @@ def _tie(model: Any) -> dict[str, str]:  # noqa: ANN401 - a PreTrainedModel
     return tied
 
 
-def _checked(name: str, layer: Packed) -> None:
-    """Raise ValueError for tensors that can't be unpacked, before anyone waits for an answer."""
-    try:
-        layer.fields()
-    except ValueError as error:
-        raise ValueError(f"{name} is not as a hubq file has it: {error}") from error
-
-
-def _unpacked(name: str, layer: Packed) -> nn.Module:
-    try:
-        return layer.unpack()
-    except ValueError as error:
-        raise ValueError(f"{name} is not as a hubq file has it: {error}") from error
+def _untie(model: Any, tied: Mapping[str, str]) -> None:  # noqa: ANN401 - a PreTrainedModel
+    """Give output layers the dense weight of the embeddings that they are tied to."""
+    for target, source in tied.items():
+        name = target.rpartition(".")[0]
+        _replace(model, name, model.get_submodule(name).unpack(model.get_parameter(source)))
+    model.all_tied_weights_keys |= tied
 
 
 def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:
