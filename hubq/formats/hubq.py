@@ -16,7 +16,15 @@ from hubq.format import Embedding, Format
 from hubq.layout import components, rebuilt, scheme
 from hubq.runtime.carried import LOADER, auto_map, loader_source
 from hubq.runtime.reading import FORMAT_VERSION, component_names, module_entry, unpacked
-from hubq.tensors import Affine, Mixed, QuantizedTensor, Reordered, Rotated
+from hubq.tensors import (
+    Affine,
+    Codebook,
+    Mixed,
+    QuantizedTensor,
+    Reordered,
+    Rotated,
+    Values,
+)
 
 
 class Hubq(Format):
@@ -30,9 +38,14 @@ class Hubq(Format):
         return torch.float16 if model == torch.float16 else torch.bfloat16
 
     def mistake(self, tensor: QuantizedTensor) -> str | None:
-        """Refuse quantized activations, which this format's readers don't compute with."""
+        """Refuse quantized activations and what is peculiar to bitsandbytes."""
         if any(each.activation_bits is not None for each in _affine_parts(tensor)):
             return "hubq files hold weights only; use format: compressed-tensors"
+        if isinstance(tensor, Codebook) and (tensor.implied or _is_flat(tensor.scale)):
+            return (
+                "hubq files hold no tables that go without saying, and no scales that run over "
+                "the ends of rows; use format: bitsandbytes"
+            )
         return None
 
     def embeddings(self, tied: bool) -> frozenset[Embedding]:
@@ -84,6 +97,10 @@ class Hubq(Format):
     def extra_files(self, config: Mapping[str, Any]) -> dict[str, bytes]:
         """Return the file with that class."""
         return {LOADER: loader_source()}
+
+
+def _is_flat(scale: Values) -> bool:
+    return isinstance(scale, Codebook) and scale.flat
 
 
 def _affine_parts(tensor: QuantizedTensor) -> list[Affine]:
