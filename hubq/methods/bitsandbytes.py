@@ -1,0 +1,135 @@
+"""bitsandbytes: NF4, FP4 and LLM.int8(), by the library itself.
+
+NF4 (Dettmers et al. 2023, section 3) has 16 levels at quantiles of a normal distribution, FP4 those
+of a float of 4 bits; blocks of 64 neighbouring weights share the greatest magnitude among them as
+their scale. Double quantization stores these scales in 8 bits, less their mean, by the levels of
+Dettmers et al. 2021, in blocks of 256 that take no notice of rows. INT8 (Dettmers et al. 2022)
+rounds each row to multiples of its greatest magnitude / 127; readers then round each token's inputs
+too, save those beyond 6.
+
+The library's functions are called on one weight at a time, so a file holds the very integers that
+`save_pretrained` of a model in bitsandbytes would have written. No module of the library is ever
+made, and none runs forward: version 0.50.2 repacks 4-bit weights at their first forward pass on
+processors with AVX512-BF16, and what is saved after that is corrupt.
+"""
+
+import logging
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from hubq.engines import missing_packages
+from hubq.errors import UserError
+from hubq.levels import levels
+from hubq.method import Layer, Method
+from hubq.tensors import Codebook, Values
+
+BLOCK = 64  # weights that share a scale in NF4 and FP4
+SCALE_BLOCK = 256  # scales of NF4 and FP4 that share one in their turn
+ROWS = 32  # the fast path of processors with AVX512-BF16 wants a multiple of them
+WAY_OUT = "pip install 'hubq[bitsandbytes]'"
+FORETOLD_MEAN = 0.1234567890123456  # of scales: files hold it in about so many decimals
+
+
+class BitsAndBytes(Method):
+    """NF4, FP4 or INT8 as the library rounds to them. Needs no calibration data."""
+
+    title: ClassVar[str] = "bitsandbytes"
+    paper: ClassVar[str] = "https://arxiv.org/abs/2305.14314"
+    bibtex: ClassVar[str] = """@inproceedings{dettmers2023qlora,
+  title = {{QLoRA}: Efficient Finetuning of Quantized {LLM}s},
+  author = {Dettmers, Tim and Pagnoni, Artidoro and Holtzman, Ari and Zettlemoyer, Luke},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year = {2023}
+}"""
+
+    data_type: Literal["nf4", "fp4", "int8"] = Field("nf4", description="what weights become")
+    double_quantization: bool = Field(
+        True, description="store the scales of nf4 and fp4 in 8 bits instead of 32"
+    )
+
+    @model_validator(mode="after")
+    def _has_block_scales(self) -> "BitsAndBytes":
+        if self.data_type == "int8" and not self.double_quantization:
+            raise ValueError("int8 has no block scales to quantize; leave double_quantization out")
+        return self
+
+    @property
+    def nominal_bits(self) -> float:
+        """The width of the codes."""
+        return 8.0 if self.data_type == "int8" else 4.0
+
+    def mistake(self, shape: tuple[int, int]) -> str | None:
+        """Refuse shapes that the library's kernels fail on, and a machine without the library."""
+        if missing := missing_packages("bitsandbytes"):
+            return f"{missing[0]} is not installed: {WAY_OUT}"
+        out, columns = shape
+        if self.data_type == "int8":
+            return None
+        for count, what, unit in ((out, "outputs", ROWS), (columns, "inputs", BLOCK)):
+            if count % unit:
+                return (
+                    f"bitsandbytes computes with {self.data_type} weights only where {unit} "
+                    f"divides the {what}, and there are {count}; use data_type: int8"
+                )
+        return None
+
+    def sketch(self, shape: tuple[int, int], scale_dtype: torch.dtype) -> Codebook:
+        """Return the codebook tensor without data; only the levels are real."""
+        out, columns = shape
+        codes = torch.empty(shape, dtype=torch.uint8, device="meta")
+        if self.data_type == "int8":
+            return self._rows(codes, torch.empty(out, device="meta"), scale_dtype)
+        scale = torch.empty(out, columns // BLOCK, device="meta")
+        if not self.double_quantization:
+            return self._blocks(codes, scale, 0.0, scale_dtype)
+        table, blocks = scale.new_empty(256), -(-scale.numel() // SCALE_BLOCK)
+        nested = _in_eight_bits(scale.to(torch.uint8), table, scale.new_empty(blocks))
+        return self._blocks(codes, nested, FORETOLD_MEAN, scale_dtype)
+
+    def quantize(self, layer: Layer) -> Codebook:
+        """Let the library round one weight."""
+        library = _library()
+        if self.data_type == "int8":
+            # The library takes weights in float16, and goes on in float32.
+            integers, greatest, _ = library.int8_vectorwise_quant(layer.weight.half())
+            return self._rows(integers.view(torch.uint8) + 128, greatest, layer.scale_dtype)
+        packed, state = library.quantize_4bit(
+            layer.weight.contiguous(),
+            blocksize=BLOCK,
+            compress_statistics=self.double_quantization,
+            quant_type=self.data_type,
+        )
+        codes = torch.cat((packed >> 4, packed & 15), 1).view(layer.weight.shape)
+        scale = state.absmax.view(len(codes), -1)
+        if not state.nested:
+            return self._blocks(codes, scale, 0.0, layer.scale_dtype)
+        nested = _in_eight_bits(scale, state.state2.code, state.state2.absmax)
+        return self._blocks(codes, nested, float(state.offset), layer.scale_dtype)
+
+    def _rows(self, codes: Tensor, greatest: Tensor, dtype: torch.dtype) -> Codebook:
+        """Return int8 weights: the greatest magnitude of each row (out,) stands for 127."""
+        table, width = levels("int8"), codes.shape[1]
+        return Codebook(codes, table, greatest[:, None], 8, width, implied=True, dtype=dtype)
+
+    def _blocks(self, codes: Tensor, scale: Values, mean: float, dtype: torch.dtype) -> Codebook:
+        table = levels(self.data_type)
+        return Codebook(codes, table, scale, 4, BLOCK, offset=mean, dtype=dtype)
+
+
+def _in_eight_bits(codes: Tensor, table: Tensor, greatest: Tensor) -> Codebook:
+    """Return doubly quantized scales (out, groups), less their mean."""
+    return Codebook(codes, table, greatest[None], 8, SCALE_BLOCK, flat=True)
+
+
+def _library() -> Any:  # noqa: ANN401 - a module
+    """Import the library, which takes seconds: so late, and only for this."""
+    # What it logs is that a faster kernel would be another package; nothing is multiplied here.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    try:
+        from bitsandbytes import functional
+    except ImportError as error:
+        raise UserError(f"bitsandbytes can't be imported ({error}): {WAY_OUT}") from error
+    return functional

@@ -1,0 +1,175 @@
+"""bitsandbytes as a method: the library's own numbers, and what it needs to be there."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import pytest
+import torch
+
+from hubq import engines
+from hubq.client import Client
+from hubq.errors import UserError
+from hubq.levels import data_type_of, levels
+from hubq.method import Inputs, Layer
+from hubq.methods.bitsandbytes import BitsAndBytes
+from hubq.plan import plan
+from hubq.recipe import ModelSection, read
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+each_block_type = pytest.mark.parametrize("data_type", ["nf4", "fp4"])
+
+
+@pytest.fixture
+def layer() -> Layer:
+    """Return a layer of bfloat16 weights, whose scales fill no whole number of blocks of 256."""
+    weight = torch.randn(96, 192, generator=torch.Generator().manual_seed(0)) / 10
+    weight[5] = 0
+    return Layer("model.layers.0.mlp.up_proj", weight.bfloat16().float(), Inputs(0))
+
+
+@each_block_type
+@pytest.mark.parametrize("double", [True, False])
+def test_blocks_are_dequantized_to_the_librarys_floats(
+    data_type: str, double: bool, layer: Layer
+) -> None:
+    from bitsandbytes import functional
+
+    result = BitsAndBytes(data_type=data_type, double_quantization=double).quantize(layer)
+
+    packed, state = functional.quantize_4bit(
+        layer.weight, blocksize=64, compress_statistics=double, quant_type=data_type
+    )
+    assert torch.equal(result.dequantize(), functional.dequantize_4bit(packed, state))
+
+
+def test_rows_are_dequantized_to_the_librarys_floats(layer: Layer) -> None:
+    from bitsandbytes import functional
+
+    result = BitsAndBytes(data_type="int8").quantize(layer)
+
+    integers, greatest, _ = functional.int8_vectorwise_quant(layer.weight.half())
+    assert torch.equal(result.dequantize(), functional.int8_vectorwise_dequant(integers, greatest))
+
+
+@each_block_type
+def test_a_weight_becomes_the_nearest_level_of_its_block(data_type: str, layer: Layer) -> None:
+    method = BitsAndBytes(data_type=data_type, double_quantization=False)
+
+    found = method.quantize(layer).dequantize().flatten().tolist()
+
+    given = layer.weight.double().flatten().tolist()
+    for start in range(0, len(given), 64 * 7):  # every seventh block
+        block = given[start : start + 64]
+        greatest = max(map(abs, block))
+        for number, value in enumerate(block):
+            nearest = min(abs(value - level * greatest) for level in levels(data_type).tolist())
+            assert abs(value - found[start + number]) == pytest.approx(nearest, abs=1e-6)
+
+
+def test_an_int8_weight_becomes_the_nearest_127th_of_its_rows_greatest(layer: Layer) -> None:
+    found = BitsAndBytes(data_type="int8").quantize(layer).dequantize()
+
+    for given, row in zip(layer.weight.double().tolist(), found.tolist(), strict=True):
+        step = max(map(abs, given)) / 127
+        for value, level in zip(given, row, strict=True):
+            nearest = round(value / step) * step if step else 0.0
+            # The library begins in float16, so a value near the middle may go either way.
+            assert abs(value - level) == pytest.approx(abs(value - nearest), abs=2e-3 * (step + 1))
+
+
+@pytest.mark.parametrize(
+    ("options", "bits"),
+    [
+        ({"data_type": "nf4"}, 4.127),  # 4 + 8/64 + 32/(64*256)
+        ({"data_type": "fp4"}, 4.127),
+        ({"data_type": "nf4", "double_quantization": False}, 4.5),
+        ({"data_type": "int8"}, 8 + 32 / 4096),
+    ],
+)
+def test_a_big_matrix_takes_the_bits_that_the_papers_count(
+    options: dict[str, object], bits: float
+) -> None:
+    sketch = BitsAndBytes.model_validate(options).sketch((4096, 4096), torch.bfloat16)
+
+    assert sketch.stored_bits() == pytest.approx(bits, abs=2e-3)
+
+
+@pytest.mark.parametrize("data_type", ["nf4", "fp4"])
+def test_our_levels_are_the_librarys(data_type: str) -> None:
+    from bitsandbytes import functional
+
+    theirs = functional.get_4bit_type(data_type, device="cpu")
+
+    assert torch.equal(levels(data_type), theirs)
+    assert data_type_of(theirs) == data_type
+
+
+@pytest.mark.parametrize(
+    ("shape", "complaint"),
+    [((48, 64), "32 divides the outputs, and there are 48"), ((64, 96), "64 divides the inputs")],
+)
+def test_shapes_that_the_kernels_fail_on_are_refused_with_a_way_out(
+    shape: tuple[int, int], complaint: str
+) -> None:
+    mistake = BitsAndBytes().mistake(shape)
+
+    assert mistake is not None
+    assert complaint in mistake
+    assert mistake.endswith("use data_type: int8")
+    assert BitsAndBytes(data_type="int8").mistake(shape) is None
+
+
+def test_int8_has_no_scales_to_quantize_twice() -> None:
+    with pytest.raises(ValueError, match="leave double_quantization out"):
+        BitsAndBytes(data_type="int8", double_quantization=False)
+
+
+def test_a_plan_without_the_library_says_how_to_install_it(
+    tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = read(RECIPES / "bitsandbytes_4bit.yaml")
+    changed = recipe.model_copy(update={"model": ModelSection(folder=tiny_model("llama3-8b"))})
+
+    def nothing_installed(package: str) -> str:
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr(engines, "version", nothing_installed)
+
+    with pytest.raises(UserError, match=r"pip install 'hubq\[bitsandbytes\]'"):
+        plan(changed, tmp_path, Client())
+
+
+def test_methods_are_listed_and_planned_without_importing_the_library() -> None:
+    # A fresh process: this one has imported the library.
+    script = """
+import sys, torch
+from hubq.method import method_class
+method = method_class("bitsandbytes")()
+method.mistake((64, 64))
+method.sketch((64, 64), torch.bfloat16).stored_bits()
+assert "bitsandbytes" not in sys.modules
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_quantizing_says_nothing_on_the_screen() -> None:
+    # A fresh process: the library speaks while it is imported.
+    script = """
+import torch
+from hubq.method import Inputs, Layer, method_class
+method_class("bitsandbytes")().quantize(Layer("up_proj", torch.ones(32, 64), Inputs(0)))
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
