@@ -1,0 +1,157 @@
+"""QuIP: turn a weight until no direction stands out, then round it with error feedback.
+
+Chee et al. 2023. (1) The columns are rescaled. (2) The weight and its Hessian are turned by random
+orthogonal matrices U and V, which leaves the layer's output alone and makes all weights look like
+draws from one Gaussian: "incoherence" (sections 3.2 and 4). (3) LDLQ rounds column after column
+and lets the columns to come make up for each error (section 3.1); it is the solver that GPTQ has
+too. (4) Greedy passes may look at each code again. No groups: what a layer takes beside its codes
+is a diagonal, a scale for each row, a table and a seed.
+"""
+
+from dataclasses import replace
+from hashlib import sha256
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from hubq.kernels import Levels, round_columns
+from hubq.method import Inputs, Layer, Method, Need
+from hubq.rotation import rotate, rotate_gram
+from hubq.solver import Hessian, prepare, refine, solve_on
+from hubq.tensors import Codebook, Rotated
+
+# The upper half of the levels that fit a Gaussian of variance 1 best (Max 1960, table I).
+GAUSSIAN = {
+    2: (0.4528, 1.510),
+    3: (0.2451, 0.7560, 1.344, 2.152),
+    4: (0.1284, 0.3881, 0.6568, 0.9424, 1.256, 1.618, 2.069, 2.733),
+}
+SCALES = tuple(0.8 * 1.08**step for step in range(10))  # times a row's root mean square
+TRIAL_ROWS = 32  # on which they are tried: turned rows are all alike
+DIAGONAL = torch.bfloat16
+
+
+class QuIP(Method):
+    """Rounding between random rotations that leave no outliers, without groups."""
+
+    title: ClassVar[str] = "QuIP"
+    paper: ClassVar[str] = "https://arxiv.org/abs/2307.13304"
+    bibtex: ClassVar[str] = """@inproceedings{chee2023quip,
+  title = {{QuIP}: 2-Bit Quantization of Large Language Models With Guarantees},
+  author = {Chee, Jerry and Cai, Yaohui and Kuleshov, Volodymyr and De Sa, Christopher},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year = {2023}
+}"""
+    needs: ClassVar[frozenset[Need]] = frozenset({"gram"})
+
+    bits: Literal[2, 3, 4] = 4
+    damping: float = Field(0.01, gt=0, description="of the mean diagonal, added to the Hessian")
+    passes: int = Field(0, ge=0, description="how often each code is chosen anew at the end")
+    seed: int = Field(0, ge=0, description="of the rotations, with each layer's name")
+
+    @property
+    def nominal_bits(self) -> float:
+        """The width of the codes."""
+        return float(self.bits)
+
+    def sketch(self, shape: tuple[int, int], scale_dtype: torch.dtype) -> Rotated:
+        """Return the rotated codebook without data."""
+        out, columns = shape
+        codes = torch.empty(shape, dtype=torch.uint8, device="meta")
+        table = torch.empty(1 << self.bits, device="meta")
+        scale = torch.empty(out, 1, dtype=scale_dtype, device="meta")
+        diagonal = torch.empty(columns, dtype=DIAGONAL, device="meta")
+        return Rotated(Codebook(codes, table, scale, self.bits, columns), diagonal, 0)
+
+    def quantize(self, layer: Layer) -> Rotated:
+        """Rescale, turn and solve one layer."""
+        assert layer.inputs.gram is not None
+        turn = _seed_of(layer.name, self.seed)
+        diagonal = _rescaling(layer.weight, layer.inputs.gram.diagonal())
+        stretch = diagonal.float()
+        turned = replace(
+            layer,
+            weight=rotate(layer.weight * stretch, turn),
+            inputs=Inputs(
+                layer.inputs.tokens,
+                rotate_gram(layer.inputs.gram / stretch.outer(stretch), len(layer.weight), turn),
+            ),
+        )
+        inner = self._solve(turned)
+        return Rotated(inner, diagonal, turn, inner.facts)
+
+    def _solve(self, layer: Layer) -> Codebook:
+        assert layer.inputs.gram is not None
+        weight, gram = layer.weight, layer.inputs.gram
+        hessian = prepare(layer.inputs, self.damping, layer.name, activation_order=False)
+        table = _table(self.bits).to(weight.device)
+        scale = _row_scales(hessian, weight, gram, table).to(layer.scale_dtype)
+        levels = _levels(scale[:, 0], weight.shape[1], table)
+        codes = solve_on(hessian, weight, levels)
+        if self.passes:
+            codes = _chosen_anew(weight, codes, gram, levels, self.passes)
+        return Codebook(codes, table, scale, self.bits, weight.shape[1], facts=hessian.facts)
+
+
+def _seed_of(layer: str, seed: int) -> int:
+    """Return 32 bits that are different for each layer and the same on each machine."""
+    return int.from_bytes(sha256(f"{seed} {layer}".encode()).digest()[:4], "little")
+
+
+def _table(bits: int) -> Tensor:
+    upper = torch.tensor(GAUSSIAN[bits])
+    return torch.cat([-upper.flip(0), upper])
+
+
+def _rescaling(weight: Tensor, energy: Tensor) -> Tensor:  # (out, in), (in,) -> (in,)
+    """Return the factor of each column, with a geometric mean of 1."""
+    energy, squares = _above_zero(energy), _above_zero(weight.square().sum(0))
+    logarithm = energy.log() / 6 - squares.log() / 3
+    return (logarithm - logarithm.mean()).exp().to(DIAGONAL)
+
+
+def _above_zero(each: Tensor) -> Tensor:
+    """Let an input that is never used, or has no weights, count as one of the others."""
+    used = each > 0
+    return each.where(used, each[used].mean() if used.any() else torch.ones_like(each))
+
+
+def _levels(scale: Tensor, columns: int, table: Tensor) -> Levels:  # (out,)
+    zero = torch.zeros(len(scale), 1, device=scale.device)
+    group = torch.zeros(columns, dtype=torch.int64)
+    return replace(Levels.of(scale[:, None], zero, len(table) - 1, group), table=table)
+
+
+def _row_scales(hessian: Hessian, weight: Tensor, gram: Tensor, table: Tensor) -> Tensor:
+    """Return (out, 1): each row's root mean square times what loses least of some rows' output.
+
+    Each try solves its own copy of the rows, all at once.
+    """
+    size = weight.square().mean(1)[:, None].sqrt()
+    some = torch.linspace(0, len(weight) - 1, min(TRIAL_ROWS, len(weight))).long()
+    tries = torch.tensor(SCALES, device=weight.device)
+    rows = weight[some].repeat(len(tries), 1)
+    scale = torch.outer(tries, size[some, 0]).flatten()
+    codes = solve_on(hessian, rows, _levels(scale, weight.shape[1], table))
+    error = rows - table[codes.long()] * scale[:, None]
+    loss = ((error @ gram) * error).sum(1).view(len(tries), -1).sum(1)
+    return size * tries[loss.argmin()]
+
+
+def _chosen_anew(
+    weight: Tensor, codes: Tensor, gram: Tensor, levels: Levels, passes: int
+) -> Tensor:  # (out, in) uint8
+    """Return the codes after greedy passes: each suits best what all the others are."""
+    assert levels.table is not None
+    columns, chosen = weight.T.contiguous(), codes.T.contiguous()
+    errors = columns - levels.table[chosen.long()] * levels.scale
+
+    def round_block(here: slice, moved: Tensor, feedback: Tensor) -> Tensor:
+        chosen[here], after = round_columns(columns[here], moved, feedback, levels.at(here))
+        return after
+
+    for _ in range(passes):
+        refine((columns, errors), gram, round_block)
+    return chosen.T.contiguous()
