@@ -1,0 +1,139 @@
+"""BiLLM: every weight as two signs; salient columns, and small and large weights, apart.
+
+Huang et al. 2024.
+"""
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from hubq.method import Group, Layer, Method, Need
+from hubq.plane_kernels import fit_levels
+from hubq.planes import Planes
+from hubq.solver import Hessian, prepare, refine, solve
+from hubq.tensors import Affine, Binary, Grid
+
+ROWS = 64  # of a layer, spread evenly, on which the number of salient columns is searched
+COUNTS = 12  # numbers of salient columns that are tried, evenly spaced
+SMALL = 0.65  # of the weights are below the break-point, about; a normal distribution has 0.67
+
+
+class BiLLM(Method):
+    """Binarization in two planes of signs, with salient columns apart."""
+
+    title: ClassVar[str] = "BiLLM"
+    paper: ClassVar[str] = "https://arxiv.org/abs/2402.04291"
+    bibtex: ClassVar[str] = """@inproceedings{huang2024billm,
+  title = {{BiLLM}: Pushing the Limit of Post-Training Quantization for {LLM}s},
+  author = {Huang, Wei and Liu, Yangdong and Qin, Haotong and Li, Ying and others},
+  booktitle = {International Conference on Machine Learning},
+  year = {2024}
+}"""
+    needs: ClassVar[frozenset[Need]] = frozenset({"gram"})
+
+    group_size: int = Field(128, ge=1, description="input columns that are binarized together")
+    most_salient: float = Field(
+        0.4, gt=0, lt=1, description="the largest fraction of a group's columns to set apart"
+    )
+    means: bool = Field(True, description="store a mean beside the scales")
+    scale_bits: int = Field(
+        6, ge=2, le=8, description="of each scale and mean, under one 16-bit scale a row"
+    )
+    rounds: int = Field(
+        1, ge=0, description="how often scales and signs are fitted again, each to the others"
+    )
+    damping: float = Field(0.01, gt=0, description="of the mean diagonal, added to the Hessian")
+
+    @property
+    def nominal_bits(self) -> float:
+        """The paper's figure: a bit, and one more for about a tenth that is salient.
+
+        It leaves out which weights are small ones, a bit each, and all scales.
+        """
+        return 1.1
+
+    def sketch(self, shape: tuple[int, int], scale_dtype: torch.dtype) -> Binary:
+        """Return two planes in which so many weights are small as usual."""
+        out, columns = shape
+        groups = -(-columns // self.group_size)
+        level = Affine.sketch((out, 2 * groups), Grid(self.scale_bits, scale_dtype=scale_dtype))
+        return Binary(
+            torch.empty(2, *shape, dtype=torch.bool, device="meta"),
+            (level, level),
+            level if self.means else None,
+            min(self.group_size, columns),
+            torch.empty(columns, dtype=torch.bool, device="meta"),
+            changes=SMALL,
+        )
+
+    def quantize(self, layer: Layer) -> Binary:
+        """Solve one layer."""
+        return self.quantize_group(Group((layer,)))[0]
+
+    def quantize_group(self, group: Group) -> tuple[Binary, ...]:
+        """Solve each layer by the one Hessian that all share."""
+        hessian = prepare(
+            group.inputs,
+            self.damping,
+            group.layers[0].name,
+            activation_order=True,
+            together=self.group_size,
+        )
+        gram = self._gram(group, hessian)
+        return tuple(self._solve(layer, hessian, gram) for layer in group.layers)
+
+    def _gram(self, group: Group, hessian: Hessian) -> Tensor:
+        """Return the damped Gram matrix in solving order."""
+        assert group.inputs.gram is not None
+        gram = group.inputs.gram[hessian.order[:, None], hessian.order]
+        energy = hessian.energy[hessian.order]
+        gram.diagonal().copy_(energy + self.damping * energy.mean())
+        return gram
+
+    def _solve(self, layer: Layer, hessian: Hessian, gram: Tensor) -> Binary:
+        weight = layer.weight.masked_fill(hessian.unused, 0)
+        apart = self._choose(weight, hessian.energy)
+        planes = Planes(weight, hessian, apart, self.group_size, means=self.means)
+        solve(planes.columns, hessian.factor, planes.fit_and_round, self.group_size)
+        for _ in range(self.rounds):
+            work = (planes.columns, planes.errors())
+            refine(work, gram, planes.round, planes.refit, self.group_size)
+        larger, smaller, *mean = planes.store(self.scale_bits, layer.scale_dtype)
+        refine((planes.columns, planes.errors()), gram, planes.round, None, self.group_size)
+        codes = hessian.rows(planes.codes)
+        return Binary(
+            signs=torch.stack([codes & 1, codes >> 1]).bool(),
+            scale=(larger, smaller),
+            mean=mean[0] if self.means else None,
+            group_size=min(self.group_size, weight.shape[1]),
+            apart=apart,
+            facts={"salient columns": float(apart.float().mean()), **hessian.facts},
+        )
+
+    def _choose(self, weight: Tensor, energy: Tensor) -> Tensor:  # (in,) bool
+        """Mark the most salient columns of each group, as many as lose least when set apart."""
+        salience = weight.square().sum(0) * energy
+        sample = weight[:: max(1, len(weight) // ROWS)]
+        marks = [
+            self._mark(part, energies, order.argsort(descending=True, stable=True))
+            for part, energies, order in zip(
+                torch.split(sample, self.group_size, dim=1),
+                torch.split(energy, self.group_size),
+                torch.split(salience, self.group_size),
+                strict=True,
+            )
+        ]
+        return torch.cat(marks)
+
+    def _mark(self, weight: Tensor, energy: Tensor, rank: Tensor) -> Tensor:  # (width,) bool
+        """Try several numbers of the first columns in the ranking, apart from the rest."""
+        width = len(rank)
+        most = max(1, round(self.most_salient * width))
+        counts = sorted({-(-most * step // COUNTS) for step in range(1, COUNTS + 1)})
+        place = rank.argsort()
+        losses = [
+            fit_levels(weight, energy, place < count, means=self.means)[1].sum() for count in counts
+        ]
+        return place < counts[int(torch.stack(losses).argmin())]

@@ -1,0 +1,108 @@
+"""A weight on its way to two planes of signs: four levels for each row and set of columns.
+
+The levels are mean ± larger ± smaller. Both a residual binarization of order 2 and a split into
+small and large weights are of this form (hubq/tensors/binary.py), and so both are fitted alike.
+Everything is transposed and in solving order, as hubq/solver.py has it.
+"""
+
+import torch
+from torch import Tensor
+
+from hubq.plane_kernels import fit_levels, round_to_signs
+from hubq.solver import Hessian
+from hubq.tensors import Affine, Grid
+
+RIDGE = 1e-3  # of each level's own weight in the normal equations: a set may have one column only
+
+
+class Planes:
+    """The levels and the signs of one layer; each group of columns is two sets.
+
+    Set 2g holds the columns of group g that are not apart, set 2g + 1 those that are.
+    """
+
+    def __init__(
+        self, weight: Tensor, hessian: Hessian, apart: Tensor, group_size: int, *, means: bool
+    ) -> None:  # (out, in), (in,) bool
+        self.means = means
+        self.columns = hessian.columns(weight)
+        self.energy = hessian.energy[hessian.order]
+        self.apart = apart[hessian.order]
+        self.sets = 2 * (hessian.order // group_size) + self.apart  # (in,) int64
+        sets = 2 * -(-len(apart) // group_size)
+        # The larger scales, the smaller ones and the means.
+        self.levels = torch.zeros(3, sets, len(weight), device=weight.device)
+        # Bit 0 is the sign of the larger scale, bit 1 that of the smaller one.
+        self.codes = torch.empty(self.columns.shape, dtype=torch.uint8, device=weight.device)
+
+    def fit_and_round(self, here: slice, moved: Tensor, feedback: Tensor) -> Tensor:
+        """Fit a group's levels to the weights as the errors so far have moved them, and round."""
+        levels, _ = fit_levels(moved.T, self.energy[here], self.apart[here], means=self.means)
+        self.levels[:, self._pair(here)] = levels
+        return self.round(here, moved, feedback)
+
+    def round(self, here: slice, moved: Tensor, feedback: Tensor) -> Tensor:
+        """Round a block to the levels as they stand."""
+        self.codes[here], errors = round_to_signs(
+            self.columns[here], moved, feedback, self.levels, self.sets[here]
+        )
+        return errors
+
+    def errors(self, here: slice = slice(None)) -> Tensor:
+        """Return the weight minus what its signs and levels stand for."""
+        first, second = self._signs(here)
+        larger, smaller, mean = self.levels[:, self.sets[here]].unbind()
+        return self.columns[here] - mean - first * larger - second * smaller
+
+    def refit(self, here: slice, gradient: Tensor, own: Tensor) -> Tensor:
+        """Give a group the levels that lose least of the layer's output, its signs as they are."""
+        signs = self._signs(here)
+        planes = [*signs, torch.ones_like(signs[0])] if self.means else [*signs]
+        sides = [~self.apart[here, None], self.apart[here, None]]
+        shapes = torch.stack([plane * side for plane in planes for side in sides])
+        change = _least_squares(shapes, gradient, own)
+        self.levels[: len(planes), self._pair(here)] += change.view(len(planes), 2, -1)
+        self._put_in_order(here)
+        return self.errors(here)
+
+    def store(self, bits: int, dtype: torch.dtype) -> tuple[Affine, ...]:
+        """Round the levels to the codes that the file holds, and return them, (out, sets) each."""
+        kept = self.levels if self.means else self.levels[:2]
+        grid = Grid(bits, scale_dtype=dtype)
+        stored = tuple(Affine.fit(each.T, grid) for each in kept)
+        for level, each in zip(self.levels, stored, strict=False):
+            level.copy_(each.dequantize().T)
+        return stored
+
+    def _pair(self, here: slice) -> slice:
+        """Return the two sets of the group that a block is."""
+        group = int(self.sets[here.start]) // 2
+        return slice(2 * group, 2 * group + 2)
+
+    def _signs(self, here: slice) -> tuple[Tensor, Tensor]:
+        codes = self.codes[here]
+        return (codes & 1).float().mul_(2).sub_(1), (codes >> 1).float().mul_(2).sub_(1)
+
+    def _put_in_order(self, here: slice) -> None:
+        """Name the levels so that larger >= smaller >= 0, as rounding wants them."""
+        side = self.apart[here].long()
+        scales = self.levels[:2, self._pair(here)]  # a view, (2, 2, out)
+        signs = torch.stack(self._signs(here)) * scales.sign()[:, side]
+        scales.abs_()
+        swapped = scales[0] < scales[1]
+        scales.copy_(scales.sort(dim=0, descending=True).values)
+        first, second = torch.where(swapped[side], signs.flip(0), signs) > 0
+        self.codes[here] = first | second.to(torch.uint8) << 1
+
+
+def _least_squares(shapes: Tensor, gradient: Tensor, own: Tensor) -> Tensor:
+    """Return how much of each shape to add to the rounding, (shapes, out), to lose least.
+
+    The shapes are (shapes, block, out); the errors e of the block have the gradient G e.
+    """
+    pulled = (own @ shapes).permute(2, 0, 1)  # (out, shapes, block)
+    normal = pulled @ shapes.permute(2, 1, 0)
+    diagonal = normal.diagonal(dim1=1, dim2=2)
+    diagonal.mul_(1 + RIDGE).add_(diagonal == 0)  # a set may have no column at all
+    change: Tensor = torch.linalg.solve(normal, (shapes * gradient).sum(1).T)
+    return change.T
