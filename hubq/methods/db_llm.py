@@ -103,7 +103,7 @@ class DBLLM(Method):
             optimizer, schedule = self._optimizer(list(planes.values()), steps)
             for windows in self._epochs(block):
                 optimizer.zero_grad()
-                torch.autograd.backward(self._loss(block, windows, planes))
+                torch.autograd.backward(self.loss(block, windows, planes))
                 optimizer.step()
                 schedule.step()
         return {name: each.binary() for name, each in planes.items()}
@@ -132,7 +132,7 @@ class DBLLM(Method):
             yield from torch.split(torch.randperm(block.windows, generator=random), self.batch)
             block.epoch_done()
 
-    def _loss(self, block: Tuning, windows: Tensor, planes: Mapping[str, "DualPlanes"]) -> Tensor:
+    def loss(self, block: Tuning, windows: Tensor, planes: Mapping[str, "DualPlanes"]) -> Tensor:
         """Return the squared error of the block's outputs, by token as its entropy says."""
         inputs, targets = block.inputs(windows), block.targets(windows)
         if self.targets == "block":
