@@ -9,6 +9,8 @@ from torch import Tensor
 
 from hubq.kernels import ROWS, Codes, Flags, Floats, Places, _array, _parallel
 
+LEAST = 1e-6  # of the mean energy, added to each: sums and differences of them stay exact enough
+
 
 def fit_levels(
     weight: Tensor,  # (out, width) float32: a group of columns
@@ -21,6 +23,7 @@ def fit_levels(
 
     The levels are the larger scale, the smaller one and the mean.
     """
+    energy = energy + LEAST * energy.mean()
     levels = np.zeros((3, 2, len(weight)), np.float32)
     loss = np.zeros((2, len(weight)), np.float32)
     _compiled_fit()(*map(_array, (weight, energy, apart)), means, levels, loss)
