@@ -9,6 +9,7 @@ import click
 
 from hubq import __version__
 from hubq.cli.catalogue import copy, methods, recipes, schema
+from hubq.cli.conversion import convert
 from hubq.cli.hubs import chat, doctor, hub, pull
 from hubq.cli.refusals import Commands
 from hubq.cli.stages import card, evaluate, plan, publish, quantize
@@ -30,7 +31,7 @@ def cli() -> None:
 
 for command in (plan, quantize, evaluate, card, publish):
     cli.add_command(command)
-for command in (methods, recipes, copy, schema, pull, chat, hub, doctor):
+for command in (methods, recipes, copy, schema, convert, pull, chat, hub, doctor):
     cli.add_command(command)
 
 

@@ -1,0 +1,115 @@
+"""The README of a converted folder: what was done and proven, above the source's own card.
+
+Numbers of the source's card stay there and are called what they are: measured on the source. Its
+metadata goes along but for results, which the Hub would show as this model's.
+"""
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hubq import __version__
+from hubq.marked_yaml import parse
+from hubq.source import license_of
+
+if TYPE_CHECKING:
+    from hubq.convert import Conversion, ConvertedModule
+
+RESULTS = ("model-index", "eval_results", "metrics")
+FORMATS = (
+    "awq",
+    "compressed-tensors",
+    "gptq",
+    "hubq",
+    "dense",
+    "autoawq",
+    "auto-gptq",
+    "gptqmodel",
+)
+FENCE = re.compile(r"\A---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
+
+
+def license_in(folder: Path) -> str | None:
+    """Return the licence that a folder's card names."""
+    return license_of(_card(folder)[0])
+
+
+def rendered(conversion: "Conversion", name: str, folder: Path) -> bytes:
+    """Return the README of the converted folder `name`; `folder` is the source's."""
+    import yaml
+
+    metadata, text = _card(folder)
+    kept = yaml.safe_dump(_metadata(metadata, conversion), sort_keys=False, allow_unicode=True)
+    parts = [f"---\n{kept}---\n", f"# {name}\n", _told(conversion)]
+    if text.strip():
+        parts += ["## The card of the source\n", _about(conversion), "***\n", text.strip() + "\n"]
+    return "\n".join(parts).encode()
+
+
+def _card(folder: Path) -> tuple[dict[str, Any], str]:
+    """Return the metadata and the text of a folder's README; empty where there is none."""
+    path = folder / "README.md"
+    written = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    found = FENCE.match(written)
+    values = parse(found[1]).values if found else None
+    if found is None or not isinstance(values, dict):
+        return {}, written
+    return values, written[found.end() :]
+
+
+def _metadata(metadata: dict[str, Any], conversion: "Conversion") -> dict[str, Any]:
+    """Return the metadata of the copy: no results, and the right format's tag."""
+    kept = {key: value for key, value in metadata.items() if key not in RESULTS}
+    tags = kept.get("tags")
+    others = [tag for tag in tags if tag not in FORMATS] if isinstance(tags, list) else []
+    kept["tags"] = [*others, conversion.format]
+    if "/" in conversion.source:
+        kept.setdefault("base_model", conversion.source.partition("@")[0])
+    return kept
+
+
+def _told(conversion: "Conversion") -> str:
+    """Say what was converted and what is proven of it."""
+    dense = conversion.format == "dense"
+    what = "its weights written out in 16 bits" if dense else f"in the `{conversion.format}` format"
+    lines = [
+        f"This is {conversion.source} ({conversion.source_format}), {what} by hubq {__version__}.",
+        "",
+        f"- {proof(conversion)}",
+    ]
+    lines += [f"- {fact}" for fact in conversion.facts]
+    lines += ["- The figures of each module are in `hubq/conversion.json`.", ""]
+    return "\n".join(lines)
+
+
+def proof(conversion: "Conversion") -> str:
+    """Say what the written file, read back, showed."""
+    count, changed = len(conversion.modules), conversion.changed
+    if not changed:
+        return (
+            f"All {count} quantized modules have the integers, scales and zeros of the source: "
+            "read back from this file they dequantize to the same numbers."
+        )
+    done = Counter(module.done for module in changed)
+    ways = "; ".join(f"{number} {what}" for what, number in done.most_common())
+    kept = f"{count - len(changed)} of {count} modules dequantize to the numbers of the source, "
+    return f"{kept}read back from this file. The others: {ways}. {largest(changed[0])}"
+
+
+def largest(module: "ConvertedModule") -> str:
+    """Say how far the module that changed the most is from the source's."""
+    return (
+        f"The largest relative difference, ||new - old|| / ||old||, is {module.difference:.2g} "
+        f"({module.name})."
+    )
+
+
+def _about(conversion: "Conversion") -> str:
+    """Say whose the card below is."""
+    same = "" if conversion.changed else ", which has the same integers"
+    return (
+        f"What follows was written about {conversion.source} in the {conversion.source_format} "
+        f"format. Figures in it were measured there{same}; they were not measured again here. How "
+        "to load it may differ.\n"
+    )

@@ -1,0 +1,91 @@
+"""The same integers in another format: read a quantized folder, pack it anew, prove it.
+
+Each module is read, packed and, once the file is there, read back: both sides must dequantize to
+the same float32 numbers. What a format can't hold is refused, unless the user allows a loss, which
+is then measured and stated. One module at a time is in memory.
+
+What holds what. gptq files are written symmetric, awq files with zeros; a symmetric tensor gets
+zeros that are written out, and the other way round where all are the middle of the range.
+Activation order (gptq's desc_act with groups, compressed-tensors' actorder: group) leaves columns
+that share a scale apart. Sorting them would be exact if the module that writes these inputs could
+sort its outputs too; that is so for down_proj alone. The inputs of q, k, v, gate and up come from
+the residual stream, which has one order for all layers, and those of o_proj from heads. And the
+index that once told compressed-tensors the groups (weight_g_idx) is gone: version 0.20 raises at
+`actorder: group`, and vLLM took it out in 2026. So such a model goes to hubq with all its integers,
+or to dense; to compressed-tensors only with a loss, where 8 bits lose little.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hubq.errors import UserError, did_you_mean
+from hubq.progress import SILENT, Progress
+from hubq.record import Record
+
+TARGETS = ("awq", "compressed-tensors", "dense", "gptq", "hubq")
+RECORD = "hubq/conversion.json"  # in the folder; that it is there makes the folder replaceable
+
+
+class ConvertedModule(Record):
+    """What became of one quantized module."""
+
+    name: str
+    done: str  # kept, or what was changed
+    same: bool  # both sides dequantize to the same numbers
+    difference: float  # ||new - old|| / ||old|| of the dequantized weights
+
+
+class Conversion(Record):
+    """The finished folder, and the proof of what is in it."""
+
+    source: str  # a repo, or the folder's name
+    source_format: str
+    format: str
+    modules: tuple[ConvertedModule, ...]
+    facts: tuple[str, ...]  # what else is not as in the source, a sentence each
+
+    @property
+    def changed(self) -> tuple[ConvertedModule, ...]:
+        """The modules that dequantize to other numbers, those that differ the most first."""
+        changed = [module for module in self.modules if not module.same]
+        return tuple(sorted(changed, key=lambda module: -module.difference))
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to make of a folder, and what is allowed for that."""
+
+    form: str
+    source: str  # how to call the source
+    lossy: bool = False
+    fresh: bool = False  # replace a folder that an earlier conversion made
+
+
+def convert(model: Path, out: Path, wish: Wish, progress: Progress = SILENT) -> Conversion:
+    """Write the folder `out`, which appears in one step; raise UserError for what can't be held.
+
+    A run that was killed leaves a folder OUT.partial, which the next one begins anew.
+    """
+    if wish.form not in TARGETS:
+        raise UserError(f"hubq converts to no {wish.form}; {did_you_mean(wish.form, TARGETS)}")
+    _require_free(out, model, fresh=wish.fresh)
+
+    from hubq.transcoding import Transcoding
+
+    work = Transcoding(model, wish, progress)
+    partial = out.with_name(out.name + ".partial")
+    work.write(partial)
+    return work.finish(partial, out, work.prove(partial))
+
+
+def _require_free(out: Path, model: Path, *, fresh: bool) -> None:
+    """Refuse to overwrite: the source, what no conversion made, and without --fresh anything."""
+    place, source = out.resolve(), model.resolve()
+    if place == source or place.is_relative_to(source) or source.is_relative_to(place):
+        raise UserError(f"{out} and {model} lie in one another; name another folder with --out")
+    if not out.exists():
+        return
+    if not (out / RECORD).is_file():
+        raise UserError(f"{out} is there and no conversion made it: name another with --out")
+    if not fresh:
+        raise UserError(f"{out} is there already; replace it with --fresh, or name another: --out")

@@ -1,0 +1,137 @@
+"""Which way each module of a quantized folder goes into a format, chosen before all writing.
+
+All go the same way if there is one that keeps every number. Otherwise the conversion is refused,
+or each goes the way that changes it the least; where the format has one scheme, all go one way.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from hubq.errors import UserError
+from hubq.foreign.folder import QuantizedFolder
+from hubq.format import Format
+from hubq.formats.dense import Dense, Plain
+from hubq.holding import Way, dense_ways, exact_ways, lossy_ways, refusal, without_data
+from hubq.progress import Progress
+from hubq.tensors import QuantizedTensor
+
+ALL_KEEPING = (Way(), Way("left out"), Way("written out"))
+NOT_THERE = "its zeros are not all in the middle of the range"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """One module, without data: each way into the format, and what speaks against it."""
+
+    reasons: dict[Way, str | None] = field(default_factory=dict)
+    sketches: dict[Way, QuantizedTensor] = field(default_factory=dict)  # of the ways without one
+    facts: Mapping[str, float] = field(default_factory=dict)
+
+
+Surveys = Mapping[str, Survey]
+Ways = dict[str, Way]
+
+
+def survey(
+    source: QuantizedFolder, form: Format, *, lossy: bool, progress: Progress
+) -> dict[str, Survey]:
+    """Look at all modules, in most formats without reading the codes."""
+    found = {}
+    with progress.task("Looking", len(source.modules)) as advance:
+        for module in source.modules:
+            found[module] = _surveyed(source, module, form, lossy=lossy)
+            advance(1)
+    return found
+
+
+def _surveyed(source: QuantizedFolder, module: str, form: Format, *, lossy: bool) -> Survey:
+    tensor = source.read(module, codes=False)
+    known = Survey(facts=dict(tensor.facts))
+    for way in _ways(tensor, form, getattr(torch, source.dtype), lossy=lossy):
+        known.reasons[way] = refusal(module, tensor, way, form, tied=source.tied)
+        if known.reasons[way] is None:
+            known.sketches[way] = without_data(way.apply(tensor))
+    return known
+
+
+def _ways(tensor: QuantizedTensor, form: Format, dtype: torch.dtype, *, lossy: bool) -> list[Way]:
+    """List the ways of a tensor; those that keep all numbers come first."""
+    if isinstance(form, Dense):
+        return list(dense_ways(dtype, lossy=lossy))
+    return [*exact_ways(tensor), *(lossy_ways(tensor, form, dtype) if lossy else ())]
+
+
+def choose(surveys: Surveys, form: Format, *, lossy: bool) -> Ways:
+    """Choose the way of each module; raise UserError that says what speaks against a conversion."""
+    refused: list[str] = []
+    for way in _first(surveys) if isinstance(form, Dense) else ALL_KEEPING:
+        mistakes = _mistakes(surveys, way, form)
+        if not mistakes:
+            return dict.fromkeys(surveys, way)
+        refused = refused or mistakes
+    found = _with_loss(surveys, form) if lossy else None
+    if found is None:
+        way_out = "" if lossy else "allow a loss with --lossy (it will be measured), or "
+        raise UserError(
+            "\n  ".join([f"the model does not fit into {form.name}:", *refused])
+            + f"\nTo go on, {way_out}name another format with --to."
+        )
+    return found
+
+
+def _first(surveys: Surveys) -> list[Way]:
+    """Return the first way of all, as a list of one."""
+    return list(next(iter(surveys.values())).reasons)[:1]
+
+
+def _mistakes(surveys: Surveys, way: Way, form: Format) -> list[str]:
+    """Say why not all modules can go one way; empty when they can."""
+    reasons: dict[str, list[str]] = {}
+    for module, known in surveys.items():
+        if (reason := known.reasons.get(way, NOT_THERE)) is not None:
+            reasons.setdefault(reason, []).append(module)
+    if reasons:
+        return [f"{_which(modules)}: {reason}" for reason, modules in reasons.items()]
+    together = _together(surveys, dict.fromkeys(surveys, way), form)
+    return [together] if together else []
+
+
+def _together(surveys: Surveys, ways: Ways, form: Format) -> str | None:
+    sketches = {module: surveys[module].sketches[way] for module, way in ways.items()}
+    return form.model_mistake(packed(sketches, form))
+
+
+def packed(sketches: Mapping[str, QuantizedTensor], form: Format) -> dict[str, QuantizedTensor]:
+    """Leave out what lies in a packed file as a norm does: in 16 bits, unknown to the config."""
+    is_dense = isinstance(form, Dense)
+    return {
+        name: each for name, each in sketches.items() if is_dense or not isinstance(each, Plain)
+    }
+
+
+def _with_loss(surveys: Surveys, form: Format) -> Ways | None:
+    """Let each module go the first way that is open to it; where that makes no file, all one."""
+    first = next(iter(surveys.values()))
+    for like in (None, *_open(first)):
+        open_ways = {module: _open(known, like) for module, known in surveys.items()}
+        ways = {module: found[0] for module, found in open_ways.items() if found}
+        if len(ways) == len(surveys) and _together(surveys, ways, form) is None:
+            return ways
+    return None
+
+
+def _open(known: Survey, like: Way | None = None) -> list[Way]:
+    """List the ways that nothing speaks against; those like another, and those of embeddings.
+
+    Embeddings are written out, so that they lie beside any scheme.
+    """
+    ways = [way for way, reason in known.reasons.items() if reason is None]
+    return [way for way in ways if like is None or way == like or way.dense is not None]
+
+
+def _which(modules: list[str]) -> str:
+    """Name modules in a few words: the kinds, and of how many layers."""
+    kinds = list(dict.fromkeys(module.rpartition(".")[2] for module in modules))
+    return f"{', '.join(kinds)} ({len(modules)} modules)"

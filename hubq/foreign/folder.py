@@ -1,0 +1,146 @@
+"""A quantized model folder that anyone wrote: its modules one at a time, and all that is beside."""
+
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from hubq.architecture import FAMILIES
+from hubq.errors import UserError
+from hubq.foreign.metadata import quantization_of
+from hubq.format import format_named
+from hubq.json_object import read_object
+from hubq.plan import DTYPES
+from hubq.shards import Weights
+from hubq.source import PICKLES
+from hubq.tensors import QuantizedTensor
+
+# By format: the tensors that make up a module, the first of which it can't do without.
+PARTS = {
+    "gptq": ("qweight", "qzeros", "scales", "g_idx"),
+    "awq": ("qweight", "qzeros", "scales"),
+    "compressed-tensors": (
+        "weight_scale",
+        "weight_packed",
+        "weight_shape",
+        "weight_zero_point",
+        "weight_g_idx",
+        "weight",
+    ),
+}
+CODES = ("qweight", "weight_packed")  # the large ones, where a module has them by these names
+KEPT = ("weight", "bias")
+BUFFER = "rotary_emb.inv_freq"  # which older writers stored; it follows from the config
+
+
+class QuantizedFolder:
+    """The parts of a quantized folder; UserError where they are missing or contradict."""
+
+    def __init__(self, folder: Path) -> None:
+        _require_safetensors(folder)
+        self.folder = folder
+        self.config = read_object(folder / "config.json")
+        self.quantization = quantization_of(folder, self.config)
+        self.form = format_named(self.quantization["quant_method"])
+        self.weights = Weights(folder)
+        self.modules = self._modules()  # name -> the names of its tensors
+        if not self.modules:
+            raise UserError(
+                f"{folder} holds no {self.form.name} tensors, though its quantization_config says "
+                "so; fetch the model again"
+            )
+        self._require_known_parts()
+        self._require_whole()
+
+    def read(self, module: str, *, codes: bool = True) -> QuantizedTensor:
+        """Read a module; without `codes` these have no data, where the format allows that."""
+        tensors = {}
+        for name in self.modules[module]:
+            if not codes and name.rpartition(".")[2] in CODES:
+                shape = self.weights.info[name].shape
+                tensors[name] = torch.empty(shape, dtype=torch.int32, device="meta")
+            else:
+                tensors[name] = self.weights.read(name)
+        return self.form.unpack(module, tensors, self.quantization)
+
+    @cached_property
+    def others(self) -> list[str]:
+        """The tensors that no quantized module has, but buffers that follow from the config."""
+        packed = {name for names in self.modules.values() for name in names}
+        return [
+            name for name in self.weights.info if name not in packed and not name.endswith(BUFFER)
+        ]
+
+    @property
+    def dtype(self) -> str:
+        """The dtype that the model runs in: config.json's, or that of what is not quantized."""
+        said = str(self.config.get("dtype") or self.config.get("torch_dtype") or "")
+        named = said.removeprefix("torch.")
+        if named in DTYPES.values():
+            return named
+        found = [self.weights.info[name].dtype for name in self.others]
+        floats = [each for each in found if each in DTYPES] or ["BF16"]
+        return DTYPES[max(set(floats), key=floats.count)]
+
+    @property
+    def tied(self) -> bool:
+        """Whether embeddings and head are one tensor."""
+        return bool(self.config.get("tie_word_embeddings", False))
+
+    def _modules(self) -> dict[str, list[str]]:
+        if self.form.name == "hubq":
+            listed = self.quantization.get("modules") or {}
+            return {module: self._named(module) for module in listed}
+        first, *_ = parts = PARTS[self.form.name]
+        owners = [
+            name.removesuffix(f".{first}")
+            for name in self.weights.info
+            if name.endswith(f".{first}")
+        ]
+        return {
+            owner: [f"{owner}.{part}" for part in parts if f"{owner}.{part}" in self.weights.info]
+            for owner in owners
+        }
+
+    def _named(self, module: str) -> list[str]:
+        """List the tensors of a module of the hubq format: weight, weight_scale, ..."""
+        start = f"{module}.weight"
+        return [name for name in self.weights.info if name == start or name.startswith(f"{start}_")]
+
+    def _require_known_parts(self) -> None:
+        """Refuse tensors of a quantized module that would be left without a meaning."""
+        for name in self.others:
+            module, _, part = name.rpartition(".")
+            if module in self.modules and part != "bias":
+                raise UserError(
+                    f"{self.folder} has a tensor {name}, which no {self.form.name} module that "
+                    "hubq reads has: what it changes would be lost"
+                )
+
+    def _require_whole(self) -> None:
+        """Refuse a model of a known family that lacks a linear, quantized or not."""
+        names = self.config.get("architectures") or [""]
+        family, blocks = FAMILIES.get(names[0]), self.config.get("num_hidden_layers")
+        if family is None or not isinstance(blocks, int):
+            return
+        for number in range(blocks):
+            for group in family.groups:
+                for linear in group.linears:
+                    module = f"{family.blocks}.{number}.{linear}"
+                    if module not in self.modules and f"{module}.weight" not in self.weights.info:
+                        raise UserError(
+                            f"{self.folder} has no weights of {module}, which its config.json "
+                            "promises: a file is missing; fetch the model again"
+                        )
+
+
+def _require_safetensors(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        what = "has no config.json" if folder.is_dir() else "is no folder"
+        raise UserError(f"{folder} {what}, so it is no model; name another folder or a repo")
+    if not any(folder.glob("*.safetensors")) and any(any(folder.glob(each)) for each in PICKLES):
+        raise UserError(
+            f"{folder} has only pickled weights, which run code when they are read: no "
+            "safetensors.\nLook for the same model in safetensors, or save it so with the library "
+            "that made it, where you trust it."
+        )

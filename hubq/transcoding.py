@@ -1,0 +1,183 @@
+"""One conversion: a quantized folder packed anew module by module, and read back."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from hubq.companions import beside_config
+from hubq.conversion_card import license_in, rendered
+from hubq.conversion_files import config_json, superfluous
+from hubq.convert import RECORD, Conversion, ConvertedModule, Wish
+from hubq.disk import require_space
+from hubq.errors import UserError
+from hubq.fitting import choose, packed, survey
+from hubq.foreign.folder import QuantizedFolder
+from hubq.format import format_named
+from hubq.formats.dense import Plain
+from hubq.holding import Way
+from hubq.progress import Progress
+from hubq.record import write_atomically
+from hubq.shards import Piece, Weights, merge, pieces, write
+from hubq.tensors import Affine, QuantizedTensor, Reordered
+
+COPIES = 2  # of the result on disk while its parts are joined
+ROWS = ("embed_tokens", "wte", "wpe", "embed_in", "word_embeddings")  # matrices, but no linears
+
+
+class Transcoding:
+    """A quantized folder on its way into another format."""
+
+    def __init__(self, model: Path, wish: Wish, progress: Progress) -> None:
+        self.wish = wish
+        self.progress = progress
+        self.source = QuantizedFolder(model)
+        self.form = format_named(wish.form)
+        self.dropped = superfluous(self.source)
+        surveys = survey(self.source, self.form, lossy=wish.lossy, progress=progress)
+        self.ways = choose(surveys, self.form, lossy=wish.lossy)
+        self.sketches = {name: surveys[name].sketches[way] for name, way in self.ways.items()}
+        self.wrapped_zeros = int(
+            sum(each.facts.get("wrapped_zeros", 0) for each in surveys.values())
+        )
+        self.quantization = self.form.config(packed(self.sketches, self.form), self._kept())
+
+    def _kept(self) -> list[str]:
+        """Name the linears that the result does not quantize."""
+        info = self.source.weights.info
+        matrices = [
+            name.removesuffix(".weight")
+            for name in self.source.others
+            if name.endswith(".weight") and len(info[name].shape) == 2
+        ]
+        written_out = self.sketches.keys() - packed(self.sketches, self.form).keys()
+        kept = (*matrices, *sorted(written_out))
+        return [name for name in kept if name.rpartition(".")[2] not in ROWS]
+
+    def write(self, partial: Path) -> None:
+        """Pack all modules into a folder of their own, with the other tensors as they are."""
+        require_space(partial, COPIES * self._bytes(), "the converted model")
+        shutil.rmtree(partial, ignore_errors=True)
+        parts = partial / "parts"
+        parts.mkdir(parents=True)
+        with self.progress.task("Converting", len(self.ways)) as advance:
+            for number, (module, way) in enumerate(self.ways.items()):
+                tensor = way.apply(self.source.read(module))
+                _require_finite(module, tensor)
+                write(parts / f"{number:06d}.safetensors", self._tensors(module, tensor))
+                advance(1)
+        modules = [piece for part in sorted(parts.iterdir()) for piece in pieces(part)]
+        merge([*self._unchanged(), *modules], partial)
+        shutil.rmtree(parts)
+
+    def _tensors(self, module: str, tensor: QuantizedTensor) -> dict[str, torch.Tensor]:
+        """Return the file's tensors for a module."""
+        if isinstance(tensor, Plain):
+            return {f"{module}.weight": tensor.weight}
+        return self.form.pack(module, tensor)
+
+    def _unchanged(self) -> list[Piece]:
+        """List the tensors that are copied as they are."""
+        info, folder = self.source.weights.info, self.source.folder
+        return [
+            Piece(name, folder / info[name].file, info[name])
+            for name in self.source.others
+            if name not in self.dropped
+        ]
+
+    def _bytes(self) -> int:
+        """Count what the result's tensors take."""
+        made = (self._tensors(*each).values() for each in self.sketches.items())
+        quantized = sum(tensor.nbytes for tensors in made for tensor in tensors)
+        return quantized + sum(piece.size for piece in self._unchanged())
+
+    def prove(self, partial: Path) -> tuple[ConvertedModule, ...]:
+        """Read the written file back and compare every module with the source's."""
+        written, proven = Weights(partial), []
+        with self.progress.task("Proving", len(self.ways)) as advance:
+            for module, way in self.ways.items():
+                proven.append(self._proven(module, way, written))
+                advance(1)
+        return tuple(proven)
+
+    def _proven(self, module: str, way: Way, written: Weights) -> ConvertedModule:
+        before = self.source.read(module)
+        meant, old = way.apply(before).dequantize(), before.dequantize()
+        new = self._written(module, written).dequantize()
+        if not torch.equal(new, meant):
+            raise UserError(
+                f"{module} reads back from the written file with other numbers: not kept.\n"
+                "Run again; if it stays so, report it with the name of the model"
+            )
+        same = torch.equal(new, old)
+        assert same or not way.keeps_integers, f"{module} changed on a way that keeps its numbers"
+        lost = 0.0 if same else float((new - old).norm() / old.norm())
+        return ConvertedModule(name=module, done=str(way), same=same, difference=lost)
+
+    def _written(self, module: str, written: Weights) -> QuantizedTensor:
+        """Read a module of the result."""
+        sketch = self.sketches[module]
+        tensors = {name: written.read(name) for name in self._tensors(module, sketch)}
+        if isinstance(sketch, Plain):
+            return Plain(tensors[f"{module}.weight"])
+        return self.form.unpack(module, tensors, self.quantization)
+
+    def finish(self, partial: Path, out: Path, modules: tuple[ConvertedModule, ...]) -> Conversion:
+        """Add the other files and the record, and put the folder in its place in one step."""
+        folder = self.source.folder
+        beside = beside_config(folder, license_in(folder))
+        conversion = Conversion(
+            source=self.wish.source,
+            source_format=self.source.form.name,
+            format=self.form.name,
+            modules=modules,
+            facts=(*self._facts(), *beside.facts),
+        )
+        files = {
+            **beside.files,
+            **self.form.extra_files(self.quantization),
+            "config.json": config_json(self.source, self.form, self.quantization, self.wish.source),
+            "README.md": rendered(conversion, out.name, folder),
+        }
+        for name, content in files.items():
+            write_atomically(partial / name, content)
+        conversion.save(partial / RECORD)
+        shutil.rmtree(out, ignore_errors=True)
+        os.replace(partial, out)
+        return conversion
+
+    def _facts(self) -> Iterator[str]:
+        """Say what is not as in the source, but for the modules' numbers."""
+        if self.wrapped_zeros:
+            yield (
+                f"{self.wrapped_zeros} zeros of 0 were stored as -1 (gptq version 1) and read as "
+                "0; some loaders of the source carry its missing one into the zero beside it."
+            )
+        if any(way.leaves_inputs for way in self.ways.values()):
+            yield "The source's readers round the inputs of its linears; this copy's do not."
+        scales = {_scale_dtype(each) for each in self.sketches.values()}
+        if others := sorted(scales - {self.source.dtype, ""}):
+            yield (
+                f"Scales are {' and '.join(others)} as in the source, the model is "
+                f"{self.source.dtype}: engines that hold scales in its dtype round them on loading."
+            )
+        yield from dict.fromkeys(self.dropped.values())
+
+
+def _scale_dtype(tensor: QuantizedTensor) -> str:
+    """Spell the dtype of plain scales; empty where there are none."""
+    inner = tensor.inner if isinstance(tensor, Reordered) else tensor
+    if not isinstance(inner, Affine) or not isinstance(inner.scale, torch.Tensor):
+        return ""
+    return str(inner.scale.dtype).removeprefix("torch.")
+
+
+def _require_finite(module: str, tensor: QuantizedTensor) -> None:
+    """Refuse weights that 16 bits don't reach."""
+    if isinstance(tensor, Plain) and not torch.isfinite(tensor.weight).all():
+        raise UserError(
+            f"{module} has weights too large for {tensor.weight.dtype}, in which config.json says "
+            "that the model runs: change its dtype to bfloat16 there, and convert again"
+        )
