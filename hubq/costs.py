@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 # Bytes: torch, transformers and numba take 0.5 GB, tokenizing a text of 10 MB as much again.
 OVERHEAD = 1_000_000_000
+TRAINED = 24  # bytes a weight in training
+BATCH = 8192  # tokens a step of training, at most four of a recipe's windows
 # Products a second that the walk reaches: bfloat16 with some float32 in between.
 CPU_RATE = 200e9  # a core
 GPU_RATE = 50e12
@@ -24,6 +26,8 @@ def peak_memory(recipe: "Recipe", source: "Source") -> int:
       hidden_size * 2 bytes each;
     - the inputs of the widest group: samples * length * widest input * 2 bytes;
     - its Gram matrix in float32 with the solver's copy: 8 * widest input ** 2.
+    A method that tunes keeps two more sets of hidden states, of the unquantized model and of what
+    enters the block; and where training takes more than the solving before, that counts.
     Embeddings and head are looked up and copied piece by piece; only a head that is rounded is
     whole in memory, after the last block, with its float32 copies.
     """
@@ -34,9 +38,23 @@ def peak_memory(recipe: "Recipe", source: "Source") -> int:
         tokens = recipe.calibration.samples * recipe.calibration.length
         hidden = next(_inputs(source))
         widest_input = max(columns for _, columns in _linears(source))
-        resident += tokens * (2 * hidden + widest_input) * 2 + 8 * widest_input**2
+        solving = tokens * (2 * hidden + widest_input) * 2 + 8 * widest_input**2
+        if recipe.method.tunes:
+            solving = 2 * tokens * hidden * 2 + max(solving, _training_bytes(source, tokens))
+        resident += solving
     head = _embedding_bytes(source) * 5 if recipe.embeddings != 16 else 0
     return OVERHEAD + max(resident, head)
+
+
+def _training_bytes(source: "Source", tokens: int) -> int:
+    """Return what training a block holds beside the hidden states that wait to enter it.
+
+    TRAINED bytes a weight: itself, its gradient, Adam's two averages in float32, and its planes
+    and values as the block runs; of a batch, what the way back needs of the way forward.
+    """
+    weights = sum(out * columns for out, columns in _linears(source))
+    outputs = sum(out + columns for out, columns in _linears(source))
+    return TRAINED * weights + min(tokens, BATCH) * 2 * 2 * outputs
 
 
 def seconds(recipe: "Recipe", source: "Source") -> float:
@@ -49,6 +67,8 @@ def seconds(recipe: "Recipe", source: "Source") -> float:
         forward = sum(2 * tokens * out * columns for out, columns in _linears(source))
         gram = sum(2 * tokens * columns**2 for columns in _inputs(source))
         time += 1.5 * blocks * (forward + gram) / rate()
+        if recipe.method.tunes:  # twice more forward, and each epoch back too, at half the rate
+            time += blocks * forward * (2 + 6 * recipe.method.tuning_epochs) / rate()
     return round(time, 1)
 
 
