@@ -24,23 +24,28 @@ class Turn:
     left: Tensor  # (p, p) float64
     right: Tensor  # (q, q) float64
 
-    def forth(self, rows: Tensor) -> Tensor:  # (m, n) float64
-        """Return each row's product with the matrix."""
-        return self._mixed(rows[:, self.order], self.left, self.right)
+    def forth(self, rows: Tensor) -> Tensor:  # (m, n)
+        """Return each row's product with the matrix, in the rows' dtype."""
+        return _mixed(rows.index_select(1, self.order), self.left, self.right)
 
-    def back(self, rows: Tensor) -> Tensor:  # (m, n) float64
+    def back(self, rows: Tensor) -> Tensor:  # (m, n)
         """Return each row's product with the transposed matrix: undo `forth`."""
-        return self._mixed(rows, self.left.T, self.right.T)[:, self.order.argsort()]
+        mixed = _mixed(rows, self.left.T, self.right.T)
+        return mixed.index_select(1, self.order.argsort())
 
-    def _mixed(self, rows: Tensor, left: Tensor, right: Tensor) -> Tensor:
-        grid = rows.reshape(-1, len(left), len(right))
-        return (left @ grid @ right.T).reshape(rows.shape)
+
+def _mixed(rows: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Return each row's product with left ⊗ right: one large product and many small ones."""
+    mixed = rows.reshape(-1, len(right)) @ right.T.to(rows.dtype)
+    grid = left.to(rows.dtype) @ mixed.view(len(rows), len(left), len(right))
+    return grid.view(rows.shape)
 
 
 def unrotate(weight: Tensor, seed: int) -> Tensor:  # (out, in)
     """Return Uᵀ W V in float32."""
     output, inputs = turns(weight.shape[0], weight.shape[1], seed, weight.device)
-    return output.back(inputs.back(weight.double()).T).T.float()
+    turned = inputs.back(weight.double()).T.contiguous()
+    return output.back(turned).T.float().contiguous()
 
 
 @lru_cache(maxsize=4)
