@@ -120,15 +120,24 @@ def _about_the_base(plan: Plan) -> dict[str, Any]:
 
 def _about_loading(plan: Plan) -> dict[str, Any]:
     """Say what the files are and which programs read them."""
-    form, bits = plan.recipe["format"], plan.recipe["method"].get("bits")
+    form, method = plan.recipe["format"], _method(plan)
     quantized_embeddings = plan.recipe.get("embeddings", 16) < 16
     return {
         "form": form,
         "quantized_embeddings": quantized_embeddings,
-        "engines": [] if quantized_embeddings else engines(form, bits),
+        "activation_bits": method.activation_bits,
+        "engines": []
+        if quantized_embeddings
+        else engines(form, method.nominal_bits, method.activation_bits),
         "packages": " ".join(f"'{each}'" for each in readers_of(form).packages),
         "loader_file": LOADER,
     }
+
+
+def _method(plan: Plan) -> Any:  # noqa: ANN401 - a method, imported late
+    """Return the method with the recipe's options."""
+    options = {key: value for key, value in plan.recipe["method"].items() if key != "name"}
+    return method_of(plan).model_validate(options)
 
 
 def method_of(plan: Plan) -> Any:  # noqa: ANN401 - the class of a method, imported late

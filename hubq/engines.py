@@ -23,7 +23,9 @@ READERS = {
         ("gptqmodel>=1.4.3", "optimum>=1.24"), frozenset({4, 8}), frozenset({4, 8}), "gptq"
     ),
     "awq": Readers(("gptqmodel>=1.4.3",), frozenset({4}), frozenset({4}), "gptq"),
-    "bitsandbytes": Readers(("bitsandbytes>=0.46.1",), extra="bitsandbytes"),
+    "bitsandbytes": Readers(
+        ("bitsandbytes>=0.46.1",), sglang=frozenset({4, 8}), extra="bitsandbytes"
+    ),
     "hubq": Readers(("hubq",)),
 }
 
@@ -54,7 +56,7 @@ def installed_version(package: str) -> str | None:
         return None
 
 
-def engines(form: str, bits: int | None, activation_bits: int | None = None) -> list[str]:
+def engines(form: str, bits: float, activation_bits: int | None = None) -> list[str]:
     """List the serving engines that load a format at so many bits, by their sources.
 
     With rounded activations only integers of 8 bits on both sides have kernels.

@@ -153,6 +153,11 @@ class Method(BaseModel, ABC):
         return None
 
     @property
+    def activation_bits(self) -> int | None:
+        """The bits to which each token's inputs are rounded as they arrive; None: they are not."""
+        return None
+
+    @property
     @abstractmethod
     def nominal_bits(self) -> float:
         """The bits a weight by which the paper calls this setting; the file takes more."""

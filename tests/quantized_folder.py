@@ -39,7 +39,7 @@ def write(base: Path, folder: Path, choice: Choice) -> Path:
             packed[name] = weight
             continue
         tensor = Affine.fit(weight.float(), grid)
-        inputs = choice.activation_bits if grid is choice.linears else None
+        inputs = None if module == "lm_head" else choice.activation_bits
         quantized[module] = replace(tensor, activation_bits=inputs)
         packed |= choice.form.pack(module, quantized[module])
         dense[name] = quantized[module].dequantize().to(weight.dtype)

@@ -56,6 +56,11 @@ class SmoothQuant(Method):
         """The width of the weights, which is that of the activations."""
         return float(self.bits)
 
+    @property
+    def activation_bits(self) -> int:
+        """The width of each token's inputs."""
+        return self.bits
+
     def scale(self, group: Group) -> Tensor:
         """Return each channel's greatest input to alpha, over its greatest weight to the rest."""
         greatest = group.inputs.max_magnitude

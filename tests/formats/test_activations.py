@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from made_run import made_plan, made_report
 from quantized_folder import Choice, write
 
+from hubq.card import render
 from hubq.format import Format, format_named
 from hubq.tensors import PER_CHANNEL, Affine, Grid
 
@@ -172,3 +174,14 @@ def test_formats_that_cannot_tell_of_activations_refuse_them(form: Format, symme
 
     assert mistake is not None
     assert "use format: compressed-tensors" in mistake
+
+
+@pytest.mark.parametrize(("bits", "promised"), [(8, True), (6, False), (4, False)])
+def test_a_card_promises_engines_for_eight_bits_alone(bits: int, promised: bool) -> None:
+    plan = made_plan(nominal_bits=bits)
+    plan.recipe["method"] = {"name": "smoothquant", "bits": bits}
+
+    text = render(made_report(plan=plan))
+
+    assert ("vllm serve" in text) == promised
+    assert f"the inputs of each linear to {bits} bits" in text
