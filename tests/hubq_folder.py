@@ -41,7 +41,9 @@ def write(base: Path, folder: Path, quantize: Quantize = round_linears) -> Path:
         module = name.removesuffix(".weight")
         tensor = quantize(module, weight.float())
         packed |= {name: weight} if tensor is None else form.pack(module, tensor)
-        dense[name] = weight if tensor is None else tensor.dequantize().to(weight.dtype)
+        dense[name] = (
+            weight if tensor is None else tensor.dequantize().to(weight.dtype).contiguous()
+        )
         if tensor is not None:
             quantized[module] = tensor
     twin = folder.with_name(f"{folder.name}-dequantized")

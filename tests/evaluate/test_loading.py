@@ -5,8 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hubq_folder
 import pytest
 import torch
+from damaged_folder import DAMAGES, Damage
 from quantized_folder import Choice, write
 from safetensors.torch import load_file, save_file
 from tiny_models import save_tiny_model
@@ -58,6 +60,37 @@ def test_compressed_tensors_are_read_by_transformers(
     assert loaded.loader == "transformers"
     with torch.inference_mode():
         assert torch.equal(loaded.model(input_ids=IDS).logits, logits(twin))
+
+
+def test_hubq_files_are_read_by_transformers_with_hubqs_quantizer(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    twin = hubq_folder.write(tiny_model("qwen2"), tmp_path / "packed", hubq_folder.round_all)
+
+    loaded = load(tmp_path / "packed", device="cpu", dtype="bfloat16")
+
+    assert loaded.loader == "transformers with hubq's quantizer"
+    with torch.inference_mode():
+        assert torch.equal(loaded.model(input_ids=IDS).logits, logits(twin))
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damage_to_hubq_files_is_named(
+    damage: Damage, tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    hubq_folder.write(tiny_model("llama"), tmp_path / "packed")
+    damage.inflict(tmp_path / "packed")
+
+    with pytest.raises(UserError, match=f"(?s)cannot load .*{damage.message}"):
+        load(tmp_path / "packed", device="cpu", dtype="bfloat16")
+
+
+def test_a_file_that_was_cut_short_is_refused(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+    with pytest.raises(UserError, match="cannot load"):
+        load(folder, device="cpu", dtype="bfloat16")
 
 
 def test_a_packed_tensor_that_is_missing_is_named(
