@@ -1,9 +1,11 @@
 """A quantized model folder that anyone wrote: its modules one at a time, and all that is beside."""
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from hubq.architecture import FAMILIES
 from hubq.errors import UserError
@@ -13,7 +15,7 @@ from hubq.json_object import read_object
 from hubq.plan import DTYPES
 from hubq.shards import Weights
 from hubq.source import PICKLES
-from hubq.tensors import QuantizedTensor
+from hubq.tensors import Affine, QuantizedTensor, Reordered
 
 # By format: the tensors that make up a module, the first of which it can't do without.
 PARTS = {
@@ -61,7 +63,8 @@ class QuantizedFolder:
                 tensors[name] = torch.empty(shape, dtype=torch.int32, device="meta")
             else:
                 tensors[name] = self.weights.read(name)
-        return self.form.unpack(module, tensors, self.quantization)
+        tensor = self.form.unpack(module, tensors, self.quantization)
+        return _in_dtype(tensor, getattr(torch, self.dtype))
 
     @cached_property
     def others(self) -> list[str]:
@@ -132,6 +135,17 @@ class QuantizedFolder:
                             f"{self.folder} has no weights of {module}, which its config.json "
                             "promises: a file is missing; fetch the model again"
                         )
+
+
+def _in_dtype(tensor: QuantizedTensor, dtype: torch.dtype) -> QuantizedTensor:
+    """Hold scales in the model's dtype where that changes none: readers then round nothing."""
+    if isinstance(tensor, Reordered):
+        return replace(tensor, inner=_in_dtype(tensor.inner, dtype))
+    if not isinstance(tensor, Affine) or not isinstance(tensor.scale, Tensor):
+        return tensor
+    scale = tensor.scale.to(dtype)
+    same = dtype.itemsize == 2 and torch.equal(scale.to(tensor.scale.dtype), tensor.scale)
+    return replace(tensor, scale=scale) if same else tensor
 
 
 def _require_safetensors(folder: Path) -> None:
