@@ -120,7 +120,7 @@ publish:
     ("old", "new", "sentence"),
     [
         ("name: rtn", "name: rnt", "line 4  method.name: no method is called rnt; did you mean"),
-        ("  name: rtn\n", "", "line 3  method.name: is missing; known: awq, gptq, rtn"),
+        ("  name: rtn\n", "", "line 3  method.name: is missing; known: awq, "),
         ("  org: me", "  name: x", "line 6  publish.org: is missing"),
         ("model: meta-llama/Meta-Llama-3-8B@main", "name: x", "model: is missing"),
         ("  bits: 4", "  bits: 4\n  bits: 3", "line 6  method.bits: stands already on line 5"),
