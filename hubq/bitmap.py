@@ -7,7 +7,8 @@ blocks down the columns cheaper than blocks along the rows: both are tried.
 
 from collections.abc import Iterator
 from functools import lru_cache
-from math import comb, sqrt
+from itertools import accumulate
+from math import comb
 
 import torch
 from torch import Tensor
@@ -27,7 +28,6 @@ from hubq.runtime.unpacking import (
 )
 
 RUNS = (8, 16, 32, 64)  # blocks that share their least count: those that are tried
-_USUAL_RUN = 16  # of those, what a foretelling counts with
 
 
 def pack_bitmap(flags: Tensor) -> Tensor:  # (out, in) bool -> (words,) int32
@@ -45,7 +45,7 @@ def bitmap_words(flags: Tensor, ones: int | None = None) -> int:
     raw: int = 1 + words(flags.numel(), 1)
     if flags.is_meta:
         return raw if ones is None else min(raw, _foretold(flags.numel(), ones))
-    return min((way.words for way in _ways(flags)), default=raw)
+    return min([raw, *(way.words for way in _ways(flags))])
 
 
 class _Coding:
@@ -127,7 +127,29 @@ def _foretold(flags: int, ones: int) -> int:
     ]
     ways = [(comb(FLAGS, count) - 1).bit_length() for count in range(FLAGS + 1)]
     index = sum(chance * bits for chance, bits in zip(chances, ways, strict=True))
-    # A run of counts spreads over some four times their deviation.
-    spread = round(4 * sqrt(FLAGS * share * (1 - share)))
-    count = spread.bit_length() + (COUNT_BITS + WIDTH_BITS) / _USUAL_RUN
+    count = min(_run_width(chances, run) + (COUNT_BITS + WIDTH_BITS) / run for run in RUNS)
     return 6 + round(flags / FLAGS * (index + count) / 32)
+
+
+def _run_width(chances: list[float], run: int) -> float:
+    """Return the bits that a run's counts will take each, given the chances of each count.
+
+    That all counts of a run lie from `least` to `most` has the chance of one to the run's power;
+    that they reach both ends follows by taking off those that don't.
+    """
+    below = [0.0, *accumulate(chances)]
+
+    def within(least: int, most: int) -> float:
+        return (below[most + 1] - below[least]) ** run if least <= most else 0.0
+
+    return sum(
+        (most - least).bit_length()
+        * (
+            within(least, most)
+            - within(least + 1, most)
+            - within(least, most - 1)
+            + within(least + 1, most - 1)
+        )
+        for least in range(FLAGS + 1)
+        for most in range(least + 1, FLAGS + 1)
+    )

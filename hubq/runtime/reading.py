@@ -34,6 +34,7 @@ SCHEME_KEYS = {
     "reordered": ("inner",),
     "rotated": ("inner",),
 }
+RANGES = {"bits": (1, 8), "group_size": (1, 1 << 31), "planes": (1, 8), "entries": (1, 256)}
 
 Scheme = Mapping[str, Any]
 Tensors = Mapping[str, Tensor]
@@ -59,6 +60,8 @@ def module_entry(config: Mapping[str, Any], module: str) -> tuple[Scheme, Shape]
     if not 0 <= number < len(schemes):
         raise ValueError(f"{module} has scheme {number}, and quantization_config lists no such one")
     out, columns = entry["shape"]
+    if min(out, columns) < 1:
+        raise ValueError(f"{module} has the shape {entry['shape']}")
     return schemes[number], (int(out), int(columns))
 
 
@@ -138,6 +141,10 @@ def _kind(scheme: Scheme, name: str) -> str:
     missing = [key for key in SCHEME_KEYS[kind] if key not in scheme]
     if missing:
         raise ValueError(f"the scheme of {name} lacks {missing[0]}")
+    for key, (least, most) in RANGES.items():
+        value = scheme.get(key, least)
+        if not isinstance(value, int) or not least <= value <= most:
+            raise ValueError(f"the scheme of {name} has {key} {value!r}")
     return str(kind)
 
 
