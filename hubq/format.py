@@ -92,7 +92,7 @@ class AffineFormat(Format):
             )
             return (
                 f"{self.name} holds affine weights with plain scales only, and this method makes "
-                f"{kind}; use format: hubq"
+                f"{kind}; use format: {' or '.join(_holders(tensor))}"
             )
         columns = tensor.shape[1]
         if columns % tensor.group_size:
@@ -124,6 +124,13 @@ class AffineFormat(Format):
     @abstractmethod
     def layout_mistake(self, tensor: Affine) -> str | None:
         """Say why the layout can't hold an affine tensor of equal groups, or None."""
+
+
+def _holders(tensor: QuantizedTensor) -> list[str]:
+    """Name the formats that hold what no affine format does; a copy in 16 bits comes last."""
+    found = map(format_named, sorted(formats(), key=lambda name: (name == "dense", name)))
+    others = (form for form in found if not isinstance(form, AffineFormat))
+    return [form.name for form in others if form.mistake(tensor) is None]
 
 
 def formats() -> list[str]:
