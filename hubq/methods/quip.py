@@ -19,7 +19,7 @@ from torch import Tensor
 from hubq.kernels import Levels, round_columns
 from hubq.method import Inputs, Layer, Method, Need
 from hubq.rotation import rotate, rotate_gram
-from hubq.solver import Hessian, prepare, refine, solve_on
+from hubq.solver import prepare, refine, solve_on
 from hubq.tensors import Codebook, Rotated
 
 # The upper half of the levels that fit a Gaussian of variance 1 best (Max 1960, table I).
@@ -28,9 +28,9 @@ GAUSSIAN = {
     3: (0.2451, 0.7560, 1.344, 2.152),
     4: (0.1284, 0.3881, 0.6568, 0.9424, 1.256, 1.618, 2.069, 2.733),
 }
-SCALES = tuple(0.8 * 1.08**step for step in range(10))  # times a row's root mean square
-TRIAL_ROWS = 32  # on which they are tried: turned rows are all alike
-DIAGONAL = torch.bfloat16
+# What is stored of scales and diagonals: 3 bits of mantissa, and the range that a file holds.
+EIGHT_BITS = torch.float8_e4m3fn
+LEAST, MOST = 2.0**-6, 448.0
 
 
 class QuIP(Method):
@@ -61,8 +61,8 @@ class QuIP(Method):
         out, columns = shape
         codes = torch.empty(shape, dtype=torch.uint8, device="meta")
         table = torch.empty(1 << self.bits, device="meta")
-        scale = torch.empty(out, 1, dtype=scale_dtype, device="meta")
-        diagonal = torch.empty(columns, dtype=DIAGONAL, device="meta")
+        scale = torch.empty(out, 1, dtype=EIGHT_BITS, device="meta")
+        diagonal = torch.empty(columns, dtype=EIGHT_BITS, device="meta")
         return Rotated(Codebook(codes, table, scale, self.bits, columns), diagonal, 0)
 
     def quantize(self, layer: Layer) -> Rotated:
@@ -84,15 +84,17 @@ class QuIP(Method):
 
     def _solve(self, layer: Layer) -> Codebook:
         assert layer.inputs.gram is not None
-        weight, gram = layer.weight, layer.inputs.gram
-        hessian = prepare(layer.inputs, self.damping, layer.name, activation_order=False)
-        table = _table(self.bits).to(weight.device)
-        scale = _row_scales(hessian, weight, gram, table).to(layer.scale_dtype)
-        levels = _levels(scale[:, 0], weight.shape[1], table)
+        weight, columns = layer.weight, layer.weight.shape[1]
+        hessian = prepare(layer.inputs, self.damping, layer.name, activation_order=True)
+        size = weight.square().mean(1, keepdim=True).sqrt()
+        whole = size.mean()
+        scale = _eight_bits(size / whole.clamp(min=torch.finfo(torch.float32).tiny))
+        table = _gaussian(self.bits).to(weight.device) * whole
+        levels = _levels(scale, columns, table)
         codes = solve_on(hessian, weight, levels)
         if self.passes:
-            codes = _chosen_anew(weight, codes, gram, levels, self.passes)
-        return Codebook(codes, table, scale, self.bits, weight.shape[1], facts=hessian.facts)
+            codes = _chosen_anew(weight, codes, layer.inputs.gram, levels, self.passes)
+        return Codebook(codes, table, scale, self.bits, columns, facts=hessian.facts)
 
 
 def _seed_of(layer: str, seed: int) -> int:
@@ -100,7 +102,7 @@ def _seed_of(layer: str, seed: int) -> int:
     return int.from_bytes(sha256(f"{seed} {layer}".encode()).digest()[:4], "little")
 
 
-def _table(bits: int) -> Tensor:
+def _gaussian(bits: int) -> Tensor:
     upper = torch.tensor(GAUSSIAN[bits])
     return torch.cat([-upper.flip(0), upper])
 
@@ -109,7 +111,7 @@ def _rescaling(weight: Tensor, energy: Tensor) -> Tensor:  # (out, in), (in,) ->
     """Return the factor of each column, with a geometric mean of 1."""
     energy, squares = _above_zero(energy), _above_zero(weight.square().sum(0))
     logarithm = energy.log() / 6 - squares.log() / 3
-    return (logarithm - logarithm.mean()).exp().to(DIAGONAL)
+    return _eight_bits((logarithm - logarithm.mean()).exp())
 
 
 def _above_zero(each: Tensor) -> Tensor:
@@ -118,26 +120,15 @@ def _above_zero(each: Tensor) -> Tensor:
     return each.where(used, each[used].mean() if used.any() else torch.ones_like(each))
 
 
-def _levels(scale: Tensor, columns: int, table: Tensor) -> Levels:  # (out,)
-    zero = torch.zeros(len(scale), 1, device=scale.device)
+def _eight_bits(each: Tensor) -> Tensor:
+    return each.clamp(LEAST, MOST).to(EIGHT_BITS)
+
+
+def _levels(scale: Tensor, columns: int, table: Tensor) -> Levels:  # (out, 1)
+    """Return the same levels for all columns."""
     group = torch.zeros(columns, dtype=torch.int64)
-    return replace(Levels.of(scale[:, None], zero, len(table) - 1, group), table=table)
-
-
-def _row_scales(hessian: Hessian, weight: Tensor, gram: Tensor, table: Tensor) -> Tensor:
-    """Return (out, 1): each row's root mean square times what loses least of some rows' output.
-
-    Each try solves its own copy of the rows, all at once.
-    """
-    size = weight.square().mean(1)[:, None].sqrt()
-    some = torch.linspace(0, len(weight) - 1, min(TRIAL_ROWS, len(weight))).long()
-    tries = torch.tensor(SCALES, device=weight.device)
-    rows = weight[some].repeat(len(tries), 1)
-    scale = torch.outer(tries, size[some, 0]).flatten()
-    codes = solve_on(hessian, rows, _levels(scale, weight.shape[1], table))
-    error = rows - table[codes.long()] * scale[:, None]
-    loss = ((error @ gram) * error).sum(1).view(len(tries), -1).sum(1)
-    return size * tries[loss.argmin()]
+    levels = Levels.of(scale, torch.zeros_like(scale), len(table) - 1, group)
+    return replace(levels, table=table)
 
 
 def _chosen_anew(

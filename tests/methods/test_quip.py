@@ -62,9 +62,10 @@ def test_columns_are_rounded_as_the_textbook_says(bits: int) -> None:
 
     assert isinstance(result.inner, Codebook)
     weight, hessian = frame(layer, result)
+    order = hessian.diagonal().argsort(descending=True)
     hessian += torch.eye(150) * (0.01 * hessian.diagonal().mean())
     levels = (result.inner.table * values(result.inner.scale)).double()
-    expected = slow_codes(weight, hessian, levels)
+    expected = slow_codes(weight[:, order], hessian[order][:, order], levels)[:, order.argsort()]
     # float32 against float64: a weight half-way between two levels may go either way.
     assert (result.inner.codes == expected).float().mean() > 0.98
 
