@@ -16,7 +16,7 @@ class Rotated(QuantizedTensor):
     """W = Uᵀ inner V diag(1 / diagonal), where U (out, out) and V (in, in) come from the seed."""
 
     inner: QuantizedTensor
-    diagonal: Tensor  # (in,) 16-bit
+    diagonal: Tensor  # (in,) in 16 bits or 8
     seed: int  # from 0 to 2^63 - 1
     facts: Mapping[str, float] = field(default_factory=dict, compare=False)
 
