@@ -21,14 +21,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from hubq.foreign.bitsandbytes import NESTED_BLOCK, STATE, read
 from hubq.format import Format
-from hubq.levels import data_type_of, levels
+from hubq.levels import data_type_of
 from hubq.tensors import Codebook, QuantizedTensor, Values
 
 BLOCK = 64  # weights that share a scale in 4 bits
-NESTED_BLOCK = 256  # scales that share one, doubly quantized
 HEAD = "lm_head"  # stays as it is without being named
-STATE = "quant_state.bitsandbytes__"  # and nf4 or fp4
 
 
 class BitsAndBytes(Format):
@@ -79,27 +78,7 @@ class BitsAndBytes(Format):
         self, module: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]
     ) -> Codebook:
         """Read one module back."""
-        packed = tensors[f"{module}.weight"]
-        if config["load_in_8bit"]:
-            scale = tensors[f"{module}.SCB"][:, None]
-            codes = packed.view(torch.uint8) + 128  # modulo 256
-            return Codebook(codes, levels("int8"), scale, 8, packed.shape[1], implied=True)
-        parts = {
-            name.removeprefix(f"{module}.weight."): each
-            for name, each in tensors.items()
-            if name.startswith(f"{module}.weight.")
-        }
-        (text,) = (each for name, each in parts.items() if name.startswith(STATE))
-        state = json.loads(bytes(text.tolist()))
-        return Codebook(
-            codes=torch.cat((packed >> 4, packed & 15), 1).view(state["shape"]),
-            table=parts["quant_map"],
-            scale=_unpacked_scales(parts, state),
-            bits=4,
-            group_size=state["blocksize"],
-            offset=state.get("nested_offset", 0.0),
-            dtype=getattr(torch, state["dtype"]),
-        )
+        return read(module, tensors, config)
 
     def config(
         self, quantized: Mapping[str, QuantizedTensor], kept: Sequence[str]
@@ -161,17 +140,6 @@ def _packed_scales(scale: Values) -> dict[str, Tensor]:
         "nested_absmax": scale.scale.flatten(),
         "nested_quant_map": scale.table,
     }
-
-
-def _unpacked_scales(parts: Mapping[str, Tensor], state: Mapping[str, Any]) -> Values:
-    """Return the scales (out, groups)."""
-    scale = parts["absmax"].view(state["shape"][0], -1)
-    if "nested_absmax" not in parts:
-        return scale
-    greatest = parts["nested_absmax"][None]
-    return Codebook(
-        scale, parts["nested_quant_map"], greatest, 8, state["nested_blocksize"], flat=True
-    )
 
 
 def _state(tensor: Codebook) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from hubq.client import Client
+from hubq.errors import UserError
 from hubq.format import format_named
 from hubq.method import Inputs, Layer, method_class
 from hubq.methods.bitsandbytes import BitsAndBytes
@@ -232,3 +233,32 @@ def test_no_format_but_its_own_takes_scales_that_run_over_the_ends_of_rows() -> 
 
     assert mistake is not None
     assert "use format: bitsandbytes" in mistake
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "complaint"),
+    [
+        ("nf4", "weight.absmax", "has no tensor weight.absmax"),
+        ("nf4", "weight.nested_absmax", "has no tensor weight.nested_absmax"),
+        ("nf4", "weight.quant_state.bitsandbytes__nf4", "has no tensor weight.quant_state"),
+        ("int8", "SCB", "has no tensor SCB"),
+    ],
+)
+def test_a_file_that_lacks_a_tensor_is_refused(
+    name: str, part: str, complaint: str, weight: torch.Tensor
+) -> None:
+    tensor = made(name, weight)
+    packed = BITSANDBYTES.pack(MODULE, tensor)
+    del packed[f"{MODULE}.{part}"]
+
+    with pytest.raises(UserError, match=complaint):
+        BITSANDBYTES.unpack(MODULE, packed, BITSANDBYTES.config({MODULE: tensor}, []))
+
+
+def test_a_file_whose_parts_do_not_fit_together_is_refused(weight: torch.Tensor) -> None:
+    tensor = made("nf4", weight)
+    packed = BITSANDBYTES.pack(MODULE, tensor)
+    packed[f"{MODULE}.weight"] = packed[f"{MODULE}.weight"][:-1]
+
+    with pytest.raises(UserError, match="has 9215 bytes"):
+        BITSANDBYTES.unpack(MODULE, packed, BITSANDBYTES.config({MODULE: tensor}, []))
