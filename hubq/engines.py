@@ -63,6 +63,8 @@ def engines(form: str, bits: float, activation_bits: int | None = None) -> list[
     """
     if activation_bits is not None and (bits, activation_bits) != (8, 8):
         return []
+    if form == "dense":
+        return ["vLLM", "SGLang"]  # for them it is a 16-bit model
     readers = readers_of(form)
     serving = {"vLLM": readers.vllm, "SGLang": readers.sglang}
     return [name for name, widths in serving.items() if bits in widths]

@@ -19,6 +19,7 @@ class Format(ABC):
 
     name: ClassVar[str]
     loads_in: ClassVar[str]  # the engines, for people
+    remark: ClassVar[str] = ""  # a sentence for the card, where a reader might be misled
 
     @abstractmethod
     def scale_dtype(self, model: dtype) -> dtype:

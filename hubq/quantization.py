@@ -204,9 +204,9 @@ class Quantization:
         return replace(found, files={**found.files, **self.form.extra_files(config)})
 
     def _facts(self) -> tuple[str, ...]:
-        """Return the sentences for the card: of the method, and of what is not as in the base."""
-        remark = self.recipe.method.remark
-        return (*([remark] if remark else []), *self._companions().facts)
+        """Return the card's sentences: of method and format, and of what is not as in the base."""
+        remarks = (self.recipe.method.remark, self.form.remark)
+        return (*(remark for remark in remarks if remark), *self._companions().facts)
 
     def checkpoint(self, folder: Path, seconds: float) -> Checkpoint:
         """Measure what lies on the disk."""

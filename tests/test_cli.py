@@ -279,6 +279,7 @@ def test_a_method_tells_its_bits_and_the_formats_that_hold_them() -> None:
         "awq": [4],
         "compressed-tensors": [2, 3, 4, 8],
         "gptq": [2, 3, 4, 8],
+        "hubq": [2, 3, 4, 8],
     }
 
 

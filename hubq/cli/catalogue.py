@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hubq.method import Method
 
 TYPICAL = (4096, 4096)  # outputs and inputs of a layer that every method and format is made for
+EVERYTHING = "dense"  # holds each result in 16 bits, so it isn't listed with every method
 
 
 def shipped() -> dict[str, Path]:
@@ -109,6 +110,8 @@ def _formats(method: "type[Method]") -> dict[str, list[float]]:
 
     found: dict[str, list[float]] = {}
     for name in formats():
+        if name == EVERYTHING:
+            continue
         form = format_named(name)
         for made in _settings(method):
             sketch = made.sketch(TYPICAL, form.scale_dtype(torch.bfloat16))

@@ -11,12 +11,10 @@ from hubq.errors import UserError
 if TYPE_CHECKING:
     from hubq.convert import Conversion
 
-FORMATS = ("awq", "compressed-tensors", "dense", "gptq", "hubq")  # as hubq/convert.py has them
-
 
 @click.command(epilog=example("hubq convert ./Llama-2-7B-GPTQ --to compressed-tensors"))
 @click.argument("model", metavar="FOLDER_OR_REPO")
-@click.option("--to", "form", type=click.Choice(FORMATS), required=True, help="The new format.")
+@click.option("--to", "form", metavar="FORMAT", required=True, help="One of those above.")
 @click.option(
     "--out", type=FOLDER, help="Where to write.  [default: NAME-FORMAT, beside a folder or here]"
 )
@@ -39,14 +37,14 @@ def convert(  # noqa: PLR0913 - click passes each option on its own
     they are: each module is read back from the written file and compared.
 
     \b
-    to compressed-tensors  all but activation order (desc_act with groups)
-    to awq                 4 bits
-    to gptq                symmetric, without activation order
-    to hubq                everything, activation order too
-    to dense               everything, rounded to 16 bits
+    compressed-tensors  all integers but those in activation order
+    awq                 4 bits
+    gptq                symmetric, not in activation order
+    hubq                all weights
+    dense               all weights, rounded to 16 bits
 
-    No engine takes activation order in compressed-tensors any more, so such a model goes to hubq,
-    to dense, or with --lossy to 8 bits.
+    No engine takes activation order (desc_act with groups) in compressed-tensors any more: such a
+    model goes to hubq, to dense, or with --lossy to 8 bits.
     """
     from hubq.cli.bars import progress
     from hubq.convert import Wish

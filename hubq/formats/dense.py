@@ -45,6 +45,10 @@ class Dense(Format):
 
     name: ClassVar[str] = "dense"
     loads_in: ClassVar[str] = "everywhere, as a 16-bit model"
+    remark: ClassVar[str] = (
+        "This is a dense copy: the quantized weights are written out in 16 bits, so that it takes "
+        "the memory of the unquantized model."
+    )
 
     def scale_dtype(self, model: torch.dtype) -> torch.dtype:
         """Return the model's 16-bit dtype; the weights are rounded to it too."""
