@@ -23,7 +23,12 @@ from hubq.runtime.unpacking import fields, unpack_bitmap, unpack_stream, words
 
 FORMAT_VERSION = 1
 ROOT = "weight"  # the name of a module's main tensor: never of the dense weight's shape
-FLOATS = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+FLOATS = {
+    "float8_e4m3fn": torch.float8_e4m3fn,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+}
 SCHEME_KEYS = {
     "float": ("dtype",),
     "affine": ("bits", "group_size", "symmetric", "scale"),
@@ -202,7 +207,7 @@ def _unpacked_float(
     scheme: Scheme, tensors: Tensors, shape: Shape, name: str, where: Tensor | None
 ) -> Fields:
     found = _take(tensors, name, shape)
-    if not found.is_floating_point():
+    if scheme["dtype"] not in FLOATS or found.dtype != FLOATS[scheme["dtype"]]:
         raise ValueError(f"{name} is {found.dtype} instead of {scheme['dtype']}")
     return {"values": found}
 

@@ -1,0 +1,92 @@
+"""Every method in the hubq format: exact, and in no more bits than the method needs."""
+
+from typing import get_args
+
+import pytest
+import torch
+from made_tensors import same
+
+from hubq.formats.hubq import FORMAT
+from hubq.method import Inputs, Layer, Method, method_class, methods
+from hubq.tensors import QuantizedTensor
+
+LLAMA3_8B = ((4096, 4096), (1024, 4096), (14336, 4096), (4096, 14336))
+
+
+def settings(name: str) -> list[Method]:
+    """Return a method at each of its bit widths."""
+    kind = method_class(name)
+    field = kind.model_fields.get("bits")
+    widths = [] if field is None else get_args(field.annotation)
+    return [kind.model_validate({"bits": bits}) for bits in widths] or [kind()]
+
+
+def held() -> list[str]:
+    """List the methods whose results the format holds."""
+    return [name for name in methods() if FORMAT.mistake(sketch(settings(name)[0])) is None]
+
+
+def sketch(method: Method, shape: tuple[int, int] = LLAMA3_8B[0]) -> QuantizedTensor:
+    return method.sketch(shape, torch.bfloat16)
+
+
+def file_bits(tensor: QuantizedTensor) -> float:
+    """Return the bits that a module takes in the file."""
+    return 8 * sum(each.nbytes for each in FORMAT.pack("m", tensor).values())
+
+
+@pytest.fixture(params=held())
+def method(request: pytest.FixtureRequest) -> Method:
+    kind = method_class(request.param)
+    return kind.model_validate({"group_size": 64} if "group_size" in kind.model_fields else {})
+
+
+@pytest.fixture
+def layer() -> Layer:
+    random = torch.Generator().manual_seed(0)
+    inputs = torch.randn(500, 512, generator=random) * torch.logspace(-1, 1, 512)
+    magnitude = inputs.abs()
+    statistics = Inputs(500, inputs.T @ inputs, magnitude.mean(0), magnitude.amax(0), inputs[::4])
+    return Layer("layer", torch.randn(256, 512, generator=random) / 10, statistics)
+
+
+@pytest.mark.parametrize("name", held())
+def test_a_file_takes_no_more_than_two_percent_beyond_what_is_needed(name: str) -> None:
+    for method in settings(name):
+        for shape in LLAMA3_8B:
+            foretold = sketch(method, shape)
+
+            needed = foretold.needed_bits() * shape[0] * shape[1]
+
+            assert file_bits(foretold) < 1.02 * needed
+
+
+def test_a_real_result_takes_no_more_than_two_percent_either(method: Method, layer: Layer) -> None:
+    result = method.quantize(layer)
+
+    assert file_bits(result) < 1.02 * result.needed_bits() * layer.weight.numel()
+
+
+def test_bits_are_counted_as_they_are_stored(method: Method, layer: Layer) -> None:
+    result = method.quantize(layer)
+
+    counted = result.stored_bits() * layer.weight.numel()
+
+    assert counted == pytest.approx(file_bits(result), rel=0.01)
+
+
+def test_a_result_comes_back_bit_for_bit(method: Method, layer: Layer) -> None:
+    result = method.quantize(layer)
+
+    back = FORMAT.unpack("m", FORMAT.pack("m", result), FORMAT.config({"m": result}, []))
+
+    assert same(result, back)
+    assert torch.equal(result.dequantize(), back.dequantize())
+
+
+def test_the_config_is_known_without_data(method: Method, layer: Layer) -> None:
+    known = method.sketch((256, 512), layer.scale_dtype)
+
+    result = method.quantize(layer)
+
+    assert FORMAT.config({"m": known}, []) == FORMAT.config({"m": result}, [])
