@@ -142,34 +142,26 @@ def test_a_plan_without_the_library_says_how_to_install_it(
         plan(changed, tmp_path, Client())
 
 
-def test_methods_are_listed_and_planned_without_importing_the_library() -> None:
-    # A fresh process: this one has imported the library.
+@pytest.fixture(scope="module")
+def fresh() -> "subprocess.CompletedProcess[str]":
+    """Sketch and quantize where nothing is imported yet; torch and the library take seconds."""
     script = """
 import sys, torch
-from hubq.method import method_class
-method = method_class("bitsandbytes")()
-method.mistake((64, 64))
-method.sketch((64, 64), torch.bfloat16).stored_bits()
-assert "bitsandbytes" not in sys.modules
-"""
-
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
-    )
-
-    assert done.returncode == 0, done.stderr
-
-
-def test_quantizing_says_nothing_on_the_screen() -> None:
-    # A fresh process: the library speaks while it is imported.
-    script = """
-import torch
 from hubq.method import Inputs, Layer, method_class
-method_class("bitsandbytes")().quantize(Layer("up_proj", torch.ones(32, 64), Inputs(0)))
+method = method_class("bitsandbytes")()
+method.mistake((32, 64))
+method.sketch((32, 64), torch.bfloat16).stored_bits()
+print("imported" if "bitsandbytes" in sys.modules else "not imported")
+method.quantize(Layer("up_proj", torch.ones(32, 64), Inputs(0)))
 """
-
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
 
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+def test_a_plan_does_not_import_the_library(fresh: "subprocess.CompletedProcess[str]") -> None:
+    assert fresh.stdout == "not imported\n"
+
+
+def test_quantizing_says_nothing_on_the_screen(fresh: "subprocess.CompletedProcess[str]") -> None:
+    assert fresh.stderr == ""
