@@ -24,6 +24,7 @@ RETRIES = 3  # each with ten times the damping
 BLOCK = 128  # columns between two matrix products
 
 RoundBlock = Callable[[slice, Tensor, Tensor], Tensor]
+Fit = Callable[[slice, Tensor], None]
 FitBlock = Callable[[slice, Tensor, Tensor], Tensor]
 
 
@@ -47,6 +48,14 @@ class Hessian:
     def rows(self, columns: Tensor) -> Tensor:
         """Return (in, out) in solving order as (out, in) in the layer's order."""
         return columns[self.order.argsort()].T.contiguous()
+
+    def gram(self, inputs: Inputs, damping: float) -> Tensor:
+        """Return the damped Gram matrix in solving order."""
+        assert inputs.gram is not None
+        gram = inputs.gram[self.order[:, None], self.order]
+        energy = self.energy[self.order]
+        gram.diagonal().copy_(energy + self.facts.get("damping", damping) * energy.mean())
+        return gram
 
     def in_place(self, each: Tensor) -> Tensor:
         """Return what belongs to each column, (in,), in the layer's order."""
@@ -152,24 +161,57 @@ def refine(
         errors[here] = round_block(here, moved, own.triu(1) / own.diagonal())
 
 
+class Rounding:
+    """A layer's codes on their way through the solver: transposed, and in solving order."""
+
+    def __init__(
+        self,
+        hessian: Hessian,
+        weight: Tensor,  # (out, in)
+        levels: Levels,  # of the columns as they lie in the layer
+        exceptions: Exceptions | None = None,  # the same; the mask is (out, in) here
+    ) -> None:
+        self.hessian = hessian
+        self.columns = hessian.columns(weight)
+        self.levels = levels.at(hessian.order)
+        self.exceptions = exceptions and (
+            exceptions[0].T[hessian.order],
+            exceptions[1].at(hessian.order),
+        )
+        self.codes = torch.empty(self.columns.shape, dtype=torch.uint8, device=weight.device)
+        self.errors = torch.empty_like(self.columns)
+
+    def round(self, here: slice, moved: Tensor, feedback: Tensor) -> Tensor:
+        """Round some columns to the levels as they stand."""
+        others = self.exceptions and (self.exceptions[0][here], self.exceptions[1].at(here))
+        self.codes[here], self.errors[here] = round_columns(
+            self.columns[here], moved, feedback, self.levels.at(here), others
+        )
+        return self.errors[here]
+
+    def solve(self, fit: Fit | None = None, width: int = BLOCK) -> Tensor:
+        """Round all columns and return the codes, (out, in) uint8, as they lie in the layer.
+
+        `fit(columns, moved)` may first change the levels of a group of so many columns that stay
+        together, with a view to where the errors so far have moved its weights (width, out).
+        """
+
+        def round_block(here: slice, moved: Tensor, feedback: Tensor) -> Tensor:
+            if fit is not None:
+                fit(here, moved)
+            return self.round(here, moved, feedback)
+
+        solve(self.columns, self.hessian.factor, round_block, width)
+        return self.hessian.rows(self.codes)
+
+    def refine(self, gram: Tensor, refit: FitBlock | None = None, width: int = BLOCK) -> Tensor:
+        """Round once more by coordinate descent (see `refine`), and return the codes."""
+        refine((self.columns, self.errors), gram, self.round, refit, width)
+        return self.hessian.rows(self.codes)
+
+
 def solve_on(
     hessian: Hessian, weight: Tensor, levels: Levels, exceptions: Exceptions | None = None
 ) -> Tensor:  # (out, in) uint8
-    """Return the codes of (out, in) on levels that are known beforehand.
-
-    The levels are those of the columns in the layer's order, and so are the exceptions, whose
-    mask is (out, in) here.
-    """
-    columns = hessian.columns(weight)
-    codes = torch.empty(columns.shape, dtype=torch.uint8, device=weight.device)
-
-    def round_block(here: slice, moved: Tensor, feedback: Tensor) -> Tensor:
-        places = hessian.order[here]
-        others = exceptions and (exceptions[0][:, places].T, exceptions[1].at(places))
-        codes[here], errors = round_columns(
-            columns[here], moved, feedback, levels.at(places), others
-        )
-        return errors
-
-    solve(columns, hessian.factor, round_block)
-    return hessian.rows(codes)
+    """Return the codes of (out, in) on levels that are known beforehand."""
+    return Rounding(hessian, weight, levels, exceptions).solve()

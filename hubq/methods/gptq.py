@@ -17,9 +17,9 @@ from pydantic import Field
 from torch import Tensor
 
 from hubq.clipping import search_reach
-from hubq.kernels import Levels, round_columns
+from hubq.kernels import Levels
 from hubq.method import AffineMethod, Group, Layer, Need
-from hubq.solver import Hessian, prepare, solve, solve_on
+from hubq.solver import Fit, Rounding, prepare
 from hubq.tensors import PER_CHANNEL, Affine, Grid, Reach
 
 
@@ -63,12 +63,16 @@ class GPTQ(AffineMethod):
         weight = layer.weight.masked_fill(hessian.unused, 0)
         columns = weight.shape[1]
         reach = search_reach(weight, hessian.energy, grid, self.clips)
+        scale, zero = grid.span(weight, reach)
+        group = torch.arange(columns) // grid.width(columns)
+        rounding = Rounding(hessian, weight, Levels.of(scale, zero, grid.levels, group))
         if self.activation_order or grid.groups(columns) == 1:
-            scale, zero = grid.span(weight, reach)
-            group = torch.arange(columns) // grid.width(columns)
-            codes = solve_on(hessian, weight, Levels.of(scale, zero, grid.levels, group))
+            codes = rounding.solve()
         else:
-            codes, scale, zero = _fit_on_the_way(hessian, weight, grid, reach)
+            fit = _fitting(rounding.levels, grid, reach)
+            codes = rounding.solve(fit, grid.width(columns))
+            scale = rounding.levels.scale.T.to(grid.scale_dtype).contiguous()
+            zero = rounding.levels.zero.T.contiguous()
         return Affine(
             codes=codes,
             scale=scale,
@@ -79,25 +83,14 @@ class GPTQ(AffineMethod):
         )
 
 
-def _fit_on_the_way(
-    hessian: Hessian, weight: Tensor, grid: Grid, reach: Reach
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Fit each group to the weights as the errors so far have moved them; columns in place."""
-    columns = hessian.columns(weight)
-    codes = torch.empty(columns.shape, dtype=torch.uint8, device=weight.device)
-    scales: list[Tensor] = []
-    zeros: list[Tensor] = []
+def _fitting(levels: Levels, grid: Grid, reach: Reach) -> Fit:
+    """Return what fits each group's levels to its weights as the errors so far have moved them."""
     rows = replace(grid, group_size=PER_CHANNEL)
     low, high = reach
 
-    def round_block(here: slice, moved: Tensor, feedback: Tensor) -> Tensor:
-        group = len(scales)
+    def fit(here: slice, moved: Tensor) -> None:
+        group = int(levels.group[here.start])
         scale, zero = rows.span(moved.T, (low[:, group, None], high[:, group, None]))
-        scales.append(scale)
-        zeros.append(zero)
-        levels = Levels.of(scale, zero, grid.levels, torch.zeros(len(moved), dtype=torch.int64))
-        codes[here], errors = round_columns(columns[here], moved, feedback, levels)
-        return errors
+        levels.scale[group], levels.zero[group] = scale[:, 0].float(), zero[:, 0]
 
-    solve(columns, hessian.factor, round_block, grid.width(len(columns)))
-    return hessian.rows(codes), torch.cat(scales, 1), torch.cat(zeros, 1)
+    return fit
