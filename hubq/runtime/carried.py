@@ -1,6 +1,6 @@
 """The one file that lets a repo's readers do without hubq: the reading modules, joined.
 
-The modules are found by following the imports from the loader; each is cut down to what is not an
+The modules are found by following the imports of the quantizer; each is cut down to what is not an
 import or a docstring, after those that it imports. A reader without hubq then needs torch,
 transformers and safetensors only.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from hubq import __version__
 
 LOADER = "hubq_loader.py"
-ENTRY = "hubq.runtime.loader"
+ENTRIES = ("hubq.runtime.quantizer", "hubq.runtime.loader")
 CLASS = "HubqForCausalLM"
 RUNTIME = Path(__file__).parent
 HEADER = f'''"""Read this repo's weights, which are in the hubq format, into transformers.
@@ -27,11 +27,8 @@ Licence: Apache-2.0.
 @cache
 def loader_source() -> bytes:
     """Return the text of hubq_loader.py."""
-    modules = [ENTRY]
-    for module in modules:  # grows while it is read
-        modules += [each for each in _imported(module) if each not in modules]
     ordered: list[str] = []
-    for module in modules:
+    for module in ENTRIES:
         _place(module, ordered)
     bodies = [f"# ---- {_path(module).name} ----\n\n{_body(module)}" for module in ordered]
     return "\n\n".join([HEADER + "\n" + _outer_imports(ordered), *bodies]).encode() + b"\n"

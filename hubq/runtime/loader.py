@@ -1,16 +1,14 @@
-"""What makes the file that a repo carries of use to transformers: a class, and the registration."""
+"""What the file that a repo carries has besides the quantizer: a class for config.json to name."""
 
 from typing import Any
 
 import transformers
 
-from hubq.runtime.quantizer import register
-
 
 class HubqForCausalLM:
     """What config.json's auto_map names: it hands over to transformers' own class of the model.
 
-    transformers imports this file to find it, and that has registered the quantizer.
+    To find it transformers imports the file, and with that the quantizer registers itself.
     """
 
     @classmethod
@@ -28,6 +26,3 @@ class HubqForCausalLM:
         """Load the model."""
         architecture = getattr(transformers, config.architectures[0])
         return architecture.from_pretrained(name, *arguments, config=config, **options)
-
-
-register()

@@ -236,3 +236,6 @@ def register() -> None:
     # transformers have no such list, and there config.json alone decides.
     known = getattr(auto, "LOADING_ATTRIBUTES_CONFIG_TYPES", ())
     auto.LOADING_ATTRIBUTES_CONFIG_TYPES = (*known, HubqConfig)
+
+
+register()

@@ -6,6 +6,7 @@ before it. So where transformers' table of quantizers is not there yet, its impo
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
@@ -44,6 +45,5 @@ class Watch:
 
 
 def _register() -> None:
-    from hubq.runtime.quantizer import register
-
-    register()
+    """Import the quantizer, which registers itself; it may be what imports the table just now."""
+    import_module("hubq.runtime.quantizer")

@@ -34,6 +34,11 @@ def test_hubq_may_be_imported_after_transformers() -> None:
     assert printed(f"import transformers.quantizers, hubq; {KNOWN}") == "True"
 
 
+# Takes some seconds, as above.
+def test_the_config_may_be_imported_before_all_else() -> None:
+    assert printed(f"from hubq import HubqConfig; {KNOWN}") == "True"
+
+
 def test_the_watch_ends_when_it_has_seen_the_import() -> None:
     assert not [each for each in sys.meta_path if type(each).__module__.startswith("hubq.")]
 
