@@ -8,25 +8,49 @@ from torch import Tensor
 from hubq.kernels import two_means
 from hubq.tensors import SMALLEST_SCALE
 
+RIDGE = 1e-3  # of each level's own part in the normal equations: few weights may be left
+
 
 @dataclass(frozen=True)
 class Pair:
-    """Two levels for each (out, groups), as the file stores them."""
+    """Two levels for each (out, groups)."""
 
     mean: Tensor
     scale: Tensor
 
     def even(self) -> tuple[Tensor, Tensor]:
         """Return the scales and zeros of evenly spaced levels with one bit; code 1 is the upper."""
-        step = 2 * self.scale.float()
+        step = 2 * self.scale.float().clamp(min=SMALLEST_SCALE)
         return step, 0.5 - self.mean.float() / step
 
 
-def fit_pair(weight: Tensor, energy: Tensor, without: Tensor, dtype: torch.dtype) -> Pair:
+def fit_pair(weight: Tensor, energy: Tensor, without: Tensor | None = None) -> Pair:
     """Find the levels that lose least of each group's output, weighted by the inputs' energy.
 
     The weight and the mask of weights that don't count are (out, groups, width), the energy is
     (groups, width). The best levels are each the mean of the weights nearest to it.
     """
+    if without is None:
+        without = torch.zeros(weight.shape, dtype=torch.bool, device=weight.device)
     mean, scale = two_means(weight, energy, without)
-    return Pair(mean.to(dtype), scale.clamp(min=SMALLEST_SCALE).to(dtype))
+    return Pair(mean, scale.clamp(min=SMALLEST_SCALE))
+
+
+def improve_pair(signs: Tensor, used: Tensor, gradient: Tensor, own: Tensor) -> Pair:
+    """Return what to add to a group's levels to lose least of the output, the signs as they are.
+
+    The signs (-1 or 1), the weights that have one (`used`, 1 or 0) and the gradient G e of the
+    errors e are (width, out), `own` is the group's part of G; the change is (1, out).
+    """
+    signs = signs * used
+    pulled, pulled_signs = own @ used, own @ signs
+    scales = (signs * pulled_signs).sum(0, keepdim=True) * (1 + RIDGE)
+    means = (used * pulled).sum(0, keepdim=True) * (1 + RIDGE)
+    both = (signs * pulled).sum(0, keepdim=True)
+    toward_scale = (signs * gradient).sum(0, keepdim=True)
+    toward_mean = (used * gradient).sum(0, keepdim=True)
+    determinant = (scales * means - both.square()).clamp(min=torch.finfo(torch.float32).tiny)
+    return Pair(
+        mean=(scales * toward_mean - both * toward_scale) / determinant,
+        scale=(means * toward_scale - both * toward_mean) / determinant,
+    )

@@ -9,13 +9,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hubq.binarization import Pair, fit_pair
-from hubq.kernels import Levels
+from hubq.binarization import Pair, fit_pair, improve_pair
+from hubq.kernels import Exceptions, Levels
 from hubq.method import Group, Layer, Method, Need
-from hubq.solver import Hessian, prepare, solve_on
-from hubq.tensors import Affine, Binary, Grid, Masked
+from hubq.solver import Hessian, Rounding, prepare
+from hubq.tensors import SMALLEST_SCALE, Affine, Binary, Grid, Masked
 
 KEPT_BITS = 8
+CHOICES = 3  # of what is kept: each moves the levels of the rest, and they what loses most
 
 
 class PBLLM(Method):
@@ -33,10 +34,13 @@ class PBLLM(Method):
 
     fraction: float = Field(1 / 7, gt=0, lt=1, description="of the weights, kept at 8 bits")
     group_size: int = Field(128, ge=1, description="input columns that share a mean and a scale")
-    damping: float = Field(0.01, gt=0, description="of the mean diagonal, added to the Hessian")
-    activation_order: bool = Field(
-        True, description="solve in the order of the Hessian's diagonal; groups stay in place"
+    scale_bits: int = Field(
+        6, ge=2, le=8, description="of each scale and mean, under one 16-bit scale a row"
     )
+    rounds: int = Field(
+        1, ge=0, description="how often levels and codes are fitted again, each to the others"
+    )
+    damping: float = Field(0.01, gt=0, description="of the mean diagonal, added to the Hessian")
 
     @property
     def nominal_bits(self) -> float:
@@ -55,14 +59,15 @@ class PBLLM(Method):
     def sketch(self, shape: tuple[int, int], scale_dtype: torch.dtype) -> Masked:
         """Return a tensor in which a fraction of each group of columns is kept."""
         out, columns = shape
-        groups = columns // self.group_size
-        values = torch.empty(out, groups, dtype=scale_dtype, device="meta")
+        levels = Affine.sketch(
+            (out, columns // self.group_size), Grid(self.scale_bits, scale_dtype=scale_dtype)
+        )
         flags = torch.empty(shape, dtype=torch.bool, device="meta")
         return Masked(
             mask=flags,
             chosen=Affine.sketch(shape, Grid(KEPT_BITS, scale_dtype=scale_dtype)),
-            rest=Binary(flags[None], (values,), values, self.group_size),
-            count=groups * self._kept(out),
+            rest=Binary(flags[None], (levels,), levels, self.group_size),
+            count=self._kept(out) * (columns // self.group_size),
         )
 
     def quantize(self, layer: Layer) -> Masked:
@@ -75,24 +80,29 @@ class PBLLM(Method):
             group.inputs,
             self.damping,
             group.layers[0].name,
-            activation_order=self.activation_order,
+            activation_order=True,
+            together=self.group_size,
         )
-        return tuple(self._solve(layer, hessian) for layer in group.layers)
+        gram = hessian.gram(group.inputs, self.damping)
+        return tuple(self._solve(layer, hessian, gram) for layer in group.layers)
 
     def _kept(self, out: int) -> int:
         """Return how many weights of a group of columns are kept."""
         return round(self.fraction * out * self.group_size)
 
-    def _solve(self, layer: Layer, hessian: Hessian) -> Masked:
+    def _solve(self, layer: Layer, hessian: Hessian, gram: Tensor) -> Masked:
         weight = layer.weight.masked_fill(hessian.unused, 0)
-        mask = self._choose(weight, hessian)
-        fine = Grid(KEPT_BITS, scale_dtype=layer.scale_dtype)
-        scale, zero = fine.span(weight.masked_fill(~mask, 0))
-        pair = self._fit(weight, hessian.energy, mask, layer.scale_dtype)
-        column = torch.arange(weight.shape[1]) // self.group_size
-        rest = Levels.of(*pair.even(), 1, column)
-        kept = Levels.of(scale, zero, fine.levels, torch.zeros_like(column))
-        codes = solve_on(hessian, weight, rest, (mask, kept))
+        mask = self._choose(weight, hessian.energy)
+        kept = Grid(KEPT_BITS, scale_dtype=layer.scale_dtype)
+        scale, zero = kept.span(weight.masked_fill(~mask, 0))
+        column = torch.arange(weight.shape[1])
+        exceptions = (mask, Levels.of(scale, zero, kept.levels, torch.zeros_like(column)))
+        partial = _Partial(hessian, weight, exceptions, self.group_size)
+        partial.rounding.solve(partial.fit, self.group_size)
+        for _ in range(self.rounds):
+            partial.rounding.refine(gram, partial.refit, self.group_size)
+        mean, levels = partial.store(Grid(self.scale_bits, scale_dtype=layer.scale_dtype))
+        codes = partial.rounding.refine(gram, None, self.group_size)
         return Masked(
             mask=mask,
             chosen=Affine(
@@ -102,25 +112,81 @@ class PBLLM(Method):
                 bits=KEPT_BITS,
                 group_size=weight.shape[1],
             ),
-            rest=Binary((codes.bool() & ~mask)[None], (pair.scale,), pair.mean, self.group_size),
+            rest=Binary(
+                signs=(codes.bool() & ~mask)[None],
+                scale=(levels,),
+                mean=mean,
+                group_size=self.group_size,
+            ),
             count=int(mask.sum()),
             facts=hessian.facts,
         )
 
-    def _choose(self, weight: Tensor, hessian: Hessian) -> Tensor:  # (out, in) bool
-        """Mark the most salient weights of each group of columns."""
-        cost = hessian.in_place(hessian.pivots)
-        salience = self._grouped(weight.square() * cost).transpose(0, 1).flatten(1)
-        kept = salience.topk(self._kept(len(weight)), dim=1, sorted=False).indices
-        mask = torch.zeros(salience.shape, dtype=torch.bool, device=weight.device)
-        mask.scatter_(1, kept, value=True)
-        return mask.unflatten(1, (len(weight), -1)).transpose(0, 1).flatten(1)
+    def _choose(self, weight: Tensor, energy: Tensor) -> Tensor:  # (out, in) bool
+        """Mark the weights whose binarization would lose most; what is left moves the levels."""
+        grid = Grid(1, self.group_size)
+        grouped, energies = grid.grouped(weight), grid.grouped(energy[None])[0]
+        count = self._kept(len(weight))
+        mask = torch.zeros(grouped.shape, dtype=torch.bool, device=weight.device)
+        for _ in range(CHOICES):
+            pair = fit_pair(grouped, energies, mask)
+            distance = (grouped - pair.mean[..., None]).abs_().sub_(pair.scale[..., None])
+            lost = distance.square_().mul_(energies).transpose(0, 1).flatten(1)
+            most = lost.topk(count, dim=1, sorted=False).indices
+            flat = torch.zeros(lost.shape, dtype=torch.bool, device=weight.device)
+            flat.scatter_(1, most, value=True)
+            mask = flat.view(-1, len(weight), self.group_size).transpose(0, 1)
+        return mask.flatten(1)
 
-    def _fit(self, weight: Tensor, energy: Tensor, mask: Tensor, dtype: torch.dtype) -> Pair:
-        """Find each row's and group's two levels for what is not kept."""
-        grouped = self._grouped(weight)
-        return fit_pair(grouped, self._grouped(energy[None])[0], self._grouped(mask), dtype)
 
-    def _grouped(self, columns: Tensor) -> Tensor:
-        """View (out, in) as (out, groups, width)."""
-        return columns.unflatten(1, (-1, self.group_size))
+class _Partial:
+    """A layer on its way to 8 bits here and two levels there."""
+
+    def __init__(
+        self, hessian: Hessian, weight: Tensor, exceptions: Exceptions, group_size: int
+    ) -> None:
+        group = torch.arange(weight.shape[1]) // group_size
+        unset = torch.zeros(len(weight), int(group[-1]) + 1, device=weight.device)
+        self.rounding = Rounding(hessian, weight, Levels.of(unset, unset, 1, group), exceptions)
+        self.energy = hessian.energy[hessian.order]
+        self.without = exceptions[0].T[hessian.order]  # (in, out) bool: what is not binarized
+        self.pair = Pair(unset.T.clone(), unset.T.clone())  # (groups, out)
+
+    def fit(self, here: slice, moved: Tensor) -> None:
+        """Fit a group's two levels to its weights as the errors so far have moved them."""
+        without = self.without[here].T[:, None]
+        pair = fit_pair(moved.T[:, None], self.energy[None, here], without)
+        self._put(self._group(here), pair.mean.T, pair.scale.T)
+
+    def refit(self, here: slice, gradient: Tensor, own: Tensor) -> Tensor:
+        """Give a group the two levels that lose least of the output, its signs as they are."""
+        group, used = self._group(here), (~self.without[here]).float()
+        change = improve_pair(self._signs(here), used, gradient, own)
+        self._put(group, self.pair.mean[group] + change.mean, self.pair.scale[group] + change.scale)
+        return self._errors(here)
+
+    def store(self, grid: Grid) -> tuple[Affine, Affine]:
+        """Round the means and the scales to what the file holds, and return them, (out, groups)."""
+        mean, scale = (Affine.fit(each.T, grid) for each in (self.pair.mean, self.pair.scale))
+        self._put(slice(None), mean.dequantize().T, scale.dequantize().T)
+        self.rounding.errors = self._errors(slice(None))
+        return mean, scale
+
+    def _group(self, here: slice) -> slice:
+        group = int(self.rounding.levels.group[here.start])
+        return slice(group, group + 1)
+
+    def _put(self, groups: slice, mean: Tensor, scale: Tensor) -> None:
+        self.pair.mean[groups], self.pair.scale[groups] = mean, scale.clamp(min=SMALLEST_SCALE)
+        levels = self.rounding.levels
+        levels.scale[groups], levels.zero[groups] = Pair(mean, scale).even()
+
+    def _signs(self, here: slice) -> Tensor:
+        return self.rounding.codes[here].float().mul_(2).sub_(1)
+
+    def _errors(self, here: slice) -> Tensor:
+        """Return the errors with the levels as they stand."""
+        group = self.rounding.levels.group[here]
+        rounded = self.pair.mean[group] + self._signs(here) * self.pair.scale[group]
+        errors = self.rounding.columns[here] - rounded
+        return torch.where(self.without[here], self.rounding.errors[here], errors)
