@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hubq_folder
 import pytest
 import torch
 
@@ -48,6 +49,16 @@ def test_the_same_question_gets_the_same_answer(folder: Path) -> None:
     first = "".join(answer(folder, QUESTION, 8))
 
     assert "".join(answer(folder, QUESTION, 8)) == first
+
+
+def test_a_folder_in_the_hubq_format_answers_as_its_dequantized_weights(
+    folder: Path, tmp_path: Path
+) -> None:
+    twin = hubq_folder.write(folder, tmp_path / "packed", hubq_folder.round_all)
+
+    told = "".join(answer(tmp_path / "packed", QUESTION, 8))
+
+    assert told == "".join(answer(twin, QUESTION, 8))
 
 
 def test_a_speaker_is_loaded_once_and_asked_twice(folder: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 import torch
 from damaged_folder import DAMAGES
 from hubq_folder import round_all, write
+from transformers import AutoModelForCausalLM
 
 from hubq.client import Client
 from hubq.evaluate.loading import load
@@ -109,6 +110,25 @@ def test_a_folder_reads_as_with_hubq(
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_repo_on_the_hub_reads_as_its_folder(packed: bool, answers: Answers) -> None:
     assert torch.equal(answers[REPO, packed]["logits"], answers["qwen2", packed]["logits"])
+
+
+def test_hubq_reads_a_repo_on_the_hub_without_running_its_file(
+    hub: FaultyHub, answers: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve = "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", hub.endpoint + resolve
+    )
+    modules = set(sys.modules)
+
+    model = AutoModelForCausalLM.from_pretrained(
+        REPO, dtype="auto", trust_remote_code=False, token=hub.token, cache_dir=tmp_path
+    )
+
+    with torch.inference_mode():
+        assert torch.equal(model(input_ids=IDS).logits, answers[REPO, False]["logits"])
+    assert not [name for name in set(sys.modules) - modules if name.endswith("hubq_loader")]
 
 
 @pytest.mark.parametrize("packed", [False, True])
