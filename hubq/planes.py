@@ -8,11 +8,9 @@ Everything is transposed and in solving order, as hubq/solver.py has it.
 import torch
 from torch import Tensor
 
-from hubq.plane_kernels import fit_levels, round_to_signs
+from hubq.plane_kernels import fit_levels, refit_levels, round_to_signs, sign_errors
 from hubq.solver import Hessian
 from hubq.tensors import Affine, Grid
-
-RIDGE = 1e-3  # of each level's own weight in the normal equations: a set may have one column only
 
 
 class Planes:
@@ -50,19 +48,19 @@ class Planes:
 
     def errors(self, here: slice = slice(None)) -> Tensor:
         """Return the weight minus what its signs and levels stand for."""
-        first, second = self._signs(here)
-        larger, smaller, mean = self.levels[:, self.sets[here]].unbind()
-        return self.columns[here] - mean - first * larger - second * smaller
+        return sign_errors(self.columns[here], self.codes[here], self.levels, self.sets[here])
 
     def refit(self, here: slice, gradient: Tensor, own: Tensor) -> Tensor:
         """Give a group the levels that lose least of the layer's output, its signs as they are."""
-        signs = self._signs(here)
-        planes = [*signs, torch.ones_like(signs[0])] if self.means else [*signs]
-        sides = [~self.apart[here, None], self.apart[here, None]]
-        shapes = torch.stack([plane * side for plane in planes for side in sides])
-        change = _least_squares(shapes, gradient, own)
-        self.levels[: len(planes), self._pair(here)] += change.view(len(planes), 2, -1)
-        self._put_in_order(here)
+        pair = self._pair(here)
+        self.levels[:, pair], self.codes[here] = refit_levels(
+            self.codes[here],
+            self.apart[here],
+            self.levels[:, pair],
+            gradient,
+            own,
+            means=self.means,
+        )
         return self.errors(here)
 
     def store(self, bits: int, dtype: torch.dtype) -> tuple[Affine, ...]:
@@ -78,31 +76,3 @@ class Planes:
         """Return the two sets of the group that a block is."""
         group = int(self.sets[here.start]) // 2
         return slice(2 * group, 2 * group + 2)
-
-    def _signs(self, here: slice) -> tuple[Tensor, Tensor]:
-        codes = self.codes[here]
-        return (codes & 1).float().mul_(2).sub_(1), (codes >> 1).float().mul_(2).sub_(1)
-
-    def _put_in_order(self, here: slice) -> None:
-        """Name the levels so that larger >= smaller >= 0, as rounding wants them."""
-        side = self.apart[here].long()
-        scales = self.levels[:2, self._pair(here)]  # a view, (2, 2, out)
-        signs = torch.stack(self._signs(here)) * scales.sign()[:, side]
-        scales.abs_()
-        swapped = scales[0] < scales[1]
-        scales.copy_(scales.sort(dim=0, descending=True).values)
-        first, second = torch.where(swapped[side], signs.flip(0), signs) > 0
-        self.codes[here] = first | second.to(torch.uint8) << 1
-
-
-def _least_squares(shapes: Tensor, gradient: Tensor, own: Tensor) -> Tensor:
-    """Return how much of each shape to add to the rounding, (shapes, out), to lose least.
-
-    The shapes are (shapes, block, out); the errors e of the block have the gradient G e.
-    """
-    pulled = (own @ shapes).permute(2, 0, 1)  # (out, shapes, block)
-    normal = pulled @ shapes.permute(2, 1, 0)
-    diagonal = normal.diagonal(dim1=1, dim2=2)
-    diagonal.mul_(1 + RIDGE).add_(diagonal == 0)  # a set may have no column at all
-    change: Tensor = torch.linalg.solve(normal, (shapes * gradient).sum(1).T)
-    return change.T
