@@ -8,6 +8,7 @@ from safetensors.torch import save
 
 from hubq.format import format_named, formats
 from hubq.method import Group, Inputs, Layer, Method, method_class, methods
+from hubq.tensors import Masked, Mixed
 
 
 def made(name: str, **options: object) -> Method:
@@ -65,8 +66,10 @@ def test_a_result_keeps_most_of_the_layers_output(method: Method, layer: Layer) 
 def test_a_plan_foretells_the_stored_bits(method: Method, layer: Layer) -> None:
     sketch = method.sketch((64, 128), layer.scale_dtype)
 
-    # What data decides, such as how well a bitmap is coded, can only be foretold nearly.
-    assert sketch.stored_bits() == pytest.approx(method.quantize(layer).stored_bits(), rel=0.02)
+    # How many groups get another width, and how well a bitmap is coded, only data decides.
+    nearly = 0.1 if isinstance(sketch, Masked | Mixed) else 0.02
+    stored = method.quantize(layer).stored_bits()
+    assert sketch.stored_bits() == pytest.approx(stored, rel=nearly)
 
 
 def test_a_result_is_stored_in_little_more_than_its_nominal_bits(method: Method) -> None:
