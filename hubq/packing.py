@@ -38,6 +38,8 @@ def pack(codes: Tensor, bits: int) -> Tensor:  # (rows, count) uint8 -> (rows, w
 
 def unpack(packed: Tensor, bits: int, count: int) -> Tensor:  # (rows, words) int32 -> uint8
     """Return the (rows, count) codes of dense streams, one a row."""
+    if packed.is_meta:
+        return torch.empty(packed.shape[0], count, dtype=torch.uint8, device="meta")
     return unpack_rows(packed, bits, count)
 
 
