@@ -54,6 +54,7 @@ def slow_codes(weight: Tensor, hessian: Tensor, levels: Tensor) -> Tensor:  # le
     return codes
 
 
+# Takes some seconds where the loop over columns is compiled for the first time.
 @pytest.mark.parametrize("bits", [2, 3, 4])
 def test_columns_are_rounded_as_the_textbook_says(bits: int) -> None:
     layer = layer_of(24, 150)
