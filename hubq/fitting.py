@@ -48,11 +48,12 @@ def survey(
 
 def _surveyed(source: QuantizedFolder, module: str, form: Format, *, lossy: bool) -> Survey:
     tensor = source.read(module, codes=False)
-    known = Survey(facts=dict(tensor.facts))
+    bare, known = without_data(tensor), Survey(facts=dict(tensor.facts))
     for way in _ways(tensor, form, getattr(torch, source.dtype), lossy=lossy):
-        known.reasons[way] = refusal(module, tensor, way, form, tied=source.tied)
+        given = tensor if way.grid is None and way.dense is None else bare  # rounding takes long
+        known.reasons[way] = refusal(module, given, way, form, tied=source.tied)
         if known.reasons[way] is None:
-            known.sketches[way] = without_data(way.apply(tensor))
+            known.sketches[way] = without_data(way.apply(bare))
     return known
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hubq.format import AffineFormat, Format
-from hubq.formats.dense import Dense, plain
+from hubq.formats.dense import Dense, lacks_data, plain
 from hubq.tensors import PER_CHANNEL, Affine, Grid, QuantizedTensor, Reordered
 
 EMBEDDINGS = ("embed_tokens", "lm_head")
@@ -34,11 +34,6 @@ class Way:
     def keeps_integers(self) -> bool:
         """Whether codes, scales and zeros are those that were read."""
         return self.scales is None and self.grid is None and self.dense is None
-
-    @property
-    def keeps_all(self) -> bool:
-        """Whether the model computes what it did."""
-        return self.keeps_integers and not self.leaves_inputs
 
     def __str__(self) -> str:
         if self.dense is not None:
@@ -70,7 +65,7 @@ class Way:
 def exact_ways(tensor: QuantizedTensor) -> Iterator[Way]:
     """Yield the ways that change no number."""
     yield Way()
-    if isinstance(tensor, Affine):
+    if isinstance(tensor, Affine) and isinstance(tensor.scale, Tensor):
         if tensor.zero is not None and bool((tensor.zero == tensor.middle).all()):
             yield Way("left out")
         if tensor.zero is None:
@@ -136,8 +131,7 @@ def without_data(value: Any) -> Any:  # noqa: ANN401 - a representation, or what
 
 
 def _rounded(tensor: QuantizedTensor, grid: Grid) -> Affine:
-    inner = tensor.inner if isinstance(tensor, Reordered) else tensor
-    if isinstance(inner, Affine) and inner.codes.is_meta:
+    if lacks_data(tensor):
         return Affine.sketch(tensor.shape, grid)
     return Affine.fit(tensor.dequantize(), grid)
 

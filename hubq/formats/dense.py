@@ -89,7 +89,7 @@ def plain(tensor: QuantizedTensor, dtype: torch.dtype) -> Plain:
     """Dequantize a tensor and round it; one without data stays so."""
     if isinstance(tensor, Plain):
         return tensor
-    if _is_meta(tensor):
+    if lacks_data(tensor):
         return Plain(torch.empty(tensor.shape, dtype=dtype, device="meta"))
     return Plain(tensor.dequantize().to(dtype).contiguous())
 
@@ -100,7 +100,8 @@ def dtype_of(tensor: QuantizedTensor) -> torch.dtype:
     return next(found, torch.bfloat16)
 
 
-def _is_meta(tensor: QuantizedTensor) -> bool:
+def lacks_data(tensor: QuantizedTensor) -> bool:
+    """Tell whether a part of a representation is on the meta device."""
     return any(each.is_meta for each in _components(tensor))
 
 
