@@ -64,6 +64,18 @@ DAMAGES = {
         change_config(lambda config: config["schemes"][0].pop("bits")),
         r"the scheme of weight lacks",
     ),
+    "a scheme with bits in words": Damage(
+        change_config(lambda config: config["schemes"][0].update(bits="three")),
+        r"damaged at model\.layers\.0\.\S*_proj: .*bits 'three'",
+    ),
+    "groups of nothing": Damage(
+        change_config(lambda config: config["schemes"][0].update(group_size=0)),
+        r"damaged at model\.layers\.0\.\S*_proj: .*group_size 0",
+    ),
+    "modules in a list": Damage(
+        change_config(lambda config: config.update(modules=list(config["modules"]))),
+        r"its modules an object",
+    ),
     "an unknown key": Damage(
         change_config(lambda config: config.update(sparsity=0.5)),
         r"says what no hubq file does: sp",

@@ -17,7 +17,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from hubq.runtime.headers import Stored, few, files_of, headers, require_same
 from hubq.runtime.modules import Packed, TiedLinear, packed_kind
-from hubq.runtime.reading import (
+from hubq.runtime.schemes import (
     FORMAT_VERSION,
     ROOT,
     Scheme,
@@ -28,6 +28,8 @@ from hubq.runtime.reading import (
 )
 
 METHOD = "hubq"
+# What reading raises for a scheme or a tensor that is not as the format wants it.
+MISREAD = (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError)
 
 
 class HubqConfig(QuantizationConfigMixin):
@@ -48,10 +50,12 @@ class HubqConfig(QuantizationConfigMixin):
     ) -> None:
         self.quant_method = METHOD  # type: ignore[assignment] # transformers' own are an Enum
         self.version = version
-        self.schemes = list(schemes)
-        self.modules = dict(modules or {})
         self.packed = packed
         require_version(vars(self))
+        if isinstance(schemes, Mapping | str) or not isinstance(modules or {}, Mapping):
+            raise ValueError("quantization_config's schemes are a list, and its modules an object")
+        self.schemes = list(schemes or ())
+        self.modules = dict(modules or {})
         if unknown := sorted(others.keys() - {"quant_method"}):
             raise ValueError(f"quantization_config says what no hubq file does: {few(unknown)}")
 
@@ -134,16 +138,18 @@ class HubqQuantizer(HfQuantizer):
         **options: object,
     ) -> Any:  # noqa: ANN401
         packed = self.quantization_config.packed
-        for name, layer in list(model.named_modules()):
-            if isinstance(layer, Packed):
-                try:
-                    if packed:
-                        layer.fields()  # proves the tensors, before anyone waits for an answer
-                    else:
-                        _replace(model, name, layer.unpack())
-                except ValueError as error:
-                    file = self.stored[f"{name}.{ROOT}"].file
-                    raise ValueError(f"{name} in {file} is damaged: {error}") from error
+        # Names only: a list of the layers would keep all packed ones until the last is replaced.
+        names = [name for name, layer in model.named_modules() if isinstance(layer, Packed)]
+        for name in names:
+            layer = model.get_submodule(name)
+            try:
+                if packed:
+                    layer.fields()  # proves the tensors, before anyone waits for an answer
+                else:
+                    _replace(model, name, layer.unpack())
+            except MISREAD as error:
+                file = self.stored[f"{name}.{ROOT}"].file
+                raise ValueError(f"{name} in {file} is damaged: {error}") from error
         if not packed:
             _untie(model, self.tied)
         _forget_loader(model.config, packed)
@@ -181,8 +187,8 @@ def _entry(config: Mapping[str, Any], name: str) -> tuple[Scheme, Shape, list[st
     try:
         scheme, shape = module_entry(config, name)
         return scheme, shape, list(component_names(scheme))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"quantization_config is damaged at {name}: {error!r}") from error
+    except MISREAD as error:
+        raise ValueError(f"quantization_config is damaged at {name}: {error}") from error
 
 
 def _tie(model: Any) -> dict[str, str]:  # noqa: ANN401 - a PreTrainedModel
