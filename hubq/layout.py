@@ -11,7 +11,8 @@ from torch import Tensor
 
 from hubq.bitmap import bitmap_words, pack_bitmap
 from hubq.packing import pack_fields, pack_stream, words
-from hubq.runtime.reading import ROOT, Fields
+from hubq.runtime.reading import Fields
+from hubq.runtime.schemes import ROOT
 from hubq.tensors import Affine, Binary, Codebook, Masked, Mixed, Reordered, Rotated, Values
 
 Named = Iterator[tuple[str, Tensor]]

@@ -15,7 +15,8 @@ from hubq.errors import UserError
 from hubq.format import Embedding, Format
 from hubq.layout import components, rebuilt, scheme
 from hubq.runtime.carried import LOADER, auto_map, loader_source
-from hubq.runtime.reading import FORMAT_VERSION, component_names, module_entry, unpacked
+from hubq.runtime.reading import unpacked
+from hubq.runtime.schemes import FORMAT_VERSION, component_names, module_entry
 from hubq.tensors import (
     Affine,
     Codebook,

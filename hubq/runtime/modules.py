@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hubq.runtime.formulas import affine_weight
-from hubq.runtime.reading import ROOT, Fields, Scheme, Shape, restored, unpacked
+from hubq.runtime.reading import Fields, restored, unpacked
+from hubq.runtime.schemes import ROOT, Scheme, Shape
 from hubq.runtime.unpacking import WORD_BITS, unpack_stream
 
 

@@ -96,14 +96,14 @@ def decoded(coded: Tensor, flags: int) -> Tensor:  # (words,) int32
     least, width = unpack_stream(least, COUNT_BITS, runs), unpack_stream(width, WIDTH_BITS, runs)
     widths = width.long().repeat_interleave(run)[:blocks]
     added, coded = _section(coded, int(widths.sum()))
-    counts = least.long().repeat_interleave(run)[:blocks] + fields(added, widths)
+    counts = least.long().repeat_interleave(run)[:blocks] + unpack_fields(added, widths)
     if blocks and int(counts.max()) > FLAGS:
         raise ValueError("a coded bitmap counts more than 64 ones in a block")
     index_widths = block_ways(counts.device, widths=True)[counts]
     indices, coded = _section(coded, int(index_widths.sum()))
     if len(coded):
         raise ValueError(f"a coded bitmap has {len(coded)} words too many")
-    index = fields(indices, index_widths)
+    index = unpack_fields(indices, index_widths)
     pieces = zip(torch.split(index, PIECE), torch.split(counts, PIECE), strict=True)
     raw = torch.cat([blocks_of(*each) for each in pieces]).view(torch.int32)
     return raw[: words(flags, 1)]
@@ -117,7 +117,9 @@ def _section(coded: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     return coded[:length], coded[length:]
 
 
-def fields(packed: Tensor, widths: Tensor) -> Tensor:  # (words,) int32, (n,) int64 -> (n,) int64
+def unpack_fields(
+    packed: Tensor, widths: Tensor
+) -> Tensor:  # (words,) int32, (n,) int64 -> (n,) int64
     """Return fields that lie end to end, each at most 61 bits wide."""
     begin = widths.cumsum(0) - widths
     place, offset = begin // WORD_BITS, begin % WORD_BITS

@@ -15,7 +15,8 @@ from torch import Tensor
 from hubq.errors import UserError
 from hubq.format import format_named
 from hubq.formats.hubq import FORMAT
-from hubq.runtime.reading import component_names, dequantized
+from hubq.runtime.reading import dequantized
+from hubq.runtime.schemes import component_names
 from hubq.shards import write
 from hubq.tensors import Affine, Mixed, QuantizedTensor
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import hubq.formats
 from hubq.formats.hubq import FORMAT
-from hubq.runtime.reading import SCHEME_KEYS
+from hubq.runtime.schemes import SCHEME_KEYS
 from hubq.tensors import QuantizedTensor, Rotated
 
 SPECIFICATION = Path(hubq.formats.__file__).with_name("hubq.md")

@@ -1,0 +1,95 @@
+"""What config.json says of a hubq repo: schemes, shapes, and the tensors that they call for."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+FORMAT_VERSION = 1
+ROOT = "weight"  # the name of a module's main tensor: never of the dense weight's shape
+SCHEME_KEYS = {
+    "float": ("dtype",),
+    "affine": ("bits", "group_size", "symmetric", "scale"),
+    "binary": ("planes", "group_size", "unipolar", "apart", "scales", "mean"),
+    "codebook": ("bits", "entries", "group_size", "shared", "scale"),
+    "masked": ("chosen", "rest"),
+    "mixed": ("group_size", "parts"),
+    "reordered": ("inner",),
+    "rotated": ("inner",),
+}
+RANGES = {"bits": (1, 8), "group_size": (1, 1 << 31), "planes": (1, 8), "entries": (1, 256)}
+
+Scheme = Mapping[str, Any]
+Shape = tuple[int, int]
+
+
+def module_entry(config: Mapping[str, Any], module: str) -> tuple[Scheme, Shape]:
+    """Return the scheme and the shape of a module by the repo's quantization_config."""
+    require_version(config)
+    entry = config.get("modules", {}).get(module)
+    if entry is None:
+        raise ValueError(f"quantization_config lists no module {module}")
+    number, schemes = entry["scheme"], config["schemes"]
+    if not 0 <= number < len(schemes):
+        raise ValueError(f"{module} has scheme {number}, and quantization_config lists no such one")
+    out, columns = entry["shape"]
+    if min(out, columns) < 1:
+        raise ValueError(f"{module} has the shape {entry['shape']}")
+    return schemes[number], (int(out), int(columns))
+
+
+def require_version(config: Mapping[str, Any]) -> None:
+    """Raise ValueError for a version of the format that this reader does not know."""
+    if config.get("version") != FORMAT_VERSION:
+        raise ValueError(
+            f"this file is in version {config.get('version')} of the hubq format, and this reader "
+            f"knows version {FORMAT_VERSION}: take a newer hubq, or its loader"
+        )
+
+
+def component_names(scheme: Scheme, name: str = ROOT) -> Iterator[str]:
+    """Yield the names of all tensors that a module of a scheme has."""
+    kind = kind_of(scheme, name)
+    if kind == "rotated":
+        yield from component_names(scheme["inner"], name)
+        yield from (f"{name}_diagonal", f"{name}_seed")
+        return
+    if kind == "reordered":
+        yield from component_names(scheme["inner"], name)
+        yield f"{name}_order"
+        return
+    yield name
+    if kind == "affine" and not scheme["symmetric"]:
+        yield f"{name}_zero"
+    if kind == "codebook":
+        yield from (f"{name}_table", f"{name}_offset")
+    if kind == "binary":
+        yield from (f"{name}_plane_{number}" for number in range(1, scheme["planes"]))
+        if scheme["apart"]:
+            yield f"{name}_apart"
+    for path, each in _children(scheme):
+        yield from component_names(each, f"{name}_{path}")
+
+
+def _children(scheme: Scheme) -> Iterator[tuple[str, Scheme]]:
+    """Yield the schemes inside of a scheme with the last part of their paths."""
+    for key in ("scale", "mean", "chosen", "rest"):
+        if scheme.get(key) is not None:
+            yield key, scheme[key]
+    for key, path in (("scales", "scale_{}"), ("parts", "{}")):
+        for number, each in enumerate(scheme.get(key, ())):
+            yield path.format(number), each
+
+
+def kind_of(scheme: Scheme, name: str) -> str:
+    """Return the kind of a scheme; raise ValueError for one that is not known or not whole."""
+    kind = scheme.get("kind")
+    if kind not in SCHEME_KEYS:
+        known = ", ".join(SCHEME_KEYS)
+        raise ValueError(f"{name} is of the kind {kind!r}; this reader knows {known}")
+    missing = [key for key in SCHEME_KEYS[kind] if key not in scheme]
+    if missing:
+        raise ValueError(f"the scheme of {name} lacks {missing[0]}")
+    for key, (least, most) in RANGES.items():
+        value = scheme.get(key, least)
+        if not isinstance(value, int) or not least <= value <= most:
+            raise ValueError(f"the scheme of {name} has {key} {value!r}")
+    return str(kind)
