@@ -8,6 +8,7 @@ import pytest
 import strangers
 import torch
 from click.testing import CliRunner
+from hubq_folder import write as write_hubq
 from quantized_folder import Choice
 from quantized_folder import write as write_ours
 from safetensors.torch import load_file, save_file
@@ -20,9 +21,11 @@ from hubq.errors import UserError
 from hubq.evaluate.loading import load
 from hubq.foreign.folder import QuantizedFolder
 from hubq.format import format_named
-from hubq.tensors import Grid
+from hubq.tensors import Affine, Binary, Grid, QuantizedTensor, Rotated
 
 Base = Callable[[str], Path]
+COMPRESSED_TENSORS = format_named("compressed-tensors")
+GRID = Grid(4, 32, symmetric=True)
 
 
 @pytest.fixture
@@ -444,8 +447,7 @@ def test_awq_comes_back_from_compressed_tensors_byte_for_byte(base: Path, tmp_pa
 
 
 def test_compressed_tensors_comes_back_from_hubq_byte_for_byte(base: Path, tmp_path: Path) -> None:
-    form = format_named("compressed-tensors")
-    write_ours(base, tmp_path / "old", Choice(form, Grid(3, 32, symmetric=True)))
+    write_ours(base, tmp_path / "old", Choice(COMPRESSED_TENSORS, GRID))
 
     there, _ = to("hubq", tmp_path / "old")
     back, _ = to("compressed-tensors", there)
@@ -508,6 +510,56 @@ def test_a_format_of_one_scheme_rounds_all_modules_to_one(
     assert logits(out).isfinite().all()
 
 
+def test_a_quantized_head_is_written_out_where_the_format_has_none(
+    base: Path, tmp_path: Path
+) -> None:
+    write_ours(base, tmp_path / "old", Choice(COMPRESSED_TENSORS, GRID, head=GRID))
+
+    said = refused(tmp_path / "old", "gptq")
+    out, done = to("gptq", tmp_path / "old", lossy=True)
+
+    assert "gptq keeps lm_head in 16 bits" in said
+    assert [(module.name, module.done) for module in done.changed] == [
+        ("lm_head", "written out in bfloat16")
+    ]
+    assert torch.equal(logits(out), logits(tmp_path / "old"))
+
+
+@pytest.mark.parametrize("kind", [Binary, Rotated])
+def test_weights_that_are_not_affine_go_to_dense_or_stay(
+    base: Path, tmp_path: Path, kind: type[QuantizedTensor]
+) -> None:
+    twin = write_hubq(base, tmp_path / "old", lambda *each: of_kind(kind, *each))
+
+    out, _ = to("dense", tmp_path / "old")
+
+    assert f"{kind.__name__} weights" in refused(tmp_path / "old", "compressed-tensors")
+    assert torch.equal(logits(out), logits(twin))
+
+
+def of_kind(kind: type[QuantizedTensor], module: str, weight: Tensor) -> QuantizedTensor | None:
+    """Quantize a linear in the simplest way of a kind."""
+    if not module.endswith("_proj"):
+        return None
+    if kind is Rotated:
+        ones = torch.ones(weight.shape[1]).bfloat16()
+        return Rotated(Affine.fit(weight, GRID), ones, seed=1)
+    scale = weight.abs().mean(1, keepdim=True).bfloat16()
+    return Binary((weight > 0)[None], (scale,), None, group_size=weight.shape[1])
+
+
+def test_hubqs_own_order_of_columns_is_rounded_anew_where_that_is_allowed(
+    base: Path, tmp_path: Path
+) -> None:
+    source = gptq(base, tmp_path / "old", Drawing(ordered=False))
+    there, _ = to("hubq", source.folder)
+
+    _, done = to("compressed-tensors", there, lossy=True)
+
+    assert {module.done for module in done.modules} == {"rounded anew to 8 bits"}
+    assert done.changed[0].difference < 0.01
+
+
 def test_a_loss_is_not_taken_where_none_is_needed(base: Path, tmp_path: Path) -> None:
     source = gptq(base, tmp_path / "old", Drawing())
 
@@ -519,8 +571,7 @@ def test_a_loss_is_not_taken_where_none_is_needed(base: Path, tmp_path: Path) ->
 def test_scales_that_float16_does_not_reach_are_refused_for_gptq(
     base: Path, tmp_path: Path
 ) -> None:
-    form = format_named("compressed-tensors")
-    write_ours(base, tmp_path / "old", Choice(form, Grid(4, 32, symmetric=True)))
+    write_ours(base, tmp_path / "old", Choice(COMPRESSED_TENSORS, GRID))
     tensors = bytes_of(tmp_path / "old")
     tensors["model.layers.0.mlp.up_proj.weight_scale"][0, 0] = 1e-9
     save_file(tensors, tmp_path / "old/model.safetensors")
