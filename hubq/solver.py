@@ -49,6 +49,11 @@ class Hessian:
         """Return (in, out) in solving order as (out, in) in the layer's order."""
         return columns[self.order.argsort()].T.contiguous()
 
+    def loss(self, errors: Tensor) -> float:  # (in, out)
+        """Return the sum of e G eᵀ for errors in solving order, with the damping."""
+        costs = (self.factor.T @ errors).square_().sum(1)
+        return float(costs @ self.pivots)
+
     def gram(self, inputs: Inputs, damping: float) -> Tensor:
         """Return the damped Gram matrix in solving order."""
         assert inputs.gram is not None
