@@ -16,7 +16,7 @@ from hubq.solver import Hessian, prepare, refine, solve
 from hubq.tensors import Affine, Binary, Grid
 
 ROWS = 64  # of a layer, spread evenly, on which the number of salient columns is searched
-COUNTS = 12  # numbers of salient columns that are tried, evenly spaced
+COUNTS = 8  # numbers of salient columns that are tried, evenly spaced
 SMALL = 0.65  # of the weights are below the break-point, about; a normal distribution has 0.67
 
 
@@ -42,7 +42,7 @@ class BiLLM(Method):
         6, ge=2, le=8, description="of each scale and mean, under one 16-bit scale a row"
     )
     rounds: int = Field(
-        1, ge=0, description="how often scales and signs are fitted again, each to the others"
+        2, ge=0, description="how often scales and signs are fitted again, each to the others"
     )
     damping: float = Field(0.01, gt=0, description="of the mean diagonal, added to the Hessian")
 
