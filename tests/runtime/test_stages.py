@@ -73,7 +73,7 @@ def recipe(text: Path) -> Callable[..., Recipe]:
 # Takes over a second: it plans and walks a whole model.
 @pytest.mark.parametrize(
     ("family", "method", "embeddings"),
-    [*((family, "gptq", 4) for family in FAMILIES), ("llama", "rtn", 8), ("qwen2", "rtn", 16)],
+    [*((family, "gptq", 4) for family in FAMILIES), ("qwen2", "rtn", 16)],
 )
 def test_evaluate_computes_with_what_quantize_wrote(
     family: str, method: str, embeddings: int, recipe: Callable[..., Recipe], tmp_path: Path
@@ -102,14 +102,17 @@ def held(name: str) -> bool:
     return FORM.mistake(small(name).sketch((64, 64), torch.bfloat16)) is None
 
 
-@pytest.mark.parametrize("packed", [False, True])
+# May take over a second: where a method's loops were not compiled before.
 @pytest.mark.parametrize("name", [name for name in methods() if held(name)])
 def test_what_any_method_makes_is_read_as_it_is(
-    name: str, packed: bool, tiny_model: Callable[[str], Path], tmp_path: Path
+    name: str, tiny_model: Callable[[str], Path], tmp_path: Path
 ) -> None:
     twin = write(tiny_model("llama"), tmp_path / "packed", in_one_block(small(name)))
 
-    assert torch.equal(logits(read(tmp_path / "packed", packed)), logits(read(twin)))
+    dense, packed = (logits(read(tmp_path / "packed", packed)) for packed in (False, True))
+
+    assert torch.equal(dense, logits(read(twin)))
+    assert torch.equal(dense, packed)
 
 
 def read(folder: Path, packed: bool = False) -> Any:
