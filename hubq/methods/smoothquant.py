@@ -11,7 +11,9 @@ Departures from the authors' code. Factors are snapped to those that the stored 
 exactly. Their evaluation also rounds what q, k and v put out, for a product of integers in the
 attention; here, as in every engine that loads the result, only the linears' inputs are rounded.
 Maxima are those of the tokens that come through the already quantized blocks. A grid has all 2^bits
-levels, where theirs leaves the lowest out.
+levels, where theirs leaves the lowest out. On SmolLM2 the exported folder in plain transformers has
+a perplexity of 26.35 on XSum at 8 bits, 31.9 at 6 and 1,768 at 4; their code, which rounds more,
+has 26.36, 32.9 and 4,290, and the model itself 25.98.
 """
 
 from dataclasses import replace
