@@ -93,8 +93,10 @@ def proof(conversion: "Conversion") -> str:
         )
     done = Counter(module.done for module in changed)
     ways = "; ".join(f"{number} {what}" for what, number in done.most_common())
-    kept = f"{count - len(changed)} of {count} modules dequantize to the numbers of the source, "
-    return f"{kept}read back from this file. The others: {ways}. {largest(changed[0])}"
+    if len(changed) == count and len(done) == 1:
+        return f"All {count} quantized modules are {changed[0].done}. {largest(changed[0])}"
+    same = f"{count - len(changed)} of {count} quantized modules dequantize to the same numbers"
+    return f"{same}, read back from this file. The others: {ways}. {largest(changed[0])}"
 
 
 def largest(module: "ConvertedModule") -> str:

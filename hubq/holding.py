@@ -40,9 +40,7 @@ class Way:
             return f"written out in {_spelled(self.dense)}"
         if self.grid is not None:
             return f"rounded anew to {self.grid.bits} bits"
-        done = [] if self.scales is None else [f"scales rounded to {_spelled(self.scales)}"]
-        done += ["inputs no longer rounded"] if self.leaves_inputs else []
-        return " and ".join(done) or "kept"
+        return "kept" if self.scales is None else f"kept but for scales in {_spelled(self.scales)}"
 
     def apply(self, tensor: QuantizedTensor) -> QuantizedTensor:
         """Return the tensor that the format packs; one without data stays so."""
