@@ -87,10 +87,14 @@ def _compiled_elimination() -> Callable[..., None]:
     def eliminate_rows(normal: Floats, right: Floats) -> None:
         """Solve definite equations in place; an unknown without any is zero."""
         count, out = right.shape
-        for row in prange(out):
-            left, solution = normal[:, :, row].astype(np.float64), right[:, row].astype(np.float64)
+        for chunk in prange((out + ROWS - 1) // ROWS):
+            here = slice(chunk * ROWS, min(chunk * ROWS + ROWS, out))
+            left, solution = (
+                normal[:, :, here].astype(np.float64),
+                right[:, here].astype(np.float64),
+            )
             for i in range(count):
-                left[i, i] = left[i, i] * (1 + RIDGE) if left[i, i] > 0 else 1.0
+                left[i, i] = np.where(left[i, i] > 0, left[i, i] * (1 + RIDGE), 1.0)
             for i in range(count):
                 for j in range(i + 1, count):
                     share = left[j, i] / left[i, i]
@@ -100,7 +104,7 @@ def _compiled_elimination() -> Callable[..., None]:
                 for j in range(i + 1, count):
                     solution[i] -= left[i, j] * solution[j]
                 solution[i] /= left[i, i]
-            right[:, row] = solution
+            right[:, here] = solution
 
     compiled: Callable[..., None] = eliminate_rows
     return compiled
