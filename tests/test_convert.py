@@ -16,11 +16,13 @@ from strangers import Drawing, Stranger, awq_config, gptq_config
 from torch import Tensor
 
 from hubq.cli import cli
+from hubq.client import Client
 from hubq.convert import Conversion, Wish, convert
 from hubq.errors import UserError
 from hubq.evaluate.loading import load
 from hubq.foreign.folder import QuantizedFolder
 from hubq.format import format_named
+from hubq.pull import pull
 from hubq.tensors import Affine, Binary, Grid, QuantizedTensor, Rotated
 
 Base = Callable[[str], Path]
@@ -869,3 +871,19 @@ def test_a_repo_is_fetched_and_converted(
     out = tmp_path / "Tiny-GPTQ-compressed-tensors"
     assert same(out, source)
     assert "base_model: acme/Tiny-GPTQ" in (out / "README.md").read_text()
+
+
+def test_a_converted_folder_is_a_repo_that_can_be_pulled(
+    base: Path, tmp_path: Path, hub: Any
+) -> None:
+    from huggingface_hub import HfApi
+
+    source = gptq(base, tmp_path / "old", Drawing(ordered=False))
+    out, _ = to("hubq", source.folder)
+    api = HfApi(endpoint=hub.endpoint, token=hub.token)
+    api.create_repo("acme/Tiny-hubq")
+    api.upload_folder(repo_id="acme/Tiny-hubq", folder_path=out)
+
+    place = pull("acme/Tiny-hubq", None, Client(hub.endpoint, hub.token))
+
+    assert same(place, source)
