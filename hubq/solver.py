@@ -139,6 +139,18 @@ def solve(
         errors[here] = round_block(here, moved, factor[here, here])
 
 
+def foreseen(weight: Tensor, moved: Tensor, feedback: Tensor) -> Tensor:  # (block, out)
+    """Return where each column of a block will be if those before it in the block lose nothing.
+
+    An error counts from the weight itself: a column that is rounded to where it has been moved has
+    the opposite of its movement for an error, and so moves those after it.
+    """
+    movement: Tensor = torch.linalg.solve_triangular(
+        feedback.T, moved - weight, upper=False, unitriangular=True
+    )
+    return weight + movement
+
+
 def refine(
     columns: tuple[Tensor, Tensor],  # (in, out) each: the weight, and its errors so far
     gram: Tensor,  # (in, in)
@@ -197,13 +209,13 @@ class Rounding:
     def solve(self, fit: Fit | None = None, width: int = BLOCK) -> Tensor:
         """Round all columns and return the codes, (out, in) uint8, as they lie in the layer.
 
-        `fit(columns, moved)` may first change the levels of a group of so many columns that stay
-        together, with a view to where the errors so far have moved its weights (width, out).
+        `fit(columns, foreseen)` may first change the levels of a group of so many columns that
+        stay together, with a view to where its weights will be (width, out).
         """
 
         def round_block(here: slice, moved: Tensor, feedback: Tensor) -> Tensor:
             if fit is not None:
-                fit(here, moved)
+                fit(here, foreseen(self.columns[here], moved, feedback))
             return self.round(here, moved, feedback)
 
         solve(self.columns, self.hessian.factor, round_block, width)

@@ -84,13 +84,13 @@ class GPTQ(AffineMethod):
 
 
 def _fitting(levels: Levels, grid: Grid, reach: Reach) -> Fit:
-    """Return what fits each group's levels to its weights as the errors so far have moved them."""
+    """Return what fits each group's levels to its weights as the errors so far move them."""
     rows = replace(grid, group_size=PER_CHANNEL)
     low, high = reach
 
-    def fit(here: slice, moved: Tensor) -> None:
+    def fit(here: slice, foreseen: Tensor) -> None:
         group = int(levels.group[here.start])
-        scale, zero = rows.span(moved.T, (low[:, group, None], high[:, group, None]))
+        scale, zero = rows.span(foreseen.T, (low[:, group, None], high[:, group, None]))
         levels.scale[group], levels.zero[group] = scale[:, 0].float(), zero[:, 0]
 
     return fit

@@ -147,15 +147,17 @@ class _Partial:
     ) -> None:
         group = torch.arange(weight.shape[1]) // group_size
         unset = torch.zeros(len(weight), int(group[-1]) + 1, device=weight.device)
-        self.rounding = Rounding(hessian, weight, Levels.of(unset, unset, 1, group), exceptions)
+        self.rounding = Rounding(
+            hessian, weight, Levels.of(unset, unset.clone(), 1, group), exceptions
+        )
         self.energy = hessian.energy[hessian.order]
         self.without = exceptions[0].T[hessian.order]  # (in, out) bool: what is not binarized
         self.pair = Pair(unset.T.clone(), unset.T.clone())  # (groups, out)
 
-    def fit(self, here: slice, moved: Tensor) -> None:
-        """Fit a group's two levels to its weights as the errors so far have moved them."""
+    def fit(self, here: slice, foreseen: Tensor) -> None:
+        """Fit a group's two levels to its weights as the errors so far move them."""
         without = self.without[here].T[:, None]
-        pair = fit_pair(moved.T[:, None], self.energy[None, here], without)
+        pair = fit_pair(foreseen.T[:, None], self.energy[None, here], without)
         self._put(self._group(here), pair.mean.T, pair.scale.T)
 
     def refit(self, here: slice, gradient: Tensor, own: Tensor) -> Tensor:

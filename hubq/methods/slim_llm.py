@@ -96,11 +96,11 @@ class SliMLLM(Method):
         rounding = Rounding(hessian, weight, _levels(widths, part, column))
         energy = hessian.energy[hessian.order]
 
-        def fit(here: slice, moved: Tensor) -> None:
-            """Fit a group's levels to its weights as the errors so far have moved them."""
+        def fit(here: slice, foreseen: Tensor) -> None:
+            """Fit a group's levels to its weights as the errors so far move them."""
             group = rounding.levels.group[here][:1]
             width = widths[int(part[group])]
-            width.fit(group, moved.T.contiguous(), energy[here], self.clips)
+            width.fit(group, foreseen.T.contiguous(), energy[here], self.clips)
             scale, zero = width.even(group)
             rounding.levels.scale[group], rounding.levels.zero[group] = scale.T, zero.T
 
