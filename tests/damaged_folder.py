@@ -76,10 +76,6 @@ DAMAGES = {
         change_config(lambda config: config.update(modules=list(config["modules"]))),
         r"its modules an object",
     ),
-    "an unknown key": Damage(
-        change_config(lambda config: config.update(sparsity=0.5)),
-        r"says what no hubq file does: sp",
-    ),
     "a module that the model lacks": Damage(
         change_config(lambda config: config["modules"].update({"model.layers.9.x": {}})),
         r"model\.layers\.9\.x",

@@ -15,7 +15,7 @@ from transformers.quantizers import auto
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from hubq.runtime.headers import Stored, few, files_of, headers, require_same
+from hubq.runtime.headers import Stored, files_of, headers, require_same
 from hubq.runtime.modules import Packed, TiedLinear, packed_kind
 from hubq.runtime.schemes import (
     FORMAT_VERSION,
@@ -28,6 +28,7 @@ from hubq.runtime.schemes import (
 )
 
 METHOD = "hubq"
+KEYS = ("version", "schemes", "modules", "packed")  # of the quantization_config
 # What reading raises for a scheme or a tensor that is not as the format wants it.
 MISREAD = (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError)
 
@@ -46,7 +47,6 @@ class HubqConfig(QuantizationConfigMixin):
         schemes: Sequence[Mapping[str, Any]] = (),
         modules: Mapping[str, Mapping[str, Any]] | None = None,
         version: int = FORMAT_VERSION,
-        **others: object,
     ) -> None:
         self.quant_method = METHOD  # type: ignore[assignment] # transformers' own are an Enum
         self.version = version
@@ -56,8 +56,18 @@ class HubqConfig(QuantizationConfigMixin):
             raise ValueError("quantization_config's schemes are a list, and its modules an object")
         self.schemes = list(schemes or ())
         self.modules = dict(modules or {})
-        if unknown := sorted(others.keys() - {"quant_method"}):
-            raise ValueError(f"quantization_config says what no hubq file does: {few(unknown)}")
+
+    @classmethod
+    def from_dict(
+        cls,
+        config_dict: Mapping[str, Any],
+        return_unused_kwargs: bool = False,
+        **changes: object,
+    ) -> Any:  # noqa: ANN401 - the config, or what transformers' own from_dict makes of it
+        """Read a repo's quantization_config; keys that the format does not know are ignored."""
+        known = {key: value for key, value in config_dict.items() if key in KEYS}
+        read: Any = super().from_dict  # which has no types
+        return read(known, return_unused_kwargs, **changes)
 
     @property
     def dequantize(self) -> bool:

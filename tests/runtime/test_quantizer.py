@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from damaged_folder import DAMAGES
+from damaged_folder import DAMAGES, change_config
 from hubq_folder import IDS, round_all, round_linears, write
 from safetensors.torch import load_file
 from tiny_models import save_tiny_model
@@ -232,6 +232,18 @@ def test_a_damaged_folder_is_refused(damage: Any, packed: bool, folder: Path) ->
 
     with pytest.raises(ValueError, match=f"(?s){damage.message}"):
         read(folder, packed=packed)
+
+
+def test_a_key_that_the_format_does_not_know_is_ignored(folder: Path) -> None:
+    expected = logits(read(folder))
+    change_config(lambda config: config.update(sparsity=0.5))(folder)
+
+    assert torch.equal(logits(read(folder)), expected)
+
+
+def test_a_misspelt_option_is_refused() -> None:
+    with pytest.raises(TypeError, match="pakced"):
+        HubqConfig(pakced=True)  # type: ignore[call-arg]
 
 
 def test_a_class_of_model_without_the_modules_is_refused(folder: Path) -> None:
