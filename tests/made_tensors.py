@@ -1,6 +1,7 @@
 """Random tensors of every representation, in any shape, with data and without."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -84,6 +85,9 @@ def every_kind(shape: Shape) -> Iterator[QuantizedTensor]:
         yield affine(shape, bits, 16)
         yield affine(shape, bits, columns, symmetric=True)
     yield nested(shape, 2, 16)
+    for dtype in (torch.float8_e5m2, torch.float8_e4m3fn, torch.float16, torch.float32):
+        plain = affine(shape, 4, 16)
+        yield replace(plain, scale=plain.scales.to(dtype))
     for planes in (1, 2, 3):
         yield binary(shape, planes, mean=planes != 3)
         yield binary(shape, planes, apart=True)

@@ -10,6 +10,7 @@ from hubq.runtime.unpacking import unpack_bitmap, unpack_stream
 
 FLOATS = {
     "float8_e4m3fn": torch.float8_e4m3fn,
+    "float8_e5m2": torch.float8_e5m2,
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
     "float32": torch.float32,

@@ -8,7 +8,7 @@ from hubq.runtime.rotation import unrotate
 
 def spread(values: Tensor, group_size: int, columns: int) -> Tensor:  # (out, groups)
     """Give each column the value of its group, (out, columns); the last group may be ragged."""
-    wide = values[:, :, None].expand(-1, -1, group_size)
+    wide = values[:, :, None].expand(-1, -1, min(group_size, max(columns, 1)))
     return wide.reshape(len(values), -1)[:, :columns]
 
 

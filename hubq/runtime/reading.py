@@ -53,7 +53,6 @@ def unpacked(
     `where` (out, in) bool tells which weights have codes and signs; elsewhere these are zero.
     """
     kind = kind_of(scheme, name)
-    assert kind in UNPACKERS
     fields: Fields = UNPACKERS[kind](scheme, tensors, shape, name, where)
     return {"kind": kind, **fields}
 
@@ -141,6 +140,8 @@ def _unpacked_codebook(
 def _unpacked_masked(
     scheme: Scheme, tensors: Tensors, shape: Shape, name: str, where: Tensor | None
 ) -> Fields:
+    if scheme["chosen"].get("kind") != "affine" or scheme["rest"].get("kind") != "binary":
+        raise ValueError(f"{name} chooses between other kinds than affine and binary")
     mask = take_bitmap(tensors, name, shape)
     return {
         "mask": mask,

@@ -180,6 +180,14 @@ def test_codes_beyond_the_table_are_a_users_error() -> None:
         FORMAT.unpack("m", packed, config)
 
 
+def test_a_mask_between_other_kinds_is_a_users_error() -> None:
+    packed, config = stored(made_tensors.masked((8, 40), 0.5))
+    affine = {"kind": "affine", "bits": 1, "group_size": 8, "symmetric": True}
+
+    with pytest.raises(UserError, match="between other kinds than affine and binary"):
+        FORMAT.unpack("m", packed, change(config, "schemes", 0, "rest", value=affine))
+
+
 def test_rounded_inputs_are_refused_with_a_way_out() -> None:
     given = made_tensors.affine((8, 32), 8, 32, symmetric=True)
     tensor = Affine(given.codes, given.scale, None, 8, 32, activation_bits=8)

@@ -51,6 +51,8 @@ class File:
             return [F32(struct.unpack("<f", struct.pack("<I", each << 16))[0]) for each in halves]
         if dtype == "float8_e4m3fn":
             return [e4m3(each) for each in raw]
+        if dtype == "float8_e5m2":  # the upper half of a float16
+            raw, dtype = bytes(each for upper in raw for each in (0, upper)), "float16"
         return list(np.frombuffer(raw, dtype={"float16": "<f2", "float32": "<f4"}[dtype]))
 
 
