@@ -182,7 +182,7 @@ def test_codes_beyond_the_table_are_a_users_error() -> None:
 
 def test_a_mask_between_other_kinds_is_a_users_error() -> None:
     packed, config = stored(made_tensors.masked((8, 40), 0.5))
-    affine = {"kind": "affine", "bits": 1, "group_size": 8, "symmetric": True}
+    affine = config["schemes"][0]["chosen"]
 
     with pytest.raises(UserError, match="between other kinds than affine and binary"):
         FORMAT.unpack("m", packed, change(config, "schemes", 0, "rest", value=affine))
