@@ -3,7 +3,7 @@
 Huang et al. 2025. A group's salience is the mean of w² / [H⁻¹]² over its weights (section 3.2).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -112,28 +112,41 @@ class SliMLLM(Method):
         return Mixed(parts, part, self.group_size, facts=hessian.facts)
 
     def _search(self, weight: Tensor, hessian: Hessian) -> Tensor:  # (groups,) uint8
-        """Return the part of each group that loses least, tried on some rows of the layer."""
+        """Return the assignment that loses least when some rows of the layer are solved."""
         some = weight[:: max(1, len(weight) // ROWS)]
         ranking = _by_salience(weight, hessian, self.group_size)
-        most = len(ranking) // 2
-        widths = self._widths(some.shape, torch.float32, weight.device)
-        grouped = widths[0].grid.grouped(some)
-        energy = hessian.energy.view(-1, self.group_size)
-        candidates = (ranking[:most], ranking, ranking[len(ranking) - most :])
-        for width, groups in zip(widths, candidates, strict=True):
-            width.fit(groups, grouped[:, groups].flatten(1), energy[groups].flatten(), self.clips)
+        widths = self._candidates(some, hessian.energy, ranking)
         column = torch.arange(weight.shape[1], device=weight.device) // self.group_size
-        best, least = torch.ones(len(ranking), dtype=torch.uint8, device=weight.device), None
-        for count in sorted({most * step // TRIES for step in range(TRIES + 1)}):
-            part = torch.ones_like(best)
-            part[ranking[:count]] = 0
-            part[ranking[len(ranking) - count :]] = 2
+
+        def loss(part: Tensor) -> float:
             rounding = Rounding(hessian, some, _levels(widths, part, column))
             rounding.solve()
-            lost = hessian.loss(rounding.errors)
-            if least is None or lost < least:
-                best, least = part, lost
-        return best
+            return hessian.loss(rounding.errors)
+
+        return min(_assignments(ranking), key=loss)
+
+    def _candidates(self, weight: Tensor, energy: Tensor, ranking: Tensor) -> list[Width]:
+        """Fit each width to the groups that may have it."""
+        widths = self._widths(weight.shape, torch.float32, weight.device)
+        grouped = widths[0].grid.grouped(weight)
+        energies = energy.view(-1, self.group_size)
+        most = len(ranking) // 2
+        candidates = (ranking[:most], ranking, ranking[len(ranking) - most :])
+        for width, groups in zip(widths, candidates, strict=True):
+            if len(groups):
+                flat = grouped[:, groups].flatten(1)
+                width.fit(groups, flat, energies[groups].flatten(), self.clips)
+        return widths
+
+
+def _assignments(ranking: Tensor) -> Iterator[Tensor]:
+    """Give the part of each group, with more and more groups moved down and up."""
+    most = len(ranking) // 2
+    for count in sorted({most * step // TRIES for step in range(TRIES + 1)}):
+        part = torch.ones(len(ranking), dtype=torch.uint8, device=ranking.device)
+        part[ranking[:count]] = 0
+        part[ranking[len(ranking) - count :]] = 2
+        yield part
 
 
 def _levels(widths: list[Width], part: Tensor, column: Tensor) -> Levels:
