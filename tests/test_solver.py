@@ -8,8 +8,8 @@ from hubq.errors import UserError
 from hubq.kernels import Levels, round_columns
 from hubq.method import Inputs, Layer
 from hubq.methods.gptq import GPTQ
-from hubq.solver import factorize, prepare
-from hubq.tensors import Affine
+from hubq.solver import Rounding, factorize, foreseen, prepare
+from hubq.tensors import Affine, Grid
 
 ZEROS = torch.zeros(6, dtype=torch.int64)
 
@@ -165,3 +165,59 @@ def test_a_pivot_is_what_an_error_costs_once_later_columns_make_up_for_it() -> N
     gram += torch.eye(12) * (0.01 * gram.diagonal().mean())
     costs = torch.stack([1 / torch.linalg.inv(gram[k:, k:])[0, 0] for k in range(12)])
     torch.testing.assert_close(hessian.pivots.double(), costs, rtol=1e-3, atol=0)
+
+
+def test_what_is_foreseen_of_a_block_is_where_gptq_moves_it() -> None:
+    layer = layer_of(7, 24)
+    hessian = prepare(layer.inputs, 0.01, "layer", activation_order=True)
+    columns = hessian.columns(layer.weight)
+    rounding = Rounding(
+        hessian, layer.weight, Levels.of(*three_bits(layer), 7, ZEROS[0].expand(24))
+    )
+    rounding.solve()
+    own, earlier = hessian.factor[12:, 12:], hessian.factor[:12, 12:]
+
+    seen = foreseen(columns[12:], columns[12:] + earlier.T @ rounding.errors[:12], own)
+
+    gram = torch.linalg.inv(hessian.gram(layer.inputs, 0.01).double())
+    upper = torch.linalg.cholesky(gram, upper=True)
+    moved = columns.T.double()
+    rounded = (columns - rounding.errors).T
+    for i in range(12):
+        moved -= (
+            ((moved[:, i] - rounded[:, i]) / upper[i, i])[:, None]
+            * upper[i]
+            * (torch.arange(24) >= i)
+        )
+    torch.testing.assert_close(seen.T.double(), moved[:, 12:], atol=1e-3, rtol=1e-3)
+
+
+def test_rounding_once_more_loses_less() -> None:
+    layer = layer_of(16, 48)
+    hessian = prepare(layer.inputs, 0.01, "layer", activation_order=True)
+    group = torch.zeros(48, dtype=torch.int64)
+    rounding = Rounding(hessian, layer.weight, Levels.of(*three_bits(layer), 7, group))
+    rounding.solve()
+    before = hessian.loss(rounding.errors)
+
+    rounding.refine(hessian.gram(layer.inputs, 0.01))
+
+    assert hessian.loss(rounding.errors) < before
+
+
+def test_the_loss_is_that_of_the_damped_outputs() -> None:
+    layer = layer_of(6, 20)
+    hessian = prepare(layer.inputs, 0.01, "layer", activation_order=True)
+    errors = torch.randn(20, 6)
+
+    loss = hessian.loss(errors)
+
+    gram = hessian.gram(layer.inputs, 0.01).double()
+    assert loss == pytest.approx(
+        float((errors.double() * (gram @ errors.double())).sum()), rel=1e-4
+    )
+
+
+def three_bits(layer: Layer) -> tuple[Tensor, Tensor]:
+    """Return each row's scale and zero."""
+    return Grid(3).span(layer.weight)
