@@ -286,8 +286,8 @@ def test_a_method_tells_its_bits_and_the_formats_that_hold_them() -> None:
 def test_the_methods_are_a_table() -> None:
     said = hubq("methods").output
 
-    assert re.search(r"^ *method +title +bits +options +formats: bits", said, re.MULTILINE)
-    assert re.search(r"^ *awq +AWQ +2 3 4 8 +group_size 128 +awq: 4 *$", said, re.MULTILINE)
+    assert re.search(r"^ *method +bits +options +formats: bits", said, re.MULTILINE)
+    assert re.search(r"^ *awq +2 3 4 8 +group_size 128 +awq: 4 *$", said, re.MULTILINE)
     assert "https://arxiv.org/abs/2306.00978" in said
 
 

@@ -88,16 +88,15 @@ def print_methods(methods: Mapping[str, Mapping[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(box=SIMPLE, show_edge=False, pad_edge=False)
-    for heading in ("method", "title", "bits", "options", "formats: bits"):
+    for heading in ("method", "bits", "options", "formats: bits"):
         table.add_column(heading, no_wrap=True)
     for name, about in methods.items():
         options = [each for each in about["options"] if each["name"] != "bits"]
         held = (f"{form}: {_listed(bits)}" for form, bits in about["formats"].items())
         table.add_row(
             name,
-            about["title"],
             _listed(about["bits"]),
-            "\n".join(f"{each['name']} {str(each['default']).lower()}" for each in options),
+            "\n".join(f"{each['name']} {_default(each['default'])}" for each in options),
             "\n".join(held),
         )
         table.add_section()
@@ -106,8 +105,14 @@ def print_methods(methods: Mapping[str, Mapping[str, Any]]) -> None:
     for name, about in methods.items():
         data = "" if not about["needs"] else " Needs calibration data."
         console.print(
-            f"{name}: {about['does']}{data} {about['paper']}", highlight=False, soft_wrap=True
+            f"{about['title']} ({name}): {about['does']}{data} {about['paper']}",
+            highlight=False,
+            soft_wrap=True,
         )
+
+
+def _default(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value).lower()
 
 
 def _listed(numbers: Iterable[float]) -> str:
