@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hubq.kernels import two_means
+from hubq.fit_kernels import two_means
 from hubq.tensors import SMALLEST_SCALE
 
 RIDGE = 1e-3  # of each level's own part in the normal equations: few weights may be left

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hubq.kernels import ROWS, Codes, Flags, Floats, Places, _array, _parallel
+from hubq.compiling import ROWS, Codes, Flags, Floats, Places, as_array, parallel
 
 LEAST = 1e-6  # of the mean energy, added to each: sums and differences of them stay exact enough
 
@@ -26,7 +26,7 @@ def fit_levels(
     energy = energy + LEAST * energy.mean()
     levels = np.zeros((3, 2, len(weight)), np.float32)
     loss = np.zeros((2, len(weight)), np.float32)
-    _compiled_fit()(*map(_array, (weight, energy, apart)), means, levels, loss)
+    _compiled_fit()(*map(as_array, (weight, energy, apart)), means, levels, loss)
     return torch.from_numpy(levels).to(weight.device), torch.from_numpy(loss).to(weight.device)
 
 
@@ -34,7 +34,7 @@ def fit_levels(
 def _compiled_fit() -> Callable[..., None]:
     from numba import prange
 
-    @_parallel()
+    @parallel()
     def fit_rows(  # noqa: PLR0913 - a compiled loop takes arrays, not objects
         weight: Floats, energy: Floats, apart: Flags, means: bool, levels: Floats, loss: Floats
     ) -> None:
@@ -89,7 +89,7 @@ def round_to_signs(
     """Round columns in turn to mean ± larger ± smaller; a code's bits are the two signs."""
     codes = np.empty(weight.shape, np.uint8)
     errors = np.empty(weight.shape, np.float32)
-    arrays = map(_array, (weight, moved, feedback, levels, its_set))
+    arrays = map(as_array, (weight, moved, feedback, levels, its_set))
     _compiled_signs()(*arrays, codes, errors)
     return torch.from_numpy(codes).to(weight.device), torch.from_numpy(errors).to(weight.device)
 
@@ -98,7 +98,7 @@ def round_to_signs(
 def _compiled_signs() -> Callable[..., None]:
     from numba import prange
 
-    @_parallel(frozenset({"contract"}))
+    @parallel(frozenset({"contract"}))
     def sign_rows(  # noqa: PLR0913 - a compiled loop takes arrays, not objects
         weight: Floats,
         moved: Floats,
@@ -142,7 +142,7 @@ def _compiled_signs() -> Callable[..., None]:
 def sign_errors(weight: Tensor, codes: Tensor, levels: Tensor, its_set: Tensor) -> Tensor:
     """Return the weight (block, out) minus what its codes stand for; as in `round_to_signs`."""
     errors = np.empty(weight.shape, np.float32)
-    _compiled_errors()(*map(_array, (weight, codes, levels, its_set)), errors)
+    _compiled_errors()(*map(as_array, (weight, codes, levels, its_set)), errors)
     return torch.from_numpy(errors).to(weight.device)
 
 
@@ -150,7 +150,7 @@ def sign_errors(weight: Tensor, codes: Tensor, levels: Tensor, its_set: Tensor) 
 def _compiled_errors() -> Callable[..., None]:
     from numba import prange
 
-    @_parallel(frozenset({"contract"}))
+    @parallel(frozenset({"contract"}))
     def error_columns(
         weight: Floats, codes: Codes, levels: Floats, its_set: Places, errors: Floats
     ) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hubq.kernels import ROWS, Codes, Flags, Floats, _array, _parallel
+from hubq.compiling import ROWS, Codes, Flags, Floats, as_array, parallel
 
 RIDGE = 1e-3  # of each level's own weight in the equations: a set may have just one column
 
@@ -26,10 +26,10 @@ def refit_levels(  # noqa: PLR0913 - the parts of the normal equations
     Larger >= smaller >= 0 again, as rounding wants them; the codes follow.
     """
     out = codes.shape[1]
-    fitted, renamed = _array(levels).copy(), _array(codes).copy()
+    fitted, renamed = as_array(levels).copy(), as_array(codes).copy()
     normal, change = np.zeros((6, 6, out), np.float32), np.zeros((6, out), np.float32)
-    sides = _array(apart)
-    _compiled_equations()(renamed, sides, _array(gradient), _array(own), normal, change)
+    sides = as_array(apart)
+    _compiled_equations()(renamed, sides, as_array(gradient), as_array(own), normal, change)
     if not means:
         normal[[2, 5]] = normal[:, [2, 5]] = change[[2, 5]] = 0
     _compiled_elimination()(normal, change)
@@ -42,7 +42,7 @@ def refit_levels(  # noqa: PLR0913 - the parts of the normal equations
 def _compiled_equations() -> Callable[..., None]:
     from numba import prange
 
-    @_parallel(frozenset({"contract"}))
+    @parallel(frozenset({"contract"}))
     def equation_rows(  # noqa: PLR0913 - a compiled loop takes arrays, not objects
         codes: Codes, apart: Flags, gradient: Floats, own: Floats, normal: Floats, right: Floats
     ) -> None:
@@ -83,7 +83,7 @@ def _compiled_equations() -> Callable[..., None]:
 def _compiled_elimination() -> Callable[..., None]:
     from numba import prange
 
-    @_parallel()
+    @parallel()
     def eliminate_rows(normal: Floats, right: Floats) -> None:
         """Solve definite equations in place; an unknown without any is zero."""
         count, out = right.shape
@@ -114,7 +114,7 @@ def _compiled_elimination() -> Callable[..., None]:
 def _compiled_renaming() -> Callable[..., None]:
     from numba import prange
 
-    @_parallel()
+    @parallel()
     def rename_rows(levels: Floats, apart: Flags, codes: Codes) -> None:
         """Turn and swap planes so that larger >= smaller >= 0: the same weights."""
         width, out = codes.shape
