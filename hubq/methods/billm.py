@@ -81,20 +81,12 @@ class BiLLM(Method):
             activation_order=True,
             together=self.group_size,
         )
-        gram = self._gram(group, hessian)
+        gram = hessian.gram(group.inputs, self.damping)
         return tuple(self._solve(layer, hessian, gram) for layer in group.layers)
-
-    def _gram(self, group: Group, hessian: Hessian) -> Tensor:
-        """Return the damped Gram matrix in solving order."""
-        assert group.inputs.gram is not None
-        gram = group.inputs.gram[hessian.order[:, None], hessian.order]
-        energy = hessian.energy[hessian.order]
-        gram.diagonal().copy_(energy + self.damping * energy.mean())
-        return gram
 
     def _solve(self, layer: Layer, hessian: Hessian, gram: Tensor) -> Binary:
         weight = layer.weight.masked_fill(hessian.unused, 0)
-        apart = self._choose(weight, hessian.energy)
+        apart = self._choose(weight, hessian.in_place(hessian.pivots))
         planes = Planes(weight, hessian, apart, self.group_size, means=self.means)
         solve(planes.columns, hessian.factor, planes.fit_and_round, self.group_size)
         for _ in range(self.rounds):
@@ -112,28 +104,24 @@ class BiLLM(Method):
             facts={"salient columns": float(apart.float().mean()), **hessian.facts},
         )
 
-    def _choose(self, weight: Tensor, energy: Tensor) -> Tensor:  # (in,) bool
+    def _choose(self, weight: Tensor, cost: Tensor) -> Tensor:  # (in,) bool
         """Mark the most salient columns of each group, as many as lose least when set apart."""
-        salience = weight.square().sum(0) * energy
+        salience = weight.square().sum(0) * cost
         sample = weight[:: max(1, len(weight) // ROWS)]
-        marks = [
-            self._mark(part, energies, order.argsort(descending=True, stable=True))
-            for part, energies, order in zip(
-                torch.split(sample, self.group_size, dim=1),
-                torch.split(energy, self.group_size),
-                torch.split(salience, self.group_size),
-                strict=True,
-            )
-        ]
-        return torch.cat(marks)
+        groups = zip(
+            torch.split(sample, self.group_size, dim=1),
+            torch.split(cost, self.group_size),
+            torch.split(salience, self.group_size),
+            strict=True,
+        )
+        return torch.cat([self._mark(*group) for group in groups])
 
-    def _mark(self, weight: Tensor, energy: Tensor, rank: Tensor) -> Tensor:  # (width,) bool
-        """Try several numbers of the first columns in the ranking, apart from the rest."""
-        width = len(rank)
-        most = max(1, round(self.most_salient * width))
+    def _mark(self, weight: Tensor, cost: Tensor, salience: Tensor) -> Tensor:  # (width,) bool
+        """Try several numbers of the most salient columns, apart from the rest."""
+        place = salience.argsort(descending=True, stable=True).argsort()
+        most = max(1, round(self.most_salient * len(place)))
         counts = sorted({-(-most * step // COUNTS) for step in range(1, COUNTS + 1)})
-        place = rank.argsort()
         losses = [
-            fit_levels(weight, energy, place < count, means=self.means)[1].sum() for count in counts
+            fit_levels(weight, cost, place < count, means=self.means)[1].sum() for count in counts
         ]
         return place < counts[int(torch.stack(losses).argmin())]
