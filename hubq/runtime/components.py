@@ -61,10 +61,9 @@ def take_codes(
     out, columns = shape
     if where is None:
         return take_stream(tensors, name, bits, out * columns).view(shape)
-    found = take_stream(tensors, name, bits, int(where.sum()))
+    found = take_stream(tensors, name, bits, int(where.count_nonzero()))
     codes = torch.zeros(shape, dtype=torch.uint8, device=found.device)
-    codes[where] = found
-    return codes
+    return codes.masked_scatter_(where, found)
 
 
 def take_flags(
@@ -73,6 +72,5 @@ def take_flags(
     """Read a bitmap; where only some weights have a flag, those of these are its one row."""
     if where is None:
         return take_bitmap(tensors, name, shape)
-    flags = torch.zeros_like(where)
-    flags[where] = take_bitmap(tensors, name, (1, int(where.sum())))[0]
-    return flags
+    found = take_bitmap(tensors, name, (1, int(where.count_nonzero())))
+    return torch.zeros_like(where).masked_scatter_(where, found)

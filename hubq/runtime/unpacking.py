@@ -139,13 +139,13 @@ def blocks_of(index: Tensor, count: Tensor) -> Tensor:  # (n,) int64 each
     if bool((index >= block_ways(index.device)[count]).any()):
         raise ValueError("a coded bitmap has an index beyond the last block of its kind")
     ways = binomials(index.device)
-    flags = torch.zeros_like(index)
+    index, count, flags = index.clone(), count.clone(), torch.zeros_like(index)
     for place in range(FLAGS - 1, -1, -1):
-        below = ways[place][count]
-        here = index >= below
-        index = index - below * here
-        count = count - here.long()
-        flags |= here.long() << place
+        below = ways[place].index_select(0, count)
+        here = (index >= below).long()
+        index.sub_(below.mul_(here))
+        count.sub_(here)
+        flags.mul_(2).add_(here)
     return flags
 
 
