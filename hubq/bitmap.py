@@ -25,6 +25,7 @@ from hubq.runtime.unpacking import (
     WIDTH_BITS,
     binomials,
     block_ways,
+    lane_mask,
 )
 
 RUNS = (8, 16, 32, 64)  # blocks that share their least count: those that are tried
@@ -53,7 +54,7 @@ class _Coding:
 
     def __init__(self, kind: int, blocks: Tensor, counts: Tensor, run: int) -> None:
         self.kind = kind
-        self.blocks = blocks  # (n, 64) uint8
+        self.blocks = blocks  # (n,) int64, a flag a bit
         self.counts = counts  # (n,) int64
         self.run = run
         padded = pad(counts[None].float(), (0, -len(counts) % run), mode="replicate").long()
@@ -93,18 +94,30 @@ def _ways(flags: Tensor) -> Iterator[_Coding]:
     if not flags.numel():
         return
     for kind, ordered in ((ALONG_ROWS, flags), (DOWN_COLUMNS, flags.T)):
-        flat = ordered.reshape(-1).to(torch.uint8)
-        blocks = pad(flat, (0, -len(flat) % FLAGS)).view(-1, FLAGS)
-        counts = blocks.sum(1)
+        stream = pack_stream(ordered.to(torch.uint8), 1)
+        blocks = pad(stream, (0, len(stream) % 2)).view(torch.int64)
+        counts = _ones(blocks)
         for run in RUNS:
             yield _Coding(kind, blocks, counts, run)
 
 
-def _indices(blocks: Tensor) -> Tensor:  # (n, 64) -> (n,) int64
+def _ones(blocks: Tensor) -> Tensor:  # (n,) int64
+    """Count the ones of each 64 bits: of pairs, of fours, of bytes, and of all bytes together."""
+    found = blocks - ((blocks >> 1) & lane_mask(1, 2))
+    found = (found & lane_mask(2, 4)) + ((found >> 2) & lane_mask(2, 4))
+    found = (found + (found >> 4)) & lane_mask(4, 8)
+    return (found * lane_mask(1, 8)) >> 56
+
+
+def _indices(blocks: Tensor) -> Tensor:  # (n,) int64
     """Return the index of each block: C(p, i) for its i-th one from below, at place p, summed."""
-    flags = blocks.long()
-    ways = binomials(blocks.device)[torch.arange(FLAGS, device=blocks.device), flags.cumsum(1)]
-    return (ways * flags).sum(1)
+    ways = binomials(blocks.device)
+    index, ones = torch.zeros_like(blocks), torch.zeros_like(blocks)
+    for place in range(FLAGS):
+        here = (blocks >> place) & 1
+        ones.add_(here)
+        index.add_(ways[place].index_select(0, ones).mul_(here))
+    return index
 
 
 def _widths(numbers: Tensor) -> Tensor:

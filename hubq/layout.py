@@ -131,7 +131,7 @@ def _masked(given: Masked, name: str) -> Named:
 
 def _those(codes: Tensor, where: Tensor, count: int) -> Tensor:
     """Return the codes at these places end to end; without data, as many as there will be."""
-    return codes.new_empty(count) if where.is_meta else codes[where]
+    return codes.new_empty(count) if where.is_meta else codes.masked_select(where)
 
 
 def _packed(codes: Tensor, bits: int) -> Tensor:

@@ -79,7 +79,7 @@ class Binary(QuantizedTensor):
             return differ
         if where.is_meta:
             return [where.new_empty(1, count) for _ in differ]
-        return [each[where][None] for each in differ]
+        return [each.masked_select(where)[None] for each in differ]
 
     def scale_bits(self) -> float:
         """Return the bits a weight of scales, means and columns apart."""
