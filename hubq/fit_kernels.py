@@ -105,22 +105,21 @@ def _compiled_means() -> Callable[..., None]:
     ) -> None:
         out, groups, width = weight.shape
         for row in prange(out):
+            share, pull = np.empty(width, np.float32), np.empty(width, np.float32)
             for group in range(groups):
-                mass = moment = np.float32(0)
+                given = weight[row, group]
                 for i in range(width):
-                    share = np.float32(0) if without[row, group, i] else energy[group, i]
-                    mass += share
-                    moment += share * weight[row, group, i]
+                    share[i] = np.float32(0) if without[row, group, i] else energy[group, i]
+                    pull[i] = share[i] * given[i]
+                mass, moment = share.sum(), pull.sum()
                 between = moment / mass if mass > 0 else np.float32(0)
                 distance = np.float32(0)
                 for _ in range(LLOYD):
                     upper = upper_moment = np.float32(0)
                     for i in range(width):
-                        given = weight[row, group, i]
-                        share = np.float32(0) if without[row, group, i] else energy[group, i]
-                        if given > between:
-                            upper += share
-                            upper_moment += share * given
+                        above = np.float32(given[i] > between)
+                        upper += share[i] * above
+                        upper_moment += pull[i] * above
                     lower = mass - upper
                     if upper <= 0 or lower <= np.float32(1e-6) * mass:
                         break

@@ -1,6 +1,22 @@
 """PB-LLM: keep the few weights that matter most at 8 bits and binarize the rest.
 
-Shang et al. 2024.
+Shang et al. 2024. In each group of columns a fraction of the weights is kept on an 8-bit grid that
+its row shares; each row of a group rounds the others to two levels, mean - scale and mean + scale
+(section 3.2). All are solved in one pass as GPTQ does (section 3.3).
+
+Beyond the paper, each because it measured better on two texts. Perplexities are of SmolLM2 with a
+seventh kept, on XSum and BoolQ; the published code gives 662 on XSum.
+- Levels are the best two for the weights that are not kept, weighted by the inputs' energy, where
+  the code counts kept weights as zeros in a plain mean. Columns are solved in activation order,
+  and the mask and the 8-bit grid are fitted beforehand: 215 and 180 together.
+- Levels are fitted when their group's turn comes, to where the errors before have moved it; groups
+  stay together in the order for that: 169 and 139.
+- What is kept is not what is salient by w² / [H⁻¹]² but what binarization would lose most of: a
+  weight that lies on a level needs no 8 bits, however large: 154 and 123.
+- That loss is weighted by the inputs' energy, then levels and codes are fitted once more, each to
+  the others as they are: 132 and 105. `rounds: 0` leaves this out.
+
+Means and scales take 6 bits: against 16 the layers' outputs lose 0.8 % more.
 """
 
 from typing import ClassVar
