@@ -33,14 +33,6 @@ def lost(layer: Layer, result: QuantizedTensor) -> float:
     return float(((error @ gram_of(layer).double()) * error).sum())
 
 
-def order_of(layer: Layer) -> list[int]:
-    """Return the columns by energy, groups together."""
-    energy = gram_of(layer).diagonal().view(-1, GROUP)
-    inside = energy.argsort(descending=True) + GROUP * torch.arange(len(energy))[:, None]
-    order: list[int] = inside[energy.sum(1).argsort(descending=True)].flatten().tolist()
-    return order
-
-
 def clipped(weight: Tensor, energy: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """Return each row's scale and zero whose clip loses least of one group (out, width)."""
     grid = Grid(bits)
@@ -58,17 +50,21 @@ def clipped(weight: Tensor, energy: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 
 
 def slow(layer: Layer, bits: list[int]) -> Tensor:
-    """Solve a column at a time by the explicit inverse, fitting each group when its turn comes."""
-    hessian, order = gram_of(layer).double(), order_of(layer)
+    """Solve a column at a time by the explicit inverse, on each group's own levels."""
+    hessian = gram_of(layer).double()
     energy = hessian.diagonal().clone()
+    order = energy.argsort(descending=True).tolist()
+    groups = [slice(GROUP * group, GROUP * (group + 1)) for group in range(len(bits))]
+    levels = [
+        clipped(layer.weight[:, here], energy[here], width)
+        for here, width in zip(groups, bits, strict=True)
+    ]
     hessian += torch.eye(len(order)) * (0.01 * energy.mean())
     upper = torch.linalg.cholesky(torch.linalg.inv(hessian[order][:, order]), upper=True)
     moved, rounded = layer.weight.double()[:, order], torch.zeros(layer.weight.shape).double()
     for place, column in enumerate(order):
-        if place % GROUP == 0:
-            here, width = slice(place, place + GROUP), bits[column // GROUP]
-            scale, zero = clipped(moved[:, here], energy[order[here]], width)
-        code = ((moved[:, place] / scale).round() + zero).clamp(0, 2**width - 1)
+        scale, zero = levels[column // GROUP]
+        code = ((moved[:, place] / scale).round() + zero).clamp(0, 2 ** bits[column // GROUP] - 1)
         rounded[:, column] = (code - zero) * scale
         error = (moved[:, place] - rounded[:, column]) / upper[place, place]
         moved[:, place:] -= error[:, None] * upper[place, place:]
@@ -85,7 +81,9 @@ def quantized(layer: Layer, bits: int) -> Mixed:
 
 
 @pytest.mark.parametrize("bits", [3, 4])
-def test_columns_are_rounded_in_turn_on_levels_fitted_on_the_way(layer: Layer, bits: int) -> None:
+def test_columns_are_rounded_in_turn_each_on_the_levels_of_its_groups_width(
+    layer: Layer, bits: int
+) -> None:
     result = quantized(layer, bits)
 
     expected = slow(layer, [bits - 1 + int(part) for part in result.part])
