@@ -9,12 +9,12 @@ from torch import Tensor
 
 from hubq.compiling import ROWS, Codes, Flags, Floats, Places, as_array, parallel
 
-LEAST = 1e-6  # of the mean cost, added to each: sums and differences of them stay exact enough
+LEAST = 1e-6  # of the mean energy, added to each: sums and differences of them stay exact enough
 
 
 def fit_levels(
     weight: Tensor,  # (out, width) float32: a group of columns
-    cost: Tensor,  # (width,) float32: what an error of one in each column costs
+    energy: Tensor,  # (width,) float32
     apart: Tensor,  # (width,) bool
     *,
     means: bool,
@@ -23,10 +23,10 @@ def fit_levels(
 
     The levels are the larger scale, the smaller one and the mean.
     """
-    cost = cost + LEAST * cost.mean()
+    energy = energy + LEAST * energy.mean()
     levels = np.zeros((3, 2, len(weight)), np.float32)
     loss = np.zeros((2, len(weight)), np.float32)
-    _compiled_fit()(*map(as_array, (weight, cost, apart)), means, levels, loss)
+    _compiled_fit()(*map(as_array, (weight, energy, apart)), means, levels, loss)
     return torch.from_numpy(levels).to(weight.device), torch.from_numpy(loss).to(weight.device)
 
 
@@ -36,7 +36,7 @@ def _compiled_fit() -> Callable[..., None]:
 
     @parallel()
     def fit_rows(  # noqa: PLR0913 - a compiled loop takes arrays, not objects
-        weight: Floats, cost: Floats, apart: Flags, means: bool, levels: Floats, loss: Floats
+        weight: Floats, energy: Floats, apart: Flags, means: bool, levels: Floats, loss: Floats
     ) -> None:
         out, width = weight.shape
         for row in prange(out):
@@ -46,7 +46,7 @@ def _compiled_fit() -> Callable[..., None]:
                 mass = moment = square = 0.0
                 for i in range(width):
                     if apart[i] == (part == 1):
-                        far[count], share[count] = weight[row, i], cost[i]
+                        far[count], share[count] = weight[row, i], energy[i]
                         mass += share[count]
                         moment += share[count] * far[count]
                         count += 1

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hubq.plane_kernels import fit_levels, round_to_signs, sign_errors
 from hubq.plane_refitting import refit_levels
-from hubq.solver import Hessian, foreseen
+from hubq.solver import Hessian
 from hubq.tensors import Affine, Grid
 
 
@@ -25,7 +25,7 @@ class Planes:
     ) -> None:  # (out, in), (in,) bool
         self.means = means
         self.columns = hessian.columns(weight)
-        self.pivots = hessian.pivots
+        self.energy = hessian.energy[hessian.order]
         self.apart = apart[hessian.order]
         self.sets = 2 * (hessian.order // group_size) + self.apart  # (in,) int64
         sets = 2 * -(-len(apart) // group_size)
@@ -35,9 +35,8 @@ class Planes:
         self.codes = torch.empty(self.columns.shape, dtype=torch.uint8, device=weight.device)
 
     def fit_and_round(self, here: slice, moved: Tensor, feedback: Tensor) -> Tensor:
-        """Fit a group's levels to where its columns will be, and round."""
-        target = foreseen(self.columns[here], moved, feedback)
-        levels, _ = fit_levels(target.T, self.pivots[here], self.apart[here], means=self.means)
+        """Fit a group's levels to the weights as the errors so far have moved them, and round."""
+        levels, _ = fit_levels(moved.T, self.energy[here], self.apart[here], means=self.means)
         self.levels[:, self._pair(here)] = levels
         return self.round(here, moved, feedback)
 
