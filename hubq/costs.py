@@ -25,7 +25,7 @@ def peak_memory(recipe: "Recipe", source: "Source") -> int:
     - the hidden states of all calibration tokens, and the same normed: samples * length *
       hidden_size * 2 bytes each;
     - the inputs of the widest group: samples * length * widest input * 2 bytes;
-    - its Gram matrix in float32 with the solver's copy: 8 * widest input ** 2.
+    - its Gram matrix in float32 with the solver's three copies: 16 * widest input ** 2.
     A method that tunes keeps two more sets of hidden states, of the unquantized model and of what
     enters the block; and where training takes more than the solving before, that counts.
     Embeddings and head are looked up and copied piece by piece; only a head that is rounded is
@@ -38,7 +38,7 @@ def peak_memory(recipe: "Recipe", source: "Source") -> int:
         tokens = recipe.calibration.samples * recipe.calibration.length
         hidden = next(_inputs(source))
         widest_input = max(columns for _, columns in _linears(source))
-        solving = tokens * (2 * hidden + widest_input) * 2 + 8 * widest_input**2
+        solving = tokens * (2 * hidden + widest_input) * 2 + 16 * widest_input**2
         if recipe.method.tunes:
             solving = 2 * tokens * hidden * 2 + max(solving, _training_bytes(source, tokens))
         resident += solving

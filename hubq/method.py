@@ -192,12 +192,18 @@ class AffineMethod(Method):
 
     def mistake(self, shape: tuple[int, int]) -> str | None:
         """Refuse a group size that leaves a ragged group, and say which sizes fit."""
-        columns = shape[1]
-        if self.group_size == PER_CHANNEL or columns % self.group_size == 0:
+        if self.group_size == PER_CHANNEL:
             return None
-        fitting = [str(size) for size in (32, 64, 128, 256) if columns % size == 0]
-        way_out = " or ".join([*fitting, "-1 (a whole row)"])
-        return f"group_size {self.group_size} does not divide {columns} inputs; use {way_out}"
+        return ragged(self.group_size, shape[1], "-1 (a whole row)")
+
+
+def ragged(group_size: int, columns: int, *others: str) -> str | None:
+    """Say that a group size leaves a ragged group and what fits: sizes, or the others; or None."""
+    if columns % group_size == 0:
+        return None
+    fitting = [str(size) for size in (32, 64, 128, 256) if columns % size == 0]
+    way_out = " or ".join([*fitting, *others]) or "a divisor"
+    return f"group_size {group_size} does not divide {columns} inputs; use {way_out}"
 
 
 def methods() -> list[str]:

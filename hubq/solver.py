@@ -76,15 +76,15 @@ def prepare(
     ragged group is last. Raise UserError naming the layer when no damping makes it definite.
     """
     assert inputs.gram is not None
-    gram = inputs.gram.clone()
-    unused = gram.diagonal() == 0
-    gram.diagonal()[unused] = 1
-    order = torch.arange(len(gram), device=gram.device)
+    energy = inputs.gram.diagonal().clone()
+    unused = energy == 0
+    energy[unused] = 1
+    order = torch.arange(len(energy), device=energy.device)
     if activation_order:
-        order = _by_energy(gram.diagonal(), together)
-    factor, pivots, taken = factorize(gram, order, damping, layer)
+        order = _by_energy(energy, together)
+    factor, pivots, taken = factorize(inputs.gram, order, damping, layer)
     facts = {"damping": taken} if taken != damping else {}
-    return Hessian(factor, pivots, order, gram.diagonal(), unused, facts)
+    return Hessian(factor, pivots, order, energy, unused, facts)
 
 
 def _by_energy(energy: Tensor, together: int) -> Tensor:  # (in,) -> (in,)
@@ -104,19 +104,22 @@ def factorize(
     """Return U + I and D of G with its columns in an order, and the damping that it took.
 
     The damping is a fraction of the mean diagonal, raised tenfold where G is not positive
-    definite; raise UserError naming the layer when no damping helps.
+    definite; raise UserError naming the layer when no damping helps. An unused input, whose row and
+    column are zero, gets a diagonal of 1. Beside G two matrices of its size are in memory.
     """
     backwards = order.flip(0)
-    reversed_gram = gram[backwards[:, None], backwards]
-    mean = gram.diagonal().mean()
+    damped = gram[backwards[:, None], backwards]
+    diagonal = damped.diagonal()
+    diagonal[diagonal == 0] = 1
+    mean, undamped = diagonal.mean(), diagonal.clone()
     for attempt in range(RETRIES + 1):
         raised = damping * 10**attempt
-        damped = reversed_gram.clone()
-        damped.diagonal().add_(raised * mean)
+        diagonal.copy_(undamped + raised * mean)
         lower, failed = torch.linalg.cholesky_ex(damped)
         if not failed:
-            diagonal = lower.diagonal()
-            return (lower / diagonal).flip(0, 1), diagonal.square().flip(0), raised
+            del damped, diagonal
+            roots = lower.diagonal().clone()
+            return lower.div_(roots).flip(0, 1), roots.square().flip(0), raised
     raise UserError(
         f"{layer}: the Hessian stays singular with damping up to {raised:g}. "
         "Calibrate on more or other text, or set method.damping higher."

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from hubq.binarization import Pair, fit_pair, improve_pair
 from hubq.kernels import Exceptions, Levels
-from hubq.method import Group, Layer, Method, Need
+from hubq.method import Group, Layer, Method, Need, ragged
 from hubq.solver import Hessian, Rounding, prepare
 from hubq.tensors import SMALLEST_SCALE, Affine, Binary, Grid, Masked
 
@@ -65,12 +65,7 @@ class PBLLM(Method):
 
     def mistake(self, shape: tuple[int, int]) -> str | None:
         """Refuse a group size that leaves a ragged group, and say which sizes fit."""
-        columns = shape[1]
-        if columns % self.group_size == 0:
-            return None
-        fitting = [str(size) for size in (32, 64, 128, 256) if columns % size == 0]
-        way_out = f"use {' or '.join(fitting)}" if fitting else "use a divisor"
-        return f"group_size {self.group_size} does not divide {columns} inputs; {way_out}"
+        return ragged(self.group_size, shape[1])
 
     def sketch(self, shape: tuple[int, int], scale_dtype: torch.dtype) -> Masked:
         """Return a tensor in which a fraction of each group of columns is kept."""

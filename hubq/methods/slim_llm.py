@@ -26,7 +26,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hubq.kernels import Levels
-from hubq.method import Group, Layer, Method, Need
+from hubq.method import Group, Layer, Method, Need, ragged
 from hubq.solver import Hessian, Rounding, prepare, solve_on
 from hubq.tensors import Grid, Mixed
 from hubq.widths import Width
@@ -63,12 +63,7 @@ class SliMLLM(Method):
 
     def mistake(self, shape: tuple[int, int]) -> str | None:
         """Refuse a group size that leaves a ragged group: the average would not be exact."""
-        columns = shape[1]
-        if columns % self.group_size == 0:
-            return None
-        fitting = [str(size) for size in (32, 64, 128, 256) if columns % size == 0]
-        way_out = f"use {' or '.join(fitting)}" if fitting else "use a divisor"
-        return f"group_size {self.group_size} does not divide {columns} inputs; {way_out}"
+        return ragged(self.group_size, shape[1])
 
     def sketch(self, shape: tuple[int, int], scale_dtype: torch.dtype) -> Mixed:
         """Return a tensor with all groups at the average width."""
