@@ -180,16 +180,16 @@ def test_a_method_that_does_not_tune_runs_no_block_a_second_time(opened: Opened)
 
 @pytest.fixture
 def run_of(tmp_path: Path) -> Callable[[str], Path]:
-    """Return a function from a name to a planned run of DB-LLM on a model of five blocks."""
+    """Return a function from a name to a planned run of DB-LLM on a model of three blocks."""
     text = tmp_path / "calibration.txt"
     text.write_text("".join(f"The {number}th llama.\n" for number in range(90)))
-    save_tiny_model("llama", tmp_path / "deep", num_hidden_layers=5)
+    save_tiny_model("llama", tmp_path / "deep", num_hidden_layers=3)
     recipe = Recipe.model_validate(
         {
             "name": "tiny",
             "model": {"folder": tmp_path / "deep"},
             "method": {"name": "db_llm", "group_size": 32, "epochs": 1},
-            "calibration": {"dataset": {"file": text}, "samples": 8, "length": 64},
+            "calibration": {"dataset": {"file": text}, "samples": 4, "length": 64},
             "publish": {"org": "me"},
             "format": "hubq",
         }
@@ -209,8 +209,8 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(run_of: Callable[[str
     whole, killed = run_of("whole"), run_of("killed")
     quantize(Plan.load(whole / "plan.json"), whole, NOWHERE)
 
-    _quantize_until(killed, "blocks/teacher/00002/states.safetensors")
-    _quantize_until(killed, "blocks/block-00001.json")
+    _quantize_until(killed, "blocks/teacher/00001/states.safetensors")
+    _quantize_until(killed, "blocks/block-00000.json")
     quantize(Plan.load(killed / "plan.json"), killed, NOWHERE)
 
     first, second = (
@@ -220,6 +220,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(run_of: Callable[[str
     assert first == second
 
 
+# Quantizes and trains three blocks.
 def test_a_checkpoint_says_what_the_method_chose_for_itself(run_of: Callable[[str], Path]) -> None:
     run = run_of("run")
 

@@ -12,8 +12,9 @@ from torch import Tensor
 from hubq.architecture import family_of
 from hubq.block import Block, Skeleton
 from hubq.clock import Clock
+from hubq.dual_planes import DualPlanes, dual_binary, nearest_planes
 from hubq.method import Inputs, Layer
-from hubq.methods.db_llm import DBLLM, DualPlanes, dual_binary, nearest_planes
+from hubq.methods.db_llm import DBLLM
 from hubq.shards import Weights
 from hubq.teacher import Teacher
 from hubq.tensors import Affine, Binary, Grid, values
@@ -138,6 +139,7 @@ class Tuned:
         return float((self.leaving.float() - self.teacher.hidden.float()).square().mean())
 
 
+# Trains a block for 16 steps: some seconds.
 @pytest.mark.parametrize("targets", ["model", "block"])
 def test_training_brings_a_blocks_outputs_nearer(
     targets: str, tiny_model: Callable[[str], Path]
@@ -145,11 +147,14 @@ def test_training_brings_a_blocks_outputs_nearer(
     options = {"group_size": 32, "batch": 2, "targets": targets}
     before = Tuned(tiny_model("llama"), DBLLM.model_validate(options | {"epochs": 0}))
 
-    after = Tuned(tiny_model("llama"), DBLLM.model_validate(options | {"epochs": 8}))
+    after = Tuned(
+        tiny_model("llama"), DBLLM.model_validate(options | {"epochs": 4, "weight_rate": 0.03})
+    )
 
-    assert after.error < 0.8 * before.error
+    assert after.error < 0.9 * before.error
 
 
+# Trains a block twice.
 def test_training_twice_gives_the_same_planes(tiny_model: Callable[[str], Path]) -> None:
     method = DBLLM(group_size=32, batch=2, epochs=2)
 
