@@ -36,10 +36,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hubq.method import Group, Layer, Method, Need
+from hubq.binary_method import BinaryMethod
+from hubq.method import Group, Layer
 from hubq.plane_kernels import fit_levels
 from hubq.planes import Planes
-from hubq.solver import Hessian, prepare, refine, solve
+from hubq.solver import Hessian, refine, solve
 from hubq.tensors import Affine, Binary, Grid
 
 ROWS = 64  # of a layer, spread evenly, on which the number of salient columns is searched
@@ -47,7 +48,7 @@ COUNTS = 8  # numbers of salient columns that are tried, evenly spaced
 SMALL = 0.665  # of SmolLM2's weights are below the break-point; a normal distribution has 0.67
 
 
-class BiLLM(Method):
+class BiLLM(BinaryMethod):
     """Binarization in two planes of signs, with salient columns apart."""
 
     title: ClassVar[str] = "BiLLM"
@@ -58,20 +59,14 @@ class BiLLM(Method):
   booktitle = {International Conference on Machine Learning},
   year = {2024}
 }"""
-    needs: ClassVar[frozenset[Need]] = frozenset({"gram"})
 
-    group_size: int = Field(128, ge=1, description="input columns that are binarized together")
     most_salient: float = Field(
         0.4, gt=0, lt=1, description="the largest fraction of a group's columns to set apart"
     )
     means: bool = Field(True, description="store a mean beside the scales")
-    scale_bits: int = Field(
-        6, ge=2, le=8, description="of each scale and mean, under one 16-bit scale a row"
-    )
     rounds: int = Field(
         2, ge=0, description="how often scales and signs are fitted again, each to the others"
     )
-    damping: float = Field(0.01, gt=0, description="of the mean diagonal, added to the Hessian")
 
     @property
     def nominal_bits(self) -> float:
@@ -101,14 +96,7 @@ class BiLLM(Method):
 
     def quantize_group(self, group: Group) -> tuple[Binary, ...]:
         """Solve each layer by the one Hessian that all share."""
-        hessian = prepare(
-            group.inputs,
-            self.damping,
-            group.layers[0].name,
-            activation_order=True,
-            together=self.group_size,
-        )
-        gram = hessian.gram(group.inputs, self.damping)
+        hessian, gram = self.prepared(group)
         return tuple(self._solve(layer, hessian, gram) for layer in group.layers)
 
     def _solve(self, layer: Layer, hessian: Hessian, gram: Tensor) -> Binary:

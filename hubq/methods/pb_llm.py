@@ -26,16 +26,17 @@ from pydantic import Field
 from torch import Tensor
 
 from hubq.binarization import Pair, fit_pair, improve_pair
+from hubq.binary_method import BinaryMethod
 from hubq.kernels import Exceptions, Levels
-from hubq.method import Group, Layer, Method, Need, ragged
-from hubq.solver import Hessian, Rounding, prepare
+from hubq.method import Group, Layer, ragged
+from hubq.solver import Hessian, Rounding
 from hubq.tensors import SMALLEST_SCALE, Affine, Binary, Grid, Masked
 
 KEPT_BITS = 8
 CHOICES = 3  # of what is kept: each moves the levels of the rest, and they what loses most
 
 
-class PBLLM(Method):
+class PBLLM(BinaryMethod):
     """Partial binarization: a fraction of the weights at 8 bits, the others as signs."""
 
     title: ClassVar[str] = "PB-LLM"
@@ -46,17 +47,8 @@ class PBLLM(Method):
   booktitle = {International Conference on Learning Representations},
   year = {2024}
 }"""
-    needs: ClassVar[frozenset[Need]] = frozenset({"gram"})
 
     fraction: float = Field(1 / 7, gt=0, lt=1, description="of the weights, kept at 8 bits")
-    group_size: int = Field(128, ge=1, description="input columns that share a mean and a scale")
-    scale_bits: int = Field(
-        6, ge=2, le=8, description="of each scale and mean, under one 16-bit scale a row"
-    )
-    rounds: int = Field(
-        1, ge=0, description="how often levels and codes are fitted again, each to the others"
-    )
-    damping: float = Field(0.01, gt=0, description="of the mean diagonal, added to the Hessian")
 
     @property
     def nominal_bits(self) -> float:
@@ -81,25 +73,18 @@ class PBLLM(Method):
             count=self._kept(out) * (columns // self.group_size),
         )
 
+    def _kept(self, out: int) -> int:
+        """Return how many weights of a group of columns are kept."""
+        return round(self.fraction * out * self.group_size)
+
     def quantize(self, layer: Layer) -> Masked:
         """Solve one layer."""
         return self.quantize_group(Group((layer,)))[0]
 
     def quantize_group(self, group: Group) -> tuple[Masked, ...]:
         """Solve each layer by the one Hessian that all share."""
-        hessian = prepare(
-            group.inputs,
-            self.damping,
-            group.layers[0].name,
-            activation_order=True,
-            together=self.group_size,
-        )
-        gram = hessian.gram(group.inputs, self.damping)
+        hessian, gram = self.prepared(group)
         return tuple(self._solve(layer, hessian, gram) for layer in group.layers)
-
-    def _kept(self, out: int) -> int:
-        """Return how many weights of a group of columns are kept."""
-        return round(self.fraction * out * self.group_size)
 
     def _solve(self, layer: Layer, hessian: Hessian, gram: Tensor) -> Masked:
         weight = layer.weight.masked_fill(hessian.unused, 0)
