@@ -1,4 +1,6 @@
-"""What quantizing costs, beside the least that it could: python bench/quantize.py [samples ...]
+"""What quantizing costs, beside the least that it could: python bench/quantize.py [WORD ...]
+
+Numbers are of calibration windows (32 and 128 without any); other words choose the methods.
 
 The floor is measured in the same run: one bfloat16 forward pass of the calibration tokens through
 the blocks, and one XᵀX for each distinct input, at the best rate found that sums in float32. Every
@@ -33,16 +35,20 @@ def main() -> None:
     elif sys.argv[1:2] == ["--floor"]:
         print(json.dumps(floor(int(sys.argv[2]))))
     else:
-        for samples in map(int, sys.argv[1:] or ["32", "128"]):
-            Console(width=120).print(table(samples))
+        words = sys.argv[1:]
+        chosen = [word for word in words if not word.isdigit()]
+        for samples in [int(word) for word in words if word.isdigit()] or [32, 128]:
+            Console(width=120).print(table(samples, chosen))
 
 
-def table(samples: int) -> Table:
-    """Measure all methods and the floor on so many windows."""
+def table(samples: int, chosen: list[str]) -> Table:
+    """Measure the chosen methods, or all, and the floor on so many windows."""
     forward, gram = alone(__file__, "--floor", str(samples))
     title = heading(f"{samples} x {LENGTH} tokens, groups of 64")
     found = Table("recipe", *PARTS, "blocks s", "x floor", "wall s", "peak MB", title=title)
     for way in quickstarts():
+        if chosen and way.method["name"] not in chosen:
+            continue
         row = alone(__file__, "--one", way.name, str(samples))
         blocks = sum(row["parts"].values())
         found.add_row(
