@@ -140,16 +140,24 @@ def license_of(card: Mapping[str, Any]) -> str | None:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    if not path.is_file():
+    require_safetensors(
+        folder,
+        otherwise="correct model in the recipe",
+        pickled="Convert first: load it with transformers and save_pretrained it.",
+    )
+    return read_object(folder / "config.json")
+
+
+def require_safetensors(folder: Path, *, otherwise: str, pickled: str) -> None:
+    """Refuse a folder without config.json, or with pickles only, each with its way out."""
+    if not (folder / "config.json").is_file():
         what = "has no config.json" if folder.is_dir() else "is no folder"
-        raise UserError(f"{folder} {what}, so it is no model; correct model in the recipe")
+        raise UserError(f"{folder} {what}, so it is no model; {otherwise}")
     if not any(folder.glob("*.safetensors")) and any(any(folder.glob(each)) for each in PICKLES):
         raise UserError(
             f"{folder} has only pickled weights, which run code when they are read: no "
-            "safetensors.\nConvert first: load it with transformers and save_pretrained it."
+            f"safetensors.\n{pickled}"
         )
-    return read_object(path)
 
 
 def _fingerprint(folder: Path) -> str:

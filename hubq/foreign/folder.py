@@ -14,7 +14,7 @@ from hubq.format import format_named
 from hubq.json_object import read_object
 from hubq.plan import DTYPES
 from hubq.shards import Weights
-from hubq.source import PICKLES
+from hubq.source import require_safetensors
 from hubq.tensors import Affine, QuantizedTensor, Reordered
 
 # By format: the tensors that make up a module, the first of which it can't do without.
@@ -39,7 +39,12 @@ class QuantizedFolder:
     """The parts of a quantized folder; UserError where they are missing or contradict."""
 
     def __init__(self, folder: Path) -> None:
-        _require_safetensors(folder)
+        require_safetensors(
+            folder,
+            otherwise="name another folder or a repo",
+            pickled="Look for the same model in safetensors, or save it so with the library that "
+            "made it, where you trust it.",
+        )
         self.folder = folder
         self.config = read_object(folder / "config.json")
         self.quantization = quantization_of(folder, self.config)
@@ -146,15 +151,3 @@ def _in_dtype(tensor: QuantizedTensor, dtype: torch.dtype) -> QuantizedTensor:
     scale = tensor.scale.to(dtype)
     same = dtype.itemsize == 2 and torch.equal(scale.to(tensor.scale.dtype), tensor.scale)
     return replace(tensor, scale=scale) if same else tensor
-
-
-def _require_safetensors(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        what = "has no config.json" if folder.is_dir() else "is no folder"
-        raise UserError(f"{folder} {what}, so it is no model; name another folder or a repo")
-    if not any(folder.glob("*.safetensors")) and any(any(folder.glob(each)) for each in PICKLES):
-        raise UserError(
-            f"{folder} has only pickled weights, which run code when they are read: no "
-            "safetensors.\nLook for the same model in safetensors, or save it so with the library "
-            "that made it, where you trust it."
-        )
