@@ -14,8 +14,8 @@ from hubq.companions import NOTICES
 from hubq.disk import gigabytes
 from hubq.engines import engines, readers_of
 from hubq.evaluate import Measurement, Report
+from hubq.evaluate.report import CONFIDENCE
 from hubq.figures import (
-    CONFIDENCE,
     NOT_MEASURED,
     number,
     percent,

@@ -2,10 +2,9 @@
 
 import math
 
-from hubq.evaluate import Measurement
+from hubq.evaluate.report import CONFIDENCE, Measurement
 
 NOT_MEASURED = "not measured"
-CONFIDENCE = 1.96  # standard errors around a mean that hold 95 % of a normal distribution
 
 
 def number(value: float | None) -> str:
@@ -44,9 +43,10 @@ def within_noise(measurement: Measurement) -> bool | None:
     the two errors are taken as independent, though both models answer the same items: what is
     called noise may then be a difference, never the reverse.
     """
-    noise = measurement.difference_stderr
-    if noise is None:
-        if measurement.stderr is None or measurement.base_stderr is None:
-            return None
-        noise = math.hypot(measurement.stderr, measurement.base_stderr)
+    known = measurement.difference
+    if known is not None and known.low is not None and known.high is not None:
+        return known.low <= 0 <= known.high
+    if measurement.stderr is None or measurement.base_stderr is None:
+        return None
+    noise = math.hypot(measurement.stderr, measurement.base_stderr)
     return abs(measurement.value - measurement.base) <= CONFIDENCE * noise

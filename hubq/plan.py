@@ -167,7 +167,7 @@ def _refuse_missing_data(recipe: "Recipe", client: Client) -> None:
     from hubq.dataset import require
     from hubq.task_names import require_known
 
-    require_known(recipe.evaluate.tasks)
+    require_known([each.name for each in recipe.evaluate.tasks])
     once = _once(client)
     try:
         if recipe.calibration:

@@ -12,6 +12,7 @@ from made_run import made_checkpoint, made_plan, made_report, measurement
 from hubq.card import TEMPLATE, card, cell, context, recipe_text, render, sentence
 from hubq.disk import gigabytes
 from hubq.evaluate import Report
+from hubq.evaluate.report import Interval
 from hubq.figures import number, percent, recovery, uncertain, within_noise
 from hubq.hub.card_rules import validate
 from hubq.recipe import read
@@ -84,7 +85,9 @@ def test_a_difference_above_two_standard_errors_is_none() -> None:
 def test_a_paired_difference_is_judged_by_its_own_error() -> None:
     large = {"base": 26.0, "base_stderr": 1.2, "value": 29.4, "stderr": 1.4}
 
-    assert within_noise(measurement(**large, difference_stderr=0.2)) is False
+    assert (
+        within_noise(measurement(**large, difference=Interval(value=3.4, low=3, high=3.8))) is False
+    )
 
 
 def test_noise_is_not_known_without_a_standard_error() -> None:

@@ -2,51 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from hubq.client import Client
 from hubq.errors import UserError
+from hubq.evaluate.report import CONFIDENCE, Interval, Measurement, Report
 from hubq.plan import Plan
 from hubq.progress import SILENT, Progress
 from hubq.quantize import Checkpoint
 from hubq.recipe import EvaluateSection, ModelSection
-from hubq.record import Record
 
 if TYPE_CHECKING:
-    from hubq.evaluate.jobs import Outcome, Task
+    from hubq.evaluate.jobs import Outcome, Score, Task
 
-
-class Measurement(Record):
-    """One number with all that a reader needs to believe it."""
-
-    task: str  # perplexity, or an lm-eval task's name
-    dataset: str
-    metric: str  # perplexity, acc, acc_norm
-    better: Literal["lower", "higher"]
-    base: float
-    base_stderr: float | None
-    value: float
-    stderr: float | None
-    difference_stderr: float | None = None  # of value - base on the same samples, where paired
-    samples: int
-    left_out: int = 0  # rows of the data that hold no usable item
-    protocol: str  # one sentence: windows, shots, normalization
-    version: str  # of the task or the data: a task version, a revision, a sha256
-
-
-class Report(Record):
-    """Everything that was measured of one checkpoint, and how: the single source of numbers."""
-
-    version: Literal[1] = 1
-    plan: Plan
-    checkpoint: Checkpoint
-    measurements: tuple[Measurement, ...]
-    loader: str  # what read the folder: transformers, or hubq's reader where that can't
-    device: str
-    dtype: str
-    versions: dict[str, str]
-    seed: int
-    seconds: float
+__all__ = ["Measurement", "Report", "evaluate"]
 
 
 def evaluate(
@@ -93,7 +62,7 @@ def tasks_of(section: EvaluateSection, client: Client) -> "tuple[Task, ...]":
     from hubq.evaluate.zeroshot import definition
     from hubq.task_names import require_known
 
-    require_known(section.tasks)
+    require_known([each.name for each in section.tasks])
     texts = [corpus(each.dataset, client, purpose="evaluation") for each in section.perplexity]
     perplexities = (
         PerplexityTask(
@@ -106,8 +75,13 @@ def tasks_of(section: EvaluateSection, client: Client) -> "tuple[Task, ...]":
         for each, text in zip(section.perplexity, texts, strict=True)
     )
     choices = (
-        ChoiceTask(name=name, definition=definition(name), limit=section.limit, seed=section.seed)
-        for name in section.tasks
+        ChoiceTask(
+            name=each.name,
+            definition=definition(each.name),
+            limit=section.limit,
+            seed=section.seed,
+        )
+        for each in section.tasks
     )
     return (*perplexities, *choices)
 
@@ -130,15 +104,24 @@ def _refuse_changed(folder: Path, checkpoint: Checkpoint) -> None:
 
 def _paired(base: "Sequence[Outcome]", own: "Sequence[Outcome]") -> "Iterator[Measurement]":
     """Put the scores of the result beside those of its base."""
-    from hubq.evaluate.perplexity import paired_stderr
-
     for before, after in zip(base, own, strict=True):
         for reference, score in zip(before.scores, after.scores, strict=True):
             assert (reference.task, reference.metric) == (score.task, score.metric)
-            paired = score.losses and paired_stderr(reference.losses, score.losses)
             yield Measurement(
                 **score.model_dump(exclude={"losses"}),
                 base=reference.value,
                 base_stderr=reference.stderr,
-                difference_stderr=paired or None,
+                difference=_difference(reference, score),
+                paired=bool(score.losses),
             )
+
+
+def _difference(base: "Score", own: "Score") -> Interval | None:
+    """Return how much a perplexity grew, by the windows that both models scored."""
+    from hubq.evaluate.perplexity import paired_stderr
+
+    stderr = paired_stderr(base.losses, own.losses) if own.losses else None
+    if stderr is None:
+        return None
+    value, noise = own.value - base.value, CONFIDENCE * stderr
+    return Interval(value=value, low=value - noise, high=value + noise)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hubq.cache import cache_folder
+from hubq.evaluate.report import Cost, Divergence
 from hubq.record import Record, write_atomically
 
 # Raise this when the same request would now give another number: old measurements then don't count.
@@ -55,7 +56,59 @@ class LoadTask(Record):
         return "loading"
 
 
-Task = Annotated[PerplexityTask | ChoiceTask | LoadTask, Field(discriminator="kind")]
+class HiddenTask(Record):
+    """Keep the last hidden states over a text: with the head, all next-token distributions."""
+
+    kind: Literal["hidden"] = "hidden"
+    dataset: str
+    text: str  # sha256 of the text, which names its file
+    length: int  # tokens a window
+    windows: int
+    states: Path  # where they go, a safetensors file
+
+    @property
+    def title(self) -> str:
+        """The task in a few words, for progress bars."""
+        return f"distributions on {self.dataset}"
+
+
+class DivergenceTask(Record):
+    """Compare next-token distributions with those of a model whose hidden states were kept."""
+
+    kind: Literal["divergence"] = "divergence"
+    dataset: str
+    text: str
+    length: int
+    windows: int
+    states: Path  # of the reference, by its HiddenTask
+    reference: Path  # the reference's folder, for its head
+
+    @property
+    def title(self) -> str:
+        """The task in a few words, for progress bars."""
+        return f"divergence on {self.dataset}"
+
+
+class EfficiencyTask(Record):
+    """Time and memory of generating, in a process that does nothing else."""
+
+    kind: Literal["efficiency"] = "efficiency"
+    batch: int
+    prompt: int  # tokens a row
+    output: int  # tokens a row
+    repetitions: int
+    beside: str  # digest of the model that it is compared with: both are measured in one run
+
+    @property
+    def title(self) -> str:
+        """The task in a few words, for progress bars."""
+        return f"{self.output} tokens after {self.prompt}"
+
+
+Task = Annotated[
+    PerplexityTask | ChoiceTask | LoadTask | HiddenTask | DivergenceTask | EfficiencyTask,
+    Field(discriminator="kind"),
+]
 
 
 class Order(Record):
@@ -93,7 +146,9 @@ class Score(Record):
 class Outcome(Record):
     """What one task gave for one model; its file is the cache entry."""
 
-    scores: tuple[Score, ...]
+    scores: tuple[Score, ...] = ()
+    divergence: Divergence | None = None
+    cost: Cost | None = None
     loader: str
     seconds: float
 

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from hubq.allocator import keep_freed_memory
 from hubq.errors import UserError
-from hubq.evaluate.jobs import Job, LoadTask, Order, Outcome, PerplexityTask, Score
+from hubq.evaluate.jobs import ChoiceTask, Job, LoadTask, Outcome, PerplexityTask, Task
 from hubq.progress import Advance, Progress
 
 
@@ -46,22 +46,25 @@ def work(job: Job, progress: Progress) -> None:
         advance(1)
     for order in job.orders:
         began = time.monotonic()
-        scores = _scores(loaded.model, job, order, progress)
+        found = _carried_out(loaded.model, job.folder, order.task, progress)
         seconds = time.monotonic() - began
-        Outcome(scores=scores, loader=loaded.loader, seconds=seconds).save(order.outcome)
+        Outcome(**found, loader=loaded.loader, seconds=seconds).save(order.outcome)
 
 
-def _scores(model: Any, job: Job, order: Order, progress: Progress) -> tuple[Score, ...]:  # noqa: ANN401
-    """Carry out one order."""
-    if isinstance(order.task, PerplexityTask):
-        from hubq.evaluate.perplexity import perplexity
+def _carried_out(model: Any, folder: Path, task: Task, progress: Progress) -> dict[str, Any]:  # noqa: ANN401
+    """Carry out one task; return what its outcome holds."""
+    match task:
+        case PerplexityTask():
+            from hubq.evaluate.perplexity import perplexity
 
-        return perplexity(model, job.folder, order.task, progress)
-    if isinstance(order.task, LoadTask):
-        return ()
-    from hubq.evaluate.zeroshot import choice
+            return {"scores": perplexity(model, folder, task, progress)}
+        case ChoiceTask():
+            from hubq.evaluate.zeroshot import choice
 
-    return choice(model, job.folder, order.task, progress)
+            return {"scores": choice(model, folder, task, progress)}
+        case LoadTask():
+            return {}
+    raise AssertionError(f"nobody carries out {task.kind}")
 
 
 def main() -> int:
