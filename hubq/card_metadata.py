@@ -29,6 +29,7 @@ def metadata(report: Report) -> str:
         "tags": tags(plan),
         "datasets": calibration_dataset(report),
         "quantized_by": plan.repo.partition("/")[0],
+        **plan.base_card.extra_gated,
         "model_name": plan.repo.partition("/")[2],
         "eval_results": [evaluation(each) for each in report.measurements] or None,
     }
