@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from hubq.benchmarks import eval_results
 from hubq.card import card, presentable, recipe_text
 from hubq.errors import UserError
 from hubq.evaluate import Report
@@ -29,7 +30,7 @@ def assemble(report: Report, run: Path, progress: Progress) -> dict[str, LocalFi
     _refuse_other_report(report, run)
     files = measured_files(report, run / "model", progress)
     own = {"README.md": card(report, run)}
-    for name, content in papers(report).items():
+    for name, content in (papers(report) | eval_results(report)).items():
         own[name] = run / name
         write_atomically(own[name], content)
     clash = sorted(own.keys() & files.keys())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-from made_run import REPO, make_run
+from made_run import REPO, make_run, measurement
 
 from hubq.base_card import BaseCard
 from hubq.card import render
@@ -70,6 +70,26 @@ def test_the_hub_holds_every_file_of_the_run(report: Report, run: Path, client: 
         "model.safetensors",
         "tokenizer.json",
     }
+
+
+def test_results_of_a_benchmark_of_the_hub_are_listed_there(run: Path, client: Client) -> None:
+    report = make_run(run)
+    official = measurement(
+        task="gsm8k",
+        dataset="openai/gsm8k main",
+        metric="exact_match",
+        better="higher",
+        value=0.415,
+        samples=1319,
+        protocol="5-shot, all items, generated text",
+    )
+    measured = report.model_copy(update={"measurements": (*report.measurements, official)})
+    measured.save(run / "report.json")
+
+    publish(measured, run, client)
+
+    (entry,) = client.api().model_info(REPO, expand=["evalResults"]).eval_results or []
+    assert (entry.dataset_id, entry.task_id, entry.value) == ("openai/gsm8k", "gsm8k", 41.5)
 
 
 def test_all_files_come_in_one_commit(report: Report, run: Path, client: Client) -> None:
