@@ -8,6 +8,7 @@ from hubq import license as licences
 from hubq.engines import engines
 from hubq.evaluate import Measurement, Report
 from hubq.plan import Plan
+from hubq.terms import governing
 
 if TYPE_CHECKING:
     from hubq.method import Method
@@ -140,6 +141,11 @@ def metrics(report: Report) -> list[str] | None:
 def license_of(plan: Plan) -> str | None:
     """Return the licence id: the recipe's word, else the base's."""
     return plan.recipe["publish"].get("license") or plan.license
+
+
+def governing_license(plan: Plan) -> str | None:
+    """Return the licence whose duties the card has to do, such as "Built with Llama"."""
+    return governing(plan.license, plan.recipe["publish"].get("license"))
 
 
 def tags(plan: Plan) -> list[str]:

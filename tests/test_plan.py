@@ -330,6 +330,21 @@ def test_an_open_copy_of_a_gated_base_is_refused(gated_folder: Path, tmp_path: P
     assert not (tmp_path / "run" / PLAN).exists()
 
 
+def test_an_open_copy_of_a_gated_repo_is_refused_with_who_answers(
+    llama: Path, tmp_path: Path
+) -> None:  # a second: it starts a hub
+    with faulty_hub(tmp_path / "hub", user="ann", org="acme") as hub:
+        client = Client(endpoint=hub.endpoint, token=hub.token)
+        client.api().create_repo("acme/base")
+        client.api().upload_folder(repo_id="acme/base", folder_path=llama)
+        client.api().update_repo_settings("acme/base", gated="auto")
+        publish = {"org": "acme", "private": False}
+        recipe = recipe_for(llama, model="acme/base", publish=publish)
+
+        with pytest.raises(UserError, match="acme/base is gated: whoever asks is let in"):
+            plan(recipe, tmp_path / "run", client)
+
+
 @pytest.mark.parametrize("way", [{"gated": "manual"}, {"open_although_gated": True}])
 def test_an_open_copy_of_a_gated_base_is_planned_when_that_is_wanted(
     gated_folder: Path, tmp_path: Path, way: dict[str, object]
