@@ -45,7 +45,9 @@ def licence_files(base: Path, license: str | None, changes: Sequence[str] = ()) 
     terms = terms_of(license)
     if terms is None:
         return LicenceFiles({}, ())
-    held = sorted(path.name for path in base.iterdir() if is_licence_file(path.name))
+    held = sorted(
+        path.name for path in base.iterdir() if path.is_file() and is_licence_file(path.name)
+    )
     agreement = next((name for name in held if re.match("licen[cs]e", name, re.IGNORECASE)), None)
     text = (base / agreement).read_text("utf-8", "replace") if agreement else ""
     parts = [

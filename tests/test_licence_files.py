@@ -33,19 +33,41 @@ def test_the_bases_own_notice_stands(tmp_path: Path, name: str) -> None:
     assert "Notice.txt" not in found.files
 
 
-def test_the_words_of_the_bases_agreement_go_before_those_of_the_table(tmp_path: Path) -> None:
-    (tmp_path / "LICENSE").write_text(
-        'c. You shall retain in all copies the following notices within a "Notice" text file '
-        'distributed\nas a part of such copies: "Qwen is licensed under the Qwen RESEARCH LICENSE\n'
-        'AGREEMENT, Copyright (c) 2026 Somebody Else. All Rights Reserved."; and\n'
-    )
+@pytest.mark.parametrize(
+    ("license", "agreement", "notice"),
+    [
+        (
+            "qwen-research",
+            'You shall retain the following attribution notices within a "Notice" text file '
+            'distributed\nas a part of such copies: "Qwen is licensed under the Qwen RESEARCH '
+            'LICENSE\nAGREEMENT, Copyright (c) 2026 Somebody Else. All Rights Reserved."; and\n',
+            "Qwen is licensed under the Qwen RESEARCH LICENSE AGREEMENT, Copyright (c) 2026 "
+            "Somebody Else. All Rights Reserved.",
+        ),
+        (
+            "llama3.1",
+            "the following attribution notice within a “Notice” text file distributed as a part "
+            "of such copies: “Llama 3.1 is\nlicensed under the Llama 3.1 Community License, "
+            "Copyright © Meta Platforms,\nInc. All Rights Reserved.”\n",
+            TERMS["llama3.1"].notice,
+        ),
+        ("gemma", "An agreement that says nothing of it: “or so”.", TERMS["gemma"].notice),
+    ],
+)
+def test_the_words_of_the_bases_agreement_go_before_those_of_the_table(
+    tmp_path: Path, license: str, agreement: str, notice: str
+) -> None:
+    (tmp_path / "LICENSE").write_text(agreement)
 
-    found = licence_files(tmp_path, "qwen-research")
+    found = licence_files(tmp_path, license)
 
-    assert found.files["Notice.txt"].decode() == (
-        "Qwen is licensed under the Qwen RESEARCH LICENSE AGREEMENT, Copyright (c) 2026 "
-        "Somebody Else. All Rights Reserved.\n"
-    )
+    assert found.files["Notice.txt"].decode() == f"{notice}\n"
+
+
+def test_a_folder_that_is_called_so_is_no_agreement(tmp_path: Path) -> None:
+    (tmp_path / "LICENSE").mkdir()
+
+    assert "LICENSE" in licence_files(tmp_path, "apache-2.0").files
 
 
 @pytest.mark.parametrize("license", [*LLAMAS, "gemma", "qwen", "qwen-research", "tongyi-qianwen"])
