@@ -42,9 +42,11 @@ class Loading(NamedTuple):
 
 def efficiency(pair: Pair, section: EfficiencySection) -> Efficiency:
     """Measure the result, then the base; only outcomes of just this pair count as known."""
-    from hubq.device import best_device, device_title, hardware
+    import torch
 
-    device = best_device()
+    from hubq.device import device_title, hardware
+
+    device = torch.device(pair.where.device)
     prompt, output = lengths(section, device.type)
     asked = EfficiencyTask(
         batch=section.batch,

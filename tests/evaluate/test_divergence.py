@@ -240,7 +240,7 @@ def test_another_tokenizer_is_refused(comparison: Comparison, tmp_path: Path) ->
         comparison._replace(result=tmp_path / "other").divergence()
 
 
-@pytest.mark.parametrize("content", [b"", b"\x10\0\0\0\0\0\0\0{}", None])
+@pytest.mark.parametrize("content", [b"", b"\x10\0\0\0\0\0\0\0{}", b"\2" + bytes(7) + b"{}", None])
 def test_states_that_cannot_be_read_say_the_way_out(
     content: bytes | None, comparison: Comparison
 ) -> None:
