@@ -11,7 +11,7 @@ from hubq.recipe import EvaluateSection
 
 if TYPE_CHECKING:
     from hubq.evaluate.jobs import ChoiceTask, Outcome, PerplexityTask, Task
-    from hubq.evaluate.pairing import Pair
+    from hubq.evaluate.pairing import Matched
 
 
 class Sides(NamedTuple):
@@ -88,9 +88,9 @@ def choices_of(section: EvaluateSection) -> "Iterator[ChoiceTask]":
         )
 
 
-def _paired(base: "Outcome", own: "Outcome", seed: int) -> "list[Pair]":
+def _paired(base: "Outcome", own: "Outcome", seed: int) -> "list[Matched]":
     """Put the scores of one task side by side."""
-    from hubq.evaluate.pairing import Pair
+    from hubq.evaluate.pairing import Matched
 
     both = zip(base.scores, own.scores, strict=True)
-    return [Pair(before, after, seed) for before, after in both]
+    return [Matched(before, after, seed) for before, after in both]

@@ -31,7 +31,7 @@ ACCURACIES = (
 
 
 @dataclass(frozen=True)
-class Pair:
+class Matched:
     """One metric of the base and of the result, on the same items."""
 
     base: Score
@@ -52,7 +52,7 @@ class Pair:
         return self.draws is not None and self.draws.paired
 
 
-def measurement(pair: Pair) -> Measurement:
+def measurement(pair: Matched) -> Measurement:
     """Put a score of the result beside its base's."""
     base, own = pair.base, pair.own
     found = flips(pair)
@@ -68,7 +68,7 @@ def measurement(pair: Pair) -> Measurement:
     )
 
 
-def difference(pair: Pair) -> Interval:
+def difference(pair: Matched) -> Interval:
     """Return how far the result is from its base."""
     value = pair.own.value - pair.base.value
     if pair.draws is None:
@@ -76,7 +76,7 @@ def difference(pair: Pair) -> Interval:
     return interval(value, pair.draws.own - pair.draws.base)
 
 
-def recovery(pair: Pair) -> Interval | None:
+def recovery(pair: Matched) -> Interval | None:
     """Return the share of the base's quality that is left; None where there is no such share.
 
     A perplexity's share is the base's over the result's. Other metrics of which less is better
@@ -95,7 +95,7 @@ def recovery(pair: Pair) -> Interval | None:
     return interval(above / below, ratio(*(drawn if better_is_less else drawn[::-1])))
 
 
-def flips(pair: Pair) -> Flips | None:
+def flips(pair: Matched) -> Flips | None:
     """Count the items that are right for one model only; None where items are not right or wrong.
 
     Without answers all that is known to have changed is what was lost or won.
@@ -114,7 +114,7 @@ def flips(pair: Pair) -> Flips | None:
     return Flips(lost=lost, won=won, changed=lost + won)
 
 
-def overall(tasks: Iterable[tuple[str, Sequence[Pair]]]) -> Overall | None:
+def overall(tasks: Iterable[tuple[str, Sequence[Matched]]]) -> Overall | None:
     """Average one accuracy of each task; None where there is none, or the base has nothing right.
 
     Each task comes with the name that was asked for. One that has a score of its own counts once,
@@ -138,7 +138,7 @@ def overall(tasks: Iterable[tuple[str, Sequence[Pair]]]) -> Overall | None:
     )
 
 
-def _accuracies(name: str, pairs: Sequence[Pair]) -> list[Pair]:
+def _accuracies(name: str, pairs: Sequence[Matched]) -> list[Matched]:
     """Choose one accuracy of a task, or of each of its members where it has no score itself."""
     members = dict.fromkeys(pair.own.task for pair in pairs)
     wanted = [name] if name in members else members
@@ -149,7 +149,7 @@ def _accuracies(name: str, pairs: Sequence[Pair]) -> list[Pair]:
     return found
 
 
-def _mean_draws(pairs: Sequence[Pair]) -> tuple[Floats, Floats] | None:
+def _mean_draws(pairs: Sequence[Matched]) -> tuple[Floats, Floats] | None:
     """Average the draws of several tasks; None where one of them has none."""
     drawn = [pair.draws for pair in pairs if pair.draws is not None]
     if len(drawn) < len(pairs):

@@ -8,7 +8,7 @@ import pytest
 
 from hubq.evaluate import resampling
 from hubq.evaluate.jobs import Score
-from hubq.evaluate.pairing import Pair, difference, flips, measurement, overall, recovery
+from hubq.evaluate.pairing import Matched, difference, flips, measurement, overall, recovery
 from hubq.evaluate.report import Flips, Interval
 from hubq.evaluate.resampling import mcnemar
 
@@ -33,11 +33,11 @@ def score(items: Sequence[float] = (), metric: str = "acc", **changes: object) -
 
 def pair(
     base: Sequence[float], own: Sequence[float], metric: str = "acc", **changes: object
-) -> Pair:
-    return Pair(score(base, metric, **changes), score(own, metric, **changes), seed=0)
+) -> Matched:
+    return Matched(score(base, metric, **changes), score(own, metric, **changes), seed=0)
 
 
-def outcomes(both: int, lost: int, won: int, neither: int) -> Pair:
+def outcomes(both: int, lost: int, won: int, neither: int) -> Matched:
     """Return a pair of accuracies with so many items of each kind."""
     base = [1] * (both + lost) + [0] * (won + neither)
     own = [1] * both + [0] * lost + [1] * won + [0] * neither
@@ -54,7 +54,7 @@ def known(interval: Interval | None) -> tuple[float, float]:
 def test_a_difference_on_the_same_items_is_known_better_than_that_of_two_samples() -> None:
     paired = outcomes(both=600, lost=20, won=10, neither=370)
     stderr = math.sqrt(0.6 * 0.4 / 1000)
-    apart = Pair(
+    apart = Matched(
         paired.base.model_copy(update={"items": (), "stderr": stderr}),
         paired.own.model_copy(update={"items": (), "stderr": stderr}),
         seed=0,
@@ -188,14 +188,14 @@ def test_mcnemars_test_is_exact(lost: int, won: int, expected: float) -> None:
 
 def test_flips_count_what_was_lost_won_and_answered_otherwise() -> None:
     base, own = score([1, 1, 0, 0, 0]), score([1, 0, 1, 0, 0])
-    answered = Pair(
+    answered = Matched(
         base.model_copy(update={"answers": ("a", "b", "a", "c", "d")}),
         own.model_copy(update={"answers": ("a", "c", "b", "d", "d")}),
         seed=0,
     )
 
     assert flips(answered) == Flips(lost=1, won=1, changed=3)
-    assert flips(Pair(base, own, seed=0)) == Flips(lost=1, won=1, changed=2)
+    assert flips(Matched(base, own, seed=0)) == Flips(lost=1, won=1, changed=2)
 
 
 def test_values_between_right_and_wrong_do_not_flip() -> None:
@@ -257,5 +257,5 @@ def test_one_task_without_errors_leaves_the_overall_interval_open() -> None:
 
 
 @pytest.mark.parametrize("tasks", [{}, {"a": [outcomes(0, 0, 1, 1)]}], ids=["none", "none right"])
-def test_without_accuracies_there_is_no_overall(tasks: dict[str, list[Pair]]) -> None:
+def test_without_accuracies_there_is_no_overall(tasks: dict[str, list[Matched]]) -> None:
     assert overall(tasks.items()) is None
