@@ -151,7 +151,7 @@ def evaluate(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_js
 
     Each is loaded from disk in a fresh process, as whoever downloads it would load it.
     """
-    from hubq.cli.tables import print_report
+    from hubq.cli.reports import print_report
 
     with stages(recipe, run, fresh, hub) as stage:
         report = stage.report()

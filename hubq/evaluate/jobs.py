@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hubq.cache import cache_folder
-from hubq.evaluate.report import Cost, Divergence
+from hubq.evaluate.report import Cost, Dimension, Divergence
 from hubq.record import Record, write_atomically
 
 # Raise this when the same request would now give another number: old measurements then don't count.
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
+PLACES = frozenset({"states", "reference"})  # in a task: where things lie, not what they are
 
 
 class PerplexityTask(Record):
@@ -63,8 +64,7 @@ class HiddenTask(Record):
     dataset: str
     text: str  # sha256 of the text, which names its file
     length: int  # tokens a window
-    windows: int
-    states: Path  # where they go, a safetensors file
+    windows: int  # at most
 
     @property
     def title(self) -> str:
@@ -79,7 +79,9 @@ class DivergenceTask(Record):
     dataset: str
     text: str
     length: int
-    windows: int
+    windows: int  # at most
+    beside: str  # digest of the reference's files
+    precision: str  # the dtype that the reference ran in
     states: Path  # of the reference, by its HiddenTask
     reference: Path  # the reference's folder, for its head
 
@@ -97,6 +99,7 @@ class EfficiencyTask(Record):
     prompt: int  # tokens a row
     output: int  # tokens a row
     repetitions: int
+    hardware: str  # a cache may be shared by machines
     beside: str  # digest of the model that it is compared with: both are measured in one run
 
     @property
@@ -132,6 +135,7 @@ class Score(Record):
 
     task: str
     dataset: str
+    dimension: Dimension = "knowledge"
     metric: str
     better: Literal["lower", "higher"]
     value: float
@@ -140,7 +144,10 @@ class Score(Record):
     left_out: int = 0  # rows of the data that hold no usable item
     protocol: str
     version: str
-    losses: tuple[float, ...] = ()  # of each window, in nats: what pairs a result with its base
+    # What pairs a result with its base: the value of each item, in order. Those of a perplexity are
+    # the windows' losses in nats. Empty where the number is no mean of items.
+    items: tuple[float, ...] = ()
+    answers: tuple[str, ...] = ()  # what the model chose or wrote for each item
 
 
 class Outcome(Record):
@@ -149,6 +156,7 @@ class Outcome(Record):
     scores: tuple[Score, ...] = ()
     divergence: Divergence | None = None
     cost: Cost | None = None
+    engine: str | None = None  # of a cost: what ran the model, with its version
     loader: str
     seconds: float
 
@@ -166,3 +174,8 @@ def keep_text(text: str) -> str:
 def text_file(digest: str) -> Path:
     """Return where the text of a sha256 lies."""
     return cache_folder("texts") / f"{digest}.txt"
+
+
+def states_file(outcome: Path) -> Path:
+    """Return where the hidden states of a HiddenTask lie: beside its outcome."""
+    return outcome.with_suffix(".safetensors")

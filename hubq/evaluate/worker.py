@@ -15,7 +15,19 @@ from typing import Any, TextIO
 
 from hubq.allocator import keep_freed_memory
 from hubq.errors import UserError
-from hubq.evaluate.jobs import ChoiceTask, Job, LoadTask, Outcome, PerplexityTask, Task
+from hubq.evaluate.efficiency import Loading, cost, engine, timed_load
+from hubq.evaluate.jobs import (
+    ChoiceTask,
+    DivergenceTask,
+    EfficiencyTask,
+    HiddenTask,
+    Job,
+    LoadTask,
+    Order,
+    Outcome,
+    PerplexityTask,
+    states_file,
+)
 from hubq.progress import Advance, Progress
 
 
@@ -39,37 +51,49 @@ class Reporting:
 
 def work(job: Job, progress: Progress) -> None:
     """Load the model once and carry out every order."""
-    from hubq.evaluate.loading import load
-
+    alone = any(order.task.kind == "efficiency" for order in job.orders)
+    assert not alone or len(job.orders) == 1, "what is timed is timed alone"
+    if not alone:  # timed is what a user's process does, which doesn't keep it either
+        keep_freed_memory()
     with progress.task("load", 1) as advance:
-        loaded = load(job.folder, device=job.device, dtype=job.dtype)
+        loading = timed_load(job)
         advance(1)
     for order in job.orders:
         began = time.monotonic()
-        found = _carried_out(loaded.model, job.folder, order.task, progress)
+        found = _carried_out(loading, job, order, progress)
         seconds = time.monotonic() - began
-        Outcome(**found, loader=loaded.loader, seconds=seconds).save(order.outcome)
+        Outcome(**found, loader=loading.loaded.loader, seconds=seconds).save(order.outcome)
 
 
-def _carried_out(model: Any, folder: Path, task: Task, progress: Progress) -> dict[str, Any]:  # noqa: ANN401
+def _carried_out(loading: Loading, job: Job, order: Order, progress: Progress) -> dict[str, Any]:
     """Carry out one task; return what its outcome holds."""
+    model, task = loading.loaded.model, order.task
     match task:
         case PerplexityTask():
             from hubq.evaluate.perplexity import perplexity
 
-            return {"scores": perplexity(model, folder, task, progress)}
+            return {"scores": perplexity(model, job.folder, task, progress)}
         case ChoiceTask():
             from hubq.evaluate.zeroshot import choice
 
-            return {"scores": choice(model, folder, task, progress)}
+            return {"scores": choice(model, job.folder, task, progress)}
         case LoadTask():
             return {}
-    raise AssertionError(f"nobody carries out {task.kind}")
+        case HiddenTask():
+            from hubq.evaluate.distributions import hidden_states
+
+            hidden_states(model, job.folder, task, states_file(order.outcome), progress)
+            return {}
+        case DivergenceTask():
+            from hubq.evaluate.divergence import divergence
+
+            return {"divergence": divergence(model, job.folder, task, progress)}
+        case EfficiencyTask():
+            return {"cost": cost(loading, job.folder, task, progress), "engine": engine(job)}
 
 
 def main() -> int:
     """Read the job, do it; a UserError becomes a message and exit code 1."""
-    keep_freed_memory()
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever libraries print is no message
     reporting = Reporting(out)
