@@ -37,6 +37,7 @@ from hubq.shards import Piece, Weights, merge, pieces, write
 from hubq.source import fetch_planned
 from hubq.teacher import Teacher, prediction_entropy
 from hubq.tensors import QuantizedTensor
+from hubq.terms import governing
 from hubq.walk import Outcome, Walk
 
 PACKAGES = ("hubq", "torch", "transformers", "safetensors", "numba", "numpy")
@@ -194,7 +195,7 @@ class Quantization:
         sketches = {name: self._sketch(name, shape) for name, shape in self.quantized.items()}
         kept = [] if self.family.head in sketches else [self.family.head]
         config = self.form.config(sketches, kept)
-        license = self.recipe.publish.license or self.plan.license
+        license = governing(self.plan.license, self.recipe.publish.license)
         found = companions(
             self.base,
             config,

@@ -47,7 +47,9 @@ class ModelSection(Record):
     gguf: Path | None = Field(None, description="GGUF file, read through transformers")
     wheel: WheelFile | None = Field(None, description="GGUF file in a PyPI wheel")
     base_model: str | None = Field(None, description="Hub id to name as the base on the card")
-    license: str | None = Field(None, description="licence id, where the source doesn't say")
+    license: str | None = Field(
+        None, description="licence id, where the source says none or not its own"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -189,7 +191,7 @@ class EvaluateSection(Record):
 
 
 class PublishSection(Record):
-    """Where the result goes."""
+    """Where the result goes, and who may have it."""
 
     org: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
     name: str | None = Field(
@@ -198,7 +200,23 @@ class PublishSection(Record):
         pattern=r"^[A-Za-z0-9][\w.-]*$",
     )
     private: bool = True
-    license: str | None = Field(None, description="overrides the base's licence")
+    gated: Literal["auto", "manual"] | None = Field(
+        None,
+        description="whoever downloads has to ask first: auto lets all in who fill in the form, "
+        "manual waits for your yes; the base's form is carried over",
+    )
+    open_although_gated: bool = Field(
+        False, description="publish to everybody what was made of a gated base, without a gate"
+    )
+    license: str | None = Field(
+        None, description="of the result, where the base's licence lets you choose another"
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.gated and self.open_although_gated:
+            raise ValueError("gated and open_although_gated contradict each other; keep one")
+        return self
 
 
 class Recipe(Record):

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from hubq.benchmarks import eval_results
 from hubq.card import presentable, recipe_text, write
 from hubq.errors import UserError
 from hubq.evaluate import Report
@@ -31,7 +32,7 @@ def assemble(report: Report, run: Path, progress: Progress) -> dict[str, LocalFi
     files = measured_files(report, run / "model", progress)
     siblings = siblings_in(run)
     own = {name: run / name for name in write(report, siblings, run)}
-    for name, content in papers(report, siblings).items():
+    for name, content in (papers(report, siblings) | eval_results(report)).items():
         own[name] = run / name
         write_atomically(own[name], content)
     clash = sorted(own.keys() & files.keys())

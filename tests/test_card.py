@@ -222,10 +222,10 @@ def test_the_recipes_licence_goes_before_the_base_models() -> None:
 
 
 def test_a_licence_that_the_hub_has_no_id_for_is_other_with_a_name() -> None:
-    keys = front_matter(render(made_report(plan=made_plan(license="Qwen Research"))))
+    keys = front_matter(render(made_report(plan=made_plan(license="Acme Research"))))
 
-    assert (keys["license"], keys["license_name"]) == ("other", "qwen-research")
-    assert keys["license_link"] == "https://huggingface.co/meta-llama/Meta-Llama-3-8B"
+    assert (keys["license"], keys["license_name"]) == ("other", "acme-research")
+    assert keys["license_link"] == "LICENSE"
 
 
 @pytest.mark.parametrize("license", ["other", "Qwen Research (v1)", "LICENSE_of-us", "自由"])

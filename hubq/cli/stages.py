@@ -183,10 +183,16 @@ def publish(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_jso
         places = {
             "run": str(stage.run),
             "card": str(stage.run / "README.md"),
-            "repo": f"{published.url} ({'private' if published.private else 'public'}, "
+            "repo": f"{published.url} ({_shown(published)}, "
             f"commit {published.commit[:12]}, {len(published.files)} files verified)",
         }
         if as_json:
             show_json(published.model_dump(mode="json") | {"run": places["run"]})
         else:
             click.echo("\n".join(f"{name:5} {place}" for name, place in places.items()))
+
+
+def _shown(published: "Publication") -> str:
+    """Say who may see the release, and who lets them download."""
+    gate = f", gated: {published.gated}" if published.gated else ""
+    return ("private" if published.private else "public") + gate

@@ -66,7 +66,8 @@ def _kinds(
 
 def _facts(plan: "Plan", publishing: str) -> Iterator[tuple[str, str]]:
     yield "model", plan.source
-    yield "base", f"{plan.base_model or 'not known'}, licence {plan.license or 'not known'}"
+    gate = f", gated ({plan.base_card.gate})" if plan.base_card.gate else ""
+    yield "base", f"{plan.base_model or 'not known'}, licence {plan.license or 'not known'}{gate}"
     yield "format", plan.recipe["format"]
     yield "parameters", f"{plan.parameters:,}"
     yield "on disk", f"{gigabytes(plan.bytes)} ({plan.base_bytes / plan.bytes:.2f} times smaller)"
