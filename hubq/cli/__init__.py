@@ -9,6 +9,7 @@ import click
 
 from hubq import __version__
 from hubq.cli.catalogue import copy, methods, recipes, schema
+from hubq.cli.comparing import compare
 from hubq.cli.conversion import convert
 from hubq.cli.evaluating import evaluate
 from hubq.cli.hubs import chat, doctor, hub, pull
@@ -32,7 +33,7 @@ def cli() -> None:
 
 for command in (plan, quantize, evaluate, card, publish):
     cli.add_command(command)
-for command in (methods, recipes, copy, schema, convert, pull, chat, hub, doctor):
+for command in (compare, methods, recipes, copy, schema, convert, pull, chat, hub, doctor):
     cli.add_command(command)
 
 

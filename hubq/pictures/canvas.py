@@ -90,3 +90,13 @@ def png(figure: "Figure") -> bytes:
     into = BytesIO()
     picture.quantize(COLORS, dither=Image.Dither.NONE).save(into, format="png", optimize=True)
     return into.getvalue()
+
+
+def svg(figure: "Figure") -> bytes:
+    """Return the picture as SVG, the same bytes for the same values."""
+    import matplotlib
+
+    into = BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "hubq"}):
+        figure.savefig(into, format="svg", metadata={"Date": None})
+    return into.getvalue()
