@@ -1,7 +1,9 @@
 """Which of several models to take: what each costs beside what it lost, and who is on the front.
 
-The loss is the divergence from the base where it was measured, else a perplexity; whichever more of
-the models have, and always one that the model in question has.
+The cost is the whole file: two models with the same bits in their linears may differ in those of
+their embeddings, and what a reader pays for is all of it. The loss is the divergence from the base
+where it was measured, else a perplexity; whichever more of the models have, and always one that the
+model in question has.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,6 +12,7 @@ from typing import NamedTuple
 
 from hubq.comparison import Entry, front
 
+COST = "stored bits a parameter of the whole file"
 DIVERGENCE = "KL divergence from the base"
 
 
@@ -34,14 +37,10 @@ def axes(entries: Sequence[Entry], this: str | None = None) -> Axes | None:
     if not losses:
         return None
     title, values, base = max(losses, key=lambda each: len(each[1]))
-    compared = [each for each in entries if each.name in values]
-    costs = {each.name: each.stored_bits for each in compared}
-    title_of_cost = "stored bits a weight"
-    if None in costs.values():
-        costs = {each.name: each.model_bits for each in compared}
-        title_of_cost = "bits a parameter of the whole file"
-    found = {name: (bits, values[name]) for name, bits in costs.items() if bits is not None}
-    return Axes(title_of_cost, title, dict(sorted(found.items(), key=lambda each: each[1])), base)
+    found = {
+        each.name: (each.model_bits, values[each.name]) for each in entries if each.name in values
+    }
+    return Axes(COST, title, dict(sorted(found.items(), key=lambda each: each[1])), base)
 
 
 def _losses(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from hubq.client import Client
-from hubq.comparison import Entry, entry
+from hubq.comparison import Entry, families
 from hubq.errors import UserError
 from hubq.evaluate import Report
 from hubq.record import Record
@@ -24,7 +24,7 @@ PUBLICATION = "publication.json"  # what `publish` leaves in a run that it has p
 
 
 class Siblings(Record):
-    """What the other releases' own reports say of them, fewest stored bits first."""
+    """What the other releases' own reports say of them, fewest bits first."""
 
     entries: tuple[Entry, ...] = ()
 
@@ -42,28 +42,20 @@ def siblings_in(folder: Path) -> Siblings:
 
 
 def siblings_of(report: Report, reports: Iterable[Report]) -> Siblings:
-    """Pick the releases of the same base, each once; of one name the last counts."""
-    own = entry(report)
+    """Pick those of the same base that were measured alike, each once: the last of one name."""
     may_be_private = _is_private(report)
-    found = {
-        other.plan.repo: entry(other)
-        for other in reports
-        if may_be_private or not _is_private(other)
-    }
-    others = [each for name, each in found.items() if name != own.name and each.base == own.base]
-    return Siblings(entries=_sorted(others))
+    others = {each.plan.repo: each for each in reports if may_be_private or not _is_private(each)}
+    others.pop(report.plan.repo, None)
+    own, *_ = families([report, *others.values()])
+    return Siblings(entries=_sorted(each for each in own.entries if each.name != report.plan.repo))
 
 
 def _sorted(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    return tuple(sorted(entries, key=lambda each: (_bits(each), each.name)))
+    return tuple(sorted(entries, key=lambda each: (each.model_bits, each.name)))
 
 
 def _is_private(report: Report) -> bool:
     return bool(report.plan.recipe["publish"]["private"])
-
-
-def _bits(release: Entry) -> float:
-    return release.model_bits if release.stored_bits is None else release.stored_bits
 
 
 def gather(report: Report, folder: Path, tell: Tell, client: Client | None = None) -> Siblings:

@@ -31,7 +31,7 @@ def test_models_are_compared_by_their_divergence_where_all_have_one() -> None:
 
     assert found is not None
     assert found.loss == "KL divergence from the base"
-    assert found.points == {"a/y": (3.0, 0.3), "a/x": (4.0, 0.1)}
+    assert found.points == {"a/y": (5.0, 0.3), "a/x": (6.0, 0.1)}
 
 
 def test_a_perplexity_that_more_models_have_goes_before_a_divergence() -> None:
@@ -51,12 +51,12 @@ def test_models_are_compared_by_what_this_one_has() -> None:
     assert (found.loss, list(found.points)) == ("perplexity on c4", ["a/this"])
 
 
-def test_bits_are_those_of_the_whole_file_where_some_are_not_known() -> None:
-    found = axes([made_entry("a/x"), made_entry("a/y", None)])
+def test_bits_are_those_of_the_whole_file() -> None:
+    found = axes([made_entry("a/x", 4.0, model_bits=5.0), made_entry("a/y", None)])
 
     assert found is not None
-    assert found.cost == "bits a parameter of the whole file"
-    assert {bits for bits, _ in found.points.values()} == {6.0}
+    assert found.cost == "stored bits a parameter of the whole file"
+    assert [bits for bits, _ in found.points.values()] == [5.0, 6.0]
 
 
 def test_nothing_compares_what_was_not_measured() -> None:

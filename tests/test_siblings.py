@@ -27,7 +27,7 @@ def quiet(sentence: str) -> None:
 
 def reported(repo: str = OTHER, bits: float = 4.0, base: str | None = "acme/Base") -> Report:
     report = made_report(plan=made_plan(repo, base_model=base))
-    checkpoint = report.checkpoint.model_copy(update={"linear_bits": bits})
+    checkpoint = report.checkpoint.model_copy(update={"linear_bits": bits, "model_bits": bits + 2})
     return report.model_copy(update={"checkpoint": checkpoint})
 
 

@@ -17,7 +17,7 @@ class Relative(NamedTuple):
     is_this: bool
     method: str
     form: str
-    bits: str  # nominal and stored
+    bits: str  # nominal, stored, whole file
     size: str
     loss: str
     recovery: str
@@ -25,9 +25,9 @@ class Relative(NamedTuple):
 
 
 def all_of(report: Report, siblings: Siblings) -> list[Entry]:
-    """Return this model and its siblings, fewest stored bits first."""
+    """Return this model and its siblings, fewest bits of the whole file first."""
     every = [entry(report), *siblings.entries]
-    return sorted(every, key=lambda each: (each.stored_bits or each.model_bits, each.name))
+    return sorted(every, key=lambda each: (each.model_bits, each.name))
 
 
 def compared(report: Report, siblings: Siblings) -> choice.Axes | None:
@@ -50,7 +50,7 @@ def relatives(report: Report, siblings: Siblings) -> list[Relative]:
             is_this=each.name == report.plan.repo,
             method=each.method,
             form=each.form,
-            bits=f"{number(each.nominal_bits)} / {number(each.stored_bits)}",
+            bits=" / ".join(map(number, (each.nominal_bits, each.stored_bits, each.model_bits))),
             size=gigabytes(each.weight_bytes),
             loss=number(found.points[each.name][1]) if found and each.name in found.points else "",
             recovery=share(each.recovery) if each.recovery else "",

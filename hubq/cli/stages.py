@@ -153,23 +153,6 @@ def quantize(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_js
             )
 
 
-@click.command(epilog=example(f"hubq evaluate {RECIPE}"))
-@stage_options
-def evaluate(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool) -> None:
-    """Measure the checkpoint and its base.
-
-    Each is loaded from disk in a fresh process, as whoever downloads it would load it.
-    """
-    from hubq.cli.reports import print_report
-
-    with stages(recipe, run, fresh, hub) as stage:
-        report = stage.report()
-        if as_json:
-            show_json(report.model_dump(mode="json"))
-        else:
-            print_report(report)
-
-
 @click.command(epilog=example(f"hubq publish {RECIPE} --hub local"))
 @stage_options
 def publish(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool) -> None:

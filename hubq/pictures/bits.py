@@ -10,6 +10,7 @@ from hubq.pictures.canvas import LIGHT, POINTS, Theme, canvas, label, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
 
@@ -33,6 +34,14 @@ def quality_against_bits(
     entries: Sequence[Entry], this: str | None = None, theme: Theme = LIGHT
 ) -> bytes | None:
     """Draw each model's loss over its bits, `this` highlighted; None where nothing compares."""
+    figure = bits_figure(entries, this, theme)
+    return None if figure is None else png(figure)
+
+
+def bits_figure(
+    entries: Sequence[Entry], this: str | None = None, theme: Theme = LIGHT
+) -> "Figure | None":
+    """Draw the same as a figure, which any format can be written of."""
     compared = choice.axes(entries, this)
     if compared is None or len(compared.points) < 2:
         return None
@@ -54,7 +63,7 @@ def quality_against_bits(
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # the labels below stay inside of what stands
     _name_points(axes, compared, this, theme)
-    return png(figure)
+    return figure
 
 
 def _capital(text: str) -> str:

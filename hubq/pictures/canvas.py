@@ -101,3 +101,13 @@ def png(figure: "Figure") -> bytes:
 def drawing_software() -> str:
     """Name what decides on the pixels: only pictures by the same versions compare bit by bit."""
     return f"matplotlib {version('matplotlib')}, Pillow {version('pillow')}"
+
+
+def svg(figure: "Figure") -> bytes:
+    """Return the picture as SVG, the same bytes for the same values."""
+    import matplotlib
+
+    into = BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "hubq"}):
+        figure.savefig(into, format="svg", metadata={"Date": None})
+    return into.getvalue()
