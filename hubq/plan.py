@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hubq.source import Source
 
 DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
+REPORT = "report.json"
 # The first two depend on the machine, the third on the day that the base's card was read.
 NOT_COMPARED = {"seconds", "peak_memory", "base_card"}
 COPIES = 2  # of the result on disk while its parts are joined
@@ -86,10 +87,14 @@ def _saved(planned: Plan, run: Path) -> Plan:
 
 def _looked_up(recipe: "Recipe", client: Client) -> Plan:
     """Look up all that the recipe names, and count."""
+    from hubq.budgets import refuse_unmeasured, refuse_unreachable
     from hubq.source import find
 
+    refuse_unmeasured(recipe.evaluate)
     _refuse_missing_data(recipe, client)
-    return foretell(recipe, _described(find(recipe.model, client), client))
+    planned = foretell(recipe, _described(find(recipe.model, client), client))
+    refuse_unreachable(planned)
+    return planned
 
 
 def _described(source: "Source", client: Client) -> "Source":
@@ -216,18 +221,31 @@ def _is_unanswered(error: UserError) -> bool:
 
 
 def _same(saved: Plan, planned: Plan, run: Path) -> Plan:
-    """Return the saved plan, or refuse a run folder that was planned otherwise."""
+    """Return the saved plan, or refuse a run folder that was planned otherwise.
+
+    Where only `evaluate` differs the model stays what it is, and is measured anew: what was
+    measured before is remembered.
+    """
     there = saved.model_dump(mode="json", exclude=NOT_COMPARED)
     there["recipe"] = _understood(saved.recipe)
     here = planned.model_dump(mode="json", exclude=NOT_COMPARED)
     if there == here:
         return saved
+    if _without_measuring(there) == _without_measuring(here):
+        (run / REPORT).unlink(missing_ok=True)
+        return _saved(planned, run)
     differences = _differences(there["recipe"], here["recipe"]) or _differences(there, here)
     shown = differences[:8] + (["..."] if len(differences) > 8 else [])
     raise UserError(
         "\n  ".join([f"{run} holds a run of another plan:", *shown])
         + "\nReplace it with --fresh, or choose another folder with --run."
     )
+
+
+def _without_measuring(plan: dict[str, Any]) -> dict[str, Any]:
+    """Leave out of a plan what has no effect on the model."""
+    recipe = {name: each for name, each in plan["recipe"].items() if name != "evaluate"}
+    return {**plan, "recipe": recipe}
 
 
 def _understood(recipe: Mapping[str, Any]) -> Mapping[str, Any]:

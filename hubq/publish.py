@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from hubq import __version__
+from hubq.budgets import refuse_unmet
 from hubq.client import Client
 from hubq.commit import ATTRIBUTES, Change, commit, compare
 from hubq.errors import UserError
@@ -38,11 +39,13 @@ class Publication(Record):
 def publish(report: Report, run: Path, client: Client, progress: Progress = SILENT) -> Publication:
     """Create the repo if need be, commit once, verify, save run/publication.json.
 
-    Raises UserError, before anything is sent, for files that aren't those that were measured, for
-    secrets in them, for a repo that hubq did not make or that was changed since, for a token that
-    may not write there, and for a base whose gate an open copy would go around.
+    Raises UserError, before anything is sent, for a result that misses what its recipe requires,
+    for files that aren't those that were measured, for secrets in them, for a repo that hubq did
+    not make or that was changed since, for a token that may not write there, and for a base whose
+    gate an open copy would go around.
     """
     repo = report.plan.repo
+    refuse_unmet(report)
     files = assemble(report, run, progress)
     refuse_secrets(files, client.sent_token)
     require_gate_now(report.plan, client)

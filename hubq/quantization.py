@@ -27,6 +27,7 @@ from hubq.format import format_named
 from hubq.method import Inputs, Layer
 from hubq.plan import Plan
 from hubq.progress import Progress
+from hubq.prompting import prompting
 from hubq.quantize import Checkpoint, QuantizedLayer
 from hubq.recipe import Recipe
 from hubq.record import Record, write_atomically
@@ -228,6 +229,7 @@ class Quantization:
             calibration_tokens=self.calibration.tokens if self.calibration else 0,
             calibration_text=self.calibration.text if self.calibration else None,
             facts=self._facts(),
+            prompting=prompting(folder, self.base),
             seconds=round(seconds, 2),
             seconds_by_part={name: round(each, 2) for name, each in self.clock.seconds.items()},
             peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

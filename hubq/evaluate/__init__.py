@@ -1,19 +1,14 @@
 """The stage that measures: the exported folder and its base, each loaded in a fresh process."""
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hubq.client import Client
 from hubq.errors import UserError
-from hubq.evaluate.report import CONFIDENCE, Interval, Measurement, Report
+from hubq.evaluate.report import Measurement, Report
 from hubq.plan import Plan
 from hubq.progress import SILENT, Progress
 from hubq.quantize import Checkpoint
 from hubq.recipe import EvaluateSection, ModelSection
-
-if TYPE_CHECKING:
-    from hubq.evaluate.jobs import Outcome, Score, Task
 
 __all__ = ["Measurement", "Report", "evaluate"]
 
@@ -21,69 +16,25 @@ __all__ = ["Measurement", "Report", "evaluate"]
 def evaluate(
     plan: Plan, checkpoint: Checkpoint, run: Path, client: Client, progress: Progress = SILENT
 ) -> Report:
-    """Measure run/model and its base, save run/report.json.
+    """Measure run/model beside its base, save run/report.json.
 
-    The result is loaded and measured before the base is even fetched, so that a folder that
-    doesn't load stops the run early. What was measured before of the same files is not repeated.
+    What was measured before of the same files is not repeated.
     """
-    from hubq.device import best_device, device_title
-    from hubq.evaluate.jobs import LoadTask
-    from hubq.evaluate.measure import Labelled, library_versions, machine, measure
+    from hubq.evaluate.beside import Sides, measured
     from hubq.source import fetch_planned
 
     section = EvaluateSection.model_validate(plan.recipe.get("evaluate", {}))
-    tasks = tasks_of(section, client)
-    where = machine(plan.dtype)
-    _refuse_changed(run / "model", checkpoint)
-    label = Labelled(progress, "quantized")
-    loading, *own = measure(run / "model", (LoadTask(), *tasks), where, client, label)
     model = ModelSection.model_validate(plan.recipe["model"])
-    base_folder = fetch_planned(model, plan.source, client, progress)
-    base = measure(base_folder, tasks, where, client, Labelled(progress, "base"))
-    report = Report(
-        plan=plan,
-        checkpoint=checkpoint,
-        measurements=tuple(_paired(base, own)),
-        loader=loading.loader,
-        device=device_title(best_device()),
-        dtype=where.dtype,
-        versions=library_versions(),
-        seed=section.seed,
-        seconds=sum(outcome.seconds for outcome in (loading, *own, *base)),
+    _refuse_changed(run / "model", checkpoint)
+    sides = Sides(
+        result=run / "model",
+        base=lambda: fetch_planned(model, plan.source, client, progress),
+        dtype=plan.dtype,
     )
+    found = measured(sides, section, client, progress)
+    report = Report(plan=plan, checkpoint=checkpoint, **dict(found))
     report.save(run / "report.json")
     return report
-
-
-def tasks_of(section: EvaluateSection, client: Client) -> "tuple[Task, ...]":
-    """Turn a recipe's section into tasks; their texts are read and kept where workers find them."""
-    from hubq.dataset import corpus
-    from hubq.evaluate.jobs import ChoiceTask, PerplexityTask, keep_text
-    from hubq.evaluate.zeroshot import definition
-    from hubq.task_names import require_known
-
-    require_known([each.name for each in section.tasks])
-    texts = [corpus(each.dataset, client, purpose="evaluation") for each in section.perplexity]
-    perplexities = (
-        PerplexityTask(
-            dataset=text.title,
-            version=text.version,
-            text=keep_text(text.text),
-            length=each.length,
-            windows=each.windows,
-        )
-        for each, text in zip(section.perplexity, texts, strict=True)
-    )
-    choices = (
-        ChoiceTask(
-            name=each.name,
-            definition=definition(each.name),
-            limit=section.limit,
-            seed=section.seed,
-        )
-        for each in section.tasks
-    )
-    return (*perplexities, *choices)
 
 
 def _refuse_changed(folder: Path, checkpoint: Checkpoint) -> None:
@@ -100,28 +51,3 @@ def _refuse_changed(folder: Path, checkpoint: Checkpoint) -> None:
     gone = sorted(set(checkpoint.files) - set(found) - {"README.md"})
     if gone:
         raise UserError(f"{folder / gone[0]} is gone since quantize; run it again with --fresh")
-
-
-def _paired(base: "Sequence[Outcome]", own: "Sequence[Outcome]") -> "Iterator[Measurement]":
-    """Put the scores of the result beside those of its base."""
-    for before, after in zip(base, own, strict=True):
-        for reference, score in zip(before.scores, after.scores, strict=True):
-            assert (reference.task, reference.metric) == (score.task, score.metric)
-            yield Measurement(
-                **score.model_dump(exclude={"losses"}),
-                base=reference.value,
-                base_stderr=reference.stderr,
-                difference=_difference(reference, score),
-                paired=bool(score.losses),
-            )
-
-
-def _difference(base: "Score", own: "Score") -> Interval | None:
-    """Return how much a perplexity grew, by the windows that both models scored."""
-    from hubq.evaluate.perplexity import paired_stderr
-
-    stderr = paired_stderr(base.losses, own.losses) if own.losses else None
-    if stderr is None:
-        return None
-    value, noise = own.value - base.value, CONFIDENCE * stderr
-    return Interval(value=value, low=value - noise, high=value + noise)

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hubq.cache import cache_folder
-from hubq.evaluate.report import Cost, Divergence
+from hubq.evaluate.report import Cost, Dimension, Divergence
 from hubq.record import Record, write_atomically
 
 # Raise this when the same request would now give another number: old measurements then don't count.
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 PLACES = frozenset({"states", "reference"})  # in a task: where things lie, not what they are
 
 
@@ -135,6 +135,7 @@ class Score(Record):
 
     task: str
     dataset: str
+    dimension: Dimension = "knowledge"
     metric: str
     better: Literal["lower", "higher"]
     value: float
@@ -143,7 +144,10 @@ class Score(Record):
     left_out: int = 0  # rows of the data that hold no usable item
     protocol: str
     version: str
-    losses: tuple[float, ...] = ()  # of each window, in nats: what pairs a result with its base
+    # What pairs a result with its base: the value of each item, in order. Those of a perplexity are
+    # the windows' losses in nats. Empty where the number is no mean of items.
+    items: tuple[float, ...] = ()
+    answers: tuple[str, ...] = ()  # what the model chose or wrote for each item
 
 
 class Outcome(Record):

@@ -110,7 +110,12 @@ def evaluation(
     plan = made_plan(source=find(ModelSection(folder=base), Client()).identity)
     section = {"dataset": {"file": str(root / "text.txt")}, "length": 32}
     plan.recipe["model"] = {"folder": str(base)}
-    plan.recipe["evaluate"] = {"perplexity": [section], "tasks": ["hubq_openbookqa"], "seed": 5}
+    plan.recipe["evaluate"] = {
+        "perplexity": [section],
+        "tasks": ["hubq_openbookqa"],
+        "seed": 5,
+        "efficiency": {"prompt": 8, "output": 4, "repetitions": 1},
+    }
     checkpoint = made_checkpoint(file_digests(run / "model"))
     progress = Recorder()
     with pytest.MonkeyPatch.context() as patch:
@@ -163,6 +168,48 @@ def test_an_accuracy_counts_the_questions_whose_likeliest_answer_is_right(
     )
 
     assert evaluation.one("acc").base == pytest.approx(right / 3)
+
+
+def test_differences_come_from_pairs_of_the_same_items(evaluation: Evaluation) -> None:
+    perplexity, accuracy = evaluation.one("perplexity"), evaluation.one("acc")
+
+    assert perplexity.paired
+    assert perplexity.difference is not None
+    assert perplexity.difference.value == pytest.approx(perplexity.value - perplexity.base)
+    assert perplexity.difference.low is not None
+    assert accuracy.difference is not None
+    assert accuracy.difference.value == pytest.approx(accuracy.value - accuracy.base)
+
+
+def test_fidelity_is_measured_on_the_first_text(evaluation: Evaluation) -> None:
+    fidelity = evaluation.report.fidelity
+
+    assert fidelity is not None
+    assert fidelity.dataset == "text.txt"
+    assert fidelity.floor is not None
+    assert 0 <= fidelity.floor.mean.value < fidelity.result.mean.value
+
+
+def test_both_models_costs_are_measured(evaluation: Evaluation) -> None:
+    efficiency = evaluation.report.efficiency
+
+    assert efficiency is not None
+    assert efficiency.base.weight_bytes > efficiency.result.weight_bytes
+    assert efficiency.result.tokens_per_second.value > 0
+
+
+@pytest.mark.usefixtures("same_cache")
+def test_what_the_recipe_does_not_ask_for_is_not_measured(
+    evaluation: Evaluation, tmp_path: Path
+) -> None:
+    plan = evaluation.plan.model_copy(deep=True)
+    plan.recipe["evaluate"] |= {"tasks": [], "fidelity": None, "efficiency": None}
+    (tmp_path / "model").symlink_to(evaluation.run / "model")
+
+    report = evaluate(plan, evaluation.checkpoint, tmp_path, Client())
+
+    assert [each.metric for each in report.measurements] == ["perplexity"]
+    assert (report.overall, report.fidelity, report.efficiency) == (None, None, None)
 
 
 def test_malformed_rows_are_counted_in_the_report(evaluation: Evaluation) -> None:
