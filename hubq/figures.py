@@ -45,13 +45,17 @@ def share(part: Interval | None) -> str:
 
 
 def difference(measurement: Measurement) -> str:
-    """Write how far the result is from its base, with the interval of that where it is known.
+    """Write how far the result is from its base, with the interval of that where it is known."""
+    known = measurement.difference
+    return signed(known or Interval(value=measurement.value - measurement.base))
+
+
+def signed(part: Interval) -> str:
+    """Write a difference with its sign and its 95 % interval, where one is known.
 
     There are as many decimals as say something: two digits of the interval's width.
     """
-    value, (low, high) = measurement.value - measurement.base, (None, None)
-    if measurement.difference is not None:
-        value, (low, high) = measurement.difference.value, _ends(measurement.difference)
+    value, (low, high) = part.value, _ends(part)
     doubt = abs(value) / 10 if low is None or high is None else high - low
     decimals = max(0, 1 - math.floor(math.log10(doubt))) if doubt else 0
     ends = (None if each is None else f"{each:+,.{decimals}f}" for each in (low, high))

@@ -51,7 +51,11 @@ def siblings_of(report: Report, reports: Iterable[Report]) -> Siblings:
         if may_be_private or not _is_private(other)
     }
     others = [each for name, each in found.items() if name != own.name and each.base == own.base]
-    return Siblings(entries=tuple(sorted(others, key=lambda each: (_bits(each), each.name))))
+    return Siblings(entries=_sorted(others))
+
+
+def _sorted(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    return tuple(sorted(entries, key=lambda each: (_bits(each), each.name)))
 
 
 def _is_private(report: Report) -> bool:
@@ -60,6 +64,17 @@ def _is_private(report: Report) -> bool:
 
 def _bits(release: Entry) -> float:
     return release.model_bits if release.stored_bits is None else release.stored_bits
+
+
+def gather(report: Report, folder: Path, tell: Tell, client: Client | None = None) -> Siblings:
+    """Find the siblings beside a folder and on the Hub; without a client keep those saved."""
+    found = list(beside(folder, tell))
+    if client is not None:
+        return siblings_of(report, [*found, *on_hub(report, client, tell)])
+    known = siblings_of(report, found).entries
+    names = {each.name for each in known}
+    kept = [each for each in siblings_in(folder).entries if each.name not in names]
+    return Siblings(entries=_sorted([*known, *kept]))
 
 
 def beside(folder: Path, tell: Tell) -> Iterator[Report]:

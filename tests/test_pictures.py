@@ -17,6 +17,7 @@ from hubq.pictures import (
     quality_against_bits,
     recovery_by_task,
 )
+from hubq.pictures.canvas import drawing_software
 from hubq.pictures.layers import errors_by_kind, spread
 from hubq.pictures.tasks import kept
 from hubq.quantize import QuantizedLayer
@@ -76,11 +77,13 @@ def test_the_same_values_give_the_same_bytes(pictures: list[bytes]) -> None:
     assert all(each in again for each in pictures)
 
 
-def test_pictures_are_small_files_without_notes_on_who_drew_them(pictures: list[bytes]) -> None:
+def test_pictures_are_small_files_that_name_what_drew_them_and_no_date(
+    pictures: list[bytes],
+) -> None:
     opened = [Image.open(BytesIO(each)) for each in pictures]
 
     assert [each.width for each in opened] == [780, 780, 780]
-    assert all(each.info.keys() <= {"transparency"} for each in opened)
+    assert {str(each.info) for each in opened} == {str({"Software": drawing_software()})}
     assert all(len(each) < 60_000 for each in pictures)
 
 

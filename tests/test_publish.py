@@ -66,6 +66,11 @@ def test_the_hub_holds_every_file_of_the_run(report: Report, run: Path, client: 
         "hubq/plan.json",
         "hubq/recipe.yaml",
         "hubq/report.json",
+        "hubq/siblings.json",
+        "images/errors-dark.png",
+        "images/errors.png",
+        "images/recovery-dark.png",
+        "images/recovery.png",
         "model.safetensors",
         "tokenizer.json",
     }

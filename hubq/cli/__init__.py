@@ -8,13 +8,14 @@ import os
 import click
 
 from hubq import __version__
+from hubq.cli.cards import card
 from hubq.cli.catalogue import copy, methods, recipes, schema
 from hubq.cli.comparing import compare
 from hubq.cli.conversion import convert
 from hubq.cli.evaluating import evaluate
 from hubq.cli.hubs import chat, doctor, hub, pull
 from hubq.cli.refusals import Commands
-from hubq.cli.stages import card, plan, publish, quantize
+from hubq.cli.stages import plan, publish, quantize
 
 
 @click.group("hubq", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

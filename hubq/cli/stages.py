@@ -60,21 +60,30 @@ class Stages:
         return evaluate(self.plan(), checkpoint, self.run, self.client, self.progress)
 
     def card(self) -> Path:
-        """Write the card: it is a function of the report, so it is always written anew."""
-        from hubq.card import card
+        """Write the card: it is a function of the records, so it is always written anew."""
+        from hubq.card import renew
+        from hubq.siblings import gather
 
-        return card(self.report(), self.run)
+        report = self.report()
+        return renew(report, gather(report, self.run, tell), self.run)
 
     def publication(self) -> "Publication":
         """Publish; the Hub is asked before anything is computed, and compared with at the end."""
+        from hubq.card import renew
         from hubq.publish import publish
+        from hubq.siblings import gather
 
         planned = self.plan()
         if not (self.run / "report.json").is_file():
             self.client.writable(planned.repo.partition("/")[0])
         report = self.report()
-        self.card()
+        renew(report, gather(report, self.run, tell, self.client), self.run)
         return publish(report, self.run, self.client, self.progress)
+
+
+def tell(sentence: str) -> None:
+    """Print what the user should know beside the result."""
+    click.echo(sentence, err=True)
 
 
 def stage_options(command: Command) -> Command:
@@ -142,18 +151,6 @@ def quantize(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_js
                 f"({checkpoint.needed_bits:.4g} needed), "
                 f"{checkpoint.model_bits:.4g} a parameter of the file"
             )
-
-
-@click.command(epilog=example(f"hubq card {RECIPE}"))
-@stage_options
-def card(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool) -> None:
-    """Write the model card from the measurements."""
-    with stages(recipe, run, fresh, hub) as stage:
-        path = stage.card()
-        if as_json:
-            show_json({"card": str(path)})
-        else:
-            click.echo(path)
 
 
 @click.command(epilog=example(f"hubq publish {RECIPE} --hub local"))

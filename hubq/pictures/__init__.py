@@ -3,6 +3,7 @@
 from hubq.pictures.bits import quality_against_bits
 from hubq.pictures.canvas import DARK, LIGHT, THEMES, Theme
 from hubq.pictures.layers import error_by_layer
+from hubq.pictures.likeness import alike
 from hubq.pictures.tasks import recovery_by_task
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "LIGHT",
     "THEMES",
     "Theme",
+    "alike",
     "error_by_layer",
     "quality_against_bits",
     "recovery_by_task",

@@ -2,11 +2,12 @@
 
 A picture is 780 pixels wide and shown at up to that width; on a phone, where it is shrunk to half,
 its type is still 11 pixels high. Its background is solid, so that it is legible on either page.
-Colours are those of Okabe and Ito, which colour-blind eyes tell apart. The same values give the
-same bytes under the same matplotlib: the type is its own, and no date or version goes in.
+Colours are those of Okabe and Ito, which colour-blind eyes tell apart. The type is matplotlib's
+own, so the same values give the same bytes under the same versions, which the file names.
 """
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 WIDTH = 780  # pixels
 DPI = 100
 POINTS = 16.0  # size of the type: 22 pixels
+SOFTWARE = "Software"  # the name that PNG has for such a note
 COLORS = 64  # enough for smooth edges
 
 
@@ -82,13 +84,17 @@ def label(axes: "Axes", theme: Theme, x: str = "", y: str = "") -> None:
 def png(figure: "Figure") -> bytes:
     """Return the picture's bytes, in a palette of its own: few colours make a small file."""
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
+    made_by = PngInfo()
+    made_by.add_text(SOFTWARE, drawing_software())
     drawn = BytesIO()
     figure.savefig(drawn, format="rgba", dpi=DPI)
     size = figure.canvas.get_width_height()
     picture = Image.frombytes("RGBA", size, drawn.getvalue()).convert("RGB")
     into = BytesIO()
-    picture.quantize(COLORS, dither=Image.Dither.NONE).save(into, format="png", optimize=True)
+    small = picture.quantize(COLORS, dither=Image.Dither.NONE)
+    small.save(into, format="png", optimize=True, pnginfo=made_by)
     return into.getvalue()
 
 
@@ -100,3 +106,8 @@ def svg(figure: "Figure") -> bytes:
     with matplotlib.rc_context({"svg.hashsalt": "hubq"}):
         figure.savefig(into, format="svg", metadata={"Date": None})
     return into.getvalue()
+
+
+def drawing_software() -> str:
+    """Name what decides on the pixels: only pictures by the same versions compare bit by bit."""
+    return f"matplotlib {version('matplotlib')}, Pillow {version('pillow')}"
