@@ -62,7 +62,7 @@ def token_ids(text: str, tokenizer_folder: Path) -> list[int]:
 
     Long texts are tokenized in overlapping chunks on all cores; the ids are those of one call.
     """
-    tokenizer = _tokenizer(tokenizer_folder)
+    tokenizer = tokenizer_of(tokenizer_folder)
     if tokenizer.is_fast and len(text) > CHUNK + OVERLAP:
         stream = _stitched(text, tokenizer.backend_tokenizer)
         if stream is not None:
@@ -85,7 +85,7 @@ def leading_ids(text: str, tokenizer_folder: Path, count: int) -> list[int]:
     return token_ids(text, tokenizer_folder)[:count]
 
 
-def _tokenizer(folder: Path) -> Any:  # noqa: ANN401 - transformers carries no types
+def tokenizer_of(folder: Path) -> Any:  # noqa: ANN401 - transformers carries no types
     """Load the tokenizer of a model's folder, never from the network."""
     from transformers import AutoTokenizer
 

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from hubq.errors import UserError
 from hubq.evaluate.contention import Contention
+from hubq.evaluate.decoding import drawn_prompts, generate, synchronize
 from hubq.evaluate.energy import meter
-from hubq.evaluate.generation import drawn_prompts, generate, synchronize
 from hubq.evaluate.jobs import EfficiencyTask, Job, Outcome
 from hubq.evaluate.loading import Loaded, load
 from hubq.evaluate.measure import Pair, content_of

@@ -13,8 +13,8 @@ from quantized_folder import Choice, write
 from hubq.cache import cache_folder
 from hubq.client import Client
 from hubq.errors import UserError
+from hubq.evaluate.decoding import decoded, drawn_prompts, generate
 from hubq.evaluate.efficiency import Loading, cost, efficiency, lengths, timed_load, weight_bytes
-from hubq.evaluate.generation import decoded, drawn_prompts, generate
 from hubq.evaluate.jobs import EfficiencyTask, Job
 from hubq.evaluate.measure import Machine, Pair
 from hubq.evaluate.report import Cost, Efficiency
