@@ -89,8 +89,8 @@ def evaluate(
 def tasks_of(section: EvaluateSection, client: Client) -> "tuple[Task, ...]":
     """Turn a recipe's section into tasks; their texts are read and kept where workers find them."""
     from hubq.dataset import corpus
-    from hubq.evaluate.jobs import ChoiceTask, PerplexityTask, keep_text
-    from hubq.evaluate.zeroshot import definition
+    from hubq.evaluate.harness import harness_task
+    from hubq.evaluate.jobs import PerplexityTask, keep_text
     from hubq.task_names import require_known
 
     require_known(section.tasks)
@@ -105,10 +105,7 @@ def tasks_of(section: EvaluateSection, client: Client) -> "tuple[Task, ...]":
         )
         for each, text in zip(section.perplexity, texts, strict=True)
     )
-    choices = (
-        ChoiceTask(name=name, definition=definition(name), limit=section.limit, seed=section.seed)
-        for name in section.tasks
-    )
+    choices = (harness_task(name, limit=section.limit, seed=section.seed) for name in section.tasks)
     return (*perplexities, *choices)
 
 
@@ -135,10 +132,11 @@ def _paired(base: "Sequence[Outcome]", own: "Sequence[Outcome]") -> "Iterator[Me
     for before, after in zip(base, own, strict=True):
         for reference, score in zip(before.scores, after.scores, strict=True):
             assert (reference.task, reference.metric) == (score.task, score.metric)
-            paired = score.losses and paired_stderr(reference.losses, score.losses)
+            is_perplexity = score.metric == "perplexity"
+            paired = paired_stderr(reference.items, score.items) if is_perplexity else None
             yield Measurement(
-                **score.model_dump(exclude={"losses"}),
+                **score.model_dump(exclude={"part_of", "dimension", "items", "answers"}),
                 base=reference.value,
                 base_stderr=reference.stderr,
-                difference_stderr=paired or None,
+                difference_stderr=paired,
             )

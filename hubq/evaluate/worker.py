@@ -59,7 +59,7 @@ def _scores(model: Any, job: Job, order: Order, progress: Progress) -> tuple[Sco
         return perplexity(model, job.folder, order.task, progress)
     if isinstance(order.task, LoadTask):
         return ()
-    from hubq.evaluate.zeroshot import choice
+    from hubq.evaluate.harness import choice
 
     return choice(model, job.folder, order.task, progress)
 
