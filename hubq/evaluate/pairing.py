@@ -19,7 +19,8 @@ from hubq.evaluate.resampling import (
     ratio,
 )
 
-# The accuracy by which a task counts in the overall mean: the first of these that it has.
+# The accuracy by which a task counts in the overall mean: the first of these that it has, whatever
+# filter (in parentheses) reads its answers.
 ACCURACIES = (
     "acc_norm",
     "acc",
@@ -145,7 +146,8 @@ def _accuracies(name: str, pairs: Sequence[Matched]) -> list[Matched]:
     found = []
     for task in wanted:
         known = {pair.own.metric: pair for pair in reversed(pairs) if pair.own.task == task}
-        found += [known[metric] for metric in ACCURACIES if metric in known][:1]
+        ranked = (each for name in ACCURACIES for each in known if each.partition(" (")[0] == name)
+        found += [known[metric] for metric in ranked][:1]
     return found
 
 

