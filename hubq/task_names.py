@@ -13,13 +13,14 @@ Dimension = Literal["knowledge", "alignment"]
 
 FOLDER = Path(__file__).parent / "evaluate" / "tasks"
 OFFLINE = "hubq_"  # begins the names of our tasks over data in a wheel, and of no others
-# The studies' benchmarks that lm-eval has by these very names.
-STUDY = (
-    *("piqa", "arc_easy", "arc_challenge", "hellaswag", "winogrande"),
-    *("mmlu", "gsm8k", "bbq", "ifeval"),
-)
+# The studies' benchmarks that lm-eval has by these very names, and where among its 14,000 files
+# they are defined: to read them all takes it seconds.
+STUDY: Mapping[str, str] = {
+    **{name: name for name in ("piqa", "hellaswag", "winogrande", "gsm8k", "bbq", "ifeval")},
+    **{"arc_easy": "arc", "arc_challenge": "arc", "mmlu": "mmlu/default"},
+}
 # Names that people use, and what lm-eval calls them. Its own tag `truthfulqa` would add a
-# generation task that is scored by likeness, which neither study has.
+# generation task that is scored by likeness, which neither study has. The folders have the names.
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "ceval": ("ceval-valid",),
     "truthfulqa": ("truthfulqa_mc1", "truthfulqa_mc2"),
@@ -33,7 +34,7 @@ ALIGNMENT = re.compile(
     "|ethics|moral_stories|histoires_morales|sycophancy|advanced_ai_risk",
     re.IGNORECASE,
 )
-# lm-eval parses its 14,000 files to list its tasks, which takes seconds; names show in the text.
+# Names show in the text of lm-eval's files, which is read in a moment.
 DEFINITIONS = ("", ".yaml", ".yml")  # suffixes; files to include have any of them
 NAME = re.compile(
     rb"^(?:['\"]?(?:task|group|tag)['\"]?[ \t]*:|[ \t]*-)[ \t]*['\"]?([^'\"#\n]+)", re.MULTILINE
@@ -56,6 +57,12 @@ def is_offline(name: str) -> bool:
     return name.startswith(OFFLINE)
 
 
+def home_of(name: str) -> Path | None:
+    """Return the folder in which lm-eval defines one of the studies' benchmarks."""
+    folder = name if name in ALIASES else STUDY.get(name)
+    return _lm_eval_tasks() / folder if folder else None
+
+
 def dimension_of(name: str) -> Dimension:
     """Tell which of the study's dimensions a task belongs to."""
     return "alignment" if ALIGNMENT.search(name) else "knowledge"
@@ -76,10 +83,15 @@ def require_known(names: Sequence[str]) -> None:
 
 def _lm_eval_names() -> Iterable[str]:
     """Yield what lm-eval's files define: its tasks, groups and tags, and other items of lists."""
+    for path in _lm_eval_tasks().rglob("*"):
+        if path.suffix in DEFINITIONS and path.is_file():
+            for name in NAME.findall(path.read_bytes()):
+                yield name.decode(errors="replace").strip()
+
+
+def _lm_eval_tasks() -> Path:
+    """Return the folder of lm-eval's definitions, without importing it."""
     found = find_spec("lm_eval")
     assert found is not None, "hubq depends on lm-eval"
-    for folder in found.submodule_search_locations or ():
-        for path in (Path(folder) / "tasks").rglob("*"):
-            if path.suffix in DEFINITIONS and path.is_file():
-                for name in NAME.findall(path.read_bytes()):
-                    yield name.decode(errors="replace").strip()
+    assert found.origin is not None, "lm-eval is a package with a file of its own"
+    return Path(found.origin).parent / "tasks"

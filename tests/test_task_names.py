@@ -12,6 +12,7 @@ from hubq.task_names import (
     _lm_eval_names,
     descriptions,
     dimension_of,
+    home_of,
     is_offline,
     own_tasks,
     require_known,
@@ -32,6 +33,15 @@ def test_lm_eval_has_what_the_names_stand_for() -> None:
     found = set(_lm_eval_names())
 
     assert found >= {*STUDY, *(name for names in ALIASES.values() for name in names)}
+
+
+@pytest.mark.parametrize("name", [*STUDY, *ALIASES])
+def test_the_studies_benchmarks_are_defined_where_we_look(name: str) -> None:
+    from lm_eval.tasks import TaskManager
+
+    known = TaskManager(include_path=home_of(name), include_defaults=False).all_tasks
+
+    assert set(ALIASES.get(name, (name,))) <= set(known)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ The model is the one that was loaded for all tasks.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from hashlib import sha256
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hubq.errors import UserError
 from hubq.evaluate.jobs import ChoiceTask, Score
 from hubq.progress import SILENT, Progress
-from hubq.task_names import ALIASES, CUSTOMARY_SHOTS, FOLDER, own_tasks
+from hubq.task_names import ALIASES, CUSTOMARY_SHOTS, FOLDER, home_of, own_tasks
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
@@ -119,7 +118,10 @@ def _loaded(task: ChoiceTask) -> Any:  # noqa: ANN401 - lm-eval carries no types
         _require_sentence_splitter(task.name)
     for name, each in loaded["tasks"].items():
         each.set_fewshot_seed(seed=task.seed)
-        each.set_config(key="num_fewshot", value=_shots(task, name, each.get_config("num_fewshot")))
+        shots = _shots(task, name, each.get_config("num_fewshot"))
+        if task.shots:
+            _require_examples(each, shots)
+        each.set_config(key="num_fewshot", value=shots)
     return loaded
 
 
@@ -148,22 +150,30 @@ def _shots(task: ChoiceTask, name: str, defined: int | None) -> int:
     return CUSTOMARY_SHOTS.get(task.name, 0) if defined is None else defined
 
 
+def _require_examples(each: Any, shots: int) -> None:  # noqa: ANN401 - see _loaded
+    """Raise UserError for more examples than there are, and for such as give answers away."""
+    has_others = each.has_training_docs() or each.has_validation_docs()
+    chosen = each.fewshot_cfg.split or each.fewshot_cfg.samples
+    if not chosen and not has_others:
+        raise UserError(
+            f"{each.task_name} has no examples apart from its items, so that {shots} of them would "
+            "give answers away; leave shots out for this task"
+        )
+    # An item is no example of itself, where both are of one split.
+    available = len(each.sampler.df) - (each.fewshot_cfg.split == each.config.test_split)
+    if shots > available:
+        raise UserError(f"{each.task_name} has {available} examples, not {shots}; ask for fewer")
+
+
 def _manager(task: ChoiceTask) -> "TaskManager":
-    """Return a registry that has this task; ours don't need the list of thousands."""
+    """Return a registry that has this task: all of lm-eval's only where it must be searched."""
     from lm_eval.tasks import TaskManager
 
-    if task.definition is None:
-        return _everything()
     pin = {"pin": task.data} if task.data else None
-    return TaskManager(include_path=FOLDER, include_defaults=False, metadata=pin)
-
-
-@cache
-def _everything() -> "TaskManager":
-    """Return lm-eval's own registry, which takes it seconds to read."""
-    from lm_eval.tasks import TaskManager
-
-    return TaskManager()
+    folder = FOLDER if task.definition else home_of(task.name)
+    if folder is None or not folder.is_dir():
+        return TaskManager()
+    return TaskManager(include_path=folder, include_defaults=False, metadata=pin)
 
 
 @contextmanager

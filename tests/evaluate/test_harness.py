@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 from datasets.exceptions import DatasetNotFoundError
+from lm_eval.tasks import TaskManager
 from made_questions import QUESTIONS, asked, put_rows
 
 from hubq.calibrate import token_ids
 from hubq.errors import UserError
 from hubq.evaluate import language_model as language_models
 from hubq.evaluate.harness import (
+    _require_examples,
     _require_sentence_splitter,
     _shots,
     _understood,
@@ -262,6 +264,28 @@ def test_examples_are_refused_where_the_definition_has_none(
 
     with pytest.raises(UserError, match=r"hubq_bbq_ambiguous is defined .* without examples"):
         choice(model, folder, harness_task("hubq_bbq", shots=3))
+
+
+def test_more_examples_than_there_are_are_refused(
+    model: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_rows("hubq_openbookqa", EXAMS, monkeypatch)
+
+    with pytest.raises(UserError, match="hubq_openbookqa has 2 examples, not 3; ask for fewer"):
+        choice(model, folder, harness_task("hubq_openbookqa", shots=3))
+
+
+def test_examples_that_are_the_items_themselves_are_refused(tmp_path: Path) -> None:
+    data = tmp_path / "test.jsonl"
+    data.write_text('{"question": "sky?", "gold": 0}\n' * 9)
+    files = {"data_files": {"test": str(data)}}
+    task = {"task": "bare", "dataset_path": "json", "dataset_kwargs": files, "test_split": "test"}
+    answers = {"doc_to_text": "question", "doc_to_target": "gold", "doc_to_choice": ["blue", "red"]}
+    definition = {**task, **answers, "output_type": "multiple_choice"}
+    loaded = TaskManager(include_defaults=False).load([definition])
+
+    with pytest.raises(UserError, match="bare has no examples apart from its items"):
+        _require_examples(loaded["tasks"]["bare"], 2)
 
 
 @pytest.mark.parametrize(
