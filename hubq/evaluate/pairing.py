@@ -25,7 +25,6 @@ ACCURACIES = (
     "acc",
     "exact_match",
     "mc2",
-    "mc1",
     "prompt_level_strict_acc",
 )
 
