@@ -39,8 +39,8 @@ def _table(measured: "Measured") -> "Table":
     from rich.box import SIMPLE
     from rich.table import Table
 
-    from hubq.evaluate.report import Dimension
     from hubq.figures import difference, judged, share, uncertain
+    from hubq.task_names import Dimension
 
     table = Table(box=SIMPLE, padding=0, show_edge=False)
     table.add_column("measured", overflow="fold")
