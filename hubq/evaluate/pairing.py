@@ -26,7 +26,6 @@ ACCURACIES = (
     "acc",
     "exact_match",
     "mc2",
-    "mc1",
     "prompt_level_strict_acc",
 )
 
@@ -58,7 +57,7 @@ def measurement(pair: Matched) -> Measurement:
     base, own = pair.base, pair.own
     found = flips(pair)
     return Measurement(
-        **own.model_dump(exclude={"items", "answers"}),
+        **own.model_dump(exclude={"part_of", "items", "answers"}),
         base=base.value,
         base_stderr=base.stderr,
         difference=difference(pair),

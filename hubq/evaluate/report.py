@@ -40,7 +40,7 @@ class Measurement(Record):
     task: str  # perplexity, or an lm-eval task's name
     part_of: str | None = None  # the group that the task was measured for
     dataset: str
-    dimension: Dimension = "knowledge"
+    dimension: Dimension = "knowledge"  # the third, efficiency, has a record of its own
     metric: str  # perplexity, acc, acc_norm
     better: Literal["lower", "higher"]
     base: float

@@ -166,8 +166,12 @@ def test_differences_come_from_pairs_of_the_same_items(evaluation: Evaluation) -
     assert perplexity.difference is not None
     assert perplexity.difference.value == pytest.approx(perplexity.value - perplexity.base)
     assert perplexity.difference.low is not None
+    assert accuracy.paired
     assert accuracy.difference is not None
     assert accuracy.difference.value == pytest.approx(accuracy.value - accuracy.base)
+    assert accuracy.flips is not None
+    assert accuracy.flips.won - accuracy.flips.lost == round(3 * accuracy.difference.value)
+    assert accuracy.p_value == 1  # three questions prove nothing
 
 
 def test_fidelity_is_measured_on_the_first_text(evaluation: Evaluation) -> None:
@@ -284,13 +288,13 @@ def test_what_the_worker_refuses_reaches_the_user(
         measure(folder, (LoadTask(),), CPU, Client(), Recorder())
 
 
-def order(definition: str | None) -> Order:
-    task = ChoiceTask(name="any", definition=definition, limit=None, seed=0)
+def order(name: str) -> Order:
+    task = ChoiceTask(name=name, definition=None, limit=None, seed=0)
     return Order(task=task, outcome=Path("any.json"))
 
 
 def test_a_worker_whose_data_is_here_is_offline() -> None:
-    environment = _environment([order("ours")], Client(token="hf_secret"))
+    environment = _environment([order("hubq_piqa")], Client(token="hf_secret"))
 
     assert environment["HF_HUB_OFFLINE"] == environment["HF_DATASETS_OFFLINE"] == "1"
     assert "HF_TOKEN" not in environment
@@ -300,7 +304,7 @@ def test_a_worker_whose_data_is_here_is_offline() -> None:
 def test_a_worker_whose_data_is_on_the_hub_asks_the_clients_hub() -> None:
     client = Client(endpoint="http://127.0.0.1:1", token="hf_secret")
 
-    environment = _environment([order("ours"), order(None)], client)
+    environment = _environment([order("hubq_piqa"), order("piqa")], client)
 
     assert environment["HF_ENDPOINT"] == "http://127.0.0.1:1"
     assert environment["HF_TOKEN"] == "hf_secret"
