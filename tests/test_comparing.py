@@ -101,7 +101,7 @@ def test_what_a_narrow_terminal_has_no_room_for_is_named(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
 
-    assert "Left out for want of room: size, tokens/s." in compare(*cards).output
+    assert "for want of room: size, tokens/s." in compare(*cards).output
 
 
 def test_json_says_what_models_are_ranked_by_and_who_is_on_the_front(cards: list[str]) -> None:

@@ -105,3 +105,13 @@ def test_a_missed_budget_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     report.plan.recipe["evaluate"]["require"] = {"stored_bits": 4}
 
     assert "budget      missed: 4.312 bits a weight" in printed(capsys, report)
+
+
+def test_times_on_a_busy_machine_are_said_to_be_so(capsys: pytest.CaptureFixture[str]) -> None:
+    busy = EFFICIENCY.model_copy(
+        update={"base": COST.model_copy(update={"contention": 0.43, "joules_per_token": 2.0})}
+    )
+
+    assert "others held our cores 43.0 % of the time" in printed(
+        capsys, made_report(measurements=(), efficiency=busy)
+    )

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from hubq.evaluate.report import Efficiency, Fidelity, Flips, Measured
 
 COLUMNS = ("base", "this model", "difference", "recovery", "")
+BUSY = 0.05  # the share of the time that others may take without a word
 LEGEND = (
     "± standard error; ranges hold 95 %; noise is what other items might have changed; "
     "- and + count answers lost and won."
@@ -121,7 +122,7 @@ def _followed(fidelity: "Fidelity") -> str:
 def _costs(efficiency: "Efficiency") -> Iterator[tuple[str, str]]:
     """Yield what the result takes beside its base, and how that was measured."""
     from hubq.disk import gigabytes
-    from hubq.figures import number
+    from hubq.figures import number, percent
 
     own, base = efficiency.result, efficiency.base
     sizes = (
@@ -147,3 +148,6 @@ def _costs(efficiency: "Efficiency") -> Iterator[tuple[str, str]]:
         f"{efficiency.batch} x {efficiency.prompt} tokens in, {efficiency.output} out, "
         f"{efficiency.engine} on {efficiency.hardware}",
     )
+    contended = max(each.contention or 0 for each in (own, base))
+    if contended >= BUSY:
+        yield "", f"the machine was busy: others held our cores {percent(contended)} of the time"

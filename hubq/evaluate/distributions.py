@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubq.calibrate import token_ids
+from hubq.calibrate import leading_ids
 from hubq.disk import require_space
 from hubq.errors import UserError
 from hubq.evaluate.jobs import DivergenceTask, HiddenTask, text_file
@@ -47,8 +47,9 @@ def text_windows(task: HiddenTask | DivergenceTask, folder: Path) -> "Tensor":
     """Return the first windows of a text, (windows, length); fewer where it ends before."""
     import torch
 
-    ids = token_ids(text_file(task.text).read_bytes().decode(), folder)
-    count = min(len(ids) // task.length, task.windows)
+    text = text_file(task.text).read_bytes().decode()
+    ids = leading_ids(text, folder, task.windows * task.length)
+    count = len(ids) // task.length
     if count == 0:
         raise UserError(
             f"fidelity: {task.dataset} has {len(ids):,} tokens, which is no window of "
@@ -109,15 +110,15 @@ def opened(
 
     try:
         file: Any = safe_open(task.states, framework="pt")  # which is typed in parts
+        states, windows = file.get_slice("states"), file.get_tensor("windows")
     except (OSError, SafetensorError) as error:
         raise UserError(
             f"the reference's hidden states in {task.states} can't be read ({error}); delete the "
             "file and run again, and they are made anew"
         ) from error
     with file:
-        states = file.get_slice("states")
         head = head_weight(task.reference, model).to(model.device, states[:1].dtype)
-        yield Reference(head, file.get_tensor("windows"), states)
+        yield Reference(head, windows, states)
 
 
 def head_weight(folder: Path, model: Any) -> "Tensor":  # noqa: ANN401

@@ -8,7 +8,8 @@ warms up and does not count; of the others the median, the least and the greates
 
 On a CPU memory is that of the process, so with Python and its libraries (a few hundred MB); on a
 GPU it is what tensors take there. Energy is that of the whole processor or GPU over all counted
-runs, a token of output at a time.
+runs, shared among the tokens of output. Seconds on a busy machine say little: how long the threads
+waited for a core stands beside them.
 """
 
 import time
@@ -17,8 +18,9 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from hubq.errors import UserError
+from hubq.evaluate.contention import Contention
+from hubq.evaluate.decoding import drawn_prompts, generate, synchronize
 from hubq.evaluate.energy import meter
-from hubq.evaluate.generation import drawn_prompts, generate, synchronize
 from hubq.evaluate.jobs import EfficiencyTask, Job, Outcome
 from hubq.evaluate.loading import Loaded, load
 from hubq.evaluate.measure import Pair, content_of
@@ -40,14 +42,16 @@ class Loading(NamedTuple):
 
 def efficiency(pair: Pair, section: EfficiencySection) -> Efficiency:
     """Measure the result, then the base; only outcomes of just this pair count as known."""
-    from hubq.device import best_device, device_title, hardware
+    import torch
 
-    device = best_device()
-    prompt, output = LENGTHS[device.type]
+    from hubq.device import device_title, hardware
+
+    device = torch.device(pair.where.device)
+    prompt, output = lengths(section, device.type)
     asked = EfficiencyTask(
         batch=section.batch,
-        prompt=section.prompt or prompt,
-        output=section.output or output,
+        prompt=prompt,
+        output=output,
         repetitions=section.repetitions,
         hardware=device_title(device),
         beside=content_of(pair.base),
@@ -61,6 +65,12 @@ def efficiency(pair: Pair, section: EfficiencySection) -> Efficiency:
         base=base.cost,
         result=result.cost,
     )
+
+
+def lengths(section: EfficiencySection, device: str) -> tuple[int, int]:
+    """Return the tokens of prompt and output: those asked for, else what suits the device."""
+    prompt, output = LENGTHS[device]
+    return section.prompt or prompt, section.output or output
 
 
 def _engine_of(base: Outcome, result: Outcome) -> str:
@@ -86,26 +96,24 @@ def cost(loading: Loading, folder: Path, task: EfficiencyTask, progress: Progres
     model = loading.loaded.model
     _require_room(model, task)
     device = model.device.type
-    joules = meter(device)
     prompts = drawn_prompts(model, task.batch, task.prompt)
     with progress.task(task.title, 1 + task.repetitions) as advance:
         generate(model, prompts, task.output)  # kernels are chosen, memory is taken
         advance(1)
-        before = joules() if joules else 0.0
-        runs = []
+        joules, contention, runs = meter(device), Contention(), []
         for _ in range(task.repetitions):
             runs.append(generate(model, prompts, task.output))
-            spent = joules() - before if joules else None
+            spent = joules() if joules else None
             advance(1)
-    tokens = task.batch * task.output * task.repetitions
     return Cost(
         weight_bytes=weight_bytes(folder),
         load_seconds=loading.seconds,
         memory_loaded=loading.memory,
-        memory_peak=peak(device),
+        memory_peak=max(peak(device), loading.memory),  # the kernel counts to some pages only
         first_token_seconds=_spread([each.first for each in runs]),
         tokens_per_second=_spread([task.batch * (task.output - 1) / each.rest for each in runs]),
-        joules_per_token=None if spent is None else spent / tokens,
+        joules_per_token=_each(spent, task.batch * task.output * task.repetitions),
+        contention=contention.share(sum(each.first + each.rest for each in runs)),
     )
 
 
@@ -135,6 +143,11 @@ def _require_room(model: Any, task: EfficiencyTask) -> None:  # noqa: ANN401
             f"efficiency: a prompt of {task.prompt} and an output of {task.output} tokens are "
             f"longer than the {longest} positions of {model.config.name_or_path}; ask for less"
         )
+
+
+def _each(joules: float | None, tokens: int) -> float | None:
+    """Share joules among tokens."""
+    return None if joules is None else joules / tokens
 
 
 def _spread(values: list[float]) -> Interval:

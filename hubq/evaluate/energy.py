@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 POWERCAP = Path("/sys/class/powercap")
-Meter = Callable[[], float]  # joules since some moment in the past
+Meter = Callable[[], float]  # joules since the meter was made
 
 
 def meter(device: str) -> Meter | None:
-    """Return what counts the joules of the whole device; None where nothing can be read."""
+    """Return what counts the joules of the whole device from now; None where none is told."""
     return _of_gpu() if device == "cuda" else Packages.found(POWERCAP)
 
 
@@ -63,7 +63,7 @@ def _of_gpu() -> Meter | None:
         pynvml.nvmlInit()
         uuid = torch.cuda.get_device_properties(torch.cuda.current_device()).uuid
         gpu = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
-        pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu)  # older than Volta: not supported
+        before = pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu)  # in millijoules, since Volta
     except pynvml.NVMLError:
         return None
-    return lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu) / 1000  # it counts millijoules
+    return lambda: (pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu) - before) / 1000

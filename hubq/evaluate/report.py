@@ -97,6 +97,7 @@ class Cost(Record):
     first_token_seconds: Interval  # median of the repetitions, from the least to the greatest
     tokens_per_second: Interval  # decoded, over all rows of the batch; likewise
     joules_per_token: float | None = None  # of the whole processor or device; None: not told here
+    contention: float | None = None  # share of the time in which others held our cores; likewise
 
 
 class Efficiency(Record):

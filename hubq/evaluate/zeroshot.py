@@ -38,11 +38,11 @@ def choice(
     from lm_eval.evaluator import evaluate
     from transformers import set_seed
 
-    from hubq.evaluate.answering import answering
+    from hubq.evaluate.language_model import language_model
 
     set_seed(task.seed)
     results = evaluate(
-        answering(model, folder, progress, task.title),
+        language_model(model, folder, progress, task.title),
         _loaded(task),
         limit=task.limit,
         bootstrap_iters=1000,  # acc and acc_norm have a closed form; 0 would turn that off too

@@ -98,11 +98,6 @@ def png(figure: "Figure") -> bytes:
     return into.getvalue()
 
 
-def drawing_software() -> str:
-    """Name what decides on the pixels: only pictures by the same versions compare bit by bit."""
-    return f"matplotlib {version('matplotlib')}, Pillow {version('pillow')}"
-
-
 def svg(figure: "Figure") -> bytes:
     """Return the picture as SVG, the same bytes for the same values."""
     import matplotlib
@@ -111,3 +106,8 @@ def svg(figure: "Figure") -> bytes:
     with matplotlib.rc_context({"svg.hashsalt": "hubq"}):
         figure.savefig(into, format="svg", metadata={"Date": None})
     return into.getvalue()
+
+
+def drawing_software() -> str:
+    """Name what decides on the pixels: only pictures by the same versions compare bit by bit."""
+    return f"matplotlib {version('matplotlib')}, Pillow {version('pillow')}"
