@@ -137,6 +137,8 @@ def _measured(report: Report) -> dict[str, Any]:
         "overall": report.overall,
         "fidelity": quality.fidelity(report),
         "efficiency": report.efficiency,
+        "contention": quality.contention(report),
+        "unpaired": quality.unpaired(report),
         "kept": quality.kept,
         "flips": quality.flips,
         "title": quality.title,

@@ -329,3 +329,25 @@ def test_a_fence_is_longer_than_any_in_its_block() -> None:
 
 def test_blank_lines_are_one_but_in_code() -> None:
     assert spaced("\n\na\n\n\nb\n```x\n\n\nc\n```\n\n\n") == "a\n\nb\n```x\n\n\nc\n```\n"
+
+
+def test_a_busy_machine_is_said_beside_its_times() -> None:
+    report = full_report()
+    assert report.efficiency is not None
+    busy = report.efficiency.result.model_copy(update={"contention": 0.31})
+
+    costs = report.efficiency.model_copy(update={"result": busy})
+    text = render(report.model_copy(update={"efficiency": costs}))
+
+    assert "Other programs held the cores for 31.0 % of" in text
+    assert "Other programs" not in render(report)
+
+
+def test_intervals_without_pairs_are_said_to_be_wider() -> None:
+    report = full_report()
+    unpaired = report.measurements[1].model_copy(update={"paired": False, "flips": None})
+
+    text = render(report.model_copy(update={"measurements": (unpaired,)}))
+
+    assert "both errors were taken as independent" in text
+    assert "both errors were taken as independent" not in render(report)
