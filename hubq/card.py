@@ -15,7 +15,8 @@ from typing import Any
 
 from hubq.card_metadata import license_of, metadata
 from hubq.cards import family, glance, limits, loading, making, quality, spelling
-from hubq.cards.illustrations import FOLDER, HUB, NAMES, illustrations, pictures
+from hubq.cards.illustrations import FOLDER, NAMES, illustrations, pictures
+from hubq.cards.spelling import HUB
 from hubq.companions import NOTICES
 from hubq.disk import gigabytes
 from hubq.evaluate import Report
@@ -81,6 +82,7 @@ def render(report: Report, siblings: Siblings = NO_SIBLINGS) -> str:
 
 FILTERS = {
     "cell": spelling.cell,
+    "tight": spelling.tight,
     "sentence": spelling.sentence,
     "quoted": spelling.quoted,
 }
@@ -135,6 +137,8 @@ def _measured(report: Report) -> dict[str, Any]:
         "overall": report.overall,
         "fidelity": quality.fidelity(report),
         "efficiency": report.efficiency,
+        "contention": quality.contention(report),
+        "unpaired": quality.unpaired(report),
         "kept": quality.kept,
         "flips": quality.flips,
         "title": quality.title,

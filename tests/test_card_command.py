@@ -70,7 +70,7 @@ def test_cards_that_lie_beside_each_other_are_siblings(own_folder: Path) -> None
 
     assert [each.name for each in siblings_in(one).entries] == [OTHER]
     assert [each.name for each in siblings_in(two).entries] == [REPO]
-    assert f"[{OTHER}](https://huggingface.co/{OTHER})" in (one / "README.md").read_text()
+    assert f"[3bit](https://huggingface.co/{OTHER})" in (one / "README.md").read_text()
 
 
 def test_cards_are_printed_as_json(own_folder: Path) -> None:

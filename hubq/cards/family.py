@@ -1,8 +1,10 @@
 """The siblings: a table of all releases of one base, and advice that follows from its front."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from hubq import choice
+from hubq.cards.spelling import HUB, cell
 from hubq.comparison import Entry, entry
 from hubq.disk import gigabytes
 from hubq.evaluate import Report
@@ -13,7 +15,8 @@ from hubq.siblings import Siblings
 class Relative(NamedTuple):
     """One line of the table of siblings."""
 
-    name: str
+    name: str  # org/name
+    short: str  # without what all names begin with
     is_this: bool
     method: str
     form: str
@@ -44,9 +47,12 @@ def relatives(report: Report, siblings: Siblings) -> list[Relative]:
         return []
     found = compared(report, siblings)
     front = found.front if found else []
+    every = all_of(report, siblings)
+    names = choice.short_names([each.name for each in every])
     return [
         Relative(
             name=each.name,
+            short=names[each.name],
             is_this=each.name == report.plan.repo,
             method=each.method,
             form=each.form,
@@ -56,7 +62,7 @@ def relatives(report: Report, siblings: Siblings) -> list[Relative]:
             recovery=share(each.recovery) if each.recovery else "",
             is_front=each.name in front,
         )
-        for each in all_of(report, siblings)
+        for each in every
     ]
 
 
@@ -66,50 +72,43 @@ def advice(report: Report, siblings: Siblings) -> list[str]:
     if found is None:
         return []
     forms = {each.name: each.form for each in all_of(report, siblings)}
-    return [*_about_this(found, this, forms), *_smaller(found, this), *_closer(found, this)]
+    return [_about_this(found, this, forms), *_smaller(found, this), *_closer(found, this)]
 
 
-def _about_this(found: choice.Axes, this: str, forms: dict[str, str]) -> list[str]:
+def _about_this(found: choice.Axes, this: str, forms: dict[str, str]) -> str:
     """Say whether another loses no more with no more bits; of several, the one that loses least."""
-    bits, loss = found.points[this]
     if this in found.front:
-        return ["None of the others loses as little with as few bits as this one."]
-    better = [
-        name
-        for name in found.front
-        if found.points[name][0] <= bits and found.points[name][1] <= loss
-    ]
+        return f"No other loses as little with as few bits as **this one** ({_facts(found, this)})."
+    bits, loss = found.points[this]
+    better = _on_front(found, lambda point: point[0] <= bits and point[1] <= loss)
     best = min(better, key=lambda name: found.points[name][1])
-    where = "" if forms[best] == forms[this] else f", wherever its format ({forms[best]}) loads"
-    return [f"Take {_spelled(found, best)} rather than this one ({_facts(found, this)}){where}."]
+    where = "" if forms[best] == forms[this] else f", wherever the format {forms[best]} loads"
+    return f"Take {_spelled(found, best)} rather than this one ({_facts(found, this)}){where}."
 
 
 def _smaller(found: choice.Axes, this: str) -> list[str]:
     """Name the next one on the front with fewer bits, which loses more."""
     bits, loss = found.points[this]
-    fewer = [
-        name
-        for name in found.front
-        if found.points[name][0] < bits and found.points[name][1] > loss
-    ]
+    fewer = _on_front(found, lambda point: point[0] < bits and point[1] > loss)
     return [f"Smaller, and losing more: {_spelled(found, fewer[-1])}."] if fewer else []
 
 
 def _closer(found: choice.Axes, this: str) -> list[str]:
     """Name the next one on the front that loses less, with more bits."""
     bits, loss = found.points[this]
-    more = [
-        name
-        for name in found.front
-        if found.points[name][0] > bits and found.points[name][1] < loss
-    ]
+    more = _on_front(found, lambda point: point[0] > bits and point[1] < loss)
     return [f"Larger, and losing less: {_spelled(found, more[0])}."] if more else []
 
 
+def _on_front(found: choice.Axes, holds: Callable[[tuple[float, float]], bool]) -> list[str]:
+    return [name for name in found.front if holds(found.points[name])]
+
+
 def _spelled(found: choice.Axes, name: str) -> str:
-    return f"{name} ({_facts(found, name)})"
+    short = choice.short_names(list(found.points))[name]
+    return f"[{cell(short)}]({HUB}/{name}) ({_facts(found, name)})"
 
 
 def _facts(found: choice.Axes, name: str) -> str:
     bits, loss = found.points[name]
-    return f"{number(bits)} bits, {found.loss} {number(loss)}"
+    return f"{number(loss)} at {number(bits)} bits"

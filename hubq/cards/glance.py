@@ -5,7 +5,7 @@ from typing import NamedTuple
 from hubq.cards.quality import perplexities
 from hubq.disk import gigabytes
 from hubq.evaluate import Report
-from hubq.figures import NOT_MEASURED, difference, judged, number, percent, share
+from hubq.figures import NOT_MEASURED, judged, number, percent, share
 
 SOURCE_BITS = {"float32": 32, "bfloat16": 16, "float16": 16}
 
@@ -62,7 +62,7 @@ def _accuracy(report: Report) -> list[Line]:
     if overall is None:
         return [Line("accuracy", NOT_MEASURED, NOT_MEASURED)]
     title = f"mean accuracy, {number(len(overall.accuracies))} tasks"
-    result = f"{number(overall.value)}: {share(overall.recovery)}"
+    result = f"{number(overall.value)}, {share(overall.recovery)}"
     return [Line(title, number(overall.base), result)]
 
 
@@ -74,20 +74,20 @@ def _perplexity(report: Report) -> list[Line]:
         Line(
             f"perplexity, {each.dataset}",
             number(each.base),
-            f"{number(each.value)}: {difference(each)}, {judged(each)}",
+            f"{number(each.value)}, {judged(each)}",
         )
         for each in found
     ]
 
 
 def _fidelity(report: Report) -> list[Line]:
-    titles = ("KL divergence from the base, mean, nats", "same likeliest next token")
+    titles = ("KL divergence from the base, nats", "same likeliest next token")
     found = report.fidelity
     if found is None:
         return [Line(title, NOT_MEASURED, NOT_MEASURED) for title in titles]
     if (floor := found.floor) is None:
         own = (NOT_MEASURED, NOT_MEASURED)
     else:
-        own = (f"{number(floor.mean.value)} (its floor)", percent(floor.agreement.value))
+        own = (f"{number(floor.mean.value)} (floor)", percent(floor.agreement.value))
     result = (number(found.result.mean.value), percent(found.result.agreement.value))
     return [Line(*each) for each in zip(titles, own, result, strict=True)]

@@ -15,7 +15,6 @@ from hubq.siblings import Siblings
 
 FOLDER = "images"
 NAMES = ("recovery", "bits", "errors")
-HUB = "https://huggingface.co"  # where readers of a card are, and its links lead
 
 
 class Illustration(NamedTuple):

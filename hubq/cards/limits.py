@@ -75,10 +75,12 @@ def _tasks(report: Report) -> Iterator[str]:
     if tasks and limit:
         yield f"At most {number(limit)} items of each task were asked."
     if own := _own(tasks):
-        yield (
-            f"{listed(own)} are local variants of the tasks that they are named after: compare "
-            "with the base beside them, not with scores published elsewhere."
+        what = (
+            "is a local variant of the task that it is named after"
+            if len(own) == 1
+            else "are local variants of the tasks that they are named after"
         )
+        yield f"{listed(own)} {what}: compare with the base, not with scores published elsewhere."
 
 
 def _own(tasks: list[Measurement]) -> list[str]:

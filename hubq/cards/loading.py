@@ -40,8 +40,8 @@ def _transformers(report: Report) -> Engine:
     if report.loader.startswith("transformers"):
         version = report.versions.get("transformers")
         what = f"{report.loader} {version}" if report.loader == "transformers" else report.loader
-        return Engine(name, YES, f"tested: what is measured below was loaded by {what}")
-    return Engine(name, YES, f"by its sources; what is measured below was read by {report.loader}")
+        return Engine(name, YES, f"tested: measured with {what}")
+    return Engine(name, YES, f"by its sources; measured with {report.loader}")
 
 
 def _server(name: str, report: Report) -> Engine:

@@ -71,9 +71,7 @@ def _surroundings(plan: Plan) -> list[Setting]:
         Setting("format", plan.recipe["format"], "how the file holds the codes and scales"),
         Setting("quantized", number(len(quantized)), "linear layers"),
         Setting("not quantized", kept(plan), "weight matrices left as they were"),
-        Setting(
-            "embeddings", _embeddings(plan), "by rounding to the nearest, where not as they were"
-        ),
+        Setting("embeddings", _embeddings(plan), "and lm_head, where it is apart from them"),
     ]
 
 

@@ -6,6 +6,8 @@ from hubq.cards.spelling import ranged
 from hubq.evaluate.report import Divergence, Measured, Measurement
 from hubq.figures import NOT_MEASURED, number, percent, recovery, share
 
+NOTABLE = 0.05  # share of the time that others may hold our cores without a word
+
 
 class Section(NamedTuple):
     """One table of accuracies."""
@@ -41,6 +43,19 @@ def flips(measurement: Measurement) -> str:
     """Write how many answers turned wrong and how many right."""
     found = measurement.flips
     return NOT_MEASURED if found is None else f"{number(found.lost)} / {number(found.won)}"
+
+
+def unpaired(measured: Measured) -> bool:
+    """Tell whether some difference comes without pairs, and so with a wider interval."""
+    return any(each.difference and not each.paired for each in measured.measurements)
+
+
+def contention(measured: Measured) -> float | None:
+    """Return the share of the time that others held our cores, where it is enough to matter."""
+    costs = measured.efficiency
+    shares = (each.contention or 0 for each in (costs.base, costs.result)) if costs else ()
+    found = max(shares, default=0.0)
+    return found if found >= NOTABLE else None
 
 
 class Fact(NamedTuple):

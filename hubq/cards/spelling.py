@@ -14,6 +14,7 @@ from hubq.figures import (
     uncertain,
 )
 
+HUB = "https://huggingface.co"  # where readers of a card are, and its links lead
 # What would end a cell or begin a tag, and what would end an attribute.
 MARKDOWN = str.maketrans({"|": "\\|", "<": "&lt;"})
 ATTRIBUTE = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"})
@@ -29,6 +30,11 @@ def ranged(interval: Interval | None) -> str:
 def cell(text: str) -> str:
     """Escape a text so that it stays inside its cell of a markdown table."""
     return " ".join(text.split()).translate(MARKDOWN)
+
+
+def tight(text: str) -> str:
+    """Keep a number with what belongs to it: a line may break before its interval only."""
+    return re.sub(r" (?!\()", "\u00a0", text)
 
 
 def quoted(text: str) -> str:

@@ -21,6 +21,8 @@ def render(text: str, address: str) -> str:
     markdown.add_render_rule("picture", _as_it_is)
     markdown.add_render_rule("image", _picture)
     markdown.add_render_rule("link_open", _link)
+    markdown.add_render_rule("th_open", _aligned)
+    markdown.add_render_rule("td_open", _aligned)
     return str(markdown.render(text, {"address": address}))
 
 
@@ -65,6 +67,16 @@ def _picture(
         text = Token("text", "", 0, content=f"[{label}]")
         return self.render([text], options, env)
     token.attrs["src"] = place
+    return self.renderToken(tokens, index, options, env)
+
+
+def _aligned(
+    self: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, env: EnvType
+) -> str:
+    """Say by an attribute how a cell is aligned: the page's policy lets no style in."""
+    token = tokens[index]
+    if style := token.attrs.pop("style", None):
+        token.attrs["align"] = str(style).removeprefix("text-align:")
     return self.renderToken(tokens, index, options, env)
 
 

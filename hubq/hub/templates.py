@@ -7,26 +7,35 @@ CSS = """
 :root { color-scheme: light dark; --ink: #1c1e26; --soft: #606676; --line: #e2e5ec;
   --paper: #fff; --tint: #f5f6f9; --mark: #b4530a; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e8ee; --soft: #9aa1b2; --line: #2d323f;
-  --paper: #14161c; --tint: #1c1f28; --mark: #f0a35e; } }
+  --paper: #0b0f19; --tint: #151b29; --mark: #f0a35e; } }
 * { box-sizing: border-box }
-body { margin: 0 auto; max-width: 62rem; padding: 0 1.25rem 4rem; background: var(--paper);
+body { margin: 0 auto; max-width: 64rem; padding: 0 1.25rem 4rem; background: var(--paper);
   color: var(--ink); font: 16px/1.6 system-ui, sans-serif; }
 header { display: flex; gap: 1.5rem; align-items: baseline; padding: 1.2rem 0;
   border-bottom: 1px solid var(--line); }
 header a:last-child { margin-left: auto }
 a { color: var(--mark); text-decoration: none } a:hover { text-decoration: underline }
 h1, h2, h3 { line-height: 1.25 } h2 { margin-top: 2.2rem }
-table { border-collapse: collapse; display: block; overflow-x: auto; max-width: 100% }
-th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align: left }
-td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
-img { max-width: 100% }
+table { border-collapse: collapse; display: block; overflow-x: auto; max-width: 100%;
+  margin: 1.2rem 0; font-size: .92em }
+th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top }
+th { text-align: left }
+section td:first-child { min-width: 10rem }
+td.number, [align=right] { text-align: right; font-variant-numeric: tabular-nums }
+td.number { white-space: nowrap }
+[align=center] { text-align: center }
+img { max-width: 100%; height: auto; border-radius: .4rem }
 pre { padding: 1rem; overflow-x: auto; border-radius: .5rem; background: var(--tint) }
 code { font: .9em ui-monospace, monospace }
-:not(pre) > code { padding: .1em .35em; border-radius: .3em; background: var(--tint) }
+:not(pre) > code { padding: .1em .35em; border-radius: .3em; background: var(--tint);
+  overflow-wrap: anywhere }
 blockquote { margin-left: 0; padding-left: 1rem; border-left: 3px solid var(--line) }
 ul.tags { display: flex; flex-wrap: wrap; gap: .4rem; padding: 0; list-style: none }
 ul.tags li { padding: 0 .6rem; border: 1px solid var(--line); border-radius: 1rem;
   color: var(--soft); font-size: .85rem }
+summary { cursor: pointer; margin: 1.2rem 0 }
+@media (max-width: 40rem) { body { font-size: 15px; padding: 0 1rem 3rem }
+  th, td { padding: .3rem .5rem } }
 .soft { color: var(--soft); font-size: .9rem }
 article { padding: .5rem 0 1rem; border-bottom: 1px solid var(--line) }
 """
@@ -71,10 +80,8 @@ REPO = """{% extends "layout" %}
 <h1>{{ name }}</h1>
 <ul class="tags">{% for tag in tags %}<li>{{ tag }}</li>{% endfor %}</ul>
 {% if card %}<section>{{ card }}</section>{% else %}<p class="soft">No card yet.</p>{% endif %}
-{% if metadata %}<h2>Metadata</h2>
-<table>{% for key, value in metadata.items() %}
-<tr><th>{{ key }}</th><td>{{ value }}</td></tr>{% endfor %}
-</table>{% endif %}
+{% if metadata %}<details><summary>Metadata of the card</summary>
+<pre>{{ metadata }}</pre></details>{% endif %}
 <h2>Files</h2>
 <table>{% for file in files %}
 <tr><td><a href="/{{ address }}/resolve/main/{{ file.path | urlencode }}">{{ file.path }}</a></td>

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
 
-BITS = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 12, 16)
+BITS = (1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32)
+FEW_BITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 # Where a label may stand beside its point, best first: pixels right and up, and its alignment.
 BELOW_THE_FRONT = (
     (-14, 0, "right", "center"),
@@ -82,11 +83,11 @@ def _scale(axes: "Axes", compared: choice.Axes) -> None:
     bits, losses = zip(*compared.points.values(), strict=True)
     axes.set_xscale("log")
     axes.set_xlim(min(bits) / 1.15, max(bits) * 1.3)
-    axes.xaxis.set_major_locator(FixedLocator(BITS if max(bits) < 4 * min(bits) else BITS[::2]))
+    axes.xaxis.set_major_locator(FixedLocator(BITS if max(bits) < 3 * min(bits) else FEW_BITS))
     if min(losses) > 0 and max(losses) > 3 * min(losses):
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
         reach = max(losses) / min(losses)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if reach > 200 else (1.0, 2.0, 5.0)))
         axes.set_ylim(min(losses) / reach**0.1, max(losses) * reach**0.1)
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5))

@@ -46,7 +46,7 @@ LIGHT = Theme(
 )
 DARK = Theme(
     name="dark",
-    paper="#0d1117",
+    paper="#0b0f19",
     ink="#e6edf3",
     soft="#8d96a0",
     line="#30363d",

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from hubq.pictures.canvas import LIGHT, POINTS, Theme, canvas, label, png
@@ -83,14 +84,19 @@ def _name_the_lines(axes: "Axes", kinds: dict[str, dict[int, float]], theme: The
 
 
 def spread(heights: dict[str, float], gap: float) -> dict[str, float]:
-    """Move heights apart to at least `gap`, in their order, as a whole within 0 and 1."""
+    """Move heights apart to at least `gap`, in their order, as little as can be.
+
+    Less their own share of the gaps they only have to rise, and the nearest rising values are the
+    means of those neighbours that do not.
+    """
     ordered = sorted(heights, key=lambda name: (heights[name], name))
-    placed: dict[str, float] = {}
-    below = -gap
-    for name in ordered:
-        below = placed[name] = max(heights[name], below + gap)
-    over = max(0.0, below - 1.0)
-    above = 1.0 + gap
-    for name in reversed(ordered):
-        above = placed[name] = min(placed[name] - (over if placed[name] > 1 else 0), above - gap)
-    return placed
+    pools: list[list[float]] = []
+    for place, name in enumerate(ordered):
+        pools.append([heights[name] - place * gap])
+        while len(pools) > 1 and fmean(pools[-2]) > fmean(pools[-1]):
+            pools[-2:] = [pools[-2] + pools[-1]]
+    rising = [fmean(pool) for pool in pools for _ in pool]
+    return {
+        name: min(max(value, 0.0), 1.0 - (len(ordered) - 1) * gap) + place * gap
+        for place, (name, value) in enumerate(zip(ordered, rising, strict=True))
+    }

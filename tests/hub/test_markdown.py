@@ -94,6 +94,15 @@ def test_media_that_are_not_known_are_left_out() -> None:
     assert "<source" not in html
 
 
+def test_columns_of_numbers_stand_right_without_any_style() -> None:
+    html = render("| a | b | c |\n|---|---:|:-:|\n| 1 | 2 | 3 |\n", REPO)
+
+    assert "<td>1</td>" in html
+    assert '<td align="right">2</td>' in html
+    assert '<td align="center">3</td>' in html
+    assert "style" not in html
+
+
 def test_a_picture_in_code_is_code() -> None:
     html = render(f"```html\n{PICTURE}```\n", REPO)
 

@@ -86,7 +86,7 @@ def repo_page(call: Call) -> Response:
         found = [describe(git, path, entry) for path, entry in sorted(entries.items())]
         readme = read_blob(git, entries["README.md"].blob) if "README.md" in entries else b""
         commits = [_commit(commit) for commit in islice(walk_commits(git, head), COMMITS)]
-    _, text = cards.split(readme.decode(errors="replace"))
+    front, text = cards.split(readme.decode(errors="replace"))
     return _page(
         call,
         "repo",
@@ -95,7 +95,7 @@ def repo_page(call: Call) -> Response:
         tags=described["tags"],
         # Markdown rendered without raw HTML is the one thing that goes in as it is.
         card=Markup(markdown.render(text[:MAX_CARD], repo.address)),
-        metadata={key: _plain(value) for key, value in (described["cardData"] or {}).items()},
+        metadata=(front or "").strip()[:MAX_CARD],
         files=[
             {"path": file.path, "size": _size(file.size), "large": file.pointer is not None}
             for file in found
@@ -179,10 +179,6 @@ def _said(event: dict[str, Any]) -> str:
         return str(data["latest"]["raw"])
     facts = [str(data[key]) for key in ("subject", "oid", "status", "to") if key in data]
     return f"{event['type']}: {', '.join(facts)}"
-
-
-def _plain(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _date(seconds: float) -> str:
