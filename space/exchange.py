@@ -169,11 +169,15 @@ class Statistics(Line):
 
 
 class Finished(Line):
-    """The answer is over: the model ended it (with the token `end`), it is long enough, or stop."""
+    """The answer is over: the model ended it (with the token `end`), it is long enough, or stop.
+
+    `rest` is the text of last tokens that never became whole characters.
+    """
 
     kind: Literal["finished"] = "finished"
     reason: Literal["end", "length", "stopped"]
     end: Token | None = None
+    rest: str = ""
 
 
 class Failed(Line):
