@@ -213,3 +213,11 @@ Event = Annotated[
 ORDERS: TypeAdapter[Order] = TypeAdapter(Order)
 EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
 LAST = (Finished, Failed, Scores)  # after one of these nothing comes
+
+
+def in_words(text: str, order: Order, folder: Path | None) -> str:
+    """Return an error's text in one line, with the model under no name but its title."""
+    line = " ".join(text.split("\n"))
+    for name in (folder and str(folder), order.model.name, order.model.repo):
+        line = line.replace(name, order.title) if name else line
+    return line

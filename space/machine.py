@@ -1,8 +1,9 @@
-"""How much memory there is for models: of the GPU where there is one, else of this machine.
+"""How much memory there is for models, of the GPU or else of this machine, and how many cores.
 
-A Space runs in a container, whose limit is often far below what the host has.
+A Space runs in a container, whose limits are often far below what the host has.
 """
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -39,6 +40,16 @@ def machine_memory(cgroups: Path = CGROUPS) -> Memory:
         return min(available, limit - _used(cgroups))
 
     return Memory("machine", min(total, limit or total), free)
+
+
+def cores(cgroups: Path = CGROUPS) -> int:
+    """Return how many cores this process may use: a container often has few of many."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    path = cgroups / "cpu.max"
+    quota, _, period = path.read_text().partition(" ") if path.is_file() else ("max", "", "")
+    if not quota.isdigit():
+        return usable or 1
+    return max(1, min(usable or 1, int(quota) // int(period)))
 
 
 def _number(cgroups: Path, names: tuple[str, ...]) -> int | None:

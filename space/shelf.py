@@ -79,6 +79,14 @@ class Shelf(Generic[AnyThing]):
         with self._changed:
             return list(self._places)
 
+    def require_possible(self, need: Need) -> None:
+        """Raise UserError for what could never fit."""
+        if need.bytes > self.memory.total:
+            raise UserError(
+                f"{need.title} needs {gigabytes(need.bytes)} of memory; this {self.memory.name} "
+                f"has {gigabytes(self.memory.total)}"
+            )
+
     def clear(self) -> None:
         """End all that is there."""
         with self._changed:
@@ -91,26 +99,26 @@ class Shelf(Generic[AnyThing]):
         """Take what is there; None if nothing that lives is."""
         with self._changed:
             self._changed.wait_for(lambda: not self._is_lent(need.key))
+            self._bury()
             place = self._places.get(need.key)
             if place is None:
-                return None
-            if not place.thing.alive:
-                self._remove(need.key)
                 return None
             place.lent = True
             self._places.move_to_end(need.key)
             return place
+
+    def _bury(self) -> None:
+        """Forget what died, whose memory is free already."""
+        for key, place in list(self._places.items()):
+            if not place.lent and not place.thing.alive:
+                self._remove(key)
 
     def _is_lent(self, key: str) -> bool:
         return key in self._places and self._places[key].lent
 
     def _add(self, need: Need, make: Callable[[], AnyThing]) -> Place[AnyThing]:
         """Make a thing once there is room for it."""
-        if need.bytes > self.memory.total:
-            raise UserError(
-                f"{need.title} needs {gigabytes(need.bytes)} of memory; this {self.memory.name} "
-                f"has {gigabytes(self.memory.total)}"
-            )
+        self.require_possible(need)
         with self._changed:
             while need.bytes > (free := self._free()):
                 self._make_room(need, free)

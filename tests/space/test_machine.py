@@ -3,7 +3,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from machine import gpu_memory, machine_memory
+from machine import cores, gpu_memory, machine_memory
 
 
 def test_without_a_limit_the_machine_has_all_of_its_memory(tmp_path: Path) -> None:
@@ -37,6 +37,18 @@ def test_a_container_without_a_limit_is_the_machine(tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text("max\n")
 
     assert machine_memory(tmp_path).total == psutil.virtual_memory().total
+
+
+def test_a_container_has_the_cores_of_its_quota(tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text("100000 100000\n")
+
+    assert cores(tmp_path) == 1
+
+
+def test_a_container_without_a_quota_has_all_cores(tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+
+    assert cores(tmp_path) == len(os.sched_getaffinity(0))
 
 
 def test_a_gpu_is_measured_by_its_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

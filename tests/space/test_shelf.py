@@ -74,6 +74,17 @@ def test_what_died_is_made_anew() -> None:
     assert lend(shelf, "a") is not dead
 
 
+def test_what_died_takes_no_room() -> None:
+    shelf = shelf_of(100)
+    living, dead = lend(shelf, "a"), lend(shelf, "b")
+    dead.alive = False
+
+    lend(shelf, "c")
+
+    assert shelf.keys == ["a", "c"]
+    assert living.alive
+
+
 def test_one_waits_for_what_another_holds() -> None:
     shelf = shelf_of(100)
     held = shelf.lend(Need("a", "model a", 80), lambda: Jar(0))
