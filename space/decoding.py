@@ -15,7 +15,7 @@ from exchange import Event, Finished, Prompt, Request, Settings, Statistics, Tok
 from torch import Tensor
 from voice import Voice
 
-from hubq.chat import Unfolding, ends_of, room_behind
+from hubq.chat import Unfolding, room_behind
 from hubq.errors import UserError
 
 PIECE = 256  # tokens of the prompt in one forward pass
@@ -37,7 +37,7 @@ def speak(voice: Voice, request: Request, most_input: int, stopped: Stopped) -> 
     told = 0.0
     for _ in range(min(request.settings.max_new_tokens, room)):
         token = answer.step(stopped)
-        if token is None or token.id in answer.ends:
+        if token is None or token.id in voice.ends:
             break
         yield token
         if perf_counter() - told > EVERY:
@@ -65,7 +65,6 @@ class Answer:
 
     def __init__(self, voice: Voice, prompt: Tensor, settings: Settings) -> None:
         self.voice = voice
-        self.ends = ends_of(voice.model)
         self.last: Token | None = None
         self._seen = prompt  # (1, tokens), all of them
         self._unread = prompt  # (1, tokens), those that the cache lacks
@@ -85,7 +84,7 @@ class Answer:
         before = int(self._seen[0, -1])
         token = Token(
             id=chosen,
-            text="" if chosen in self.ends else self._unfolding.take(chosen),
+            text="" if chosen in self.voice.ends else self._unfolding.take(chosen),
             logprob=float(logprobs[chosen]),
             alternatives=self.voice.alternatives(logprobs, before),
         )
@@ -112,7 +111,7 @@ class Answer:
         rest = self._unfolding.rest()
         if token is None:
             return Finished(reason="stopped", rest=rest)
-        if token.id in self.ends:
+        if token.id in self.voice.ends:
             return Finished(reason="end", end=token, rest=rest)
         return Finished(reason="length", rest=rest)
 

@@ -85,30 +85,24 @@ class Request(Line):
     settings: Settings = Settings()
 
 
-class TokenScoring(Line):
-    """Score an answer's tokens behind a prompt's, for models with the same tokenizer.
+class Scoring(Line):
+    """What a model thinks of an answer, another model's or its own, is wanted.
 
-    `keep` names a file for the whole distributions, which another model's scoring reads (`against`)
-    to compute the divergence from them.
+    A model with the same vocabulary scores the very tokens behind the very prompt; another one
+    lays the messages out and cuts the text into tokens its own way. `keep` names a file for the
+    whole distributions; another model's scoring reads them (`against`) for its divergence.
     """
 
-    kind: Literal["token scoring"] = "token scoring"
-    model: Model
-    title: str
-    prompt: tuple[int, ...]
-    answer: tuple[int, ...]
-    keep: Path | None = None
-    against: Path | None = None
-
-
-class TextScoring(Line):
-    """Score an answer's text behind messages, laid out and cut into tokens as the model does."""
-
-    kind: Literal["text scoring"] = "text scoring"
+    kind: Literal["scoring"] = "scoring"
     model: Model
     title: str
     messages: tuple[Message, ...]
     text: str
+    vocabulary: str
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+    keep: Path | None = None
+    against: Path | None = None
 
 
 class Queued(Line):
@@ -145,6 +139,7 @@ class Alternative(Line):
     id: int
     text: str
     probability: float
+    ends: bool = False  # it ends an answer
 
 
 class Token(Line):
@@ -194,18 +189,20 @@ class Scored(Line):
     text: str
     probability: float
     rank: int  # 1: its own choice
+    ends: bool
     alternatives: tuple[Alternative, ...]
     kl: float | None = None  # nats, of the kept distribution from this model's
 
 
 class Scores(Line):
-    """What a model thinks of an answer, token by token."""
+    """What a model thinks of an answer, token by token: the answer's tokens, or its own ones."""
 
     kind: Literal["scores"] = "scores"
+    aligned: Literal["tokens", "text"]
     tokens: tuple[Scored, ...]
 
 
-Order = Annotated[Request | TokenScoring | TextScoring, Field(discriminator="kind")]
+Order = Annotated[Request | Scoring, Field(discriminator="kind")]
 Event = Annotated[
     Queued | Loading | Ready | Prompt | Token | Statistics | Finished | Failed | Scores,
     Field(discriminator="kind"),

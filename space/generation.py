@@ -21,8 +21,7 @@ from exchange import (
     Order,
     Queued,
     Request,
-    TextScoring,
-    TokenScoring,
+    Scoring,
     in_words,
 )
 from fetching import Fetching
@@ -57,8 +56,8 @@ class Limits:
 
     def check(self, order: Order) -> None:
         """Raise UserError for what is too much, or nothing."""
-        if isinstance(order, TokenScoring):
-            return
+        if isinstance(order, Scoring):
+            return  # its messages were checked when it was answered, its length will be
         if not order.messages or not order.messages[-1].content.strip():
             raise UserError("there is nothing to answer: the prompt is empty")
         length = sum(len(each.content) for each in order.messages)
@@ -67,7 +66,7 @@ class Limits:
                 f"the messages have {length:,} characters and at most {self.characters:,} are "
                 "read here: shorten them, or begin a new chat"
             )
-        if isinstance(order, Request) and order.settings.max_new_tokens > self.new_tokens:
+        if order.settings.max_new_tokens > self.new_tokens:
             raise UserError(
                 f"an answer may have {self.new_tokens} tokens here, not "
                 f"{order.settings.max_new_tokens}: ask for fewer"
@@ -87,7 +86,7 @@ class Generation(ABC, Generic[AnyThing]):
         """Yield an answer's events; the last is Finished or Failed. `stop` ends it early."""
         return self.perform(request, stop or Flag())
 
-    def score(self, order: TokenScoring | TextScoring, stop: Flag | None = None) -> Iterator[Event]:
+    def score(self, order: Scoring, stop: Flag | None = None) -> Iterator[Event]:
         """Yield the events of scoring; the last is Scores or Failed, or Finished on `stop`."""
         return self.perform(order, stop or Flag())
 

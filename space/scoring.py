@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from exchange import Scored, Scores, TextScoring, TokenScoring
+from exchange import Scored, Scores, Scoring
 from torch import Tensor
 from voice import Voice
 
@@ -20,21 +20,22 @@ from hubq.errors import UserError
 ROWS = 64  # positions at a time
 
 
-def score(voice: Voice, order: TokenScoring | TextScoring, most_tokens: int) -> Scores:
+def score(voice: Voice, order: Scoring, most_tokens: int) -> Scores:
     """Score each token of an answer; raise UserError when there is none, or too many."""
-    keep, against = None, None
-    if isinstance(order, TokenScoring):
-        prompt, answer = list(order.prompt), list(order.answer)
-        keep, against = order.keep, order.against
-    else:
+    same = voice.vocabulary == order.vocabulary
+    prompt, answer = list(order.prompt), list(order.answer)
+    if not same:
         prompt = voice.read(order.messages)[0].tolist()
         answer = voice.tokenizer(order.text, add_special_tokens=False)["input_ids"]
     _require_room(voice, len(prompt), len(answer), most_tokens)
     logprobs = _logprobs(voice, prompt, answer)
-    kept = None if against is None else np.load(against, mmap_mode="r")
-    if keep is not None:
-        np.save(keep, logprobs.cpu().numpy())
-    return Scores(tokens=_scored(voice, prompt[-1], answer, logprobs, kept))
+    kept = np.load(order.against, mmap_mode="r") if same and order.against else None
+    if same and order.keep is not None:
+        np.save(order.keep, logprobs.cpu().numpy())
+    return Scores(
+        aligned="tokens" if same else "text",
+        tokens=_scored(voice, prompt[-1], answer, logprobs, kept),
+    )
 
 
 def _require_room(voice: Voice, prompt: int, answer: int, most_tokens: int) -> None:
@@ -72,7 +73,8 @@ def _scored(
         found.append(
             Scored(
                 id=token,
-                text=unfolding.take(token),
+                text="" if token in voice.ends else unfolding.take(token),
+                ends=token in voice.ends,
                 probability=float(row[token].exp()),
                 rank=1 + int((row > row[token]).sum()),
                 alternatives=voice.alternatives(row, before),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from exchange import Alternative, Message
 
-from hubq.chat import UNFINISHED, Speaker, lay_out
+from hubq.chat import UNFINISHED, Speaker, ends_of, lay_out
 from hubq.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,6 +26,11 @@ class Voice(Speaker):
     def vocabulary(self) -> str:
         """What the token ids mean, as a hash: equal for models that can be compared by token."""
         return sha256(json.dumps(self.tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def ends(self) -> frozenset[int]:
+        """The tokens that end an answer."""
+        return ends_of(self.model)
 
     def read(self, messages: Sequence[Message]) -> "Tensor":  # (1, tokens)
         """Lay messages out as the repo says; raise UserError where its template refuses them."""
@@ -48,7 +53,12 @@ class Voice(Speaker):
         values, ids = logprobs.topk(min(ALTERNATIVES, len(logprobs)))
         pairs = zip(ids.tolist(), values.exp().tolist(), strict=True)
         return tuple(
-            Alternative(id=each, text=self.text_behind(last, each), probability=share)
+            Alternative(
+                id=each,
+                text=self.text_behind(last, each),
+                probability=share,
+                ends=each in self.ends,
+            )
             for each, share in pairs
         )
 

@@ -18,12 +18,13 @@ from exchange import (
     Finished,
     Message,
     Model,
+    Prompt,
     Queued,
     Request,
     Scores,
+    Scoring,
     Settings,
     Token,
-    TokenScoring,
 )
 from fetching import Fetching
 from footprint import PROCESS
@@ -356,15 +357,26 @@ def test_what_is_too_much_or_nothing_is_refused_in_words(
 def test_an_answer_is_scored_by_another_model(
     generation: WorkerGeneration, base: Path, side: Path, tmp_path: Path
 ) -> None:
-    order = {"title": "base", "prompt": tuple(b"abc"), "answer": tuple(b"defg")}
-    kept = tmp_path / "kept.npy"
+    told = list(generation.generate(request(base)))
+    prompt = next(each for each in told if isinstance(each, Prompt))
+    order = Scoring(
+        model=Model(folder=base),
+        title="the base",
+        messages=(),
+        text="",
+        vocabulary=prompt.vocabulary,
+        prompt=prompt.ids,
+        answer=tuple(tokens_of(told)),
+        keep=tmp_path / "kept.npy",
+    )
+    of_side = {"model": Model(folder=side), "keep": None, "against": order.keep}
 
-    ours = list(generation.score(TokenScoring(model=Model(folder=base), keep=kept, **order)))
-    theirs = list(generation.score(TokenScoring(model=Model(folder=side), against=kept, **order)))
+    ours = list(generation.score(order))
+    theirs = list(generation.score(order.model_copy(update=of_side)))
 
     assert isinstance(ours[-1], Scores)
     assert isinstance(theirs[-1], Scores)
-    assert [each.kl for each in ours[-1].tokens] == [None] * 4
+    assert [each.kl for each in ours[-1].tokens] == [None] * 8
     assert all(each.kl and each.kl > 0 for each in theirs[-1].tokens)
 
 

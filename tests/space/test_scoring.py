@@ -5,7 +5,7 @@ from pathlib import Path
 import hubq_folder
 import pytest
 import torch
-from exchange import Message, Model, TextScoring, TokenScoring
+from exchange import Message, Model, Scoring
 from scoring import score
 from voice import Voice
 
@@ -29,9 +29,16 @@ def side(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Voi
     return Voice.load(folder)
 
 
-def order(voice: Voice, **files: Path) -> TokenScoring:
-    return TokenScoring(
-        model=Model(folder=voice.folder), title="Left", prompt=PROMPT, answer=ANSWER, **files
+def order(voice: Voice, **files: Path) -> Scoring:
+    return Scoring(
+        model=Model(folder=voice.folder),
+        title="Left",
+        messages=(Message(role="user", content="Hi"),),
+        text="né",
+        vocabulary=voice.vocabulary,
+        prompt=PROMPT,
+        answer=ANSWER,
+        **files,
     )
 
 
@@ -77,17 +84,11 @@ def test_a_model_does_not_diverge_from_itself(base: Voice, tmp_path: Path) -> No
     assert [each.kl for each in found] == pytest.approx([0] * len(ANSWER), abs=1e-6)
 
 
-def test_text_is_scored_in_the_tokens_of_the_model(base: Voice) -> None:
-    asked = TextScoring(
-        model=Model(folder=base.folder),
-        title="Left",
-        messages=(Message(role="user", content="Hi"),),
-        text="né",
-    )
+def test_another_vocabulary_is_scored_by_text_in_the_tokens_of_the_model(base: Voice) -> None:
+    found = score(base, order(base).model_copy(update={"vocabulary": "another"}), 500)
 
-    found = score(base, asked, 500).tokens
-
-    assert [each.text for each in found] == ["n", "", "é"]
+    assert found.aligned == "text"
+    assert [each.text for each in found.tokens] == ["n", "", "é"]
 
 
 def test_more_than_the_model_reaches_is_refused_in_words(base: Voice) -> None:
