@@ -22,12 +22,17 @@ PACKED = ("qweight", "weight_packed", "weight")
 WIDTHS = {"I32": 32, "U8": 8, "I8": 8}
 
 
-def footprint(config: Mapping[str, Any], tensors: Mapping[str, "TensorInfo"], tokens: int) -> int:
-    """Return the bytes that a process needs to load a model and to use it on so many tokens."""
+def footprint(
+    config: Mapping[str, Any], tensors: Mapping[str, "TensorInfo"], tokens: int, answer: int
+) -> int:
+    """Return the bytes that a process needs to load a model and to use it.
+
+    At most so many tokens are read and written, and an answer of them is scored.
+    """
     quantization = config.get("quantization_config") or {}
     method = str(quantization.get("quant_method", ""))
     stored = sum(info.end - info.begin for info in tensors.values())
-    used = PROCESS + _working(config, tokens)
+    used = PROCESS + _working(config, tokens, answer)
     if not method:
         return used + _dense(tensors, {})
     if method == "bitsandbytes":
@@ -37,13 +42,13 @@ def footprint(config: Mapping[str, Any], tensors: Mapping[str, "TensorInfo"], to
     return used + stored + dense * (2 if by_us else 1)
 
 
-def _working(config: Mapping[str, Any], tokens: int) -> int:
+def _working(config: Mapping[str, Any], tokens: int, answer: int) -> int:
     """Return the bytes of the keys and values and of the logits."""
     heads = int(config.get("num_attention_heads") or 1)
     width = int(config.get("head_dim") or int(config.get("hidden_size") or 0) // heads)
     layers = int(config.get("num_hidden_layers") or 0)
     keys = layers * int(config.get("num_key_value_heads") or heads) * width
-    return tokens * (2 * DENSE * keys + LOGIT * int(config.get("vocab_size") or 0))
+    return tokens * 2 * DENSE * keys + answer * LOGIT * int(config.get("vocab_size") or 0)
 
 
 def _dense(tensors: Mapping[str, "TensorInfo"], quantization: Mapping[str, Any]) -> int:

@@ -142,7 +142,9 @@ class Generation(ABC, Generic[AnyThing]):
         """Foretell what the model takes; raise UserError if it can never fit, before fetching."""
         outline = self.fetching.outline(order.model)
         try:
-            size = footprint(outline.config, outline.tensors, self.limits.tokens)
+            size = footprint(
+                outline.config, outline.tensors, self.limits.tokens, self.limits.new_tokens
+            )
         except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
             raise UserError(f"the config.json of {order.title} is damaged") from error
         need = Need(order.model.name, order.title, size)

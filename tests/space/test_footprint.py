@@ -16,8 +16,9 @@ TinyModel = Callable[[str], Path]
 FORMATS = ("compressed-tensors", "gptq", "awq")
 
 
-def weighed(folder: Path, tokens: int = 0) -> int:
-    return footprint(json.loads((folder / "config.json").read_bytes()), index(folder), tokens)
+def weighed(folder: Path, tokens: int = 0, answer: int = 0) -> int:
+    config = json.loads((folder / "config.json").read_bytes())
+    return footprint(config, index(folder), tokens, answer)
 
 
 def stored(folder: Path) -> int:
@@ -65,6 +66,7 @@ def test_a_packed_folder_takes_at_least_16_bits_a_parameter(
 def test_longer_answers_take_more(tiny_model: TinyModel) -> None:
     folder = tiny_model("llama")
 
-    taken = weighed(folder, tokens=10) - weighed(folder)
+    taken = weighed(folder, tokens=10, answer=3) - weighed(folder)
 
-    assert taken == 10 * (2 * 2 * 2 * 2 * 16 + 10 * 260)  # keys and values of 2 layers; logits
+    keys_and_values = 2 * 2 * (2 * 2 * 16)  # in 16 bits, of 2 layers with 2 heads of 16
+    assert taken == 10 * keys_and_values + 3 * 10 * 260
