@@ -36,6 +36,11 @@ STYLE = (
   border-radius: 3px; padding: 0 4px; margin: 0 2px; white-space: nowrap; }
 .hubq-mark { opacity: 0.65; font-size: 0.85em; }
 .hubq-legend { font-size: 0.85rem; }
+.hubq-legend .hubq-token { display: inline-block; }
+@media (max-width: 640px) {
+  .hubq-token:focus-visible::after { position: fixed; left: 8px; right: 8px; top: auto;
+    bottom: 8px; width: auto; max-width: none; }
+}
 """
     + "\n".join(
         f".hubq-shade-{shade} {{ background: rgba({', '.join(map(str, TINT))}, {opacity}); }}"

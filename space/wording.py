@@ -89,7 +89,7 @@ def _what_follows(tokens: Sequence[Seen], parting: int) -> str:
     typical = exp(sum(log(max(each.base, TINY)) for each in rest) / len(rest))
     chance = f"{percent(typical)} a new token"
     if typical >= FOLLOWED:
-        return f"The base could have gone on like this ({chance}): other words, no lost thread."
+        return f"The base could have gone on like this ({chance}): other words, not a lost thread."
     if typical >= LOST:
         return f"The base follows what comes after with surprise ({chance})."
     return f"The base does not follow what comes after ({chance}): a lost thread."

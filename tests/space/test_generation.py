@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event as Flag
 from threading import Thread
@@ -57,7 +58,7 @@ def generation_with(
 
 @pytest.fixture(scope="module")
 def generation() -> Iterator[WorkerGeneration]:
-    made = generation_with()
+    made = generation_with(waiting=16)
     yield made
     made.close()
 
@@ -159,6 +160,22 @@ def test_two_models_answer_at_once(generation: WorkerGeneration, base: Path, sid
 
     assert times[base][0] < times[side][-1]
     assert times[side][0] < times[base][-1]
+
+
+def test_eight_visitors_with_two_models_each_get_their_answers_in_turn(
+    generation: WorkerGeneration, base: Path, side: Path
+) -> None:
+    expected = {folder: list(generation.generate(request(folder))) for folder in (base, side)}
+    orders = [request(folder) for _ in range(8) for folder in (base, side)]
+
+    with ThreadPoolExecutor(len(orders)) as executor:
+        told = list(executor.map(lambda each: list(generation.generate(each)), orders))
+
+    assert [tokens_of(each) for each in told] == [
+        tokens_of(expected[folder]) for _ in range(8) for folder in (base, side)
+    ]
+    places = [event.place for each in told for event in each if isinstance(event, Queued)]
+    assert max(places) > 8
 
 
 def test_a_stop_ends_an_answer_and_the_worker_stays(

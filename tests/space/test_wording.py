@@ -44,7 +44,7 @@ def test_a_synonym_is_told_from_a_lost_thread() -> None:
     assert found == (
         "The same for 1 token; then this model says “big” where the base says “large”: a choice "
         "that the base finds likely (31 %, against 45 %). The base could have gone on like this "
-        "(60 % a new token): other words, no lost thread."
+        "(60 % a new token): other words, not a lost thread."
     )
 
 
