@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from hubq.errors import UserError, did_you_mean
 from hubq.record import Record
@@ -46,6 +53,12 @@ class Message(Line):
 
     role: Literal["system", "user", "assistant"]
     content: str
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _whole(cls, content: object) -> object:
+        """Replace halves of characters, which browsers can send and no encoding holds."""
+        return content.encode(errors="replace").decode() if isinstance(content, str) else content
 
 
 class Settings(Line):

@@ -133,7 +133,7 @@ class Generation(ABC, Generic[AnyThing]):
         if not ticket.running:
             yield Finished(reason="stopped")
             return
-        if model.name not in self.shelf.keys:
+        if not self.shelf.is_ready(model.name):
             yield Loading(text=f"loading {order.title}")
         with self.shelf.lend(need, lambda: self.make(folder)) as thing:
             yield from self.use(thing, order, stop)

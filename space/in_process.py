@@ -40,6 +40,11 @@ class Shelved:
         return self.folder in self.voices
 
     @property
+    def ready(self) -> bool:
+        """Whether it is loaded."""
+        return self.alive
+
+    @property
     def resident(self) -> int:
         """The bytes of its weights."""
         return self.bytes

@@ -21,6 +21,10 @@ class Thing(Protocol):
         """Whether it can still be used."""
 
     @property
+    def ready(self) -> bool:
+        """Whether it can be used at once, without loading."""
+
+    @property
     def resident(self) -> int:
         """The bytes that it takes already; it may not have all that it needs yet."""
 
@@ -78,6 +82,12 @@ class Shelf(Generic[AnyThing]):
         """The keys of what is there, least recently used first."""
         with self._changed:
             return list(self._places)
+
+    def is_ready(self, key: str) -> bool:
+        """Tell whether a thing is there and loaded."""
+        with self._changed:
+            place = self._places.get(key)
+            return place is not None and place.thing.alive and place.thing.ready
 
     def require_possible(self, need: Need) -> None:
         """Raise UserError for what could never fit."""

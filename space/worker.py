@@ -54,7 +54,7 @@ class Inbox:
 
 def main() -> int:
     """Load the model and carry out orders for ever; exit code 1 when it can't be loaded."""
-    out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever libraries print is no event
 
     def say(event: Event) -> None:

@@ -1,5 +1,5 @@
 import pytest
-from exchange import EVENTS, Model, Settings, Token
+from exchange import EVENTS, Message, Model, Settings, Token
 from pydantic import ValidationError
 
 from hubq.errors import UserError
@@ -33,3 +33,7 @@ def test_a_model_has_exactly_one_source() -> None:
 
 def test_a_repo_is_named_with_its_revision() -> None:
     assert Model(repo="acme/llama", revision="abc").name == "acme/llama@abc"
+
+
+def test_half_a_character_becomes_a_question_mark() -> None:
+    assert Message(role="user", content="a\ud83dé").content == "a?é"

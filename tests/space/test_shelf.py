@@ -12,7 +12,7 @@ class Jar:
     """A thing that is as large as it ever gets."""
 
     def __init__(self, size: int) -> None:
-        self.alive = True
+        self.alive = self.ready = True
         self.resident = size
 
     def end(self) -> None:
@@ -99,6 +99,15 @@ def test_one_waits_for_what_another_holds() -> None:
     waiting.join(5)
 
     assert (before, len(got), jar.alive) == ([], 1, False)
+
+
+def test_what_is_there_and_alive_is_ready() -> None:
+    shelf = shelf_of(100)
+    before, jar = shelf.is_ready("a"), lend(shelf, "a")
+    during = shelf.is_ready("a")
+    jar.alive = False
+
+    assert (before, during, shelf.is_ready("a")) == (False, True, False)
 
 
 def test_clearing_ends_everything() -> None:
