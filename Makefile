@@ -6,7 +6,7 @@ JOBS ?= 2
 # Several processes share the cores: one thread each, or their spin barriers fight.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: install demo test lint unit bench interop clean
+.PHONY: install browser demo test lint unit interop clean
 
 install: $(VENV)/.installed
 
@@ -21,12 +21,18 @@ demo: install
 	$(BIN)/hubq publish recipes/quickstart_awq_4bit.yaml --hub local
 	$(BIN)/hubq chat hubq-demo/SmolLM2-135M-Instruct-AWQ-4bit --hub local "What is a llama?"
 
-test: lint unit
+test: lint browser unit
 
 lint: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# The Space's tests drive Debian's chromium; where it can't be had they say so and are skipped.
+browser:
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+	apt-get update -qq && apt-get install -qq --no-install-recommends chromium fonts-dejavu-core; \
+	} || echo "no chromium here: install it to run the tests in a browser"
 
 unit: install
 	$(ONE_THREAD) $(BIN)/pytest --numprocesses $(JOBS)

@@ -106,7 +106,7 @@ def sketched(model: str) -> Source:
         for name, each in parameters
     }
     section = ModelSection(hub=STUDIED)
-    return Source(section, model, config.to_dict(), tensors, STUDIED, "llama3", gated=False)
+    return Source(section, model, config.to_dict(), tensors, STUDIED, "llama3")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 CHUNK = 100_000  # characters that one thread tokenizes at a time
 OVERLAP = 2_000  # characters that neighbouring chunks share, to find where they agree
 AGREEMENT = 16  # tokens in a row that must be equal on both sides of a seam
+CHARACTERS = 8  # a token, generously
 
 Token = tuple[int, int, int]  # where it starts and ends in the text, and its id
 
@@ -61,7 +62,7 @@ def token_ids(text: str, tokenizer_folder: Path) -> list[int]:
 
     Long texts are tokenized in overlapping chunks on all cores; the ids are those of one call.
     """
-    tokenizer = _tokenizer(tokenizer_folder)
+    tokenizer = tokenizer_of(tokenizer_folder)
     if tokenizer.is_fast and len(text) > CHUNK + OVERLAP:
         stream = _stitched(text, tokenizer.backend_tokenizer)
         if stream is not None:
@@ -70,7 +71,21 @@ def token_ids(text: str, tokenizer_folder: Path) -> list[int]:
     return ids
 
 
-def _tokenizer(folder: Path) -> Any:  # noqa: ANN401 - transformers carries no types
+def leading_ids(text: str, tokenizer_folder: Path, count: int) -> list[int]:
+    """Return the first `count` tokens of a text, or all where it has no more.
+
+    Only as much is tokenized as that takes; what a cut changes lies within an overlap of it.
+    """
+    length = CHARACTERS * count + OVERLAP
+    while length < len(text):
+        ids = token_ids(text[:length], tokenizer_folder)
+        if len(ids) >= count + OVERLAP:
+            return ids[:count]
+        length *= 2
+    return token_ids(text, tokenizer_folder)[:count]
+
+
+def tokenizer_of(folder: Path) -> Any:  # noqa: ANN401 - transformers carries no types
     """Load the tokenizer of a model's folder, never from the network."""
     from transformers import AutoTokenizer
 

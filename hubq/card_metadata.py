@@ -1,11 +1,17 @@
 """The card's YAML: what the Hub reads of a model card, from the report."""
 
 import re
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from hubq import license as licences
+from hubq.engines import engines
 from hubq.evaluate import Measurement, Report
 from hubq.plan import Plan
+from hubq.terms import governing
+
+if TYPE_CHECKING:
+    from hubq.method import Method
 
 # Where the data sets that recipes call by name live.
 HUB_DATASETS = {
@@ -14,6 +20,22 @@ HUB_DATASETS = {
     "ptb": "ptb-text-only/ptb_text_only",
 }
 
+# What lm-eval calls the metrics that huggingface.co/metrics has.
+METRICS = {
+    "perplexity": "perplexity",
+    "acc": "accuracy",
+    "acc_norm": "accuracy",
+    "mc1": "accuracy",
+    "exact_match": "exact_match",
+    "f1": "f1",
+    "bleu": "bleu",
+    "chrf": "chrf",
+    "rouge1": "rouge",
+    "rouge2": "rouge",
+    "rougeL": "rouge",
+}
+BELIEVABLE = {"samples", "stderr", "base", "base_stderr", "difference", "recovery", "protocol"}
+
 
 def metadata(report: Report) -> str:
     """Return the YAML block that the Hub reads."""
@@ -21,36 +43,99 @@ def metadata(report: Report) -> str:
 
     plan = report.plan
     keys: dict[str, Any] = {
+        "language": list(plan.base_card.language) or None,
         "base_model": plan.base_model,
         "base_model_relation": "quantized" if plan.base_model else None,
-        **licences.metadata(license_of(plan), plan.base_model),
+        **licences.metadata(license_of(plan), plan.base_model, report.checkpoint.files),
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": tags(plan),
         "datasets": calibration_dataset(report),
+        "metrics": metrics(report),
         "quantized_by": plan.repo.partition("/")[0],
+        # No hosted service has the reader of our own format, so the page need not offer one.
+        "inference": False if plan.recipe["format"] == "hubq" else None,
+        **plan.base_card.extra_gated,
         "model_name": plan.repo.partition("/")[2],
-        "eval_results": [evaluation(each) for each in report.measurements] or None,
+        "eval_results": [*map(evaluation, report.measurements), *_fidelity(report)] or None,
     }
     return ModelCardData(**keys).to_yaml()
 
 
 def evaluation(measurement: Measurement) -> Any:  # noqa: ANN401 - an EvalResult, imported late
     """Return a measurement as an entry of model-index, with what makes it believable."""
+    facts = measurement.model_dump(include=BELIEVABLE, exclude_none=True)
+    metric, task = measurement.metric, measurement.task
+    return _result(
+        task=task,
+        dataset=measurement.dataset,
+        version=measurement.version,
+        metric=metric,
+        title=metric if metric == task else f"{task} {metric}",
+        value=measurement.value,
+        facts=facts,
+    )
+
+
+def _fidelity(report: Report) -> Iterator[Any]:
+    """Yield the distances from the base's distributions as entries of model-index."""
+    fidelity = report.fidelity
+    if fidelity is None:
+        return
+    result, told = (
+        fidelity.result,
+        {"tokens": fidelity.result.tokens, "protocol": fidelity.protocol},
+    )
+    shown = {
+        "kl_divergence": ("mean KL divergence from the base, in nats", result.mean),
+        "top1_agreement": (
+            "share of tokens whose likeliest successor is the base's",
+            result.agreement,
+        ),
+    }
+    for metric, (title, interval) in shown.items():
+        yield _result(
+            task="fidelity to the base",
+            dataset=fidelity.dataset,
+            version=fidelity.version,
+            metric=metric,
+            title=title,
+            value=interval.value,
+            facts={**told, **interval.model_dump(include={"low", "high"}, exclude_none=True)},
+        )
+
+
+def _result(  # noqa: PLR0913 - what the Hub wants to know of one number
+    *,
+    task: str,
+    dataset: str,
+    version: str,
+    metric: str,
+    title: str,
+    value: float,
+    facts: Mapping[str, Any],
+) -> Any:  # noqa: ANN401 - an EvalResult, imported late
+    """Return one entry of model-index."""
     from huggingface_hub import EvalResult
 
-    facts = measurement.model_dump(include={"samples", "stderr", "base", "base_stderr", "protocol"})
     return EvalResult(
         task_type="text-generation",
-        task_name=measurement.task,
+        task_name=task,
         # The Hub takes nothing for a type that could not be a data set's id.
-        dataset_type=re.sub(r"[^a-z0-9_.-]+", "-", measurement.dataset.lower()).strip("-"),
-        dataset_name=measurement.dataset,
-        dataset_revision=measurement.version,
-        metric_type=measurement.metric,
-        metric_value=measurement.value,
-        metric_args={key: value for key, value in facts.items() if value is not None},
+        dataset_type=re.sub(r"[^a-z0-9_.-]+", "-", dataset.lower()).strip("-"),
+        dataset_name=dataset,
+        dataset_revision=version,
+        metric_type=metric,
+        metric_name=title,
+        metric_value=value,
+        metric_args=dict(facts),
     )
+
+
+def metrics(report: Report) -> list[str] | None:
+    """Return the ids of the metrics that were measured, those that huggingface.co/metrics has."""
+    named = (METRICS.get(each.metric.partition(",")[0]) for each in report.measurements)
+    return list(dict.fromkeys(name for name in named if name)) or None
 
 
 def license_of(plan: Plan) -> str | None:
@@ -58,11 +143,42 @@ def license_of(plan: Plan) -> str | None:
     return plan.recipe["publish"].get("license") or plan.license
 
 
+def governing_license(plan: Plan) -> str | None:
+    """Return the licence whose duties the card has to do, such as "Built with Llama"."""
+    return governing(plan.license, plan.recipe["publish"].get("license"))
+
+
 def tags(plan: Plan) -> list[str]:
     """Return the words by which the Hub's users find such a model."""
-    method = plan.recipe["method"]
-    width = [f"{method['bits']}-bit"] if "bits" in method else []
-    return ["hubq", "quantized", method["name"], *width, plan.recipe["format"]]
+    from hubq.architecture import FAMILIES
+
+    form, method = plan.recipe["format"], planned_method(plan)
+    served = [] if plan.recipe.get("embeddings", 16) < 16 else _engines(form, method)
+    family = re.sub(r"[\d.]+$", "", FAMILIES[plan.architecture].title).lower()
+    words = ["hubq", "quantized", plan.recipe["method"]["name"], *_widths(plan, method)]
+    return list(dict.fromkeys([*words, form, *served, family]))
+
+
+def _widths(plan: Plan, method: "Method") -> list[str]:
+    """Return the tags for whole numbers of bits: 4-bit and w4a16."""
+    if not float(plan.nominal_bits).is_integer():
+        return []
+    bits = int(plan.nominal_bits)
+    return [f"{bits}-bit", f"w{bits}a{method.activation_bits or 16}"]
+
+
+def _engines(form: str, method: "Method") -> list[str]:
+    """Return the serving engines that load the model."""
+    found = engines(form, method.nominal_bits, method.activation_bits)
+    return [name.lower() for name in found]
+
+
+def planned_method(plan: Plan) -> "Method":
+    """Return the method with the recipe's options."""
+    from hubq.method import method_class
+
+    options = {key: value for key, value in plan.recipe["method"].items() if key != "name"}
+    return method_class(plan.recipe["method"]["name"]).model_validate(options)
 
 
 def calibration_dataset(report: Report) -> list[str] | None:

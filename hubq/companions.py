@@ -2,7 +2,8 @@
 
 All are copied from the base byte for byte, with two exceptions: config.json gains the
 quantization_config, and a generation_config.json that transformers would refuse to save is mended
-or left out. Only names on the lists below are copied: no weights, no pickles, no code.
+or left out. Only names on the lists below are copied: no weights, no pickles, no code. Beside the
+copies lie the few files that the base's licence asks for (hubq/licence_files.py).
 """
 
 import json
@@ -16,6 +17,8 @@ from typing import Any
 
 from hubq.errors import UserError
 from hubq.json_object import read_object
+from hubq.licence_files import is_licence_file, licence_files
+from hubq.terms import TERMS
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -36,20 +39,8 @@ TOKENIZER_FILES = (
 )
 CONFIGS = ("config.json", "generation_config.json")  # copied with a change where need be
 CHAT_TEMPLATES = "additional_chat_templates/*.jinja"
-LICENSE_FILE = re.compile(r"(licen[cs]e|notice|use_policy)[^/]*", re.IGNORECASE)
-TEXT_SUFFIXES = ("", ".md", ".txt", ".pdf")
-
-# What Meta's licences, section 1.b, ask to be kept in a text file called "Notice".
-_META = "Copyright © Meta Platforms, Inc. All Rights Reserved."
-NOTICES: Mapping[str, str] = {
-    "llama2": "Llama 2 is licensed under the LLAMA 2 Community License, "
-    "Copyright (c) Meta Platforms, Inc. All Rights Reserved.",
-    "llama3": f"Meta Llama 3 is licensed under the Meta Llama 3 Community License, {_META}",
-    "llama3.1": f"Llama 3.1 is licensed under the Llama 3.1 Community License, {_META}",
-    "llama3.2": f"Llama 3.2 is licensed under the Llama 3.2 Community License, {_META}",
-    "llama3.3": f"Llama 3.3 is licensed under the Llama 3.3 Community License, {_META}",
-    "llama4": f"Llama 4 is licensed under the Llama 4 Community License, {_META}",
-}
+# The lines of the files that licences want to be called "Notice".
+NOTICES: Mapping[str, str] = {name: each.notice for name, each in TERMS.items() if each.notice}
 
 
 @dataclass(frozen=True)
@@ -62,9 +53,8 @@ class Companions:
 
 def is_companion(path: str) -> bool:
     """Tell whether a file of a repo lies beside the weights of a quantized copy too."""
-    is_licence = LICENSE_FILE.fullmatch(path) and Path(path).suffix.lower() in TEXT_SUFFIXES
     known = path in (*CONFIGS, *TOKENIZER_FILES) or fnmatchcase(path, CHAT_TEMPLATES)
-    return known or bool(is_licence)
+    return known or is_licence_file(path)
 
 
 def companions(
@@ -78,8 +68,8 @@ def companions(
     """Gather the files beside the weights of a quantized copy of the folder `base`.
 
     `dtype` is that of the tensors that stay unquantized, such as bfloat16; `license` is the
-    base's licence id; `additions` are further keys of config.json. Raise UserError when the base
-    has no usable config.json.
+    id of the licence whose duties are to be done; `additions` are further keys of config.json.
+    Raise UserError when the base has no usable config.json.
     """
     own = dict(additions)
     if quantization_config:  # a dense copy has none
@@ -93,12 +83,12 @@ def companions(
 def beside_config(base: Path, license: str | None) -> Companions:
     """Gather the same files but config.json; the base may be quantized itself."""
     generation, generation_fact = _generation_config(base)
-    notice, notice_fact = _notice(base, license)
+    changes = [generation_fact] if generation_fact else []
+    legal = licence_files(base, license, changes)
     copied = {path.relative_to(base).as_posix(): path.read_bytes() for path in _copied(base)}
-    facts = (generation_fact, notice_fact, _agreement_fact(base, license))
     return Companions(
-        files=generation | dict(sorted(copied.items())) | notice,
-        facts=tuple(fact for fact in facts if fact),
+        files=generation | dict(sorted(copied.items())) | legal.files,
+        facts=(*changes, *legal.facts),
     )
 
 
@@ -173,23 +163,6 @@ def _first_complaint(message: str) -> str:
     """Cut transformers' long message down to the first thing it complains about."""
     items = [line.removeprefix("- ") for line in message.splitlines() if line.startswith("- ")]
     return (items or message.splitlines() or ["no reason given"])[0].rstrip(".")
-
-
-def _notice(base: Path, license: str | None) -> tuple[dict[str, bytes], str]:
-    """Write the Notice that the licence asks for, unless the base has one to copy."""
-    has_notice = any(path.name.lower().startswith("notice") for path in base.iterdir())
-    if license is None or license not in NOTICES or has_notice:
-        return {}, ""
-    files = {"Notice.txt": f"{NOTICES[license]}\n".encode()}
-    return files, f"Notice.txt was written, as licence {license} asks."
-
-
-def _agreement_fact(base: Path, license: str | None) -> str:
-    """Say where a licence that must travel along has no copy in the base to pass on."""
-    has_copy = any(re.match("licen[cs]e", path.name, re.IGNORECASE) for path in base.iterdir())
-    if license not in NOTICES or has_copy:
-        return ""
-    return f"No copy of the {license} agreement lies here, since the base has none."
 
 
 def json_bytes(value: Mapping[str, Any]) -> bytes:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubq import __version__
+from hubq.base_card import license_of
 from hubq.marked_yaml import parse
-from hubq.source import license_of
 
 if TYPE_CHECKING:
     from hubq.convert import Conversion, ConvertedModule

@@ -23,12 +23,18 @@ def compute_dtype(device: "torch.device", stored: "torch.dtype") -> "torch.dtype
 
 
 def device_title(device: "torch.device") -> str:
-    """Name the device for people."""
+    """Name the device for people, and how much of it is used."""
     import torch
 
-    if device.type == "cuda":
-        return str(torch.cuda.get_device_name(device))
-    return f"{_processor()}, {torch.get_num_threads()} threads"
+    name = hardware(device)
+    return name if device.type == "cuda" else f"{name}, {torch.get_num_threads()} threads"
+
+
+def hardware(device: "torch.device") -> str:
+    """Name the GPU or the processor."""
+    import torch
+
+    return str(torch.cuda.get_device_name(device)) if device.type == "cuda" else _processor()
 
 
 def _processor() -> str:

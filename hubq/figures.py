@@ -2,10 +2,10 @@
 
 import math
 
-from hubq.evaluate import Measurement
+from hubq.evaluate.report import CONFIDENCE, Interval, Measurement
 
 NOT_MEASURED = "not measured"
-CONFIDENCE = 1.96  # standard errors around a mean that hold 95 % of a normal distribution
+SIGNIFICANT = 0.05  # the chance that an interval of 95 % leaves
 
 
 def number(value: float | None) -> str:
@@ -37,16 +37,67 @@ def percent(share: float | None) -> str:
     return "not defined" if share is None else f"{100 * share:.1f} %"
 
 
+def share(part: Interval | None) -> str:
+    """Write a share in percent with its 95 % interval, where one is known."""
+    if part is None:
+        return percent(None)
+    return f"{percent(part.value)}{_between(*(_hundredfold(each) for each in _ends(part)))}"
+
+
+def difference(measurement: Measurement) -> str:
+    """Write how far the result is from its base, with the interval of that where it is known."""
+    known = measurement.difference
+    return signed(known or Interval(value=measurement.value - measurement.base))
+
+
+def signed(part: Interval) -> str:
+    """Write a difference with its sign and its 95 % interval, where one is known.
+
+    There are as many decimals as say something: two digits of the interval's width.
+    """
+    value, (low, high) = part.value, _ends(part)
+    doubt = abs(value) / 10 if low is None or high is None else high - low
+    decimals = max(0, 1 - math.floor(math.log10(doubt))) if doubt else 0
+    ends = (None if each is None else f"{each:+,.{decimals}f}" for each in (low, high))
+    return f"{value:+,.{decimals}f}{_between(*ends)}" if value else f"0{_between(*ends)}"
+
+
+def _ends(interval: Interval) -> tuple[float | None, float | None]:
+    return interval.low, interval.high
+
+
+def _between(low: str | None, high: str | None) -> str:
+    return "" if low is None or high is None else f" ({low} to {high})"
+
+
+def _hundredfold(value: float | None) -> str | None:
+    return None if value is None else f"{100 * value:.1f}"
+
+
 def within_noise(measurement: Measurement) -> bool | None:
     """Tell whether the difference to the base is as small as chance makes it; None: unknown.
 
-    Where the same windows were scored by both, the noise is that of the paired differences. Else
-    the two errors are taken as independent, though both models answer the same items: what is
+    Where both models answered the same items the noise is that of their pairs, and McNemar's test
+    has to agree where there is one. Else the two errors are taken as independent: what is
     called noise may then be a difference, never the reverse.
     """
-    noise = measurement.difference_stderr
-    if noise is None:
-        if measurement.stderr is None or measurement.base_stderr is None:
-            return None
-        noise = math.hypot(measurement.stderr, measurement.base_stderr)
+    known = measurement.difference
+    if known is not None and known.low is not None and known.high is not None:
+        by_chance = measurement.p_value is not None and measurement.p_value > SIGNIFICANT
+        return by_chance or known.low <= 0 <= known.high
+    if measurement.paired and measurement.value == measurement.base:
+        return True
+    if measurement.stderr is None or measurement.base_stderr is None:
+        return None
+    noise = math.hypot(measurement.stderr, measurement.base_stderr)
     return abs(measurement.value - measurement.base) <= CONFIDENCE * noise
+
+
+def judged(measurement: Measurement) -> str:
+    """Say in a word what a difference is: never a loss or a win where chance explains it."""
+    if (noise := within_noise(measurement)) is None:
+        return "noise not known"
+    if noise:
+        return "within noise"
+    grew = measurement.value > measurement.base
+    return "better" if grew == (measurement.better == "higher") else "worse"

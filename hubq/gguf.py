@@ -47,7 +47,6 @@ def look_up(model: ModelSection, path: Path, identity: str) -> "Source":
         tensors={name: _bfloat16(shape) for name, shape in shapes.items()},
         base_model=model.base_model,
         license=model.license or _text(reader, "general.license"),
-        gated=False,
     )
 
 

@@ -166,7 +166,7 @@ class Method(BaseModel, ABC):
 class AffineMethod(Method):
     """A method whose result is an Affine tensor: codes with a scale and a zero a group."""
 
-    bits: Literal[2, 3, 4, 8] = 4
+    bits: Literal[2, 3, 4, 8] = Field(4, description="width of each code")
     group_size: int = Field(128, description="input columns that share a scale; -1: a whole row")
     symmetric: bool = Field(False, description="fix the zero in the middle of the range")
 

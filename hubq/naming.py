@@ -4,6 +4,7 @@ import re
 from typing import TYPE_CHECKING
 
 from hubq.errors import UserError
+from hubq.terms import governing, terms_of
 
 if TYPE_CHECKING:
     from hubq.recipe import Recipe
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 def repo_name(recipe: "Recipe", source: "Source") -> str:
     """Return the repo's name: the recipe's, or one made of base, method and bits."""
-    license = recipe.publish.license or source.license
+    license = governing(source.license, recipe.publish.license)
     start = required_start(license)
     name = recipe.publish.name
     if name is None:
@@ -26,10 +27,11 @@ def repo_name(recipe: "Recipe", source: "Source") -> str:
 
 
 def required_start(license: str | None) -> str | None:
-    """Return how Meta's licences (section 1.b.i) want a derived model's name to begin."""
-    if license == "llama3":
-        return "Llama-3"
-    return "Llama" if license and re.fullmatch(r"llama(3\.\d|[4-9].*)", license) else None
+    """Return how a licence wants the name of a derived model to begin."""
+    if terms := terms_of(license):
+        return terms.start
+    # Meta has asked for this since Llama 3; a Llama that is newer than the table won't differ.
+    return "Llama" if license and re.fullmatch(r"llama-?[4-9].*", license.lower()) else None
 
 
 def _made(recipe: "Recipe", source: "Source", start: str | None) -> str:

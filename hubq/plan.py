@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hubq.base_card import BaseCard
 from hubq.client import Client
 from hubq.disk import require_space
 from hubq.errors import UserError
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from hubq.source import Source
 
 DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
-NOT_COMPARED = {"seconds", "peak_memory"}  # these depend on the machine
+REPORT = "report.json"
+# The first two depend on the machine, the third on the day that the base's card was read.
+NOT_COMPARED = {"seconds", "peak_memory", "base_card"}
 COPIES = 2  # of the result on disk while its parts are joined
 
 
@@ -50,6 +53,7 @@ class Plan(Record):
     peak_memory: int  # bytes
     seconds: float  # a rough foretelling for this machine
     repo: str  # org/name that publish will create
+    base_card: BaseCard = BaseCard()  # what the base's repo says that its copies carry on
 
 
 def plan(recipe: "Recipe", run: Path, client: Client) -> Plan:
@@ -59,7 +63,7 @@ def plan(recipe: "Recipe", run: Path, client: Client) -> Plan:
     """
     saved = Plan.load(run / PLAN) if (run / PLAN).is_file() else None
     wanted = recipe.model_dump(mode="json")
-    if saved is not None and saved.recipe == wanted and _is_pinned(recipe):
+    if saved is not None and _understood(saved.recipe) == wanted and _is_pinned(recipe):
         return saved
     planned = _looked_up(recipe, client)
     if saved is not None:
@@ -83,18 +87,38 @@ def _saved(planned: Plan, run: Path) -> Plan:
 
 def _looked_up(recipe: "Recipe", client: Client) -> Plan:
     """Look up all that the recipe names, and count."""
+    from hubq.budgets import refuse_unmeasured, refuse_unreachable
     from hubq.source import find
 
+    refuse_unmeasured(recipe.evaluate)
     _refuse_missing_data(recipe, client)
-    return foretell(recipe, find(recipe.model, client))
+    planned = foretell(recipe, _described(find(recipe.model, client), client))
+    refuse_unreachable(planned)
+    return planned
+
+
+def _described(source: "Source", client: Client) -> "Source":
+    """Ask the Hub about the base of weights that lie elsewhere: its gate binds their copies too."""
+    from dataclasses import replace
+
+    from hubq.source_hub import card_on_hub
+
+    if source.base_model is None or source.section.hub is not None:
+        return source
+    card = card_on_hub(source.base_model.partition("@")[0], _once(client))
+    if card is None:
+        return source
+    return replace(source, card=card, license=source.license or card.license)
 
 
 def foretell(recipe: "Recipe", source: "Source") -> Plan:
     """Count what a recipe makes of a model; raise UserError for what can't work."""
     from hubq.costs import peak_memory, seconds
     from hubq.naming import repo_name
+    from hubq.permission import require_permission
     from hubq.selection import select
 
+    require_permission(recipe.publish, source)
     selection = select(recipe, source)
     quantized = {each.name: each for each in selection.modules if each.quantized}
     rest = sum(
@@ -124,6 +148,7 @@ def foretell(recipe: "Recipe", source: "Source") -> Plan:
         peak_memory=peak_memory(recipe, source),
         seconds=seconds(recipe, source),
         repo=f"{recipe.publish.org}/{repo_name(recipe, source)}",
+        base_card=source.card,
     )
 
 
@@ -167,7 +192,7 @@ def _refuse_missing_data(recipe: "Recipe", client: Client) -> None:
     from hubq.dataset import require
     from hubq.task_names import require_known
 
-    require_known(recipe.evaluate.tasks)
+    require_known([each.name for each in recipe.evaluate.tasks])
     once = _once(client)
     try:
         if recipe.calibration:
@@ -196,17 +221,43 @@ def _is_unanswered(error: UserError) -> bool:
 
 
 def _same(saved: Plan, planned: Plan, run: Path) -> Plan:
-    """Return the saved plan, or refuse a run folder that was planned otherwise."""
+    """Return the saved plan, or refuse a run folder that was planned otherwise.
+
+    Where only `evaluate` differs the model stays what it is, and is measured anew: what was
+    measured before is remembered.
+    """
     there = saved.model_dump(mode="json", exclude=NOT_COMPARED)
+    there["recipe"] = _understood(saved.recipe)
     here = planned.model_dump(mode="json", exclude=NOT_COMPARED)
     if there == here:
         return saved
+    if _without_measuring(there) == _without_measuring(here):
+        (run / REPORT).unlink(missing_ok=True)
+        return _saved(planned, run)
     differences = _differences(there["recipe"], here["recipe"]) or _differences(there, here)
     shown = differences[:8] + (["..."] if len(differences) > 8 else [])
     raise UserError(
         "\n  ".join([f"{run} holds a run of another plan:", *shown])
         + "\nReplace it with --fresh, or choose another folder with --run."
     )
+
+
+def _without_measuring(plan: dict[str, Any]) -> dict[str, Any]:
+    """Leave out of a plan what has no effect on the model."""
+    recipe = {name: each for name, each in plan["recipe"].items() if name != "evaluate"}
+    return {**plan, "recipe": recipe}
+
+
+def _understood(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a saved recipe as it is read now: with the options that hubq has learnt since."""
+    from pydantic import ValidationError
+
+    from hubq.recipe import Recipe
+
+    try:
+        return Recipe.model_validate(recipe).model_dump(mode="json")
+    except ValidationError:
+        return recipe
 
 
 def _differences(there: Any, here: Any, place: str = "") -> list[str]:  # noqa: ANN401

@@ -7,16 +7,19 @@ commit.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from hubq import __version__
+from hubq.budgets import refuse_unmet
 from hubq.client import Client
 from hubq.commit import ATTRIBUTES, Change, commit, compare
 from hubq.errors import UserError
 from hubq.evaluate import Report
+from hubq.permission import require_gate_now
 from hubq.progress import SILENT, Progress
 from hubq.record import Record
 from hubq.release import REPORT, assemble, refuse_secrets
-from hubq.remote import LocalFile, differences, files_of, head_of, history_of
+from hubq.remote import LocalFile, differences, files_of, gate_of, head_of, history_of
 
 FOUNDING = frozenset({ATTRIBUTES, "README.md"})  # what a repo holds that nobody filled yet
 
@@ -29,19 +32,23 @@ class Publication(Record):
     commit: str
     url: str
     private: bool
+    gated: Literal["auto", "manual"] | None = None  # whether downloaders have to ask
     files: dict[str, str]  # path -> sha256, compared with the Hub's own
 
 
 def publish(report: Report, run: Path, client: Client, progress: Progress = SILENT) -> Publication:
     """Create the repo if need be, commit once, verify, save run/publication.json.
 
-    Raises UserError, before anything is sent, for files that aren't those that were measured, for
-    secrets in them, for a repo that hubq did not make or that was changed since, and for a
-    token that may not write there.
+    Raises UserError, before anything is sent, for a result that misses what its recipe requires,
+    for files that aren't those that were measured, for secrets in them, for a repo that hubq did
+    not make or that was changed since, for a token that may not write there, and for a base whose
+    gate an open copy would go around.
     """
     repo = report.plan.repo
+    refuse_unmet(report)
     files = assemble(report, run, progress)
     refuse_secrets(files, client.sent_token)
+    require_gate_now(report.plan, client)
     client.writable(repo.partition("/")[0])
     with client.speaking(f"publishing {repo}"):
         head, private = _open(report, client)
@@ -49,6 +56,7 @@ def publish(report: Report, run: Path, client: Client, progress: Progress = SILE
         change = compare(repo, head, files, title, client)
         _refuse_foreign(change, client)
         _refuse_edited(change, run, client)
+        gated = _close_gate(report, client)
         made = commit(change, client, progress)
         _verify(repo, made, files, client)
     publication = Publication(
@@ -57,6 +65,7 @@ def publish(report: Report, run: Path, client: Client, progress: Progress = SILE
         commit=made,
         url=f"{client.url}/{repo}",
         private=private,
+        gated=gated,
         files={path: file.sha256 for path, file in sorted(files.items())},
     )
     publication.save(run / "publication.json")
@@ -83,6 +92,25 @@ def _open(report: Report, client: Client) -> tuple[str, bool]:
             f"{client.url}/{repo}/settings; nothing was uploaded"
         )
     return head, is_private
+
+
+def _close_gate(report: Report, client: Client) -> Literal["auto", "manual"] | None:
+    """Give the repo the gate that the recipe wants, before it holds anything; return its gate.
+
+    A gate that somebody set by hand stays where the recipe says nothing.
+    """
+    repo = report.plan.repo
+    wanted: Literal["auto", "manual"] | None = report.plan.recipe["publish"].get("gated")
+    found = gate_of(client, repo)
+    if wanted is None or found == wanted:
+        return found
+    client.patience.keep_trying(lambda: client.api().update_repo_settings(repo, gated=wanted))
+    if gate_of(client, repo) != wanted:
+        raise UserError(
+            f"{client.url} did not take publish.gated: {wanted} for {repo}; nothing was uploaded.\n"
+            f"Set it at {client.url}/{repo}/settings, then publish again"
+        )
+    return wanted
 
 
 def _refuse_foreign(change: Change, client: Client) -> None:

@@ -6,7 +6,7 @@ cut off goes on where it stopped.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -49,17 +49,26 @@ class Snapshot:
         )
 
 
-def pull(repo: str, folder: Path | None, client: Client, progress: Progress = SILENT) -> Path:
+def pull(
+    repo: str,
+    folder: Path | None,
+    client: Client,
+    progress: Progress = SILENT,
+    *,
+    skip: Callable[[str], bool] = lambda path: False,
+) -> Path:
     """Download org/name or org/name@revision, check every file, and return the files' folder.
 
     `folder` None means the cache of huggingface_hub, where `from_pretrained` finds the files. Each
     file is compared with the Hub's hash and, in a release of hubq, with the hash of what was
     measured. A file that arrived damaged is fetched once more; UserError if that is no better.
+    Files whose path `skip` is true of stay there.
     """
     name, _, revision = repo.partition("@")
     with client.speaking(f"downloading {repo}"), without_bars():
         commit, _ = head_of(client, name, revision or None)
-        files = files_of(client, name, commit)
+        listed = files_of(client, name, commit)
+        files = {path: file for path, file in listed.items() if not skip(path)}
         if not files:
             raise UserError(f"{repo} holds no files")
         snapshot = Snapshot(name, commit, folder, client)

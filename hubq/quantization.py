@@ -27,6 +27,7 @@ from hubq.format import format_named
 from hubq.method import Inputs, Layer
 from hubq.plan import Plan
 from hubq.progress import Progress
+from hubq.prompting import prompting
 from hubq.quantize import Checkpoint, QuantizedLayer
 from hubq.recipe import Recipe
 from hubq.record import Record, write_atomically
@@ -36,6 +37,7 @@ from hubq.shards import Piece, Weights, merge, pieces, write
 from hubq.source import fetch_planned
 from hubq.teacher import Teacher, prediction_entropy
 from hubq.tensors import QuantizedTensor
+from hubq.terms import governing
 from hubq.walk import Outcome, Walk
 
 PACKAGES = ("hubq", "torch", "transformers", "safetensors", "numba", "numpy")
@@ -193,7 +195,7 @@ class Quantization:
         sketches = {name: self._sketch(name, shape) for name, shape in self.quantized.items()}
         kept = [] if self.family.head in sketches else [self.family.head]
         config = self.form.config(sketches, kept)
-        license = self.recipe.publish.license or self.plan.license
+        license = governing(self.plan.license, self.recipe.publish.license)
         found = companions(
             self.base,
             config,
@@ -227,6 +229,7 @@ class Quantization:
             calibration_tokens=self.calibration.tokens if self.calibration else 0,
             calibration_text=self.calibration.text if self.calibration else None,
             facts=self._facts(),
+            prompting=prompting(folder, self.base),
             seconds=round(seconds, 2),
             seconds_by_part={name: round(each, 2) for name, each in self.clock.seconds.items()},
             peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

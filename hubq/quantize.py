@@ -7,6 +7,7 @@ from time import perf_counter
 from hubq.client import Client
 from hubq.plan import Plan
 from hubq.progress import SILENT, Progress
+from hubq.prompting import Prompting
 from hubq.record import Record
 
 
@@ -32,6 +33,7 @@ class Checkpoint(Record):
     calibration_tokens: int
     calibration_text: str | None = None  # title and version of the text, for the card
     facts: tuple[str, ...] = ()  # what is not as in the base, a sentence each
+    prompting: Prompting | None = None  # None: not recorded, in checkpoints of before
     seconds: float
     seconds_by_part: dict[str, float]  # of the run that finished: forward, hessian, ...
     peak_memory: int  # bytes, resident

@@ -47,7 +47,9 @@ class ModelSection(Record):
     gguf: Path | None = Field(None, description="GGUF file, read through transformers")
     wheel: WheelFile | None = Field(None, description="GGUF file in a PyPI wheel")
     base_model: str | None = Field(None, description="Hub id to name as the base on the card")
-    license: str | None = Field(None, description="licence id, where the source doesn't say")
+    license: str | None = Field(
+        None, description="licence id, where the source says none or not its own"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -126,17 +128,70 @@ class PerplexitySection(Record):
         return {"dataset": value} if isinstance(value, str) else value
 
 
+class TaskSection(Record):
+    """One of lm-eval's tasks, or one of ours."""
+
+    name: str
+    shots: int | None = Field(
+        None, ge=0, description="examples in the prompt; the task's own number when absent"
+    )
+    chat_template: bool = Field(False, description="ask as the model's chat template lays out")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_one_word(cls, value: object) -> object:
+        """Read `tasks: [piqa, arc_easy]`."""
+        return {"name": value} if isinstance(value, str) else value
+
+
+class FidelitySection(Record):
+    """Next-token distributions beside the base's, on the first text of `perplexity`."""
+
+    windows: int = Field(40, ge=1, description="at most so many of the text's first windows")
+
+
+class EfficiencySection(Record):
+    """Time and memory of generating; what is absent suits the device."""
+
+    batch: int = Field(1, ge=1, description="rows generated together")
+    prompt: int | None = Field(
+        None, ge=1, description="tokens before the output: 256 on a GPU, 64 on a CPU"
+    )
+    output: int | None = Field(
+        None, ge=2, description="tokens to generate: 512 on a GPU, 32 on a CPU"
+    )
+    repetitions: int = Field(3, ge=1)
+
+
+class RequireSection(Record):
+    """Budgets: a result that misses one of them is not published."""
+
+    recovery: float | None = Field(
+        None, gt=0, le=1, description="least mean share of the base's accuracies, such as 0.98"
+    )
+    perplexity_ratio: float | None = Field(
+        None, ge=1, description="greatest perplexity over the base's, of any text"
+    )
+    divergence: float | None = Field(None, gt=0, description="greatest mean KL divergence, in nats")
+    stored_bits: float | None = Field(
+        None, gt=0, description="most bits a weight of the quantized linears"
+    )
+
+
 class EvaluateSection(Record):
     """What to measure, of the base and of the result."""
 
     perplexity: tuple[PerplexitySection, ...] = ()
-    tasks: tuple[str, ...] = Field((), description="lm-eval tasks by name")
+    tasks: tuple[TaskSection, ...] = Field((), description="lm-eval tasks by name")
     limit: int | None = Field(None, ge=1, description="items a task; all when absent")
     seed: int = 0
+    fidelity: FidelitySection | None = FidelitySection()
+    efficiency: EfficiencySection | None = EfficiencySection()
+    require: RequireSection = RequireSection()
 
 
 class PublishSection(Record):
-    """Where the result goes."""
+    """Where the result goes, and who may have it."""
 
     org: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
     name: str | None = Field(
@@ -145,7 +200,23 @@ class PublishSection(Record):
         pattern=r"^[A-Za-z0-9][\w.-]*$",
     )
     private: bool = True
-    license: str | None = Field(None, description="overrides the base's licence")
+    gated: Literal["auto", "manual"] | None = Field(
+        None,
+        description="whoever downloads has to ask first: auto lets all in who fill in the form, "
+        "manual waits for your yes; the base's form is carried over",
+    )
+    open_although_gated: bool = Field(
+        False, description="publish to everybody what was made of a gated base, without a gate"
+    )
+    license: str | None = Field(
+        None, description="of the result, where the base's licence lets you choose another"
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.gated and self.open_although_gated:
+            raise ValueError("gated and open_although_gated contradict each other; keep one")
+        return self
 
 
 class Recipe(Record):

@@ -4,13 +4,15 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from hubq.card import card, presentable, recipe_text
+from hubq.benchmarks import eval_results
+from hubq.card import presentable, recipe_text, write
 from hubq.errors import UserError
 from hubq.evaluate import Report
 from hubq.explain import SECRETS
 from hubq.progress import Progress
 from hubq.record import write_atomically
 from hubq.remote import LocalFile
+from hubq.siblings import IN_A_REPO, SIBLINGS, Siblings, siblings_in
 
 REPORT = "hubq/report.json"  # in the repo; that it is there tells that hubq made the repo
 # Keys of other services whose shape is unmistakable.
@@ -28,8 +30,9 @@ def assemble(report: Report, run: Path, progress: Progress) -> dict[str, LocalFi
     """
     _refuse_other_report(report, run)
     files = measured_files(report, run / "model", progress)
-    own = {"README.md": card(report, run)}
-    for name, content in papers(report).items():
+    siblings = siblings_in(run)
+    own = {name: run / name for name in write(report, siblings, run)}
+    for name, content in (papers(report, siblings) | eval_results(report)).items():
         own[name] = run / name
         write_atomically(own[name], content)
     clash = sorted(own.keys() & files.keys())
@@ -37,7 +40,7 @@ def assemble(report: Report, run: Path, progress: Progress) -> dict[str, LocalFi
     return files | {path: LocalFile(file) for path, file in own.items()}
 
 
-def papers(report: Report) -> dict[str, bytes]:
+def papers(report: Report, siblings: Siblings) -> dict[str, bytes]:
     """Return the records that go along, by their path in the repo.
 
     They are the run's own but for the folders of files on the maker's machine: those are nobody
@@ -50,6 +53,7 @@ def papers(report: Report) -> dict[str, bytes]:
         REPORT: (public.model_dump_json(indent=2) + "\n").encode(),
         "hubq/plan.json": (plan.model_dump_json(indent=2) + "\n").encode(),
         "hubq/recipe.yaml": recipe_text(plan).encode(),
+        f"{IN_A_REPO}/{SIBLINGS}": (siblings.model_dump_json(indent=2) + "\n").encode(),
     }
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from hubq.client import Client
 from hubq.digest import sha256_of
@@ -56,6 +57,12 @@ def head_of(client: Client, repo: str, revision: str | None = None) -> tuple[str
     )
     assert info.sha is not None
     return info.sha, bool(info.private)
+
+
+def gate_of(client: Client, repo: str) -> Literal["auto", "manual"] | None:
+    """Return who answers the requests of those who want to download; None: nobody has to ask."""
+    info = client.patience.keep_trying(lambda: client.api().model_info(repo, expand=["gated"]))
+    return info.gated or None
 
 
 def history_of(client: Client, repo: str) -> list[str]:

@@ -2,10 +2,11 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hubq.base_card import BaseCard, base_card
 from hubq.client import Client
 from hubq.digest import sha256_of
 from hubq.errors import UserError
@@ -31,7 +32,7 @@ class Source:
     tensors: Mapping[str, TensorInfo]
     base_model: str | None
     license: str | None
-    gated: bool
+    card: BaseCard = field(default_factory=BaseCard)  # what the base's card and repo say besides
 
 
 def find(model: ModelSection, client: Client) -> Source:
@@ -107,36 +108,27 @@ def _in_folder(model: ModelSection, folder: Path, identity: str) -> Source:
     """Look a folder of safetensors up."""
     config = _config(folder)
     check_config(config, str(folder))
+    card = base_card(_card(folder))
     return Source(
         section=model,
         identity=identity,
         config=config,
         tensors=index(folder),
         base_model=model.base_model,
-        license=model.license or _license(folder),
-        gated=False,
+        license=model.license or card.license,
+        card=card,
     )
 
 
-def _license(folder: Path) -> str | None:
-    """Return the licence that the metadata at the head of a folder's README names."""
+def _card(folder: Path) -> dict[str, Any]:
+    """Return the metadata at the head of a folder's README; nothing where there is none."""
     path = folder / "README.md"
     written = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     parts = written.split("---\n", 2)
     if len(parts) < 3 or parts[0].strip():
-        return None
+        return {}
     marked = parse(parts[1])
-    return license_of(marked.values) if isinstance(marked.values, dict) else None
-
-
-def license_of(card: Mapping[str, Any]) -> str | None:
-    """Return the licence's id: `license`, or `license_name` where that says only "other"."""
-    found = card.get("license")
-    if isinstance(found, list):
-        found = found[0] if found else None
-    if found == "other":
-        found = card.get("license_name") or found
-    return found if isinstance(found, str) else None
+    return marked.values if isinstance(marked.values, dict) else {}
 
 
 def _config(folder: Path) -> dict[str, Any]:

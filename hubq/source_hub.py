@@ -5,6 +5,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hubq.base_card import BaseCard, base_card
 from hubq.cache import cache_folder
 from hubq.client import Client
 from hubq.companions import is_companion
@@ -14,7 +15,7 @@ from hubq.progress import Progress
 from hubq.recipe import ModelSection
 from hubq.record import Record
 from hubq.shards import INDEX, TensorInfo
-from hubq.source import PICKLES, Source, check_config, license_of
+from hubq.source import PICKLES, Source, check_config
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -37,16 +38,33 @@ def find_on_hub(model: ModelSection, client: Client) -> Source:
     _refuse_what_has_no_safetensors(repo, info)
     config = config_on_hub(repo, str(info.sha), client)
     check_config(config, repo)
-    card = info.card_data.to_dict() if info.card_data else {}
+    card = _card(info)
     return Source(
         section=model,
         identity=f"{info.id}@{info.sha}",
         config=config,
         tensors=headers_on_hub(repo, str(info.sha), client),
         base_model=model.base_model or info.id,
-        license=model.license or license_of(card),
-        gated=bool(info.gated),
+        license=model.license or card.license,
+        card=card,
     )
+
+
+def card_on_hub(repo: str, client: Client) -> BaseCard | None:
+    """Return what a repo says that its copies carry on; None where this Hub can't be asked for it.
+
+    Whether it is asked in vain says nothing about the model: it may live on another Hub.
+    """
+    try:
+        with client.speaking(f"looking up {repo}"):
+            info = client.patience.keep_trying(lambda: client.api().model_info(repo))
+    except UserError:
+        return None
+    return _card(info)
+
+
+def _card(info: "ModelInfo") -> BaseCard:
+    return base_card(info.card_data.to_dict() if info.card_data else {}, info.gated)
 
 
 def _refuse_what_has_no_safetensors(repo: str, info: "ModelInfo") -> None:

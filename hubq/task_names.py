@@ -1,16 +1,38 @@
 """The names of the tasks that can be measured: ours and lm-eval's, known without importing it."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from hubq.errors import UserError, did_you_mean
 
+Dimension = Literal["knowledge", "alignment"]
+
 FOLDER = Path(__file__).parent / "evaluate" / "tasks"
-# Known without looking into lm-eval's files.
-STUDY = ("piqa", "arc_easy", "arc_challenge", "hellaswag", "winogrande")
+OFFLINE = "hubq_"  # begins the names of our tasks over data in a wheel, and of no others
+# The studies' benchmarks that lm-eval has by these very names.
+STUDY = (
+    *("piqa", "arc_easy", "arc_challenge", "hellaswag", "winogrande"),
+    *("mmlu", "gsm8k", "bbq", "ifeval"),
+)
+# Names that people use, and what lm-eval calls them. Its own tag `truthfulqa` would add a
+# generation task that is scored by likeness, which neither study has.
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    "ceval": ("ceval-valid",),
+    "truthfulqa": ("truthfulqa_mc1", "truthfulqa_mc2"),
+}
+# Examples where neither the recipe nor the task's definition says how many: papers ask MMLU so.
+MMLU = ("mmlu", "mmlu_stem", "mmlu_humanities", "mmlu_social_sciences", "mmlu_other")
+CUSTOMARY_SHOTS: Mapping[str, int] = dict.fromkeys(MMLU, 5)
+# Words in the names of tasks about truth, bias and obedience; all else is knowledge and capacity.
+ALIGNMENT = re.compile(
+    "truthful|bbq|ifeval|followbench|crows_pairs|stereotyp|social_bias|winogender|toxi[cg]"
+    "|ethics|moral_stories|histoires_morales|sycophancy|advanced_ai_risk",
+    re.IGNORECASE,
+)
 # lm-eval parses its 14,000 files to list its tasks, which takes seconds; names show in the text.
 DEFINITIONS = ("", ".yaml", ".yml")  # suffixes; files to include have any of them
 NAME = re.compile(
@@ -19,19 +41,36 @@ NAME = re.compile(
 
 
 def own_tasks() -> list[str]:
-    """List our tasks: the YAML files, by the names that they have inside."""
+    """List our tasks and groups: the YAML files, by the names that they have inside."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def descriptions() -> dict[str, str]:
+    """Say of each of our tasks what it is: the first line of its file, a comment."""
+    first = {name: (FOLDER / f"{name}.yaml").read_text().partition("\n")[0] for name in own_tasks()}
+    return {name: line.removeprefix("#").strip() for name, line in first.items()}
+
+
+def is_offline(name: str) -> bool:
+    """Tell whether a task's items come from a wheel, so that no Hub is needed."""
+    return name.startswith(OFFLINE)
+
+
+def dimension_of(name: str) -> Dimension:
+    """Tell which of the study's dimensions a task belongs to."""
+    return "alignment" if ALIGNMENT.search(name) else "knowledge"
 
 
 def require_known(names: Sequence[str]) -> None:
     """Raise UserError for a task that neither we nor lm-eval have."""
-    known = {*own_tasks(), *STUDY}
+    known = {*own_tasks(), *STUDY, *ALIASES}
+    suggested = sorted(known)
     if not set(names) <= known:
         known |= set(_lm_eval_names())
     for name in names:
         if name not in known:
             near = get_close_matches(name, known, n=1, cutoff=0.6)
-            way_out = did_you_mean(name, near or [*own_tasks(), *STUDY])
+            way_out = did_you_mean(name, near or suggested)
             raise UserError(f"evaluate.tasks: no task is called {name}; {way_out}")
 
 

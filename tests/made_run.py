@@ -8,10 +8,22 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from hubq.comparison import entry
 from hubq.digest import sha256_of
 from hubq.evaluate import Measurement, Report
+from hubq.evaluate.report import (
+    Cost,
+    Divergence,
+    Efficiency,
+    Fidelity,
+    Flips,
+    Interval,
+    Overall,
+)
 from hubq.plan import Plan, PlannedModule
+from hubq.prompting import Prompting
 from hubq.quantize import Checkpoint, QuantizedLayer
+from hubq.siblings import Siblings
 
 REPO = "acme/Tiny-Llama-GPTQ-4bit"
 RECIPE: dict[str, Any] = {
@@ -139,6 +151,117 @@ def made_report(files: dict[str, str] | None = None, **changes: object) -> Repor
         "seconds": 78.9,
     }
     return Report(**{**values, **changes})
+
+
+def full_report(**changes: object) -> Report:
+    """Return a report in which everything was measured."""
+    tasks = [
+        _task("piqa", 0.6812, 0.6758, 31, 21, 60),
+        _task("boolq", 0.7211, 0.6503, 301, 70, 371),
+        _task("truthfulqa_mc1", 0.2511, 0.2487, 12, 10, 40, dimension="alignment"),
+    ]
+    interval = {"difference": Interval(value=3.61, low=3.22, high=4.01), "paired": True}
+    overall = Overall(
+        accuracies=("piqa acc", "boolq acc"),
+        base=0.7011,
+        value=0.6631,
+        difference=Interval(value=-0.038, low=-0.051, high=-0.026),
+        recovery=Interval(value=0.9458, low=0.9273, high=0.9641),
+    )
+    values: dict[str, Any] = {
+        "measurements": (measurement(**interval), *tasks),
+        "overall": overall,
+        "fidelity": Fidelity(
+            dataset="xsum",
+            version="sha256:5f3a",
+            protocol="KL(base || result) in nats",
+            result=_divergence(0.0612, 0.9134),
+            floor=_divergence(0.00071, 0.9893),
+        ),
+        "efficiency": Efficiency(
+            batch=1,
+            prompt=64,
+            output=32,
+            repetitions=3,
+            engine="transformers 5.23.0",
+            hardware="Imaginary 9000, 4 threads",
+            base=_cost(49152, 31.4),
+            result=_cost(37312, 22.9),
+        ),
+        "checkpoint": made_checkpoint({"model.safetensors": "0" * 64}).model_copy(
+            update={"prompting": PROMPTING}
+        ),
+    }
+    return made_report(**{**values, **changes})
+
+
+PROMPTING = Prompting(
+    template="c" * 64,
+    example="<|user|>\nWhat is a llama?\n<|assistant|>\n",
+    sampling={"do_sample": True, "temperature": 0.6},
+    same=("tokenizer.json", "tokenizer_config.json"),
+    changed=(),
+)
+
+
+def _task(name: str, base: float, value: float, *flips: int, **changes: object) -> Measurement:
+    """Return an accuracy of which all is known; the flips are answers lost, won and changed."""
+    lost, won, changed = flips
+    return measurement(
+        task=name,
+        dataset=f"{name}/validation",
+        metric="acc",
+        better="higher",
+        base=base,
+        base_stderr=0.0109,
+        value=value,
+        stderr=0.0111,
+        difference=Interval(
+            value=value - base, low=value - base - 0.012, high=value - base + 0.012
+        ),
+        recovery=Interval(value=value / base, low=value / base - 0.02, high=value / base + 0.02),
+        paired=True,
+        flips=Flips(lost=lost, won=won, changed=changed),
+        samples=1838,
+        protocol="zero shots",
+        version="1.0",
+        **changes,
+    )
+
+
+def _divergence(mean: float, agreement: float) -> Divergence:
+    return Divergence(
+        tokens=20440,
+        mean=Interval(value=mean, low=0.9 * mean, high=1.1 * mean),
+        median=mean / 3,
+        percentile_99=9 * mean,
+        agreement=Interval(value=agreement, low=agreement - 0.004, high=agreement + 0.004),
+    )
+
+
+def _cost(weight_bytes: int, speed: float) -> Cost:
+    return Cost(
+        weight_bytes=weight_bytes,
+        load_seconds=1.234,
+        memory_loaded=612_000_000,
+        memory_peak=834_000_000,
+        first_token_seconds=Interval(value=0.231, low=0.229, high=0.252),
+        tokens_per_second=Interval(value=speed, low=0.98 * speed, high=1.01 * speed),
+    )
+
+
+def made_siblings(report: Report) -> Siblings:
+    """Return two other releases: one with fewer bits, one that loses less."""
+    own = entry(report)
+    others = {
+        "acme/Tiny-Llama-QuIP-2bit": (2.02, 4 * (own.divergence or 0.1)),
+        "acme/Tiny-Llama-RTN-8bit": (8.38, (own.divergence or 0.1) / 40),
+    }
+    entries = tuple(
+        own.model_copy(update={"name": name, "stored_bits": bits, "divergence": loss})
+        for name, (bits, loss) in others.items()
+    )
+    return Siblings(entries=entries)
 
 
 def make_run(

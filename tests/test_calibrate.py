@@ -10,7 +10,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from hubq import calibrate
-from hubq.calibrate import token_ids, windows
+from hubq.calibrate import leading_ids, token_ids, windows
 from hubq.errors import UserError
 from hubq.recipe import CalibrationSection, DatasetSection
 
@@ -142,6 +142,19 @@ def test_chunks_that_never_agree_are_tokenized_in_one_call(
     in_chunks = token_ids(WORDS * 10, folder)
 
     assert in_chunks == whole
+
+
+@pytest.mark.parametrize("tokenizer", [byte_level, without_words])
+@pytest.mark.parametrize("count", [1, 500, 5_000, 10**6])
+def test_leading_tokens_are_those_that_the_whole_text_begins_with(
+    count: int, tokenizer: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    folder, text = tokenizer(tmp_path), WORDS * 300
+
+    found = leading_ids(text, folder, count)
+
+    assert found == token_ids(text, folder)[:count]
+    assert len(found) == min(count, len(token_ids(text, folder)))
 
 
 def test_special_tokens_stand_only_at_the_ends_of_the_stream(tmp_path: Path) -> None:

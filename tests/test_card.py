@@ -1,5 +1,5 @@
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,17 +7,46 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, meta
-from made_run import made_checkpoint, made_plan, made_report, measurement
+from made_run import (
+    full_report,
+    made_checkpoint,
+    made_plan,
+    made_report,
+    made_siblings,
+    measurement,
+)
 
-from hubq.card import TEMPLATE, card, cell, context, recipe_text, render, sentence
+from hubq.card import (
+    FILTERS,
+    NO_SIBLINGS,
+    TEMPLATES,
+    card,
+    context,
+    recipe_text,
+    render,
+)
+from hubq.cards.spelling import cell
 from hubq.disk import gigabytes
+from hubq.engines import readers_of
 from hubq.evaluate import Report
-from hubq.figures import number, percent, recovery, uncertain, within_noise
+from hubq.evaluate.report import Interval
+from hubq.figures import (
+    difference,
+    number,
+    percent,
+    recovery,
+    share,
+    signed,
+    uncertain,
+    within_noise,
+)
 from hubq.hub.card_rules import validate
 from hubq.recipe import read
+from hubq.siblings import Siblings
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-NUMBER = re.compile(r"(?<![\w.-])\d(?:[\d,]*\d)?(?:\.\d+)?(?:e[+-]\d+)?(?![\w-])")
+CODE = re.compile(r"```.*?```", re.DOTALL)
+NUMBER = re.compile(r"(?<![\w.])(?<!\w-)\d(?:[\d,]*\d)?(?:\.\d+)?(?:e[+-]\d+)?(?![\w-])")
 
 
 def front_matter(text: str) -> dict[str, Any]:
@@ -35,6 +64,13 @@ def leaves(value: object) -> Iterator[object]:
             yield from leaves(each)
     else:
         yield value
+
+
+def filled(text: str, heading: str) -> str:
+    """Return a section of the card, up to the next heading of its level or above."""
+    level = heading.count("#")
+    after = text.split(f"\n{heading}\n", 1)[1]
+    return re.split(rf"\n#{{1,{level}}} ", after, maxsplit=1)[0]
 
 
 def test_a_perplexity_of_more_than_the_base_recovers_less_than_all() -> None:
@@ -84,7 +120,9 @@ def test_a_difference_above_two_standard_errors_is_none() -> None:
 def test_a_paired_difference_is_judged_by_its_own_error() -> None:
     large = {"base": 26.0, "base_stderr": 1.2, "value": 29.4, "stderr": 1.4}
 
-    assert within_noise(measurement(**large, difference_stderr=0.2)) is False
+    assert (
+        within_noise(measurement(**large, difference=Interval(value=3.4, low=3, high=3.8))) is False
+    )
 
 
 def test_noise_is_not_known_without_a_standard_error() -> None:
@@ -94,59 +132,64 @@ def test_noise_is_not_known_without_a_standard_error() -> None:
 def test_the_card_shows_each_value_beside_the_base_with_errors_and_recovery() -> None:
     text = render(made_report())
 
-    assert "| 25.97 ± 0.31 | 29.58 ± 0.37 | 87.8 % | beyond the noise |" in text
+    assert "| 25.97 ± 0.31 | 29.58 ± 0.37 | +3.61 | worse | 87.8 % |" in text
 
 
 def test_a_difference_within_the_noise_is_called_so() -> None:
     text = render(made_report())
 
-    assert "| 0.6812 ± 0.011 | 0.6758 ± 0.011 | 99.2 % | within the noise |" in text
+    assert "| 0.6812 ± 0.011 | 0.6758 ± 0.011 | -0.00540 | within noise | 99.2 % |" in text
 
 
 def test_nominal_needed_and_stored_bits_stand_side_by_side_with_the_whole_files() -> None:
     text = render(made_report())
 
-    assert (
-        """\
-| bits a weight of the quantized linears: nominal | 16 | 4 |
-| needed | 16 | 4.281 |
-| stored | 16 | 4.312 |
-| bits a parameter of the whole file | 16 | 12.15 |
-"""
-        in text
-    )
+    assert "| bits a weight: nominal / needed / stored | 16 | 4 / 4.281 / 4.312 |" in text
+    assert "| bits a parameter of the whole file | 16 | 12.15 |" in text
 
 
-def test_every_number_of_the_card_is_in_the_report() -> None:
-    report = made_report()
-    code = re.compile(r"```.*?```", re.DOTALL)
-    body = code.sub("", render(report).split("---\n", 2)[2])
+@pytest.mark.parametrize("made", [made_report, full_report])
+def test_every_number_of_the_card_is_in_the_report(made: Callable[[], Report]) -> None:
+    report = made()
+    siblings = made_siblings(report)
+    body = CODE.sub("", render(report, siblings).split("---\n", 2)[2])
 
     written = set(NUMBER.findall(body))
 
-    assert written <= _spelled(report.model_dump()) | _derived(report)
+    records = (report.model_dump(), siblings.model_dump())
+    assert written <= _spelled(records) | _derived(report, siblings)
 
 
-def _spelled(report: dict[str, Any]) -> set[str]:
-    """Spell each number of a report in every way a card may, and take those in its texts."""
+def _spelled(records: object) -> set[str]:
+    """Spell each number of the records in every way a card may, and take those in their texts."""
     found: set[str] = set()
-    for leaf in leaves(report):
+    for leaf in leaves(records):
         if isinstance(leaf, int | float) and not isinstance(leaf, bool):
-            ways = f"{number(leaf)} {gigabytes(leaf)} {leaf} {uncertain(1, leaf)}"
-            found |= set(NUMBER.findall(ways))
+            ways = f"{number(leaf)} {gigabytes(leaf)} {leaf} {uncertain(1, leaf)} {percent(leaf)}"
+            found |= set(
+                NUMBER.findall(f"{ways} {share(Interval(value=leaf, low=leaf, high=leaf))}")
+            )
         else:
             found |= set(NUMBER.findall(str(leaf)))
     return found
 
 
-def _derived(report: Report) -> set[str]:
-    """Spell what the card computes: recoveries, a size ratio, and what it explains."""
+def _derived(report: Report, siblings: Siblings) -> set[str]:
+    """Spell what the card computes from these numbers, and the few that its words explain."""
     shares = [recovery(each) for each in report.measurements]
     shares.append(report.checkpoint.weight_bytes / report.plan.base_bytes)
-    ways = (
-        " ".join(map(percent, shares)) + " 16 1.96 1 2210.17323 3"
-    )  # dtype, noise, one layer, GPTQ, Llama 3
-    return set(NUMBER.findall(ways))
+    ways = list(map(percent, shares))
+    ways += [difference(each) for each in report.measurements]
+    ways += [signed(report.overall.difference)] if report.overall else []
+    ways += [number(each.value / each.base) for each in report.measurements]
+    ways += readers_of(report.plan.recipe["format"]).packages
+    counts = [len(report.overall.accuracies) if report.overall else 0, len(siblings.entries) + 1]
+    if costs := report.efficiency:
+        counts.append(costs.prompt + costs.output)
+    # 16 bits of the dtype, 95 % of an interval, a divergence of 0, the 99th percentile, one layer,
+    # the method's paper, the width of pictures, ports of servers, and the 3 of Llama's licence.
+    said = "16 95 0 1 99 2210.17323 640 8000 30000 3"
+    return set(NUMBER.findall(" ".join([*ways, *map(str, counts), said])))
 
 
 def test_metadata_names_the_base_and_how_this_descends_from_it() -> None:
@@ -179,10 +222,10 @@ def test_the_recipes_licence_goes_before_the_base_models() -> None:
 
 
 def test_a_licence_that_the_hub_has_no_id_for_is_other_with_a_name() -> None:
-    keys = front_matter(render(made_report(plan=made_plan(license="Qwen Research"))))
+    keys = front_matter(render(made_report(plan=made_plan(license="Acme Research"))))
 
-    assert (keys["license"], keys["license_name"]) == ("other", "qwen-research")
-    assert keys["license_link"] == "https://huggingface.co/meta-llama/Meta-Llama-3-8B"
+    assert (keys["license"], keys["license_name"]) == ("other", "acme-research")
+    assert keys["license_link"] == "LICENSE"
 
 
 @pytest.mark.parametrize("license", ["other", "Qwen Research (v1)", "LICENSE_of-us", "自由"])
@@ -295,14 +338,15 @@ def test_a_method_without_calibration_says_so() -> None:
 
     text = render(made_report(plan=plan))
 
-    assert "Calibration: none; the method needs no data." in text
+    assert "| calibration | none | the method needs no data |" in text
 
 
 def test_calibration_names_the_text_its_size_and_its_seed() -> None:
     text = render(made_report())
 
-    expected = "32 windows of 512 tokens (16,384 in all), seed 7, from acme/texts@abc123"
-    assert expected in text
+    assert "| calibration text | acme/texts@abc123 |" in text
+    assert "| calibration tokens | 16,384 | 32 windows of 512 tokens |" in text
+    assert "| calibration seed | 7 |" in text
 
 
 def test_calibration_prefers_the_text_that_was_really_read() -> None:
@@ -310,7 +354,7 @@ def test_calibration_prefers_the_text_that_was_really_read() -> None:
 
     text = render(made_report(checkpoint=checkpoint))
 
-    assert "seed 7, from texts (sha256:77)." in text
+    assert "| calibration text | texts (sha256:77) |" in text
 
 
 def test_layer_errors_that_were_not_measured_are_called_so() -> None:
@@ -383,7 +427,9 @@ def test_no_engine_is_promised_for_quantized_embeddings() -> None:
     text = render(made_report(plan=plan))
 
     assert "vllm serve" not in text
-    assert "vLLM and SGLang are not known to read this format with quantized embeddings." in text
+    known = "✗ | not known to read this format with quantized embeddings |"
+    assert f"| vLLM | {known}" in text
+    assert f"| SGLang | {known}" in text
 
 
 def test_the_recipe_does_not_tell_where_the_maker_keeps_files() -> None:
@@ -407,12 +453,16 @@ def test_a_protocol_reads_as_a_sentence() -> None:
 
 def test_every_name_in_the_template_has_a_value() -> None:
     environment = Environment()
-    environment.filters |= {"cell": cell, "sentence": sentence}
-    template = environment.parse(TEMPLATE.read_text(encoding="utf-8"))
+    environment.filters |= FILTERS
+    templates = [path.read_text(encoding="utf-8") for path in TEMPLATES.glob("*.j2")]
 
-    names = meta.find_undeclared_variables(template)
+    names = {
+        name
+        for text in templates
+        for name in meta.find_undeclared_variables(environment.parse(text))
+    }
 
-    assert names <= context(made_report()).keys()
+    assert names <= context(made_report(), NO_SIBLINGS).keys()
 
 
 def test_card_writes_the_readme_of_the_run(tmp_path: Path) -> None:

@@ -136,6 +136,30 @@ def test_another_recipe_in_the_run_folder_is_refused(recipe: Path) -> None:
     assert "method.bits: 4 there, 3 now" in said
 
 
+def test_a_recipe_that_only_measures_otherwise_keeps_the_model(
+    recipe: Path, own_folder: Path
+) -> None:
+    hubq("plan", recipe)
+    run = own_folder / "runs" / "mine"
+    (run / "checkpoint.json").write_text("{}")
+    (run / "report.json").write_text("{}")
+    recipe.write_text(recipe.read_text() + "evaluate: {require: {stored_bits: 9}}\n")
+
+    result = hubq("plan", recipe)
+
+    assert result.exit_code == 0, result.output
+    saved = json.loads((run / "plan.json").read_text())
+    assert saved["recipe"]["evaluate"]["require"]["stored_bits"] == 9
+    assert (run / "checkpoint.json").exists()
+    assert not (run / "report.json").exists()
+
+
+def test_budgets_that_cannot_be_kept_are_refused_by_plan(recipe: Path) -> None:
+    recipe.write_text(recipe.read_text() + "evaluate: {require: {stored_bits: 4}}\n")
+
+    assert "this recipe will store 4.649" in refused(hubq("plan", recipe))
+
+
 def test_fresh_replaces_the_run_folder(recipe: Path, own_folder: Path) -> None:
     hubq("plan", recipe)
     recipe.write_text(recipe.read_text().replace("bits: 4", "bits: 3"))

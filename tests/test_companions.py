@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hubq.companions import NOTICES, Companions, companions
+from hubq.companions import Companions, companions
 from hubq.errors import UserError
 
 QUANTIZATION = {"quant_method": "compressed-tensors", "ignore": ["lm_head"]}
@@ -222,37 +222,29 @@ def test_a_generation_config_beyond_repair_is_left_out_and_told(base: Path) -> N
     assert "was left out" in found.facts[0]
 
 
-@pytest.mark.parametrize("license", sorted(NOTICES))
-def test_the_notice_that_a_llama_licence_asks_for_is_written(base: Path, license: str) -> None:
-    found = gather(base, license=license)
-
-    assert b"Meta Platforms, Inc. All Rights Reserved." in found.files["Notice.txt"]
-    assert license in found.facts[0]
-
-
-def test_a_llama_agreement_that_the_base_lacks_is_told(base: Path) -> None:
-    before = gather(base, license="llama3").facts
-
-    (base / "LICENSE").write_text("the agreement")
-
-    after = gather(base, license="llama3").facts
-    assert set(before) - set(after) == {
-        "No copy of the llama3 agreement lies here, since the base has none."
-    }
-
-
-@pytest.mark.parametrize("name", ["NOTICE", "Notice.txt"])
-def test_the_bases_own_notice_stands(base: Path, name: str) -> None:
-    (base / name).write_bytes(b"theirs")
+def test_what_the_licence_asks_for_lies_beside_the_copies(base: Path) -> None:
+    (base / "tokenizer.json").write_bytes(b"{}")
 
     found = gather(base, license="llama3")
 
-    assert {file for file in found.files if file.lower().startswith("notice")} == {name}
-    assert found.files[name] == b"theirs"
+    assert set(found.files) == {
+        "config.json",
+        "tokenizer.json",
+        "Notice.txt",
+        "ABOUT_THE_LICENSE.txt",
+    }
 
 
-@pytest.mark.parametrize("license", [None, "apache-2.0", "mit"])
-def test_other_licences_get_no_notice(base: Path, license: str | None) -> None:
+def test_a_changed_generation_config_is_among_the_modifications(base: Path) -> None:
+    write_json(base / "generation_config.json", {"temperature": 0.6})
+
+    found = gather(base, license="apache-2.0")
+
+    assert b"- generation_config.json has do_sample set" in found.files["MODIFICATIONS.txt"]
+
+
+@pytest.mark.parametrize("license", [None, "cc-by-4.0", "unknown"])
+def test_a_licence_without_known_terms_adds_nothing(base: Path, license: str | None) -> None:
     assert set(gather(base, license=license).files) == {"config.json"}
 
 

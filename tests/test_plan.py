@@ -250,11 +250,143 @@ def test_a_repo_is_named_after_base_method_and_bits_as_its_licence_allows(
     assert found.repo == f"me/{name}"
 
 
-def test_a_name_that_the_licence_forbids_is_refused(llama: Path, tmp_path: Path) -> None:
-    model = {"folder": llama, "license": "llama3"}
+@pytest.mark.parametrize(
+    ("license", "start"),
+    [
+        ("llama3", "Llama-3"),
+        ("llama3.1", "Llama"),
+        ("llama3.2", "Llama"),
+        ("llama3.3", "Llama"),
+        ("llama4", "Llama"),
+        ("llama-3.3-community-license", "Llama"),
+        ("llama5", "Llama"),
+    ],
+)
+def test_a_name_that_the_licence_forbids_is_refused(
+    llama: Path, tmp_path: Path, license: str, start: str
+) -> None:
+    model = {"folder": llama, "license": license}
 
-    with pytest.raises(UserError, match="asks that the name begin with Llama-3"):
+    with pytest.raises(UserError, match=f"asks that the name begin with {start};"):
         planned(llama, tmp_path, model=model, publish={"org": "me", "name": "Tiger"})
+
+
+@pytest.mark.parametrize(
+    ("license", "name"),
+    [
+        ("llama2", "Tiger"),
+        ("llama3", "llama-3-Tiger"),
+        ("llama3.1", "Llama-Tiger"),
+        ("llama4", "Llama4Tiger"),
+        ("gemma", "Tiger"),
+        ("qwen", "Tiger"),
+        ("qwen-research", "Tiger"),
+        ("apache-2.0", "Tiger"),
+        ("mit", "Tiger"),
+        (None, "Tiger"),
+    ],
+)
+def test_a_name_that_the_licence_allows_is_taken(
+    llama: Path, tmp_path: Path, license: str | None, name: str
+) -> None:
+    model = {"folder": llama, "license": license}
+
+    found = planned(llama, tmp_path, model=model, publish={"org": "me", "name": name})
+
+    assert found.repo == f"me/{name}"
+
+
+def test_a_licence_that_stays_is_not_exchanged(llama: Path, tmp_path: Path) -> None:
+    model = {"folder": llama, "license": "llama3.1"}
+
+    with pytest.raises(UserError, match=r"publish.license mit: the base is under the Llama 3.1"):
+        planned(llama, tmp_path, model=model, publish={"org": "me", "license": "mit"})
+
+
+@pytest.fixture
+def gated_folder(llama: Path, tmp_path: Path) -> Path:
+    """Return a model whose card has a form for access, as a snapshot of a gated repo has it."""
+    folder = shutil.copytree(llama, tmp_path / "gated")
+    (folder / "README.md").write_text(
+        "---\nlicense: llama3.1\nlanguage: [en, de]\nextra_gated_prompt: Agree.\n---\n"
+    )
+    return folder
+
+
+def test_what_copies_carry_on_of_the_bases_card_is_planned(
+    gated_folder: Path, tmp_path: Path
+) -> None:
+    found = planned(gated_folder, tmp_path / "run")
+
+    assert found.base_card.gate == "unknown"
+    assert found.base_card.language == ("en", "de")
+    assert found.base_card.extra_gated == {"extra_gated_prompt": "Agree."}
+
+
+def test_an_open_copy_of_a_gated_base_is_refused(gated_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"publish.private: false: the base .* is gated"):
+        planned(gated_folder, tmp_path / "run", publish={"org": "me", "private": False})
+
+    assert not (tmp_path / "run" / PLAN).exists()
+
+
+def test_an_open_copy_of_a_gated_repo_is_refused_with_who_answers(
+    llama: Path, tmp_path: Path
+) -> None:  # a second: it starts a hub
+    with faulty_hub(tmp_path / "hub", user="ann", org="acme") as hub:
+        client = Client(endpoint=hub.endpoint, token=hub.token)
+        client.api().create_repo("acme/base")
+        client.api().upload_folder(repo_id="acme/base", folder_path=llama)
+        client.api().update_repo_settings("acme/base", gated="auto")
+        publish = {"org": "acme", "private": False}
+        recipe = recipe_for(llama, model="acme/base", publish=publish)
+
+        with pytest.raises(UserError, match="acme/base is gated: whoever asks is let in"):
+            plan(recipe, tmp_path / "run", client)
+
+
+@pytest.mark.parametrize("way", [{"gated": "manual"}, {"open_although_gated": True}])
+def test_an_open_copy_of_a_gated_base_is_planned_when_that_is_wanted(
+    gated_folder: Path, tmp_path: Path, way: dict[str, object]
+) -> None:
+    publish = {"org": "me", "private": False, **way}
+
+    assert planned(gated_folder, tmp_path / "run", publish=publish).base_card.gate == "unknown"
+
+
+def test_the_base_of_weights_that_lie_elsewhere_is_asked_for_its_gate_and_licence(
+    llama: Path, tmp_path: Path
+) -> None:  # a second: it starts a hub
+    with faulty_hub(tmp_path / "hub", user="ann", org="acme") as hub:
+        client = Client(endpoint=hub.endpoint, token=hub.token)
+        client.api().create_repo("acme/base")
+        client.api().update_repo_settings("acme/base", gated="manual")
+        client.api().upload_file(
+            path_or_fileobj=b"---\nlicense: llama3.2\n---\n",
+            path_in_repo="README.md",
+            repo_id="acme/base",
+        )
+        recipe = recipe_for(llama, model={"folder": llama, "base_model": "acme/base"})
+
+        found = plan(recipe, tmp_path / "run", client)
+
+    assert (found.base_card.gate, found.license) == ("manual", "llama3.2")
+
+
+def test_a_plan_of_before_the_recipe_had_an_option_is_still_the_same(
+    llama: Path, tmp_path: Path
+) -> None:
+    first = planned(llama, tmp_path)
+    old = json.loads((tmp_path / PLAN).read_text())
+    for option in ("gated", "open_although_gated"):
+        del old["recipe"]["publish"][option]
+    del old["base_card"]
+    (tmp_path / PLAN).write_text(json.dumps(old))
+
+    again = planned(llama, tmp_path)
+
+    assert again.repo == first.repo
+    assert json.loads((tmp_path / PLAN).read_text()) == old
 
 
 def test_without_a_token_the_destination_is_not_checked(llama: Path, tmp_path: Path) -> None:

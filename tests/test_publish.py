@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
-from huggingface_hub.errors import RepositoryNotFoundError
-from made_run import REPO, make_run
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from made_run import REPO, make_run, measurement
 
+from hubq.base_card import BaseCard
 from hubq.card import render
 from hubq.client import Client
 from hubq.digest import sha256_of
@@ -66,9 +67,34 @@ def test_the_hub_holds_every_file_of_the_run(report: Report, run: Path, client: 
         "hubq/plan.json",
         "hubq/recipe.yaml",
         "hubq/report.json",
+        "hubq/siblings.json",
+        "images/errors-dark.png",
+        "images/errors.png",
+        "images/recovery-dark.png",
+        "images/recovery.png",
         "model.safetensors",
         "tokenizer.json",
     }
+
+
+def test_results_of_a_benchmark_of_the_hub_are_listed_there(run: Path, client: Client) -> None:
+    report = make_run(run)
+    official = measurement(
+        task="gsm8k",
+        dataset="openai/gsm8k main",
+        metric="exact_match",
+        better="higher",
+        value=0.415,
+        samples=1319,
+        protocol="5-shot, all items, generated text",
+    )
+    measured = report.model_copy(update={"measurements": (*report.measurements, official)})
+    measured.save(run / "report.json")
+
+    publish(measured, run, client)
+
+    (entry,) = client.api().model_info(REPO, expand=["evalResults"]).eval_results or []
+    assert (entry.dataset_id, entry.task_id, entry.value) == ("openai/gsm8k", "gsm8k", 41.5)
 
 
 def test_all_files_come_in_one_commit(report: Report, run: Path, client: Client) -> None:
@@ -316,6 +342,119 @@ def test_a_public_repo_that_somebody_made_meanwhile_is_not_filled_by_a_private_r
 ) -> None:
     with pytest.raises(UserError, match="is public on the Hub, and the recipe wants it private"):
         publish(report, run, Client(client.endpoint, client.token, Rival(first=0.01)))
+
+
+GATE = f"/api/models/{REPO}/settings"
+
+
+def gated_run(run: Path, **publish: object) -> Report:
+    """Make a run of a gated base, with options of publishing."""
+    report = make_run(run, private=False)
+    report.plan.recipe["publish"].update(publish)
+    card = BaseCard(gate="manual", extra_gated={"extra_gated_prompt": "Agree first."})
+    plan = report.plan.model_copy(update={"base_card": card})
+    plan.save(run / "plan.json")
+    changed = report.model_copy(update={"plan": plan})
+    changed.save(run / "report.json")
+    return changed
+
+
+def test_an_open_copy_of_a_gated_base_is_refused_before_anything_is_sent(
+    run: Path, client: Client, hub: FaultyHub
+) -> None:
+    with pytest.raises(UserError, match="is gated: its owners answer each request"):
+        publish(gated_run(run), run, client)
+
+    assert hub.faults.requests() == []
+
+
+def test_a_base_that_was_gated_since_it_was_planned_is_noticed(run: Path, client: Client) -> None:
+    report = make_run(run, private=False)
+    base = report.plan.model_copy(update={"base_model": "acme/base"})
+    base.save(run / "plan.json")
+    changed = report.model_copy(update={"plan": base})
+    changed.save(run / "report.json")
+    client.api().create_repo("acme/base")
+    client.api().update_repo_settings("acme/base", gated="auto")
+
+    with pytest.raises(UserError, match="the base acme/base is gated: whoever asks is let in"):
+        publish(changed, run, client)
+
+
+@pytest.mark.parametrize("gated", ["auto", "manual"])
+def test_the_repo_gets_its_gate_before_it_holds_anything(
+    run: Path, client: Client, hub: FaultyHub, gated: str
+) -> None:
+    hub.faults.add(refuse("POST", COMMIT, 400))
+    report = gated_run(run, gated=gated)
+    with pytest.raises(UserError):
+        publish(report, run, client)
+
+    info = client.api().model_info(REPO)
+
+    assert (info.gated, info.private) == (gated, False)
+    assert "config.json" not in [each.rfilename for each in info.siblings or []]
+
+
+def test_publishing_a_gated_release_twice_changes_nothing(
+    run: Path, client: Client, hub: FaultyHub
+) -> None:
+    report = gated_run(run, gated="manual")
+    first = publish(report, run, client)
+
+    second = publish(report, run, client)
+
+    assert second == first
+    assert first.gated == "manual"
+    assert len(hub.faults.requests("PUT", GATE)) == 1
+    assert len(titles(client)) == 2
+
+
+def test_strangers_cannot_download_a_gated_release(
+    run: Path, client: Client, hub: FaultyHub
+) -> None:
+    publish(gated_run(run, gated="auto"), run, client)
+    add_user(hub.root, "bob")
+    token = mint_token(hub.root, user="bob", role="read", expires_in=None)
+
+    with pytest.raises(GatedRepoError):
+        HfApi(hub.endpoint, token=token).hf_hub_download(REPO, "config.json")
+
+
+def test_the_form_of_the_base_is_on_the_card_of_the_release(run: Path, client: Client) -> None:
+    publish(gated_run(run, gated="auto"), run, client)
+
+    card = client.api().model_info(REPO).card_data
+
+    assert card is not None
+    assert card.to_dict()["extra_gated_prompt"] == "Agree first."
+
+
+def test_an_open_copy_is_published_when_the_recipe_says_so(run: Path, client: Client) -> None:
+    published = publish(gated_run(run, open_although_gated=True), run, client)
+
+    assert published.gated is None
+    assert client.api().model_info(REPO).gated is False
+
+
+def test_a_gate_that_somebody_set_by_hand_stays(report: Report, run: Path, client: Client) -> None:
+    client.api().create_repo(REPO, private=True)
+    client.api().update_repo_settings(REPO, gated="manual")
+
+    published = publish(report, run, client)
+
+    assert published.gated == "manual"
+
+
+def test_a_hub_that_did_not_close_the_gate_gets_no_files(
+    run: Path, client: Client, hub: FaultyHub
+) -> None:
+    hub.faults.add(refuse("PUT", GATE, 200))
+
+    with pytest.raises(UserError, match=r"did not take publish.gated: auto"):
+        publish(gated_run(run, gated="auto"), run, client)
+
+    assert "config.json" not in client.api().list_repo_files(REPO)
 
 
 def test_a_file_that_changed_is_refused_before_anything_is_sent(

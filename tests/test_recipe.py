@@ -204,3 +204,17 @@ def test_no_mangled_recipe_ends_otherwise_than_in_a_list_of_mistakes(
 
         with suppress(UserError):
             read(path)
+
+
+def test_a_gate_and_an_open_door_contradict_each_other(tmp_path: Path) -> None:
+    wanted = SMALLEST + "  gated: auto\n  open_although_gated: true\n"
+
+    (told,) = mistakes(tmp_path, wanted)
+
+    assert "gated and open_although_gated contradict each other" in told
+
+
+def test_a_gate_is_auto_or_manual(tmp_path: Path) -> None:
+    (told,) = mistakes(tmp_path, SMALLEST + "  gated: maybe\n")
+
+    assert "publish.gated: must be 'auto' or 'manual'; you wrote maybe" in told

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -248,6 +249,24 @@ def test_a_repo_that_is_not_there_is_refused(client: Client) -> None:
 def test_a_revision_that_is_not_there_is_refused(uploaded: ModelSection, client: Client) -> None:
     with pytest.raises(UserError, match="no such revision"):
         find(ModelSection(hub=f"{REPO}@v9"), client)
+
+
+@pytest.mark.parametrize("gated", ["auto", "manual", False])
+def test_the_gate_of_a_repo_and_its_form_are_known(
+    uploaded: ModelSection, client: Client, gated: Literal["auto", "manual", False]
+) -> None:
+    client.api().update_repo_settings(REPO, gated=gated)
+    client.api().upload_file(
+        path_or_fileobj=b"---\nlanguage: en\nextra_gated_heading: Please ask\n---\n",
+        path_in_repo="README.md",
+        repo_id=REPO,
+    )
+
+    card = find(uploaded, client).card
+
+    assert card.gate == (gated or None)
+    assert card.extra_gated == {"extra_gated_heading": "Please ask"}
+    assert card.language == ("en",)
 
 
 def test_a_gated_repo_without_access_is_refused(

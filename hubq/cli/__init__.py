@@ -8,11 +8,14 @@ import os
 import click
 
 from hubq import __version__
+from hubq.cli.cards import card
 from hubq.cli.catalogue import copy, methods, recipes, schema
+from hubq.cli.comparing import compare
 from hubq.cli.conversion import convert
+from hubq.cli.evaluating import evaluate
 from hubq.cli.hubs import chat, doctor, hub, pull
 from hubq.cli.refusals import Commands
-from hubq.cli.stages import card, evaluate, plan, publish, quantize
+from hubq.cli.stages import plan, publish, quantize
 
 
 @click.group("hubq", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,7 +34,7 @@ def cli() -> None:
 
 for command in (plan, quantize, evaluate, card, publish):
     cli.add_command(command)
-for command in (methods, recipes, copy, schema, convert, pull, chat, hub, doctor):
+for command in (compare, methods, recipes, copy, schema, convert, pull, chat, hub, doctor):
     cli.add_command(command)
 
 

@@ -60,21 +60,30 @@ class Stages:
         return evaluate(self.plan(), checkpoint, self.run, self.client, self.progress)
 
     def card(self) -> Path:
-        """Write the card: it is a function of the report, so it is always written anew."""
-        from hubq.card import card
+        """Write the card: it is a function of the records, so it is always written anew."""
+        from hubq.card import renew
+        from hubq.siblings import gather
 
-        return card(self.report(), self.run)
+        report = self.report()
+        return renew(report, gather(report, self.run, tell), self.run)
 
     def publication(self) -> "Publication":
         """Publish; the Hub is asked before anything is computed, and compared with at the end."""
+        from hubq.card import renew
         from hubq.publish import publish
+        from hubq.siblings import gather
 
         planned = self.plan()
         if not (self.run / "report.json").is_file():
             self.client.writable(planned.repo.partition("/")[0])
         report = self.report()
-        self.card()
+        renew(report, gather(report, self.run, tell, self.client), self.run)
         return publish(report, self.run, self.client, self.progress)
+
+
+def tell(sentence: str) -> None:
+    """Print what the user should know beside the result."""
+    click.echo(sentence, err=True)
 
 
 def stage_options(command: Command) -> Command:
@@ -144,35 +153,6 @@ def quantize(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_js
             )
 
 
-@click.command(epilog=example(f"hubq evaluate {RECIPE}"))
-@stage_options
-def evaluate(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool) -> None:
-    """Measure the checkpoint and its base.
-
-    Each is loaded from disk in a fresh process, as whoever downloads it would load it.
-    """
-    from hubq.cli.tables import print_report
-
-    with stages(recipe, run, fresh, hub) as stage:
-        report = stage.report()
-        if as_json:
-            show_json(report.model_dump(mode="json"))
-        else:
-            print_report(report)
-
-
-@click.command(epilog=example(f"hubq card {RECIPE}"))
-@stage_options
-def card(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool) -> None:
-    """Write the model card from the measurements."""
-    with stages(recipe, run, fresh, hub) as stage:
-        path = stage.card()
-        if as_json:
-            show_json({"card": str(path)})
-        else:
-            click.echo(path)
-
-
 @click.command(epilog=example(f"hubq publish {RECIPE} --hub local"))
 @stage_options
 def publish(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool) -> None:
@@ -186,10 +166,16 @@ def publish(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_jso
         places = {
             "run": str(stage.run),
             "card": str(stage.run / "README.md"),
-            "repo": f"{published.url} ({'private' if published.private else 'public'}, "
+            "repo": f"{published.url} ({_shown(published)}, "
             f"commit {published.commit[:12]}, {len(published.files)} files verified)",
         }
         if as_json:
             show_json(published.model_dump(mode="json") | {"run": places["run"]})
         else:
             click.echo("\n".join(f"{name:5} {place}" for name, place in places.items()))
+
+
+def _shown(published: "Publication") -> str:
+    """Say who may see the release, and who lets them download."""
+    gate = f", gated: {published.gated}" if published.gated else ""
+    return ("private" if published.private else "public") + gate

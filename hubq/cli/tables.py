@@ -1,4 +1,4 @@
-"""Plans and reports as tables."""
+"""Plans and methods as tables."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,6 @@ from hubq.disk import gigabytes
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hubq.evaluate import Report
     from hubq.plan import Plan, PlannedModule
 
 
@@ -67,7 +66,8 @@ def _kinds(
 
 def _facts(plan: "Plan", publishing: str) -> Iterator[tuple[str, str]]:
     yield "model", plan.source
-    yield "base", f"{plan.base_model or 'not known'}, licence {plan.license or 'not known'}"
+    gate = f", gated ({plan.base_card.gate})" if plan.base_card.gate else ""
+    yield "base", f"{plan.base_model or 'not known'}, licence {plan.license or 'not known'}{gate}"
     yield "format", plan.recipe["format"]
     yield "parameters", f"{plan.parameters:,}"
     yield "on disk", f"{gigabytes(plan.bytes)} ({plan.base_bytes / plan.bytes:.2f} times smaller)"
@@ -117,27 +117,3 @@ def _default(value: object) -> str:
 
 def _listed(numbers: Iterable[float]) -> str:
     return " ".join(f"{number:.3g}" for number in numbers)
-
-
-def print_report(report: "Report") -> None:
-    """Print every measurement beside the base's."""
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-
-    from hubq.figures import percent, recovery, uncertain
-
-    title = f"{report.plan.repo}, measured on {report.device}"
-    table = Table(title=title, title_justify="left", box=SIMPLE)
-    table.add_column("task", overflow="fold")
-    for heading in ("base", "this model", "recovery"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for each in report.measurements:
-        task = each.dataset if each.task == each.metric else each.task
-        table.add_row(
-            f"{each.metric}, {task}",
-            uncertain(each.base, each.base_stderr),
-            uncertain(each.value, each.stderr),
-            percent(recovery(each)),
-        )
-    Console().print(table)

@@ -7,10 +7,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hubq.cache import cache_folder
+from hubq.evaluate.report import Cost, Divergence
 from hubq.record import Record, write_atomically
+from hubq.task_names import Dimension, is_offline
 
 # Raise this when the same request would now give another number: old measurements then don't count.
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
+PLACES = frozenset({"states", "reference"})  # in a task: where things lie, not what they are
 
 
 class PerplexityTask(Record):
@@ -30,18 +33,26 @@ class PerplexityTask(Record):
 
 
 class ChoiceTask(Record):
-    """One of lm-eval's tasks, or one of ours over data in a wheel."""
+    """One of lm-eval's tasks or of ours: multiple choice, and generation scored by a rule."""
 
     kind: Literal["choice"] = "choice"
     name: str
     definition: str | None  # sha256 of our own definition; lm-eval's are known by its version
-    limit: int | None
+    data: str | None = None  # sha256 of the file in a wheel that one of ours is pinned to
+    limit: int | None = Field(ge=1)  # items, of each member of a group
     seed: int
+    shots: int | None = Field(None, ge=0)  # examples before each item; None: as the task says
+    chat_template: bool = False
 
     @property
     def title(self) -> str:
         """The task in a few words, for progress bars."""
         return self.name
+
+    @property
+    def online(self) -> bool:
+        """Whether the items come from the Hub."""
+        return not is_offline(self.name)
 
 
 class LoadTask(Record):
@@ -55,7 +66,61 @@ class LoadTask(Record):
         return "loading"
 
 
-Task = Annotated[PerplexityTask | ChoiceTask | LoadTask, Field(discriminator="kind")]
+class HiddenTask(Record):
+    """Keep the last hidden states over a text: with the head, all next-token distributions."""
+
+    kind: Literal["hidden"] = "hidden"
+    dataset: str
+    text: str  # sha256 of the text, which names its file
+    length: int  # tokens a window
+    windows: int  # at most
+
+    @property
+    def title(self) -> str:
+        """The task in a few words, for progress bars."""
+        return f"distributions on {self.dataset}"
+
+
+class DivergenceTask(Record):
+    """Compare next-token distributions with those of a model whose hidden states were kept."""
+
+    kind: Literal["divergence"] = "divergence"
+    dataset: str
+    text: str
+    length: int
+    windows: int  # at most
+    beside: str  # digest of the reference's files
+    precision: str  # the dtype that the reference ran in
+    states: Path  # of the reference, by its HiddenTask
+    reference: Path  # the reference's folder, for its head
+
+    @property
+    def title(self) -> str:
+        """The task in a few words, for progress bars."""
+        return f"divergence on {self.dataset}"
+
+
+class EfficiencyTask(Record):
+    """Time and memory of generating, in a process that does nothing else."""
+
+    kind: Literal["efficiency"] = "efficiency"
+    batch: int
+    prompt: int  # tokens a row
+    output: int  # tokens a row
+    repetitions: int
+    hardware: str  # a cache may be shared by machines
+    beside: str  # digest of the model that it is compared with: both are measured in one run
+
+    @property
+    def title(self) -> str:
+        """The task in a few words, for progress bars."""
+        return f"{self.output} tokens after {self.prompt}"
+
+
+Task = Annotated[
+    PerplexityTask | ChoiceTask | LoadTask | HiddenTask | DivergenceTask | EfficiencyTask,
+    Field(discriminator="kind"),
+]
 
 
 class Order(Record):
@@ -75,25 +140,35 @@ class Job(Record):
 
 
 class Score(Record):
-    """One number measured of one model."""
+    """One number measured of one model, with what pairs it with another model's."""
 
     task: str
+    part_of: str | None = None  # the group that the task was measured for
     dataset: str
     metric: str
     better: Literal["lower", "higher"]
+    dimension: Dimension
     value: float
     stderr: float | None
     samples: int
     left_out: int = 0  # rows of the data that hold no usable item
     protocol: str
     version: str
-    losses: tuple[float, ...] = ()  # of each window, in nats: what pairs a result with its base
+    # The metric of each item, in order (perplexity: each window's loss in nats). Empty where the
+    # items don't determine the number: BLEU of a corpus, a bias score, a mean of tasks' means.
+    items: tuple[float, ...] = ()
+    # What was answered to each item: the index of the choice, or a digest of the text. Empty where
+    # no single answer is taken, and where the task scores in a way of its own.
+    answers: tuple[str, ...] = ()
 
 
 class Outcome(Record):
     """What one task gave for one model; its file is the cache entry."""
 
-    scores: tuple[Score, ...]
+    scores: tuple[Score, ...] = ()
+    divergence: Divergence | None = None
+    cost: Cost | None = None
+    engine: str | None = None  # of a cost: what ran the model, with its version
     loader: str
     seconds: float
 
@@ -111,3 +186,8 @@ def keep_text(text: str) -> str:
 def text_file(digest: str) -> Path:
     """Return where the text of a sha256 lies."""
     return cache_folder("texts") / f"{digest}.txt"
+
+
+def states_file(outcome: Path) -> Path:
+    """Return where the hidden states of a HiddenTask lie: beside its outcome."""
+    return outcome.with_suffix(".safetensors")

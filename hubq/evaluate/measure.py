@@ -5,8 +5,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from functools import lru_cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,16 @@ from hubq.cache import cache_folder
 from hubq.client import Client
 from hubq.digest import sha256_of
 from hubq.errors import UserError
-from hubq.evaluate.jobs import PROTOCOL_VERSION, Job, Order, Outcome, Task
+from hubq.evaluate.jobs import (
+    PLACES,
+    PROTOCOL_VERSION,
+    HiddenTask,
+    Job,
+    Order,
+    Outcome,
+    Task,
+    states_file,
+)
 from hubq.progress import Advance, Progress
 
 # What can move a number; a measurement counts only for the same versions of these.
@@ -57,32 +67,73 @@ class Labelled:
         return self.progress.task(f"{self.label}: {title}", total)
 
 
+class Pair(NamedTuple):
+    """A result and its base, and how both are measured."""
+
+    result: Path
+    base: Path
+    where: Machine
+    client: Client
+    progress: Progress
+
+    def of_result(self, *tasks: Task) -> tuple[Outcome, ...]:
+        """Measure the result."""
+        label = Labelled(self.progress, "quantized")
+        return measure(self.result, tasks, self.where, self.client, label)
+
+    def of_base(self, *tasks: Task, dtype: str | None = None) -> tuple[Outcome, ...]:
+        """Measure the base, in the dtype of both or another one."""
+        where = self.where._replace(dtype=dtype or self.where.dtype)
+        return measure(self.base, tasks, where, self.client, Labelled(self.progress, "base"))
+
+
 def measure(
     folder: Path, tasks: Sequence[Task], where: Machine, client: Client, progress: Progress
 ) -> tuple[Outcome, ...]:
     """Return the outcome of each task; only those that the cache doesn't hold are measured."""
-    content = sha256(json.dumps(file_digests(folder)).encode()).hexdigest()
-    orders = [Order(task=task, outcome=_cached(content, task, where)) for task in tasks]
-    missing = tuple(order for order in orders if not order.outcome.is_file())
+    orders = [Order(task=task, outcome=outcome_file(folder, task, where)) for task in tasks]
+    missing = tuple(order for order in orders if not _known(order))
     if missing:
         job = Job(folder=folder.resolve(), device=where.device, dtype=where.dtype, orders=missing)
         _run(job, _environment(missing, client), progress)
     return tuple(Outcome.load(order.outcome) for order in orders)
 
 
+def _known(order: Order) -> bool:
+    """Say whether the cache holds an outcome, and the states that belong to it."""
+    kept = not isinstance(order.task, HiddenTask) or states_file(order.outcome).is_file()
+    return kept and order.outcome.is_file()
+
+
+def content_of(folder: Path) -> str:
+    """Return one digest of all that a loader may read; a file is read once while it stays."""
+    digests = {name: _digest(path, path.stat().st_mtime_ns) for name, path in _loadable(folder)}
+    return sha256(json.dumps(digests).encode()).hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _digest(path: Path, modified: int) -> str:
+    """Return the sha256 of a file as it was at a time: a model is measured several times."""
+    return sha256_of(path)
+
+
 def file_digests(folder: Path) -> dict[str, str]:
     """Return the sha256 of every file that a loader may read, by its path in the folder."""
-    paths = {path.relative_to(folder): path for path in sorted(folder.rglob("*"))}
-    return {
-        name.as_posix(): sha256_of(path)
-        for name, path in paths.items()
-        if path.is_file() and name.suffix != ".md" and not name.parts[0].startswith(".")
-    }
+    return {name: sha256_of(path) for name, path in _loadable(folder)}
 
 
-def _cached(content: str, task: Task, where: Machine) -> Path:
+def _loadable(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the files that a loader may read, each with its path in the folder."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path.is_file() and name.suffix != ".md" and not name.parts[0].startswith("."):
+            yield name.as_posix(), path
+
+
+def outcome_file(folder: Path, task: Task, where: Machine) -> Path:
     """Return where the outcome of a task lies, known by everything that can change it."""
-    parts = [PROTOCOL_VERSION, content, task.model_dump(mode="json"), where, library_versions()]
+    asked = task.model_dump(mode="json", exclude=set(PLACES))
+    parts = [PROTOCOL_VERSION, content_of(folder), asked, where, library_versions()]
     key = sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return cache_folder("measurements") / f"{key}.json"
 

@@ -9,11 +9,11 @@ in float32 from logits in the model's dtype. Perplexity is exp(mean of the windo
 
 The standard error treats windows as a sample of the text: by the delta method it is the
 perplexity times the standard error of the mean loss. It says how far another part of the same text
-might lie, not how far two models differ: both are measured on the same windows.
+might lie, not how far two models differ: both are measured on the same windows (resampling.py).
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from hubq.calibrate import token_ids
 from hubq.errors import UserError
 from hubq.evaluate.jobs import PerplexityTask, Score, text_file
 from hubq.progress import SILENT, Advance, Progress
+from hubq.task_names import dimension_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,12 +48,13 @@ def perplexity(
             dataset=task.dataset,
             metric="perplexity",
             better="lower",
+            dimension=dimension_of("perplexity"),
             value=value,
             stderr=stderr,
             samples=len(losses),
             protocol=protocol(task, len(losses)),
             version=task.version,
-            losses=tuple(losses),
+            items=tuple(losses),
         ),
     )
 
@@ -90,16 +92,6 @@ def estimate(losses: list[float]) -> tuple[float, float | None]:
         return value, None
     variance = math.fsum((loss - mean) ** 2 for loss in losses) / (count - 1)
     return value, value * math.sqrt(variance / count)
-
-
-def paired_stderr(base: Sequence[float], losses: Sequence[float]) -> float | None:
-    """Return the standard error of the difference of two perplexities on the same windows.
-
-    Easy and hard windows are so for both models; what varies is how much each window lost.
-    """
-    differences = [own - before for own, before in zip(losses, base, strict=True)]
-    _, relative = estimate(differences)  # of the ratio of the perplexities
-    return None if relative is None else relative * estimate(list(base))[0]
 
 
 def window_losses(

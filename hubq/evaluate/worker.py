@@ -15,7 +15,19 @@ from typing import Any, TextIO
 
 from hubq.allocator import keep_freed_memory
 from hubq.errors import UserError
-from hubq.evaluate.jobs import Job, LoadTask, Order, Outcome, PerplexityTask, Score
+from hubq.evaluate.efficiency import Loading, cost, engine, timed_load
+from hubq.evaluate.jobs import (
+    ChoiceTask,
+    DivergenceTask,
+    EfficiencyTask,
+    HiddenTask,
+    Job,
+    LoadTask,
+    Order,
+    Outcome,
+    PerplexityTask,
+    states_file,
+)
 from hubq.progress import Advance, Progress
 
 
@@ -39,34 +51,49 @@ class Reporting:
 
 def work(job: Job, progress: Progress) -> None:
     """Load the model once and carry out every order."""
-    from hubq.evaluate.loading import load
-
+    alone = any(order.task.kind == "efficiency" for order in job.orders)
+    assert not alone or len(job.orders) == 1, "what is timed is timed alone"
+    if not alone:  # timed is what a user's process does, which doesn't keep it either
+        keep_freed_memory()
     with progress.task("load", 1) as advance:
-        loaded = load(job.folder, device=job.device, dtype=job.dtype)
+        loading = timed_load(job)
         advance(1)
     for order in job.orders:
         began = time.monotonic()
-        scores = _scores(loaded.model, job, order, progress)
+        found = _carried_out(loading, job, order, progress)
         seconds = time.monotonic() - began
-        Outcome(scores=scores, loader=loaded.loader, seconds=seconds).save(order.outcome)
+        Outcome(**found, loader=loading.loaded.loader, seconds=seconds).save(order.outcome)
 
 
-def _scores(model: Any, job: Job, order: Order, progress: Progress) -> tuple[Score, ...]:  # noqa: ANN401
-    """Carry out one order."""
-    if isinstance(order.task, PerplexityTask):
-        from hubq.evaluate.perplexity import perplexity
+def _carried_out(loading: Loading, job: Job, order: Order, progress: Progress) -> dict[str, Any]:
+    """Carry out one task; return what its outcome holds."""
+    model, task = loading.loaded.model, order.task
+    match task:
+        case PerplexityTask():
+            from hubq.evaluate.perplexity import perplexity
 
-        return perplexity(model, job.folder, order.task, progress)
-    if isinstance(order.task, LoadTask):
-        return ()
-    from hubq.evaluate.zeroshot import choice
+            return {"scores": perplexity(model, job.folder, task, progress)}
+        case ChoiceTask():
+            from hubq.evaluate.harness import choice
 
-    return choice(model, job.folder, order.task, progress)
+            return {"scores": choice(model, job.folder, task, progress)}
+        case LoadTask():
+            return {}
+        case HiddenTask():
+            from hubq.evaluate.distributions import hidden_states
+
+            hidden_states(model, job.folder, task, states_file(order.outcome), progress)
+            return {}
+        case DivergenceTask():
+            from hubq.evaluate.divergence import divergence
+
+            return {"divergence": divergence(model, job.folder, task, progress)}
+        case EfficiencyTask():
+            return {"cost": cost(loading, job.folder, task, progress), "engine": engine(job)}
 
 
 def main() -> int:
     """Read the job, do it; a UserError becomes a message and exit code 1."""
-    keep_freed_memory()
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever libraries print is no message
     reporting = Reporting(out)

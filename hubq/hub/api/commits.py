@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from hubq.hub.call import Call, stream_body
+from hubq.hub.card_rules import validate
 from hubq.hub.committing import (
     Change,
     Message,
@@ -146,7 +147,17 @@ def _regular(call: Call, repo: Repository, value: dict[str, Any]) -> bytes:
     # Else a pointer written by hand would open another repo's files to its author.
     if (pointer := Pointer.decode(raw)) is not None:
         _check_held(call, repo, pointer.sha256)
+    if value["path"] == "README.md":
+        _check_card(raw, repo)
     return raw
+
+
+def _check_card(raw: bytes, repo: Repository) -> None:
+    """Refuse a card with invalid metadata, as the check before a commit does."""
+    verdict = validate(raw.decode(errors="replace"), repo.kind)
+    if verdict.errors:
+        said = "".join(f"\n- {message}" for message in verdict.errors)
+        raise bad_request(f"Invalid metadata in README.md:{said}")
 
 
 def _large(call: Call, repo: Repository, value: dict[str, Any]) -> Pointer:

@@ -1,0 +1,62 @@
+"""What the base's repo says that its copies carry on: licence, languages, who may have it."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from hubq.language import is_language
+from hubq.record import Record
+
+GATING = "extra_gated_"  # how the keys begin that shape the Hub's form for access requests
+# Whether downloaders must ask, and who answers; unknown: the card has a form, the repo wasn't seen.
+Gate = Literal["auto", "manual", "unknown"]
+
+
+class BaseCard(Record):
+    """The base's gate, and those keys of its card that hold for a copy too."""
+
+    gate: Gate | None = None  # None: open to everybody, or not known to be anything else
+    extra_gated: dict[str, Any] = Field(default={}, description="the keys of the form for access")
+    language: tuple[str, ...] = ()
+    license: str | None = None
+
+
+def base_card(card: Mapping[str, Any], gated: object = None) -> BaseCard:
+    """Pick what copies carry on from a card's metadata and the Hub's word on the repo's gate."""
+    plain = json.loads(json.dumps(dict(card), default=str))  # YAML has dates, records have not
+    form = {key: value for key, value in plain.items() if key.startswith(GATING)}
+    named = plain.get("language")
+    languages = named if isinstance(named, list) else [named]
+    if gated is None:
+        gate: Gate | None = "unknown" if form else None
+    else:
+        gate = _gate(gated)
+    return BaseCard(
+        gate=gate,
+        extra_gated=form,
+        language=tuple(each for each in languages if is_language(each)),
+        license=license_of(plain),
+    )
+
+
+def license_of(card: Mapping[str, Any]) -> str | None:
+    """Return the licence's id: `license`, or `license_name` where that says only "other"."""
+    found = card.get("license")
+    if isinstance(found, list):
+        found = found[0] if found else None
+    if found == "other":
+        found = card.get("license_name") or found
+    return found if isinstance(found, str) else None
+
+
+def _gate(gated: object) -> Gate | None:
+    """Read the API's `gated`: false, auto or manual."""
+    match gated:
+        case "auto":
+            return "auto"
+        case "manual":
+            return "manual"
+        case _:
+            return "unknown" if gated else None

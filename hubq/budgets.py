@@ -1,0 +1,132 @@
+"""Budgets: what a recipe requires of its result before anybody may download it.
+
+They are judged by the values as measured. Noise excuses nothing, but it is said: who wants to be
+sure asks for more items, not for a softer budget.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from hubq.errors import UserError
+from hubq.evaluate.report import Measured, Report
+from hubq.figures import number, percent, share, within_noise
+from hubq.plan import Plan
+from hubq.recipe import EvaluateSection, RequireSection
+
+FORETOLD = 1.01  # how far what is stored may stay below what was foretold
+
+if TYPE_CHECKING:
+    from hubq.evaluate.report import Measurement
+
+
+def unmet(report: Report) -> list[str]:
+    """Say of each budget that the result misses by how much; also of those nobody measured."""
+    section = EvaluateSection.model_validate(report.plan.recipe.get("evaluate", {}))
+    require = section.require
+    sentences = [*_recovery(report, require), *_perplexities(report, require)]
+    return [*sentences, *_divergence(report, require), *_bits(report, require)]
+
+
+def refuse_unmet(report: Report) -> None:
+    """Raise UserError with all budgets that the result misses."""
+    if missed := unmet(report):
+        listed = "\n  ".join(missed)
+        raise UserError(
+            f"{report.plan.repo} is not published: it misses what its recipe requires.\n  {listed}"
+            "\nThe run stays for a look. Take more bits or another method; or change "
+            "evaluate.require, which neither quantizes nor measures again"
+        )
+
+
+def refuse_unmeasured(section: EvaluateSection) -> None:
+    """Raise UserError for budgets of what the recipe doesn't measure, all of them at once."""
+    if missing := list(_unmeasured(section)):
+        raise UserError("\n".join(missing))
+
+
+def refuse_unreachable(plan: Plan) -> None:
+    """Raise UserError where a plan foretells more stored bits than are allowed.
+
+    What is foretold differs a little from the bytes as written, so the last word is `unmet`'s.
+    """
+    section = EvaluateSection.model_validate(plan.recipe.get("evaluate", {}))
+    most = section.require.stored_bits
+    if most is not None and plan.linear_bits > FORETOLD * most:
+        raise UserError(
+            f"evaluate.require.stored_bits: at most {number(most)} bits a weight are allowed, and "
+            f"this recipe will store {number(plan.linear_bits)}; take fewer bits or larger groups"
+        )
+
+
+def _unmeasured(section: EvaluateSection) -> Iterator[str]:
+    require = section.require
+    if require.recovery is not None and not section.tasks:
+        yield (
+            "evaluate.require.recovery: no task is measured, so there is no accuracy to recover; "
+            "name some in evaluate.tasks, or use perplexity_ratio"
+        )
+    if require.perplexity_ratio is not None and not section.perplexity:
+        yield "evaluate.require.perplexity_ratio: no text is named in evaluate.perplexity"
+    if require.divergence is None:
+        return
+    if section.fidelity is None:
+        yield "evaluate.require.divergence: evaluate.fidelity is off, so nothing would measure it"
+    elif not section.perplexity:
+        yield (
+            "evaluate.require.divergence: it is measured on the first text of "
+            "evaluate.perplexity, and none is named"
+        )
+
+
+def _recovery(report: Measured, require: RequireSection) -> Iterator[str]:
+    if require.recovery is None:
+        return
+    overall = report.overall
+    if overall is None:
+        yield "recovery was not measured: no task has an accuracy of which the base has some"
+    elif overall.recovery.value < require.recovery:
+        yield (
+            f"recovery is {share(overall.recovery)} of the base's mean accuracy, "
+            f"required is {percent(require.recovery)}"
+        )
+
+
+def _perplexities(report: Measured, require: RequireSection) -> Iterator[str]:
+    if require.perplexity_ratio is None:
+        return
+    found = [each for each in report.measurements if each.metric == "perplexity"]
+    if not found:
+        yield "the perplexity ratio was not measured"
+    for each in found:
+        if each.value > require.perplexity_ratio * each.base:
+            yield _perplexity(each, require.perplexity_ratio)
+
+
+def _perplexity(found: "Measurement", greatest: float) -> str:
+    noise = ", a difference within the noise" if within_noise(found) else ""
+    return (
+        f"perplexity on {found.dataset} is {number(found.value / found.base)} times the base's "
+        f"({number(found.value)} and {number(found.base)}{noise}), required is at most "
+        f"{number(greatest)}"
+    )
+
+
+def _divergence(report: Measured, require: RequireSection) -> Iterator[str]:
+    if require.divergence is None:
+        return
+    if report.fidelity is None:
+        yield "the KL divergence was not measured"
+    elif report.fidelity.result.mean.value > require.divergence:
+        yield (
+            f"mean KL divergence is {number(report.fidelity.result.mean.value)} nats on "
+            f"{report.fidelity.dataset}, required is at most {number(require.divergence)}"
+        )
+
+
+def _bits(report: Report, require: RequireSection) -> Iterator[str]:
+    stored = report.checkpoint.linear_bits
+    if require.stored_bits is not None and stored > require.stored_bits:
+        yield (
+            f"{number(stored)} bits a weight of the quantized linears are stored, required are at "
+            f"most {number(require.stored_bits)}"
+        )

@@ -1,0 +1,4 @@
+"""The sections of a model card: a module for what each has to say, a template for how it looks.
+
+Every function here is pure: a report and the siblings in, values for the templates out.
+"""

@@ -1,0 +1,94 @@
+"""What reads the files: each engine with how that is known, and what it takes to install."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from hubq.engines import engines, readers_of
+from hubq.evaluate import Report
+from hubq.runtime.carried import LOADER
+
+if TYPE_CHECKING:
+    from hubq.method import Method
+
+YES, NO, UNKNOWN = "✓", "✗", "?"
+SERVING = ("vLLM", "SGLang")
+
+
+class Engine(NamedTuple):
+    """One line of the table of engines."""
+
+    name: str
+    mark: str
+    known: str  # how
+
+
+def serving(report: Report) -> list[str]:
+    """List the serving engines that read this model, by their sources."""
+    if _has_quantized_embeddings(report):
+        return []
+    method = _method(report)
+    return engines(report.plan.recipe["format"], method.nominal_bits, method.activation_bits)
+
+
+def table(report: Report) -> list[Engine]:
+    """Say of each engine, and of CPUs, whether it reads this model and how that is known."""
+    return [_transformers(report), *(_server(name, report) for name in SERVING), _cpu(report)]
+
+
+def _transformers(report: Report) -> Engine:
+    needs = ", ".join(readers_of(report.plan.recipe["format"]).packages)
+    name = f"transformers with {needs}" if needs else "transformers"
+    if report.loader.startswith("transformers"):
+        version = report.versions.get("transformers")
+        what = f"{report.loader} {version}" if report.loader == "transformers" else report.loader
+        return Engine(name, YES, f"tested: what is measured below was loaded by {what}")
+    return Engine(name, YES, f"by its sources; what is measured below was read by {report.loader}")
+
+
+def _server(name: str, report: Report) -> Engine:
+    if name in serving(report):
+        return Engine(name, YES, "by its sources; not run on this model")
+    if _has_quantized_embeddings(report):
+        return Engine(name, NO, "not known to read this format with quantized embeddings")
+    return Engine(name, NO, "no kernels for this format at these bits")
+
+
+def _cpu(report: Report) -> Engine:
+    if is_cpu(report.device):
+        return Engine("without a GPU", YES, f"tested: measured on {report.device}")
+    return Engine("without a GPU", UNKNOWN, f"not tried; measured on {report.device}")
+
+
+def is_cpu(device: str) -> bool:
+    """Tell whether a device's title is a processor's: those end with their threads."""
+    return device.endswith((" threads", " thread")) or device.startswith("cpu")
+
+
+def _has_quantized_embeddings(report: Report) -> bool:
+    return bool(report.plan.recipe.get("embeddings", 16) < 16)
+
+
+def activation_bits(report: Report) -> int | None:
+    """Return the bits to which the method rounds each linear's inputs; None: it does not."""
+    return _method(report).activation_bits
+
+
+def _method(report: Report) -> "Method":
+    """Return the method with the recipe's options."""
+    from hubq.method import method_class
+
+    options = dict(report.plan.recipe["method"])
+    return method_class(options.pop("name")).model_validate(options)
+
+
+def about_loading(report: Report) -> dict[str, object]:
+    """Return the names that the section on loading uses."""
+    form = report.plan.recipe["format"]
+    prompting = report.checkpoint.prompting
+    return {
+        "form": form,
+        "engines": table(report),
+        "serving": serving(report),
+        "packages": " ".join(f"'{each}'" for each in readers_of(form).packages),
+        "loader_file": LOADER,
+        "chats": prompting is not None and prompting.template is not None,
+    }

@@ -1,0 +1,67 @@
+"""How the card writes intervals and texts; the digits are those of hubq/figures.py."""
+
+import re
+
+from hubq.evaluate.report import Interval
+from hubq.figures import (
+    NOT_MEASURED,
+    difference,
+    judged,
+    number,
+    percent,
+    share,
+    signed,
+    uncertain,
+)
+
+# What would end a cell or begin a tag, and what would end an attribute.
+MARKDOWN = str.maketrans({"|": "\\|", "<": "&lt;"})
+ATTRIBUTE = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"})
+
+
+def ranged(interval: Interval | None) -> str:
+    """Write a value with its 95 % interval, where one is known."""
+    if interval is None or interval.low is None or interval.high is None:
+        return number(None if interval is None else interval.value)
+    return f"{number(interval.value)} ({number(interval.low)} to {number(interval.high)})"
+
+
+def cell(text: str) -> str:
+    """Escape a text so that it stays inside its cell of a markdown table."""
+    return " ".join(text.split()).translate(MARKDOWN)
+
+
+def quoted(text: str) -> str:
+    """Escape a text for the inside of an HTML attribute."""
+    return " ".join(text.split()).translate(ATTRIBUTE)
+
+
+def sentence(text: str) -> str:
+    """Begin a text with a capital and end it with a full stop."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+def listed(words: list[str]) -> str:
+    """Join words as a sentence does."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def fence(text: str) -> str:
+    """Return a fence for a block of code that the text cannot end."""
+    longest = max((len(each) for each in re.findall("`+", text)), default=0)
+    return "`" * max(3, longest + 1)
+
+
+# What templates call.
+SPELLING = {
+    "not_measured": NOT_MEASURED,
+    "number": number,
+    "uncertain": uncertain,
+    "percent": percent,
+    "share": share,
+    "difference": difference,
+    "judged": judged,
+    "ranged": ranged,
+    "signed": signed,
+    "fence": fence,
+}

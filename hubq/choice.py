@@ -1,0 +1,66 @@
+"""Which of several models to take: what each costs beside what it lost, and who is on the front.
+
+The cost is the whole file: two models with the same bits in their linears may differ in those of
+their embeddings, and what a reader pays for is all of it. The loss is the divergence from the base
+where it was measured, else a perplexity; whichever more of the models have, and always one that the
+model in question has.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
+from typing import NamedTuple
+
+from hubq.comparison import Entry, front
+
+COST = "stored bits a parameter of the whole file"
+DIVERGENCE = "KL divergence from the base"
+
+
+class Axes(NamedTuple):
+    """What a comparison is by: bits against loss, less is better in both."""
+
+    cost: str  # what the bits are of
+    loss: str  # the loss in words
+    points: dict[str, tuple[float, float]]  # (bits, loss) by name, fewest bits first
+    base: float | None  # the base's own loss, where it is not zero
+
+    @property
+    def front(self) -> list[str]:
+        """Name the models to which no other is at least as good at no more bits."""
+        kept = front(list(self.points.values()))
+        return [name for name, is_kept in zip(self.points, kept, strict=True) if is_kept]
+
+
+def axes(entries: Sequence[Entry], this: str | None = None) -> Axes | None:
+    """Return what these models can be compared by; None where nothing was measured of `this`."""
+    losses = [each for each in _losses(entries) if this is None or this in each[1]]
+    if not losses:
+        return None
+    title, values, base = max(losses, key=lambda each: len(each[1]))
+    found = {
+        each.name: (each.model_bits, values[each.name]) for each in entries if each.name in values
+    }
+    return Axes(COST, title, dict(sorted(found.items(), key=lambda each: each[1])), base)
+
+
+def _losses(
+    entries: Sequence[Entry],
+) -> Iterable[tuple[str, dict[str, float], float | None]]:
+    """List every loss that some of the models have: its title, the values, and the base's."""
+    divergences = {each.name: each.divergence for each in entries if each.divergence is not None}
+    if divergences:
+        yield DIVERGENCE, divergences, None
+    for text in dict.fromkeys(text for each in entries for text in each.perplexities):
+        known = {
+            each.name: each.perplexities[text] for each in entries if text in each.perplexities
+        }
+        bases = {each.base_perplexities[text] for each in entries if text in each.perplexities}
+        yield f"perplexity on {text}", known, bases.pop() if len(bases) == 1 else None
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Drop the organization, and what all the names begin with, where something is left."""
+    bare = {name: name.rpartition("/")[2] for name in names}
+    parts = [short.split("-") for short in bare.values()]
+    shared = sum(1 for _ in takewhile(lambda each: len(set(each)) == 1, zip(*parts, strict=False)))
+    return {name: "-".join(short.split("-")[shared:]) or short for name, short in bare.items()}

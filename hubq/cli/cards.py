@@ -1,0 +1,151 @@
+"""The command that writes cards: of a recipe's run, of folders, of a repo; and checks them."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hubq.cli.options import FOLDER, client_for, example, hub_option, json_option, print_json
+from hubq.cli.stages import RECIPE, stages, tell
+
+if TYPE_CHECKING:
+    from hubq.client import Client
+    from hubq.evaluate import Report
+
+REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
+RECIPES = (".yaml", ".yml")
+
+
+@click.command(
+    epilog=example(f"hubq card {RECIPE}\n  hubq card --check model_cards/*\n  hubq card org/name")
+)
+@click.argument("targets", metavar="RECIPE|FOLDER|REPO...", nargs=-1, required=True)
+@click.option(
+    "--check",
+    "how",
+    flag_value="check",
+    help="Write nothing: verify that cards say what their records say.",
+)
+@click.option(
+    "--fresh", "how", flag_value="fresh", help="Throw away what a RECIPE's run folder holds."
+)
+@click.option(
+    "--run",
+    "--out",
+    "place",
+    type=FOLDER,
+    help="A RECIPE's run folder, or where the card of a REPO goes.  "
+    "[default: runs/<recipe's name>, or the repo's name]",
+)
+@hub_option
+@json_option
+def card(
+    targets: tuple[str, ...], how: str | None, place: Path | None, hub: str | None, as_json: bool
+) -> None:
+    """Write the model card, with its pictures, from the measurements.
+
+    Of a RECIPE what is missing is done first. A FOLDER, of a run or in model_cards/, or a REPO of
+    the Hub has the report already: nothing is measured again.
+    """
+    if how == "check":
+        _check([Path(each) for each in targets], as_json)
+        return
+    _refuse_options(targets, place, fresh=how == "fresh")
+    written = [_written(each, place, hub, fresh=how == "fresh") for each in targets]
+    if as_json:
+        print_json({"cards": [str(path) for path in written]})
+    else:
+        click.echo("\n".join(map(str, written)))
+
+
+def _refuse_options(targets: tuple[str, ...], place: Path | None, *, fresh: bool) -> None:
+    """Refuse options that say nothing about these targets."""
+    if fresh and not all(map(_is_recipe, targets)):
+        raise click.UsageError("--fresh is for recipes: a folder or a repo has its report already")
+    if place and len(targets) > 1:
+        raise click.UsageError("--run and --out take one target: cards would overwrite each other")
+    if place and not _is_recipe(targets[0]) and Path(targets[0]).is_dir():
+        raise click.UsageError(
+            "--out is for a repo: the card of a folder is written in that folder"
+        )
+
+
+def _is_recipe(target: str) -> bool:
+    return target.endswith(RECIPES) and not Path(target).is_dir()
+
+
+def _written(target: str, place: Path | None, hub: str | None, *, fresh: bool) -> Path:
+    """Write one card and return its path."""
+    from hubq.errors import UserError
+
+    if _is_recipe(target):
+        with stages(Path(target), place, fresh, hub) as stage:
+            return stage.card()
+    if Path(target).is_dir():
+        return _in_place(Path(target))
+    if REPO.fullmatch(target):
+        with client_for(hub) as client:
+            return _of_repo(target, place, client)
+    raise UserError(
+        f"there is no recipe, folder or repo {target}.\n"
+        "Name a recipe (.yaml), a folder that holds report.json, or org/name on the Hub"
+    )
+
+
+def _in_place(folder: Path) -> Path:
+    """Write the card of a folder anew, from its report and what lies beside it."""
+    from hubq.card import renew
+    from hubq.card_check import report_in
+    from hubq.run_folder import locked
+    from hubq.siblings import gather
+
+    with locked(folder):
+        report = report_in(folder)
+        return renew(report, gather(report, folder, tell), folder)
+
+
+def _of_repo(repo: str, place: Path | None, client: "Client") -> Path:
+    """Write the card of a published model into a folder of its own, records included."""
+    from hubq.card import renew
+    from hubq.siblings import REPORT, gather
+
+    report = _published(repo, client)
+    folder = place or Path(repo.partition("@")[0].rpartition("/")[2])
+    folder.mkdir(parents=True, exist_ok=True)
+    report.save(folder / REPORT)
+    return renew(report, gather(report, folder, tell, client), folder)
+
+
+def _published(repo: str, client: "Client") -> "Report":
+    from hubq.errors import UserError
+    from hubq.evaluate import Report
+    from hubq.siblings import IN_A_REPO, REPORT, report_on_hub
+
+    path = report_on_hub(repo, client)
+    if path is None:
+        raise UserError(
+            f"{repo} holds no {IN_A_REPO}/{REPORT}: hubq did not publish it, so there is nothing "
+            "to write a card from.\nhubq evaluate --model measures any model"
+        )
+    return Report.load(path)
+
+
+def _check(folders: list[Path], as_json: bool) -> None:
+    """Print how each card differs from its records; exit with 1 where one does."""
+    from hubq.card_check import differences
+    from hubq.errors import UserError
+
+    found = {str(folder): differences(folder) for folder in folders}
+    wrong = [line for lines in found.values() for line in lines]
+    if as_json:
+        print_json({"differences": found})
+    if wrong:
+        count = sum(map(bool, found.values()))
+        raise UserError(
+            "\n".join(wrong)
+            + f"\n{count} of {len(found)} cards do not say what their records say. "
+            "hubq card FOLDER writes one anew"
+        )
+    if not as_json:
+        click.echo(f"{len(found)} cards say what their records say")

@@ -1,0 +1,194 @@
+"""The command that measures: a recipe's result, or any model beside any base."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from hubq.cli.options import FILE, FOLDER, Command, client_for, example, hub_option, json_option
+from hubq.cli.options import print_json as show_json
+from hubq.cli.stages import RECIPE, stages
+
+if TYPE_CHECKING:
+    from hubq.evaluate.report import Measured
+    from hubq.recipe import EvaluateSection, ModelSection
+    from hubq.record import Record
+
+Section = TypeVar("Section", bound="Record")
+ANY = "hubq evaluate --model acme/Llama-3-8B-AWQ --against meta-llama/Meta-Llama-3-8B piqa arc_easy"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the options for any model say."""
+
+    model: str | None
+    against: str | None
+    perplexity: tuple[str, ...]
+    length: int | None
+    windows: int | None
+    shots: int | None
+    limit: int | None
+    chat_template: bool
+    skip: tuple[str, ...]
+    out: Path | None
+
+    def given(self) -> list[str]:
+        """Name the options that were written."""
+        return [name for name, value in vars(self).items() if value not in (None, (), False)]
+
+
+def options_for_any(command: Command) -> Command:
+    """Add what says which model is measured, and how."""
+    decorators: list[Callable[[Any], Any]] = [
+        click.option("--out", type=FILE, help="The record.  [default: NAME.evaluation.json]"),
+        click.option(
+            "--skip",
+            multiple=True,
+            type=click.Choice(["fidelity", "efficiency"]),
+            help="Don't measure it. Fidelity needs a text (--perplexity).",
+        ),
+        click.option(
+            "--chat-template", is_flag=True, help="Ask as the model's chat template lays out."
+        ),
+        click.option("--limit", type=int, help="Items a task.  [default: all]"),
+        click.option("--shots", type=int, help="Examples in the prompt.  [default: the task's]"),
+        click.option("--windows", type=int, help="Of each text.  [default: all]"),
+        click.option("--length", type=int, help="Tokens a window.  [default: 2048]"),
+        click.option(
+            "--perplexity",
+            metavar="TEXT",
+            multiple=True,
+            help="wikitext2, c4, ptb, org/name or a file; or a mapping as in recipes.",
+        ),
+        click.option("--against", metavar="BASE", help="The 16-bit model that it was made from."),
+        click.option("--model", metavar="MODEL", help="Measure this model instead of a recipe's."),
+    ]
+    return reduce(lambda decorated, add: add(decorated), decorators, command)
+
+
+@click.command(epilog=example(f"hubq evaluate {RECIPE}\n  {ANY}"))
+@click.argument("words", metavar="RECIPE | TASK...", nargs=-1)
+@options_for_any
+@click.option("--run", type=FOLDER, help="The run folder.  [default: runs/<recipe's name>]")
+@click.option("--fresh", is_flag=True, help="Throw away what the run folder holds.")
+@hub_option
+@json_option
+def evaluate(
+    words: tuple[str, ...],
+    run: Path | None,
+    fresh: bool,
+    hub: str | None,
+    as_json: bool,
+    **options: Any,  # noqa: ANN401 - those of Asked
+) -> None:
+    """Measure a checkpoint and its base.
+
+    Each is loaded from disk in a fresh process, as whoever downloads it would load it. With a
+    RECIPE, it is the recipe's result, quantized first where need be.
+
+    With --model and --against it is anybody's: a folder, a repo (org/name, org/name@revision) or a
+    GGUF file. The words are then TASKs of lm-eval or of hubq, and the record goes to --out.
+    """
+    asked = Asked(**options)
+    if asked.model is None:
+        with stages(_recipe(words, asked), run, fresh, hub) as stage:
+            _show(stage.report(), as_json)
+        return
+    if run is not None or fresh:
+        raise click.UsageError("--run and --fresh are for a recipe; with --model there is no run")
+    place = asked.out or Path(f"{_short(asked.model)}.evaluation.json")
+    with client_for(hub) as client:
+        from hubq.cli.bars import progress
+        from hubq.evaluate.assessing import assess
+
+        against, wishes = _against(asked), _wishes(asked, words)
+        found = assess(asked.model, against, wishes, client, progress())
+    found.save(place)
+    _show(found, as_json)
+    click.echo(place, err=as_json)
+
+
+def _recipe(words: tuple[str, ...], asked: Asked) -> Path:
+    """Return the recipe; refuse what only goes with --model."""
+    if others := asked.given():
+        raise click.UsageError(
+            f"--{others[0].replace('_', '-')} goes with --model; a recipe says it itself"
+        )
+    if len(words) != 1:
+        raise click.UsageError("name one RECIPE, or a model with --model and --against")
+    return Path(words[0])
+
+
+def _against(asked: Asked) -> "ModelSection":
+    """Read which model is the base."""
+    from hubq.recipe import ModelSection
+
+    if asked.against is None:
+        raise click.UsageError("--model needs --against BASE: the 16-bit model it was made from")
+    if Path(asked.against).is_dir():
+        return ModelSection(folder=Path(asked.against))
+    return _read(ModelSection, _written(asked.against), "--against")
+
+
+def _wishes(asked: Asked, tasks: tuple[str, ...]) -> "EvaluateSection":
+    """Read what is to be measured."""
+    from hubq.recipe import EvaluateSection
+
+    sizes = {"length": asked.length, "windows": asked.windows}
+    given = {name: each for name, each in sizes.items() if each is not None}
+    way = {"shots": asked.shots, "chat_template": asked.chat_template}
+    values = {
+        "perplexity": [{"dataset": _written(each), **given} for each in asked.perplexity],
+        "tasks": [{"name": name, **way} for name in tasks],
+        "limit": asked.limit,
+        **dict.fromkeys(asked.skip),
+    }
+    return _read(EvaluateSection, values, "what to measure")
+
+
+def _written(word: str) -> Any:  # noqa: ANN401 - any YAML
+    """Read a word, or a mapping as it would stand in a recipe."""
+    from hubq.errors import UserError
+    from hubq.marked_yaml import parse
+
+    if not word.startswith("{"):
+        return word
+    marked = parse(word)
+    if marked.mistakes:
+        raise UserError(f"{word}: {marked.mistakes[0][1]}")
+    return marked.values
+
+
+def _read(kind: "type[Section]", values: object, where: str) -> "Section":
+    """Check values as a recipe's would be; raise UserError with all mistakes."""
+    from pydantic import ValidationError
+
+    from hubq.errors import UserError
+    from hubq.marked_yaml import MarkedYaml
+    from hubq.mistakes import explain
+
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        mistakes = explain(error.errors(), kind, MarkedYaml())
+        raise UserError("\n".join(f"{where}: {sentence}" for _, sentence in mistakes)) from error
+
+
+def _short(model: str) -> str:
+    """Name a model's record: after the repo, the folder or the file."""
+    if Path(model).is_dir():
+        return Path(model).resolve().name
+    return Path(model.partition("@")[0]).name.removesuffix(".gguf")
+
+
+def _show(measured: "Measured", as_json: bool) -> None:
+    from hubq.cli.reports import print_report
+
+    if as_json:
+        show_json(measured.model_dump(mode="json"))
+    else:
+        print_report(measured)

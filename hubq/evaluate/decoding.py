@@ -1,0 +1,62 @@
+"""Greedy decoding with a clock: the same loop for every model, without an early stop."""
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SEED = 0  # of the prompts
+
+
+class Times(NamedTuple):
+    """The seconds of one run."""
+
+    first: float  # the prompt, and the first token after it
+    rest: float  # all other tokens
+
+
+def generate(model: Any, prompts: "Tensor", output: int) -> Times:  # noqa: ANN401
+    """Decode greedily, exactly `output` tokens a row after prompts (batch, tokens)."""
+    device = model.device.type
+    synchronize(device)
+    began = time.perf_counter()
+    steps = decoded(model, prompts)
+    next(steps)
+    synchronize(device)
+    first = time.perf_counter()
+    for _ in range(output - 1):
+        next(steps)
+    synchronize(device)
+    return Times(first - began, time.perf_counter() - first)
+
+
+def decoded(model: Any, prompts: "Tensor") -> "Iterator[Tensor]":  # noqa: ANN401
+    """Yield the likeliest next token of each row, (batch, 1), without an end."""
+    import torch
+
+    ids, cache = prompts, None
+    while True:
+        with torch.inference_mode():  # not around a yield: it would hold for the caller too
+            step = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            ids, cache = step.logits[:, -1].argmax(dim=-1, keepdim=True), step.past_key_values
+        yield ids
+
+
+def synchronize(device: str) -> None:
+    """Wait for the GPU: its work is only queued when a call returns."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+
+
+def drawn_prompts(model: Any, batch: int, length: int) -> "Tensor":  # noqa: ANN401
+    """Draw token ids, (batch, length): a dense decoder takes as long for any of them."""
+    import torch
+
+    drawn = torch.Generator().manual_seed(SEED)
+    vocabulary = model.config.get_text_config().vocab_size
+    ids = torch.randint(vocabulary, (batch, length), generator=drawn)
+    return ids.to(model.device)

@@ -1,0 +1,163 @@
+"""Next-token distributions, kept as what makes them: the last hidden states, and the head.
+
+The logits of 20,000 tokens over a vocabulary of 49,152 are 4 GB in float32; the states that the
+head turns into them are 24 MB. So a model's distributions are kept as a file of states, and formed
+again with its head, read from its folder: exactly, and without the model in memory.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hubq.calibrate import leading_ids
+from hubq.disk import require_space
+from hubq.errors import UserError
+from hubq.evaluate.jobs import DivergenceTask, HiddenTask, text_file
+from hubq.evaluate.perplexity import TOKENS_A_BATCH
+from hubq.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Head = Callable[[Tensor], Tensor]  # (..., hidden) to (..., vocabulary)
+
+PROBE = 16  # tokens that show whether the head alone makes the logits
+TOLERANCE = 2.0**-6  # of the greatest logit; bfloat16 rounds by 2^-9 of each
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The distributions of a model that isn't loaded."""
+
+    head: "Tensor"  # (vocabulary, hidden)
+    windows: "Tensor"  # (windows, length) token ids
+    states: Any  # (windows * (length - 1), hidden), read from the file in slices
+
+    def logits(self, first: int, last: int) -> "Tensor":
+        """Return the logits of some tokens, (last - first, vocabulary)."""
+        from torch.nn.functional import linear
+
+        return linear(self.states[first:last].to(self.head.device), self.head)
+
+
+def text_windows(task: HiddenTask | DivergenceTask, folder: Path) -> "Tensor":
+    """Return the first windows of a text, (windows, length); fewer where it ends before."""
+    import torch
+
+    text = text_file(task.text).read_bytes().decode()
+    ids = leading_ids(text, folder, task.windows * task.length)
+    count = len(ids) // task.length
+    if count == 0:
+        raise UserError(
+            f"fidelity: {task.dataset} has {len(ids):,} tokens, which is no window of "
+            f"{task.length}; take shorter windows or a longer text"
+        )
+    return torch.tensor(ids[: count * task.length]).view(count, task.length)
+
+
+def batches(windows: "Tensor", device: Any) -> "Iterator[tuple[int, Tensor]]":  # noqa: ANN401
+    """Yield a few windows at a time, on the device, with the number of the first."""
+    size = max(1, TOKENS_A_BATCH // windows.shape[1])
+    for first in range(0, len(windows), size):
+        yield first, windows[first : first + size].to(device)
+
+
+def last_states(model: Any, batch: "Tensor") -> "Tensor":  # noqa: ANN401
+    """Return what the head reads to predict each token but the first, (windows, tokens, hidden)."""
+    states: Tensor = model.get_decoder()(input_ids=batch, use_cache=False).last_hidden_state
+    return states[:, :-1]
+
+
+def hidden_states(
+    model: Any,  # noqa: ANN401 - transformers carries no types
+    folder: Path,
+    task: HiddenTask,
+    file: Path,
+    progress: Progress = SILENT,
+) -> None:
+    """Write the last hidden states over a text to a file; refuse a model that needs more."""
+    import torch
+
+    from hubq import shards
+    from hubq.evaluate.finite import refuse_non_finite
+
+    windows = text_windows(task, folder)
+    with torch.inference_mode(), progress.task(task.title, len(windows)) as advance:
+        head = head_weight(folder, model).to(model.device, model.dtype)
+        prove_head(model, windows, partial(torch.nn.functional.linear, weight=head))
+        states = torch.empty(len(windows), task.length - 1, head.shape[1], dtype=head.dtype)
+        require_space(file.parent, states.nbytes, "keeping a model's hidden states")
+        for first, batch in batches(windows, model.device):
+            found = last_states(model, batch)
+            for window, each in zip(batch, found, strict=True):
+                if not each.isfinite().all():
+                    refuse_non_finite(model, window[None], folder)
+            states[first : first + len(batch)] = found
+            advance(len(batch))
+    shards.write(file, {"states": states.flatten(0, 1), "windows": windows})
+
+
+@contextmanager
+def opened(
+    task: DivergenceTask,
+    model: Any,  # noqa: ANN401 - the model that is compared: it names and places the head
+) -> Iterator[Reference]:
+    """Open the distributions of a task's reference; refuse a file that is damaged or gone."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        file: Any = safe_open(task.states, framework="pt")  # which is typed in parts
+        states, windows = file.get_slice("states"), file.get_tensor("windows")
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"the reference's hidden states in {task.states} can't be read ({error}); delete the "
+            "file and run again, and they are made anew"
+        ) from error
+    with file:
+        head = head_weight(task.reference, model).to(model.device, states[:1].dtype)
+        yield Reference(head, windows, states)
+
+
+def head_weight(folder: Path, model: Any) -> "Tensor":  # noqa: ANN401
+    """Read the weight of the head from a folder, (vocabulary, hidden), in the dtype it is kept in.
+
+    The model is of the folder's architecture; what it calls its head, or the embeddings where both
+    are tied, is the tensor's name.
+    """
+    from hubq.shards import Weights
+
+    weights = Weights(folder)
+    names = [
+        f"{name}.weight"
+        for wanted in (model.get_output_embeddings(), model.get_input_embeddings())
+        for name, module in model.named_modules()
+        if module is wanted
+    ]
+    name = next((each for each in names if each in weights.info), None)
+    weight = None if name is None else weights.read(name)
+    if weight is None or not weight.is_floating_point():
+        raise UserError(
+            f"{folder} has no plain tensor {' or '.join(names)}, from which next-token "
+            "distributions could be formed: compare with a base whose head is not quantized, or "
+            "set fidelity: null"
+        )
+    return weight
+
+
+def prove_head(model: Any, windows: "Tensor", head: "Head") -> None:  # noqa: ANN401
+    """Refuse a model whose logits are more than the head's product with the last hidden state."""
+    ids = windows[:1, :PROBE].to(model.device)
+    states = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+    logits, product = model(input_ids=ids, use_cache=False).logits, head(states)
+    if logits.shape == product.shape:
+        off = (logits - product).abs().max()
+        if not off > TOLERANCE * logits.abs().max():  # NaN is refused later, with its layer
+            return
+    raise UserError(
+        f"the logits of {model.config.name_or_path} are not its head's product with the last "
+        "hidden state: they are scaled, capped or shifted, or the head's weights lie elsewhere. "
+        "hubq can't compare such distributions; set fidelity: null"
+    )

@@ -1,0 +1,169 @@
+"""How far a model's next-token distributions are from a reference's: what perplexity averages away.
+
+For each token but the first of each window, p is the reference's distribution over the whole
+vocabulary and q the model's, both softmax in float32 of logits in the dtype that each model ran in.
+KL(p || q) = sum p ln(p / q) in nats. With logits a and b less their greatest, A = sum exp a and
+B = sum exp b it is sum(exp(a) (a - b)) / A + ln(B / A): exactly 0 where both are the same.
+
+The intervals take windows for the sampling unit, since tokens of one window share their text: the
+mean of the windows' means, plus and minus 1.96 standard errors.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hubq.errors import UserError
+from hubq.evaluate.distributions import (
+    Reference,
+    batches,
+    last_states,
+    opened,
+    prove_head,
+    text_windows,
+)
+from hubq.evaluate.jobs import DivergenceTask
+from hubq.evaluate.report import CONFIDENCE, Divergence, Interval
+from hubq.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LOGITS_AT_ONCE = 1 << 24  # of each model: a product over fewer tokens reads the head too often
+IN_CACHE = 1 << 20  # float32 numbers of each model that a core's cache holds while all is done
+
+
+class Compared(NamedTuple):
+    """What is known of each token."""
+
+    divergence: "Tensor"  # (tokens,) float64
+    agrees: "Tensor"  # (tokens,) bool
+
+
+def divergence(
+    model: Any,  # noqa: ANN401 - transformers carries no types
+    folder: Path,
+    task: DivergenceTask,
+    progress: Progress = SILENT,
+) -> Divergence:
+    """Compare a loaded model, whose tokenizer lies in `folder`, with a task's reference."""
+    import torch
+
+    windows = text_windows(task, folder)
+    with (
+        torch.inference_mode(),
+        opened(task, model) as reference,
+        progress.task(task.title, len(windows)) as advance,
+    ):
+        _require_comparable(reference, model, windows, task)
+        prove_head(model, windows, model.get_output_embeddings())
+        found: list[Compared] = []
+        for first, batch in batches(windows, model.device):
+            found.append(_compared(model, batch, reference, first * (task.length - 1)))
+            _refuse_non_finite(found[-1], model, batch, folder)
+            advance(len(batch))
+    shape = (len(windows), -1)
+    return summary(
+        torch.cat([each.divergence for each in found]).view(shape),
+        torch.cat([each.agrees for each in found]).view(shape),
+    )
+
+
+def summary(divergence: "Tensor", agrees: "Tensor") -> Divergence:  # (windows, tokens) each
+    """Describe the divergence of each token, and whether both models predict the same one."""
+    import numpy as np
+
+    values = divergence.cpu().numpy()
+    median, percentile_99 = np.quantile(values, (0.5, 0.99))
+    return Divergence(
+        tokens=values.size,
+        mean=_of_windows(divergence.double()),
+        median=float(median),
+        percentile_99=float(percentile_99),
+        agreement=_of_windows(agrees.double(), greatest=1.0),
+    )
+
+
+def token_divergence(reference: "Tensor", own: "Tensor") -> Compared:  # (tokens, vocabulary) each
+    """Compare logits; the tensors may be overwritten."""
+    ours, theirs = own.float(), reference.float()
+    best, likeliest = ours.max(dim=1, keepdim=True)
+    their_best, their_likeliest = theirs.max(dim=1, keepdim=True)
+    ours.sub_(best)
+    theirs.sub_(their_best)
+    difference = theirs - ours
+    total, their_total = ours.exp_().sum(1).double(), theirs.exp_().sum(1).double()
+    inner = theirs.mul_(difference).sum(1).double()
+    value = inner / their_total + (total / their_total).log()
+    return Compared(value.clamp_(min=0), (likeliest == their_likeliest).squeeze(1))
+
+
+def _compared(
+    model: Any,  # noqa: ANN401 - see above
+    batch: "Tensor",
+    reference: Reference,
+    done: int,
+) -> Compared:
+    """Compare some windows, before which the reference has so many tokens."""
+    import torch
+
+    own, head = last_states(model, batch).flatten(0, 1), model.get_output_embeddings()
+    vocabulary = len(reference.head)
+    tokens = max(1, LOGITS_AT_ONCE // vocabulary)
+    # A GPU is fastest with all at once; a core loses half its time where its cache overflows.
+    block = max(1, IN_CACHE // vocabulary) if batch.device.type == "cpu" else tokens
+    found: list[Compared] = []
+    for first in range(0, len(own), tokens):
+        part = own[first : first + tokens]
+        logits, theirs = head(part), reference.logits(done + first, done + first + len(part))
+        for rows in range(0, len(part), block):
+            some = slice(rows, rows + block)
+            found.append(token_divergence(theirs[some], logits[some]))
+    return Compared(*map(torch.cat, zip(*found, strict=True)))
+
+
+def _require_comparable(
+    reference: Reference,
+    model: Any,  # noqa: ANN401 - see above
+    windows: "Tensor",
+    task: DivergenceTask,
+) -> None:
+    """Raise UserError unless both models predict the same tokens from the same tokens."""
+    import torch
+
+    name, vocabulary = model.config.name_or_path, model.config.get_text_config().vocab_size
+    way_out = "Name the base that the model was made from, or set fidelity: null"
+    if len(reference.head) != vocabulary:
+        raise UserError(
+            f"{name} has a vocabulary of {vocabulary:,} tokens and {task.reference} one of "
+            f"{len(reference.head):,}: their distributions can't be compared. {way_out}"
+        )
+    if not torch.equal(reference.windows, windows):
+        raise UserError(
+            f"{name} and {task.reference} make other tokens of {task.dataset}: their tokenizers "
+            f"differ. {way_out}"
+        )
+
+
+def _refuse_non_finite(found: Compared, model: Any, batch: "Tensor", folder: Path) -> None:  # noqa: ANN401
+    """Raise UserError, with the layer, for the first window that has a value that is no number."""
+    from hubq.evaluate.finite import refuse_non_finite
+
+    finite = found.divergence.isfinite().view(len(batch), -1).all(dim=1)
+    if not finite.all():
+        first = int(finite.int().argmin())
+        refuse_non_finite(model, batch[first : first + 1], folder)
+
+
+def _of_windows(values: "Tensor", greatest: float | None = None) -> Interval:  # (windows, tokens)
+    """Return the mean of values between 0 and `greatest`, its interval by windows."""
+    means = values.mean(dim=1)
+    value = float(means.mean())
+    if len(means) < 2:
+        return Interval(value=value)
+    noise = CONFIDENCE * float(means.std() / len(means) ** 0.5)
+    high = value + noise
+    return Interval(
+        value=value,
+        low=max(0.0, value - noise),
+        high=high if greatest is None else min(greatest, high),
+    )

@@ -1,0 +1,162 @@
+"""A score of the result beside its base's: how they differ, by how much chance, and where."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from hubq.evaluate.jobs import Score
+from hubq.evaluate.report import Flips, Interval, Measurement, Overall
+from hubq.evaluate.resampling import (
+    Draws,
+    Floats,
+    draw,
+    interval,
+    is_right_or_wrong,
+    mcnemar,
+    ratio,
+)
+
+# The accuracy by which a task counts in the overall mean: the first of these that it has, whatever
+# filter (in parentheses) reads its answers.
+ACCURACIES = (
+    "acc_norm",
+    "acc",
+    "exact_match",
+    "mc2",
+    "mc1",
+    "prompt_level_strict_acc",
+)
+
+
+@dataclass(frozen=True)
+class Matched:
+    """One metric of the base and of the result, on the same items."""
+
+    base: Score
+    own: Score
+    seed: int
+
+    def __post_init__(self) -> None:
+        assert (self.base.task, self.base.metric) == (self.own.task, self.own.metric)
+
+    @cached_property
+    def draws(self) -> Draws | None:
+        """The metric of both with other items; None: nothing is known of these."""
+        return draw(self.base, self.own, self.seed)
+
+    @property
+    def paired(self) -> bool:
+        """Whether intervals come from pairs of the same items."""
+        return self.draws is not None and self.draws.paired
+
+
+def measurement(pair: Matched) -> Measurement:
+    """Put a score of the result beside its base's."""
+    base, own = pair.base, pair.own
+    found = flips(pair)
+    return Measurement(
+        **own.model_dump(exclude={"items", "answers"}),
+        base=base.value,
+        base_stderr=base.stderr,
+        difference=difference(pair),
+        recovery=recovery(pair),
+        paired=pair.paired,
+        flips=found,
+        p_value=mcnemar(found.lost, found.won) if found and pair.paired else None,
+    )
+
+
+def difference(pair: Matched) -> Interval:
+    """Return how far the result is from its base."""
+    value = pair.own.value - pair.base.value
+    if pair.draws is None:
+        return Interval(value=value)
+    return interval(value, pair.draws.own - pair.draws.base)
+
+
+def recovery(pair: Matched) -> Interval | None:
+    """Return the share of the base's quality that is left; None where there is no such share.
+
+    A perplexity's share is the base's over the result's. Other metrics of which less is better
+    are near zero in a good model (a bias score, an error), so that their ratio means nothing.
+    """
+    base, own = pair.base, pair.own
+    better_is_less = own.better == "lower"
+    if better_is_less and own.metric != "perplexity":
+        return None
+    above, below = (base.value, own.value) if better_is_less else (own.value, base.value)
+    if below <= 0 or above < 0:
+        return None
+    if pair.draws is None:
+        return Interval(value=above / below)
+    drawn = (pair.draws.base, pair.draws.own)
+    return interval(above / below, ratio(*(drawn if better_is_less else drawn[::-1])))
+
+
+def flips(pair: Matched) -> Flips | None:
+    """Count the items that are right for one model only; None where items are not right or wrong.
+
+    Without answers all that is known to have changed is what was lost or won.
+    """
+    base, own = pair.base, pair.own
+    if not (is_right_or_wrong(base) and is_right_or_wrong(own)):
+        return None
+    if len(base.items) != len(own.items):
+        return None
+    both = list(zip(base.items, own.items, strict=True))
+    lost = sum(before > after for before, after in both)
+    won = sum(before < after for before, after in both)
+    if len(base.answers) == len(own.answers) == len(both):
+        answers = zip(base.answers, own.answers, strict=True)
+        return Flips(lost=lost, won=won, changed=sum(before != after for before, after in answers))
+    return Flips(lost=lost, won=won, changed=lost + won)
+
+
+def overall(tasks: Iterable[tuple[str, Sequence[Matched]]]) -> Overall | None:
+    """Average one accuracy of each task; None where there is none, or the base has nothing right.
+
+    Each task comes with the name that was asked for. One that has a score of its own counts once,
+    however many members it has; of a mere list of tasks each member counts.
+    """
+    chosen = [pair for name, pairs in tasks for pair in _accuracies(name, pairs)]
+    base = math.fsum(pair.base.value for pair in chosen) / max(1, len(chosen))
+    own = math.fsum(pair.own.value for pair in chosen) / max(1, len(chosen))
+    if base == 0:
+        return None
+    lost, left = Interval(value=own - base), Interval(value=own / base)
+    if (drawn := _mean_draws(chosen)) is not None:
+        lost = interval(lost.value, drawn[1] - drawn[0])
+        left = interval(left.value, ratio(drawn[1], drawn[0]))
+    return Overall(
+        accuracies=tuple(f"{each.own.task} {each.own.metric}" for each in chosen),
+        base=base,
+        value=own,
+        difference=lost,
+        recovery=left,
+    )
+
+
+def _accuracies(name: str, pairs: Sequence[Matched]) -> list[Matched]:
+    """Choose one accuracy of a task, or of each of its members where it has no score itself."""
+    members = dict.fromkeys(pair.own.task for pair in pairs)
+    wanted = [name] if name in members else members
+    found = []
+    for task in wanted:
+        known = {pair.own.metric: pair for pair in reversed(pairs) if pair.own.task == task}
+        ranked = (each for name in ACCURACIES for each in known if each.partition(" (")[0] == name)
+        found += [known[metric] for metric in ranked][:1]
+    return found
+
+
+def _mean_draws(pairs: Sequence[Matched]) -> tuple[Floats, Floats] | None:
+    """Average the draws of several tasks; None where one of them has none."""
+    drawn = [pair.draws for pair in pairs if pair.draws is not None]
+    if len(drawn) < len(pairs):
+        return None
+    return (
+        np.mean([each.base for each in drawn], axis=0),
+        np.mean([each.own for each in drawn], axis=0),
+    )

@@ -1,0 +1,174 @@
+"""The records of what was measured: every number there is, each with what makes it believable.
+
+Quality is measured of the exported folder and of its base on the same items, by dimension: what the
+model knows and can do, whether it stays truthful and fair, and what it costs to run. Differences
+are paired item by item; each interval holds 95 % of what chance would make of other items.
+"""
+
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from hubq.plan import Plan
+from hubq.quantize import Checkpoint
+from hubq.record import Record
+from hubq.task_names import Dimension
+
+VERSION: Literal[2] = 2
+CONFIDENCE = 1.96  # standard errors around a mean that hold 95 % of a normal distribution
+
+
+class Interval(Record):
+    """A value, and where 95 % of repetitions with other items would lie; None: not known."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Flips(Record):
+    """Items on which base and result part: what a mean over all items hides."""
+
+    lost: int  # right before, wrong now
+    won: int  # wrong before, right now
+    changed: int  # another answer, right or wrong
+
+
+class Measurement(Record):
+    """One number of the result beside its base's, with all that a reader needs to believe it."""
+
+    task: str  # perplexity, or an lm-eval task's name
+    part_of: str | None = None  # the group that the task was measured for
+    dataset: str
+    dimension: Dimension = "knowledge"
+    metric: str  # perplexity, acc, acc_norm
+    better: Literal["lower", "higher"]
+    base: float
+    base_stderr: float | None
+    value: float
+    stderr: float | None
+    difference: Interval | None = None  # value - base
+    recovery: Interval | None = None  # the share of the base's quality that is left: 1 is all
+    paired: bool = False  # whether both intervals come from pairs of the same items
+    p_value: float | None = None  # of a difference as large by chance alone; McNemar, exact
+    flips: Flips | None = None
+    samples: int
+    left_out: int = 0  # rows of the data that hold no usable item
+    protocol: str  # one sentence: windows, shots, normalization
+    version: str  # of the task or the data: a task version, a revision, a sha256
+
+
+class Overall(Record):
+    """The plain mean over tasks of one accuracy each: what a recovery in one number is of."""
+
+    accuracies: tuple[str, ...]  # task and metric of each, such as "piqa acc_norm"
+    base: float
+    value: float
+    difference: Interval  # value - base, tasks resampled item by item in pairs
+    recovery: Interval  # value / base
+
+
+class Divergence(Record):
+    """How far one model's next-token distributions are from another's, token by token."""
+
+    tokens: int
+    mean: Interval  # Kullback-Leibler divergence in nats: sum p ln(p / q), p the reference's
+    median: float
+    percentile_99: float
+    agreement: Interval  # share of tokens whose likeliest next token is the same
+
+
+class Fidelity(Record):
+    """How closely the result follows its base on one text, and how closely the base itself can."""
+
+    dataset: str
+    version: str
+    protocol: str
+    result: Divergence  # from the base, both in the dtype of the report
+    floor: Divergence | None  # the base in that dtype from the base in float32; None: not measured
+
+
+class Cost(Record):
+    """What one model takes to run."""
+
+    weight_bytes: int  # on disk
+    load_seconds: float
+    memory_loaded: int  # bytes of this process (CPU) or of the device (GPU) once it is loaded
+    memory_peak: int  # bytes, while it loads or generates
+    first_token_seconds: Interval  # median of the repetitions, from the least to the greatest
+    tokens_per_second: Interval  # decoded, over all rows of the batch; likewise
+    joules_per_token: float | None = None  # of the whole processor or device; None: not told here
+    contention: float | None = None  # share of the time in which others held our cores; likewise
+
+
+class Efficiency(Record):
+    """The costs of the result and of its base, measured one after the other in the same run."""
+
+    batch: int  # rows
+    prompt: int  # tokens a row
+    output: int  # tokens a row
+    repetitions: int
+    engine: str  # what ran the model, with its version
+    hardware: str
+    base: Cost
+    result: Cost
+
+
+class Measured(Record):
+    """All that was measured of one model beside its base, and how."""
+
+    version: Literal[2] = VERSION
+    measurements: tuple[Measurement, ...]
+    overall: Overall | None = None  # None: no accuracy was measured
+    fidelity: Fidelity | None = None
+    efficiency: Efficiency | None = None
+    loader: str  # what read the folder: transformers, or hubq's reader where that can't
+    device: str
+    dtype: str
+    versions: dict[str, str]
+    seed: int
+    seconds: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _migrate(cls, values: object) -> object:
+        """Read a report of version 1; any other than today's is refused for its version."""
+        if not isinstance(values, dict) or values.get("version") != 1:
+            return values
+        measurements = [_migrated(each) for each in values.get("measurements", ())]
+        return {**values, "version": VERSION, "measurements": measurements}
+
+
+class Report(Measured):
+    """What was measured of one checkpoint of ours: the single source of a card's numbers."""
+
+    plan: Plan
+    checkpoint: Checkpoint
+
+
+class Subject(Record):
+    """A model that somebody else made, as far as its files tell."""
+
+    name: str  # org/name@commit, or a folder's name
+    form: str  # the quantization method that its config.json names; dense where there is none
+    weight_bytes: int
+    parameters: int  # of the base: packed tensors have other counts
+    model_bits: float  # stored bits a parameter over the whole file
+
+
+class Assessment(Measured):
+    """What was measured of any model against any base."""
+
+    subject: Subject
+    base: Subject
+
+
+def _migrated(values: dict[str, Any]) -> dict[str, Any]:
+    """Say of a version 1 measurement what it knew of its difference: a paired error, or nothing."""
+    kept = {key: each for key, each in values.items() if key != "difference_stderr"}
+    stderr = values.get("difference_stderr")
+    if stderr is None:
+        return kept
+    value, noise = values["value"] - values["base"], CONFIDENCE * stderr
+    difference = {"value": value, "low": value - noise, "high": value + noise}
+    return {**kept, "difference": difference, "paired": True}

@@ -1,0 +1,95 @@
+"""How a model wants to be asked: its chat template and its settings for sampling, for the card.
+
+Both are read from the written folder, and compared with the base's file by file.
+"""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from hubq.companions import CHAT_TEMPLATES, TOKENIZER_FILES
+from hubq.digest import sha256_of
+from hubq.quiet import quiet
+from hubq.record import Record
+
+QUESTION = "What is a llama?"
+DATE = "26 Jul 2024"  # what templates that tell the date show, so that it is the same on every day
+SAMPLING = (
+    "do_sample",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "max_new_tokens",
+)
+
+
+class Prompting(Record):
+    """What a folder says of its prompts; the example is the template's own work."""
+
+    template: str | None  # sha256 of the chat template's text; None: the model has none
+    example: str | None  # the question laid out, up to where the answer begins
+    sampling: dict[str, bool | int | float]  # of generation_config.json, what it sets
+    same: tuple[str, ...]  # files of the tokenizer that are the base's, byte for byte
+    changed: tuple[str, ...]  # those that are not
+
+
+def prompting(folder: Path, base: Path) -> Prompting:
+    """Read a written folder, and compare its tokenizer's files with those of its base."""
+    names = sorted(
+        path.relative_to(folder).as_posix()
+        for path in (*map(folder.joinpath, TOKENIZER_FILES), *folder.glob(CHAT_TEMPLATES))
+        if path.is_file()
+    )
+    same = [name for name in names if _is_same(folder / name, base / name)]
+    template, example = _template(folder)
+    return Prompting(
+        template=None if template is None else sha256(template.encode()).hexdigest(),
+        example=example,
+        sampling=_sampling(folder),
+        same=tuple(same),
+        changed=tuple(name for name in names if name not in same),
+    )
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    return other.is_file() and sha256_of(path) == sha256_of(other)
+
+
+def _template(folder: Path) -> tuple[str | None, str | None]:
+    """Return the text of the chat template and what it makes of one question."""
+    from jinja2 import TemplateError
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+    except (OSError, ValueError):
+        return None, None  # evaluate stops at a model without a tokenizer that works
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
+    if template is None:
+        return None, None
+    try:
+        example = tokenizer.apply_chat_template(
+            [{"role": "user", "content": QUESTION}],
+            chat_template=template,
+            tokenize=False,
+            add_generation_prompt=True,
+            date_string=DATE,
+        )
+    except (TemplateError, TypeError, KeyError):
+        return template, None  # a template that wants more than a question
+    return template, str(example)
+
+
+def _sampling(folder: Path) -> dict[str, Any]:
+    """Pick from generation_config.json what bears on how answers are drawn."""
+    path = folder / "generation_config.json"
+    settings = json.loads(path.read_bytes()) if path.is_file() else {}
+    return {key: settings[key] for key in SAMPLING if settings.get(key) is not None}

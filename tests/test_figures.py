@@ -1,0 +1,75 @@
+"""The spelling of intervals and differences, and what is called noise."""
+
+import pytest
+from made_run import measurement
+
+from hubq.evaluate.report import Interval
+from hubq.figures import difference, judged, share, within_noise
+
+
+def test_a_share_stands_in_percent_with_its_interval() -> None:
+    assert share(Interval(value=0.987, low=0.979, high=0.994)) == "98.7 % (97.9 to 99.4)"
+
+
+def test_a_share_without_an_interval_stands_alone() -> None:
+    assert share(Interval(value=1)) == "100.0 %"
+
+
+def test_a_share_that_has_no_meaning_is_said_not_to_be_defined() -> None:
+    assert share(None) == "not defined"
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "written"),
+    [
+        (-0.0104, -0.0211, 0.0009, "-0.010 (-0.021 to +0.001)"),
+        (3.6132, 3.2049, 4.0211, "+3.61 (+3.20 to +4.02)"),
+        (1742.3, 1500.2, 2011.9, "+1,742 (+1,500 to +2,012)"),
+        (3.6132, None, None, "+3.61"),
+        (0, None, None, "0"),
+        (0, -0.03, 0.03, "0 (-0.030 to +0.030)"),
+    ],
+)
+def test_a_difference_has_as_many_decimals_as_say_something(
+    value: float, low: float | None, high: float | None, written: str
+) -> None:
+    found = measurement(difference=Interval(value=value, low=low, high=high))
+
+    assert difference(found) == written
+
+
+def test_a_report_of_version_1_shows_the_plain_difference() -> None:
+    assert difference(measurement(base=26, value=29.614)) == "+3.61"
+
+
+def test_an_interval_beside_zero_is_noise_still_if_mcnemars_test_says_so() -> None:
+    just_beside = Interval(value=-0.01, low=-0.02, high=-0.0001)
+
+    assert within_noise(measurement(difference=just_beside, p_value=0.06))
+    assert within_noise(measurement(difference=just_beside, p_value=0.04)) is False
+
+
+def test_the_same_value_on_the_same_items_is_no_difference() -> None:
+    same = measurement(value=25.97, stderr=None, difference=Interval(value=0), paired=True)
+
+    assert judged(same) == "within noise"
+
+
+@pytest.mark.parametrize(
+    ("better", "low", "high", "word"),
+    [
+        ("lower", 3.2, 4.0, "worse"),
+        ("higher", 3.2, 4.0, "better"),
+        ("higher", -0.1, 4.0, "within noise"),
+    ],
+)
+def test_a_difference_is_a_loss_or_a_win_only_beyond_the_noise(
+    better: str, low: float, high: float, word: str
+) -> None:
+    found = measurement(better=better, difference=Interval(value=3.61, low=low, high=high))
+
+    assert judged(found) == word
+
+
+def test_without_errors_nobody_knows() -> None:
+    assert judged(measurement(stderr=None)) == "noise not known"
