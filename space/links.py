@@ -119,8 +119,8 @@ def _setting(name: str, text: str) -> float | None:
 def _refusal(name: str, text: str) -> str:
     known = SETTINGS[name]
     return (
-        f"This link sets {name} to {text[:20]!r}; it has to be from {known.low:g} to "
-        f"{known.high:g}. {known.default:g} is taken."
+        f"This link sets {name} to {text[:20]!r}; it has to be from {known.low:.10g} to "
+        f"{known.high:.10g}. {known.default:g} is taken."
     )
 
 

@@ -1,7 +1,7 @@
 """The table of all models: numbers that sort as numbers, spelled as everywhere in hubq."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from models import Released
 
@@ -25,6 +25,11 @@ class Table(NamedTuple):
     headers: list[str]
     rows: list[list[float | str | None]]
     texts: list[list[str]]
+
+    @property
+    def datatypes(self) -> list[Literal["str", "markdown"]]:
+        """Name the type of each column, as a gr.Dataframe calls it: only links are markdown."""
+        return ["markdown" if heading == "card" else "str" for heading in self.headers]
 
     def for_dataframe(self) -> dict[str, Any]:
         """Return the value of a gr.Dataframe, which sorts by the rows and shows the texts."""
