@@ -17,6 +17,7 @@ from hubq.evaluate.report import (
     Report,
 )
 
+RTN, GPTQ = "acme/Tiny-Llama-RTN-4bit", "acme/Tiny-Llama-GPTQ-4bit"
 BASE = "meta-llama/Meta-Llama-3-8B"
 
 

@@ -4,15 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from made_models import GPTQ, RTN
 from made_run import make_run
 
 from hubq.client import Client
 from hubq.hub.faults import FaultyHub, faulty_hub
 from hubq.patience import Patience
 from hubq.publish import publish
-
-RTN = "acme/Tiny-Llama-RTN-4bit"
-GPTQ = "acme/Tiny-Llama-GPTQ-4bit"
 
 
 @pytest.fixture
