@@ -33,13 +33,26 @@ class Catalogue:
         self._time = 0.0
 
     def listing(self, *, anew: bool = False) -> Listing:
-        """Return the models; ask the sources if the last answer is old, or `anew` is wanted."""
-        with self._lock:
-            age = self._clock() - self._time
-            if self._known is None or age > (FRESH if anew else self._lifetime):
+        """Return the models; ask the sources if the last answer is old, or `anew` is wanted.
+
+        While one visitor's call asks them, the others get the last answer at once.
+        """
+        known = self._known
+        if known is not None and self._is_fresh(anew):
+            return known
+        if not self._lock.acquire(blocking=known is None):
+            assert known is not None, "who knows nothing waits"
+            return known
+        try:
+            if self._known is None or not self._is_fresh(anew):
                 self._known = _kept(find(self.sources, self.client), self._known)
                 self._time = self._clock()
             return self._known
+        finally:
+            self._lock.release()
+
+    def _is_fresh(self, anew: bool) -> bool:
+        return self._clock() - self._time <= (FRESH if anew else self._lifetime)
 
     def pick(self, name: str) -> Released | Problem:
         """Return a model by its name, or say that it is gone."""

@@ -1,5 +1,9 @@
+import socket
+import time
 from pathlib import Path
+from threading import Thread
 
+import finding
 import pytest
 from catalogue import FRESH, LIFETIME, Catalogue
 from finding import Sources
@@ -8,6 +12,7 @@ from models import Problem, Released
 
 from hubq.client import Client
 from hubq.hub.faults import FaultyHub, refuse
+from hubq.patience import Patience
 
 
 class Clock:
@@ -126,3 +131,25 @@ def test_a_folder_that_is_gone_is_no_longer_shown(tmp_path: Path, clock: Clock) 
     clock.now += LIFETIME + 1
 
     assert not catalogue.listing().models
+
+
+def test_nobody_waits_while_somebody_else_asks(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full_report().save(tmp_path / "report.json")
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes calls and never answers
+        client = Client(f"http://127.0.0.1:{silent.getsockname()[1]}", patience=Patience(tries=1))
+        catalogue = Catalogue(Sources("acme", (str(tmp_path),)), client, clock=clock)
+        monkeypatch.setattr(finding, "KNOCKING", 0.1)
+        first = catalogue.listing()
+        monkeypatch.setattr(finding, "KNOCKING", 2.0)
+        clock.now += LIFETIME + 1
+        asking = Thread(target=catalogue.listing)
+        asking.start()
+        time.sleep(0.5)
+
+        second = catalogue.listing()
+
+        assert asking.is_alive()
+        assert second is first
+        asking.join()
