@@ -49,7 +49,7 @@ def build(catalogue: Catalogue) -> gr.Blocks:
             return [dict(zip(made.headers, row, strict=True)) for row in made.rows]
 
         page.load(opened, None, [chosen, notes], api_visibility="private").then(
-            *numbers, api_visibility="private"
+            *numbers, show_progress="hidden", api_visibility="private"
         )
         api(rows, api_name="table")
     return page

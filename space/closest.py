@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from models import Released
+from models import Released, brief
 
 from hubq.evaluate.report import Interval, Measurement
 from hubq.figures import number, percent
@@ -83,8 +83,9 @@ def _comparable(distances: Iterable[Distance]) -> list[Distance]:
 def _sentence(ranked: Sequence[Distance], count: int, measure: tuple[str, str]) -> str:
     first = ranked[0]
     unit, name = measure
+    text = brief(first.text[0])
     said = (
-        f"**{first.model.name}** is closest to {first.model.base}: its {name} on {first.text[0]} "
+        f"**{first.model.name}** is closest to {first.model.base}: its {name} on {text} "
         f"is {_spelled(first.value)}{unit}{_agreement(first.model)}."
     )
     unmeasured = count - len(ranked)

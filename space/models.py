@@ -218,9 +218,15 @@ def _base_entry(model: Released) -> Entry:
 
 
 def title(measurement: Measurement) -> str:
-    """Name a measurement as charts and tables do."""
-    about = measurement.dataset if measurement.task == "perplexity" else measurement.metric
+    """Name a measurement as charts do."""
+    is_perplexity = measurement.task == "perplexity"
+    about = brief(measurement.dataset) if is_perplexity else measurement.metric
     return f"{measurement.task} {about}"
+
+
+def brief(text: str) -> str:
+    """Drop from a data set's name what stands in brackets behind it, such as its package."""
+    return re.sub(r"\s+\([^()]*\)$", "", text)
 
 
 def _is_shown(measurement: Measurement, accuracies: tuple[str, ...] | None) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from drawing import COLORS, INK, SMALL, button, dot, extent, figure, line, path, words
-from models import Released
+from models import Released, brief
 from scales import Scale, fitted
 
 from hubq.comparison import front
@@ -65,7 +65,7 @@ def _perplexity(text: str) -> Quality:
         found = model.entry.perplexities.get(text)
         return None if found is None else Interval(value=found)
 
-    return Quality(f"perplexity {text}", value, number, lower_is_better=True)
+    return Quality(f"perplexity {brief(text)}", value, number, lower_is_better=True)
 
 
 def points(models: Iterable[Released], quality: Quality) -> list[Point]:

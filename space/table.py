@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
-from models import Released
+from models import Released, brief
 
 from hubq.disk import gigabytes
 from hubq.evaluate.report import Interval
@@ -54,7 +54,7 @@ def _perplexities(models: Iterable[Released]) -> list[Column]:
     """Return a column for each text that any model was measured on."""
 
     def column(text: str) -> Column:
-        heading = f"perplexity {text}"
+        heading = f"perplexity {brief(text)}"
         return Column(heading, lambda model: _number(model.entry.perplexities.get(text)))
 
     texts = dict.fromkeys(text for each in models for text in each.entry.perplexities)

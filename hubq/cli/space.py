@@ -78,7 +78,7 @@ def deploy(  # noqa: PLR0913 - click passes each option by itself
         print_json(done.model_dump(mode="json"))
         return
     click.echo(f"{done.url} ({done.hardware}){'' if done.changed else ': nothing had changed'}")
-    if done.private_models and token is None:
+    if done.hides_models:
         click.echo(
             "Some models are private: visitors don't see them. --token-from VARIABLE gives the "
             "Space a token that may read them.",

@@ -16,7 +16,7 @@ from hubq.remote import SPACES, LocalFile, head_of
 from hubq.space.contents import app_files, app_folder, hubq_files
 from hubq.space.readme import readme
 from hubq.space.requirements import pinned, read_pins, version_of
-from hubq.space.settings import Settings, hardware_of, request, require_known, settle
+from hubq.space.settings import Settings, hardware_of, reads_private, request, require_known, settle
 from hubq.space.showcase import Showcase, look
 
 NAME = "compare"
@@ -33,7 +33,7 @@ class Deployment(Record):
     private: bool
     hardware: str
     models: int  # releases that it shows
-    private_models: bool  # whether some of them are for those with a token only
+    hides_models: bool  # whether some are private, and the Space has no token to read them
     changed: bool  # whether this deployment made a commit
 
 
@@ -76,6 +76,7 @@ def deploy(
         made = commit(change, client, progress)
         verify(SPACES + repo, made, files, client)
         hardware = request(repo, settings, client)
+        hides = showcase.has_private and not reads_private(repo, client)
     return Deployment(
         endpoint=client.url,
         repo=repo,
@@ -84,7 +85,7 @@ def deploy(
         private=settings.private,
         hardware=hardware,
         models=len(showcase.releases),
-        private_models=showcase.has_private,
+        hides_models=hides,
         changed=change.pending,
     )
 

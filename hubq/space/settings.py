@@ -62,6 +62,11 @@ def settle(name: str, settings: Settings, client: Client) -> None:
         api.add_space_secret(name, TOKEN, settings.token, description="Reads private models.")
 
 
+def reads_private(name: str, client: Client) -> bool:
+    """Tell whether a Space has a token, given now or before."""
+    return TOKEN in client.patience.keep_trying(lambda: client.api().get_space_secrets(name))
+
+
 def request(name: str, settings: Settings, client: Client) -> str:
     """Ask for the wanted hardware where the Space has other; return what it is to have."""
     has = hardware_of(name, client)

