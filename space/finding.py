@@ -18,6 +18,8 @@ from hubq.errors import UserError
 from hubq.evaluate.report import VERSION, Assessment, Measured, Report
 from hubq.recipe import ModelSection
 from hubq.release import REPORT
+from hubq.siblings import REPORT as RECORD
+from hubq.siblings import record_in
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -172,20 +174,17 @@ def _of_repo(info: "ModelInfo", origin: str, client: Client) -> Released | Probl
 
 def _in_folder(folder: Path) -> Iterator[Released | Problem]:
     """Read a run, a pulled repo or a card's folder; or a folder of such folders."""
-    if own := _report_of(folder):
+    if own := record_in(folder, RECORD):
         yield _of_folder(folder, own, str(folder))
         return
-    inner = [(each, report) for each in sorted(folder.iterdir()) if (report := _report_of(each))]
+    inner = [
+        (each, report) for each in sorted(folder.iterdir()) if (report := record_in(each, RECORD))
+    ]
     if not inner:
         sentence = f"{folder} holds no report.json: no run, card or pulled model of hubq is there."
         yield Problem(str(folder), sentence)
     for each, report in inner:
         yield _of_folder(each, report, str(folder))
-
-
-def _report_of(folder: Path) -> Path | None:
-    places = (folder / "report.json", folder / REPORT)
-    return next((place for place in places if place.is_file()), None)
 
 
 def _of_folder(folder: Path, report: Path, origin: str) -> Released | Problem:

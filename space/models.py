@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hubq.client import Client
-from hubq.comparison import Entry, entry
+from hubq.comparison import Entry, entry, families
 from hubq.errors import UserError
 from hubq.evaluate.report import Assessment, Interval, Measured, Measurement, Report
 from hubq.figures import recovery
@@ -115,9 +115,14 @@ class Released:
 
     @property
     def divergence(self) -> Interval | None:
-        """The mean KL divergence from the base in nats a token; None: not measured."""
-        fidelity = self.measured.fidelity
-        return fidelity.result.mean if fidelity and not self.is_base else None
+        """The mean KL divergence from the base in nats a token; None: not measured.
+
+        Of a base it is what its dtype alone leaves of itself.
+        """
+        if (fidelity := self.measured.fidelity) is None:
+            return None
+        found = fidelity.floor if self.is_base else fidelity.result
+        return found.mean if found else None
 
     @property
     def tokens_per_second(self) -> Interval | None:
@@ -181,39 +186,12 @@ def base_of(model: Released, section: ModelSection | None) -> Released:
     return replace(
         model,
         name=model.base,
-        entry=_base_entry(model),
+        entry=families([report])[0].base,
         weights=own,
         private=False,
         card_url=None,
         recipe_url=None,
         card_file=None,
-    )
-
-
-def _base_entry(model: Released) -> Entry:
-    """Put a base in one row, from the report of one of its quantizations."""
-    row, report = model.entry, model.measured
-    bits, size = row.model_bits, row.weight_bytes
-    if isinstance(report, Report):
-        size = report.plan.base_bytes
-        bits = 8 * size / report.plan.parameters
-    elif isinstance(report, Assessment):
-        bits, size = report.base.model_bits, report.base.weight_bytes
-    return row.model_copy(
-        update={
-            "name": row.base,
-            "method": "none",
-            "form": report.dtype,
-            "nominal_bits": None,
-            "stored_bits": bits,
-            "model_bits": bits,
-            "weight_bytes": size,
-            "perplexities": row.base_perplexities,
-            "recovery": None,
-            "divergence": None,
-            "agreement": None,
-            "tokens_per_second": row.base_tokens_per_second,
-        }
     )
 
 

@@ -6,9 +6,8 @@ from drawing import COLORS, INK, dot, figure, line, mark, words
 from models import Recovery, Released
 from pareto import short
 from scales import Scale, fitted
-from table import share
 
-from hubq.figures import percent
+from hubq.figures import percent, share
 
 WIDTH = 420.0
 LEFT, RIGHT = 22.0, 22.0

@@ -6,8 +6,7 @@ from typing import Any, Literal, NamedTuple
 from models import Released, brief
 
 from hubq.disk import gigabytes
-from hubq.evaluate.report import Interval
-from hubq.figures import NOT_MEASURED, number, percent
+from hubq.figures import NOT_MEASURED, number, share
 
 Cell = tuple[float | str | None, str]  # what it is sorted by, and what is shown
 
@@ -72,17 +71,12 @@ def _recovery(model: Released) -> Cell:
     return (None, NOT_MEASURED) if found is None else (found.value, share(found))
 
 
-def share(value: Interval) -> str:
-    """Write a share in percent with its interval, where that is known."""
-    if value.low is None or value.high is None:
-        return percent(value.value)
-    return f"{percent(value.value)} ({100 * value.low:.1f} to {100 * value.high:.1f})"
-
-
 def _divergence(model: Released) -> Cell:
+    """Say how far a model is from its base, and the base from itself in twice the precision."""
+    floor = model.entry.divergence
     if model.is_base:
-        return 0.0, "0 (the base)"
-    return _number(model.entry.divergence)
+        return floor or 0.0, "the base" if floor is None else f"{number(floor)} (its dtype)"
+    return _number(floor)
 
 
 def _method(model: Released) -> Cell:

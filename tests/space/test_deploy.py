@@ -44,7 +44,7 @@ def test_the_space_holds_the_app_and_hubq(client: Client) -> None:
 
     held = set(client.api().list_repo_files(SPACE, repo_type="space"))
     assert {"app.py", "models.py", "README.md", "requirements.txt", "LICENSE"} <= held
-    assert {"hubq/__init__.py", "hubq/card.md.j2", "hubq/runtime/quantizer.py"} <= held
+    assert {"hubq/__init__.py", "hubq/apache-2.0.txt", "hubq/runtime/quantizer.py"} <= held
 
 
 def test_what_no_space_runs_stays_at_home(client: Client) -> None:
