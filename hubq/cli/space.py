@@ -49,8 +49,9 @@ def run(  # noqa: PLR0913 - click passes each option by itself
 @click.option(
     "--token-from",
     metavar="VARIABLE",
-    help="Give the Space the token in this environment variable, to read private models.",
+    help="Give the Space the token in this environment variable: for private models and votes.",
 )
+@click.option("--votes", metavar="ORG/NAME", help="Keep visitors' votes in this data set repo.")
 @click.option("--index", metavar="URL", help="One more package index, as for CPU builds of torch.")
 @hub_option
 @json_option
@@ -60,6 +61,7 @@ def deploy(  # noqa: PLR0913 - click passes each option by itself
     hardware: str | None,
     private: bool,
     token_from: str | None,
+    votes: str | None,
     index: str | None,
     hub: str | None,
     as_json: bool,
@@ -71,7 +73,7 @@ def deploy(  # noqa: PLR0913 - click passes each option by itself
     from hubq.space.settings import token_from as read
 
     token = None if token_from is None else read(token_from)
-    settings = Settings(org=org, private=private, hardware=hardware, token=token)
+    settings = Settings(org=org, private=private, hardware=hardware, token=token, votes=votes)
     with client_for(hub, org) as client:
         done = stage.deploy(name or stage.NAME, settings, client, progress(), index)
     if as_json:

@@ -18,11 +18,13 @@ class Settings:
     private: bool = False
     hardware: str | None = None
     token: str | None = field(default=None, repr=False)  # becomes the secret HF_TOKEN
+    votes: str | None = None  # the data set repo that keeps visitors' votes
 
     @property
     def variables(self) -> dict[str, str]:
         """The variables that the app reads."""
-        return {"HUBQ_SPACE_ORG": self.org}
+        votes = {} if self.votes is None else {"HUBQ_SPACE_VOTES": self.votes}
+        return {"HUBQ_SPACE_ORG": self.org, **votes}
 
 
 def token_from(variable: str) -> str:
@@ -30,7 +32,7 @@ def token_from(variable: str) -> str:
     if not (token := os.environ.get(variable, "").strip()):
         raise UserError(
             f"the environment variable {variable} is empty: set it to a token that may read the "
-            "organization's models, and nothing more"
+            "organization's models (and write to the repo of votes, if there is one), nothing more"
         )
     return token
 
@@ -59,7 +61,9 @@ def settle(name: str, settings: Settings, client: Client) -> None:
         if key not in known or known[key].value != value:
             api.add_space_variable(name, key, value)
     if settings.token is not None:
-        api.add_space_secret(name, TOKEN, settings.token, description="Reads private models.")
+        api.add_space_secret(
+            name, TOKEN, settings.token, description="Reads private models, keeps votes."
+        )
 
 
 def reads_private(name: str, client: Client) -> bool:

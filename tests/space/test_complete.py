@@ -25,7 +25,10 @@ BROUGHT = ("pydantic_core",)  # by pydantic, which alone decides its version
 START = """
 import json, os, sys
 sys.path[:0] = [os.getcwd(), os.environ["LISTED"]]
-import app, hubq
+import importlib, app, hubq
+for path in os.listdir():
+    if path.endswith(".py"):
+        importlib.import_module(path[:-3])
 catalogue = app.catalogue()
 page = app.build(catalogue)
 print(json.dumps({

@@ -149,6 +149,14 @@ def test_the_organization_is_a_variable(client: Client) -> None:
     assert client.api().get_space_secrets(SPACE) == {}
 
 
+def test_the_repo_of_votes_is_a_variable_that_stays(client: Client) -> None:
+    put_up(client, votes="acme/votes")
+
+    put_up(client)
+
+    assert client.api().get_space_variables(SPACE)["HUBQ_SPACE_VOTES"].value == "acme/votes"
+
+
 def test_a_token_becomes_a_secret_and_is_in_no_file(
     client: Client, releases: tuple[str, str], hub: FaultyHub
 ) -> None:
