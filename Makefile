@@ -6,7 +6,7 @@ JOBS ?= 2
 # Several processes share the cores: one thread each, or their spin barriers fight.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: install browser demo test lint unit interop clean
+.PHONY: install browser demo space test lint unit interop clean
 
 install: $(VENV)/.installed
 
@@ -20,6 +20,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install
 	$(BIN)/hubq publish recipes/quickstart_awq_4bit.yaml --hub local
 	$(BIN)/hubq chat hubq-demo/SmolLM2-135M-Instruct-AWQ-4bit --hub local "What is a llama?"
+
+# The releases of `make demo` in the embedded hub, and the reports of those in model_cards.
+space: install
+	$(BIN)/hubq space run $(wildcard model_cards) --org hubq-demo --hub local
 
 test: lint browser unit
 

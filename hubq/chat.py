@@ -4,7 +4,7 @@ Decoding is greedy, so the same folder gives the same answer. The loop is writte
 each piece of text when it is there, without a thread, and an error comes out where it happened.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 UNFINISHED = "\ufffd"  # what decoding shows of a character whose last bytes are still to come
 Message = Mapping[str, str]  # role and content
+Decode = Callable[[Sequence[int]], str]
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Speaker:
     model: Any
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Load a folder in bfloat16, on the GPU where there is one.
+    def load(cls, folder: Path, device: str | None = None) -> Self:
+        """Load a folder in bfloat16, on the GPU where there is one and no device is named.
 
         Raises UserError when it does not load as it should.
         """
@@ -37,8 +38,8 @@ class Speaker:
         from hubq.evaluate.loading import load
 
         with quiet():
-            tokenizer = _tokenizer(folder)
-            model = load(folder, device=str(best_device()), dtype="bfloat16").model
+            tokenizer = load_tokenizer(folder)
+            model = load(folder, device=device or str(best_device()), dtype="bfloat16").model
         return cls(folder, tokenizer, model)
 
     def answer(self, messages: Sequence[Message], max_new_tokens: int = 256) -> Iterator[str]:
@@ -47,8 +48,8 @@ class Speaker:
         Messages have a role (user, assistant, system) and content. A tokenizer with a chat
         template lays them out; without one the model completes their plain text.
         """
-        prompt = _prompt(self.tokenizer, messages)
-        room = _room(self.model, self.folder, len(prompt[0]))
+        prompt = lay_out(self.tokenizer, messages)
+        room = room_behind(self.model, self.folder, len(prompt[0]))
         tokens = _greedy(self.model, prompt.to(self.model.device), min(max_new_tokens, room))
         return pieces(tokens, lambda ids: self.tokenizer.decode(ids, skip_special_tokens=True))
 
@@ -58,7 +59,7 @@ def answer(folder: Path, messages: Sequence[Message], max_new_tokens: int = 256)
     yield from Speaker.load(folder).answer(messages, max_new_tokens)
 
 
-def _tokenizer(folder: Path) -> Any:  # noqa: ANN401 - one of many classes
+def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401 - one of many classes
     """Load the folder's own tokenizer."""
     from transformers import AutoTokenizer
 
@@ -68,7 +69,7 @@ def _tokenizer(folder: Path) -> Any:  # noqa: ANN401 - one of many classes
         raise UserError(f"{folder} has no tokenizer that transformers can load: {error}") from error
 
 
-def _prompt(tokenizer: Any, messages: Sequence[Message]) -> "Tensor":  # noqa: ANN401
+def lay_out(tokenizer: Any, messages: Sequence[Message]) -> "Tensor":  # noqa: ANN401
     """Lay the messages out as token ids, shape (1, tokens)."""
     if tokenizer.chat_template is None:
         text = "\n".join(message["content"] for message in messages)
@@ -84,7 +85,7 @@ def _prompt(tokenizer: Any, messages: Sequence[Message]) -> "Tensor":  # noqa: A
     return ids
 
 
-def _room(model: Any, folder: Path, taken: int) -> int:  # noqa: ANN401
+def room_behind(model: Any, folder: Path, taken: int) -> int:  # noqa: ANN401
     """Return how many tokens fit behind the prompt; raise UserError when none does."""
     length = getattr(model.config, "max_position_embeddings", None)
     if taken == 0:
@@ -96,7 +97,7 @@ def _room(model: Any, folder: Path, taken: int) -> int:  # noqa: ANN401
 
 def _greedy(model: Any, prompt: "Tensor", most: int) -> Iterator[int]:  # noqa: ANN401
     """Yield the likeliest next token again and again, up to one that ends the answer."""
-    ends = _ends(model)
+    ends = ends_of(model)
     ids, past = prompt, None
     for _ in range(most):
         token, past = _step(model, ids, past)
@@ -115,7 +116,7 @@ def _step(model: Any, ids: "Tensor", past: Any) -> tuple[int, Any]:  # noqa: ANN
     return int(output.logits[0, -1].argmax()), output.past_key_values
 
 
-def _ends(model: Any) -> frozenset[int]:  # noqa: ANN401
+def ends_of(model: Any) -> frozenset[int]:  # noqa: ANN401
     """Return the tokens that end an answer, as the model's own settings name them."""
     named = model.generation_config.eos_token_id
     if named is None:
@@ -123,19 +124,42 @@ def _ends(model: Any) -> frozenset[int]:  # noqa: ANN401
     return frozenset(named if isinstance(named, list) else [named])
 
 
-def pieces(tokens: Iterable[int], decode: Any) -> Iterator[str]:  # noqa: ANN401 - a function
-    """Decode tokens as they come; hold back what is not a whole character yet.
+def pieces(tokens: Iterable[int], decode: Decode) -> Iterator[str]:
+    """Decode tokens as they come; hold back what is not a whole character yet."""
+    unfolding = Unfolding(decode)
+    for token in tokens:
+        if text := unfolding.take(token):
+            yield text
+    if text := unfolding.rest():
+        yield text
+
+
+class Unfolding:
+    """Text from tokens that come one at a time.
 
     All tokens since the last line are decoded together, since the pieces of a word may decode
-    otherwise alone.
+    otherwise alone; the token that ended that line goes along, since some tokenizers drop a space
+    at the start of a text.
     """
-    line: list[int] = []
-    shown = 0
-    for token in tokens:
-        line.append(token)
-        text = decode(line)
-        if len(text) > shown and not text.endswith(UNFINISHED):
-            yield text[shown:]
-            line, shown = ([], 0) if text.endswith("\n") else (line, len(text))
-    if line and len(text := decode(line)) > shown:
-        yield text[shown:]
+
+    def __init__(self, decode: Decode) -> None:
+        self._decode = decode
+        self._line: list[int] = []
+        self._shown = 0
+
+    def take(self, token: int) -> str:
+        """Return the text that a token completes; nothing while a character lacks bytes."""
+        self._line.append(token)
+        text = self._decode(self._line)
+        if len(text) <= self._shown or text.endswith(UNFINISHED):
+            return ""
+        new, self._shown = text[self._shown :], len(text)
+        if text.endswith("\n"):
+            self._line, self._shown = [token], len(self._decode([token]))
+        return new
+
+    def rest(self) -> str:
+        """Return what is left, a character that never ended, and start anew."""
+        text = self._decode(self._line)[self._shown :]
+        self._line, self._shown = [], 0
+        return text

@@ -13,7 +13,7 @@ from hubq.client import Client
 from hubq.errors import UserError
 from hubq.patience import failures
 from hubq.progress import Progress
-from hubq.remote import LocalFile, differences, files_of, head_of, without_bars
+from hubq.remote import LocalFile, differences, files_of, head_of, split, without_bars
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd
@@ -77,10 +77,11 @@ def _upload(change: Change, client: Client, progress: Progress) -> "list[CommitO
     small = [path for path in additions if change.files[path].size < LARGE]
     large = [[path] for path in additions if change.files[path].size >= LARGE]
     total = sum(change.files[path].size for path in additions)
+    name, kind = split(change.repo)
     with progress.task("Uploading", total) as advance:
         for batch in [small, *large]:
             operations = [additions[path] for path in batch]
-            client.api().preupload_lfs_files(change.repo, operations, free_memory=False)
+            client.api().preupload_lfs_files(name, operations, repo_type=kind, free_memory=False)
             advance(sum(change.files[path].size for path in batch))
     return list(additions.values())
 
@@ -92,9 +93,11 @@ def _send(change: Change, additions: "Iterable[CommitOperationAdd]", client: Cli
     deletions: list[CommitOperationDelete] = [
         CommitOperationDelete(path, is_folder=False) for path in change.obsolete
     ]
+    name, kind = split(change.repo)
     done = client.api().create_commit(
-        change.repo,
+        name,
         [*deletions, *additions],
+        repo_type=kind,
         commit_message=change.title,
         parent_commit=change.head,
     )

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from hubq.evaluate.report import Assessment, Interval, Measured, Report
 from hubq.record import Record
 
+UNKNOWN = "unknown"  # the method of a model that hubq did not make
 ALIKE = 0.01  # how far two measurements of one base may be apart on other machines
 WIDTHS = {"bfloat16": 16.0, "float16": 16.0, "float32": 32.0}
 
@@ -69,7 +70,7 @@ def _files(measured: Measured) -> dict[str, object]:
     return {
         "name": subject.name,
         "base": measured.base.name,
-        "method": "unknown",
+        "method": UNKNOWN,
         "form": subject.form,
         "nominal_bits": None,
         "stored_bits": None,

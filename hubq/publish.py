@@ -58,7 +58,7 @@ def publish(report: Report, run: Path, client: Client, progress: Progress = SILE
         _refuse_edited(change, run, client)
         gated = _close_gate(report, client)
         made = commit(change, client, progress)
-        _verify(repo, made, files, client)
+        verify(repo, made, files, client)
     publication = Publication(
         endpoint=client.url,
         repo=repo,
@@ -150,7 +150,7 @@ def _is_same_repo(last: Publication, change: Change, client: Client) -> bool:
     return is_same_address or last.commit in history_of(client, change.repo)
 
 
-def _verify(repo: str, made: str, files: Mapping[str, LocalFile], client: Client) -> None:
+def verify(repo: str, made: str, files: Mapping[str, LocalFile], client: Client) -> None:
     """Compare the Hub's own hash of every file with ours; raise UserError where they differ."""
     remote = files_of(client, repo, made)
     wrong = differences(files, remote) + sorted(remote.keys() - files.keys() - {ATTRIBUTES})

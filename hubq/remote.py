@@ -1,4 +1,7 @@
-"""What the Hub holds: the files of a repo with their hashes, and whether local ones equal them."""
+"""What the Hub holds: the files of a repo with their hashes, and whether local ones equal them.
+
+A repo goes by its address, as in the Hub's links: org/name is a model, spaces/org/name a Space.
+"""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -6,11 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from hubq.client import Client
 from hubq.digest import sha256_of
 from hubq.errors import UserError
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import ModelInfo, SpaceInfo
+
+Kind = Literal["model", "space"]
+SPACES = "spaces/"
 
 
 @dataclass(frozen=True)
@@ -50,13 +59,24 @@ class LocalFile:
         return self.size == remote.size and self.blob_id == remote.blob_id
 
 
+def split(repo: str) -> tuple[str, Kind]:
+    """Return org/name and the kind of a repo by its address."""
+    name = repo.removeprefix(SPACES)
+    return name, "model" if name == repo else "space"
+
+
 def head_of(client: Client, repo: str, revision: str | None = None) -> tuple[str, bool]:
     """Return the commit at a revision (main when None), and whether the repo is private."""
-    info = client.patience.keep_trying(
-        lambda: client.api().model_info(repo, revision=revision, expand=["sha", "private"])
-    )
+    info = client.patience.keep_trying(lambda: _info(client, repo, revision))
     assert info.sha is not None
     return info.sha, bool(info.private)
+
+
+def _info(client: Client, repo: str, revision: str | None) -> "ModelInfo | SpaceInfo":
+    name, kind = split(repo)
+    if kind == "space":
+        return client.api().space_info(name, revision=revision, expand=["sha", "private"])
+    return client.api().model_info(name, revision=revision, expand=["sha", "private"])
 
 
 def gate_of(client: Client, repo: str) -> Literal["auto", "manual"] | None:
@@ -67,7 +87,10 @@ def gate_of(client: Client, repo: str) -> Literal["auto", "manual"] | None:
 
 def history_of(client: Client, repo: str) -> list[str]:
     """List the commits of main, newest first."""
-    listed = client.patience.keep_trying(lambda: client.api().list_repo_commits(repo))
+    name, kind = split(repo)
+    listed = client.patience.keep_trying(
+        lambda: client.api().list_repo_commits(name, repo_type=kind)
+    )
     return [each.commit_id for each in listed]
 
 
@@ -75,8 +98,11 @@ def files_of(client: Client, repo: str, commit: str) -> dict[str, RemoteFile]:
     """List the files of a repo at a commit, by path."""
     from huggingface_hub.hf_api import RepoFile
 
+    name, kind = split(repo)
     listed = client.patience.keep_trying(
-        lambda: list(client.api().list_repo_tree(repo, recursive=True, revision=commit))
+        lambda: list(
+            client.api().list_repo_tree(name, recursive=True, revision=commit, repo_type=kind)
+        )
     )
     files = [each for each in listed if isinstance(each, RepoFile)]
     for each in files:

@@ -36,14 +36,14 @@ def find_on_hub(model: ModelSection, client: Client) -> Source:
             lambda: client.api().model_info(repo, revision=revision or None)
         )
     _refuse_what_has_no_safetensors(repo, info)
-    config = _config(repo, str(info.sha), client)
+    config = config_on_hub(repo, str(info.sha), client)
     check_config(config, repo)
     card = _card(info)
     return Source(
         section=model,
         identity=f"{info.id}@{info.sha}",
         config=config,
-        tensors=_headers(repo, str(info.sha), client),
+        tensors=headers_on_hub(repo, str(info.sha), client),
         base_model=model.base_model or info.id,
         license=model.license or card.license,
         card=card,
@@ -78,7 +78,7 @@ def _refuse_what_has_no_safetensors(repo: str, info: "ModelInfo") -> None:
     raise UserError(f"{repo} has {only}: no safetensors; convert first, or name another model")
 
 
-def _headers(repo: str, commit: str, client: Client) -> dict[str, TensorInfo]:
+def headers_on_hub(repo: str, commit: str, client: Client) -> dict[str, TensorInfo]:
     """Read the headers of the weights by range requests."""
     from huggingface_hub.errors import NotASafetensorsRepoError, SafetensorsParsingError
 
@@ -131,7 +131,8 @@ def _states(places: Mapping[str, Path]) -> dict[str, tuple[int, int]]:
     return {name: (each.st_size, each.st_mtime_ns) for name, each in found.items()}
 
 
-def _config(repo: str, commit: str, client: Client) -> dict[str, Any]:
+def config_on_hub(repo: str, commit: str, client: Client) -> dict[str, Any]:
+    """Read config.json of a repo."""
     with client.speaking(f"reading config.json of {repo}"):
         path = client.patience.keep_trying(
             lambda: client.api().hf_hub_download(repo, "config.json", revision=commit)

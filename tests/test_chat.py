@@ -136,6 +136,14 @@ def test_a_character_that_never_ends_is_still_shown() -> None:
     assert told == ["n", "\ufffd"]
 
 
+def test_a_line_keeps_its_indent_where_decoding_drops_a_leading_space() -> None:
+    words = ["a", ":\n", " ", " b"]
+
+    told = "".join(pieces(range(4), lambda ids: "".join(words[i] for i in ids).removeprefix(" ")))
+
+    assert told == "a:\n  b"
+
+
 def test_transformers_speaks_again_after_an_answer(folder: Path) -> None:
     from transformers.utils import logging
 

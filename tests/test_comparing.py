@@ -165,6 +165,12 @@ def test_models_of_several_bases_are_tables_of_their_own(
     assert "a picture shows one" in refused(picture)
 
 
+def test_a_strangers_model_shows_its_format_for_a_method(own_folder: Path) -> None:
+    assessed("acme/Base@1").save(own_folder / "stranger.json")
+
+    assert "* Tiny  gptq" in compare("stranger.json").output
+
+
 def test_models_of_one_name_are_told_apart_by_where_they_come_from(own_folder: Path) -> None:
     for place in ("one", "two"):
         made("A", 2, 0.5).save(own_folder / place / "report.json")

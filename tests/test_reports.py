@@ -19,6 +19,7 @@ MEASUREMENTS = (
     measurement(
         difference=Interval(value=3.61, low=3.2, high=4.02),
         recovery=Interval(value=0.878, low=0.86, high=0.89),
+        paired=True,
     ),
     measurement(
         **ACCURACY,
@@ -26,6 +27,7 @@ MEASUREMENTS = (
         difference=Interval(value=-0.0054, low=-0.0211, high=0.0009),
         recovery=Interval(value=0.992, low=0.976, high=1.006),
         flips=Flips(lost=112, won=100, changed=301),
+        paired=True,
     ),
     measurement(**ACCURACY, task="bbq", dimension="alignment"),
 )
@@ -115,3 +117,13 @@ def test_times_on_a_busy_machine_are_said_to_be_so(capsys: pytest.CaptureFixture
     assert "others held our cores 43.0 % of the time" in printed(
         capsys, made_report(measurements=(), efficiency=busy)
     )
+
+
+def test_intervals_without_pairs_are_said_to_be_cautious(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    unpaired = measurement(difference=Interval(value=3.6, low=2, high=5))
+
+    said = printed(capsys, made_report(measurements=(unpaired,)))
+
+    assert "both errors were taken as independent: cautious" in said

@@ -15,6 +15,7 @@ from hubq.cli.conversion import convert
 from hubq.cli.evaluating import evaluate
 from hubq.cli.hubs import chat, doctor, hub, pull
 from hubq.cli.refusals import Commands
+from hubq.cli.space import space
 from hubq.cli.stages import plan, publish, quantize
 
 
@@ -34,7 +35,7 @@ def cli() -> None:
 
 for command in (plan, quantize, evaluate, card, publish):
     cli.add_command(command)
-for command in (compare, methods, recipes, copy, schema, convert, pull, chat, hub, doctor):
+for command in (compare, methods, recipes, copy, schema, convert, pull, chat, space, hub, doctor):
     cli.add_command(command)
 
 

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hubq.choice import DIVERGENCE, axes, short_names
-from hubq.comparison import Entry, Family
+from hubq.comparison import UNKNOWN, Entry, Family
 from hubq.disk import gigabytes
 from hubq.figures import number, share
 from hubq.recipe import TEXT_SUFFIXES
@@ -47,7 +47,7 @@ def columns(family: Family) -> list[Column]:
     rows = (family.base, *family.entries)
     found = [
         Column("model", ["base", *_names(family.entries)]),
-        Column("method", ["", *(each.method for each in family.entries)]),
+        Column("method", ["", *map(_made_by, family.entries)]),
         Column("bits", [_plain(each.nominal_bits) for each in rows]),
         Column("stored", [_number(each.stored_bits) for each in rows]),
         Column("file", [_number(each.model_bits) for each in rows]),
@@ -69,6 +69,11 @@ def _names(entries: Sequence[Entry]) -> list[str]:
     bare = [name.partition("@")[0] for name in full]
     chosen = bare if len(set(bare)) == len(bare) else full
     return list(short_names(chosen).values())
+
+
+def _made_by(entry: Entry) -> str:
+    """Name the method, or the format on disk where nobody said how it was made."""
+    return entry.form if entry.method == UNKNOWN else entry.method
 
 
 def headings(family: Family) -> dict[str, str]:

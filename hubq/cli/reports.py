@@ -14,6 +14,7 @@ LEGEND = (
     "± standard error; ranges hold 95 %; noise is what other items might have changed; "
     "- and + count answers lost and won."
 )
+UNPAIRED = "Where no answers are counted, both errors were taken as independent: cautious."
 
 
 def print_report(measured: "Measured") -> None:
@@ -25,6 +26,8 @@ def print_report(measured: "Measured") -> None:
     if measured.measurements:
         console.print(_table(measured))
         console.print(LEGEND, highlight=False, markup=False)
+        if any(each.difference and not each.paired for each in measured.measurements):
+            console.print(UNPAIRED, highlight=False, markup=False)
     for name, value in _facts(measured):
         console.print(f"{name:11} {value}", highlight=False, markup=False, soft_wrap=True)
 
@@ -36,8 +39,8 @@ def _table(measured: "Measured") -> "Table":
     from rich.box import SIMPLE
     from rich.table import Table
 
-    from hubq.evaluate.report import Dimension
     from hubq.figures import difference, judged, share, uncertain
+    from hubq.task_names import Dimension
 
     table = Table(box=SIMPLE, padding=0, show_edge=False)
     table.add_column("measured", overflow="fold")

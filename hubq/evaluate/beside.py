@@ -87,17 +87,17 @@ def perplexities_of(
 
 def choices_of(section: EvaluateSection) -> "Iterator[ChoiceTask]":
     """Turn names of tasks into tasks."""
-    from hubq.evaluate.jobs import ChoiceTask
-    from hubq.evaluate.zeroshot import definition
+    from hubq.evaluate.harness import harness_task
     from hubq.task_names import require_known
 
     require_known([each.name for each in section.tasks])
     for each in section.tasks:
-        yield ChoiceTask(
-            name=each.name,
-            definition=definition(each.name),
+        yield harness_task(
+            each.name,
             limit=section.limit,
             seed=section.seed,
+            shots=each.shots,
+            chat_template=each.chat_template,
         )
 
 

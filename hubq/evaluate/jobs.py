@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hubq.cache import cache_folder
-from hubq.evaluate.report import Cost, Dimension, Divergence
+from hubq.evaluate.report import Cost, Divergence
 from hubq.record import Record, write_atomically
+from hubq.task_names import Dimension, is_offline
 
 # Raise this when the same request would now give another number: old measurements then don't count.
 PROTOCOL_VERSION = 3
@@ -32,18 +33,26 @@ class PerplexityTask(Record):
 
 
 class ChoiceTask(Record):
-    """One of lm-eval's tasks, or one of ours over data in a wheel."""
+    """One of lm-eval's tasks or of ours: multiple choice, and generation scored by a rule."""
 
     kind: Literal["choice"] = "choice"
     name: str
     definition: str | None  # sha256 of our own definition; lm-eval's are known by its version
-    limit: int | None
+    data: str | None = None  # sha256 of the file in a wheel that one of ours is pinned to
+    limit: int | None = Field(ge=1)  # items, of each member of a group
     seed: int
+    shots: int | None = Field(None, ge=0)  # examples before each item; None: as the task says
+    chat_template: bool = False
 
     @property
     def title(self) -> str:
         """The task in a few words, for progress bars."""
         return self.name
+
+    @property
+    def online(self) -> bool:
+        """Whether the items come from the Hub."""
+        return not is_offline(self.name)
 
 
 class LoadTask(Record):
@@ -131,23 +140,26 @@ class Job(Record):
 
 
 class Score(Record):
-    """One number measured of one model."""
+    """One number measured of one model, with what pairs it with another model's."""
 
     task: str
+    part_of: str | None = None  # the group that the task was measured for
     dataset: str
-    dimension: Dimension = "knowledge"
     metric: str
     better: Literal["lower", "higher"]
+    dimension: Dimension
     value: float
     stderr: float | None
     samples: int
     left_out: int = 0  # rows of the data that hold no usable item
     protocol: str
     version: str
-    # What pairs a result with its base: the value of each item, in order. Those of a perplexity are
-    # the windows' losses in nats. Empty where the number is no mean of items.
+    # The metric of each item, in order (perplexity: each window's loss in nats). Empty where the
+    # items don't determine the number: BLEU of a corpus, a bias score, a mean of tasks' means.
     items: tuple[float, ...] = ()
-    answers: tuple[str, ...] = ()  # what the model chose or wrote for each item
+    # What was answered to each item: the index of the choice, or a digest of the text. Empty where
+    # no single answer is taken, and where the task scores in a way of its own.
+    answers: tuple[str, ...] = ()
 
 
 class Outcome(Record):

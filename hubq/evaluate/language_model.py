@@ -2,8 +2,8 @@
 
 Texts become tokens as in lm-eval's own `hf` model, so the answers are the same; what differs is
 that each distinct token is run once (prefixes.py), beside others without padding (rows.py), and
-that only what is scored goes through the head (scoring.py). Memory doesn't grow with the number of
-requests, and a number that is none is refused with the layer where it begins.
+that only what is scored goes through the head (likelihoods.py). Memory doesn't grow with the
+number of requests, and a number that is none is refused with the layer where it begins.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ from hubq.calibrate import tokenizer_of
 from hubq.errors import UserError
 from hubq.evaluate import prefixes
 from hubq.evaluate.generation import Prompt, Writer, wish
-from hubq.evaluate.scoring import Scorer
+from hubq.evaluate.likelihoods import Scorer
 from hubq.progress import Advance, Progress
 
 CHARACTERS_AT_ONCE = 1 << 22  # of the requests whose tokens are held at a time

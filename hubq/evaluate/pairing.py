@@ -19,13 +19,13 @@ from hubq.evaluate.resampling import (
     ratio,
 )
 
-# The accuracy by which a task counts in the overall mean: the first of these that it has.
+# The accuracy by which a task counts in the overall mean: the first of these that it has, whatever
+# filter (in parentheses) reads its answers.
 ACCURACIES = (
     "acc_norm",
     "acc",
     "exact_match",
     "mc2",
-    "mc1",
     "prompt_level_strict_acc",
 )
 
@@ -57,7 +57,7 @@ def measurement(pair: Matched) -> Measurement:
     base, own = pair.base, pair.own
     found = flips(pair)
     return Measurement(
-        **own.model_dump(exclude={"items", "answers"}),
+        **own.model_dump(exclude={"part_of", "items", "answers"}),
         base=base.value,
         base_stderr=base.stderr,
         difference=difference(pair),
@@ -145,7 +145,8 @@ def _accuracies(name: str, pairs: Sequence[Matched]) -> list[Matched]:
     found = []
     for task in wanted:
         known = {pair.own.metric: pair for pair in reversed(pairs) if pair.own.task == task}
-        found += [known[metric] for metric in ACCURACIES if metric in known][:1]
+        ranked = (each for name in ACCURACIES for each in known if each.partition(" (")[0] == name)
+        found += [known[metric] for metric in ranked][:1]
     return found
 
 

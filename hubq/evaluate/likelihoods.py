@@ -1,0 +1,171 @@
+"""Log-likelihoods of tokens under a loaded model, each distinct token run once."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hubq.errors import UserError
+from hubq.evaluate.finite import first_non_finite, refuse_non_finite
+from hubq.evaluate.prefixes import Sequence, parts
+from hubq.evaluate.rows import Batch, batches
+from hubq.evaluate.stem import Stem, longest_masked
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TOKENS_A_BATCH = {"cpu": 2048}  # of one forward pass: more is no faster
+TOKENS_A_BATCH_ELSEWHERE = 16384
+LOGITS_AT_ONCE = 1 << 25  # 64 MB in bfloat16, however large the vocabulary
+FLOATS_AT_ONCE = 1 << 20  # of those, as float32: what stays in a processor's cache
+
+
+class Likelihood(NamedTuple):
+    """How likely a sequence's targets are."""
+
+    number: int  # of the sequence
+    value: float  # sum of the logarithms of the probabilities
+    greedy: bool  # whether each target is the likeliest token
+
+
+class Scorer:
+    """A loaded model that is asked how likely tokens are."""
+
+    def __init__(self, model: Any, folder: Path) -> None:  # noqa: ANN401 - a transformers model
+        _refuse_more_than_a_head(model, folder)
+        self.model = model
+        self.folder = folder
+        self.tokens = TOKENS_A_BATCH.get(model.device.type, TOKENS_A_BATCH_ELSEWHERE)
+
+    def score(self, sequences: Iterable[Sequence]) -> Iterator[list[Likelihood]]:
+        """Yield the likelihoods of all sequences, as they become known."""
+        import torch
+
+        given = {each.number: each for each in sequences}
+        stem, longest = Stem(self.model), longest_masked(self.model)
+        with torch.inference_mode():
+            for part in parts(given.values(), longest):
+                stem.grow(part.kept, part.stem)
+                for batch in batches(part.trees, part.depth, longest, self.tokens):
+                    hidden = self._hidden(batch, stem)
+                    found = _likelihoods(hidden, batch, self.model.get_output_embeddings())
+                    self._refuse_non_finite(found, given)
+                    yield found
+
+    def _hidden(self, batch: Batch, stem: Stem) -> "Tensor":
+        """Run a batch through all blocks; return what goes into the head."""
+        device = self.model.device
+        hidden: Tensor = self.model.get_decoder()(
+            input_ids=batch.ids.to(device),
+            position_ids=None if batch.positions is None else batch.positions.to(device),
+            attention_mask=None if batch.sees is None else self._mask(batch.sees.to(device)),
+            past_key_values=stem.cache(len(batch.ids)) if stem.depth else None,
+            use_cache=stem.depth > 0,
+        ).last_hidden_state
+        return hidden
+
+    def _mask(self, sees: "Tensor") -> "Tensor":
+        """Return what attention adds to its scores."""
+        import torch
+
+        dtype = self.model.dtype
+        hidden = torch.zeros(sees.shape, dtype=dtype, device=sees.device)
+        return hidden.masked_fill_(~sees, torch.finfo(dtype).min)
+
+    def _refuse_non_finite(
+        self, found: Iterable[Likelihood], given: Mapping[int, Sequence]
+    ) -> None:
+        """Raise UserError where a likelihood is no number, by the sequence that is to blame.
+
+        Others in its row may have caught it: zero times NaN is NaN, whatever a mask hides.
+        """
+        import torch
+
+        bad = [given[each.number].inputs for each in found if not math.isfinite(each.value)]
+        if bad:
+            rows = [torch.tensor([inputs], device=self.model.device) for inputs in bad]
+            to_blame = next((ids for ids in rows if first_non_finite(self.model, ids)), rows[0])
+            refuse_non_finite(self.model, to_blame, self.folder)
+
+
+def _refuse_more_than_a_head(model: Any, folder: Path) -> None:  # noqa: ANN401
+    """Raise UserError where the logits are not just what the head gives, but scaled or capped."""
+    import torch
+
+    ids = torch.tensor([[0, 1]], device=model.device)
+    with torch.inference_mode():
+        logits = model(input_ids=ids, use_cache=False).logits
+        hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+        plain = model.get_output_embeddings()(hidden)
+    if not torch.allclose(logits, plain, rtol=1e-2, atol=1e-2, equal_nan=True):
+        raise UserError(
+            f"{folder} is a {model.config.model_type} model, which changes its logits after the "
+            "head; hubq scores LLaMA-like models, whose logits are those of the head"
+        )
+
+
+def _likelihoods(
+    hidden: "Tensor",  # (rows, length, hidden)
+    batch: Batch,
+    head: Any,  # noqa: ANN401 - a Linear, or what a quantizer made of it
+) -> list[Likelihood]:
+    """Sum the log-probabilities of each sequence's targets."""
+    import torch
+
+    places, targets, numbers = torch.tensor(batch.scored, device=hidden.device).T
+    rows, which = places.unique(return_inverse=True)
+    order = which.argsort()
+    asked = Asked(hidden.flatten(0, 1)[rows], which[order], targets[order])
+    values, greedy = map(torch.cat, zip(*_log_probabilities(asked, head), strict=True))
+    found, owner = numbers[order].unique(return_inverse=True)
+    sums = torch.zeros(len(found), dtype=torch.float64, device=hidden.device)
+    misses = torch.zeros(len(found), dtype=torch.int64, device=hidden.device)
+    sums.index_add_(0, owner, values.double())
+    misses.index_add_(0, owner, (~greedy).long())
+    return list(map(Likelihood, found.tolist(), sums.tolist(), (misses == 0).tolist()))
+
+
+class Asked(NamedTuple):
+    """The targets of a batch, and what predicts them."""
+
+    hidden: "Tensor"  # (rows, hidden)
+    rows: "Tensor"  # (targets,), ascending: which row predicts each
+    targets: "Tensor"  # (targets,)
+
+    def part(self, first: int, count: int) -> "Asked":
+        """Return what some of the rows predict."""
+        low, high = (int((self.rows < end).sum()) for end in (first, first + count))
+        hidden = self.hidden[first : first + count]
+        return Asked(hidden, self.rows[low:high] - first, self.targets[low:high])
+
+
+def _log_probabilities(
+    asked: Asked,
+    head: Any,  # noqa: ANN401 - see above
+) -> "Iterator[tuple[Tensor, Tensor]]":
+    """Yield targets' log-probabilities in float32, and whether each is its row's likeliest.
+
+    The logits of one part are small, and so is what is float32 at a time.
+    """
+    part = max(1, LOGITS_AT_ONCE // head.out_features)
+    piece = max(1, FLOATS_AT_ONCE // head.out_features)
+    for first in range(0, len(asked.hidden), part):
+        some = asked.part(first, part)
+        logits = head(some.hidden)
+        for begin in range(0, len(logits), piece):
+            _, rows, targets = some.part(begin, piece)
+            yield _of_rows(logits[begin : begin + piece].float(), rows, targets)
+
+
+def _of_rows(
+    logits: "Tensor",  # (rows, vocabulary) float32; its memory is used up
+    rows: "Tensor",  # (targets,)
+    targets: "Tensor",  # (targets,)
+) -> "tuple[Tensor, Tensor]":
+    """Return the targets' log-probabilities, and whether each is the first of the likeliest."""
+    highest = logits.amax(-1)
+    chosen = logits[rows, targets] - highest[rows]
+    greedy = chosen == 0
+    # The place of the highest costs more to find than its value: only where it decides.
+    greedy[greedy.clone()] = logits[rows[greedy]].argmax(-1) == targets[greedy]
+    return chosen - logits.sub_(highest[:, None]).exp_().sum(-1).log_()[rows], greedy

@@ -1,0 +1,88 @@
+"""How much memory there is for models, of the GPU or else of this machine, and how many cores.
+
+A Space runs in a container, whose limits are often far below what the host has.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # cgroup 2 and 1
+USES = ("memory.current", "memory/memory.usage_in_bytes")
+STATISTICS = ("memory.stat", "memory/memory.stat")
+RECLAIMED = ("inactive_file", "total_inactive_file")  # page cache, which the kernel gives back
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Where models lie: what it is called, its bytes, and how many of these are free now."""
+
+    name: str
+    total: int
+    free: Callable[[], int]
+
+
+def machine_memory(cgroups: Path = CGROUPS) -> Memory:
+    """Return the memory of this machine, or of the container where that has less."""
+    import psutil
+
+    limit = _number(cgroups, LIMITS)
+    total = int(psutil.virtual_memory().total)
+
+    def free() -> int:
+        available = int(psutil.virtual_memory().available)
+        if limit is None or limit > total:
+            return available
+        return min(available, limit - _used(cgroups))
+
+    return Memory("machine", min(total, limit or total), free)
+
+
+def cores(cgroups: Path = CGROUPS) -> int:
+    """Return how many cores this process may use: a container often has few of many."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    path = cgroups / "cpu.max"
+    quota, _, period = path.read_text().partition(" ") if path.is_file() else ("max", "", "")
+    if not quota.isdigit():
+        return usable or 1
+    return max(1, min(usable or 1, int(quota) // int(period)))
+
+
+def _number(cgroups: Path, names: tuple[str, ...]) -> int | None:
+    """Read the first of the files that there is; None where none holds a number."""
+    texts = [(cgroups / name).read_text().strip() for name in names if (cgroups / name).is_file()]
+    return next((int(text) for text in texts if text.isdigit()), None)
+
+
+def _used(cgroups: Path) -> int:
+    """Return the bytes that a container can't give back."""
+    path = next((cgroups / name for name in STATISTICS if (cgroups / name).is_file()), None)
+    lines = dict(line.split() for line in path.read_text().splitlines()) if path else {}
+    cache = next((int(lines[name]) for name in reversed(RECLAIMED) if name in lines), 0)
+    return (_number(cgroups, USES) or 0) - cache
+
+
+def gpu_memory() -> Memory | None:
+    """Return the memory of the first NVIDIA GPU, None without one.
+
+    Its driver's program is asked: torch would take some of that memory to look.
+    """
+    program = shutil.which("nvidia-smi")
+    if program is None or (first := _ask(program)) is None:
+        return None
+    total, _ = first
+    return Memory("GPU", total, lambda: (_ask(program) or (total, 0))[1])
+
+
+def _ask(program: str) -> tuple[int, int] | None:
+    """Return total and free bytes, None where the driver has no GPU."""
+    query = ("--query-gpu=memory.total,memory.free", "--format=csv,noheader,nounits", "--id=0")
+    done = subprocess.run([program, *query], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        return None
+    total, free = (int(each) * 2**20 for each in done.stdout.split(","))
+    return total, free

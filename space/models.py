@@ -1,0 +1,242 @@
+"""A released model: where its weights are and what its report says. No Gradio in here.
+
+What can't be read is a Problem, a sentence for people; it never keeps the others from the list.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from hubq.client import Client
+from hubq.comparison import Entry, entry
+from hubq.errors import UserError
+from hubq.evaluate.report import Assessment, Interval, Measured, Measurement, Report
+from hubq.figures import recovery
+from hubq.license import BUILT_WITH
+from hubq.progress import SILENT, Progress
+from hubq.recipe import HUB_ID, ModelSection
+
+
+class Problem(NamedTuple):
+    """What kept a model, or a whole source of models, from the list."""
+
+    name: str  # the model, folder or organization
+    sentence: str
+    whole: bool = False  # whether nothing of that source could be listed
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where weights lie: a repo at a commit, a folder, or what a recipe named as its model."""
+
+    repo: str | None = None  # org/name@commit
+    folder: Path | None = None
+    section: ModelSection | None = None
+    identity: str | None = None  # what the section has to be still; None: whatever it is now
+
+    def __str__(self) -> str:
+        """Name the place, for people and as a key of caches."""
+        return self.repo or str(self.folder or self.identity or self._hub)
+
+    @property
+    def _hub(self) -> str | None:
+        return self.section.hub if self.section else None
+
+    def fetch(self, client: Client, progress: Progress = SILENT) -> Path:
+        """Bring the model to this machine, verified, and return its folder.
+
+        Raises UserError, in words for people, where that can't be done.
+        """
+        if self.folder is not None:
+            if not (self.folder / "config.json").is_file():
+                raise UserError(f"{self.folder} is gone since this list was made")
+            return self.folder
+        if self.repo is not None:
+            from hubq.pull import pull
+
+            return pull(self.repo, None, client, progress)
+        return self._fetch_section(client, progress)
+
+    def _fetch_section(self, client: Client, progress: Progress) -> Path:
+        from hubq.source import fetch, fetch_planned, find
+
+        assert self.section is not None, "weights have a repo, a folder or a section"
+        if self.identity is not None:
+            return fetch_planned(self.section, self.identity, client, progress)
+        return fetch(find(self.section, client), client, progress)
+
+
+class Recovery(NamedTuple):
+    """How much of the base's quality is left in one task: 1 is all of it."""
+
+    task: str
+    share: Interval
+    base: float
+    value: float
+
+
+@dataclass(frozen=True)
+class Released:
+    """A model to look at and to compare: one of ours, or the base that others were made from."""
+
+    name: str  # org/name
+    base: str  # its base's name; its own where it is the base
+    entry: Entry
+    measured: Measured  # its report; a base has that of one of its quantizations
+    weights: Weights | None  # None: only the report is at hand
+    origin: str  # the organization, repo or folder by which it was found
+    license: str | None = None
+    private: bool = False
+    card_url: str | None = None
+    recipe_url: str | None = None
+    card_file: Path | None = None  # README.md on this machine
+
+    @property
+    def is_base(self) -> bool:
+        """Whether this is the model that the others were made from."""
+        return self.name == self.base
+
+    @property
+    def license_line(self) -> str:
+        """The licence, with the words that it wants to be shown."""
+        license = self.license or "not known"
+        built_with = BUILT_WITH.get(self.license or "")
+        return f"{license}. {built_with}" if built_with else license
+
+    @property
+    def parameters(self) -> int | None:
+        """Count the weights of the base: in memory, dequantized, they take two bytes each."""
+        measured = self.measured
+        if isinstance(measured, Report):
+            return measured.plan.parameters
+        return measured.subject.parameters if isinstance(measured, Assessment) else None
+
+    @property
+    def divergence(self) -> Interval | None:
+        """The mean KL divergence from the base in nats a token; None: not measured."""
+        fidelity = self.measured.fidelity
+        return fidelity.result.mean if fidelity and not self.is_base else None
+
+    @property
+    def tokens_per_second(self) -> Interval | None:
+        """The tokens that it decodes each second; None: not measured."""
+        efficiency = self.measured.efficiency
+        if efficiency is None:
+            return None
+        cost = efficiency.base if self.is_base else efficiency.result
+        return cost.tokens_per_second
+
+    @cached_property
+    def recoveries(self) -> tuple[Recovery, ...]:
+        """What is left of the base in each task, in the report's order."""
+        if self.is_base:
+            return ()
+        chosen = self.measured.overall.accuracies if self.measured.overall else None
+        return tuple(
+            Recovery(title(each), share, each.base, each.value)
+            for each in self.measured.measurements
+            if _is_shown(each, chosen) and (share := _share(each)) is not None
+        )
+
+
+class Listing(NamedTuple):
+    """All models that were found, bases first, and what could not be listed."""
+
+    models: tuple[Released, ...]
+    problems: tuple[Problem, ...]
+
+    def of_base(self, base: str) -> tuple[Released, ...]:
+        """Return a base and its quantizations: only these are comparable."""
+        return tuple(each for each in self.models if each.base == base)
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """Name each base once, the one with the most quantizations first."""
+        names = [each.base for each in self.models]
+        return tuple(sorted(dict.fromkeys(names), key=lambda name: (-names.count(name), name)))
+
+
+def released(
+    measured: Measured, origin: str, weights: Weights | None, name: str | None = None
+) -> Released:
+    """Return the model of a report; `name` is what a repo is called by now."""
+    row = entry(measured)
+    if name is not None:
+        row = row.model_copy(update={"name": name})
+    plan = measured.plan if isinstance(measured, Report) else None
+    license = (plan.recipe["publish"].get("license") or plan.license) if plan else None
+    return Released(row.name, row.base, row, measured, weights, origin, license=license)
+
+
+def base_of(model: Released, section: ModelSection | None) -> Released:
+    """Return the base that a model was made from; `section` says where its weights are."""
+    report = model.measured
+    identity = report.plan.source if isinstance(report, Report) else None
+    own = None if section is None else Weights(section=section, identity=identity)
+    if own is None and re.fullmatch(HUB_ID, model.base) and "/" in model.base:
+        # What was measured is not to be had here, but a model of that name may be on the Hub.
+        own = Weights(section=ModelSection(hub=model.base))
+    return replace(
+        model,
+        name=model.base,
+        entry=_base_entry(model),
+        weights=own,
+        private=False,
+        card_url=None,
+        recipe_url=None,
+        card_file=None,
+    )
+
+
+def _base_entry(model: Released) -> Entry:
+    """Put a base in one row, from the report of one of its quantizations."""
+    row, report = model.entry, model.measured
+    bits, size = row.model_bits, row.weight_bytes
+    if isinstance(report, Report):
+        size = report.plan.base_bytes
+        bits = 8 * size / report.plan.parameters
+    elif isinstance(report, Assessment):
+        bits, size = report.base.model_bits, report.base.weight_bytes
+    return row.model_copy(
+        update={
+            "name": row.base,
+            "method": "none",
+            "form": report.dtype,
+            "nominal_bits": None,
+            "stored_bits": bits,
+            "model_bits": bits,
+            "weight_bytes": size,
+            "perplexities": row.base_perplexities,
+            "recovery": None,
+            "divergence": None,
+            "agreement": None,
+            "tokens_per_second": row.base_tokens_per_second,
+        }
+    )
+
+
+def title(measurement: Measurement) -> str:
+    """Name a measurement as charts do."""
+    is_perplexity = measurement.task == "perplexity"
+    about = brief(measurement.dataset) if is_perplexity else measurement.metric
+    return f"{measurement.task} {about}"
+
+
+def brief(text: str) -> str:
+    """Drop from a data set's name what stands in brackets behind it, such as its package."""
+    return re.sub(r"\s+\([^()]*\)$", "", text)
+
+
+def _is_shown(measurement: Measurement, accuracies: tuple[str, ...] | None) -> bool:
+    """Tell whether a measurement is its task's one accuracy, or no accuracy at all."""
+    is_accuracy = measurement.metric in ("acc", "acc_norm")
+    return accuracies is None or not is_accuracy or title(measurement) in accuracies
+
+
+def _share(measurement: Measurement) -> Interval | None:
+    if measurement.recovery is not None:
+        return measurement.recovery
+    share = recovery(measurement)
+    return None if share is None else Interval(value=share)

@@ -1,0 +1,109 @@
+"""The table of all models: numbers that sort as numbers, spelled as everywhere in hubq."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, NamedTuple
+
+from models import Released, brief
+
+from hubq.disk import gigabytes
+from hubq.evaluate.report import Interval
+from hubq.figures import NOT_MEASURED, number, percent
+
+Cell = tuple[float | str | None, str]  # what it is sorted by, and what is shown
+
+
+class Column(NamedTuple):
+    """One column: its heading, and what it says of a model."""
+
+    heading: str
+    cell: Callable[[Released], Cell]
+
+
+class Table(NamedTuple):
+    """Rows for sorting and, of the same shape, texts for showing."""
+
+    headers: list[str]
+    rows: list[list[float | str | None]]
+    texts: list[list[str]]
+
+    @property
+    def datatypes(self) -> list[Literal["str", "markdown"]]:
+        """Name the type of each column, as a gr.Dataframe calls it: only links are markdown."""
+        return ["markdown" if heading == "card" else "str" for heading in self.headers]
+
+    def for_dataframe(self) -> dict[str, Any]:
+        """Return the value of a gr.Dataframe, which sorts by the rows and shows the texts."""
+        plain = [[""] * len(self.headers) for _ in self.rows]
+        metadata = {"display_value": self.texts, "styling": plain}
+        return {"headers": self.headers, "data": self.rows, "metadata": metadata}
+
+
+def table(models: Iterable[Released]) -> Table:
+    """Put models side by side, one in a row."""
+    every = list(models)
+    columns = (*BEFORE, *_perplexities(every), *AFTER)
+    cells = [[column.cell(each) for column in columns] for each in every]
+    return Table(
+        headers=[column.heading for column in columns],
+        rows=[[value for value, _ in row] for row in cells],
+        texts=[[text for _, text in row] for row in cells],
+    )
+
+
+def _perplexities(models: Iterable[Released]) -> list[Column]:
+    """Return a column for each text that any model was measured on."""
+
+    def column(text: str) -> Column:
+        heading = f"perplexity {brief(text)}"
+        return Column(heading, lambda model: _number(model.entry.perplexities.get(text)))
+
+    texts = dict.fromkeys(text for each in models for text in each.entry.perplexities)
+    return [column(text) for text in texts]
+
+
+def _number(value: float | None) -> Cell:
+    return value, number(value)
+
+
+def _recovery(model: Released) -> Cell:
+    if model.is_base:
+        return 1.0, "100 % (the base)"
+    found = model.entry.recovery
+    return (None, NOT_MEASURED) if found is None else (found.value, share(found))
+
+
+def share(value: Interval) -> str:
+    """Write a share in percent with its interval, where that is known."""
+    if value.low is None or value.high is None:
+        return percent(value.value)
+    return f"{percent(value.value)} ({100 * value.low:.1f} to {100 * value.high:.1f})"
+
+
+def _divergence(model: Released) -> Cell:
+    if model.is_base:
+        return 0.0, "0 (the base)"
+    return _number(model.entry.divergence)
+
+
+def _method(model: Released) -> Cell:
+    return model.entry.method, "the base" if model.is_base else model.entry.method
+
+
+def _card(model: Released) -> Cell:
+    link = f"[card]({model.card_url})" if model.card_url else ""
+    return link, link
+
+
+BEFORE = (
+    Column("model", lambda model: (model.name, model.name)),
+    Column("method", _method),
+    Column("stored bits", lambda model: _number(model.entry.stored_bits)),
+    Column("whole-file bits", lambda model: _number(model.entry.model_bits)),
+    Column("size", lambda model: (model.entry.weight_bytes, gigabytes(model.entry.weight_bytes))),
+)
+AFTER = (
+    Column("recovery (95 %)", _recovery),
+    Column("KL divergence", _divergence),
+    Column("tokens a second", lambda model: _number(model.entry.tokens_per_second)),
+    Column("card", _card),
+)

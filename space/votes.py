@@ -1,0 +1,99 @@
+"""The votes of blind comparisons, kept in a file and, on a Space, in a repo: one a comparison."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, Protocol, get_args
+
+from ballots import Ballot
+from exchange import Line, Settings
+
+from hubq.errors import UserError
+
+Choice = Literal["left", "right", "tie", "both bad"]
+CHOICES: tuple[Choice, ...] = get_args(Choice)
+PATIENCE = 10.0  # seconds that a vote waits for another that is just being written
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS votes (
+    comparison TEXT PRIMARY KEY,
+    vote TEXT NOT NULL
+)
+"""
+
+
+class Vote(Line):
+    """What a visitor thought of two answers. The prompt is kept only with the visitor's consent."""
+
+    comparison: str
+    left: str
+    right: str
+    choice: Choice
+    settings: Settings
+    prompt: str | None
+    time: datetime
+
+    @classmethod
+    def on(cls, ballot: Ballot, choice: Choice, *, with_prompt: bool) -> "Vote":
+        """Make the vote on a comparison."""
+        return cls(
+            comparison=ballot.id,
+            left=ballot.left.name,
+            right=ballot.right.name,
+            choice=choice,
+            settings=ballot.settings,
+            prompt=ballot.prompt if with_prompt else None,
+            time=datetime.now(UTC),
+        )
+
+
+class Archive(Protocol):
+    """Where votes outlive this machine."""
+
+    def append(self, vote: Vote) -> None:
+        """Keep a vote."""
+
+    def votes(self) -> list[Vote]:
+        """Read all that were kept, by this process and those before."""
+
+
+class VoteBook:
+    """All votes, in an SQLite file; several threads and processes may write at once."""
+
+    def __init__(self, path: Path, archive: Archive | None = None) -> None:
+        self.path = path
+        self.archive = archive
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._opened() as database:
+            database.execute(SCHEMA)
+            for vote in archive.votes() if archive else []:
+                database.execute(
+                    "INSERT OR IGNORE INTO votes VALUES (?, ?)",
+                    (vote.comparison, vote.model_dump_json()),
+                )
+
+    def add(self, vote: Vote) -> None:
+        """Keep a vote; raise UserError when its comparison has one."""
+        try:
+            with self._opened() as database:
+                database.execute(
+                    "INSERT INTO votes VALUES (?, ?)", (vote.comparison, vote.model_dump_json())
+                )
+        except sqlite3.IntegrityError as error:
+            raise UserError(
+                "this comparison has its vote already: begin a new one to vote again"
+            ) from error
+        if self.archive is not None:
+            self.archive.append(vote)
+
+    def votes(self) -> list[Vote]:
+        """Return all votes in the order in which they came."""
+        with self._opened() as database:
+            rows = database.execute("SELECT vote FROM votes ORDER BY rowid").fetchall()
+        return [Vote.model_validate_json(row) for (row,) in rows]
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self.path, timeout=PATIENCE)) as database, database:
+            yield database

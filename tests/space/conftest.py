@@ -1,0 +1,39 @@
+"""A hub with an organization and its published models, for the tests of what looks at them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from made_models import GPTQ, RTN
+from made_run import make_run
+
+from hubq.client import Client
+from hubq.hub.faults import FaultyHub, faulty_hub
+from hubq.patience import Patience
+from hubq.publish import publish
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[FaultyHub]:
+    with faulty_hub(tmp_path / "hub", user="ann", org="acme") as running:
+        yield running
+
+
+@pytest.fixture
+def client(hub: FaultyHub) -> Client:
+    return Client(hub.endpoint, hub.token, Patience(tries=2, first=0.01))
+
+
+@pytest.fixture
+def stranger(hub: FaultyHub) -> Client:
+    """Give the client of a visitor without a token."""
+    return Client(hub.endpoint, token=None, patience=Patience(tries=2, first=0.01))
+
+
+@pytest.fixture
+def releases(client: Client, tmp_path: Path) -> tuple[str, str]:
+    """Publish two models, the first for everybody, and return their names."""
+    for number, repo in enumerate((RTN, GPTQ)):
+        run = tmp_path / f"run-{number}"
+        publish(make_run(run, repo, private=number == 1, seed=number), run, client)
+    return RTN, GPTQ

@@ -1,0 +1,101 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hubq_folder
+import pytest
+from exchange import Message, Model, Request
+from fetching import Fetching
+from footprint import footprint
+from generation import Limits, WorkerGeneration
+from huggingface_hub import HfApi
+from machine import Memory
+
+from hubq.client import Client
+from hubq.errors import UserError
+from hubq.hub.faults import FaultyHub, faulty_hub
+from hubq.patience import Patience
+
+TinyModel = Callable[[str], Path]
+BASE, SIDE = Model(repo="acme/base"), Model(repo="acme/side")
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the client's
+
+
+@pytest.fixture(scope="module")
+def hub(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyHub]:
+    """Serve a hub with a base, which has another format beside it, and a quantized sibling."""
+    root = tmp_path_factory.mktemp("hub")
+    hubq_folder.write(tiny_model("llama"), root / "side")
+    with faulty_hub(root / "hub", user="ann", org="acme") as running:
+        api = HfApi(endpoint=running.endpoint, token=running.token)
+        for model, folder in ((BASE, tiny_model("llama")), (SIDE, root / "side")):
+            api.create_repo(model.name)
+            api.upload_folder(repo_id=model.name, folder_path=folder)
+        api.upload_file(
+            repo_id=BASE.name, path_or_fileobj=b"x" * 100, path_in_repo="original/weights.pth"
+        )
+        yield running
+
+
+@pytest.fixture
+def fetching(hub: FaultyHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fetching:
+    """Give one with an empty cache."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    return Fetching(Client(hub.endpoint, hub.token, Patience(first=0.01)))
+
+
+@pytest.mark.parametrize("model", [BASE, SIDE])
+def test_a_repo_weighs_what_its_files_do(fetching: Fetching, model: Model) -> None:
+    remote = fetching.outline(model)
+
+    local = fetching.outline(Model(folder=fetching.folder(model)))
+
+    assert footprint(remote.config, remote.tensors, 10, 10) == footprint(
+        local.config, local.tensors, 10, 10
+    )
+
+
+def test_an_outline_needs_no_weights(fetching: Fetching, tmp_path: Path) -> None:
+    fetching.outline(SIDE)
+
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+def test_a_base_comes_without_its_other_formats(fetching: Fetching) -> None:
+    folder = fetching.folder(BASE)
+
+    assert (folder / "model.safetensors").is_file()
+    assert not (folder / "original").exists()
+
+
+def test_what_is_here_is_not_asked_for_again(hub: FaultyHub, fetching: Fetching) -> None:
+    folder = fetching.folder(SIDE)
+    hub.faults.clear()
+
+    assert fetching.folder(SIDE) == folder
+    assert hub.faults.requests() == []
+
+
+def test_a_repo_that_is_not_there_is_refused_in_words(fetching: Fetching) -> None:
+    with pytest.raises(UserError, match="shows no repo acme/gone"):
+        fetching.folder(Model(repo="acme/gone"))
+
+
+def test_a_model_that_never_fits_is_not_fetched(fetching: Fetching, tmp_path: Path) -> None:
+    generation = WorkerGeneration(Limits(), Memory("machine", 1000, lambda: 1000), fetching)
+    asked = Request(model=SIDE, title="Left", messages=(Message(role="user", content="Hi"),))
+
+    told = list(generation.generate(asked))
+
+    assert [each.kind for each in told] == ["loading", "failed"]
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+def test_the_name_of_a_repo_stays_hidden_behind_the_title(fetching: Fetching) -> None:
+    generation = WorkerGeneration(Limits(), Memory("machine", 1000, lambda: 1000), fetching)
+    gone = Model(repo="acme/gone")
+    asked = Request(model=gone, title="Left", messages=(Message(role="user", content="Hi"),))
+
+    told = list(generation.generate(asked))
+
+    assert "Left" in told[-1].text  # type: ignore[union-attr]
+    assert "gone" not in told[-1].text  # type: ignore[union-attr]
