@@ -27,8 +27,8 @@ td.number { white-space: nowrap }
 img { max-width: 100%; height: auto; border-radius: .4rem }
 pre { padding: 1rem; overflow-x: auto; border-radius: .5rem; background: var(--tint) }
 code { font: .9em ui-monospace, monospace }
-:not(pre) > code { padding: .1em .35em; border-radius: .3em; background: var(--tint);
-  overflow-wrap: anywhere }
+:not(pre) > code { padding: .1em .35em; border-radius: .3em; background: var(--tint) }
+section, h1 { overflow-wrap: break-word }
 blockquote { margin-left: 0; padding-left: 1rem; border-left: 3px solid var(--line) }
 ul.tags { display: flex; flex-wrap: wrap; gap: .4rem; padding: 0; list-style: none }
 ul.tags li { padding: 0 .6rem; border: 1px solid var(--line); border-radius: 1rem;
