@@ -48,6 +48,6 @@ def _refuse_changed(folder: Path, checkpoint: Checkpoint) -> None:
                 f"{folder / name} is not what quantize wrote (another sha256); nothing was "
                 "measured. Quantize again with --fresh"
             )
-    gone = sorted(set(checkpoint.files) - set(found) - {"README.md"})
+    gone = [name for name in sorted(checkpoint.files) if not (folder / name).is_file()]
     if gone:
         raise UserError(f"{folder / gone[0]} is gone since quantize; run it again with --fresh")

@@ -22,7 +22,7 @@ from hubq.cache import cache_folder
 from hubq.calibrate import token_ids
 from hubq.client import Client
 from hubq.errors import UserError
-from hubq.evaluate import Measurement, Report, evaluate
+from hubq.evaluate import Measurement, Report, _refuse_changed, evaluate
 from hubq.evaluate.jobs import ChoiceTask, Job, LoadTask, Order, PerplexityTask, keep_text
 from hubq.evaluate.loading import load
 from hubq.evaluate.measure import Machine, _broken, _environment, file_digests, machine, measure
@@ -272,6 +272,13 @@ def test_a_file_that_is_gone_since_it_was_quantized_is_missed(evaluation: Evalua
 
     with pytest.raises(UserError, match=r"more\.safetensors is gone since quantize"):
         evaluate(evaluation.plan, checkpoint, evaluation.run, Client())
+
+
+def test_papers_of_the_licence_are_no_file_that_is_gone(evaluation: Evaluation) -> None:
+    (evaluation.run / "model" / "USE_POLICY.md").write_text("Be good.\n")
+    checkpoint = made_checkpoint({**evaluation.checkpoint.files, "USE_POLICY.md": "0" * 64})
+
+    _refuse_changed(evaluation.run / "model", checkpoint)
 
 
 # A worker starts: some seconds.
