@@ -35,7 +35,7 @@ ul.tags li { padding: 0 .6rem; border: 1px solid var(--line); border-radius: 1re
   color: var(--soft); font-size: .85rem }
 summary { cursor: pointer; margin: 1.2rem 0 }
 @media (max-width: 40rem) { body { font-size: 15px; padding: 0 1rem 3rem }
-  th, td { padding: .3rem .5rem } }
+  th, td { padding: .3rem .4rem } section td:first-child { min-width: 6.5rem } }
 .soft { color: var(--soft); font-size: .9rem }
 article { padding: .5rem 0 1rem; border-bottom: 1px solid var(--line) }
 """
