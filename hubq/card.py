@@ -24,7 +24,7 @@ from hubq.license import BUILT_WITH
 from hubq.pictures import DARK, LIGHT
 from hubq.plan import Plan
 from hubq.record import write_atomically
-from hubq.siblings import REPORT, SIBLINGS, Siblings, record_in, siblings_in
+from hubq.siblings import Siblings, keep, siblings_in
 
 CARD = "README.md"
 LOCAL = ("folder", "gguf", "file")  # the recipe's keys that name files of the maker's machine
@@ -41,8 +41,7 @@ def card(report: Report, run: Path) -> Path:
 
 def renew(report: Report, siblings: Siblings, folder: Path) -> Path:
     """Save siblings beside the report, write the card anew with them, and return its path."""
-    found = record_in(folder, REPORT)
-    siblings.save((folder if found is None else found.parent) / SIBLINGS)
+    keep(siblings, folder)
     write(report, siblings, folder)
     return folder / CARD
 

@@ -13,7 +13,7 @@ from hubq.comparison import Entry, families
 from hubq.errors import UserError
 from hubq.evaluate import Report
 from hubq.record import Record
-from hubq.remote import without_bars
+from hubq.remote import head_of, without_bars
 from hubq.run_folder import PLAN
 
 REPORT = "report.json"
@@ -39,6 +39,12 @@ def siblings_in(folder: Path) -> Siblings:
     """Return the siblings that were saved in a folder; none where no record is."""
     path = record_in(folder, SIBLINGS)
     return Siblings() if path is None else Siblings.load(path)
+
+
+def keep(siblings: Siblings, folder: Path) -> None:
+    """Save siblings in a folder, beside its report."""
+    report = record_in(folder, REPORT)
+    siblings.save((folder if report is None else report.parent) / SIBLINGS)
 
 
 def siblings_of(report: Report, reports: Iterable[Report]) -> Siblings:
@@ -90,8 +96,12 @@ def on_hub(report: Report, client: Client, tell: Tell) -> Iterator[Report]:
         listed = client.patience.keep_trying(
             lambda: list(client.api().list_models(author=organization, filter=wanted))
         )
-    for name in sorted(each.id for each in listed):
-        path = report_on_hub(name, client) if name != report.plan.repo else None
+    for name in sorted({each.id for each in listed} - {report.plan.repo}):
+        try:
+            path = report_on_hub(name, client)
+        except UserError as error:
+            tell(f"{name} is not among the siblings: {error}")
+            continue
         if path and (found := _read(path, tell)):
             yield found
 
@@ -102,11 +112,11 @@ def report_on_hub(repo: str, client: Client) -> Path | None:
 
     name, _, revision = repo.partition("@")
     with client.speaking(f"reading the report of {repo}"), without_bars():
+        # By its commit: of a branch an old copy would do, where the Hub can't be reached.
+        commit, _ = head_of(client, name, revision or None)
         try:
             path = client.patience.keep_trying(
-                lambda: client.api().hf_hub_download(
-                    name, f"{IN_A_REPO}/{REPORT}", revision=revision or None
-                )
+                lambda: client.api().hf_hub_download(name, f"{IN_A_REPO}/{REPORT}", revision=commit)
             )
         except RemoteEntryNotFoundError:
             return None
@@ -118,5 +128,5 @@ def _read(path: Path, tell: Tell) -> Report | None:
     try:
         return Report.load(path)
     except UserError as error:
-        tell(f"not among the siblings: {error}")
+        tell(f"one model is not among the siblings: {error}")
         return None

@@ -6,7 +6,7 @@ from made_run import REPO, made_plan, made_report, make_run
 
 from hubq.client import Client
 from hubq.evaluate import Report
-from hubq.hub.faults import faulty_hub
+from hubq.hub.faults import FaultyHub, faulty_hub, refuse
 from hubq.patience import Patience
 from hubq.publish import publish
 from hubq.siblings import SIBLINGS, Siblings, beside, on_hub, siblings_in, siblings_of
@@ -16,9 +16,14 @@ BASE = "acme/Base"
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Iterator[Client]:
+def hub(tmp_path: Path) -> Iterator[FaultyHub]:
     with faulty_hub(tmp_path / "hub", user="ann", org="acme") as running:
-        yield Client(running.endpoint, running.token, Patience(first=0.01))
+        yield running
+
+
+@pytest.fixture
+def client(hub: FaultyHub) -> Client:
+    return Client(hub.endpoint, hub.token, Patience(first=0.01))
 
 
 def quiet(sentence: str) -> None:
@@ -118,6 +123,20 @@ def test_other_repos_of_the_organization_are_left_alone(tmp_path: Path, client: 
     found = list(on_hub(make_run(run), client, quiet))
 
     assert found == []
+
+
+def test_a_release_that_may_not_be_read_is_told_and_left_out(
+    tmp_path: Path, client: Client, hub: FaultyHub
+) -> None:
+    told: list[str] = []
+    run, other = tmp_path / "run", tmp_path / "other"
+    publish(make_run(other, OTHER), other, client)
+    hub.faults.add(refuse("GET", f"/api/models/{OTHER}", 403, times=9))
+
+    found = list(on_hub(make_run(run), client, told.append))
+
+    assert found == []
+    assert told[0].startswith(f"{OTHER} is not among the siblings: ")
 
 
 def test_saved_siblings_are_read_back_from_a_folder_or_a_repo(tmp_path: Path) -> None:

@@ -69,15 +69,14 @@ class Stages:
 
     def publication(self) -> "Publication":
         """Publish; the Hub is asked before anything is computed, and compared with at the end."""
-        from hubq.card import renew
         from hubq.publish import publish
-        from hubq.siblings import gather
+        from hubq.siblings import gather, keep
 
         planned = self.plan()
         if not (self.run / "report.json").is_file():
             self.client.writable(planned.repo.partition("/")[0])
         report = self.report()
-        renew(report, gather(report, self.run, tell, self.client), self.run)
+        keep(gather(report, self.run, tell, self.client), self.run)
         return publish(report, self.run, self.client, self.progress)
 
 

@@ -27,15 +27,15 @@ td.number { white-space: nowrap }
 img { max-width: 100%; height: auto; border-radius: .4rem }
 pre { padding: 1rem; overflow-x: auto; border-radius: .5rem; background: var(--tint) }
 code { font: .9em ui-monospace, monospace }
-:not(pre) > code { padding: .1em .35em; border-radius: .3em; background: var(--tint);
-  overflow-wrap: anywhere }
+:not(pre) > code { padding: .1em .35em; border-radius: .3em; background: var(--tint) }
+section, h1 { overflow-wrap: break-word }
 blockquote { margin-left: 0; padding-left: 1rem; border-left: 3px solid var(--line) }
 ul.tags { display: flex; flex-wrap: wrap; gap: .4rem; padding: 0; list-style: none }
 ul.tags li { padding: 0 .6rem; border: 1px solid var(--line); border-radius: 1rem;
   color: var(--soft); font-size: .85rem }
 summary { cursor: pointer; margin: 1.2rem 0 }
 @media (max-width: 40rem) { body { font-size: 15px; padding: 0 1rem 3rem }
-  th, td { padding: .3rem .5rem } }
+  th, td { padding: .3rem .4rem } section td:first-child { min-width: 6.5rem } }
 .soft { color: var(--soft); font-size: .9rem }
 article { padding: .5rem 0 1rem; border-bottom: 1px solid var(--line) }
 """
