@@ -41,6 +41,7 @@ class LanguageModel(TemplateLM):  # type: ignore[misc] # lm-eval carries no type
         title: str,
     ) -> None:
         super().__init__()
+        self.model = model
         self.tokenizer = configure_pad_token(tokenizer, model_config=model.config)
         self.folder = folder
         self.progress = progress

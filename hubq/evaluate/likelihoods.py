@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TOKENS_A_BATCH = {"cpu": 2048}  # of one forward pass: more is no faster
 TOKENS_A_BATCH_ELSEWHERE = 16384
-LOGITS_AT_ONCE = 1 << 25  # 64 MB in bfloat16, however large the vocabulary
+PREDICTIONS_AT_ONCE = 256  # logits of so many tokens: 64 MB with Llama 3's vocabulary
 FLOATS_AT_ONCE = 1 << 20  # of those, as float32: what stays in a processor's cache
 
 
@@ -58,19 +58,11 @@ class Scorer:
         hidden: Tensor = self.model.get_decoder()(
             input_ids=batch.ids.to(device),
             position_ids=None if batch.positions is None else batch.positions.to(device),
-            attention_mask=None if batch.sees is None else self._mask(batch.sees.to(device)),
+            attention_mask=None if batch.sees is None else batch.sees.to(device),
             past_key_values=stem.cache(len(batch.ids)) if stem.depth else None,
             use_cache=stem.depth > 0,
         ).last_hidden_state
         return hidden
-
-    def _mask(self, sees: "Tensor") -> "Tensor":
-        """Return what attention adds to its scores."""
-        import torch
-
-        dtype = self.model.dtype
-        hidden = torch.zeros(sees.shape, dtype=dtype, device=sees.device)
-        return hidden.masked_fill_(~sees, torch.finfo(dtype).min)
 
     def _refuse_non_finite(
         self, found: Iterable[Likelihood], given: Mapping[int, Sequence]
@@ -147,10 +139,9 @@ def _log_probabilities(
 
     The logits of one part are small, and so is what is float32 at a time.
     """
-    part = max(1, LOGITS_AT_ONCE // head.out_features)
     piece = max(1, FLOATS_AT_ONCE // head.out_features)
-    for first in range(0, len(asked.hidden), part):
-        some = asked.part(first, part)
+    for first in range(0, len(asked.hidden), PREDICTIONS_AT_ONCE):
+        some = asked.part(first, PREDICTIONS_AT_ONCE)
         logits = head(some.hidden)
         for begin in range(0, len(logits), piece):
             _, rows, targets = some.part(begin, piece)

@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import DynamicCache
 
-MASKABLE = ("sdpa", "eager")  # attention that takes a mask of ours
+MASKABLE = "sdpa"  # attention that takes a mask of ours, and what transformers chooses
 
 
 class Stem:
@@ -44,11 +44,11 @@ class Stem:
 def longest_masked(model: Any) -> int:  # noqa: ANN401 - a transformers model
     """Return how long a sequence may be for a mask of ours to say all that its tokens see.
 
-    Attention with a window sees less than the whole sequence, which such a mask would show it, and
-    implementations other than these take no mask.
+    Attention with a window sees less than the whole sequence, which such a mask would show it;
+    other implementations take no such mask, or another.
     """
     config = model.config.get_text_config()
-    if config._attn_implementation not in MASKABLE:
+    if config._attn_implementation != MASKABLE:
         return 0
     windows = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
     return min((window for window in windows if window), default=1 << 62)

@@ -3,13 +3,16 @@
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import hubq_folder
 import pytest
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from quantized_folder import Choice, write
 from tiny_models import save_tiny_model, tiny_tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import GraniteConfig, GraniteForCausalLM
@@ -19,7 +22,9 @@ from hubq.errors import UserError
 from hubq.evaluate import language_model as module
 from hubq.evaluate.language_model import LanguageModel, language_model
 from hubq.evaluate.loading import load
+from hubq.format import format_named
 from hubq.progress import SILENT, Advance
+from hubq.tensors import Grid
 
 Answer = tuple[float, bool]
 
@@ -49,14 +54,15 @@ def ours(folder: Path, dtype: str = "float32", progress: Any = SILENT) -> Langua
     return language_model(model, folder, progress, "a task")
 
 
-def theirs(folder: Path, batch_size: int = 4) -> HFLM:
-    model = load(folder, device="cpu", dtype="float32").model
+def theirs(folder: Path, batch_size: int = 4, dtype: str = "float32") -> HFLM:
+    model = load(folder, device="cpu", dtype=dtype).model
     # Its cache of logits is wrong where one continuation ends with another, shorter one.
     return HFLM(
         pretrained=model,
         tokenizer=tokenizer_of(folder),
         batch_size=batch_size,
         logits_cache=False,
+        softmax_dtype="float32",
     )
 
 
@@ -114,7 +120,7 @@ def test_attention_that_takes_no_mask_is_given_none(folder: Path) -> None:
     asked = requests(EVERYTHING)
     model = ours(folder)
     expected = theirs(folder).loglikelihood(asked, disable_tqdm=True)
-    transformer = model._scorer.model
+    transformer = model.model
     transformer.config._attn_implementation = "sdpa_without_masks"
     transformers_attention()["sdpa_without_masks"] = causal_attention
 
@@ -142,7 +148,7 @@ def causal_attention(
 @pytest.mark.parametrize("dialogues", [False, True])
 def test_examples_that_many_questions_share_change_no_answer(dialogues: bool, folder: Path) -> None:
     examples = "".join(f"{question(each)} {question(-each)}\n" for each in range(7))
-    begins = [examples[: 40 * (number % 8)] if dialogues else examples for number in range(80)]
+    begins = [examples[: 98 * (1 + number % 3)] if dialogues else examples for number in range(90)]
     asked = requests(
         [
             (begin + question(1000 + number), f" {choice}")
@@ -170,6 +176,31 @@ def test_a_tokenizer_that_begins_each_text_with_a_token_does_so_here(
     found = ours(tmp_path).loglikelihood(asked)
 
     assert_close(found, theirs(tmp_path).loglikelihood(asked, disable_tqdm=True))
+
+
+def packed_whole(base: Path, folder: Path) -> None:
+    hubq_folder.write(base, folder, hubq_folder.round_all)
+
+
+def compressed(base: Path, folder: Path, activation_bits: int | None = None) -> None:
+    grid = Grid(bits=8, symmetric=True)
+    form = format_named("compressed-tensors")
+    write(base, folder, Choice(form, grid, activation_bits=activation_bits))
+
+
+@pytest.mark.parametrize(
+    "quantize", [packed_whole, compressed, partial(compressed, activation_bits=8)]
+)
+def test_quantized_models_are_asked_as_others(
+    quantize: Callable[[Path, Path], None], tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    quantize(tiny_model("llama"), tmp_path / "model")
+    asked = requests(EVERYTHING)
+
+    found = ours(tmp_path / "model", "bfloat16").loglikelihood(asked)
+
+    expected = theirs(tmp_path / "model", dtype="bfloat16").loglikelihood(asked, True)
+    assert [v for v, _ in found] == pytest.approx([v for v, _ in expected], rel=2e-3)
 
 
 def test_answers_come_in_the_order_of_the_requests(folder: Path) -> None:
@@ -275,7 +306,7 @@ def damaged(tiny_model: Callable[[str], Path]) -> LanguageModel:
     model = ours(tiny_model("llama"))
     (token,) = model.tok_encode("z")
     with torch.no_grad():
-        model._scorer.model.get_input_embeddings().weight[token, 3] = float("nan")
+        model.model.get_input_embeddings().weight[token, 3] = float("nan")
     return model
 
 
