@@ -19,7 +19,9 @@ from hubq.patience import Patience
 from hubq.publish import publish
 from hubq.terms import TERMS
 
-REMOTE = {".gitattributes", "README.md", "hubq/plan.json", "hubq/recipe.yaml", "hubq/report.json"}
+PICTURES = {f"images/{name}{way}.png" for name in ("recovery", "errors") for way in ("", "-dark")}
+RECORDS = {f"hubq/{name}" for name in ("plan.json", "recipe.yaml", "report.json", "siblings.json")}
+REMOTE = {".gitattributes", "README.md"} | RECORDS | PICTURES
 MODEL = {"config.json", "model.safetensors", "tokenizer.json"}
 
 
