@@ -48,7 +48,12 @@ def build(kitchen: Kitchen, votes: Votes) -> gr.Blocks:
     with page:
         gr.Markdown(f"# {TITLE}\nWhat does it cost to store a model in fewer bits?")
         chosen = gr.Dropdown(
-            label="Models to compare", multiselect=True, max_choices=MODELS, interactive=True
+            label="Models to compare",
+            info=f"Choose {FEWEST} to {MODELS}.",
+            multiselect=True,
+            max_choices=MODELS,
+            interactive=True,
+            elem_id="models",
         )
         settings = settings_box.settings_box(most)
         notes = gr.Markdown(visible=False)
@@ -72,6 +77,8 @@ def build(kitchen: Kitchen, votes: Votes) -> gr.Blocks:
             """Do a link's comparison again, if a whole one was in the address."""
             if linked:
                 yield from compare.run.handle(request, *inputs)
+            else:  # a generator without values would empty its outputs
+                yield tuple(gr.skip() for _ in compare.run.outputs)
 
         loaded = page.load(opened, None, filled, **QUIET)
         loaded.then(*numbers, **QUIET)

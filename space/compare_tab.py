@@ -55,11 +55,13 @@ def compare_tab(
         halt = gr.Button("Stop", interactive=False, elem_id="halt", min_width=90)
         again = gr.Button("Regenerate", interactive=False, elem_id="again", min_width=110)
         clear = gr.Button("Clear", elem_id="clear", min_width=90)
-    said = gr.HTML(elem_id="said")
-    answers = gr.HTML(elem_id="answers")
+    said = gr.HTML(elem_id="said", elem_classes="hubq-shown")
+    answers = gr.HTML(elem_id="answers", elem_classes="hubq-shown")
     examine = parting_section(kitchen, stops, chat)
-    with gr.Row(equal_height=True):
-        link = gr.Button("Link to this comparison", elem_id="link", min_width=180, scale=0)
+    with gr.Row():
+        link = gr.Button(
+            "Link to this comparison", elem_id="link", min_width=260, scale=0, size="md"
+        )
         address = gr.Textbox(
             label="Link", buttons=["copy"], interactive=False, elem_id="address", visible=False
         )
@@ -143,15 +145,15 @@ def _shown(chat: object, answers: str, prompt: object, *, busy: bool) -> tuple[A
         "",
         answers,
         prompt,
-        gr.Button(interactive=not busy),
-        gr.Button(interactive=busy),
-        gr.Button(interactive=begun and not busy),
+        gr.update(interactive=not busy),
+        gr.update(interactive=busy),
+        gr.update(interactive=begun and not busy),
     )
 
 
 def _linked(
     chat: Chat, names: list[str], prompt: str, system: str, *values: float
-) -> tuple[gr.Textbox, str]:
+) -> tuple[Any, str]:
     """Make the query of a link to what was asked last; before that, to what stands in the boxes."""
     try:
         if chat.prompts:
@@ -159,9 +161,9 @@ def _linked(
         else:
             query = to_query(_link(names, prompt, system, read(values)))
     except UserError as error:
-        return gr.Textbox("", visible=False), notice(str(error))
+        return gr.update(value="", visible=False), notice(str(error))
     earlier = "A link holds the last prompt; what was said before it is not in it."
-    return gr.Textbox(query, visible=True), notice(earlier if len(chat.prompts) > 1 else "")
+    return gr.update(value=query, visible=True), notice(earlier if len(chat.prompts) > 1 else "")
 
 
 def _link(names: Sequence[str], prompt: str, system: str, settings: Settings) -> Comparison:

@@ -51,20 +51,20 @@ class Reading:
 def parting_section(kitchen: Kitchen, stops: Stops, chat: gr.State) -> Step:
     """Lay the section out; the step shows it where there is something to examine."""
     readings = gr.State(())
-    why = gr.HTML(elem_id="why-not")
+    why = gr.HTML(elem_id="why-not", elem_classes="hubq-shown")
     part = gr.Button("See where they part", visible=False, elem_id="part", variant="primary")
     with gr.Column(visible=False, elem_id="parting") as section:
         gr.Markdown(ABOUT)
         by = gr.Radio(SHADES, value="probability", label="Shade by")
-        shades = gr.HTML(legend())
-        shown = gr.HTML(elem_id="parted")
+        shades = gr.HTML(legend(), elem_classes="hubq-shown")
+        shown = gr.HTML(elem_id="parted", elem_classes="hubq-shown")
 
     def offer(chat: Chat) -> tuple[Any, ...]:
         """Forget what was examined; offer to examine what is there now."""
         can = any(_last(line) for line in chat.lines)
         stands = any(line.turns and line.turns[-1].text for line in chat.lines)
         why = notice(NOT_GREEDY) if stands and not can else ""
-        return (), gr.Button(visible=can), gr.Column(visible=False), "", why
+        return (), gr.update(visible=can), gr.update(visible=False), "", why
 
     def see(chat: Chat, by: By, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         """Let the bases read the answers, one after the other."""
@@ -84,7 +84,7 @@ def parting_section(kitchen: Kitchen, stops: Stops, chat: gr.State) -> Step:
 
 def _seen(found: tuple[Reading, ...], by: By, status: str) -> tuple[Any, ...]:
     busy = "" if status == DONE else notice(status or "Reading the answers")
-    return found, gr.Button(visible=False), gr.Column(visible=True), busy + _panels(found, by)
+    return found, gr.update(visible=False), gr.update(visible=True), busy + _panels(found, by)
 
 
 def _last(line: Line) -> Answer | None:

@@ -12,6 +12,8 @@ from sides import Side
 from hubq.disk import gigabytes
 
 STYLE = """
+.block.hubq-shown > div { padding: 0 !important; }
+.block.hubq-shown:not(:has(.prose > *)) { display: none; }
 .hubq-sides { display: grid; gap: var(--spacing-xl);
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 280px), 1fr)); }
 .hubq-side { border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg);
@@ -20,23 +22,26 @@ STYLE = """
 .hubq-side h3 { margin: 0; font-size: var(--text-md); overflow-wrap: anywhere; }
 .hubq-said { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.6; margin: 0; }
 .hubq-asked { background: var(--background-fill-secondary); padding: var(--spacing-md)
-  var(--spacing-lg); border-radius: var(--radius-lg); color: var(--body-text-color-subdued);
+  var(--spacing-lg); border-radius: var(--radius-lg);
   max-height: 12rem; overflow: auto; }
-.hubq-note { margin: 0; font-size: var(--text-sm); color: var(--body-text-color-subdued); }
-.hubq-failed { color: var(--error-text-color); }
+.hubq-note { margin: 0; font-size: var(--text-sm); opacity: 0.75; }
+.hubq-failed { opacity: 1; color: var(--error-text-color); }
 .hubq-side dl { display: flex; flex-wrap: wrap; gap: 2px var(--spacing-xl); margin: auto 0 0;
   padding-top: var(--spacing-md); border-top: 1px solid var(--border-color-primary);
   font-size: var(--text-sm); font-variant-numeric: tabular-nums; }
 .hubq-side dl div { display: flex; gap: 6px; }
-.hubq-side dt { color: var(--body-text-color-subdued); }
+.hubq-side dt { opacity: 0.75; }
 .hubq-side dd { margin: 0; font-weight: 600; }
 .hubq-summary { margin: 0; font-weight: 500; line-height: 1.5; }
 .hubq-board { overflow-x: auto; }
 .hubq-board table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 .hubq-board th, .hubq-board td { padding: var(--spacing-md) var(--spacing-lg); text-align: right;
-  border-bottom: 1px solid var(--border-color-primary); white-space: nowrap; }
-.hubq-board th:first-child { text-align: left; font-weight: 500; }
-.hubq-board thead th { color: var(--body-text-color-subdued); font-weight: 400;
+  border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important;
+  white-space: nowrap; }
+.hubq-board table, .hubq-board tr { border: 0 !important; }
+.hubq-board th:first-child { text-align: left; font-weight: 500; white-space: normal;
+  overflow-wrap: anywhere; min-width: 9rem; }
+.hubq-board thead th { opacity: 0.75; font-weight: 400;
   font-size: var(--text-sm); }
 .hubq-notice { padding: var(--spacing-lg) var(--spacing-xl); border-radius: var(--radius-lg);
   border: 1px solid var(--border-color-primary); border-left: 4px solid var(--color-accent); }
@@ -45,7 +50,7 @@ STYLE = """
 
 def notice(text: str) -> str:
     """Return a sentence that visitors are told, or nothing."""
-    return f'<p class="hubq-notice" role="status">{escape(text)}</p>' if text else ""
+    return f'<p class="hubq-notice" role="status">{escape(_sentence(text))}</p>' if text else ""
 
 
 def grid(panels: Iterable[str]) -> str:

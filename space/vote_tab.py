@@ -53,8 +53,8 @@ def vote_tab(
     with gr.Row():
         ask = gr.Button("Let two models answer", variant="primary", elem_id="blind-ask")
         halt = gr.Button("Stop", interactive=False, min_width=90)
-    said = gr.HTML(elem_id="blind-said")
-    answers = gr.HTML(elem_id="blind-answers")
+    said = gr.HTML(elem_id="blind-said", elem_classes="hubq-shown")
+    answers = gr.HTML(elem_id="blind-answers", elem_classes="hubq-shown")
     with gr.Row(elem_id="choices"):
         buttons = [
             gr.Button(text, interactive=False, min_width=130, elem_id=f"vote-{text.split()[0]}")
@@ -62,7 +62,7 @@ def vote_tab(
         ]
     consent = gr.Checkbox(label=CONSENT, value=False, elem_id="consent")
     gr.Markdown("### Leaderboard")
-    board = gr.HTML(elem_id="leaderboard")
+    board = gr.HTML(elem_id="leaderboard", elem_classes="hubq-shown")
 
     def send(
         request: gr.Request, names: list[str], prompt: str, system: str, *values: float
@@ -173,7 +173,7 @@ def _refused(error: UserError) -> tuple[Any, ...]:
 def _buttons(*, busy: bool, ready: bool) -> list[gr.Button]:
     """Return those to ask, to stop and to vote."""
     return [
-        gr.Button(interactive=not busy),
-        gr.Button(interactive=busy),
-        *[gr.Button(interactive=ready) for _ in BUTTONS],
+        gr.update(interactive=not busy),
+        gr.update(interactive=busy),
+        *[gr.update(interactive=ready) for _ in BUTTONS],
     ]
