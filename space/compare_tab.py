@@ -127,6 +127,8 @@ def checked(limits: Limits, names: Sequence[str], prompt: str, settings: Setting
             f"choose {FEWEST} to {MODELS} models to compare; {len(names) or 'none'} "
             f"{'is' if len(names) == 1 else 'are'} chosen"
         )
+    if len(set(names)) < len(names):
+        raise UserError("choose each model once: the same one would answer the same")
     message = Message(role="user", content=prompt)
     nobody = Model(folder=Path())
     limits.check(Request(model=nobody, title="", messages=(message,), settings=settings))

@@ -170,7 +170,7 @@ def _refused(error: UserError) -> tuple[Any, ...]:
     return gr.skip(), gr.skip(), notice(str(error)), *[gr.skip()] * (3 + len(BUTTONS))
 
 
-def _buttons(*, busy: bool, ready: bool) -> list[gr.Button]:
+def _buttons(*, busy: bool, ready: bool) -> list[dict[str, Any]]:
     """Return those to ask, to stop and to vote."""
     return [
         gr.update(interactive=not busy),
