@@ -84,7 +84,7 @@ def build(kitchen: Kitchen, votes: Votes) -> gr.Blocks:
         loaded.then(*numbers, **QUIET)
         loaded.then(*board, **QUIET)
         loaded.then(run_link, [linked, *compare.run.inputs], compare.run.outputs, **STREAM).then(
-            *compare.examine, **QUIET
+            *compare.offer, **QUIET
         )
         page.unload(halting(stops))
         programs(kitchen, stops)

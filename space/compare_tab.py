@@ -30,11 +30,11 @@ WHOLE = "(query) => query && window.location.origin + window.location.pathname +
 
 
 class CompareTab(NamedTuple):
-    """What a page needs of the tab: where a link's prompt goes, and what runs it."""
+    """What a page needs of the tab: where a link's prompt goes, what runs it, what follows."""
 
     prompt: gr.Textbox
     run: Step
-    examine: Step
+    offer: Step  # to see where the answers part
 
 
 def compare_tab(
@@ -57,7 +57,7 @@ def compare_tab(
         clear = gr.Button("Clear", elem_id="clear", min_width=90)
     said = gr.HTML(elem_id="said", elem_classes="hubq-shown")
     answers = gr.HTML(elem_id="answers", elem_classes="hubq-shown")
-    examine = parting_section(kitchen, stops, chat)
+    parting = parting_section(kitchen, stops, chat)
     with gr.Row():
         link = gr.Button(
             "Link to this comparison", elem_id="link", min_width=260, scale=0, size="md"
@@ -99,16 +99,21 @@ def compare_tab(
     inputs = [chat, chosen, prompt, settings.system, *settings.controls]
     outputs = [chat, said, answers, prompt, ask, halt, again]
     run = Step(send, inputs, outputs)
-    gr.on([ask.click, prompt.submit], *run, **STREAM).then(*examine, **QUIET)
-    again.click(redo, inputs, outputs, **STREAM).then(*examine, **QUIET)
+    sent = gr.on([ask.click, prompt.submit], *run, **STREAM)
+    redone = again.click(redo, inputs, outputs, **STREAM)
+    for each in (sent, redone):
+        each.then(*parting.offer, **QUIET)
+    # Halted, a stream ends by itself and keeps what it has; cleared, nothing may come after.
     halt.click(halting(stops), None, None, queue=False, **QUIET)
-    clear.click(halting(stops), None, None, queue=False, **QUIET).then(
-        lambda: _shown(Chat(), "", "", busy=False), None, outputs, **QUIET
-    ).then(*examine, **QUIET)
+    clear.click(
+        halting(stops), None, None, queue=False, cancels=[sent, redone, parting.seeing], **QUIET
+    ).then(lambda: _shown(Chat(), "", "", busy=False), None, outputs, **QUIET).then(
+        *parting.offer, **QUIET
+    )
     link.click(_linked, inputs, [address, said], **QUIET).then(
         None, address, address, js=WHOLE, **QUIET
     )
-    return CompareTab(prompt, run, examine)
+    return CompareTab(prompt, run, parting.offer)
 
 
 def halting(stops: Stops) -> Callable[[gr.Request], None]:

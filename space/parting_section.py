@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from threading import Event as Flag
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 from chat import Chat, Kitchen, Line
@@ -48,8 +48,15 @@ class Reading:
     note: str = ""
 
 
-def parting_section(kitchen: Kitchen, stops: Stops, chat: gr.State) -> Step:
-    """Lay the section out; the step shows it where there is something to examine."""
+class Parting(NamedTuple):
+    """What the section does: offer itself where there is something to examine, and examine."""
+
+    offer: Step
+    seeing: Any  # the event, which can be cancelled
+
+
+def parting_section(kitchen: Kitchen, stops: Stops, chat: gr.State) -> Parting:
+    """Lay the section out."""
     readings = gr.State(())
     why = gr.HTML(elem_id="why-not", elem_classes="hubq-shown")
     part = gr.Button("See where they part", visible=False, elem_id="part", variant="primary")
@@ -77,9 +84,9 @@ def parting_section(kitchen: Kitchen, stops: Stops, chat: gr.State) -> Step:
         return legend(by), _panels(found, by)
 
     seen = [readings, part, section, shown]
-    part.click(see, [chat, by], seen, **STREAM)
+    seeing = part.click(see, [chat, by], seen, **STREAM)
     by.input(reshade, [readings, by], [shades, shown], **QUIET)
-    return Step(offer, [chat], [*seen, why])
+    return Parting(Step(offer, [chat], [*seen, why]), seeing)
 
 
 def _seen(found: tuple[Reading, ...], by: By, status: str) -> tuple[Any, ...]:

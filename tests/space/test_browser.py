@@ -117,6 +117,25 @@ def test_a_chat_goes_on_is_done_again_and_cleared(page: "Page") -> None:
     page.wait_for_selector("#answers .hubq-side", state="detached")
 
 
+def test_stop_keeps_what_was_said_and_clear_keeps_nothing(visit: "Visit") -> None:
+    page = visit(LINK.replace(SHORT, "max_new_tokens=400"))
+    page.wait_for_selector("#answers dl")
+    page.click("#halt")
+    assert "Stopped" in answered(page)[0]
+    page.click("#again")
+    page.wait_for_selector("#answers dl")
+
+    page.click("#clear")
+    page.wait_for_selector("#answers .hubq-side", state="detached")
+    page.wait_for_timeout(1000)  # in which a stream that went on would show itself
+
+    assert page.locator("#answers .hubq-side").count() == 0
+    assert page.locator("#ask").is_enabled()
+    choose(page)
+    ask(page, "What is a llama?")
+    page.wait_for_selector("#answers dl")
+
+
 def test_the_divergence_view_marks_shades_and_tells(page: "Page") -> None:
     choose(page, BASE, THREE)
     ask(page, "What is a llama?")
