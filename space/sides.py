@@ -73,8 +73,8 @@ def together(titles: Sequence[str], starts: Sequence[Start], stop: Flag) -> Iter
         # In the visitor's own context: ZeroGPU finds there whose quota it is.
         run = copy_context().run
         Thread(target=run, args=(_listen, number, start, happened), daemon=True).start()
-    yield sides
     try:
+        yield sides
         while not all(side.over for side in sides):
             _gather(sides, happened)
             yield sides
