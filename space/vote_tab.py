@@ -139,7 +139,9 @@ def drawn(listing: Listing, names: Sequence[str], random: Random | None = None) 
     groups = [chosen, *families] if len(chosen) >= TWO else families
     group = next((each for each in groups if len(each) >= TWO), None)
     if group is None:
-        raise UserError("there are no two models here that could answer: only reports are at hand")
+        raise UserError(
+            "there are no two models here that could answer; of reports alone, Numbers tells"
+        )
     return (random or SystemRandom()).sample(group, TWO)
 
 

@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 from answering_models import BASE, FOUR, THREE, write_family
-from served_space import served
+from served_space import ROOT, served
 
 if TYPE_CHECKING:
     from gradio_client import Client
@@ -171,3 +171,22 @@ def test_nothing_but_named_endpoints_is_open_to_programs(page: str) -> None:
 
 def test_the_page_is_served(page: str) -> None:
     assert "Compare quantized models" in httpx.get(page).text
+
+
+def test_the_example_of_the_readme_runs(page: str) -> None:
+    text = (ROOT / "space" / "README.md").read_text(encoding="utf-8")
+    code = text.partition("```python\n")[2].partition("```")[0]
+    for written, here in (
+        ("your-org/Llama-3-8B-GPTQ-4bit", THREE),
+        ("your-org/Llama-3-8B-RTN-4bit", FOUR),
+        ("your-org/compare", page),
+    ):
+        assert written in code
+        code = code.replace(written, here)
+    seen: dict[str, Any] = {}
+
+    exec(code, seen)
+
+    seen["client"].close()
+    assert [row["model"] for row in seen["answers"]] == [THREE, FOUR]
+    assert seen["rows"][0].keys() >= {"model", "stored bits", "KL divergence"}
