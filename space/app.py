@@ -1,19 +1,31 @@
-"""The Space: released models side by side. Layout and handlers only.
+"""The Space: released models side by side. Layout and handlers only; each tab in its own file.
 
 `python app.py` serves it. What it shows is said by HUBQ_SPACE_ORG and HUBQ_SPACE_MODELS; on a
-Space, by default, its own account's models.
+Space, by default, its own account's models. HUBQ_SPACE_VOTES names the repo that keeps votes.
 """
 
 import os
+import signal
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
+import settings_box
+import shading
+import showing
 from catalogue import Catalogue
+from chat import Kitchen
+from compare_tab import FEWEST, compare_tab, halting
 from finding import Sources
-from gradio.events import api
+from generation import Limits, best_generation
 from links import MODELS, from_query
 from numbers_tab import numbers_tab
-from table import table
+from polling import Votes, polling
+from programs import programs
+from step import AT_ONCE, QUIET, STREAM
+from stops import Stops
+from vote_tab import vote_tab
 
 from hubq.client import Client
 from hubq.patience import Patience
@@ -22,60 +34,102 @@ TITLE = "Compare quantized models"
 # The fonts of the visitor's own machine: nothing is asked of other servers.
 FONT = ("system-ui", "sans-serif")
 THEME = gr.themes.Soft(primary_hue="blue", font=FONT, font_mono=("ui-monospace", "monospace"))
-CSS = """
-#closest {padding: var(--block-padding)}
-footer {font-size: var(--text-xs)}
-"""
+CSS = f"""
+#closest {{padding: var(--block-padding)}}
+footer {{font-size: var(--text-xs)}}
+{showing.STYLE}{shading.STYLE}"""
+WAITING = 64  # events that Gradio keeps for later
 
 
-def build(catalogue: Catalogue) -> gr.Blocks:
+def build(kitchen: Kitchen, votes: Votes) -> gr.Blocks:
     """Return the page."""
-    page = gr.Blocks(title=TITLE, analytics_enabled=False)
+    page, stops = gr.Blocks(title=TITLE, analytics_enabled=False), Stops()
+    most = kitchen.generation.limits.new_tokens
     with page:
         gr.Markdown(f"# {TITLE}\nWhat does it cost to store a model in fewer bits?")
         chosen = gr.Dropdown(
-            label="Models to compare", multiselect=True, max_choices=MODELS, interactive=True
+            label="Models to compare",
+            info=f"Choose {FEWEST} to {MODELS}.",
+            multiselect=True,
+            max_choices=MODELS,
+            interactive=True,
+            elem_id="models",
         )
+        settings = settings_box.settings_box(most)
         notes = gr.Markdown(visible=False)
-        with gr.Tabs(), gr.Tab("Numbers", id="numbers"):
-            numbers = numbers_tab(catalogue, chosen)
+        with gr.Tabs():
+            with gr.Tab("Compare", id="compare"):
+                compare = compare_tab(kitchen, stops, chosen, settings)
+            with gr.Tab("Vote blind", id="vote"):
+                board = vote_tab(kitchen, stops, votes, chosen, settings)
+            with gr.Tab("Numbers", id="numbers"):
+                numbers = numbers_tab(kitchen.catalogue, chosen)
 
-        def opened(request: gr.Request) -> tuple[Any, Any]:
-            return _opened(catalogue, str(request.query_params))
+        linked = gr.State(value=False)
+        filled = [chosen, notes, compare.prompt, settings.system, *settings.controls, linked]
 
-        def rows() -> list[dict[str, Any]]:
-            """Return all models, one a row; what was not measured is null."""
-            made = table(catalogue.listing().models)
-            return [dict(zip(made.headers, row, strict=True)) for row in made.rows]
+        def opened(request: gr.Request) -> list[Any]:
+            return _opened(kitchen.catalogue, most, str(request.query_params))
 
-        page.load(opened, None, [chosen, notes], api_visibility="private").then(
-            *numbers, show_progress="hidden", api_visibility="private"
+        def run_link(
+            request: gr.Request, linked: bool, *inputs: object
+        ) -> Iterator[tuple[Any, ...]]:
+            """Do a link's comparison again, if a whole one was in the address."""
+            if linked:
+                yield from compare.run.handle(request, *inputs)
+            else:  # a generator without values would empty its outputs
+                yield tuple(gr.skip() for _ in compare.run.outputs)
+
+        loaded = page.load(opened, None, filled, **QUIET)
+        loaded.then(*numbers, **QUIET)
+        loaded.then(*board, **QUIET)
+        loaded.then(run_link, [linked, *compare.run.inputs], compare.run.outputs, **STREAM).then(
+            *compare.offer, **QUIET
         )
-        api(rows, api_name="table")
+        page.unload(halting(stops))
+        programs(kitchen, stops)
+    page.queue(max_size=WAITING)
     return page
 
 
-def _opened(catalogue: Catalogue, query: str) -> tuple[gr.Dropdown, gr.Markdown]:
-    """Take a link's models, as far as they are here; say what is wrong with it."""
+def _opened(catalogue: Catalogue, most_tokens: int, query: str) -> list[Any]:
+    """Take a link as far as it holds here; say what is wrong with it."""
     comparison, problems = from_query(query)
     names = [each.name for each in catalogue.listing().models]
     gone = [f"{name} is not here (any more)." for name in comparison.models if name not in names]
     kept = [name for name in comparison.models if name in names]
-    said = "\n".join(f"- {each}" for each in (*problems, *gone))
-    return gr.Dropdown(names, value=kept), gr.Markdown(said, visible=bool(said))
+    values, changed = settings_box.of(comparison.settings, most_tokens)
+    wrong = (*problems, *gone, *changed)
+    whole = bool(comparison.prompt) and len(kept) >= FEWEST and not wrong
+    return [
+        gr.Dropdown(names, value=kept),
+        gr.Markdown("\n".join(f"- {each}" for each in wrong), visible=bool(wrong)),
+        comparison.prompt,
+        comparison.system,
+        *values,
+        whole,
+    ]
 
 
-def catalogue() -> Catalogue:
-    """Return the models that the environment names; nobody waits long for a silent Hub."""
-    return Catalogue(Sources.of(os.environ), Client(patience=Patience(tries=1)))
+def kitchen() -> Kitchen:
+    """Return what answers are made with, of the models that the environment names."""
+    client = Client(patience=Patience(tries=1))  # nobody waits long for a silent Hub
+    limits = Limits(waiting=AT_ONCE * MODELS)
+    return Kitchen(Catalogue(Sources.of(os.environ), client), best_generation(limits, client))
 
 
 def main() -> None:
-    """Serve the page until Ctrl-C."""
-    page = build(catalogue())
-    _, address, _ = page.launch(theme=THEME, css=CSS, quiet=True, prevent_thread_lock=True)
-    print(f"the Space is at {address}", flush=True)
-    page.block_thread()
+    """Serve the page until Ctrl-C, or SIGTERM, by which a Space ends."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    cooks = kitchen()
+    votes = polling(os.environ, cooks.catalogue.client)
+    page = build(cooks, votes)
+    try:
+        _, address, _ = page.launch(theme=THEME, css=CSS, quiet=True, prevent_thread_lock=True)
+        print(f"the Space is at {address}", flush=True)
+        page.block_thread()
+    finally:
+        cooks.generation.close()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The tab with all that was measured: which is closest, the table, the charts, the cards."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 import gradio as gr
 from card import card_text
@@ -11,6 +11,7 @@ from links import MODELS
 from models import Listing, Problem, Released
 from pareto import PRESSED, pareto, points, qualities
 from recovery import recovery_chart
+from step import Step
 from table import table
 
 Choice = TypeVar("Choice")
@@ -19,14 +20,6 @@ ABOUT_CHART = (
     "Point at one for its numbers, press it to compare it."
 )
 ABOUT_RECOVERY = "Of the compared models; as long as none is chosen, of those that the line joins."
-
-
-class Step(NamedTuple):
-    """What a page does when something happened: a handler with its components."""
-
-    handle: Callable[..., Any]
-    inputs: list[Any]
-    outputs: list[Any]
 
 
 def numbers_tab(catalogue: Catalogue, chosen: gr.Dropdown) -> Step:

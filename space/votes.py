@@ -84,6 +84,8 @@ class VoteBook:
             raise UserError(
                 "this comparison has its vote already: begin a new one to vote again"
             ) from error
+        except sqlite3.Error as error:  # a full disk, or a file that somebody else holds
+            raise UserError(f"the vote could not be kept ({error}). Try again later") from error
         if self.archive is not None:
             self.archive.append(vote)
 

@@ -13,7 +13,8 @@ from hubq.errors import UserError
 PACKAGE = Path(__file__).parents[1]
 APP = Path(__file__).with_name("app")  # in a checkout a link to space/
 REWRITTEN = ("README.md", "requirements.txt")  # as they are to be in each Space
-KEPT_BACK = ("constraints.txt",)  # what requirements.txt is made from
+# What requirements.txt is made from, and a picture for readers of the repository.
+KEPT_BACK = ("constraints.txt", "screenshot.png")
 # Parts of hubq that no Space runs: the command line, the embedded Hub, this.
 UNUSED = ("cli", "hub", "recipes", "space")
 

@@ -1,7 +1,9 @@
 """A hub with an organization and its published models, for the tests of what looks at them."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from made_models import GPTQ, RTN
@@ -11,6 +13,22 @@ from hubq.client import Client
 from hubq.hub.faults import FaultyHub, faulty_hub
 from hubq.patience import Patience
 from hubq.publish import publish
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """Start chromium; it takes a second."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium here: make browser")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
 @pytest.fixture

@@ -1,46 +1,171 @@
-import json
-from collections.abc import Iterator
-from typing import Any
+"""What programs can ask of the Space, as gradio_client does."""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import httpx
+import psutil
 import pytest
-from made_models import BASE, full_report
+from answering_models import BASE, FOUR, THREE, write_family
 from served_space import served
 
-NAMES = ("acme/Llama-AWQ-4bit", "acme/Llama-GPTQ-4bit")
+if TYPE_CHECKING:
+    from gradio_client import Client
+
+VISITORS = 8
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Serve the Space over two reports; it takes seconds to start."""
-    folder = tmp_path_factory.mktemp("cards")
-    for number, name in enumerate(NAMES):
-        (folder / f"{number}").mkdir()
-        full_report(name).save(folder / f"{number}" / "report.json")
-    with served({"HUBQ_SPACE_MODELS": str(folder)}) as address:
+def runs(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    write_family(folder, tiny_model("llama"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(runs: Path) -> Iterator[str]:
+    """Serve the Space over two models and their base; it takes seconds to start."""
+    with served({"HUBQ_SPACE_MODELS": str(runs)}) as address:
         yield address
 
 
-def asked(page: str, endpoint: str) -> Any:
-    """Call an endpoint as gradio_client does: one request to start it, one for what came out."""
-    event = httpx.post(f"{page}gradio_api/call/{endpoint}", json={"data": []}).json()["event_id"]
-    answer = httpx.get(f"{page}gradio_api/call/{endpoint}/{event}", timeout=30).text
-    lines = answer.splitlines()
-    assert lines[0] == "event: complete", answer
-    return json.loads(lines[1].removeprefix("data: "))
+@pytest.fixture(scope="module")
+def client(page: str) -> "Iterator[Client]":
+    from gradio_client import Client
+
+    yield (made := Client(page, verbose=False))
+    made.close()
 
 
-def test_programs_can_ask_for_the_table(page: str) -> None:
-    (rows,) = asked(page, "table")
+def compared(client: "Client", **given: Any) -> list[dict[str, Any]]:
+    """Return what came at last."""
+    asked = {"models": [THREE, FOUR], "prompt": "What is a llama?", "max_new_tokens": 8} | given
+    rows: list[dict[str, Any]] = client.predict(**asked, api_name="/compare")
+    return rows
 
-    assert [row["model"] for row in rows] == [BASE, *NAMES]
+
+def workers_of(folder: Path) -> list[psutil.Process]:
+    """List the processes that hold the model of a run folder."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if f'"{folder}/model"' in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
+def test_programs_can_ask_for_the_table(client: "Client") -> None:
+    rows = client.predict(api_name="/table")
+
+    assert [row["model"] for row in rows] == [BASE, THREE, FOUR]
     assert rows[1]["KL divergence"] == 0.031
+
+
+def test_programs_can_compare(client: "Client") -> None:
+    rows = compared(client)
+
+    assert [row["model"] for row in rows] == [THREE, FOUR]
+    assert [row["tokens"] for row in rows] == [8, 8]
+    assert [row["finished"] for row in rows] == ["length", "length"]
+    assert all(row["memory_bytes"] > 10**8 and row["tokens_per_second"] > 0 for row in rows)
+
+
+def test_the_same_seed_gives_the_same_answers(client: "Client") -> None:
+    once, again = (compared(client, temperature=1.0, seed=7) for _ in range(2))
+
+    other = compared(client, temperature=1.0, seed=8)
+
+    assert [row["text"] for row in once] == [row["text"] for row in again]
+    assert [row["text"] for row in once] != [row["text"] for row in other]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"prompt": "  \n"}, "there is nothing to answer: the prompt is empty"),
+        ({"prompt": "x" * 100_000}, "100,000 characters and at most 20,000"),
+        ({"models": [THREE]}, "choose 2 to 4 models to compare; 1 is chosen"),
+        ({"models": [THREE] * 5}, "choose 2 to 4 models to compare; 5 are chosen"),
+        ({"models": [THREE, THREE]}, "choose each model once"),
+        ({"temperature": -1.0}, "temperature must be greater than or equal to 0"),
+        ({"max_new_tokens": 5000}, "an answer may have 512 tokens here, not 5000"),
+    ],
+)
+def test_what_can_not_be_is_said_in_words(
+    client: "Client", given: dict[str, Any], words: str
+) -> None:
+    from gradio_client.exceptions import AppError
+
+    with pytest.raises(AppError) as refused:
+        compared(client, **given)
+
+    assert words in str(refused.value)
+    assert "Traceback" not in str(refused.value)
+
+
+def test_a_model_that_is_not_there_takes_no_other_down(client: "Client") -> None:
+    gone, there = compared(client, models=["acme/gone", FOUR])
+
+    assert "acme/gone is not here any more" in gone["error"]
+    assert (there["tokens"], there["error"]) == (8, None)
+
+
+def test_a_model_that_dies_half_way_leaves_the_other_and_comes_back(
+    client: "Client", runs: Path
+) -> None:
+    asked = {"models": [THREE, FOUR], "prompt": "What is a llama?", "max_new_tokens": 400}
+    job = client.submit(**asked, api_name="/compare")
+    for rows in job:
+        if rows[0]["text"]:
+            break
+    for process in workers_of(runs / "Tiny-Llama-3bit"):
+        os.kill(process.pid, signal.SIGKILL)
+
+    dead, alive = job.outputs()[-1] if job.done() else [*job][-1]
+
+    assert "was killed" in dead["error"]
+    assert alive["error"] is None
+    assert [row["error"] for row in compared(client)] == [None, None]
+
+
+def test_eight_visitors_at_once_are_served_in_turn(client: "Client") -> None:
+    asked = {"models": [THREE, FOUR], "prompt": "What is a llama?", "max_new_tokens": 30}
+
+    jobs = [client.submit(**asked, api_name="/compare") for _ in range(VISITORS)]
+
+    last = [job.result() for job in jobs]
+    assert all(row["tokens"] == 30 and row["error"] is None for rows in last for row in rows)
+    seen = [row["place_in_queue"] for job in jobs for rows in job.outputs() for row in rows]
+    assert max(place for place in seen if place is not None) > 2
+
+
+def test_a_model_deleted_while_it_is_chosen_is_said_in_words(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    from gradio_client import Client
+
+    write_family(tmp_path, tiny_model("llama"))
+    with served({"HUBQ_SPACE_MODELS": str(tmp_path)}) as address:
+        client = Client(address, verbose=False)
+        client.predict(api_name="/table")
+        shutil.rmtree(tmp_path / "Tiny-Llama-3bit")
+
+        gone, there = compared(client)
+
+        client.close()
+    assert "is gone since this list was made" in gone["error"]
+    assert there["tokens"] == 8
 
 
 def test_nothing_but_named_endpoints_is_open_to_programs(page: str) -> None:
     described = httpx.get(f"{page}gradio_api/info").json()
 
-    assert list(described["named_endpoints"]) == ["/table"]
+    assert sorted(described["named_endpoints"]) == ["/compare", "/table"]
     assert not described["unnamed_endpoints"]
 
 

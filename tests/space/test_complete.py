@@ -29,8 +29,9 @@ import importlib, app, hubq
 for path in os.listdir():
     if path.endswith(".py"):
         importlib.import_module(path[:-3])
-catalogue = app.catalogue()
-page = app.build(catalogue)
+kitchen = app.kitchen()
+catalogue = kitchen.catalogue
+page = app.build(kitchen, app.polling(os.environ, catalogue.client))
 print(json.dumps({
     "hubq": os.path.dirname(hubq.__file__),
     "models": [each.name for each in catalogue.listing().models],
@@ -108,7 +109,7 @@ def test_a_deployed_space_starts_alone(space: Path, listed: Path, client: Client
     said = json.loads(told.splitlines()[-1])
     assert said["hubq"] == str(space / "hubq")
     assert said["models"] == ["meta-llama/Meta-Llama-3-8B", RTN]
-    assert "/table" in said["endpoints"]
+    assert sorted(said["endpoints"]) == ["/compare", "/table"]
 
 
 def test_a_deployed_space_loads_every_kind_of_model_alone(

@@ -1,18 +1,16 @@
 """The tab with the numbers, in a real browser, as a visitor meets it."""
 
-import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 from made_models import full_report
 from served_space import served
+from watched_page import watched
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: make browser")
 MODELS = {  # name -> nominal bits, stored bits, KL divergence
     "acme/Llama-GPTQ-4bit": (4.0, 4.3, 0.031),
     "acme/Llama-AWQ-4bit": (4.0, 4.31, 0.042),
@@ -36,26 +34,18 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield place
 
 
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-
-
 @pytest.fixture
 def page(address: str, browser: "Browser") -> "Iterator[Page]":
     """Open the page; nothing may appear on its console."""
-    with browser.new_context() as context:
-        opened = context.new_page()
-        said: list[str] = []
-        opened.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
-        opened.on("pageerror", lambda error: said.append(str(error)))
+    with browser.new_context() as context, watched(context) as opened:
         opened.goto(address)
-        opened.wait_for_selector("#pareto svg")
+        show_numbers(opened)
         yield opened
-        assert [line for line in said if line.startswith(("error", "warning", "Error"))] == []
+
+
+def show_numbers(page: "Page") -> None:
+    page.get_by_role("tab", name="Numbers").click()
+    page.wait_for_selector("#pareto svg")
 
 
 def compared(page: "Page") -> list[str]:
@@ -126,6 +116,7 @@ def test_a_deep_link_chooses_models_and_says_what_it_can_not(
 ) -> None:
     page = browser.new_page()
     page.goto(f"{address}?model={GPTQ}&model=acme/gone&seed=none")
+    show_numbers(page)
     page.wait_for_selector('#pareto [aria-label*="being compared"]')
 
     assert compared(page) == [GPTQ]
@@ -138,7 +129,7 @@ def test_a_deep_link_chooses_models_and_says_what_it_can_not(
 def test_a_phone_shows_it_without_scrolling_sideways(address: str, browser: "Browser") -> None:
     page = browser.new_page(viewport={"width": 390, "height": 844})
     page.goto(address)
-    page.wait_for_selector("#pareto svg")
+    show_numbers(page)
 
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     page.close()

@@ -1,0 +1,84 @@
+"""What programs can ask of the Space with gradio_client: `table` and `compare`."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+from chat import Kitchen, begin
+from compare_tab import checked
+from exchange import Finished
+from gradio.events import api
+from settings_box import NAMES, read
+from sides import Side, together
+from step import AT_ONCE
+from stops import Stops
+from table import table
+
+from hubq.errors import UserError
+
+Rows = list[dict[str, Any]]
+
+
+def programs(kitchen: Kitchen, stops: Stops) -> None:
+    """Open the endpoints."""
+    api(_table(kitchen), api_name="table")
+    api(
+        _compare(kitchen, stops),
+        api_name="compare",
+        concurrency_limit=AT_ONCE,
+        concurrency_id="answers",
+    )
+
+
+def _table(kitchen: Kitchen) -> Callable[[], Rows]:
+    def rows() -> Rows:
+        """Return all models, one a row; what was not measured is null."""
+        made = table(kitchen.catalogue.listing().models)
+        return [dict(zip(made.headers, row, strict=True)) for row in made.rows]
+
+    return rows
+
+
+def _compare(kitchen: Kitchen, stops: Stops) -> Callable[..., Iterator[Rows]]:
+    def compare(  # noqa: PLR0913 - each is an argument of the endpoint
+        models: list[str],
+        prompt: str,
+        system: str = "",
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        repetition_penalty: float = 1.0,
+        seed: int = 0,
+        request: gr.Request | None = None,
+    ) -> Iterator[Rows]:
+        """Let two to four models answer a prompt; the last of what comes has the whole answers."""
+        values = (max_new_tokens, temperature, top_p, top_k, repetition_penalty, seed)
+        assert len(values) == len(NAMES)
+        try:
+            settings = checked(kitchen.generation.limits, models, prompt, read(values))
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        chat = begin(models, system)
+        with stops.watch(request.session_hash if request else None) as stop:
+            for sides in together(models, kitchen.starts(chat, prompt, settings, stop), stop):
+                yield [_row(each) for each in sides]
+
+    return compare
+
+
+def _row(side: Side) -> dict[str, Any]:
+    """Return how far an answer is; what is not known yet is null."""
+    last = side.events[-1] if side.events else None
+    numbers = side.statistics
+    return {
+        "model": side.title,
+        "text": side.text,
+        "finished": last.reason if isinstance(last, Finished) else None,
+        "error": side.note if side.failed else None,
+        "place_in_queue": side.place,
+        "tokens": numbers.tokens if numbers else None,
+        "first_token_seconds": numbers.first_token if numbers else None,
+        "tokens_per_second": numbers.rate if numbers else None,
+        "memory_bytes": numbers.memory if numbers else None,
+    }

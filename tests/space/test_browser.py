@@ -1,0 +1,290 @@
+"""The Space in a real browser, as visitors meet it, with tiny models that answer."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from answering_models import BASE, FOUR, THREE, write_family
+from served_space import served
+from watched_page import watched
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+    Visit = Callable[[str], Page]
+
+HOSTILE = (
+    "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> **b**"
+)
+SHORT = "max_new_tokens=12"
+LINK = f"?model={THREE}&model={FOUR}&prompt=What+is+a+llama%3F&{SHORT}&seed=3"
+PATIENCE = 60_000  # milliseconds; a first answer waits for two processes to start
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    write_family(folder, tiny_model("llama"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(runs: Path) -> Iterator[str]:
+    """Serve the Space over two models and their base, long enough for all tests."""
+    with served({"HUBQ_SPACE_MODELS": str(runs)}) as place:
+        yield place
+
+
+@pytest.fixture
+def visit(address: str, browser: "Browser") -> "Iterator[Visit]":
+    """Give a function that opens a link; nothing may appear on a page's console."""
+    with browser.new_context() as context, ExitStack() as pages:
+
+        def opened(link: str) -> "Page":
+            page = pages.enter_context(watched(context))
+            page.set_default_timeout(PATIENCE)
+            page.goto(link if link.startswith("http") else f"{address}{link}")
+            page.wait_for_selector("#prompt textarea")
+            return page
+
+        yield opened
+
+
+@pytest.fixture
+def page(visit: "Visit") -> "Page":
+    """Open the page with short answers set."""
+    return visit(f"?{SHORT}")
+
+
+def choose(page: "Page", *names: str) -> None:
+    page.get_by_label("Models to compare").click()
+    for name in names:
+        page.get_by_role("option", name=name, exact=True).click()
+    page.keyboard.press("Escape")
+
+
+def ask(page: "Page", prompt: str) -> None:
+    page.fill("#prompt textarea", prompt)
+    page.click("#ask")
+
+
+def answered(page: "Page", count: int = 2) -> list[str]:
+    """Wait until all sides have their numbers and the buttons are back; return what they say."""
+    page.wait_for_function(
+        "count => document.querySelectorAll('#answers dl').length >= count"
+        " && !document.querySelector('#ask').disabled",
+        arg=count,
+    )
+    return page.locator("#answers .hubq-side").all_inner_texts()
+
+
+def vote(page: "Page", prompt: str) -> None:
+    """Let two models answer blindly and prefer the left one."""
+    page.get_by_role("tab", name="Vote blind").click()
+    page.fill("#blind-prompt textarea", prompt)
+    page.click("#blind-ask")
+    page.wait_for_selector("#vote-Left:not([disabled])")
+
+
+def test_two_models_answer_side_by_side_with_what_it_costs(page: "Page") -> None:
+    choose(page, THREE, FOUR)
+
+    ask(page, "What is a llama?")
+
+    one, other = answered(page)
+    assert (one.splitlines()[0], other.splitlines()[0]) == (THREE, FOUR)
+    for said in (one, other):
+        assert all(part in said for part in ("first token", "tokens/s", "memory", "GB"))
+
+
+def test_a_chat_goes_on_is_done_again_and_cleared(page: "Page") -> None:
+    choose(page, THREE, FOUR)
+    ask(page, "What is a llama?")
+    answered(page)
+
+    ask(page, "And an alpaca?")
+    assert "And an alpaca?" in answered(page, 4)[0]
+    page.click("#again")
+    page.wait_for_selector("#halt[disabled]")
+    assert answered(page, 4)[0].count("And an alpaca?") == 1
+    page.click("#clear")
+
+    page.wait_for_selector("#answers .hubq-side", state="detached")
+
+
+def test_stop_keeps_what_was_said_and_clear_keeps_nothing(visit: "Visit") -> None:
+    page = visit(LINK.replace(SHORT, "max_new_tokens=400"))
+    page.wait_for_selector("#answers dl")
+    page.click("#halt")
+    assert "Stopped" in answered(page)[0]
+    page.click("#again")
+    page.wait_for_selector("#answers dl")
+
+    page.click("#clear")
+    page.wait_for_selector("#answers .hubq-side", state="detached")
+    page.wait_for_timeout(1000)  # in which a stream that went on would show itself
+
+    assert page.locator("#answers .hubq-side").count() == 0
+    assert page.locator("#ask").is_enabled()
+    choose(page)
+    ask(page, "What is a llama?")
+    page.wait_for_selector("#answers dl")
+
+
+def test_the_divergence_view_marks_shades_and_tells(page: "Page") -> None:
+    choose(page, BASE, THREE)
+    ask(page, "What is a llama?")
+    answered(page)
+
+    page.click("#part")
+    page.wait_for_function("document.querySelectorAll('#parted .hubq-summary').length == 2")
+
+    assert page.locator("#parted .hubq-parting").count() == 1
+    assert "the base" in (page.locator("#parted .hubq-token").last.get_attribute("title") or "")
+    page.get_by_label("KL divergence").click()
+    page.wait_for_function("document.querySelector('#parting').innerText.includes('nats')")
+
+
+def test_sampled_answers_say_why_they_can_not_be_examined(visit: "Visit") -> None:
+    page = visit(f"{LINK}&temperature=0.8")
+
+    page.wait_for_selector("#why-not .hubq-notice")
+
+    assert "set the temperature to 0" in page.locator("#why-not").inner_text()
+    assert not page.locator("#part").is_visible()
+
+
+def test_names_are_hidden_until_the_vote_which_the_leaderboard_counts(page: "Page") -> None:
+    choose(page, THREE, FOUR)
+    vote(page, "What is a llama?")
+    blind = page.locator("#blind-answers").inner_text()
+
+    page.click("#vote-Left")
+    page.wait_for_selector("#blind-said .hubq-notice")
+
+    assert "The left answer" in blind
+    assert not any(name in blind for name in (THREE, FOUR))
+    assert "Your vote is counted. Left was acme/Tiny-Llama" in page.inner_text("#blind-said")
+    assert sorted(page.locator("#leaderboard tbody th").all_inner_texts()) == [THREE, FOUR]
+    assert page.locator("#vote-Left").is_disabled()
+
+
+def test_a_deep_link_does_its_comparison_again(visit: "Visit") -> None:
+    page = visit(LINK)
+    first = answered(page)
+
+    page.click("#link")
+    page.wait_for_function("document.querySelector('#address textarea')?.value.startsWith('http')")
+    again = answered(visit(page.input_value("#address textarea")))
+
+    assert [said.split("first token")[0] for said in first] == [
+        said.split("first token")[0] for said in again
+    ]
+
+
+def test_a_broken_link_says_what_is_wrong_and_starts_nothing(visit: "Visit") -> None:
+    page = visit(f"{LINK}&model=acme/gone&temperature=hot")
+
+    page.get_by_text("acme/gone is not here (any more).").wait_for()
+
+    assert "This link sets temperature to 'hot'" in page.inner_text("body")
+    assert page.locator("#answers .hubq-side").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [("", "The prompt is empty"), ("x" * 100_000, "100,000 characters and at most 20,000")],
+)
+def test_prompts_that_can_not_be_are_refused_in_words(
+    page: "Page", prompt: str, words: str
+) -> None:
+    choose(page, THREE, FOUR)
+
+    ask(page, prompt)
+    page.wait_for_selector("#said .hubq-notice")
+
+    assert words.lower() in page.inner_text("#said").lower()
+
+
+def test_hostile_text_stays_text(page: "Page") -> None:
+    choose(page, THREE, FOUR)
+
+    ask(page, HOSTILE)
+
+    assert HOSTILE in answered(page)[0]
+    assert page.title() == "Compare quantized models"
+    assert page.locator("#answers script, #answers img, #answers b, #answers strong").count() == 0
+
+
+def test_a_phone_shows_it_without_scrolling_sideways(address: str, browser: "Browser") -> None:
+    with browser.new_context(viewport={"width": 390, "height": 844}) as context:
+        page = context.new_page()
+        page.goto(f"{address}{LINK}")
+        answered(page)
+
+        boxes = [each.bounding_box() for each in page.locator("#answers .hubq-side").all()]
+
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        assert boxes[0]
+        assert boxes[1]
+        assert boxes[1]["y"] > boxes[0]["y"] + boxes[0]["height"]
+
+
+def test_it_can_be_used_by_keyboard(page: "Page") -> None:
+    choose(page, THREE, FOUR)
+    page.focus("#prompt textarea")
+    page.keyboard.type("What is a llama?")
+
+    page.keyboard.press("Shift+Enter")
+
+    assert len(answered(page)) == 2
+
+
+def test_eight_visitors_at_once_see_their_place_in_the_queue(
+    address: str, browser: "Browser"
+) -> None:
+    contexts = [browser.new_context() for _ in range(8)]
+    pages = [context.new_page() for context in contexts]
+    link = LINK.replace(SHORT, "max_new_tokens=60")
+
+    for page in pages:
+        page.goto(f"{address}{link}", wait_until="commit")
+    places = pages[-1].wait_for_selector("text=/in the queue: place \\d/i", timeout=PATIENCE)
+    everything = [answered(page) for page in pages]
+
+    assert places is not None
+    assert all(len(sides) == 2 for sides in everything)
+    assert len({tuple(side.split("first token")[0] for side in each) for each in everything}) == 1
+    for context in contexts:
+        context.close()
+
+
+def test_a_model_that_dies_leaves_the_other_sides_answer(runs: Path, visit: "Visit") -> None:
+    page = visit(LINK.replace(SHORT, "max_new_tokens=400"))
+    page.wait_for_selector("#answers dl")
+
+    kill_worker(runs / "Tiny-Llama-3bit")
+
+    page.wait_for_selector("#answers .hubq-failed")
+    answered(page, 1)
+    dead, alive = page.locator("#answers .hubq-side").all_inner_texts()
+    assert "was killed" in dead
+    assert "was killed" not in alive
+    page.click("#again")
+    page.wait_for_selector("#answers .hubq-failed", state="detached")
+    answered(page)
+
+
+def kill_worker(folder: Path) -> None:
+    """Kill the process with the model of a run folder."""
+    for process in psutil.process_iter():
+        try:
+            if f'"{folder}/model"' in " ".join(process.cmdline()):
+                os.kill(process.pid, signal.SIGKILL)
+        except psutil.Error:  # it has just ended, or isn't ours
+            continue

@@ -1,0 +1,62 @@
+from exchange import Statistics
+from leaderboard import Standing
+from showing import notice, numbers, panel, side_of, standings
+from sides import Side
+
+HOSTILE = "<script>alert(1)</script>"
+STATISTICS = Statistics(tokens=8, first_token=0.123, rate=9.87, memory=820_000_000, peak=10**9)
+
+
+def side(**changes: object) -> Side:
+    return Side(**({"title": "one", "text": "Hi", "note": ""} | changes))  # type: ignore[arg-type]
+
+
+def test_no_text_of_models_or_visitors_is_html() -> None:
+    made = panel(HOSTILE, [side_of(side(text=HOSTILE, note=HOSTILE), HOSTILE)]) + notice(HOSTILE)
+
+    assert "<script" not in made
+    assert made.count("&lt;script&gt;") == 6
+
+
+def test_characters_that_turn_text_around_are_shown_by_number() -> None:
+    assert "[U+202E]" in side_of(side(text="\u202eevil"), "")
+
+
+def test_numbers_have_their_units() -> None:
+    made = numbers(STATISTICS)
+
+    assert all(each in made for each in ("0.12 s", "9.9 tokens/s", "0.82 GB"))
+
+
+def test_of_one_token_there_is_no_speed() -> None:
+    assert "speed" not in numbers(STATISTICS.model_copy(update={"rate": None}))
+
+
+def test_a_blind_side_does_not_betray_itself_by_its_costs() -> None:
+    made = side_of(side(statistics=STATISTICS), "Hello?", measured=False)
+
+    assert "GB" not in made
+
+
+def test_standings_show_rates_with_intervals() -> None:
+    row = Standing(
+        model="acme/<b>",
+        votes=4,
+        wins=3,
+        losses=1,
+        ties=0,
+        both_bad=0,
+        rate=0.75,
+        low=0.3,
+        high=0.95,
+    )
+
+    made = standings([row])
+
+    assert "75 %" in made
+    assert "30 to 95 %" in made
+    assert "acme/&lt;b&gt;" in made
+
+
+def test_without_votes_that_is_said() -> None:
+    assert "Nobody has voted yet" in standings([])

@@ -1,0 +1,86 @@
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event as Flag
+
+from exchange import Failed, Finished, Model, Queued, Request, Statistics, Token
+from sides import BROKEN, Happening, Side, together
+
+REQUEST = Request(model=Model(folder=Path("/nowhere")), title="one", messages=())
+
+
+def token(text: str) -> Token:
+    return Token(id=1, text=text, logprob=-0.5, alternatives=())
+
+
+def answering() -> Iterator[Happening]:
+    yield REQUEST
+    yield token("A ")
+    yield token("llama")
+    yield Finished(reason="end", rest=".")
+
+
+def breaking() -> Iterator[Happening]:
+    yield token("A")
+    raise RuntimeError("secret")
+
+
+def test_sides_come_together() -> None:
+    *_, last = together(["one", "other"], [answering, answering], Flag())
+
+    assert [side.text for side in last] == ["A llama.", "A llama."]
+    assert all(side.over and not side.failed for side in last)
+    assert last[0].request == REQUEST
+
+
+def test_a_bug_on_one_side_is_told_in_words_and_leaves_the_other() -> None:
+    *_, (one, other) = together(["one", "other"], [breaking, answering], Flag())
+
+    assert (one.failed, one.note) == (True, BROKEN)
+    assert other.text == "A llama."
+
+
+def test_words_of_a_refusal_reach_the_visitor() -> None:
+    class RefusedError(Exception):
+        message = "your quota is used up"
+
+    def refusing() -> Iterator[Happening]:
+        raise RefusedError
+        yield REQUEST
+
+    *_, (side,) = together(["one"], [refusing], Flag())
+
+    assert side.note == "your quota is used up"
+
+
+def test_leaving_off_stops_the_answers() -> None:
+    stop = Flag()
+    coming = together(["one"], [answering], stop)
+    next(coming)
+
+    coming.close()  # type: ignore[attr-defined] # it is a generator
+
+    assert stop.is_set()
+
+
+def test_the_place_in_the_queue_is_told_while_it_lasts() -> None:
+    side = Side("one")
+
+    side.take(Queued(place=3))
+    waiting = (side.place, side.note)
+    side.take(token("A"))
+
+    assert waiting == (3, "in the queue: place 3")
+    assert side.place is None
+
+
+def test_a_failure_keeps_what_was_said_before() -> None:
+    side = Side("one")
+
+    for each in (
+        token("A"),
+        Statistics(tokens=1, first_token=0.1, rate=None, memory=1, peak=1),
+        Failed(text="it died"),
+    ):
+        side.take(each)
+
+    assert (side.text, side.note, side.failed, side.over) == ("A", "it died", True, True)
