@@ -55,6 +55,7 @@ OURS = Way("ours")
 
 
 def main() -> None:
+    torch.set_num_threads(1)  # of each run, and of what the heading says
     asked = arguments()
     if asked.one:
         task, shots, *way = json.loads(asked.one)

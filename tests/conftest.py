@@ -2,11 +2,16 @@
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from tiny_models import save_tiny_model
+
+if TYPE_CHECKING:
+    from hubq.client import Client
+    from hubq.hub.faults import FaultyHub
 
 # huggingface_hub reads these at import; nothing may reach the user's login, cache or network.
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hubq-tests-hf-")
@@ -35,3 +40,21 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
         return folder
 
     return folder_of
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> "Iterator[FaultyHub]":
+    """Serve an empty hub with a user and an organization, whose requests can be made to fail."""
+    from hubq.hub.faults import faulty_hub
+
+    with faulty_hub(tmp_path / "hub", user="ann", org="acme") as running:
+        yield running
+
+
+@pytest.fixture
+def client(hub: "FaultyHub") -> "Client":
+    """Give the user's client of that hub, which tries again soon."""
+    from hubq.client import Client
+    from hubq.patience import Patience
+
+    return Client(hub.endpoint, hub.token, Patience(first=0.01))

@@ -1,7 +1,6 @@
 """hubq card: of a folder, of a repo, and --check."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from hubq.card import render
 from hubq.cli import cli
 from hubq.client import Client
 from hubq.evaluate import Report
-from hubq.hub.faults import FaultyHub, faulty_hub
+from hubq.hub.faults import FaultyHub
 from hubq.patience import Patience
 from hubq.publish import publish
 from hubq.siblings import siblings_in
@@ -30,12 +29,6 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.chdir(folder)
     return folder
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[FaultyHub]:
-    with faulty_hub(tmp_path / "hub", user="ann", org="acme") as running:
-        yield running
 
 
 @pytest.fixture

@@ -17,23 +17,12 @@ from hubq.errors import UserError
 from hubq.evaluate import Report
 from hubq.hub.administration import add_org, add_user, mint_token
 from hubq.hub.checking import fsck
-from hubq.hub.faults import FaultyHub, drop, faulty_hub, refuse
+from hubq.hub.faults import FaultyHub, drop, refuse
 from hubq.patience import Patience, Result
 from hubq.progress import Advance
 from hubq.publish import Publication, publish
 
 COMMIT = r"/commit/main"
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[FaultyHub]:
-    with faulty_hub(tmp_path / "hub", user="ann", org="acme") as running:
-        yield running
-
-
-@pytest.fixture
-def client(hub: FaultyHub) -> Client:
-    return Client(hub.endpoint, hub.token, Patience(first=0.01))
 
 
 @pytest.fixture

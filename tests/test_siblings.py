@@ -1,29 +1,15 @@
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from made_run import REPO, made_plan, made_report, make_run
 
 from hubq.client import Client
 from hubq.evaluate import Report
-from hubq.hub.faults import FaultyHub, faulty_hub, refuse
-from hubq.patience import Patience
+from hubq.hub.faults import FaultyHub, refuse
 from hubq.publish import publish
 from hubq.siblings import SIBLINGS, Siblings, beside, on_hub, siblings_in, siblings_of
 
 OTHER = "acme/Tiny-Llama-GPTQ-3bit"
 BASE = "acme/Base"
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[FaultyHub]:
-    with faulty_hub(tmp_path / "hub", user="ann", org="acme") as running:
-        yield running
-
-
-@pytest.fixture
-def client(hub: FaultyHub) -> Client:
-    return Client(hub.endpoint, hub.token, Patience(first=0.01))
 
 
 def quiet(sentence: str) -> None:

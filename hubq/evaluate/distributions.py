@@ -5,7 +5,7 @@ head turns into them are 24 MB. So a model's distributions are kept as a file of
 again with its head, read from its folder: exactly, and without the model in memory.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,17 +15,13 @@ from typing import TYPE_CHECKING, Any
 from hubq.calibrate import leading_ids
 from hubq.disk import require_space
 from hubq.errors import UserError
+from hubq.evaluate.head import require_plain_head
 from hubq.evaluate.jobs import DivergenceTask, HiddenTask, text_file
 from hubq.evaluate.perplexity import TOKENS_A_BATCH
 from hubq.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    Head = Callable[[Tensor], Tensor]  # (..., hidden) to (..., vocabulary)
-
-PROBE = 16  # tokens that show whether the head alone makes the logits
-TOLERANCE = 2.0**-6  # of the greatest logit; bfloat16 rounds by 2^-9 of each
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,7 @@ def hidden_states(
     windows = text_windows(task, folder)
     with torch.inference_mode(), progress.task(task.title, len(windows)) as advance:
         head = head_weight(folder, model).to(model.device, model.dtype)
-        prove_head(model, windows, partial(torch.nn.functional.linear, weight=head))
+        require_plain_head(model, folder, partial(torch.nn.functional.linear, weight=head))
         states = torch.empty(len(windows), task.length - 1, head.shape[1], dtype=head.dtype)
         require_space(file.parent, states.nbytes, "keeping a model's hidden states")
         for first, batch in batches(windows, model.device):
@@ -145,19 +141,3 @@ def head_weight(folder: Path, model: Any) -> "Tensor":  # noqa: ANN401
             "set fidelity: null"
         )
     return weight
-
-
-def prove_head(model: Any, windows: "Tensor", head: "Head") -> None:  # noqa: ANN401
-    """Refuse a model whose logits are more than the head's product with the last hidden state."""
-    ids = windows[:1, :PROBE].to(model.device)
-    states = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-    logits, product = model(input_ids=ids, use_cache=False).logits, head(states)
-    if logits.shape == product.shape:
-        off = (logits - product).abs().max()
-        if not off > TOLERANCE * logits.abs().max():  # NaN is refused later, with its layer
-            return
-    raise UserError(
-        f"the logits of {model.config.name_or_path} are not its head's product with the last "
-        "hidden state: they are scaled, capped or shifted, or the head's weights lie elsewhere. "
-        "hubq can't compare such distributions; set fidelity: null"
-    )

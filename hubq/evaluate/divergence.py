@@ -18,7 +18,6 @@ from hubq.evaluate.distributions import (
     batches,
     last_states,
     opened,
-    prove_head,
     text_windows,
 )
 from hubq.evaluate.jobs import DivergenceTask
@@ -55,7 +54,6 @@ def divergence(
         progress.task(task.title, len(windows)) as advance,
     ):
         _require_comparable(reference, model, windows, task)
-        prove_head(model, windows, model.get_output_embeddings())
         found: list[Compared] = []
         for first, batch in batches(windows, model.device):
             found.append(_compared(model, batch, reference, first * (task.length - 1)))

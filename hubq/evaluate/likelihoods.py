@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hubq.errors import UserError
 from hubq.evaluate.finite import first_non_finite, refuse_non_finite
 from hubq.evaluate.prefixes import Sequence, parts
 from hubq.evaluate.rows import Batch, batches
@@ -32,7 +31,6 @@ class Scorer:
     """A loaded model that is asked how likely tokens are."""
 
     def __init__(self, model: Any, folder: Path) -> None:  # noqa: ANN401 - a transformers model
-        _refuse_more_than_a_head(model, folder)
         self.model = model
         self.folder = folder
         self.tokens = TOKENS_A_BATCH.get(model.device.type, TOKENS_A_BATCH_ELSEWHERE)
@@ -78,22 +76,6 @@ class Scorer:
             rows = [torch.tensor([inputs], device=self.model.device) for inputs in bad]
             to_blame = next((ids for ids in rows if first_non_finite(self.model, ids)), rows[0])
             refuse_non_finite(self.model, to_blame, self.folder)
-
-
-def _refuse_more_than_a_head(model: Any, folder: Path) -> None:  # noqa: ANN401
-    """Raise UserError where the logits are not just what the head gives, but scaled or capped."""
-    import torch
-
-    ids = torch.tensor([[0, 1]], device=model.device)
-    with torch.inference_mode():
-        logits = model(input_ids=ids, use_cache=False).logits
-        hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-        plain = model.get_output_embeddings()(hidden)
-    if not torch.allclose(logits, plain, rtol=1e-2, atol=1e-2, equal_nan=True):
-        raise UserError(
-            f"{folder} is a {model.config.model_type} model, which changes its logits after the "
-            "head; hubq scores LLaMA-like models, whose logits are those of the head"
-        )
 
 
 def _likelihoods(

@@ -28,6 +28,7 @@ from hubq.evaluate.jobs import (
     states_file,
 )
 from hubq.progress import Advance, Progress
+from hubq.task_names import is_offline, own_tasks
 
 # What can move a number; a measurement counts only for the same versions of these.
 LIBRARIES = ("torch", "transformers", "tokenizers", "compressed-tensors", "lm-eval", "datasets")
@@ -205,7 +206,7 @@ def _broken(code: int, job: Job, log: str) -> Exception:
     if "ConnectionError" in tail or "OfflineModeIsEnabled" in tail:
         titles = ", ".join(order.task.title for order in job.orders)
         return UserError(
-            f"the Hub can't be reached for the data of {titles}; connect, or use the "
-            f"offline tasks hubq_piqa, hubq_boolq, hubq_openbookqa\n{tail}"
+            f"the Hub can't be reached for the data of {titles}; connect, or use the tasks whose "
+            f"data comes in a wheel: {', '.join(filter(is_offline, own_tasks()))}\n{tail}"
         )
     return RuntimeError(f"measuring {job.folder} failed with exit code {code}:\n{tail}")

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubq.calibrate import token_ids
+from hubq.calibrate import leading_ids, token_ids
 from hubq.errors import UserError
 from hubq.evaluate.jobs import PerplexityTask, Score, text_file
 from hubq.progress import SILENT, Advance, Progress
@@ -38,7 +38,9 @@ def perplexity(
 ) -> tuple[Score, ...]:
     """Measure the perplexity of a loaded model, whose tokenizer lies in `folder`."""
     text = text_file(task.text).read_bytes().decode()
-    windows = evaluation_windows(token_ids(text, folder), task)
+    wanted = task.windows
+    ids = leading_ids(text, folder, wanted * task.length) if wanted else token_ids(text, folder)
+    windows = evaluation_windows(ids, task)
     with progress.task(task.title, len(windows)) as advance:
         losses = window_losses(model, windows, folder, advance)
     value, stderr = estimate(losses)

@@ -10,10 +10,9 @@ import hubq_folder
 import numpy as np
 import pytest
 import torch
-import transformers
 from quantized_folder import Choice, write
 from safetensors.torch import load_file
-from tiny_models import SHARED, save_tiny_model, tiny_tokenizer
+from tiny_models import save_tiny_model, tiny_tokenizer
 from tokenizers.normalizers import Lowercase
 from torch import Tensor
 
@@ -209,17 +208,6 @@ def test_a_base_whose_head_is_quantized_is_refused(
 
     with pytest.raises(UserError, match=r"no plain tensor lm_head\.weight or model\.embed_tokens"):
         hidden_states(model, tmp_path / "packed", hidden_task(), tmp_path / "states.safetensors")
-
-
-def test_a_model_that_scales_its_logits_is_refused(tmp_path: Path) -> None:
-    config = transformers.GraniteConfig(**SHARED, logits_scaling=8.0)
-    torch.manual_seed(0)
-    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "granite")
-    tiny_tokenizer().save_pretrained(tmp_path / "granite")
-    model = load(tmp_path / "granite", **FLOAT32).model
-
-    with pytest.raises(UserError, match="they are scaled, capped or shifted"):
-        hidden_states(model, tmp_path / "granite", hidden_task(), tmp_path / "states.safetensors")
 
 
 def test_another_vocabulary_is_refused(comparison: Comparison, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from lm_eval.models.huggingface import HFLM
 from quantized_folder import Choice, write
 from tiny_models import save_tiny_model, tiny_tokenizer
 from tokenizers.processors import TemplateProcessing
-from transformers import GraniteConfig, GraniteForCausalLM
 
 from hubq.calibrate import tokenizer_of
 from hubq.errors import UserError
@@ -320,17 +319,6 @@ def test_numbers_that_are_none_are_refused_where_texts_are_written(damaged: Lang
 
     with pytest.raises(UserError, match=r"the first is in the output of model\.embed_tokens"):
         damaged.generate_until(asked)
-
-
-def test_logits_that_are_not_the_heads_alone_are_refused(tmp_path: Path) -> None:
-    config = GraniteConfig(
-        hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, vocab_size=260, logits_scaling=8.0,
-    )  # fmt: skip
-    model = GraniteForCausalLM(config).eval()
-
-    with pytest.raises(UserError, match="a granite model, which changes its logits"):
-        LanguageModel(model, tiny_tokenizer(), tmp_path, SILENT, "a task")
 
 
 class Recorder:

@@ -1,16 +1,18 @@
 """A hub with an organization and its published models, for the tests of what looks at them."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from answering_models import write_family
 from made_models import GPTQ, RTN
 from made_run import make_run
+from served_space import served
 
 from hubq.client import Client
-from hubq.hub.faults import FaultyHub, faulty_hub
+from hubq.hub.faults import FaultyHub
 from hubq.patience import Patience
 from hubq.publish import publish
 
@@ -32,12 +34,6 @@ def browser() -> "Iterator[Browser]":
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[FaultyHub]:
-    with faulty_hub(tmp_path / "hub", user="ann", org="acme") as running:
-        yield running
-
-
-@pytest.fixture
 def client(hub: FaultyHub) -> Client:
     return Client(hub.endpoint, hub.token, Patience(tries=2, first=0.01))
 
@@ -55,3 +51,18 @@ def releases(client: Client, tmp_path: Path) -> tuple[str, str]:
         run = tmp_path / f"run-{number}"
         publish(make_run(run, repo, private=number == 1, seed=number), run, client)
     return RTN, GPTQ
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a base and two quantized models that answer, each a run folder."""
+    folder = tmp_path_factory.mktemp("runs")
+    write_family(folder, tiny_model("llama"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(runs: Path) -> Iterator[str]:
+    """Serve the Space over these models, for a module's tests: it takes seconds to start."""
+    with served({"HUBQ_SPACE_MODELS": str(runs)}) as place:
+        yield place

@@ -21,24 +21,10 @@ VISITORS = 8
 
 
 @pytest.fixture(scope="module")
-def runs(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs")
-    write_family(folder, tiny_model("llama"))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def page(runs: Path) -> Iterator[str]:
-    """Serve the Space over two models and their base; it takes seconds to start."""
-    with served({"HUBQ_SPACE_MODELS": str(runs)}) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def client(page: str) -> "Iterator[Client]":
+def client(address: str) -> "Iterator[Client]":
     from gradio_client import Client
 
-    yield (made := Client(page, verbose=False))
+    yield (made := Client(address, verbose=False))
     made.close()
 
 
@@ -162,24 +148,24 @@ def test_a_model_deleted_while_it_is_chosen_is_said_in_words(
     assert there["tokens"] == 8
 
 
-def test_nothing_but_named_endpoints_is_open_to_programs(page: str) -> None:
-    described = httpx.get(f"{page}gradio_api/info").json()
+def test_nothing_but_named_endpoints_is_open_to_programs(address: str) -> None:
+    described = httpx.get(f"{address}gradio_api/info").json()
 
     assert sorted(described["named_endpoints"]) == ["/compare", "/table"]
     assert not described["unnamed_endpoints"]
 
 
-def test_the_page_is_served(page: str) -> None:
-    assert "Compare quantized models" in httpx.get(page).text
+def test_the_page_is_served(address: str) -> None:
+    assert "Compare quantized models" in httpx.get(address).text
 
 
-def test_the_example_of_the_readme_runs(page: str) -> None:
+def test_the_example_of_the_readme_runs(address: str) -> None:
     text = (ROOT / "space" / "README.md").read_text(encoding="utf-8")
     code = text.partition("```python\n")[2].partition("```")[0]
     for written, here in (
         ("your-org/Llama-3-8B-GPTQ-4bit", THREE),
         ("your-org/Llama-3-8B-RTN-4bit", FOUR),
-        ("your-org/compare", page),
+        ("your-org/compare", address),
     ):
         assert written in code
         code = code.replace(written, here)
