@@ -13,7 +13,8 @@ from hubq.client import Client
 from hubq.device import best_device, device_title
 from hubq.plan import plan
 from hubq.quantize import Checkpoint, quantize
-from hubq.recipe import CalibrationSection, Recipe, read
+from hubq.recipe import Recipe, read
+from hubq.recipe_inputs import CalibrationSection
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 QUICKSTART = RECIPES / "quickstart_awq_4bit.yaml"

@@ -11,7 +11,7 @@ from hubq.errors import UserError
 from hubq.evaluate.report import Measured, Report
 from hubq.figures import number, percent, share, within_noise
 from hubq.plan import Plan
-from hubq.recipe import EvaluateSection, RequireSection
+from hubq.recipe_evaluate import EvaluateSection, RequireSection
 
 FORETOLD = 1.01  # how far what is stored may stay below what was foretold
 

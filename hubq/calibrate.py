@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubq.errors import UserError
-from hubq.recipe import CalibrationSection
+from hubq.recipe_inputs import CalibrationSection
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from hubq.client import Client
 from hubq.digest import sha256_of
 from hubq.errors import UserError
-from hubq.recipe import DatasetSection
+from hubq.recipe_inputs import DatasetSection
 
 Purpose = Literal["calibration", "evaluation"]
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from hubq.client import Client
 from hubq.dataset import BLANK_LINE, SUFFIXES, Corpus, Purpose, documents, joined_text
 from hubq.errors import UserError, did_you_mean
-from hubq.recipe import DatasetSection
+from hubq.recipe_inputs import DatasetSection
 
 DEFAULT_SPLIT: Mapping[Purpose, str] = {"calibration": "train", "evaluation": "test"}
 CALIBRATION_DOCUMENTS = 10_000  # training splits can be larger than the machine

@@ -14,7 +14,7 @@ from hubq.disk import require_space
 from hubq.errors import UserError
 from hubq.progress import Progress
 from hubq.quiet import quiet
-from hubq.recipe import ModelSection
+from hubq.recipe_inputs import ModelSection
 from hubq.shards import TensorInfo
 
 if TYPE_CHECKING:

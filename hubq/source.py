@@ -13,7 +13,7 @@ from hubq.errors import UserError
 from hubq.json_object import read_object
 from hubq.marked_yaml import parse
 from hubq.progress import SILENT, Progress
-from hubq.recipe import ModelSection
+from hubq.recipe_inputs import ModelSection
 from hubq.shards import TensorInfo, index
 from hubq.wheel import file_in_wheel
 

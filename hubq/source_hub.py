@@ -12,7 +12,7 @@ from hubq.companions import is_companion
 from hubq.errors import UserError
 from hubq.json_object import read_object
 from hubq.progress import Progress
-from hubq.recipe import ModelSection
+from hubq.recipe_inputs import ModelSection
 from hubq.record import Record
 from hubq.shards import INDEX, TensorInfo
 from hubq.source import PICKLES, Source, check_config

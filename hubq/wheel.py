@@ -16,7 +16,7 @@ from hubq.cache import cache_folder
 from hubq.digest import sha256_of
 from hubq.disk import require_space
 from hubq.errors import UserError
-from hubq.recipe import WheelFile
+from hubq.recipe_inputs import WheelFile
 
 PICKLES = {".bin", ".ckpt", ".dill", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"}
 # What pip says, in its warnings, when it reached no index at all.

@@ -71,7 +71,7 @@ class Fetching:
     def _fetch(self, model: Model, outline: Outline) -> Path:
         """Bring a release with all that its report measured, a base without its other formats."""
         from hubq.pull import pull
-        from hubq.recipe import ModelSection
+        from hubq.recipe_inputs import ModelSection
         from hubq.source import fetch, find
 
         if outline.config.get("quantization_config"):

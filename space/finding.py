@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.evaluate.report import VERSION, Assessment, Measured, Report
-from hubq.recipe import ModelSection
+from hubq.recipe_inputs import ModelSection
 from hubq.release import REPORT
 from hubq.siblings import REPORT as RECORD
 from hubq.siblings import record_in

@@ -16,7 +16,7 @@ from hubq.evaluate.report import Assessment, Interval, Measured, Measurement, Re
 from hubq.figures import recovery
 from hubq.license import BUILT_WITH
 from hubq.progress import SILENT, Progress
-from hubq.recipe import HUB_ID, ModelSection
+from hubq.recipe_inputs import HUB_ID, ModelSection
 
 
 class Problem(NamedTuple):

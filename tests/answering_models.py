@@ -8,7 +8,7 @@ from made_models import full_report
 from made_run import made_plan
 
 from hubq.client import Client
-from hubq.recipe import ModelSection
+from hubq.recipe_inputs import ModelSection
 from hubq.source import find
 
 BASE = "acme/Tiny-Llama"

@@ -11,7 +11,7 @@ from hubq.client import Client
 from hubq.errors import UserError
 from hubq.evaluate.report import Divergence, Fidelity, Interval, Overall, Report
 from hubq.publish import publish
-from hubq.recipe import EvaluateSection
+from hubq.recipe_evaluate import EvaluateSection
 
 OVERALL = Overall(
     accuracies=("piqa acc_norm",),

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from hubq import calibrate
 from hubq.calibrate import leading_ids, token_ids, windows
 from hubq.errors import UserError
-from hubq.recipe import CalibrationSection, DatasetSection
+from hubq.recipe_inputs import CalibrationSection, DatasetSection
 
 BEGIN = 0  # the first special token's id
 WORDS = (

@@ -19,7 +19,7 @@ from hubq.dataset import Purpose, corpus, text
 from hubq.dataset_hub import Pinned, files_of
 from hubq.errors import UserError
 from hubq.patience import Patience
-from hubq.recipe import DatasetSection, WheelFile
+from hubq.recipe_inputs import DatasetSection, WheelFile
 
 Serve = Callable[[Mapping[str, bytes]], tuple[Client, list[str]]]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -11,7 +11,7 @@ from gguf import GGUFWriter
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.gguf import SAMPLE
-from hubq.recipe import ModelSection
+from hubq.recipe_inputs import ModelSection
 from hubq.shards import Weights, index
 from hubq.source import fetch, find
 

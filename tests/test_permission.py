@@ -8,7 +8,8 @@ from hubq.client import Client
 from hubq.errors import UserError
 from hubq.patience import Patience
 from hubq.permission import require_gate_now, require_permission
-from hubq.recipe import ModelSection, PublishSection
+from hubq.recipe import PublishSection
+from hubq.recipe_inputs import ModelSection
 from hubq.source import Source
 
 NOWHERE = Client("http://127.0.0.1:9", patience=Patience(tries=1))

@@ -9,7 +9,8 @@ import pytest
 from hubq.dataset_hub import NAMED
 from hubq.errors import UserError
 from hubq.method import methods
-from hubq.recipe import NAMED_DATASETS, Recipe, read
+from hubq.recipe import Recipe, read
+from hubq.recipe_inputs import NAMED_DATASETS
 from hubq.recipe_schema import schema
 
 SMALLEST = """\

@@ -10,7 +10,8 @@ import yaml
 
 from hubq.client import Client
 from hubq.plan import plan
-from hubq.recipe import ModelSection, Recipe, read
+from hubq.recipe import Recipe, read
+from hubq.recipe_inputs import ModelSection
 from hubq.recipe_schema import schema
 
 FOLDER = Path(__file__).parents[1] / "recipes"

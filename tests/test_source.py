@@ -12,7 +12,7 @@ from hubq.client import Client
 from hubq.errors import UserError
 from hubq.hub.faults import FaultyHub, faulty_hub, flip
 from hubq.patience import Patience
-from hubq.recipe import ModelSection
+from hubq.recipe_inputs import ModelSection
 from hubq.shards import index
 from hubq.source import fetch, fetch_planned, find
 

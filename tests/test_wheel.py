@@ -9,7 +9,7 @@ import pytest
 
 from hubq.digest import sha256_of
 from hubq.errors import UserError
-from hubq.recipe import WheelFile
+from hubq.recipe_inputs import WheelFile
 from hubq.wheel import file_in_wheel
 
 # Every download starts a pip process, which takes about half a second.

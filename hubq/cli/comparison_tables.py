@@ -10,7 +10,7 @@ from hubq.choice import DIVERGENCE, axes, short_names
 from hubq.comparison import UNKNOWN, Entry, Family
 from hubq.disk import gigabytes
 from hubq.figures import number, share
-from hubq.recipe import TEXT_SUFFIXES
+from hubq.recipe_inputs import TEXT_SUFFIXES
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -14,7 +14,8 @@ from hubq.cli.stages import RECIPE, stages
 
 if TYPE_CHECKING:
     from hubq.evaluate.report import Measured
-    from hubq.recipe import EvaluateSection, ModelSection
+    from hubq.recipe_evaluate import EvaluateSection
+    from hubq.recipe_inputs import ModelSection
     from hubq.record import Record
 
 Section = TypeVar("Section", bound="Record")
@@ -125,7 +126,7 @@ def _recipe(words: tuple[str, ...], asked: Asked) -> Path:
 
 def _against(asked: Asked) -> "ModelSection":
     """Read which model is the base."""
-    from hubq.recipe import ModelSection
+    from hubq.recipe_inputs import ModelSection
 
     if asked.against is None:
         raise click.UsageError("--model needs --against BASE: the 16-bit model it was made from")
@@ -136,7 +137,7 @@ def _against(asked: Asked) -> "ModelSection":
 
 def _wishes(asked: Asked, tasks: tuple[str, ...]) -> "EvaluateSection":
     """Read what is to be measured."""
-    from hubq.recipe import EvaluateSection
+    from hubq.recipe_evaluate import EvaluateSection
 
     sizes = {"length": asked.length, "windows": asked.windows}
     given = {name: each for name, each in sizes.items() if each is not None}

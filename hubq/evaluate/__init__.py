@@ -8,7 +8,8 @@ from hubq.evaluate.report import Measurement, Report
 from hubq.plan import Plan
 from hubq.progress import SILENT, Progress
 from hubq.quantize import Checkpoint
-from hubq.recipe import EvaluateSection, ModelSection
+from hubq.recipe_evaluate import EvaluateSection
+from hubq.recipe_inputs import ModelSection
 
 __all__ = ["Measurement", "Report", "evaluate"]
 

@@ -9,7 +9,8 @@ from hubq.client import Client
 from hubq.errors import UserError
 from hubq.evaluate.report import Assessment, Subject
 from hubq.progress import SILENT, Progress
-from hubq.recipe import EvaluateSection, ModelSection
+from hubq.recipe_evaluate import EvaluateSection
+from hubq.recipe_inputs import ModelSection
 from hubq.source import Source
 
 GGUF = ".gguf"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from hubq.client import Client
 from hubq.evaluate.report import Efficiency, Fidelity, Measured
 from hubq.progress import Progress
-from hubq.recipe import EvaluateSection
+from hubq.recipe_evaluate import EvaluateSection
 
 if TYPE_CHECKING:
     from hubq.dataset import Corpus

@@ -27,7 +27,7 @@ from hubq.evaluate.measure import Pair, content_of
 from hubq.evaluate.memory import held, peak
 from hubq.evaluate.report import Cost, Efficiency, Interval
 from hubq.progress import SILENT, Progress
-from hubq.recipe import EfficiencySection
+from hubq.recipe_evaluate import EfficiencySection
 
 LENGTHS = {"cuda": (256, 512), "cpu": (64, 32)}  # tokens of prompt and output; a GPU's: the study's
 

@@ -13,7 +13,7 @@ from hubq.evaluate.jobs import DivergenceTask, HiddenTask, Outcome, keep_text, s
 from hubq.evaluate.measure import Pair, content_of, outcome_file
 from hubq.evaluate.memory import available
 from hubq.evaluate.report import Divergence, Fidelity
-from hubq.recipe import FidelitySection
+from hubq.recipe_evaluate import FidelitySection
 
 FLOOR_WINDOWS = 10  # float32 is several times slower than bfloat16
 EXACT = "float32"

@@ -17,7 +17,8 @@ from hubq.evaluate.report import Assessment
 from hubq.format import format_named
 from hubq.hub.faults import FaultyHub, faulty_hub
 from hubq.progress import SILENT
-from hubq.recipe import EvaluateSection, ModelSection
+from hubq.recipe_evaluate import EvaluateSection
+from hubq.recipe_inputs import ModelSection
 from hubq.tensors import Grid
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")

@@ -19,7 +19,7 @@ from hubq.evaluate.jobs import EfficiencyTask, Job
 from hubq.evaluate.measure import Machine, Pair
 from hubq.evaluate.report import Cost, Efficiency
 from hubq.format import format_named
-from hubq.recipe import EfficiencySection
+from hubq.recipe_evaluate import EfficiencySection
 from hubq.tensors import Grid
 
 SECTION = EfficiencySection(batch=2, prompt=8, output=5, repetitions=2)

@@ -31,7 +31,7 @@ from hubq.format import format_named
 from hubq.plan import Plan
 from hubq.progress import Advance
 from hubq.quantize import Checkpoint
-from hubq.recipe import ModelSection
+from hubq.recipe_inputs import ModelSection
 from hubq.source import find
 from hubq.tensors import Grid
 

@@ -22,7 +22,7 @@ from hubq.evaluate.jobs import HiddenTask
 from hubq.evaluate.measure import Machine, Pair
 from hubq.evaluate.report import Fidelity
 from hubq.format import format_named
-from hubq.recipe import FidelitySection
+from hubq.recipe_evaluate import FidelitySection
 from hubq.tensors import Grid
 
 TEXT = Corpus("The llama went home. It was late, and the road was long.\n\n" * 10, "text", "1")

@@ -16,7 +16,8 @@ from hubq.levels import data_type_of, levels
 from hubq.method import Inputs, Layer
 from hubq.methods.bitsandbytes import BitsAndBytes
 from hubq.plan import plan
-from hubq.recipe import ModelSection, read
+from hubq.recipe import read
+from hubq.recipe_inputs import ModelSection
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 each_block_type = pytest.mark.parametrize("data_type", ["nf4", "fp4"])

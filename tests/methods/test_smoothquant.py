@@ -10,7 +10,8 @@ from hubq.client import Client
 from hubq.method import Group, Inputs, Layer
 from hubq.methods.smoothquant import SmoothQuant
 from hubq.plan import plan
-from hubq.recipe import ModelSection, read
+from hubq.recipe import read
+from hubq.recipe_inputs import ModelSection
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 

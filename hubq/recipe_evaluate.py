@@ -1,0 +1,82 @@
+"""What a recipe measures of its result and the base, and what it requires."""
+
+from pydantic import Field, model_validator
+
+from hubq.recipe_inputs import DatasetSection
+from hubq.record import Record
+
+
+class PerplexitySection(Record):
+    """Perplexity over non-overlapping windows of one text."""
+
+    dataset: DatasetSection
+    length: int = Field(2048, ge=2, description="tokens a window")
+    windows: int | None = Field(None, ge=1, description="the first so many; all when absent")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_one_word(cls, value: object) -> object:
+        """Read `perplexity: [wikitext2, c4]`."""
+        return {"dataset": value} if isinstance(value, str) else value
+
+
+class TaskSection(Record):
+    """One of lm-eval's tasks, or one of ours."""
+
+    name: str
+    shots: int | None = Field(
+        None, ge=0, description="examples in the prompt; the task's own number when absent"
+    )
+    chat_template: bool = Field(False, description="ask as the model's chat template lays out")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_one_word(cls, value: object) -> object:
+        """Read `tasks: [piqa, arc_easy]`."""
+        return {"name": value} if isinstance(value, str) else value
+
+
+class FidelitySection(Record):
+    """Next-token distributions beside the base's, on the first text of `perplexity`."""
+
+    windows: int = Field(40, ge=1, description="at most so many of the text's first windows")
+
+
+class EfficiencySection(Record):
+    """Time and memory of generating; what is absent suits the device."""
+
+    batch: int = Field(1, ge=1, description="rows generated together")
+    prompt: int | None = Field(
+        None, ge=1, description="tokens before the output: 256 on a GPU, 64 on a CPU"
+    )
+    output: int | None = Field(
+        None, ge=2, description="tokens to generate: 512 on a GPU, 32 on a CPU"
+    )
+    repetitions: int = Field(3, ge=1)
+
+
+class RequireSection(Record):
+    """Budgets: a result that misses one of them is not published."""
+
+    recovery: float | None = Field(
+        None, gt=0, le=1, description="least mean share of the base's accuracies, such as 0.98"
+    )
+    perplexity_ratio: float | None = Field(
+        None, ge=1, description="greatest perplexity over the base's, of any text"
+    )
+    divergence: float | None = Field(None, gt=0, description="greatest mean KL divergence, in nats")
+    stored_bits: float | None = Field(
+        None, gt=0, description="most bits a weight of the quantized linears"
+    )
+
+
+class EvaluateSection(Record):
+    """What to measure, of the base and of the result."""
+
+    perplexity: tuple[PerplexitySection, ...] = ()
+    tasks: tuple[TaskSection, ...] = Field((), description="lm-eval tasks by name")
+    limit: int | None = Field(None, ge=1, description="items a task; all when absent")
+    seed: int = 0
+    fidelity: FidelitySection | None = FidelitySection()
+    efficiency: EfficiencySection | None = EfficiencySection()
+    require: RequireSection = RequireSection()

