@@ -26,8 +26,10 @@ def device_title(device: "torch.device") -> str:
     """Name the device for people, and how much of it is used."""
     import torch
 
-    name = hardware(device)
-    return name if device.type == "cuda" else f"{name}, {torch.get_num_threads()} threads"
+    name, threads = hardware(device), torch.get_num_threads()
+    if device.type == "cuda":
+        return name
+    return f"{name}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def hardware(device: "torch.device") -> str:
