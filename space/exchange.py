@@ -31,6 +31,7 @@ class Model(Line):
     """A folder on this machine, or a repo of the Hub at a revision (None: main)."""
 
     folder: Path | None = None
+    changed: int = 0  # when the folder's config.json was written: a new run is another model
     repo: str | None = None
     revision: str | None = None
 
@@ -42,9 +43,9 @@ class Model(Line):
 
     @property
     def name(self) -> str:
-        """What the model is, in one word: org/name, org/name@revision, or the folder."""
+        """What the model is, in one word: org/name, org/name@revision, or folder@time."""
         if self.repo is None:
-            return str(self.folder)
+            return f"{self.folder}@{self.changed}"
         return self.repo if self.revision is None else f"{self.repo}@{self.revision}"
 
 

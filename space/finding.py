@@ -96,14 +96,15 @@ def _section(model: Released) -> ModelSection | None:
     if not isinstance(model.measured, Report):
         return None
     named: dict[str, Any] = model.measured.plan.recipe["model"]
+    try:
+        section = ModelSection.model_validate(named)
+    except ValidationError:
+        return None
     for key in ON_THIS_MACHINE:
         path = named.get(key)
         if path and not (Path(path).is_absolute() and Path(path).exists()):
             return None
-    try:
-        return ModelSection.model_validate(named)
-    except ValidationError:
-        return None
+    return section
 
 
 def _of_org(org: str, client: Client) -> Iterator[Released | Problem]:
@@ -206,7 +207,7 @@ def read_report(path: Path, name: str) -> Measured | Problem:
         return Problem(name, f"{name}: its report is longer than {LONGEST // 10**6} MB; not read.")
     try:
         values = json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return Problem(name, f"{name}: its report is damaged (no JSON).")
     version = values.get("version") if isinstance(values, dict) else None
     if isinstance(version, int) and version > VERSION:
@@ -217,7 +218,22 @@ def read_report(path: Path, name: str) -> Measured | Problem:
         )
     try:
         kind = Assessment if isinstance(values, dict) and "subject" in values else Report
-        return kind.model_validate(values)
+        measured = kind.model_validate(values)
     except ValidationError as error:
         where = ", ".join(".".join(map(str, each["loc"])) for each in error.errors()[:3])
         return Problem(name, f"{name}: its report can't be read ({where or 'it is no object'}).")
+    if isinstance(measured, Report) and (missing := _missing(measured.plan.recipe)):
+        return Problem(name, f"{name}: its report can't be read (plan.recipe.{missing}).")
+    return measured
+
+
+def _missing(recipe: Mapping[str, Any]) -> str | None:
+    """Name what is missing, or is something else, of that in a report's recipe which is read here.
+
+    Recipes of other hubqs may hold more or less than ours; a report carries them as they were.
+    """
+    for section in ("model", "method", "publish"):
+        if not isinstance(recipe.get(section), Mapping):
+            return section
+    named = {"method.name": recipe["method"].get("name"), "format": recipe.get("format")}
+    return next((key for key, value in named.items() if not isinstance(value, str)), None)

@@ -15,13 +15,14 @@ from pathlib import Path
 from threading import Event as Flag
 
 from answering import carry_out
-from exchange import LAST, Event, Finished, Order
+from exchange import LAST, Event, Finished, Order, Request
 from fetching import Fetching
 from generation import Generation, Limits
 from machine import Memory
 from voice import Voice
 
-SECONDS = 120  # of GPU time that a call may take
+MOVING = 15.0  # seconds of GPU time for bringing a model to it
+A_TOKEN = 1 / 16  # seconds of GPU time, for a large model
 
 Run = Callable[[Order, Path], Generator[Event, None, None]]
 
@@ -100,5 +101,11 @@ def on_gpu(function: Run) -> Run:
         return function
     import spaces
 
-    decorated: Run = spaces.GPU(function, duration=SECONDS)
+    decorated: Run = spaces.GPU(function, duration=seconds)
     return decorated
+
+
+def seconds(order: Order, folder: Path) -> int:
+    """Foretell the GPU time of an order, by which ZeroGPU judges whether a visitor has enough."""
+    tokens = order.settings.max_new_tokens if isinstance(order, Request) else 0
+    return round(MOVING + tokens * A_TOKEN)

@@ -1,6 +1,8 @@
 """The tab with all that was measured: which is closest, the table, the charts, the cards."""
 
+import re
 from collections.abc import Iterable, Sequence
+from html import escape
 from typing import Any, TypeVar
 
 import gradio as gr
@@ -14,6 +16,9 @@ from recovery import recovery_chart
 from step import Step
 from table import table
 
+from hubq.card import recipe_text
+from hubq.evaluate.report import Report
+
 Choice = TypeVar("Choice")
 ABOUT_CHART = (
     "Each point is a model; the line joins those that no other is better than at fewer bits. "
@@ -26,7 +31,7 @@ def numbers_tab(catalogue: Catalogue, chosen: gr.Dropdown) -> Step:
     """Lay the tab out and return what fills it; `chosen` has the names of the compared models."""
     base = gr.Dropdown(label="Base model", interactive=True)
     bits = gr.Radio(label="Which model is closest to its base, at so many bits?")
-    answer = gr.Markdown(container=True, elem_id="closest")
+    answer = gr.HTML(container=True, elem_id="closest")
     numbers = gr.Dataframe(
         label="All models: the menu of a heading sorts, a row shows its card below",
         interactive=False,
@@ -39,22 +44,24 @@ def numbers_tab(catalogue: Catalogue, chosen: gr.Dropdown) -> Step:
     gr.Markdown(f"### Recovery by task\n{ABOUT_RECOVERY}")
     recoveries = gr.HTML(elem_id="recovery")
     read = gr.Dropdown(label="Read the card of", interactive=True)
-    links = gr.Markdown(elem_id="links")
+    links = gr.HTML(elem_id="links")
+    with gr.Accordion("Its recipe", open=False, visible=False) as recipe:
+        written = gr.Code(language="yaml", show_label=False, interactive=False, elem_id="recipe")
     card = gr.Markdown(elem_id="card")
     with gr.Accordion("What could not be shown", open=False, visible=False) as trouble:
-        problems = gr.Markdown()
+        problems = gr.HTML()
 
     def show(base: str, bits: int, quality: str, chosen: list[str], read: str) -> list[Any]:
         listing = catalogue.listing()
         picked = _kept(base, listing.bases)
         models = listing.of_base(picked) if picked else ()
-        made = table(models)
+        made = table(listing.models)
         return [
             gr.Dropdown(listing.bases, value=picked, visible=len(listing.bases) > 1),
             *_closest(models, bits),
             gr.Dataframe(made.for_dataframe(), datatype=made.datatypes),
             *_charts(models, quality, chosen),
-            *_cards(models, read),
+            *_cards(listing.models, read),
             *_troubles(listing),
         ]
 
@@ -66,7 +73,8 @@ def numbers_tab(catalogue: Catalogue, chosen: gr.Dropdown) -> Step:
         *step, show_progress="hidden", api_visibility="private"
     )
     numbers.select(_row, None, read, api_visibility="private")
-    read.change(lambda name: _card(catalogue, name), read, [links, card], api_visibility="private")
+    shown = [links, recipe, written, card]
+    read.change(lambda name: _card(catalogue, name), read, shown, api_visibility="private")
     return step
 
 
@@ -82,7 +90,7 @@ def _closest(models: Sequence[Released], bits: int | None) -> tuple[gr.Radio, st
     every = widths(models)
     kept = _kept(bits, every, 4)
     said = "No model was found." if kept is None else closest(models, kept)[1]
-    return gr.Radio([(f"{each} bits", each) for each in every], value=kept), said
+    return gr.Radio([(f"{each} bits", each) for each in every], value=kept), emphasized(said)
 
 
 def _charts(
@@ -108,8 +116,8 @@ def _cards(models: Sequence[Released], read: str | None) -> tuple[gr.Dropdown]:
 
 
 def _troubles(listing: Listing) -> tuple[gr.Accordion, str]:
-    said = "\n".join(f"- {each.sentence}" for each in listing.problems)
-    return gr.Accordion(visible=bool(said)), said
+    said = "".join(f"<li>{escape(each.sentence)}</li>" for each in listing.problems)
+    return gr.Accordion(visible=bool(said)), f"<ul>{said}</ul>"
 
 
 def _press(chosen: list[str], event: gr.SelectData) -> list[str]:
@@ -124,15 +132,29 @@ def _row(event: gr.SelectData) -> str:
     return str(event.row_value[0])
 
 
-def _card(catalogue: Catalogue, name: str | None) -> tuple[str, str]:
-    """Return the links to a model's papers, and its card."""
+def _card(catalogue: Catalogue, name: str | None) -> tuple[str, gr.Accordion, str, str]:
+    """Return the links to a model's papers, its recipe and its card."""
     if not name:
-        return "", ""
+        return "", gr.Accordion(visible=False), "", ""
     model = catalogue.pick(name)
     if isinstance(model, Problem):
-        return "", model.sentence
+        return f"<p>{escape(model.sentence)}</p>", gr.Accordion(visible=False), "", ""
+    recipe = recipe_text(model.measured.plan) if isinstance(model.measured, Report) else ""
+    shown = gr.Accordion(visible=bool(recipe))
+    return _links(model), shown, recipe, card_text(model, catalogue.client)
+
+
+def _links(model: Released) -> str:
     places = {"repo": model.card_url, "recipe": model.recipe_url}
-    linked = [f"[{title}]({url})" for title, url in places.items() if url]
-    return " · ".join([*linked, f"licence: {model.license_line}"]), card_text(
-        model, catalogue.client
-    )
+    linked = [
+        f'<a href="{escape(url)}" target="_blank" rel="noopener">{title}</a>'
+        for title, url in places.items()
+        if url
+    ]
+    return f"<p>{' · '.join([*linked, f'licence: {escape(model.license_line)}'])}</p>"
+
+
+def emphasized(text: str) -> str:
+    """Return a text as HTML; between pairs of two stars it stands out, all else is literal."""
+    strong = re.sub(r"[*]{2}(.+?)[*]{2}", r"<strong>\1</strong>", escape(text))
+    return f"<p>{strong}</p>"

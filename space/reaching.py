@@ -25,4 +25,5 @@ def reach(model: Released, client: Client) -> Model:
     if section is not None and section.hub is not None:
         repo, _, revision = (weights.identity or section.hub).partition("@")
         return Model(repo=repo, revision=revision or None)
-    return Model(folder=weights.fetch(client))
+    folder = weights.fetch(client)
+    return Model(folder=folder, changed=(folder / "config.json").stat().st_mtime_ns)

@@ -28,7 +28,7 @@ class Table(NamedTuple):
     @property
     def datatypes(self) -> list[Literal["str", "markdown"]]:
         """Name the type of each column, as a gr.Dataframe calls it: only links are markdown."""
-        return ["markdown" if heading == "card" else "str" for heading in self.headers]
+        return ["markdown" if heading in LINKS else "str" for heading in self.headers]
 
     def for_dataframe(self) -> dict[str, Any]:
         """Return the value of a gr.Dataframe, which sorts by the rows and shows the texts."""
@@ -40,7 +40,8 @@ class Table(NamedTuple):
 def table(models: Iterable[Released]) -> Table:
     """Put models side by side, one in a row."""
     every = list(models)
-    columns = (*BEFORE, *_perplexities(every), *AFTER)
+    several = len({each.base for each in every}) > 1
+    columns = (*BEFORE, *[BASE] * several, *_perplexities(every), *AFTER)
     cells = [[column.cell(each) for column in columns] for each in every]
     return Table(
         headers=[column.heading for column in columns],
@@ -83,8 +84,8 @@ def _method(model: Released) -> Cell:
     return model.entry.method, "the base" if model.is_base else model.entry.method
 
 
-def _card(model: Released) -> Cell:
-    link = f"[card]({model.card_url})" if model.card_url else ""
+def _linked(title: str, url: str | None) -> Cell:
+    link = f"[{title}]({url})" if url else ""
     return link, link
 
 
@@ -95,9 +96,12 @@ BEFORE = (
     Column("whole-file bits", lambda model: _number(model.entry.model_bits)),
     Column("size", lambda model: (model.entry.weight_bytes, gigabytes(model.entry.weight_bytes))),
 )
+BASE = Column("base", lambda model: (model.base, model.base))
 AFTER = (
     Column("recovery (95 %)", _recovery),
     Column("KL divergence", _divergence),
     Column("tokens a second", lambda model: _number(model.entry.tokens_per_second)),
-    Column("card", _card),
+    Column("card", lambda model: _linked("card", model.card_url)),
+    Column("recipe", lambda model: _linked("recipe", model.recipe_url)),
 )
+LINKS = ("card", "recipe")

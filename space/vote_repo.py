@@ -5,19 +5,15 @@ and at the end of the process; so no process ever writes over what another one w
 end in an orderly way on SIGTERM (`sys.exit`), or the last minutes are lost.
 """
 
-import logging
 from pathlib import Path
 from uuid import uuid4
 
-from pydantic import ValidationError
 from votes import Vote
 
 from hubq.client import Client
 
 MINUTES = 2.0  # between two commits
 FOLDER = "votes"  # in the repo
-
-logger = logging.getLogger(__name__)
 
 
 class VoteRepo:
@@ -56,19 +52,12 @@ class VoteRepo:
             )
         files = sorted((Path(folder) / FOLDER).glob("*.jsonl"))
         lines = [line for file in files for line in file.read_text("utf-8").splitlines()]
-        return sorted((vote for line in lines if (vote := _vote(line))), key=lambda vote: vote.time)
+        return sorted(
+            (vote for line in lines if (vote := Vote.read(line))), key=lambda vote: vote.time
+        )
 
     def close(self) -> None:
         """Commit what is left and end."""
         with self.client.speaking(f"keeping the votes in {self.repo}"):
             self._scheduler.trigger().result()
         self._scheduler.stop()
-
-
-def _vote(line: str) -> Vote | None:
-    """Read a line; None, and a word in the log, for one that a person or another version wrote."""
-    try:
-        return Vote.model_validate_json(line)
-    except ValidationError:
-        logger.warning("a line of the votes is no vote of this version: %.80s", line)
-        return None

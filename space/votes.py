@@ -1,5 +1,6 @@
 """The votes of blind comparisons, kept in a file and, on a Space, in a repo: one a comparison."""
 
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -9,6 +10,7 @@ from typing import Literal, Protocol, get_args
 
 from ballots import Ballot
 from exchange import Line, Settings
+from pydantic import ValidationError
 
 from hubq.errors import UserError
 
@@ -21,6 +23,8 @@ CREATE TABLE IF NOT EXISTS votes (
     vote TEXT NOT NULL
 )
 """
+
+logger = logging.getLogger(__name__)
 
 
 class Vote(Line):
@@ -46,6 +50,15 @@ class Vote(Line):
             prompt=ballot.prompt if with_prompt else None,
             time=datetime.now(UTC),
         )
+
+    @classmethod
+    def read(cls, line: str) -> "Vote | None":
+        """Read a kept vote; None, and a word in the log, for a person's or another hubq's line."""
+        try:
+            return cls.model_validate_json(line)
+        except ValidationError:
+            logger.warning("what was kept is no vote of this version: %.80s", line)
+            return None
 
 
 class Archive(Protocol):
@@ -87,13 +100,22 @@ class VoteBook:
         except sqlite3.Error as error:  # a full disk, or a file that somebody else holds
             raise UserError(f"the vote could not be kept ({error}). Try again later") from error
         if self.archive is not None:
-            self.archive.append(vote)
+            try:
+                self.archive.append(vote)
+            except OSError:  # the vote counts, until this machine is gone
+                logger.exception("a vote did not reach the archive")
 
     def votes(self) -> list[Vote]:
-        """Return all votes in the order in which they came."""
-        with self._opened() as database:
-            rows = database.execute("SELECT vote FROM votes ORDER BY rowid").fetchall()
-        return [Vote.model_validate_json(row) for (row,) in rows]
+        """Return all votes in the order in which they came, but those of another hubq's shape.
+
+        Raises UserError where the file can't be read.
+        """
+        try:
+            with self._opened() as database:
+                rows = database.execute("SELECT vote FROM votes ORDER BY rowid").fetchall()
+        except sqlite3.Error as error:
+            raise UserError(f"the votes can't be read now ({error}). Try again later") from error
+        return [vote for (row,) in rows if (vote := Vote.read(row))]
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from hubq.client import Client
 from hubq.errors import UserError, did_you_mean
@@ -54,16 +55,23 @@ def hardware_of(name: str, client: Client) -> str:
 
 
 def settle(name: str, settings: Settings, client: Client) -> None:
-    """Set what differs. A secret can't be read, so a given one is set again."""
+    """Set what differs. A secret can't be read: its description tells whether it is another."""
     api = client.api()
     known = client.patience.keep_trying(lambda: api.get_space_variables(name))
     for key, value in settings.variables.items():
         if key not in known or known[key].value != value:
             api.add_space_variable(name, key, value)
-    if settings.token is not None:
-        api.add_space_secret(
-            name, TOKEN, settings.token, description="Reads private models, keeps votes."
-        )
+    if settings.token is None:
+        return
+    wanted = f"Reads private models, keeps votes. Fingerprint {fingerprint(name, settings.token)}."
+    secret = client.patience.keep_trying(lambda: api.get_space_secrets(name)).get(TOKEN)
+    if secret is None or secret.description != wanted:
+        api.add_space_secret(name, TOKEN, settings.token, description=wanted)
+
+
+def fingerprint(name: str, token: str) -> str:
+    """Return what tells a Space's token from another, and from which none can be found."""
+    return sha256(f"{name}\n{token}".encode()).hexdigest()[:12]
 
 
 def reads_private(name: str, client: Client) -> bool:

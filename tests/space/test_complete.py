@@ -11,8 +11,10 @@ from pathlib import Path
 import hubq_folder
 import pytest
 import quantized_folder
+from answering_models import FOUR, THREE
 from made_models import RTN
 from packaging.requirements import Requirement
+from served_space import served
 
 from hubq.client import Client
 from hubq.formats.compressed_tensors import FORMAT
@@ -110,6 +112,20 @@ def test_a_deployed_space_starts_alone(space: Path, listed: Path, client: Client
     assert said["hubq"] == str(space / "hubq")
     assert said["models"] == ["meta-llama/Meta-Llama-3-8B", RTN]
     assert sorted(said["endpoints"]) == ["/compare", "/table"]
+
+
+def test_a_deployed_space_answers(space: Path, runs: Path) -> None:
+    from gradio_client import Client as Visitor
+
+    alone = {"HUBQ_SPACE_MODELS": str(runs), "PYTHONPATH": ""}  # hubq is the folder's own
+    with served(alone, folder=space) as address:
+        visitor = Visitor(address, verbose=False)
+        asked = {"models": [THREE, FOUR], "prompt": "What is a llama?", "max_new_tokens": 4}
+        rows = visitor.predict(**asked, api_name="/compare")
+        visitor.close()
+
+    assert [row["model"] for row in rows] == [THREE, FOUR]
+    assert all(row["tokens"] == 4 for row in rows)
 
 
 def test_a_deployed_space_loads_every_kind_of_model_alone(

@@ -164,13 +164,22 @@ def test_a_token_becomes_a_secret_and_is_in_no_file(
 
     done = put_up(client, token=token)
 
-    assert list(client.api().get_space_secrets(SPACE)) == ["HF_TOKEN"]
+    secrets = client.api().get_space_secrets(SPACE)
+    assert list(secrets) == ["HF_TOKEN"]
+    assert token not in str(secrets["HF_TOKEN"].description)
     place = Path(client.api().snapshot_download(SPACE, repo_type="space"))
     for path in place.rglob("*"):
         if path.is_file():
             assert token.encode() not in path.read_bytes()
     assert token not in done.model_dump_json()
     assert token not in repr(Settings("acme", token=token))
+
+
+def test_a_token_is_set_again_only_where_it_is_another(client: Client, hub: FaultyHub) -> None:
+    for token in (hub.token, hub.token, "hf_another"):
+        put_up(client, token=token)
+
+    assert len(hub.faults.requests("POST", "/secrets")) == 2
 
 
 def test_a_token_comes_from_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:

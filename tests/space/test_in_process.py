@@ -8,7 +8,7 @@ from exchange import Failed, Finished, Message, Model, Request, Settings, Token
 from fetching import Fetching
 from footprint import PROCESS
 from generation import Limits, best_generation
-from in_process import InProcessGeneration
+from in_process import InProcessGeneration, seconds
 from machine import Memory
 
 TinyModel = Callable[[str], Path]
@@ -104,8 +104,15 @@ def test_the_work_is_decorated_where_the_package_is(base: Path) -> None:
 
     import spaces
 
-    assert spaces.decorated == [("_carry_out", 120)]
+    assert spaces.decorated == [("_carry_out", seconds)]
     assert isinstance(told[-1], Finished)
+
+
+def test_a_short_answer_asks_for_little_of_a_visitors_time_on_the_gpu(base: Path) -> None:
+    short, long = (seconds(request(base, most), base) for most in (16, 512))
+
+    assert 10 < short < 20
+    assert 40 < long < 60
 
 
 def test_zerogpu_gets_the_way_without_processes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,6 +187,36 @@ def test_a_damaged_report_is_a_sentence(content: str, words: str, tmp_path: Path
     assert words in sentences(listing)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ({}, "plan.recipe.model"),
+        ({"model": "acme/base"}, "plan.recipe.model"),
+        ({"method": "awq"}, "plan.recipe.method"),
+        ({"method": {"name": 4}}, "plan.recipe.method.name"),
+        ({"publish": None}, "plan.recipe.publish"),
+    ],
+)
+def test_a_report_with_an_odd_recipe_leaves_the_others_listed(
+    recipe: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    make_run(tmp_path / "whole", "acme/whole")
+    values = json.loads(full_report().model_dump_json())
+    written = {**values["plan"]["recipe"], **recipe} if recipe else {}
+    saved(tmp_path / "odd", plan={**values["plan"], "recipe": written})
+
+    listing = in_folders(tmp_path)
+
+    assert words in sentences(listing)
+    assert "acme/whole" in names(listing)
+
+
+def test_a_report_that_is_nested_without_end_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text("[" * 100_000)
+
+    assert "is damaged" in sentences(in_folders(tmp_path))
+
+
 def test_a_report_of_version_1_is_read(tmp_path: Path) -> None:
     values = json.loads(made_report().model_dump_json())
     (tmp_path / "report.json").write_text(json.dumps({**values, "version": 1}))

@@ -17,6 +17,7 @@ MODELS = {  # name -> nominal bits, stored bits, KL divergence
     "acme/Llama-QuIP-2bit": (2.0, 2.0, 0.4),
 }
 GPTQ, AWQ, QUIP = MODELS
+HOSTILE = "<b>b<img src=x>[a](javascript:1)"  # the name of a folder
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         (card / "README.md").write_text(f"---\nlicense: mit\n---\n# Card of {name}\n")
     (folder / "newer").mkdir()
     (folder / "newer" / "report.json").write_text('{"version": 9}')
+    (folder / HOSTILE).mkdir()
+    (folder / HOSTILE / "report.json").write_text('{"version": 9}')
     with served({"HUBQ_SPACE_MODELS": str(folder)}) as place:
         yield place
 
@@ -95,7 +98,11 @@ def test_the_table_sorts_by_numbers_and_shows_them_spelled(page: "Page") -> None
     heading.hover()
     heading.locator(".cell-menu-button").click()
     page.get_by_role("menuitem").filter(has_text="Sort desc").click()
-    page.wait_for_timeout(300)  # the table draws itself anew
+    page.wait_for_function(
+        """([names, first]) => [...document.querySelectorAll('#numbers [role="row"]')]
+            .flatMap(row => names.filter(name => row.innerText.includes(name)))[0] === first""",
+        arg=[list(MODELS), QUIP],
+    )
 
     rows = page.locator('#numbers [role="row"]').all_inner_texts()
     named = [name for row in rows for name in MODELS if name in row]
@@ -109,6 +116,8 @@ def test_a_pressed_row_shows_its_card(page: "Page") -> None:
 
     assert page.locator("#card").inner_text().strip() == f"Card of {QUIP}"
     assert "licence: llama3" in page.locator("#links").inner_text()
+    page.get_by_text("Its recipe").click()
+    page.locator("#recipe").get_by_text("method:").first.wait_for(timeout=5000)
 
 
 def test_a_deep_link_chooses_models_and_says_what_it_can_not(
@@ -138,4 +147,5 @@ def test_a_phone_shows_it_without_scrolling_sideways(address: str, browser: "Bro
 def test_what_could_not_be_read_is_said(page: "Page") -> None:
     page.get_by_text("What could not be shown").click()
 
-    page.get_by_text("its report is of version 9").wait_for(timeout=5000)
+    page.get_by_text("its report is of version 9").first.wait_for(timeout=5000)
+    assert page.get_by_text(HOSTILE).count() == 1

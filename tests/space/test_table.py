@@ -18,7 +18,8 @@ def sorted_by(model: Released) -> dict[str, Any]:
 
 
 def test_a_row_says_all_that_was_measured() -> None:
-    model = replace(made_model(), card_url="http://hub/acme/x")
+    places = {"card_url": "http://hub/acme/x", "recipe_url": "http://hub/acme/x/recipe"}
+    model = replace(made_model(), **places)
 
     assert shown(model) == {
         "model": "acme/Llama-3-8B-GPTQ-4bit",
@@ -31,7 +32,19 @@ def test_a_row_says_all_that_was_measured() -> None:
         "KL divergence": "0.03100",
         "tokens a second": "17.25",
         "card": "[card](http://hub/acme/x)",
+        "recipe": "[recipe](http://hub/acme/x/recipe)",
     }
+
+
+def test_models_of_several_bases_say_theirs() -> None:
+    one = made_model()
+    other = replace(one, name="acme/Other-4bit", base="acme/Other")
+
+    assert "base" not in table([one]).headers
+    assert [row[table([one, other]).headers.index("base")] for row in table([one, other]).rows] == [
+        one.base,
+        "acme/Other",
+    ]
 
 
 def test_numbers_sort_as_numbers() -> None:

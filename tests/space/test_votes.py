@@ -1,4 +1,6 @@
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -34,6 +36,36 @@ def test_votes_come_back_in_their_order(book: VoteBook) -> None:
         book.add(each)
 
     assert VoteBook(book.path).votes() == votes
+
+
+def test_a_kept_line_of_another_shape_hides_no_vote(book: VoteBook) -> None:
+    first = vote()
+    book.add(first)
+    with closing(sqlite3.connect(book.path)) as database, database:
+        database.execute("INSERT INTO votes VALUES ('old', '{\"winner\": \"left\"}')")
+
+    assert book.votes() == [first]
+
+
+def test_votes_that_can_not_be_read_are_refused_in_words(book: VoteBook) -> None:
+    book.path.write_bytes(b"no database" * 100)
+
+    with pytest.raises(UserError, match="the votes can't be read now"):
+        book.votes()
+
+
+def test_a_vote_counts_though_the_archive_is_full(tmp_path: Path) -> None:
+    class Full:
+        def append(self, vote: Vote) -> None:
+            raise OSError("no space left on device")
+
+        def votes(self) -> list[Vote]:
+            return []
+
+    book = VoteBook(tmp_path / "votes.sqlite", Full())
+    book.add(first := vote())
+
+    assert book.votes() == [first]
 
 
 def test_a_second_vote_on_a_comparison_is_refused_in_words(book: VoteBook) -> None:
