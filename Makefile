@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
+ROOT := $(shell test "$$(id -u)" = 0 || echo sudo -n)
 # Several processes share the cores: one thread each, or their spin barriers fight.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
@@ -19,6 +20,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: install
 	$(BIN)/hubq publish recipes/quickstart_awq_4bit.yaml --hub local
+	$(BIN)/hubq publish recipes/quickstart_rtn_4bit.yaml --hub local
 	$(BIN)/hubq chat hubq-demo/SmolLM2-135M-Instruct-AWQ-4bit --hub local "What is a llama?"
 
 # The releases of `make demo` in the embedded hub, and the reports of those in model_cards.
@@ -34,8 +36,8 @@ lint: install
 
 # The Space's tests drive Debian's chromium; where it can't be had they say so and are skipped.
 browser:
-	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
-	apt-get update -qq && apt-get install -qq --no-install-recommends chromium fonts-dejavu-core; \
+	@command -v chromium >/dev/null || { command -v apt-get >/dev/null && $(ROOT) apt-get update -qq && \
+	$(ROOT) apt-get install -qq --no-install-recommends chromium fonts-dejavu-core; \
 	} || echo "no chromium here: install it to run the tests in a browser"
 
 unit: install

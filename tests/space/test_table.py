@@ -18,8 +18,7 @@ def sorted_by(model: Released) -> dict[str, Any]:
 
 
 def test_a_row_says_all_that_was_measured() -> None:
-    places = {"card_url": "http://hub/acme/x", "recipe_url": "http://hub/acme/x/recipe"}
-    model = replace(made_model(), **places)
+    model = replace(made_model(), card_url="http://hub/x", recipe_url="http://hub/x/recipe")
 
     assert shown(model) == {
         "model": "acme/Llama-3-8B-GPTQ-4bit",
@@ -31,8 +30,8 @@ def test_a_row_says_all_that_was_measured() -> None:
         "recovery (95 %)": "98.4 % (97.2 to 99.6)",
         "KL divergence": "0.03100",
         "tokens a second": "17.25",
-        "card": "[card](http://hub/acme/x)",
-        "recipe": "[recipe](http://hub/acme/x/recipe)",
+        "card": "[card](http://hub/x)",
+        "recipe": "[recipe](http://hub/x/recipe)",
     }
 
 
