@@ -83,12 +83,22 @@ def _recovery(report: Measured, require: RequireSection) -> Iterator[str]:
         return
     overall = report.overall
     if overall is None:
-        yield "recovery was not measured: no task has an accuracy of which the base has some"
+        yield f"recovery was not measured: {_without_mean(report)}"
     elif overall.recovery.value < require.recovery:
         yield (
             f"recovery is {share(overall.recovery)} of the base's mean accuracy, "
             f"required is {percent(require.recovery)}"
         )
+
+
+def _without_mean(report: Measured) -> str:
+    """Say why there is no mean accuracy to recover."""
+    guessed = [each.accuracy for each in report.left_out if each.reason == "guessing"]
+    if guessed:
+        return f"the base itself is no better than guessing in {', '.join(guessed)}"
+    if report.left_out:
+        return "tasks about alignment have no part in it, and no other was measured"
+    return "no task has an accuracy of which the base has some"
 
 
 def _perplexities(report: Measured, require: RequireSection) -> Iterator[str]:

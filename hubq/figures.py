@@ -5,6 +5,7 @@ import math
 from hubq.evaluate.report import CONFIDENCE, Interval, Measurement
 
 NOT_MEASURED = "not measured"
+NONE = "—"  # where there is no such number
 SIGNIFICANT = 0.05  # the chance that an interval of 95 % leaves
 
 
@@ -24,23 +25,15 @@ def uncertain(value: float, stderr: float | None) -> str:
     return f"{number(value)} ± {f'{stderr:.2g}' if stderr < 9.95 else f'{stderr:,.0f}'}"
 
 
-def recovery(measurement: Measurement) -> float | None:
-    """Return the share of the base's quality that is left: 1 when nothing was lost."""
-    better, worse = measurement.value, measurement.base
-    if measurement.better == "lower":
-        better, worse = worse, better
-    return better / worse if worse else None
-
-
 def percent(share: float | None) -> str:
-    """Write a share in percent."""
-    return "not defined" if share is None else f"{100 * share:.1f} %"
+    """Write a share in percent; a dash for none."""
+    return NONE if share is None else f"{100 * share:.1f} %"
 
 
 def share(part: Interval | None) -> str:
-    """Write a share in percent with its 95 % interval, where one is known."""
+    """Write a share in percent with its 95 % interval, where one is known; a dash for none."""
     if part is None:
-        return percent(None)
+        return NONE
     return f"{percent(part.value)}{_between(*(_hundredfold(each) for each in _ends(part)))}"
 
 

@@ -15,8 +15,8 @@ def test_a_share_without_an_interval_stands_alone() -> None:
     assert share(Interval(value=1)) == "100.0 %"
 
 
-def test_a_share_that_has_no_meaning_is_said_not_to_be_defined() -> None:
-    assert share(None) == "not defined"
+def test_a_share_that_has_no_meaning_is_a_dash() -> None:
+    assert share(None) == "—"
 
 
 @pytest.mark.parametrize(

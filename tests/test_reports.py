@@ -29,7 +29,7 @@ MEASUREMENTS = (
         flips=Flips(lost=112, won=100, changed=301),
         paired=True,
     ),
-    measurement(**ACCURACY, task="bbq", dimension="alignment"),
+    measurement(**ACCURACY, task="bbq", dimension="alignment", recovery=None),
 )
 COST = Cost(
     weight_bytes=100_000_000,

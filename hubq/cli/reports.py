@@ -97,6 +97,9 @@ def _facts(measured: "Measured") -> Iterator[tuple[str, str]]:
             f"{share(overall.recovery)} of the mean accuracy: {overall.base:.4f} became "
             f"{overall.value:.4f} ({', '.join(overall.accuracies)})",
         )
+    guessed = [each.accuracy for each in measured.left_out if each.reason == "guessing"]
+    if guessed:
+        yield "", f"the base is no better than guessing in {', '.join(guessed)}"
     fidelity, efficiency = measured.fidelity, measured.efficiency
     yield "fidelity", NOT_MEASURED if fidelity is None else _followed(fidelity)
     if efficiency is None:

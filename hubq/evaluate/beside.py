@@ -35,7 +35,7 @@ def measured(
     from hubq.device import best_device, device_title
     from hubq.evaluate.jobs import LoadTask
     from hubq.evaluate.measure import Labelled, Pair, library_versions, machine, measure
-    from hubq.evaluate.pairing import measurement, overall
+    from hubq.evaluate.pairing import left_out, measurement, overall
 
     texts = texts_of(section, client)
     tasks: list[Task] = [*perplexities_of(section, texts), *choices_of(section)]
@@ -51,6 +51,7 @@ def measured(
     return Measured(
         measurements=tuple(measurement(pair) for _, found in pairs for pair in found),
         overall=overall(pairs),
+        left_out=left_out(pairs),
         fidelity=_fidelity(both, section, texts),
         efficiency=_efficiency(both, section),
         loader=loading.loader,

@@ -1,5 +1,6 @@
 """What the worker process is asked and what it answers: plain records, importable without torch."""
 
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,8 +12,16 @@ from hubq.evaluate.report import Cost, Divergence
 from hubq.record import Record, write_atomically
 from hubq.task_names import Dimension, is_offline
 
-# Raise this when the same request would now give another number: old measurements then don't count.
-PROTOCOL_VERSION = 3
+# Raise a kind's number when the same request would now give another outcome: old measurements of
+# that kind then don't count, and those of other kinds still do.
+PROTOCOL_VERSIONS: Mapping[str, int] = {
+    "perplexity": 3,
+    "choice": 4,  # 4 knows what guessing gives
+    "load": 3,
+    "hidden": 3,
+    "divergence": 3,
+    "efficiency": 3,
+}
 PLACES = frozenset({"states", "reference"})  # in a task: where things lie, not what they are
 
 
@@ -150,6 +159,7 @@ class Score(Record):
     dimension: Dimension
     value: float
     stderr: float | None
+    chance: float | None = None  # what guessing gives; None: not known, or there is no such thing
     samples: int
     left_out: int = 0  # rows of the data that hold no usable item
     protocol: str

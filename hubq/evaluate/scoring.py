@@ -12,6 +12,7 @@ from hashlib import sha256
 from importlib.metadata import version as installed
 from itertools import chain
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple, SupportsFloat
 
 from hubq.errors import UserError
@@ -113,6 +114,7 @@ def _score(cell: Cell, group: str | None, table: Table) -> Score:
         dimension=dimension_of(cell.name),
         value=cell.value,
         stderr=float(str(cell.stderr)) if finite else None,
+        chance=_chance(cell, table),
         samples=sum(counts),
         left_out=_left_out(cell.name, table),
         protocol=protocol(cell, table),
@@ -149,13 +151,44 @@ def _answers(cell: Cell, table: Table) -> tuple[str, ...]:
     return tuple(each for each in found if each is not None) if None not in found else ()
 
 
+def _chance(cell: Cell, table: Table) -> float | None:
+    """Return what guessing gives: the mean share of the choices that are right, as it is weighed.
+
+    None where some task is not a choice of the likeliest answer.
+    """
+    found: dict[str, list[float]] = {}
+    for name, sample in _samples(cell, table):
+        if (share := _share_right(table.loaded["tasks"][name], cell.metric, sample)) is None:
+            return None
+        found.setdefault(name, []).append(share)
+    if not found:
+        return None
+    if len(found) > 1 and not _is_weighed(cell, table):
+        return fmean(map(fmean, found.values()))
+    return fmean(chain.from_iterable(found.values()))
+
+
+def _share_right(task: Any, metric: str, sample: Mapping[str, Any]) -> float | None:  # noqa: ANN401
+    """Return the share of an item's choices that are right; None where none is chosen."""
+    if not _is_chosen(task, metric):
+        return None
+    right = sample["target"]
+    count = len(right) if isinstance(right, list | tuple) else 1
+    return count / len(task.doc_to_choice(sample["doc"]))
+
+
+def _is_chosen(task: Any, metric: str) -> bool:  # noqa: ANN401
+    """Tell whether a metric says how often the likeliest of some choices is right."""
+    scored_by_itself = callable(task.config.process_results)
+    return task.OUTPUT_TYPE == "multiple_choice" and not scored_by_itself and metric in LENGTHS
+
+
 def answer(task: Any, metric: str, sample: Mapping[str, Any]) -> str | None:  # noqa: ANN401
     """Return the index of the chosen answer, or the digest of a generated one."""
     if task.OUTPUT_TYPE == "generate_until":
         text = "\n".join(map(str, sample["filtered_resps"]))
         return sha256(text.encode()).hexdigest()[:DIGEST]
-    scored_by_itself = callable(task.config.process_results)
-    if task.OUTPUT_TYPE != "multiple_choice" or scored_by_itself or metric not in LENGTHS:
+    if not _is_chosen(task, metric):
         return None
     choices = task.doc_to_choice(sample["doc"])
     likelihoods = [float(likelihood) for likelihood, _ in sample["filtered_resps"]]

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from hubq.evaluate.head import require_plain_head
 from tiny_models import SHARED, tiny_tokenizer
 
 from hubq.errors import UserError
+from hubq.evaluate.head import require_plain_head
 from hubq.evaluate.jobs import Job
 from hubq.evaluate.loading import load
 from hubq.evaluate.worker import work
