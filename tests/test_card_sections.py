@@ -18,6 +18,7 @@ from hubq.cards.spelling import HUB, cell, fence, quoted, tight
 from hubq.comparison import entry
 from hubq.evaluate import Report
 from hubq.evaluate.report import Interval, LeftOut
+from hubq.pictures.tasks import kept
 from hubq.quantize import QuantizedLayer
 from hubq.siblings import Siblings
 
@@ -149,6 +150,22 @@ def test_knowledge_and_alignment_have_tables_of_their_own() -> None:
     assert "| piqa, acc |" in section("### Knowledge and capacity", text)
     assert "truthfulqa" not in section("### Knowledge and capacity", text)
     assert "| truthfulqa_mc1, acc |" in section("### Alignment", text)
+
+
+def test_members_stand_below_their_group_and_others_do_not() -> None:
+    group = measurement(task="bbq", metric="acc", better="higher")
+    member = group.model_copy(update={"task": "bbq_age", "part_of": "bbq"})
+    alone = group.model_copy(update={"task": "law", "part_of": "a_group_without_a_number"})
+    report = made_report(measurements=(group, member, alone))
+
+    table = section("### Knowledge and capacity", render(report))
+
+    assert [row.split(" | ")[0] for row in table.splitlines()[3:6]] == [
+        "| bbq, acc",
+        "| ↳ bbq_age, acc",
+        "| law, acc",
+    ]
+    assert [row.title for row in kept(report)] == ["bbq", "law"]
 
 
 def test_a_row_has_the_difference_the_verdict_the_recovery_and_the_flips() -> None:

@@ -59,9 +59,10 @@ def _table(measured: "Measured") -> "Table":
                 share(each.recovery) if each.recovery else "",
             )
             name = each.dataset if each.task == each.metric else each.task
+            inside = "↳ " if measured.is_member(each) else ""
             flips = _flips(each.flips) if each.flips else ""
             below = [_in_two_lines(cell) for cell in cells]
-            table.add_row(f"{name}\n{each.metric}", *below, f"{judged(each)}\n{flips}")
+            table.add_row(f"{inside}{name}\n{each.metric}", *below, f"{judged(each)}\n{flips}")
     return table
 
 

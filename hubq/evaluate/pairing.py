@@ -58,7 +58,7 @@ def measurement(pair: Matched) -> Measurement:
     base, own = pair.base, pair.own
     found = flips(pair)
     return Measurement(
-        **own.model_dump(exclude={"part_of", "items", "answers"}),
+        **own.model_dump(exclude={"items", "answers"}),
         base=base.value,
         base_stderr=base.stderr,
         difference=difference(pair),

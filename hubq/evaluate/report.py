@@ -142,6 +142,10 @@ class Measured(Record):
     seed: int
     seconds: float
 
+    def is_member(self, measurement: Measurement) -> bool:
+        """Tell whether a measurement is of a task whose group was measured as well."""
+        return any(each.task == measurement.part_of for each in self.measurements)
+
     @model_validator(mode="before")
     @classmethod
     def _migrate(cls, values: object) -> object:

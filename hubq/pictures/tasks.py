@@ -23,7 +23,7 @@ def kept(measured: Measured) -> list[Kept]:
     rows = [
         Kept(_title(each, measured.measurements), left)
         for each in measured.measurements
-        if each.better == "higher" and (left := each.recovery)
+        if not measured.is_member(each) and each.better == "higher" and (left := each.recovery)
     ]
     overall = measured.overall
     return [Kept("all tasks", overall.recovery), *rows] if overall and rows else rows

@@ -305,3 +305,7 @@ def test_without_a_task_beyond_guessing_there_is_no_mean_but_a_reason() -> None:
 
     assert overall(tasks) is None
     assert [each.reason for each in left_out(tasks)] == ["guessing"]
+
+
+def test_a_member_stays_known_as_part_of_its_group() -> None:
+    assert measurement(pair([1, 0], [1, 1], part_of="hubq_bbq")).part_of == "hubq_bbq"
