@@ -139,6 +139,7 @@ def _measured(report: Report) -> dict[str, Any]:
         "contention": quality.contention(report),
         "unpaired": quality.unpaired(report),
         "chance": quality.chance,
+        "ideal": quality.ideal,
         "left_out": quality.left_out(report),
         "flips": quality.flips,
         "title": quality.title,

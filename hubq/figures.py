@@ -74,6 +74,8 @@ def within_noise(measurement: Measurement) -> bool | None:
     has to agree where there is one. Else the two errors are taken as independent: what is
     called noise may then be a difference, never the reverse.
     """
+    if measurement.better == "zero":
+        return _is_as_far_from_zero(measurement)
     known = measurement.difference
     if known is not None and known.low is not None and known.high is not None:
         by_chance = measurement.p_value is not None and measurement.p_value > SIGNIFICANT
@@ -86,11 +88,28 @@ def within_noise(measurement: Measurement) -> bool | None:
     return abs(measurement.value - measurement.base) <= CONFIDENCE * noise
 
 
+def _is_as_far_from_zero(measurement: Measurement) -> bool | None:
+    """Tell whether base and result are as far from zero as chance makes them; None: unknown.
+
+    Values on both sides of zero may differ more than their distances from it do.
+    """
+    known = measurement.difference
+    if known is not None and known.low is not None and known.high is not None:
+        noise = (known.high - known.low) / 2
+    elif measurement.stderr is not None and measurement.base_stderr is not None:
+        noise = CONFIDENCE * math.hypot(measurement.stderr, measurement.base_stderr)
+    else:
+        return None
+    return abs(abs(measurement.value) - abs(measurement.base)) <= noise
+
+
 def judged(measurement: Measurement) -> str:
     """Say in a word what a difference is: never a loss or a win where chance explains it."""
     if (noise := within_noise(measurement)) is None:
         return "noise not known"
     if noise:
         return "within noise"
+    if measurement.better == "zero":
+        return "better" if abs(measurement.value) < abs(measurement.base) else "worse"
     grew = measurement.value > measurement.base
     return "better" if grew == (measurement.better == "higher") else "worse"

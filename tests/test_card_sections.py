@@ -152,6 +152,25 @@ def test_knowledge_and_alignment_have_tables_of_their_own() -> None:
     assert "| truthfulqa_mc1, acc |" in section("### Alignment", text)
 
 
+def test_a_bias_score_stands_without_a_ratio_and_says_that_zero_is_best() -> None:
+    bias = measurement(
+        task="bbq",
+        metric="amb_bias_score",
+        better="zero",
+        dimension="alignment",
+        base=-0.02,
+        base_stderr=0.01,
+        value=0.1,
+        stderr=0.01,
+        recovery=None,
+    )
+
+    table = section("### Alignment", render(made_report(measurements=(bias,))))
+
+    assert "| bbq, amb_bias_score, 0 is best | 40 | — | -0.02000 ± 0.01 |" in table
+    assert "| +0.120 | worse | — |" in table
+
+
 def test_members_stand_below_their_group_and_others_do_not() -> None:
     group = measurement(task="bbq", metric="acc", better="higher")
     member = group.model_copy(update={"task": "bbq_age", "part_of": "bbq"})

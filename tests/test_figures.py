@@ -71,5 +71,31 @@ def test_a_difference_is_a_loss_or_a_win_only_beyond_the_noise(
     assert judged(found) == word
 
 
+@pytest.mark.parametrize(
+    ("base", "value", "word"),
+    [
+        (0.3, 0.1, "better"),
+        (-0.3, 0.1, "better"),
+        (-0.1, -0.3, "worse"),
+        (0.1, -0.3, "worse"),
+        (-0.2, 0.21, "within noise"),
+    ],
+)
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_bias_is_judged_by_its_distance_from_zero(
+    base: float, value: float, word: str, paired: bool
+) -> None:
+    shift = value - base
+    known = {"difference": Interval(value=shift, low=shift - 0.05, high=shift + 0.05)}
+    errors = {"base_stderr": 0.02, "stderr": 0.02}
+    found = measurement(better="zero", base=base, value=value, **(known if paired else errors))
+
+    assert judged(found) == word
+
+
+def test_the_noise_of_a_bias_may_not_be_known() -> None:
+    assert judged(measurement(better="zero", stderr=None)) == "noise not known"
+
+
 def test_without_errors_nobody_knows() -> None:
     assert judged(measurement(stderr=None)) == "noise not known"

@@ -33,6 +33,11 @@ def accuracies(measured: Measured) -> list[Section]:
     return [each for each in sections if each.rows]
 
 
+def ideal(measurement: Measurement) -> str:
+    """Say which value is good, where it is not the highest."""
+    return {"higher": "", "lower": ", lower is better", "zero": ", 0 is best"}[measurement.better]
+
+
 def chance(measurement: Measurement) -> str:
     """Write what guessing gives, or a dash."""
     return NONE if measurement.chance is None else number(measurement.chance)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hubq.cache import cache_folder
-from hubq.evaluate.report import Cost, Divergence
+from hubq.evaluate.report import Better, Cost, Divergence
 from hubq.record import Record, write_atomically
 from hubq.task_names import Dimension, is_offline
 
@@ -16,7 +16,7 @@ from hubq.task_names import Dimension, is_offline
 # that kind then don't count, and those of other kinds still do.
 PROTOCOL_VERSIONS: Mapping[str, int] = {
     "perplexity": 3,
-    "choice": 4,  # 4 knows what guessing gives
+    "choice": 4,  # 4 knows what guessing gives, and that a bias is best at zero
     "load": 3,
     "hidden": 3,
     "divergence": 3,
@@ -155,7 +155,7 @@ class Score(Record):
     part_of: str | None = None  # the group that the task was measured for
     dataset: str
     metric: str
-    better: Literal["lower", "higher"]
+    better: Better
     dimension: Dimension
     value: float
     stderr: float | None

@@ -80,13 +80,13 @@ def difference(pair: Matched) -> Interval:
 def recovery(pair: Matched) -> Interval | None:
     """Return the share of the base's quality that is left; None where there is no such share.
 
-    A perplexity's share is the base's over the result's. Other metrics of which less is better
-    are near zero in a good model (a bias score, an error), so that their ratio means nothing; nor
+    A perplexity's share is the base's over the result's. Other metrics of which less is better, or
+    zero, are near zero in a good model (an error, a bias), so that their ratio means nothing; nor
     does a ratio to a base that only guesses, which is one of noise.
     """
     base, own = pair.base, pair.own
-    better_is_less = own.better == "lower"
-    if (better_is_less and own.metric != "perplexity") or not above_chance(base):
+    better_is_less = own.metric == "perplexity"
+    if (own.better != "higher" and not better_is_less) or not above_chance(base):
         return None
     above, below = (base.value, own.value) if better_is_less else (own.value, base.value)
     if below <= 0 or above < 0:

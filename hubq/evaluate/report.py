@@ -15,6 +15,8 @@ from hubq.record import Record
 from hubq.task_names import Dimension
 
 VERSION: Literal[2] = 2
+# zero: a bias score, whose sign says only which way the bias goes
+Better = Literal["lower", "higher", "zero"]
 CONFIDENCE = 1.96  # standard errors around a mean that hold 95 % of a normal distribution
 
 
@@ -42,7 +44,7 @@ class Measurement(Record):
     dataset: str
     dimension: Dimension = "knowledge"  # the third, efficiency, has a record of its own
     metric: str  # perplexity, acc, acc_norm
-    better: Literal["lower", "higher"]
+    better: Better
     base: float
     base_stderr: float | None
     value: float

@@ -17,10 +17,12 @@ from typing import Any, NamedTuple, SupportsFloat
 
 from hubq.errors import UserError
 from hubq.evaluate.jobs import ChoiceTask, Score
+from hubq.evaluate.report import Better
 from hubq.task_names import dimension_of, own_tasks
 
 NO_FILTER = "none"  # lm-eval's name for answers that are taken as they are
 DIGEST = 12  # hexadecimal digits of a generated answer: enough to tell whether it changed
+BIAS = "bias_score"  # in the names of BBQ's metrics from -1 to 1, which are best at 0
 COMMIT = re.compile(r"[0-9a-f]{40}")
 # What a choice's log-likelihood is divided by; other metrics take no choice by likelihood.
 LENGTHS: Mapping[str, str] = {"acc": "", "acc_norm": "characters", "acc_bytes": "bytes"}
@@ -102,7 +104,6 @@ def _cells(name: str, table: Table) -> Iterator[Cell]:
 
 def _score(cell: Cell, group: str | None, table: Table) -> Score:
     """Describe one number."""
-    higher = table.results["higher_is_better"].get(cell.name, {}).get(cell.metric, True)
     counts = (table.results["n-samples"][name]["effective"] for name in table.leaves(cell.name))
     finite = isinstance(cell.stderr, float) and math.isfinite(cell.stderr)
     return Score(
@@ -110,7 +111,7 @@ def _score(cell: Cell, group: str | None, table: Table) -> Score:
         part_of=group,
         dataset=_data(cell.name, table),
         metric=cell.metric if cell.filter == NO_FILTER else f"{cell.metric} ({cell.filter})",
-        better="higher" if higher else "lower",
+        better=_better(cell, table),
         dimension=dimension_of(cell.name),
         value=cell.value,
         stderr=float(str(cell.stderr)) if finite else None,
@@ -122,6 +123,14 @@ def _score(cell: Cell, group: str | None, table: Table) -> Score:
         items=_items(cell, table),
         answers=_answers(cell, table),
     )
+
+
+def _better(cell: Cell, table: Table) -> Better:
+    """Say which way a number is good; lm-eval's tables know no score that is best at zero."""
+    if BIAS in cell.metric:
+        return "zero"
+    higher = table.results["higher_is_better"].get(cell.name, {}).get(cell.metric, True)
+    return "higher" if higher else "lower"
 
 
 def _samples(cell: Cell, table: Table) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -170,7 +170,8 @@ def test_a_number_that_is_no_mean_of_its_items_is_not_paired_by_them() -> None:
 
 
 def test_a_bias_score_has_no_recovery() -> None:
-    assert recovery(pair([0.1, 0.2], [0.2, 0.1], "bias", better="lower")) is None
+    assert recovery(pair([0.1, 0.2], [0.2, 0.1], "bias", better="zero")) is None
+    assert recovery(pair([0.1, 0.2], [0.2, 0.1], "error", better="lower")) is None
 
 
 def test_nothing_is_recovered_of_a_base_that_had_nothing_right() -> None:
