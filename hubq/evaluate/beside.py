@@ -11,9 +11,8 @@ from hubq.recipe_evaluate import EvaluateSection
 
 if TYPE_CHECKING:
     from hubq.dataset import Corpus
-    from hubq.evaluate.jobs import ChoiceTask, Outcome, PerplexityTask, Task
+    from hubq.evaluate.jobs import ChoiceTask, PerplexityTask, Task
     from hubq.evaluate.measure import Pair
-    from hubq.evaluate.pairing import Matched
 
 
 class Sides(NamedTuple):
@@ -34,6 +33,7 @@ def measured(
     """
     from hubq.device import best_device, device_title
     from hubq.evaluate.jobs import LoadTask
+    from hubq.evaluate.matching import matched, matched_outcomes
     from hubq.evaluate.measure import Labelled, Pair, library_versions, machine, measure
     from hubq.evaluate.pairing import left_out, measurement, overall
 
@@ -43,13 +43,10 @@ def measured(
     label = Labelled(progress, "quantized")
     loading, *own = measure(sides.result, (LoadTask(), *tasks), where, client, label)
     both = Pair(sides.result, sides.base(), where, client, progress)
-    base = both.of_base(*tasks)
-    pairs = [
-        (task.title, _matched(before, after, section.seed))
-        for task, before, after in zip(tasks, base, own, strict=True)
-    ]
+    found = list(matched_outcomes(both, tasks, own))
+    pairs = [(task.title, matched(before, after, section.seed)) for task, before, after in found]
     return Measured(
-        measurements=tuple(measurement(pair) for _, found in pairs for pair in found),
+        measurements=tuple(measurement(each) for _, scores in pairs for each in scores),
         overall=overall(pairs),
         left_out=left_out(pairs),
         fidelity=_fidelity(both, section, texts),
@@ -59,7 +56,7 @@ def measured(
         dtype=where.dtype,
         versions=library_versions(),
         seed=section.seed,
-        seconds=sum(outcome.seconds for outcome in (loading, *own, *base)),
+        seconds=loading.seconds + sum(b.seconds + o.seconds for _, b, o in found),
     )
 
 
@@ -100,14 +97,6 @@ def choices_of(section: EvaluateSection) -> "Iterator[ChoiceTask]":
             shots=each.shots,
             chat_template=each.chat_template,
         )
-
-
-def _matched(base: "Outcome", own: "Outcome", seed: int) -> "list[Matched]":
-    """Put the scores of one task side by side."""
-    from hubq.evaluate.pairing import Matched
-
-    both = zip(base.scores, own.scores, strict=True)
-    return [Matched(before, after, seed) for before, after in both]
 
 
 def _fidelity(both: "Pair", section: EvaluateSection, texts: "Sequence[Corpus]") -> Fidelity | None:
