@@ -78,7 +78,7 @@ def hidden_states(
     import torch
 
     from hubq import shards
-    from hubq.evaluate.finite import refuse_non_finite
+    from hubq.evaluate.finite import refuse_bad_windows
 
     windows = text_windows(task, folder)
     with torch.inference_mode(), progress.task(task.title, len(windows)) as advance:
@@ -88,9 +88,7 @@ def hidden_states(
         require_space(file.parent, states.nbytes, "keeping a model's hidden states")
         for first, batch in batches(windows, model.device):
             found = last_states(model, batch)
-            for window, each in zip(batch, found, strict=True):
-                if not each.isfinite().all():
-                    refuse_non_finite(model, window[None], folder)
+            refuse_bad_windows(model, batch, found, folder)
             states[first : first + len(batch)] = found
             advance(len(batch))
     shards.write(file, {"states": states.flatten(0, 1), "windows": windows})

@@ -20,6 +20,7 @@ from hubq.evaluate.distributions import (
     opened,
     text_windows,
 )
+from hubq.evaluate.finite import refuse_bad_windows
 from hubq.evaluate.jobs import DivergenceTask
 from hubq.evaluate.report import CONFIDENCE, Divergence, Interval
 from hubq.progress import SILENT, Progress
@@ -57,7 +58,8 @@ def divergence(
         found: list[Compared] = []
         for first, batch in batches(windows, model.device):
             found.append(_compared(model, batch, reference, first * (task.length - 1)))
-            _refuse_non_finite(found[-1], model, batch, folder)
+            by_window = found[-1].divergence.view(len(batch), -1)
+            refuse_bad_windows(model, batch, by_window, folder)
             advance(len(batch))
     shape = (len(windows), -1)
     return summary(
@@ -140,16 +142,6 @@ def _require_comparable(
             f"{name} and {task.reference} make other tokens of {task.dataset}: their tokenizers "
             f"differ. {way_out}"
         )
-
-
-def _refuse_non_finite(found: Compared, model: Any, batch: "Tensor", folder: Path) -> None:  # noqa: ANN401
-    """Raise UserError, with the layer, for the first window that has a value that is no number."""
-    from hubq.evaluate.finite import refuse_non_finite
-
-    finite = found.divergence.isfinite().view(len(batch), -1).all(dim=1)
-    if not finite.all():
-        first = int(finite.int().argmin())
-        refuse_non_finite(model, batch[first : first + 1], folder)
 
 
 def _of_windows(values: "Tensor", greatest: float | None = None) -> Interval:  # (windows, tokens)

@@ -105,7 +105,7 @@ def window_losses(
     """Return each window's mean loss in nats; raise UserError where one is not finite."""
     import torch
 
-    from hubq.evaluate.finite import refuse_non_finite
+    from hubq.evaluate.finite import refuse_bad_windows
 
     size = max(1, TOKENS_A_BATCH // windows.shape[1])
     losses: list[float] = []
@@ -113,8 +113,7 @@ def window_losses(
         for first in range(0, len(windows), size):
             batch = windows[first : first + size].to(model.device)
             found = _batch_losses(model, batch)
-            if not torch.isfinite(found).all():
-                refuse_non_finite(model, batch, folder)
+            refuse_bad_windows(model, batch, found[:, None], folder)
             losses += found.tolist()
             advance(len(batch))
     return losses

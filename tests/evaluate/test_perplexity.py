@@ -99,3 +99,17 @@ def test_a_not_a_number_names_the_first_layer_that_computes_it(folder: Path) -> 
         UserError, match=r"first is in the output of model\.layers\.1\.mlp\.up_proj"
     ):
         window_losses(broken, torch.zeros(1, 8, dtype=torch.int64), folder)
+
+
+def test_one_window_that_is_not_the_first_is_the_one_to_blame(
+    tiny_model: Callable[[str], Path],
+) -> None:
+    folder = tiny_model("llama")  # its head is not its embeddings
+    broken = load(folder, device="cpu", dtype="float32").model
+    with torch.no_grad():
+        broken.model.embed_tokens.weight[7] = math.nan
+    windows = torch.zeros(3, 8, dtype=torch.int64)
+    windows[1, 4] = 7
+
+    with pytest.raises(UserError, match=r"first is in the output of model\.embed_tokens"):
+        window_losses(broken, windows, folder)
