@@ -21,6 +21,7 @@ from hubq.evaluate.distributions import (
     text_windows,
 )
 from hubq.evaluate.finite import refuse_bad_windows
+from hubq.evaluate.head import head_of
 from hubq.evaluate.jobs import DivergenceTask
 from hubq.evaluate.report import CONFIDENCE, Divergence, Interval
 from hubq.progress import SILENT, Progress
@@ -106,8 +107,8 @@ def _compared(
     """Compare some windows, before which the reference has so many tokens."""
     import torch
 
-    own, head = last_states(model, batch).flatten(0, 1), model.get_output_embeddings()
-    vocabulary = len(reference.head)
+    own, head = last_states(model, batch).flatten(0, 1), head_of(model)
+    vocabulary = reference.head.vocabulary
     tokens = max(1, LOGITS_AT_ONCE // vocabulary)
     # A GPU is fastest with all at once; a core loses half its time where its cache overflows.
     block = max(1, IN_CACHE // vocabulary) if batch.device.type == "cpu" else tokens
@@ -132,10 +133,10 @@ def _require_comparable(
 
     name, vocabulary = model.config.name_or_path, model.config.get_text_config().vocab_size
     way_out = "Name the base that the model was made from, or set fidelity: null"
-    if len(reference.head) != vocabulary:
+    if reference.head.vocabulary != vocabulary:
         raise UserError(
             f"{name} has a vocabulary of {vocabulary:,} tokens and {task.reference} one of "
-            f"{len(reference.head):,}: their distributions can't be compared. {way_out}"
+            f"{reference.head.vocabulary:,}: their distributions can't be compared. {way_out}"
         )
     if not torch.equal(reference.windows, windows):
         raise UserError(

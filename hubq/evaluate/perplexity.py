@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubq.calibrate import leading_ids, token_ids
 from hubq.errors import UserError
+from hubq.evaluate.head import Head, head_of
 from hubq.evaluate.jobs import PerplexityTask, Score, text_file
 from hubq.progress import SILENT, Advance, Progress
 from hubq.task_names import dimension_of
@@ -124,7 +125,7 @@ def _batch_losses(model: Any, batch: "Tensor") -> "Tensor":  # noqa: ANN401
     import torch
 
     hidden = model.get_decoder()(input_ids=batch, use_cache=False).last_hidden_state[:, :-1]
-    head = model.get_output_embeddings()
+    head = head_of(model)
     parts = [
         torch.nn.functional.cross_entropy(head(rows).float(), targets, reduction="none")
         for rows, targets in _parts(hidden.flatten(0, 1), batch[:, 1:].flatten(), head)
@@ -135,9 +136,9 @@ def _batch_losses(model: Any, batch: "Tensor") -> "Tensor":  # noqa: ANN401
 def _parts(
     hidden: "Tensor",  # (tokens, hidden)
     targets: "Tensor",  # (tokens,)
-    head: Any,  # noqa: ANN401 - a Linear, or what a quantizer made of it
+    head: Head,
 ) -> "Iterator[tuple[Tensor, Tensor]]":
     """Split the tokens so that the logits of one part are small."""
-    rows = max(1, LOGITS_AT_ONCE // head.out_features)
+    rows = max(1, LOGITS_AT_ONCE // head.vocabulary)
     for first in range(0, len(targets), rows):
         yield hidden[first : first + rows], targets[first : first + rows]
