@@ -140,6 +140,7 @@ def _measured(report: Report) -> dict[str, Any]:
         "unpaired": quality.unpaired(report),
         "chance": quality.chance,
         "ideal": quality.ideal,
+        "comparisons": quality.comparisons(report),
         "left_out": quality.left_out(report),
         "flips": quality.flips,
         "title": quality.title,

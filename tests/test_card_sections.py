@@ -437,6 +437,15 @@ def test_a_busy_machine_is_said_beside_its_times() -> None:
     assert "Other programs" not in render(report)
 
 
+def test_many_comparisons_are_said_to_differ_by_chance_now_and_then() -> None:
+    said = quality.comparisons(full_report())
+
+    assert said.startswith("There are 4 comparisons, each at 95 %:")
+    assert "about 0.2000 of these would look better or worse by chance alone" in said
+    assert said in render(full_report())
+    assert quality.comparisons(made_report(measurements=(measurement(),))) == ""
+
+
 def test_intervals_without_pairs_are_said_to_be_wider() -> None:
     report = full_report()
     unpaired = report.measurements[1].model_copy(update={"paired": False, "flips": None})

@@ -4,7 +4,16 @@ from typing import NamedTuple
 
 from hubq.cards.spelling import listed, ranged
 from hubq.evaluate.report import Divergence, Measured, Measurement
-from hubq.figures import NONE, NOT_MEASURED, judged, number, percent, share
+from hubq.figures import (
+    NONE,
+    NOT_MEASURED,
+    SIGNIFICANT,
+    judged,
+    number,
+    percent,
+    share,
+    within_noise,
+)
 
 NOTABLE = 0.05  # share of the time that others may hold our cores without a word
 
@@ -66,6 +75,17 @@ def flips(measurement: Measurement) -> str:
 def unpaired(measured: Measured) -> bool:
     """Tell whether some difference comes without pairs, and so with a wider interval."""
     return any(each.difference and not each.paired for each in measured.measurements)
+
+
+def comparisons(measured: Measured) -> str:
+    """Say how many differences chance alone would make of so many comparisons; nothing of one."""
+    count = sum(within_noise(each) is not None for each in measured.measurements)
+    if count < 2:
+        return ""
+    return (
+        f"There are {number(count)} comparisons, each at 95 %: of models that are the same, about "
+        f"{number(SIGNIFICANT * count)} of these would look better or worse by chance alone. "
+    )
 
 
 def contention(measured: Measured) -> float | None:
