@@ -6,7 +6,8 @@ KL(p || q) = sum p ln(p / q) in nats. With logits a and b less their greatest, A
 B = sum exp b it is sum(exp(a) (a - b)) / A + ln(B / A): exactly 0 where both are the same.
 
 The intervals take windows for the sampling unit, since tokens of one window share their text: the
-mean of the windows' means, plus and minus 1.96 standard errors.
+mean of the windows' means, plus and minus so many standard errors as Student's t distribution says
+for that many windows.
 """
 
 from pathlib import Path
@@ -23,7 +24,8 @@ from hubq.evaluate.distributions import (
 from hubq.evaluate.finite import refuse_bad_windows
 from hubq.evaluate.head import head_of
 from hubq.evaluate.jobs import DivergenceTask
-from hubq.evaluate.report import CONFIDENCE, Divergence, Interval
+from hubq.evaluate.report import Divergence, Interval
+from hubq.evaluate.resampling import student
 from hubq.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -151,7 +153,7 @@ def _of_windows(values: "Tensor", greatest: float | None = None) -> Interval:  #
     value = float(means.mean())
     if len(means) < 2:
         return Interval(value=value)
-    noise = CONFIDENCE * float(means.std() / len(means) ** 0.5)
+    noise = student(len(means)) * float(means.std() / len(means) ** 0.5)
     high = value + noise
     return Interval(
         value=value,

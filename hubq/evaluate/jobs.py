@@ -19,7 +19,7 @@ PROTOCOL_VERSIONS: Mapping[str, int] = {
     "choice": 4,  # 4 knows what guessing gives, and that a bias is best at zero
     "load": 3,
     "hidden": 3,
-    "divergence": 3,
+    "divergence": 4,  # 4 knows that few windows tell less
     "efficiency": 3,
 }
 PLACES = frozenset({"states", "reference"})  # in a task: where things lie, not what they are
