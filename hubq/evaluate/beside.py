@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from hubq.client import Client
 from hubq.evaluate.report import Efficiency, Fidelity, Measured
 from hubq.progress import Progress
-from hubq.recipe_evaluate import EvaluateSection
+from hubq.recipe_evaluate import EvaluateSection, PerplexitySection
 
 if TYPE_CHECKING:
     from hubq.dataset import Corpus
@@ -80,7 +80,16 @@ def perplexities_of(
             text=keep_text(text.text),
             length=each.length,
             windows=each.windows,
+            at_most=_cap(each),
         )
+
+
+def _cap(section: PerplexitySection) -> int | None:
+    """Return how many windows papers evaluate at most, where the recipe doesn't say how many."""
+    from hubq.dataset_hub import most_tokens
+
+    most = most_tokens(section.dataset)
+    return None if most is None or section.windows else max(1, most // section.length)
 
 
 def choices_of(section: EvaluateSection) -> "Iterator[ChoiceTask]":

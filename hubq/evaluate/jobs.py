@@ -33,7 +33,8 @@ class PerplexityTask(Record):
     version: str
     text: str  # sha256 of the text, which names its file
     length: int
-    windows: int | None
+    windows: int | None  # just so many; None: all, or at most so many as follows
+    at_most: int | None = None
 
     @property
     def title(self) -> str:

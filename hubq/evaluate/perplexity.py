@@ -39,7 +39,7 @@ def perplexity(
 ) -> tuple[Score, ...]:
     """Measure the perplexity of a loaded model, whose tokenizer lies in `folder`."""
     text = text_file(task.text).read_bytes().decode()
-    wanted = task.windows
+    wanted = task.windows or task.at_most
     ids = leading_ids(text, folder, wanted * task.length) if wanted else token_ids(text, folder)
     windows = evaluation_windows(ids, task)
     with progress.task(task.title, len(windows)) as advance:
@@ -64,7 +64,8 @@ def perplexity(
 
 def protocol(task: PerplexityTask, windows: int) -> str:
     """Say in one sentence what was done."""
-    which = f"the first {windows}" if task.windows else f"all {windows}"
+    first = task.windows or windows == task.at_most
+    which = f"the first {windows}" if first else f"all {windows}"
     return (
         f"{which} non-overlapping windows of {task.length} tokens of the text tokenized as one "
         "stream (special tokens only at its ends), each window scored on its own: exp of the mean "
@@ -77,7 +78,7 @@ def evaluation_windows(ids: list[int], task: PerplexityTask) -> "Tensor":
     import torch
 
     available = len(ids) // task.length
-    wanted = task.windows or max(available, 1)
+    wanted = task.windows or max(min(available, task.at_most or available), 1)
     if available < wanted:
         raise UserError(
             f"perplexity: {task.dataset} has {len(ids):,} tokens, which is {available} windows of "

@@ -57,6 +57,20 @@ def test_only_the_first_windows_are_scored_when_so_many_are_asked_for(
     assert score.protocol.startswith("the first 3 non-overlapping windows of 32 tokens")
 
 
+@pytest.mark.parametrize(
+    ("at_most", "samples", "which"), [(3, 3, "the first 3 "), (100, 21, "all 21 ")]
+)
+def test_at_most_so_many_windows_are_scored_where_papers_score_no_more(
+    model: Any, folder: Path, at_most: int, samples: int, which: str
+) -> None:
+    capped = task().model_copy(update={"at_most": at_most})
+
+    (score,) = perplexity(model, folder, capped)
+
+    assert score.samples == samples
+    assert score.protocol.startswith(which)
+
+
 def test_neither_batches_nor_parts_of_the_vocabulary_change_it(
     model: Any,
     folder: Path,
