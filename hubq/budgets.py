@@ -11,7 +11,8 @@ from hubq.errors import UserError
 from hubq.evaluate.report import Measured, Report
 from hubq.figures import number, percent, share, within_noise
 from hubq.plan import Plan
-from hubq.recipe_evaluate import EvaluateSection, RequireSection
+from hubq.recipe_evaluate import EvaluateSection, RequireSection, TaskSection
+from hubq.task_names import dimension_of
 
 FORETOLD = 1.01  # how far what is stored may stay below what was foretold
 
@@ -65,6 +66,11 @@ def _unmeasured(section: EvaluateSection) -> Iterator[str]:
             "evaluate.require.recovery: no task is measured, so there is no accuracy to recover; "
             "name some in evaluate.tasks, or use perplexity_ratio"
         )
+    elif require.recovery is not None and all(map(_is_about_alignment, section.tasks)):
+        yield (
+            "evaluate.require.recovery: tasks about alignment have no part in the mean accuracy; "
+            "name others in evaluate.tasks too, or use perplexity_ratio"
+        )
     if require.perplexity_ratio is not None and not section.perplexity:
         yield "evaluate.require.perplexity_ratio: no text is named in evaluate.perplexity"
     if require.divergence is None:
@@ -76,6 +82,10 @@ def _unmeasured(section: EvaluateSection) -> Iterator[str]:
             "evaluate.require.divergence: it is measured on the first text of "
             "evaluate.perplexity, and none is named"
         )
+
+
+def _is_about_alignment(task: TaskSection) -> bool:
+    return dimension_of(task.name) == "alignment"
 
 
 def _recovery(report: Measured, require: RequireSection) -> Iterator[str]:

@@ -124,6 +124,10 @@ def test_publish_sends_nothing_of_a_result_that_misses_its_budget(tmp_path: Path
     ("section", "missing"),
     [
         ({"require": {"recovery": 0.9}}, ["recovery: no task is measured"]),
+        (
+            {"tasks": ["hubq_bbq"], "require": {"recovery": 0.9}},
+            ["recovery: tasks about alignment have no part in the mean"],
+        ),
         ({"require": {"perplexity_ratio": 2}}, ["perplexity_ratio: no text is named"]),
         ({"require": {"divergence": 1}}, ["divergence: it is measured on the first text"]),
         (
