@@ -168,7 +168,6 @@ def _derived(report: Report, siblings: Siblings) -> set[str]:
     ways += [number(each.value / each.base) for each in report.measurements]
     ways += readers_of(report.plan.recipe["format"]).packages
     counts = [*_worse(report)]
-    ways.append(number(len(report.measurements) / 20))
     counts += [len(report.overall.accuracies) if report.overall else 0, len(siblings.entries) + 1]
     if costs := report.efficiency:
         counts.append(costs.prompt + costs.output)

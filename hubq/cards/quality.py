@@ -7,7 +7,6 @@ from hubq.evaluate.report import Divergence, Measured, Measurement
 from hubq.figures import (
     NONE,
     NOT_MEASURED,
-    SIGNIFICANT,
     judged,
     number,
     percent,
@@ -83,8 +82,8 @@ def comparisons(measured: Measured) -> str:
     if count < 2:
         return ""
     return (
-        f"There are {number(count)} comparisons, each at 95 %: of models that are the same, about "
-        f"{number(SIGNIFICANT * count)} of these would look better or worse by chance alone. "
+        f"Each of the {number(count)} comparisons is at 95 %: where nothing differs, about one in "
+        "twenty would look better or worse by chance alone."
     )
 
 
