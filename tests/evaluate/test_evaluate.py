@@ -214,6 +214,11 @@ def test_what_the_recipe_does_not_ask_for_is_not_measured(
     assert (report.overall, report.fidelity, report.efficiency) == (None, None, None)
 
 
+def test_the_report_says_what_guessing_gives(evaluation: Evaluation) -> None:
+    assert evaluation.one("acc").chance == pytest.approx((1 / 2 + 1 / 3 + 1 / 2) / 3)
+    assert evaluation.one("perplexity").chance is None
+
+
 def test_malformed_rows_are_counted_in_the_report(evaluation: Evaluation) -> None:
     found = evaluation.one("acc_norm")
 
