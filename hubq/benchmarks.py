@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from hubq.evaluate import Measurement, Report
 
 FOLDER = ".eval_results"
+REVISION = re.compile(r"\bdata ([0-9a-f]{40})\b")  # in a version: the commit of the task's data
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,11 @@ def _entry(benchmark: Benchmark, measurement: Measurement, repo: str) -> bytes:
     import yaml
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
+    revision = REVISION.search(measurement.version)
     entry = EvalResultEntry(
         dataset_id=benchmark.dataset,
         task_id=benchmark.task,
+        dataset_revision=revision[1] if revision else None,
         value=round(100 * measurement.value, 4),
         source_url=f"https://huggingface.co/{repo}/blob/main/hubq/report.json",
         source_name="hubq's report",

@@ -11,7 +11,8 @@ from hubq.errors import UserError
 from hubq.evaluate.report import Measured, Report
 from hubq.figures import number, percent, share, within_noise
 from hubq.plan import Plan
-from hubq.recipe_evaluate import EvaluateSection, RequireSection
+from hubq.recipe_evaluate import EvaluateSection, RequireSection, TaskSection
+from hubq.task_names import dimension_of
 
 FORETOLD = 1.01  # how far what is stored may stay below what was foretold
 
@@ -65,6 +66,11 @@ def _unmeasured(section: EvaluateSection) -> Iterator[str]:
             "evaluate.require.recovery: no task is measured, so there is no accuracy to recover; "
             "name some in evaluate.tasks, or use perplexity_ratio"
         )
+    elif require.recovery is not None and all(map(_is_about_alignment, section.tasks)):
+        yield (
+            "evaluate.require.recovery: tasks about alignment have no part in the mean accuracy; "
+            "name others in evaluate.tasks too, or use perplexity_ratio"
+        )
     if require.perplexity_ratio is not None and not section.perplexity:
         yield "evaluate.require.perplexity_ratio: no text is named in evaluate.perplexity"
     if require.divergence is None:
@@ -78,17 +84,31 @@ def _unmeasured(section: EvaluateSection) -> Iterator[str]:
         )
 
 
+def _is_about_alignment(task: TaskSection) -> bool:
+    return dimension_of(task.name) == "alignment"
+
+
 def _recovery(report: Measured, require: RequireSection) -> Iterator[str]:
     if require.recovery is None:
         return
     overall = report.overall
     if overall is None:
-        yield "recovery was not measured: no task has an accuracy of which the base has some"
+        yield f"recovery was not measured: {_without_mean(report)}"
     elif overall.recovery.value < require.recovery:
         yield (
             f"recovery is {share(overall.recovery)} of the base's mean accuracy, "
             f"required is {percent(require.recovery)}"
         )
+
+
+def _without_mean(report: Measured) -> str:
+    """Say why there is no mean accuracy to recover."""
+    guessed = [each.accuracy for each in report.left_out if each.reason == "guessing"]
+    if guessed:
+        return f"the base itself is no better than guessing in {', '.join(guessed)}"
+    if report.left_out:
+        return "tasks about alignment have no part in it, and no other was measured"
+    return "no task has an accuracy of which the base has some"
 
 
 def _perplexities(report: Measured, require: RequireSection) -> Iterator[str]:

@@ -32,6 +32,7 @@ class Named:
     between: str
     first: Mapping[Purpose, int | None]  # documents
     revision: str | None = None
+    most: int | None = ALL  # tokens that are evaluated
 
 
 NAMED: Mapping[str, Named] = {
@@ -57,6 +58,7 @@ NAMED: Mapping[str, Named] = {
         field="text",
         between=" ",
         first={"calibration": CALIBRATION_DOCUMENTS, "evaluation": 1100},
+        most=256 * 2048,
     ),
     # The repo's own branch holds a script; the Hub's conversion holds the same rows as files.
     "ptb": Named(
@@ -93,6 +95,12 @@ class Located:
     field: str | None
     between: str
     first: int | None  # documents
+
+
+def most_tokens(dataset: DatasetSection) -> int | None:
+    """Return how many tokens of a named text papers evaluate at most; None: all."""
+    named = NAMED.get(dataset.name or "")
+    return named.most if named else ALL
 
 
 def hub_corpus(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> Corpus:

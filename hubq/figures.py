@@ -5,6 +5,7 @@ import math
 from hubq.evaluate.report import CONFIDENCE, Interval, Measurement
 
 NOT_MEASURED = "not measured"
+NONE = "—"  # where there is no such number
 SIGNIFICANT = 0.05  # the chance that an interval of 95 % leaves
 
 
@@ -24,23 +25,15 @@ def uncertain(value: float, stderr: float | None) -> str:
     return f"{number(value)} ± {f'{stderr:.2g}' if stderr < 9.95 else f'{stderr:,.0f}'}"
 
 
-def recovery(measurement: Measurement) -> float | None:
-    """Return the share of the base's quality that is left: 1 when nothing was lost."""
-    better, worse = measurement.value, measurement.base
-    if measurement.better == "lower":
-        better, worse = worse, better
-    return better / worse if worse else None
-
-
 def percent(share: float | None) -> str:
-    """Write a share in percent."""
-    return "not defined" if share is None else f"{100 * share:.1f} %"
+    """Write a share in percent; a dash for none."""
+    return NONE if share is None else f"{100 * share:.1f} %"
 
 
 def share(part: Interval | None) -> str:
-    """Write a share in percent with its 95 % interval, where one is known."""
+    """Write a share in percent with its 95 % interval, where one is known; a dash for none."""
     if part is None:
-        return percent(None)
+        return NONE
     return f"{percent(part.value)}{_between(*(_hundredfold(each) for each in _ends(part)))}"
 
 
@@ -81,6 +74,8 @@ def within_noise(measurement: Measurement) -> bool | None:
     has to agree where there is one. Else the two errors are taken as independent: what is
     called noise may then be a difference, never the reverse.
     """
+    if measurement.better == "zero":
+        return _is_as_far_from_zero(measurement)
     known = measurement.difference
     if known is not None and known.low is not None and known.high is not None:
         by_chance = measurement.p_value is not None and measurement.p_value > SIGNIFICANT
@@ -93,11 +88,28 @@ def within_noise(measurement: Measurement) -> bool | None:
     return abs(measurement.value - measurement.base) <= CONFIDENCE * noise
 
 
+def _is_as_far_from_zero(measurement: Measurement) -> bool | None:
+    """Tell whether base and result are as far from zero as chance makes them; None: unknown.
+
+    Values on both sides of zero may differ more than their distances from it do.
+    """
+    known = measurement.difference
+    if known is not None and known.low is not None and known.high is not None:
+        noise = (known.high - known.low) / 2
+    elif measurement.stderr is not None and measurement.base_stderr is not None:
+        noise = CONFIDENCE * math.hypot(measurement.stderr, measurement.base_stderr)
+    else:
+        return None
+    return abs(abs(measurement.value) - abs(measurement.base)) <= noise
+
+
 def judged(measurement: Measurement) -> str:
     """Say in a word what a difference is: never a loss or a win where chance explains it."""
     if (noise := within_noise(measurement)) is None:
         return "noise not known"
     if noise:
         return "within noise"
+    if measurement.better == "zero":
+        return "better" if abs(measurement.value) < abs(measurement.base) else "worse"
     grew = measurement.value > measurement.base
     return "better" if grew == (measurement.better == "higher") else "worse"

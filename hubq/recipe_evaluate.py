@@ -11,7 +11,9 @@ class PerplexitySection(Record):
 
     dataset: DatasetSection
     length: int = Field(2048, ge=2, description="tokens a window")
-    windows: int | None = Field(None, ge=1, description="the first so many; all when absent")
+    windows: int | None = Field(
+        None, ge=1, description="the first so many; all when absent, of c4 at most 524,288 tokens"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -59,7 +61,7 @@ class RequireSection(Record):
     """Budgets: a result that misses one of them is not published."""
 
     recovery: float | None = Field(
-        None, gt=0, le=1, description="least mean share of the base's accuracies, such as 0.98"
+        None, gt=0, le=1, description="least share of the base's mean accuracy, such as 0.98"
     )
     perplexity_ratio: float | None = Field(
         None, ge=1, description="greatest perplexity over the base's, of any text"

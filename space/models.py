@@ -13,7 +13,6 @@ from hubq.client import Client
 from hubq.comparison import Entry, entry, families
 from hubq.errors import UserError
 from hubq.evaluate.report import Assessment, Interval, Measured, Measurement, Report
-from hubq.figures import recovery
 from hubq.license import BUILT_WITH
 from hubq.progress import SILENT, Progress
 from hubq.recipe_inputs import HUB_ID, ModelSection
@@ -138,11 +137,12 @@ class Released:
         """What is left of the base in each task, in the report's order."""
         if self.is_base:
             return ()
-        chosen = self.measured.overall.accuracies if self.measured.overall else None
+        overall, left_out = self.measured.overall, self.measured.left_out
+        chosen = (*overall.accuracies, *(each.accuracy for each in left_out)) if overall else None
         return tuple(
             Recovery(title(each), share, each.base, each.value)
             for each in self.measured.measurements
-            if _is_shown(each, chosen) and (share := _share(each)) is not None
+            if _is_shown(each, chosen) and (share := each.recovery) is not None
         )
 
 
@@ -211,10 +211,3 @@ def _is_shown(measurement: Measurement, accuracies: tuple[str, ...] | None) -> b
     """Tell whether a measurement is its task's one accuracy, or no accuracy at all."""
     is_accuracy = measurement.metric in ("acc", "acc_norm")
     return accuracies is None or not is_accuracy or title(measurement) in accuracies
-
-
-def _share(measurement: Measurement) -> Interval | None:
-    if measurement.recovery is not None:
-        return measurement.recovery
-    share = recovery(measurement)
-    return None if share is None else Interval(value=share)

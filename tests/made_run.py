@@ -93,7 +93,11 @@ def measurement(**changes: object) -> Measurement:
         "protocol": "First 40 windows of 512 tokens, each scored on its own.",
         "version": "sha256:5f3a",
     }
-    return Measurement(**{**values, **changes})
+    values |= changes
+    above, below = values["value"], values["base"]
+    if values["better"] == "lower":
+        above, below = below, above
+    return Measurement(**{"recovery": Interval(value=above / below), **values})
 
 
 def made_checkpoint(files: dict[str, str]) -> Checkpoint:

@@ -46,8 +46,21 @@ def test_a_full_measurement_becomes_an_entry_in_percent(name: str) -> None:
     assert "5-shot, all items" in (entry.notes or "")
 
 
-def test_the_file_is_valid_in_the_hubs_eyes() -> None:
-    (content,) = files_of(official()).values()
+@pytest.mark.parametrize(
+    ("version", "revision"), [("3.0, lm-eval 0.4.9", None), (f"3.0, data {'a1' * 20}", "a1" * 20)]
+)
+def test_an_entry_names_the_commit_of_its_data_where_it_is_known(
+    version: str, revision: str | None
+) -> None:
+    (content,) = files_of(official(version=version)).values()
+
+    (entry,) = parse_eval_result_entries(yaml.safe_load(content))
+    assert entry.dataset_revision == revision
+
+
+@pytest.mark.parametrize("version", ["3.0", f"3.0, data {'a1' * 20}"])
+def test_the_file_is_valid_in_the_hubs_eyes(version: str) -> None:
+    (content,) = files_of(official(version=version)).values()
 
     assert [error for entry in yaml.safe_load(content) for error in entry_errors(entry)] == []
 

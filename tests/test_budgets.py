@@ -1,7 +1,7 @@
 """Budgets: what is said of a result that misses them, and of what nobody would measure."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from made_run import made_plan, made_report, make_run, measurement
@@ -9,7 +9,7 @@ from made_run import made_plan, made_report, make_run, measurement
 from hubq.budgets import refuse_unmeasured, refuse_unmet, refuse_unreachable, unmet
 from hubq.client import Client
 from hubq.errors import UserError
-from hubq.evaluate.report import Divergence, Fidelity, Interval, Overall, Report
+from hubq.evaluate.report import Divergence, Fidelity, Interval, LeftOut, Overall, Report
 from hubq.publish import publish
 from hubq.recipe_evaluate import EvaluateSection
 
@@ -124,6 +124,10 @@ def test_publish_sends_nothing_of_a_result_that_misses_its_budget(tmp_path: Path
     ("section", "missing"),
     [
         ({"require": {"recovery": 0.9}}, ["recovery: no task is measured"]),
+        (
+            {"tasks": ["hubq_bbq"], "require": {"recovery": 0.9}},
+            ["recovery: tasks about alignment have no part in the mean"],
+        ),
         ({"require": {"perplexity_ratio": 2}}, ["perplexity_ratio: no text is named"]),
         ({"require": {"divergence": 1}}, ["divergence: it is measured on the first text"]),
         (
@@ -167,3 +171,20 @@ def test_a_plan_within_its_budget_passes() -> None:
     plan.recipe["evaluate"]["require"] = {"stored_bits": 4.3}
 
     refuse_unreachable(plan)
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("guessing", "recovery was not measured: the base itself is no better than guessing in a"),
+        ("alignment", "recovery was not measured: tasks about alignment have no part in it"),
+    ],
+)
+def test_a_recovery_without_a_mean_says_why_there_is_none(
+    reason: Literal["guessing", "alignment"], said: str
+) -> None:
+    left_out = (LeftOut(accuracy="a", reason=reason),)
+
+    report = requiring(recovery=0.9).model_copy(update={"overall": None, "left_out": left_out})
+
+    assert unmet(report)[0].startswith(said)

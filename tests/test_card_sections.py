@@ -1,14 +1,24 @@
 """What the sections of a card say, and that they say nothing that the records do not."""
 
 import pytest
-from made_run import REPO, full_report, made_checkpoint, made_plan, made_report, made_siblings
+from made_run import (
+    REPO,
+    full_report,
+    made_checkpoint,
+    made_plan,
+    made_report,
+    made_siblings,
+    measurement,
+)
 
 from hubq.card import NO_SIBLINGS, render, spaced
 from hubq.cards import family, glance, limits, loading, making, quality
 from hubq.cards.illustrations import illustrations, pictures
 from hubq.cards.spelling import HUB, cell, fence, quoted, tight
 from hubq.comparison import entry
-from hubq.evaluate.report import Interval
+from hubq.evaluate import Report
+from hubq.evaluate.report import Interval, LeftOut
+from hubq.pictures.tasks import kept
 from hubq.quantize import QuantizedLayer
 from hubq.siblings import Siblings
 
@@ -36,25 +46,74 @@ def beside(*points: tuple[str, float, float], form: str = "compressed-tensors") 
 
 def test_the_headline_says_that_a_loss_is_more_than_chance_explains() -> None:
     assert quality.headline(full_report()) == (
-        "It keeps 94.6 % (92.7 to 96.4) of the base's mean accuracy over 2 tasks: less than the "
-        "base by more than chance explains. 91.3 % of its likeliest next tokens are the base's, "
-        "and its mean KL divergence from it is 0.06120 nats."
+        "91.3 % of its likeliest next tokens are the base's, and its mean KL divergence from it is "
+        "0.06120 nats. It keeps 94.6 % (92.7 to 96.4) of the base's mean accuracy over 2 tasks: "
+        "less than the base by more than chance explains. Beyond noise it is worse on 1 of 3 tasks "
+        "and 1 of 1 text."
+    )
+
+
+def within_noise_in_the_mean() -> Report:
+    report = full_report()
+    assert report.overall is not None
+    noise = Interval(value=-0.004, low=-0.01, high=0.002)
+    return report.model_copy(
+        update={"overall": report.overall.model_copy(update={"difference": noise})}
     )
 
 
 def test_the_headline_calls_nothing_a_loss_that_chance_explains() -> None:
-    report = full_report()
-    assert report.overall is not None
-    noise = Interval(value=-0.004, low=-0.01, high=0.002)
+    report = within_noise_in_the_mean()
+    piqa = report.measurements[1:2]
 
-    overall = report.overall.model_copy(update={"difference": noise})
-    said = quality.headline(report.model_copy(update={"overall": overall}))
+    said = quality.headline(report.model_copy(update={"measurements": piqa}))
 
-    assert "which differs from the base's by no more than chance explains." in said
+    assert said.endswith("which differs from the base's by no more than chance explains.")
+
+
+def test_the_headline_does_not_hide_losses_behind_a_mean_that_chance_explains() -> None:
+    said = quality.headline(within_noise_in_the_mean())
+
+    assert said.endswith(
+        "of the base's mean accuracy over 2 tasks. Beyond noise it is worse on 1 of 3 tasks and 1 "
+        "of 1 text."
+    )
 
 
 def test_the_headline_of_perplexities_alone_tells_one() -> None:
-    assert quality.headline(made_report()) == "Its perplexity on xsum is 29.58, the base's 25.97."
+    assert quality.headline(made_report()) == (
+        "Its perplexity on xsum is 29.58, the base's 25.97. Beyond noise it is worse on 1 of 1 "
+        "text."
+    )
+
+
+GUESSED = LeftOut(accuracy="siqa acc", reason="guessing")
+
+
+def test_what_the_mean_leaves_out_is_said_with_the_reason() -> None:
+    bias = LeftOut(accuracy="bbq acc", reason="alignment")
+
+    text = section("## What it lost", render(full_report(left_out=(GUESSED, bias))))
+
+    assert (
+        "Left out of the mean: siqa acc, where the base itself is no better than guessing; bbq "
+        "acc, since a ruined model may do better there by chance." in text
+    )
+    assert "Left out of the mean" not in render(full_report())
+
+
+def test_a_card_whose_base_only_guesses_has_no_mean_and_says_why() -> None:
+    siqa = made_report(
+        measurements=(measurement(task="siqa", metric="acc", chance=1 / 3, recovery=None),),
+        left_out=(GUESSED,),
+    )
+
+    text = render(siqa).replace("\u00a0", " ")
+
+    assert "| mean accuracy | no better than guessing | — |" in text
+    assert "There is no mean: no task is left that it could take." in text
+    assert "Left out of the mean: siqa acc, where" in text
+    assert "| 40 | 0.3333 |" in text
 
 
 def test_the_headline_of_nothing_measured_says_so() -> None:
@@ -91,6 +150,41 @@ def test_knowledge_and_alignment_have_tables_of_their_own() -> None:
     assert "| piqa, acc |" in section("### Knowledge and capacity", text)
     assert "truthfulqa" not in section("### Knowledge and capacity", text)
     assert "| truthfulqa_mc1, acc |" in section("### Alignment", text)
+
+
+def test_a_bias_score_stands_without_a_ratio_and_says_that_zero_is_best() -> None:
+    bias = measurement(
+        task="bbq",
+        metric="amb_bias_score",
+        better="zero",
+        dimension="alignment",
+        base=-0.02,
+        base_stderr=0.01,
+        value=0.1,
+        stderr=0.01,
+        recovery=None,
+    )
+
+    table = section("### Alignment", render(made_report(measurements=(bias,))))
+
+    assert "| bbq, amb_bias_score, 0 is best | 40 | — | -0.02000 ± 0.01 |" in table
+    assert "| +0.120 | worse | — |" in table
+
+
+def test_members_stand_below_their_group_and_others_do_not() -> None:
+    group = measurement(task="bbq", metric="acc", better="higher")
+    member = group.model_copy(update={"task": "bbq_age", "part_of": "bbq"})
+    alone = group.model_copy(update={"task": "law", "part_of": "a_group_without_a_number"})
+    report = made_report(measurements=(group, member, alone))
+
+    table = section("### Knowledge and capacity", render(report))
+
+    assert [row.split(" | ")[0] for row in table.splitlines()[3:6]] == [
+        "| bbq, acc",
+        "| ↳ bbq_age, acc",
+        "| law, acc",
+    ]
+    assert [row.title for row in kept(report)] == ["bbq", "law"]
 
 
 def test_a_row_has_the_difference_the_verdict_the_recovery_and_the_flips() -> None:
@@ -341,6 +435,14 @@ def test_a_busy_machine_is_said_beside_its_times() -> None:
 
     assert "Other programs held the cores for 31.0 % of" in text
     assert "Other programs" not in render(report)
+
+
+def test_many_comparisons_are_said_to_differ_by_chance_now_and_then() -> None:
+    said = quality.comparisons(full_report())
+
+    assert said.startswith("Each of the 4 comparisons is at 95 %: where nothing differs, about one")
+    assert said in render(full_report())
+    assert quality.comparisons(made_report(measurements=(measurement(),))) == ""
 
 
 def test_intervals_without_pairs_are_said_to_be_wider() -> None:

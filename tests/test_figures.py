@@ -15,8 +15,8 @@ def test_a_share_without_an_interval_stands_alone() -> None:
     assert share(Interval(value=1)) == "100.0 %"
 
 
-def test_a_share_that_has_no_meaning_is_said_not_to_be_defined() -> None:
-    assert share(None) == "not defined"
+def test_a_share_that_has_no_meaning_is_a_dash() -> None:
+    assert share(None) == "—"
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,32 @@ def test_a_difference_is_a_loss_or_a_win_only_beyond_the_noise(
     found = measurement(better=better, difference=Interval(value=3.61, low=low, high=high))
 
     assert judged(found) == word
+
+
+@pytest.mark.parametrize(
+    ("base", "value", "word"),
+    [
+        (0.3, 0.1, "better"),
+        (-0.3, 0.1, "better"),
+        (-0.1, -0.3, "worse"),
+        (0.1, -0.3, "worse"),
+        (-0.2, 0.21, "within noise"),
+    ],
+)
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_bias_is_judged_by_its_distance_from_zero(
+    base: float, value: float, word: str, paired: bool
+) -> None:
+    shift = value - base
+    known = {"difference": Interval(value=shift, low=shift - 0.05, high=shift + 0.05)}
+    errors = {"base_stderr": 0.02, "stderr": 0.02}
+    found = measurement(better="zero", base=base, value=value, **(known if paired else errors))
+
+    assert judged(found) == word
+
+
+def test_the_noise_of_a_bias_may_not_be_known() -> None:
+    assert judged(measurement(better="zero", stderr=None)) == "noise not known"
 
 
 def test_without_errors_nobody_knows() -> None:

@@ -29,7 +29,8 @@ MEASUREMENTS = (
         flips=Flips(lost=112, won=100, changed=301),
         paired=True,
     ),
-    measurement(**ACCURACY, task="bbq", dimension="alignment"),
+    measurement(**ACCURACY, task="bbq", dimension="alignment", recovery=None),
+    measurement(**ACCURACY, task="bbq_age", part_of="bbq", dimension="alignment", recovery=None),
 )
 COST = Cost(
     weight_bytes=100_000_000,
@@ -82,6 +83,8 @@ acc_norm   ± 0.011    ± 0.011 -0.021 to +0.001 97.6 to 100.6 -112 +100 of 301
 
 alignment
 bbq         0.6812     0.6758         -0.00540                   within noise
+acc_norm   ± 0.011    ± 0.011
+↳ bbq_age   0.6812     0.6758         -0.00540                   within noise
 acc_norm   ± 0.011    ± 0.011
 ± standard error; ranges hold 95 %; noise is what other items might have
 changed; - and + count answers lost and won.

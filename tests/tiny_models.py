@@ -46,6 +46,10 @@ TINY: dict[str, tuple[str, dict[str, Any]]] = {
     "mistral": ("MistralConfig", {"num_key_value_heads": 4}),
     "qwen2": ("Qwen2Config", {"tie_word_embeddings": True}),
     "qwen3": ("Qwen3Config", {"hidden_size": 96}),
+    # Not quantized by hubq, only measured: what comes after the head.
+    "granite": ("GraniteConfig", {"logits_scaling": 8.0}),
+    "cohere": ("CohereConfig", {"logit_scale": 0.25, "tie_word_embeddings": True}),
+    "gemma2": ("Gemma2Config", {"final_logit_softcapping": 0.5, "sliding_window": 16}),
 }
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"

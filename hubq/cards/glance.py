@@ -5,7 +5,7 @@ from typing import NamedTuple
 from hubq.cards.quality import perplexities
 from hubq.disk import gigabytes
 from hubq.evaluate import Report
-from hubq.figures import NOT_MEASURED, judged, number, percent, share
+from hubq.figures import NONE, NOT_MEASURED, judged, number, percent, share
 
 SOURCE_BITS = {"float32": 32, "bfloat16": 16, "float16": 16}
 
@@ -59,6 +59,8 @@ def _quality(report: Report) -> list[Line]:
 
 def _accuracy(report: Report) -> list[Line]:
     overall = report.overall
+    if overall is None and any(each.reason == "guessing" for each in report.left_out):
+        return [Line("mean accuracy", "no better than guessing", NONE)]
     if overall is None:
         return [Line("accuracy", NOT_MEASURED, NOT_MEASURED)]
     title = f"mean accuracy, {number(len(overall.accuracies))} tasks"

@@ -2,9 +2,17 @@
 
 from typing import NamedTuple
 
-from hubq.cards.spelling import ranged
+from hubq.cards.spelling import listed, ranged
 from hubq.evaluate.report import Divergence, Measured, Measurement
-from hubq.figures import NOT_MEASURED, number, percent, recovery, share
+from hubq.figures import (
+    NONE,
+    NOT_MEASURED,
+    judged,
+    number,
+    percent,
+    share,
+    within_noise,
+)
 
 NOTABLE = 0.05  # share of the time that others may hold our cores without a word
 
@@ -33,10 +41,28 @@ def accuracies(measured: Measured) -> list[Section]:
     return [each for each in sections if each.rows]
 
 
-def kept(measurement: Measurement) -> str:
-    """Write the share of the base's quality that is left, with its interval where it is known."""
-    known = measurement.recovery
-    return percent(recovery(measurement)) if known is None else share(known)
+def ideal(measurement: Measurement) -> str:
+    """Say which value is good, where it is not the highest."""
+    return {"higher": "", "lower": ", lower is better", "zero": ", 0 is best"}[measurement.better]
+
+
+def chance(measurement: Measurement) -> str:
+    """Write what guessing gives, or a dash."""
+    return NONE if measurement.chance is None else number(measurement.chance)
+
+
+def left_out(measured: Measured) -> str:
+    """Say which accuracies the mean does not take, and why; nothing where it takes all."""
+    reasons = {
+        "guessing": "where the base itself is no better than guessing",
+        "alignment": "since a ruined model may do better there by chance",
+    }
+    found = {
+        reason: [each.accuracy for each in measured.left_out if each.reason == reason]
+        for reason in reasons
+    }
+    parts = [f"{listed(names)}, {reasons[reason]}" for reason, names in found.items() if names]
+    return f"Left out of the mean: {'; '.join(parts)}." if parts else ""
 
 
 def flips(measurement: Measurement) -> str:
@@ -48,6 +74,17 @@ def flips(measurement: Measurement) -> str:
 def unpaired(measured: Measured) -> bool:
     """Tell whether some difference comes without pairs, and so with a wider interval."""
     return any(each.difference and not each.paired for each in measured.measurements)
+
+
+def comparisons(measured: Measured) -> str:
+    """Say how many differences chance alone would make of so many comparisons; nothing of one."""
+    count = sum(within_noise(each) is not None for each in measured.measurements)
+    if count < 2:
+        return ""
+    return (
+        f"Each of the {number(count)} comparisons is at 95 %: where nothing differs, about one in "
+        "twenty would look better or worse by chance alone."
+    )
 
 
 def contention(measured: Measured) -> float | None:
@@ -90,14 +127,33 @@ def _tails(result: Divergence, own: Divergence, *, floor: bool) -> tuple[str, st
 
 
 def headline(measured: Measured) -> str:
-    """Answer in a sentence or two whether the quality is still there; only from measurements."""
+    """Answer in a few sentences whether the quality is still there, the sharpest measure first."""
     closeness = _of_fidelity(measured) or _of_perplexity(measured)
-    said = [each for each in (_of_tasks(measured), closeness) if each]
+    said = [each for each in (closeness, _of_tasks(measured), _worse(measured)) if each]
     return " ".join(said) or f"Its quality: {NOT_MEASURED}."
 
 
+def _worse(measured: Measured) -> str:
+    """Count the tasks and the texts that are worse beyond noise; nothing where none is."""
+    tasks: dict[str, bool] = {}  # a group counts once, with its members
+    texts: dict[str, bool] = {}
+    for each in measured.measurements:
+        counted, name = (
+            (texts, each.dataset)
+            if each.metric == "perplexity"
+            else (tasks, each.part_of or each.task)
+        )
+        counted[name] = counted.get(name, False) or judged(each) == "worse"
+    parts = [
+        f"{number(sum(found.values()))} of {number(len(found))} {what}{'s' * (len(found) > 1)}"
+        for what, found in (("task", tasks), ("text", texts))
+        if any(found.values())
+    ]
+    return f"Beyond noise it is worse on {listed(parts)}." if parts else ""
+
+
 def _of_tasks(measured: Measured) -> str:
-    """Say what is left of the mean accuracy, and whether chance explains the difference."""
+    """Say what is left of the mean accuracy; that chance explains it only where all rows agree."""
     overall = measured.overall
     if overall is None:
         return ""
@@ -107,7 +163,8 @@ def _of_tasks(measured: Measured) -> str:
     if low is None or high is None:
         return f"{said}; the noise of that is not known."
     if low <= 0 <= high:
-        return f"{said}, which differs from the base's by no more than chance explains."
+        within = ", which differs from the base's by no more than chance explains"
+        return f"{said}{'' if _worse(measured) else within}."
     return f"{said}: {'less' if high < 0 else 'more'} than the base by more than chance explains."
 
 

@@ -59,9 +59,10 @@ def _table(measured: "Measured") -> "Table":
                 share(each.recovery) if each.recovery else "",
             )
             name = each.dataset if each.task == each.metric else each.task
+            inside = "↳ " if measured.is_member(each) else ""
             flips = _flips(each.flips) if each.flips else ""
             below = [_in_two_lines(cell) for cell in cells]
-            table.add_row(f"{name}\n{each.metric}", *below, f"{judged(each)}\n{flips}")
+            table.add_row(f"{inside}{name}\n{each.metric}", *below, f"{judged(each)}\n{flips}")
     return table
 
 
@@ -97,6 +98,9 @@ def _facts(measured: "Measured") -> Iterator[tuple[str, str]]:
             f"{share(overall.recovery)} of the mean accuracy: {overall.base:.4f} became "
             f"{overall.value:.4f} ({', '.join(overall.accuracies)})",
         )
+    guessed = [each.accuracy for each in measured.left_out if each.reason == "guessing"]
+    if guessed:
+        yield "", f"the base is no better than guessing in {', '.join(guessed)}"
     fidelity, efficiency = measured.fidelity, measured.efficiency
     yield "fidelity", NOT_MEASURED if fidelity is None else _followed(fidelity)
     if efficiency is None:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from hubq.client import Client
 from hubq.evaluate.report import Efficiency, Fidelity, Measured
 from hubq.progress import Progress
-from hubq.recipe_evaluate import EvaluateSection
+from hubq.recipe_evaluate import EvaluateSection, PerplexitySection
 
 if TYPE_CHECKING:
     from hubq.dataset import Corpus
-    from hubq.evaluate.jobs import ChoiceTask, Outcome, PerplexityTask, Task
+    from hubq.evaluate.jobs import ChoiceTask, PerplexityTask, Task
     from hubq.evaluate.measure import Pair
-    from hubq.evaluate.pairing import Matched
 
 
 class Sides(NamedTuple):
@@ -34,8 +33,9 @@ def measured(
     """
     from hubq.device import best_device, device_title
     from hubq.evaluate.jobs import LoadTask
+    from hubq.evaluate.matching import matched, matched_outcomes
     from hubq.evaluate.measure import Labelled, Pair, library_versions, machine, measure
-    from hubq.evaluate.pairing import measurement, overall
+    from hubq.evaluate.pairing import left_out, measurement, overall
 
     texts = texts_of(section, client)
     tasks: list[Task] = [*perplexities_of(section, texts), *choices_of(section)]
@@ -43,14 +43,12 @@ def measured(
     label = Labelled(progress, "quantized")
     loading, *own = measure(sides.result, (LoadTask(), *tasks), where, client, label)
     both = Pair(sides.result, sides.base(), where, client, progress)
-    base = both.of_base(*tasks)
-    pairs = [
-        (task.title, _matched(before, after, section.seed))
-        for task, before, after in zip(tasks, base, own, strict=True)
-    ]
+    found = list(matched_outcomes(both, tasks, own))
+    pairs = [(task.title, matched(before, after, section.seed)) for task, before, after in found]
     return Measured(
-        measurements=tuple(measurement(pair) for _, found in pairs for pair in found),
+        measurements=tuple(measurement(each) for _, scores in pairs for each in scores),
         overall=overall(pairs),
+        left_out=left_out(pairs),
         fidelity=_fidelity(both, section, texts),
         efficiency=_efficiency(both, section),
         loader=loading.loader,
@@ -58,7 +56,7 @@ def measured(
         dtype=where.dtype,
         versions=library_versions(),
         seed=section.seed,
-        seconds=sum(outcome.seconds for outcome in (loading, *own, *base)),
+        seconds=loading.seconds + sum(b.seconds + o.seconds for _, b, o in found),
     )
 
 
@@ -82,7 +80,16 @@ def perplexities_of(
             text=keep_text(text.text),
             length=each.length,
             windows=each.windows,
+            at_most=_cap(each),
         )
+
+
+def _cap(section: PerplexitySection) -> int | None:
+    """Return how many windows papers evaluate at most, where the recipe doesn't say how many."""
+    from hubq.dataset_hub import most_tokens
+
+    most = most_tokens(section.dataset)
+    return None if most is None or section.windows else max(1, most // section.length)
 
 
 def choices_of(section: EvaluateSection) -> "Iterator[ChoiceTask]":
@@ -99,14 +106,6 @@ def choices_of(section: EvaluateSection) -> "Iterator[ChoiceTask]":
             shots=each.shots,
             chat_template=each.chat_template,
         )
-
-
-def _matched(base: "Outcome", own: "Outcome", seed: int) -> "list[Matched]":
-    """Put the scores of one task side by side."""
-    from hubq.evaluate.pairing import Matched
-
-    both = zip(base.scores, own.scores, strict=True)
-    return [Matched(before, after, seed) for before, after in both]
 
 
 def _fidelity(both: "Pair", section: EvaluateSection, texts: "Sequence[Corpus]") -> Fidelity | None:

@@ -8,14 +8,13 @@ again with its head, read from its folder: exactly, and without the model in mem
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubq.calibrate import leading_ids
 from hubq.disk import require_space
 from hubq.errors import UserError
-from hubq.evaluate.head import require_plain_head
+from hubq.evaluate.head import Head, head_from, require_head
 from hubq.evaluate.jobs import DivergenceTask, HiddenTask, text_file
 from hubq.evaluate.perplexity import TOKENS_A_BATCH
 from hubq.progress import SILENT, Progress
@@ -28,15 +27,14 @@ if TYPE_CHECKING:
 class Reference:
     """The distributions of a model that isn't loaded."""
 
-    head: "Tensor"  # (vocabulary, hidden)
+    head: Head
+    device: Any  # that the head is on
     windows: "Tensor"  # (windows, length) token ids
     states: Any  # (windows * (length - 1), hidden), read from the file in slices
 
     def logits(self, first: int, last: int) -> "Tensor":
         """Return the logits of some tokens, (last - first, vocabulary)."""
-        from torch.nn.functional import linear
-
-        return linear(self.states[first:last].to(self.head.device), self.head)
+        return self.head(self.states[first:last].to(self.device))
 
 
 def text_windows(task: HiddenTask | DivergenceTask, folder: Path) -> "Tensor":
@@ -78,19 +76,17 @@ def hidden_states(
     import torch
 
     from hubq import shards
-    from hubq.evaluate.finite import refuse_non_finite
+    from hubq.evaluate.finite import refuse_bad_windows
 
     windows = text_windows(task, folder)
     with torch.inference_mode(), progress.task(task.title, len(windows)) as advance:
         head = head_weight(folder, model).to(model.device, model.dtype)
-        require_plain_head(model, folder, partial(torch.nn.functional.linear, weight=head))
+        require_head(model, folder, head_from(head, model.config))
         states = torch.empty(len(windows), task.length - 1, head.shape[1], dtype=head.dtype)
         require_space(file.parent, states.nbytes, "keeping a model's hidden states")
         for first, batch in batches(windows, model.device):
             found = last_states(model, batch)
-            for window, each in zip(batch, found, strict=True):
-                if not each.isfinite().all():
-                    refuse_non_finite(model, window[None], folder)
+            refuse_bad_windows(model, batch, found, folder)
             states[first : first + len(batch)] = found
             advance(len(batch))
     shards.write(file, {"states": states.flatten(0, 1), "windows": windows})
@@ -103,6 +99,7 @@ def opened(
 ) -> Iterator[Reference]:
     """Open the distributions of a task's reference; refuse a file that is damaged or gone."""
     from safetensors import SafetensorError, safe_open
+    from transformers import AutoConfig
 
     try:
         file: Any = safe_open(task.states, framework="pt")  # which is typed in parts
@@ -113,8 +110,9 @@ def opened(
             "file and run again, and they are made anew"
         ) from error
     with file:
-        head = head_weight(task.reference, model).to(model.device, states[:1].dtype)
-        yield Reference(head, windows, states)
+        weight = head_weight(task.reference, model).to(model.device, states[:1].dtype)
+        config = AutoConfig.from_pretrained(task.reference, local_files_only=True)
+        yield Reference(head_from(weight, config), model.device, windows, states)
 
 
 def head_weight(folder: Path, model: Any) -> "Tensor":  # noqa: ANN401

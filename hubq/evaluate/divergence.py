@@ -6,7 +6,8 @@ KL(p || q) = sum p ln(p / q) in nats. With logits a and b less their greatest, A
 B = sum exp b it is sum(exp(a) (a - b)) / A + ln(B / A): exactly 0 where both are the same.
 
 The intervals take windows for the sampling unit, since tokens of one window share their text: the
-mean of the windows' means, plus and minus 1.96 standard errors.
+mean of the windows' means, plus and minus so many standard errors as Student's t distribution says
+for that many windows.
 """
 
 from pathlib import Path
@@ -20,8 +21,11 @@ from hubq.evaluate.distributions import (
     opened,
     text_windows,
 )
+from hubq.evaluate.finite import refuse_bad_windows
+from hubq.evaluate.head import head_of
 from hubq.evaluate.jobs import DivergenceTask
-from hubq.evaluate.report import CONFIDENCE, Divergence, Interval
+from hubq.evaluate.report import Divergence, Interval
+from hubq.evaluate.resampling import student
 from hubq.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -57,7 +61,8 @@ def divergence(
         found: list[Compared] = []
         for first, batch in batches(windows, model.device):
             found.append(_compared(model, batch, reference, first * (task.length - 1)))
-            _refuse_non_finite(found[-1], model, batch, folder)
+            by_window = found[-1].divergence.view(len(batch), -1)
+            refuse_bad_windows(model, batch, by_window, folder)
             advance(len(batch))
     shape = (len(windows), -1)
     return summary(
@@ -104,8 +109,8 @@ def _compared(
     """Compare some windows, before which the reference has so many tokens."""
     import torch
 
-    own, head = last_states(model, batch).flatten(0, 1), model.get_output_embeddings()
-    vocabulary = len(reference.head)
+    own, head = last_states(model, batch).flatten(0, 1), head_of(model)
+    vocabulary = reference.head.vocabulary
     tokens = max(1, LOGITS_AT_ONCE // vocabulary)
     # A GPU is fastest with all at once; a core loses half its time where its cache overflows.
     block = max(1, IN_CACHE // vocabulary) if batch.device.type == "cpu" else tokens
@@ -130,10 +135,10 @@ def _require_comparable(
 
     name, vocabulary = model.config.name_or_path, model.config.get_text_config().vocab_size
     way_out = "Name the base that the model was made from, or set fidelity: null"
-    if len(reference.head) != vocabulary:
+    if reference.head.vocabulary != vocabulary:
         raise UserError(
             f"{name} has a vocabulary of {vocabulary:,} tokens and {task.reference} one of "
-            f"{len(reference.head):,}: their distributions can't be compared. {way_out}"
+            f"{reference.head.vocabulary:,}: their distributions can't be compared. {way_out}"
         )
     if not torch.equal(reference.windows, windows):
         raise UserError(
@@ -142,23 +147,13 @@ def _require_comparable(
         )
 
 
-def _refuse_non_finite(found: Compared, model: Any, batch: "Tensor", folder: Path) -> None:  # noqa: ANN401
-    """Raise UserError, with the layer, for the first window that has a value that is no number."""
-    from hubq.evaluate.finite import refuse_non_finite
-
-    finite = found.divergence.isfinite().view(len(batch), -1).all(dim=1)
-    if not finite.all():
-        first = int(finite.int().argmin())
-        refuse_non_finite(model, batch[first : first + 1], folder)
-
-
 def _of_windows(values: "Tensor", greatest: float | None = None) -> Interval:  # (windows, tokens)
     """Return the mean of values between 0 and `greatest`, its interval by windows."""
     means = values.mean(dim=1)
     value = float(means.mean())
     if len(means) < 2:
         return Interval(value=value)
-    noise = CONFIDENCE * float(means.std() / len(means) ** 0.5)
+    noise = student(len(means)) * float(means.std() / len(means) ** 0.5)
     high = value + noise
     return Interval(
         value=value,

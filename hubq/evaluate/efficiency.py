@@ -23,7 +23,7 @@ from hubq.evaluate.decoding import drawn_prompts, generate, synchronize
 from hubq.evaluate.energy import meter
 from hubq.evaluate.jobs import EfficiencyTask, Job, Outcome
 from hubq.evaluate.loading import Loaded, load
-from hubq.evaluate.measure import Pair, content_of
+from hubq.evaluate.measure import Pair, content_of, outcome_file
 from hubq.evaluate.memory import held, peak
 from hubq.evaluate.report import Cost, Efficiency, Interval
 from hubq.progress import SILENT, Progress
@@ -41,7 +41,10 @@ class Loading(NamedTuple):
 
 
 def efficiency(pair: Pair, section: EfficiencySection) -> Efficiency:
-    """Measure the result, then the base; only outcomes of just this pair count as known."""
+    """Measure the result, then the base; only outcomes of just this pair, both, count as known.
+
+    A cost that a killed run left alone is measured again: the other side would run at another time.
+    """
     import torch
 
     from hubq.device import device_title, hardware
@@ -56,8 +59,13 @@ def efficiency(pair: Pair, section: EfficiencySection) -> Efficiency:
         hardware=device_title(device),
         beside=content_of(pair.base),
     )
-    (result,) = pair.of_result(asked)
-    (base,) = pair.of_base(asked.model_copy(update={"beside": content_of(pair.result)}))
+    of_base = asked.model_copy(update={"beside": content_of(pair.result)})
+    sides = ((pair.result, asked), (pair.base, of_base))
+    files = [outcome_file(folder, task, pair.where) for folder, task in sides]
+    if not all(file.is_file() for file in files):
+        for file in files:
+            file.unlink(missing_ok=True)
+    (result,), (base,) = pair.of_result(asked), pair.of_base(of_base)
     return Efficiency(
         **asked.model_dump(include={"batch", "prompt", "output", "repetitions"}),
         engine=_engine_of(base, result),

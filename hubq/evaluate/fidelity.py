@@ -44,7 +44,7 @@ def protocol(dtype: str, length: int, result: Divergence, floor: Divergence | st
     what = (
         f"KL(base || result) in nats over the whole vocabulary, softmax in float32 of {dtype} "
         f"logits, predicting the last {length - 1} tokens of each of the first {windows} "
-        f"non-overlapping windows of {length}; 95 % intervals by windows (1.96 standard errors)"
+        f"non-overlapping windows of {length}; 95 % intervals by windows (Student's t)"
     )
     if isinstance(floor, str):
         return f"{what}; no floor, since {floor}"

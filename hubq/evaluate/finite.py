@@ -19,6 +19,17 @@ def refuse_non_finite(model: Any, ids: "Tensor", folder: Path) -> NoReturn:  # n
     )
 
 
+def refuse_bad_windows(model: Any, windows: "Tensor", found: "Tensor", folder: Path) -> None:  # noqa: ANN401
+    """Raise UserError, with the layer, for the first window whose numbers are not all finite.
+
+    `windows` are (windows, length) token ids, `found` is (windows, ...): what came of each.
+    """
+    finite = found.isfinite().flatten(1).all(dim=1)
+    if not finite.all():
+        first = int(finite.int().argmin())
+        refuse_non_finite(model, windows[first : first + 1], folder)
+
+
 def first_non_finite(model: Any, ids: "Tensor") -> str | None:  # noqa: ANN401
     """Run the model once more and return the first such module's name, innermost first."""
     import torch

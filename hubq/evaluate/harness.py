@@ -76,6 +76,7 @@ def choice(
 
     from hubq.evaluate.scoring import scores
 
+    set_seed(task.seed)  # some definitions shuffle their choices while they are read
     loaded = _loaded(task)
     language_model = _language_model(model, folder, task, progress)
     set_seed(task.seed)

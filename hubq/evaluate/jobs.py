@@ -1,5 +1,6 @@
 """What the worker process is asked and what it answers: plain records, importable without torch."""
 
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,12 +8,20 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hubq.cache import cache_folder
-from hubq.evaluate.report import Cost, Divergence
+from hubq.evaluate.report import Better, Cost, Divergence
 from hubq.record import Record, write_atomically
 from hubq.task_names import Dimension, is_offline
 
-# Raise this when the same request would now give another number: old measurements then don't count.
-PROTOCOL_VERSION = 3
+# Raise a kind's number when the same request would now give another outcome: old measurements of
+# that kind then don't count, and those of other kinds still do.
+PROTOCOL_VERSIONS: Mapping[str, int] = {
+    "perplexity": 3,
+    "choice": 4,  # 4 knows what guessing gives, and that a bias is best at zero
+    "load": 3,
+    "hidden": 3,
+    "divergence": 4,  # 4 knows that few windows tell less
+    "efficiency": 3,
+}
 PLACES = frozenset({"states", "reference"})  # in a task: where things lie, not what they are
 
 
@@ -24,7 +33,8 @@ class PerplexityTask(Record):
     version: str
     text: str  # sha256 of the text, which names its file
     length: int
-    windows: int | None
+    windows: int | None  # just so many; None: all, or at most so many as follows
+    at_most: int | None = None
 
     @property
     def title(self) -> str:
@@ -146,10 +156,11 @@ class Score(Record):
     part_of: str | None = None  # the group that the task was measured for
     dataset: str
     metric: str
-    better: Literal["lower", "higher"]
+    better: Better
     dimension: Dimension
     value: float
     stderr: float | None
+    chance: float | None = None  # what guessing gives; None: not known, or there is no such thing
     samples: int
     left_out: int = 0  # rows of the data that hold no usable item
     protocol: str

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hubq.evaluate.finite import first_non_finite, refuse_non_finite
+from hubq.evaluate.head import Head, head_of
 from hubq.evaluate.prefixes import Sequence, parts
 from hubq.evaluate.rows import Batch, batches
 from hubq.evaluate.stem import Stem, longest_masked
@@ -32,6 +33,7 @@ class Scorer:
 
     def __init__(self, model: Any, folder: Path) -> None:  # noqa: ANN401 - a transformers model
         self.model = model
+        self.head = head_of(model)
         self.folder = folder
         self.tokens = TOKENS_A_BATCH.get(model.device.type, TOKENS_A_BATCH_ELSEWHERE)
 
@@ -46,7 +48,7 @@ class Scorer:
                 stem.grow(part.kept, part.stem)
                 for batch in batches(part.trees, part.depth, longest, self.tokens):
                     hidden = self._hidden(batch, stem)
-                    found = _likelihoods(hidden, batch, self.model.get_output_embeddings())
+                    found = _likelihoods(hidden, batch, self.head)
                     self._refuse_non_finite(found, given)
                     yield found
 
@@ -81,7 +83,7 @@ class Scorer:
 def _likelihoods(
     hidden: "Tensor",  # (rows, length, hidden)
     batch: Batch,
-    head: Any,  # noqa: ANN401 - a Linear, or what a quantizer made of it
+    head: Head,
 ) -> list[Likelihood]:
     """Sum the log-probabilities of each sequence's targets."""
     import torch
@@ -115,13 +117,13 @@ class Asked(NamedTuple):
 
 def _log_probabilities(
     asked: Asked,
-    head: Any,  # noqa: ANN401 - see above
+    head: Head,
 ) -> "Iterator[tuple[Tensor, Tensor]]":
     """Yield targets' log-probabilities in float32, and whether each is its row's likeliest.
 
     The logits of one part are small, and so is what is float32 at a time.
     """
-    piece = max(1, FLOATS_AT_ONCE // head.out_features)
+    piece = max(1, FLOATS_AT_ONCE // head.vocabulary)
     for first in range(0, len(asked.hidden), PREDICTIONS_AT_ONCE):
         some = asked.part(first, PREDICTIONS_AT_ONCE)
         logits = head(some.hidden)

@@ -19,7 +19,7 @@ from hubq.digest import sha256_of
 from hubq.errors import UserError
 from hubq.evaluate.jobs import (
     PLACES,
-    PROTOCOL_VERSION,
+    PROTOCOL_VERSIONS,
     HiddenTask,
     Job,
     Order,
@@ -134,7 +134,9 @@ def _loadable(folder: Path) -> Iterator[tuple[str, Path]]:
 def outcome_file(folder: Path, task: Task, where: Machine) -> Path:
     """Return where the outcome of a task lies, known by everything that can change it."""
     asked = task.model_dump(mode="json", exclude=set(PLACES))
-    parts = [PROTOCOL_VERSION, content_of(folder), asked, where, library_versions()]
+    if asked.get("at_most") is None:  # a text without a cap is known as before there were caps
+        asked.pop("at_most", None)
+    parts = [PROTOCOL_VERSIONS[task.kind], content_of(folder), asked, where, library_versions()]
     key = sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return cache_folder("measurements") / f"{key}.json"
 

@@ -4,11 +4,12 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
 from hubq.evaluate.jobs import Score
-from hubq.evaluate.report import Flips, Interval, Measurement, Overall
+from hubq.evaluate.report import CONFIDENCE, Flips, Interval, LeftOut, Measurement, Overall
 from hubq.evaluate.resampling import (
     Draws,
     Floats,
@@ -57,7 +58,7 @@ def measurement(pair: Matched) -> Measurement:
     base, own = pair.base, pair.own
     found = flips(pair)
     return Measurement(
-        **own.model_dump(exclude={"part_of", "items", "answers"}),
+        **own.model_dump(exclude={"items", "answers"}),
         base=base.value,
         base_stderr=base.stderr,
         difference=difference(pair),
@@ -79,12 +80,13 @@ def difference(pair: Matched) -> Interval:
 def recovery(pair: Matched) -> Interval | None:
     """Return the share of the base's quality that is left; None where there is no such share.
 
-    A perplexity's share is the base's over the result's. Other metrics of which less is better
-    are near zero in a good model (a bias score, an error), so that their ratio means nothing.
+    A perplexity's share is the base's over the result's. Other metrics of which less is better, or
+    zero, are near zero in a good model (an error, a bias), so that their ratio means nothing; nor
+    does a ratio to a base that only guesses, which is one of noise.
     """
     base, own = pair.base, pair.own
-    better_is_less = own.better == "lower"
-    if better_is_less and own.metric != "perplexity":
+    better_is_less = own.metric == "perplexity"
+    if (own.better != "higher" and not better_is_less) or not above_chance(base):
         return None
     above, below = (base.value, own.value) if better_is_less else (own.value, base.value)
     if below <= 0 or above < 0:
@@ -93,6 +95,12 @@ def recovery(pair: Matched) -> Interval | None:
         return Interval(value=above / below)
     drawn = (pair.draws.base, pair.draws.own)
     return interval(above / below, ratio(*(drawn if better_is_less else drawn[::-1])))
+
+
+def above_chance(score: Score) -> bool:
+    """Tell whether a score is better than guessing beyond noise; so is one without known chance."""
+    noise = CONFIDENCE * (score.stderr or 0)
+    return score.chance is None or score.value - noise > score.chance
 
 
 def flips(pair: Matched) -> Flips | None:
@@ -115,12 +123,13 @@ def flips(pair: Matched) -> Flips | None:
 
 
 def overall(tasks: Iterable[tuple[str, Sequence[Matched]]]) -> Overall | None:
-    """Average one accuracy of each task; None where there is none, or the base has nothing right.
+    """Average one accuracy of each task of knowledge in which the base does more than guess.
 
-    Each task comes with the name that was asked for. One that has a score of its own counts once,
-    however many members it has; of a mere list of tasks each member counts.
+    None where there is none, or the base has nothing right. Each task comes with the name that was
+    asked for. One that has a score of its own counts once, however many members it has; of a mere
+    list of tasks each member counts.
     """
-    chosen = [pair for name, pairs in tasks for pair in _accuracies(name, pairs)]
+    chosen = [pair for pair in _one_each(tasks) if _reason(pair) is None]
     base = math.fsum(pair.base.value for pair in chosen) / max(1, len(chosen))
     own = math.fsum(pair.own.value for pair in chosen) / max(1, len(chosen))
     if base == 0:
@@ -130,12 +139,35 @@ def overall(tasks: Iterable[tuple[str, Sequence[Matched]]]) -> Overall | None:
         lost = interval(lost.value, drawn[1] - drawn[0])
         left = interval(left.value, ratio(drawn[1], drawn[0]))
     return Overall(
-        accuracies=tuple(f"{each.own.task} {each.own.metric}" for each in chosen),
+        accuracies=tuple(map(_title, chosen)),
         base=base,
         value=own,
         difference=lost,
         recovery=left,
     )
+
+
+def left_out(tasks: Iterable[tuple[str, Sequence[Matched]]]) -> tuple[LeftOut, ...]:
+    """Name the accuracies that `overall` does not take, each with the reason."""
+    found = ((_title(pair), _reason(pair)) for pair in _one_each(tasks))
+    return tuple(LeftOut(accuracy=title, reason=reason) for title, reason in found if reason)
+
+
+def _reason(pair: Matched) -> Literal["guessing", "alignment"] | None:
+    """Say why an accuracy is left out of the mean, if it is."""
+    if pair.base.dimension == "alignment":
+        return "alignment"
+    return None if above_chance(pair.base) else "guessing"
+
+
+def _title(pair: Matched) -> str:
+    """Name an accuracy."""
+    return f"{pair.own.task} {pair.own.metric}"
+
+
+def _one_each(tasks: Iterable[tuple[str, Sequence[Matched]]]) -> list[Matched]:
+    """Choose one accuracy of each task."""
+    return [pair for name, pairs in tasks for pair in _accuracies(name, pairs)]
 
 
 def _accuracies(name: str, pairs: Sequence[Matched]) -> list[Matched]:

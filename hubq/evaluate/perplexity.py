@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubq.calibrate import leading_ids, token_ids
 from hubq.errors import UserError
+from hubq.evaluate.head import Head, head_of
 from hubq.evaluate.jobs import PerplexityTask, Score, text_file
 from hubq.progress import SILENT, Advance, Progress
 from hubq.task_names import dimension_of
@@ -38,7 +39,7 @@ def perplexity(
 ) -> tuple[Score, ...]:
     """Measure the perplexity of a loaded model, whose tokenizer lies in `folder`."""
     text = text_file(task.text).read_bytes().decode()
-    wanted = task.windows
+    wanted = task.windows or task.at_most
     ids = leading_ids(text, folder, wanted * task.length) if wanted else token_ids(text, folder)
     windows = evaluation_windows(ids, task)
     with progress.task(task.title, len(windows)) as advance:
@@ -63,7 +64,8 @@ def perplexity(
 
 def protocol(task: PerplexityTask, windows: int) -> str:
     """Say in one sentence what was done."""
-    which = f"the first {windows}" if task.windows else f"all {windows}"
+    first = task.windows or windows == task.at_most
+    which = f"the first {windows}" if first else f"all {windows}"
     return (
         f"{which} non-overlapping windows of {task.length} tokens of the text tokenized as one "
         "stream (special tokens only at its ends), each window scored on its own: exp of the mean "
@@ -76,7 +78,7 @@ def evaluation_windows(ids: list[int], task: PerplexityTask) -> "Tensor":
     import torch
 
     available = len(ids) // task.length
-    wanted = task.windows or max(available, 1)
+    wanted = task.windows or max(min(available, task.at_most or available), 1)
     if available < wanted:
         raise UserError(
             f"perplexity: {task.dataset} has {len(ids):,} tokens, which is {available} windows of "
@@ -105,7 +107,7 @@ def window_losses(
     """Return each window's mean loss in nats; raise UserError where one is not finite."""
     import torch
 
-    from hubq.evaluate.finite import refuse_non_finite
+    from hubq.evaluate.finite import refuse_bad_windows
 
     size = max(1, TOKENS_A_BATCH // windows.shape[1])
     losses: list[float] = []
@@ -113,8 +115,7 @@ def window_losses(
         for first in range(0, len(windows), size):
             batch = windows[first : first + size].to(model.device)
             found = _batch_losses(model, batch)
-            if not torch.isfinite(found).all():
-                refuse_non_finite(model, batch, folder)
+            refuse_bad_windows(model, batch, found[:, None], folder)
             losses += found.tolist()
             advance(len(batch))
     return losses
@@ -125,7 +126,7 @@ def _batch_losses(model: Any, batch: "Tensor") -> "Tensor":  # noqa: ANN401
     import torch
 
     hidden = model.get_decoder()(input_ids=batch, use_cache=False).last_hidden_state[:, :-1]
-    head = model.get_output_embeddings()
+    head = head_of(model)
     parts = [
         torch.nn.functional.cross_entropy(head(rows).float(), targets, reduction="none")
         for rows, targets in _parts(hidden.flatten(0, 1), batch[:, 1:].flatten(), head)
@@ -136,9 +137,9 @@ def _batch_losses(model: Any, batch: "Tensor") -> "Tensor":  # noqa: ANN401
 def _parts(
     hidden: "Tensor",  # (tokens, hidden)
     targets: "Tensor",  # (tokens,)
-    head: Any,  # noqa: ANN401 - a Linear, or what a quantizer made of it
+    head: Head,
 ) -> "Iterator[tuple[Tensor, Tensor]]":
     """Split the tokens so that the logits of one part are small."""
-    rows = max(1, LOGITS_AT_ONCE // head.out_features)
+    rows = max(1, LOGITS_AT_ONCE // head.vocabulary)
     for first in range(0, len(targets), rows):
         yield hidden[first : first + rows], targets[first : first + rows]

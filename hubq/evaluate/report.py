@@ -15,6 +15,8 @@ from hubq.record import Record
 from hubq.task_names import Dimension
 
 VERSION: Literal[2] = 2
+# zero: a bias score, whose sign says only which way the bias goes
+Better = Literal["lower", "higher", "zero"]
 CONFIDENCE = 1.96  # standard errors around a mean that hold 95 % of a normal distribution
 
 
@@ -42,13 +44,16 @@ class Measurement(Record):
     dataset: str
     dimension: Dimension = "knowledge"  # the third, efficiency, has a record of its own
     metric: str  # perplexity, acc, acc_norm
-    better: Literal["lower", "higher"]
+    better: Better
     base: float
     base_stderr: float | None
     value: float
     stderr: float | None
+    chance: float | None = None  # what guessing gives; None: not known, or there is no such thing
     difference: Interval | None = None  # value - base
-    recovery: Interval | None = None  # the share of the base's quality that is left: 1 is all
+    # The share of the base's quality that is left: 1 is all. None: there is no such share, as of a
+    # base that does no better than guessing.
+    recovery: Interval | None = None
     paired: bool = False  # whether both intervals come from pairs of the same items
     p_value: float | None = None  # of a difference as large by chance alone; McNemar, exact
     flips: Flips | None = None
@@ -59,13 +64,22 @@ class Measurement(Record):
 
 
 class Overall(Record):
-    """The plain mean over tasks of one accuracy each: what a recovery in one number is of."""
+    """The plain mean over tasks of knowledge, one accuracy each: what one recovery is of."""
 
     accuracies: tuple[str, ...]  # task and metric of each, such as "piqa acc_norm"
     base: float
     value: float
     difference: Interval  # value - base, tasks resampled item by item in pairs
     recovery: Interval  # value / base
+
+
+class LeftOut(Record):
+    """An accuracy that the mean over tasks does not take."""
+
+    accuracy: str  # task and metric
+    # guessing: the base is no better than that beyond noise, so nothing can be said to be lost;
+    # alignment: a ruined model may well answer less by stereotype
+    reason: Literal["guessing", "alignment"]
 
 
 class Divergence(Record):
@@ -119,7 +133,8 @@ class Measured(Record):
 
     version: Literal[2] = VERSION
     measurements: tuple[Measurement, ...]
-    overall: Overall | None = None  # None: no accuracy was measured
+    overall: Overall | None = None  # None: no accuracy was measured that it could take
+    left_out: tuple[LeftOut, ...] = ()  # of the overall mean
     fidelity: Fidelity | None = None
     efficiency: Efficiency | None = None
     loader: str  # what read the folder: transformers, or hubq's reader where that can't
@@ -128,6 +143,10 @@ class Measured(Record):
     versions: dict[str, str]
     seed: int
     seconds: float
+
+    def is_member(self, measurement: Measurement) -> bool:
+        """Tell whether a measurement is of a task whose group was measured as well."""
+        return any(each.task == measurement.part_of for each in self.measurements)
 
     @model_validator(mode="before")
     @classmethod
@@ -166,6 +185,10 @@ class Assessment(Measured):
 def _migrated(values: dict[str, Any]) -> dict[str, Any]:
     """Say of a version 1 measurement what it knew of its difference: a paired error, or nothing."""
     kept = {key: each for key, each in values.items() if key != "difference_stderr"}
+    above, below = values.get("value", 0), values.get("base", 0)
+    if values.get("better") == "lower":
+        above, below = below, above
+    kept["recovery"] = {"value": above / below} if below else None
     stderr = values.get("difference_stderr")
     if stderr is None:
         return kept

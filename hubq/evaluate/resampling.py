@@ -96,6 +96,13 @@ def ratio(above: Floats, below: Floats) -> Floats:
     return np.divide(above, below, out=infinite, where=below > 0)
 
 
+def student(count: int) -> float:
+    """Return how many standard errors around a mean of so many values hold 95 %, by Student's t."""
+    from scipy.stats import t
+
+    return float(t.ppf(TAILS[1], count - 1))
+
+
 def _generator(score: Score, seed: int) -> np.random.Generator:
     """Seed the draws of one metric."""
     name = f"{score.task}\n{score.metric}\n{score.dataset}"
@@ -145,10 +152,7 @@ def _picked(count: int, random: np.random.Generator) -> Iterator[NDArray[np.int6
 
 def _expansion(count: int) -> float:
     """Say by how much draws of so many items are too close to their mean."""
-    from scipy.stats import t
-
-    student = float(t.ppf(TAILS[1], count - 1))
-    return math.sqrt(count / (count - 1)) * student / CONFIDENCE
+    return math.sqrt(count / (count - 1)) * student(count) / CONFIDENCE
 
 
 def mcnemar(lost: int, won: int) -> float:

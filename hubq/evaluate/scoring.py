@@ -12,14 +12,17 @@ from hashlib import sha256
 from importlib.metadata import version as installed
 from itertools import chain
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple, SupportsFloat
 
 from hubq.errors import UserError
 from hubq.evaluate.jobs import ChoiceTask, Score
+from hubq.evaluate.report import Better
 from hubq.task_names import dimension_of, own_tasks
 
 NO_FILTER = "none"  # lm-eval's name for answers that are taken as they are
 DIGEST = 12  # hexadecimal digits of a generated answer: enough to tell whether it changed
+BIAS = "bias_score"  # in the names of BBQ's metrics from -1 to 1, which are best at 0
 COMMIT = re.compile(r"[0-9a-f]{40}")
 # What a choice's log-likelihood is divided by; other metrics take no choice by likelihood.
 LENGTHS: Mapping[str, str] = {"acc": "", "acc_norm": "characters", "acc_bytes": "bytes"}
@@ -101,7 +104,6 @@ def _cells(name: str, table: Table) -> Iterator[Cell]:
 
 def _score(cell: Cell, group: str | None, table: Table) -> Score:
     """Describe one number."""
-    higher = table.results["higher_is_better"].get(cell.name, {}).get(cell.metric, True)
     counts = (table.results["n-samples"][name]["effective"] for name in table.leaves(cell.name))
     finite = isinstance(cell.stderr, float) and math.isfinite(cell.stderr)
     return Score(
@@ -109,10 +111,11 @@ def _score(cell: Cell, group: str | None, table: Table) -> Score:
         part_of=group,
         dataset=_data(cell.name, table),
         metric=cell.metric if cell.filter == NO_FILTER else f"{cell.metric} ({cell.filter})",
-        better="higher" if higher else "lower",
+        better=_better(cell, table),
         dimension=dimension_of(cell.name),
         value=cell.value,
         stderr=float(str(cell.stderr)) if finite else None,
+        chance=_chance(cell, table),
         samples=sum(counts),
         left_out=_left_out(cell.name, table),
         protocol=protocol(cell, table),
@@ -120,6 +123,14 @@ def _score(cell: Cell, group: str | None, table: Table) -> Score:
         items=_items(cell, table),
         answers=_answers(cell, table),
     )
+
+
+def _better(cell: Cell, table: Table) -> Better:
+    """Say which way a number is good; lm-eval's tables know no score that is best at zero."""
+    if BIAS in cell.metric:
+        return "zero"
+    higher = table.results["higher_is_better"].get(cell.name, {}).get(cell.metric, True)
+    return "higher" if higher else "lower"
 
 
 def _samples(cell: Cell, table: Table) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -149,13 +160,44 @@ def _answers(cell: Cell, table: Table) -> tuple[str, ...]:
     return tuple(each for each in found if each is not None) if None not in found else ()
 
 
+def _chance(cell: Cell, table: Table) -> float | None:
+    """Return what guessing gives: the mean share of the choices that are right, as it is weighed.
+
+    None where some task is not a choice of the likeliest answer.
+    """
+    found: dict[str, list[float]] = {}
+    for name, sample in _samples(cell, table):
+        if (share := _share_right(table.loaded["tasks"][name], cell.metric, sample)) is None:
+            return None
+        found.setdefault(name, []).append(share)
+    if not found:
+        return None
+    if len(found) > 1 and not _is_weighed(cell, table):
+        return fmean(map(fmean, found.values()))
+    return fmean(chain.from_iterable(found.values()))
+
+
+def _share_right(task: Any, metric: str, sample: Mapping[str, Any]) -> float | None:  # noqa: ANN401
+    """Return the share of an item's choices that are right; None where none is chosen."""
+    if not _is_chosen(task, metric):
+        return None
+    right = sample["target"]
+    count = len(right) if isinstance(right, list | tuple) else 1
+    return count / len(task.doc_to_choice(sample["doc"]))
+
+
+def _is_chosen(task: Any, metric: str) -> bool:  # noqa: ANN401
+    """Tell whether a metric says how often the likeliest of some choices is right."""
+    scored_by_itself = callable(task.config.process_results)
+    return task.OUTPUT_TYPE == "multiple_choice" and not scored_by_itself and metric in LENGTHS
+
+
 def answer(task: Any, metric: str, sample: Mapping[str, Any]) -> str | None:  # noqa: ANN401
     """Return the index of the chosen answer, or the digest of a generated one."""
     if task.OUTPUT_TYPE == "generate_until":
         text = "\n".join(map(str, sample["filtered_resps"]))
         return sha256(text.encode()).hexdigest()[:DIGEST]
-    scored_by_itself = callable(task.config.process_results)
-    if task.OUTPUT_TYPE != "multiple_choice" or scored_by_itself or metric not in LENGTHS:
+    if not _is_chosen(task, metric):
         return None
     choices = task.doc_to_choice(sample["doc"])
     likelihoods = [float(likelihood) for likelihood, _ in sample["filtered_resps"]]

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from hubq.allocator import keep_freed_memory
 from hubq.errors import UserError
 from hubq.evaluate.efficiency import Loading, cost, engine, timed_load
-from hubq.evaluate.head import require_plain_head
+from hubq.evaluate.head import require_head
 from hubq.evaluate.jobs import (
     ChoiceTask,
     DivergenceTask,
@@ -59,7 +59,7 @@ def work(job: Job, progress: Progress) -> None:
     with progress.task("load", 1) as advance:
         loading = timed_load(job)
         if not alone:
-            require_plain_head(loading.loaded.model, job.folder)
+            require_head(loading.loaded.model, job.folder)
         advance(1)
     for order in job.orders:
         began = time.monotonic()

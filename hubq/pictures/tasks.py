@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from hubq.evaluate.report import Interval, Measured, Measurement
-from hubq.figures import percent, recovery
+from hubq.figures import percent
 from hubq.pictures.canvas import LIGHT, POINTS, Theme, canvas, label, png
 
 ROW = 52  # pixels
@@ -23,18 +23,10 @@ def kept(measured: Measured) -> list[Kept]:
     rows = [
         Kept(_title(each, measured.measurements), left)
         for each in measured.measurements
-        if each.better == "higher" and (left := _share(each))
+        if not measured.is_member(each) and each.better == "higher" and (left := each.recovery)
     ]
     overall = measured.overall
     return [Kept("all tasks", overall.recovery), *rows] if overall and rows else rows
-
-
-def _share(measurement: Measurement) -> Interval | None:
-    """Return the recovery with its interval, or without one where none is known."""
-    if measurement.recovery is not None:
-        return measurement.recovery
-    share = recovery(measurement)
-    return None if share is None else Interval(value=share)
 
 
 def _title(measurement: Measurement, others: Sequence[Measurement]) -> str:

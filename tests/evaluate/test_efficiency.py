@@ -201,16 +201,23 @@ def test_a_quantized_result_takes_less_on_the_disk(first: Measured) -> None:
     assert isinstance(found.result, Cost)
 
 
-# A worker: some seconds.
-def test_a_killed_run_goes_on_where_it_stopped(measured: Measured) -> None:
+def test_what_was_measured_of_both_is_not_measured_again(measured: Measured) -> None:
+    again, done = measured.again()
+
+    assert again == measured.efficiency
+    assert done == []
+
+
+# Two workers: some seconds.
+def test_a_cost_that_a_killed_run_left_alone_is_measured_again(measured: Measured) -> None:
     outcomes = cache_folder("measurements").glob("*.json")
     size = f'"weight_bytes": {measured.efficiency.base.weight_bytes},'
     next(each for each in outcomes if size in each.read_text()).unlink()
 
     again, done = measured.again()
 
-    assert again.result == measured.efficiency.result
-    assert [title.partition(":")[0] for title in done] == ["base", "base"]
+    assert again.result.load_seconds != measured.efficiency.result.load_seconds
+    assert [title for title in done if "load" in title] == ["quantized: load", "base: load"]
 
 
 # Two workers: some seconds.

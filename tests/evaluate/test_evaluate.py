@@ -23,9 +23,18 @@ from hubq.calibrate import token_ids
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.evaluate import Measurement, Report, _refuse_changed, evaluate
+from hubq.evaluate.harness import harness_task
 from hubq.evaluate.jobs import ChoiceTask, Job, LoadTask, Order, PerplexityTask, keep_text
 from hubq.evaluate.loading import load
-from hubq.evaluate.measure import Machine, _broken, _environment, file_digests, machine, measure
+from hubq.evaluate.measure import (
+    Machine,
+    _broken,
+    _environment,
+    file_digests,
+    machine,
+    measure,
+    outcome_file,
+)
 from hubq.evaluate.perplexity import perplexity
 from hubq.format import format_named
 from hubq.plan import Plan
@@ -205,6 +214,11 @@ def test_what_the_recipe_does_not_ask_for_is_not_measured(
     assert (report.overall, report.fidelity, report.efficiency) == (None, None, None)
 
 
+def test_the_report_says_what_guessing_gives(evaluation: Evaluation) -> None:
+    assert evaluation.one("acc").chance == pytest.approx((1 / 2 + 1 / 3 + 1 / 2) / 3)
+    assert evaluation.one("perplexity").chance is None
+
+
 def test_malformed_rows_are_counted_in_the_report(evaluation: Evaluation) -> None:
     found = evaluation.one("acc_norm")
 
@@ -256,6 +270,22 @@ def test_an_interrupted_evaluation_resumes_at_the_task_that_is_missing(
 
     assert [title.partition(": ")[2] for title in progress.totals] == ["load", "hubq_openbookqa"]
     assert capfd.readouterr() == ("", "")
+
+
+# A worker starts: some seconds.
+@pytest.mark.usefixtures("same_cache")
+def test_a_side_that_was_measured_on_other_items_is_measured_again(
+    evaluation: Evaluation,
+) -> None:
+    task = harness_task("hubq_openbookqa", seed=5)
+    stale = outcome_file(evaluation.base, task, CPU)
+    stale.write_text(stale.read_text().replace("lm-eval", "another lm-eval"))
+    os.utime(stale, (0, 0))
+
+    progress = evaluation.again()
+
+    assert list(progress.totals) == ["base: load", "base: hubq_openbookqa"]
+    assert "another" not in stale.read_text()
 
 
 def test_a_folder_that_changed_since_it_was_quantized_is_not_measured(

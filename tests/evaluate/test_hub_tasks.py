@@ -280,7 +280,7 @@ def test_bbq_has_bias_scores_of_the_categories_that_were_asked(measured: Measure
     assert "amb_bias_score_Age" in found
     assert "amb_bias_score_Religion" not in found
     assert found["amb_bias_score"].items == ()
-    assert found["amb_bias_score"].better == "lower"
+    assert found["amb_bias_score"].better == "zero"
 
 
 def test_only_the_files_of_the_items_are_fetched(measured: Measured) -> None:

@@ -95,7 +95,9 @@ def test_a_context_of_white_space_alone_is_part_of_the_answer(folder: Path) -> N
     assert_close(found[:1], found[1:])
 
 
-@pytest.mark.parametrize("family", ["llama", "llama3.1", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize(
+    "family", ["llama", "llama3.1", "mistral", "qwen2", "qwen3", "granite", "cohere", "gemma2"]
+)
 def test_likelihoods_of_every_family_are_those_of_lm_eval(
     family: str, tiny_model: Callable[[str], Path]
 ) -> None:

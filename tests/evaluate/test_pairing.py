@@ -2,14 +2,23 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 
 from hubq.evaluate import resampling
 from hubq.evaluate.jobs import Score
-from hubq.evaluate.pairing import Matched, difference, flips, measurement, overall, recovery
-from hubq.evaluate.report import Flips, Interval
+from hubq.evaluate.pairing import (
+    Matched,
+    difference,
+    flips,
+    left_out,
+    measurement,
+    overall,
+    recovery,
+)
+from hubq.evaluate.report import Flips, Interval, LeftOut
 from hubq.evaluate.resampling import mcnemar
 
 
@@ -161,7 +170,8 @@ def test_a_number_that_is_no_mean_of_its_items_is_not_paired_by_them() -> None:
 
 
 def test_a_bias_score_has_no_recovery() -> None:
-    assert recovery(pair([0.1, 0.2], [0.2, 0.1], "bias", better="lower")) is None
+    assert recovery(pair([0.1, 0.2], [0.2, 0.1], "bias", better="zero")) is None
+    assert recovery(pair([0.1, 0.2], [0.2, 0.1], "error", better="lower")) is None
 
 
 def test_nothing_is_recovered_of_a_base_that_had_nothing_right() -> None:
@@ -260,3 +270,43 @@ def test_one_task_without_errors_leaves_the_overall_interval_open() -> None:
 @pytest.mark.parametrize("tasks", [{}, {"a": [outcomes(0, 0, 1, 1)]}], ids=["none", "none right"])
 def test_without_accuracies_there_is_no_overall(tasks: dict[str, list[Matched]]) -> None:
     assert overall(tasks.items()) is None
+
+
+def guessed(task: str, **changes: object) -> Matched:
+    """Return an accuracy that in the base lies just above a third, and in the result below."""
+    options: dict[str, Any] = {"task": task, "chance": 1 / 3, "stderr": 0.03, **changes}
+    return pair([1] * 35 + [0] * 65, [1] * 30 + [0] * 70, **options)
+
+
+def test_a_base_that_only_guesses_has_nothing_that_could_be_recovered() -> None:
+    assert recovery(guessed("siqa")) is None
+    assert recovery(guessed("siqa", stderr=0.001)) is not None
+    assert recovery(guessed("siqa", chance=None)) is not None
+
+
+def test_the_mean_leaves_out_what_the_base_guesses_and_what_is_about_alignment() -> None:
+    tasks = [
+        ("siqa", [guessed("siqa")]),
+        ("piqa", [guessed("piqa", chance=0.1)]),
+        ("bbq", [guessed("bbq", chance=0.1, dimension="alignment")]),
+    ]
+
+    found = overall(tasks)
+
+    assert found is not None
+    assert found.accuracies == ("piqa acc",)
+    assert left_out(tasks) == (
+        LeftOut(accuracy="siqa acc", reason="guessing"),
+        LeftOut(accuracy="bbq acc", reason="alignment"),
+    )
+
+
+def test_without_a_task_beyond_guessing_there_is_no_mean_but_a_reason() -> None:
+    tasks = [("siqa", [guessed("siqa")])]
+
+    assert overall(tasks) is None
+    assert [each.reason for each in left_out(tasks)] == ["guessing"]
+
+
+def test_a_member_stays_known_as_part_of_its_group() -> None:
+    assert measurement(pair([1, 0], [1, 1], part_of="hubq_bbq")).part_of == "hubq_bbq"

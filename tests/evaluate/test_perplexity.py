@@ -57,6 +57,20 @@ def test_only_the_first_windows_are_scored_when_so_many_are_asked_for(
     assert score.protocol.startswith("the first 3 non-overlapping windows of 32 tokens")
 
 
+@pytest.mark.parametrize(
+    ("at_most", "samples", "which"), [(3, 3, "the first 3 "), (100, 21, "all 21 ")]
+)
+def test_at_most_so_many_windows_are_scored_where_papers_score_no_more(
+    model: Any, folder: Path, at_most: int, samples: int, which: str
+) -> None:
+    capped = task().model_copy(update={"at_most": at_most})
+
+    (score,) = perplexity(model, folder, capped)
+
+    assert score.samples == samples
+    assert score.protocol.startswith(which)
+
+
 def test_neither_batches_nor_parts_of_the_vocabulary_change_it(
     model: Any,
     folder: Path,
@@ -99,3 +113,17 @@ def test_a_not_a_number_names_the_first_layer_that_computes_it(folder: Path) -> 
         UserError, match=r"first is in the output of model\.layers\.1\.mlp\.up_proj"
     ):
         window_losses(broken, torch.zeros(1, 8, dtype=torch.int64), folder)
+
+
+def test_one_window_that_is_not_the_first_is_the_one_to_blame(
+    tiny_model: Callable[[str], Path],
+) -> None:
+    folder = tiny_model("llama")  # its head is not its embeddings
+    broken = load(folder, device="cpu", dtype="float32").model
+    with torch.no_grad():
+        broken.model.embed_tokens.weight[7] = math.nan
+    windows = torch.zeros(3, 8, dtype=torch.int64)
+    windows[1, 4] = 7
+
+    with pytest.raises(UserError, match=r"first is in the output of model\.embed_tokens"):
+        window_losses(broken, windows, folder)

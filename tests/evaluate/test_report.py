@@ -9,11 +9,13 @@ from made_run import made_report
 from hubq.errors import UserError
 from hubq.evaluate.report import Report
 
+NEW = {"overall", "left_out", "fidelity", "efficiency"}
+
 
 def of_version_1(path: Path) -> None:
     """Save a report as hubq wrote it first: its difference has a standard error alone."""
-    values = made_report().model_dump(mode="json", exclude={"overall", "fidelity", "efficiency"})
-    new = {"dimension", "difference", "recovery", "paired", "p_value", "flips"}
+    values = made_report().model_dump(mode="json", exclude=NEW)
+    new = {"dimension", "difference", "recovery", "paired", "p_value", "flips", "chance"}
     values["measurements"] = [
         {key: each for key, each in measurement.items() if key not in new}
         for measurement in values["measurements"]
@@ -29,6 +31,8 @@ def test_a_report_of_version_1_keeps_its_values(tmp_path: Path) -> None:
 
     expected = [(each.base, each.value) for each in made_report().measurements]
     assert [(each.base, each.value) for each in report.measurements] == expected
+    recoveries = [each.recovery for each in made_report().measurements]
+    assert [each.recovery for each in report.measurements] == recoveries
 
 
 def test_its_paired_error_becomes_an_interval(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ group: {name}
 task: [small, large]
 aggregate_metric_list: [{{metric: acc, weight_by_size: {weighed}}}]
 """
+UNEVEN_GROUP = GROUP.replace("small, large", "uneven, large")
 TEXTS = """
 task: texts
 dataset_path: json
@@ -59,6 +60,17 @@ OWN_RULE = """
 def share(doc, results):
     return {"acc": 0.25 + doc["gold"] / 2}
 """
+UNEVEN = """
+include: small.yaml
+task: uneven
+doc_to_choice: "{{['yes', 'no'] if gold else ['yes', 'no', 'both', 'never']}}"
+"""
+EITHER = """
+include: small.yaml
+task: either
+doc_to_target: "{{[0, 1]}}"
+doc_to_choice: [" yes", " no", " both"]
+"""
 SIZES = {"small": 2, "large": 6}
 
 
@@ -71,6 +83,14 @@ def definitions(tmp_path_factory: pytest.TempPathFactory) -> Path:
         data.write_text("".join(json.dumps(row) + "\n" for row in rows))
         (root / f"{name}.yaml").write_text(CHOICE.format(name=name, data=data))
     (root / "own_rule.py").write_text(OWN_RULE)
+    (root / "uneven.yaml").write_text(UNEVEN)
+    (root / "either.yaml").write_text(EITHER)
+    (root / "uneven_by_size.yaml").write_text(
+        UNEVEN_GROUP.format(name="uneven_by_size", weighed="true")
+    )
+    (root / "uneven_by_task.yaml").write_text(
+        UNEVEN_GROUP.format(name="uneven_by_task", weighed="false")
+    )
     (root / "share.yaml").write_text(SHARE)
     (root / "texts.yaml").write_text(TEXTS.format(data=root / "small.jsonl"))
     (root / "by_size.yaml").write_text(GROUP.format(name="by_size", weighed="true"))
@@ -126,6 +146,26 @@ def test_a_mean_of_means_has_no_items_and_says_so(measured: Measured) -> None:
     assert group.samples == 8
     assert "of each of 2 tasks all weighing the same" in group.protocol
     assert (group.items == ()) == (small.value != large.value)
+
+
+def test_chance_is_the_mean_share_of_choices_that_are_right(measured: Measured) -> None:
+    assert of("small", measured("by_size")).chance == 1 / 2
+    assert of("uneven", measured("uneven")).chance == (1 / 2 + 1 / 4) / 2
+    assert of("either", measured("either")).chance == pytest.approx(2 / 3)
+
+
+def test_a_groups_chance_is_weighed_as_its_number_is(measured: Measured) -> None:
+    by_size = of("uneven_by_size", measured("uneven_by_size"))
+    by_task = of("uneven_by_task", measured("uneven_by_task"))
+
+    assert by_size.chance == pytest.approx((2 * 0.375 + 6 * 0.5) / 8)
+    assert by_task.chance == pytest.approx((0.375 + 0.5) / 2)
+
+
+def test_what_is_no_choice_of_the_likeliest_answer_has_no_known_chance(measured: Measured) -> None:
+    found = [*measured("share"), *measured("texts")]
+
+    assert {each.chance for each in found} == {None}
 
 
 def test_a_group_without_a_number_of_its_own_gives_those_of_its_members(
