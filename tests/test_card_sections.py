@@ -21,13 +21,20 @@ def section(heading: str, text: str) -> str:
     return text.split(f"\n{heading}\n")[1].split(f"\n{level} ")[0].replace("\u00a0", " ")
 
 
-def beside(*points: tuple[str, float, float], form: str = "compressed-tensors") -> Siblings:
-    """Return siblings of so many bits of the whole file and so much divergence."""
+def beside(
+    *points: tuple[str, float, float], form: str = "compressed-tensors", noise: float = 0
+) -> Siblings:
+    """Return siblings of so many bits of the whole file and so much divergence, plus or minus."""
     own = entry(full_report())
     return Siblings(
         entries=tuple(
             own.model_copy(
-                update={"name": name, "model_bits": bits, "divergence": loss, "form": form}
+                update={
+                    "name": name,
+                    "model_bits": bits,
+                    "divergence": Interval(value=loss, low=loss - noise, high=loss + noise),
+                    "form": form,
+                }
             )
             for name, bits, loss in points
         )
@@ -175,6 +182,17 @@ def test_a_model_that_another_beats_sends_the_reader_there() -> None:
     assert family.advice(full_report(), siblings) == [
         f"Take [AWQ-4bit]({HUB}/acme/Tiny-Llama-AWQ-4bit) (0.05000 at 12 bits) rather than this "
         "one (0.06120 at 12.15 bits)."
+    ]
+
+
+def test_one_that_noise_may_explain_is_not_advised() -> None:
+    siblings = beside(("acme/Tiny-Llama-AWQ-4bit", 12.15, 0.0605), (SMALL, 9.0, 0.066), noise=0.003)
+
+    assert family.advice(full_report(), siblings) == [
+        "No other is clearly better than **this one** (0.06120 at 12.15 bits).",
+        "No clear difference in loss, since the intervals overlap: "
+        f"[QuIP-2bit]({HUB}/{SMALL}) (0.06600 at 9 bits) and "
+        f"[AWQ-4bit]({HUB}/acme/Tiny-Llama-AWQ-4bit) (0.06050 at 12.15 bits).",
     ]
 
 

@@ -73,7 +73,8 @@ def _of_bits(report: Report, siblings: Siblings) -> str:
         return ""
     names = short_names(list(found.points))
     spelled = {
-        name: f"{number(loss)} at {number(bits)}" for name, (bits, loss) in found.points.items()
+        name: f"{number(loss.value)} at {number(bits)}"
+        for name, (bits, loss) in found.points.items()
     }
     front = listed([f"{names[name]} {spelled[name]}" for name in found.front])
     return (

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from hubq import choice
 from hubq.comparison import Entry
+from hubq.evaluate.report import Interval
+from hubq.front import Point
 from hubq.pictures.canvas import LIGHT, POINTS, Theme, canvas, label, png
 
 if TYPE_CHECKING:
@@ -50,21 +52,35 @@ def bits_figure(
     _scale(axes, compared)
     _draw_front(axes, compared, theme)
     for name, point in compared.points.items():
-        is_this = name == this
-        axes.plot(
-            *point,
-            marker="D" if is_this else "o",
-            color=theme.mark if is_this else _color(name in compared.front, theme),
-            markersize=14 if is_this else 10,
-            linestyle="none",
-            zorder=4 if is_this else 3,
-        )
+        _draw_point(axes, point, name == this, _color(name in compared.front, theme), theme)
     axes.grid(color=theme.line)
     label(axes, theme, compared.cost)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # the labels below stay inside of what stands
     _name_points(axes, compared, this, theme)
     return figure
+
+
+def _draw_point(axes: "Axes", point: Point, is_this: bool, color: str, theme: Theme) -> None:
+    """Draw a model, and a bar for the interval of its loss where that is known."""
+    bits, loss = point
+    color, layer = (theme.mark, 4) if is_this else (color, 3)
+    if loss.low is not None and loss.high is not None:
+        axes.plot([bits, bits], [loss.low, loss.high], color=color, linewidth=2, zorder=layer)
+    axes.plot(
+        bits,
+        loss.value,
+        marker="D" if is_this else "o",
+        color=color,
+        markersize=14 if is_this else 10,
+        linestyle="none",
+        zorder=layer,
+    )
+
+
+def _at(point: Point) -> tuple[float, float]:
+    """Return where a point is drawn."""
+    return point.bits, point.loss.value
 
 
 def _capital(text: str) -> str:
@@ -80,7 +96,8 @@ def _scale(axes: "Axes", compared: choice.Axes) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     plain = FuncFormatter(lambda value, _: f"{value:g}")
-    bits, losses = zip(*compared.points.values(), strict=True)
+    bits = [point.bits for point in compared.points.values()]
+    losses = [end for point in compared.points.values() for end in _ends(point.loss)]
     axes.set_xscale("log")
     axes.set_xlim(min(bits) / 1.15, max(bits) * 1.3)
     axes.xaxis.set_major_locator(FixedLocator(BITS if max(bits) < 3 * min(bits) else FEW_BITS))
@@ -97,9 +114,21 @@ def _scale(axes: "Axes", compared: choice.Axes) -> None:
         axis.set_major_formatter(plain)
 
 
+def _ends(loss: Interval) -> tuple[float, ...]:
+    """Return a loss with the ends of its interval; a logarithmic axis has no place for others."""
+    known = (loss.value, loss.low, loss.high)
+    return tuple(end for end in known if end is not None and (end > 0 or end == loss.value))
+
+
 def _draw_front(axes: "Axes", compared: choice.Axes, theme: Theme) -> None:
-    """Draw the front as steps: with so many bits, this is the least that can be lost."""
-    steps = [compared.points[name] for name in compared.front]
+    """Draw the front as steps: with so many bits, this is the least that can be lost.
+
+    Of those on the front that noise may be all that parts, the steps go by the one below.
+    """
+    steps: list[tuple[float, float]] = []
+    for bits, loss in sorted(_at(compared.points[name]) for name in compared.front):
+        if not steps or loss < steps[-1][1]:
+            steps.append((bits, loss))
     corners = [steps[0]]
     for before, after in pairwise(steps):
         corners += [(after[0], before[1]), after]
@@ -125,14 +154,14 @@ def _name_points(axes: "Axes", compared: choice.Axes, this: str | None, theme: T
     names = choice.short_names(list(compared.points))
     first = [this] if this in compared.points else []
     ordered = dict.fromkeys([*first, *compared.front, *compared.points])
-    taken = [_around(axes, point) for point in compared.points.values()]
+    taken = [_around(axes, _at(point)) for point in compared.points.values()]
     taken += [text.get_window_extent() for text in axes.texts]
     for name in ordered:
         color = theme.mark if name == this else theme.ink
         is_front = name in compared.front
         text = axes.annotate(
             names[name],
-            compared.points[name],
+            _at(compared.points[name]),
             xytext=(0, 0),
             textcoords="offset pixels",
             fontsize=POINTS,
