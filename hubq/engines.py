@@ -26,7 +26,7 @@ READERS = {
     "bitsandbytes": Readers(
         ("bitsandbytes>=0.46.1",), sglang=frozenset({4, 8}), extra="bitsandbytes"
     ),
-    "hubq": Readers(("hubq",)),
+    # The hubq format has no entry: each repo carries its reader for transformers.
 }
 
 

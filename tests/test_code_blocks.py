@@ -164,7 +164,7 @@ def installs(words: list[str]) -> bool:
     readers = {need for reader in READERS.values() for need in reader.packages}
     for word in words[2:]:
         need = Requirement(word)
-        assert need.name.lower() in pinned | SERVERS | {"hubq"} or word in readers
+        assert need.name.lower() in pinned | SERVERS or word in readers
         if found := installed_version(need.name):
             assert need.specifier.contains(found, prereleases=True)
     return True

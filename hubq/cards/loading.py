@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hubq.engines import engines, readers_of
 from hubq.evaluate import Report
+from hubq.origin import hubq_in_words
 from hubq.runtime.carried import LOADER
 
 if TYPE_CHECKING:
@@ -35,8 +36,11 @@ def table(report: Report) -> list[Engine]:
 
 
 def _transformers(report: Report) -> Engine:
-    needs = ", ".join(readers_of(report.plan.recipe["format"]).packages)
+    form = report.plan.recipe["format"]
+    needs = ", ".join(readers_of(form).packages)
     name = f"transformers with {needs}" if needs else "transformers"
+    if form == "hubq":
+        name = "transformers with this repo's reader, or after `import hubq`"
     if report.loader.startswith("transformers"):
         version = report.versions.get("transformers")
         what = f"{report.loader} {version}" if report.loader == "transformers" else report.loader
@@ -90,5 +94,6 @@ def about_loading(report: Report) -> dict[str, object]:
         "serving": serving(report),
         "packages": " ".join(f"'{each}'" for each in readers_of(form).packages),
         "loader_file": LOADER,
+        "hubq": hubq_in_words(),
         "chats": prompting is not None and prompting.template is not None,
     }
