@@ -23,7 +23,7 @@ from hubq.evaluate import Report
 from hubq.license import BUILT_WITH
 from hubq.pictures import DARK, LIGHT
 from hubq.plan import Plan
-from hubq.recipe_text import recipe_text
+from hubq.recipe_text import is_local, recipe_text
 from hubq.record import write_atomically
 from hubq.siblings import Siblings, keep, siblings_in
 
@@ -158,7 +158,7 @@ def _made(report: Report) -> dict[str, Any]:
         "solved": making.solved(report),
         "option": making.option,
         "recipe": recipe_text(plan).strip(),
-        "recipe_name": plan.recipe["name"],
+        "local": is_local(plan.recipe),
         "made_with": versions(report.checkpoint.versions),
     }
 

@@ -11,7 +11,7 @@ import yaml
 from made_run import full_report, made_report
 from packaging.requirements import Requirement
 
-from hubq.card import render
+from hubq.card import NO_SIBLINGS, render
 from hubq.cli import cli
 from hubq.client import Client
 from hubq.engines import READERS, installed_version
@@ -19,6 +19,7 @@ from hubq.evaluate import Report
 from hubq.plan import plan
 from hubq.quantize import quantize
 from hubq.recipe import Recipe, read
+from hubq.release import papers
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")
 FENCED = re.compile(r"^(`{3,})(\w*)\n(.*?)^\1$", re.DOTALL | re.MULTILINE)
@@ -153,7 +154,7 @@ def test_each_command_is_one_that_is_checked(
     name: str, released: Callable[[str], Released]
 ) -> None:
     for words in commands(released(name).report):
-        assert any(check(words) for check in (installs, serves, calls_hubq)), words
+        assert any(check(words) for check in (installs, serves, downloads, calls_hubq)), words
 
 
 def installs(words: list[str]) -> bool:
@@ -184,6 +185,17 @@ def serves(words: list[str]) -> bool:
     return True
 
 
+def downloads(words: list[str]) -> bool:
+    """Check a download by the Hub's command: a repo, a file that releases have, a folder."""
+    if words[:2] != ["hf", "download"]:
+        return False
+    repo, file, option, folder = words[2:]
+    assert repo.count("/") == 1
+    assert file in papers(full_report(), NO_SIBLINGS)
+    assert (option, folder) == ("--local-dir", ".")
+    return True
+
+
 def calls_hubq(words: list[str]) -> bool:
     """Check a command of ours: its options and arguments parse."""
     if words[0] != "hubq":
@@ -202,6 +214,26 @@ def test_the_recipe_on_a_card_is_one(tmp_path: Path) -> None:
 
     assert read(path).publish.org == "acme"
     assert yaml.safe_load(recipe)["method"] == report.plan.recipe["method"]
+
+
+def test_the_recipe_that_is_downloaded_makes_the_same_model(
+    released: Callable[[str], Released], tmp_path: Path
+) -> None:
+    """As the card has it: from hubq/recipe.yaml, in a run folder of its own."""
+    report = released("dense").report
+    path = tmp_path / "hubq" / "recipe.yaml"
+    path.parent.mkdir()
+    local = {"folder": report.plan.recipe["model"]["folder"], "base_model": "acme/tiny"}
+    written = yaml.safe_load(papers(report, NO_SIBLINGS)["hubq/recipe.yaml"]) | {"model": local}
+    path.write_text(yaml.safe_dump(written))
+
+    recipe = read(path)
+    planned = plan(recipe, tmp_path / "runs" / recipe.name, NOWHERE)
+    checkpoint = quantize(planned, tmp_path / "runs" / recipe.name, NOWHERE)
+
+    assert (recipe.name, planned.repo) == ("recipe", report.plan.repo)
+    weights = "model.safetensors"
+    assert checkpoint.files[weights] == report.checkpoint.files[weights]
 
 
 def test_the_example_prompt_is_the_records_own() -> None:
