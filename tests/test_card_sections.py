@@ -133,6 +133,35 @@ def test_costs_name_the_engine_the_machine_and_the_lengths() -> None:
     assert "| energy, J a token | not measured | not measured |" in said
 
 
+def test_memory_on_a_cpu_is_said_to_be_that_of_the_process() -> None:
+    whole = "Memory is that of the whole process"
+
+    assert whole in section("## What it costs to run", render(full_report()))
+    assert whole not in render(full_report(device="NVIDIA A100"))
+
+
+@pytest.mark.parametrize(
+    ("form", "symmetric", "loader", "said"),
+    [
+        ("compressed-tensors", False, "transformers", "while it loads, so a smaller file is not"),
+        ("compressed-tensors", True, "transformers", "in the first forward pass, so a smaller"),
+        ("hubq", False, "transformers with hubq's quantizer", "unless it is told to let it stay"),
+        ("awq", False, "transformers", "stay packed in memory: the kernels of gptqmodel"),
+        ("awq", False, "hubq's own awq reader (x not installed)", "with gptqmodel installed"),
+        ("bitsandbytes", None, "transformers", "stay packed in memory: each layer unpacks"),
+        ("dense", False, "transformers", "as they are in memory"),
+    ],
+)
+def test_what_becomes_of_packed_weights_in_memory_is_told_for_each_format(
+    form: str, symmetric: bool | None, loader: str, said: str
+) -> None:
+    plan = made_plan()
+    plan.recipe["format"] = form
+    plan.recipe["method"] |= {} if symmetric is None else {"symmetric": symmetric}
+
+    assert said in loading.in_memory(made_report(plan=plan, loader=loader))
+
+
 def test_an_engine_that_ran_the_model_is_tested_and_others_are_not() -> None:
     engines = {each.name: each for each in loading.table(made_report())}
 

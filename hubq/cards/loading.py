@@ -71,6 +71,35 @@ def _has_quantized_embeddings(report: Report) -> bool:
     return bool(report.plan.recipe.get("embeddings", 16) < 16)
 
 
+def in_memory(report: Report) -> str:
+    """Say what becomes of the packed weights in the memory of what measured them."""
+    form, unpacked = report.plan.recipe["format"], f"{report.dtype} weights"
+    no_smaller = "so a smaller file is not smaller in memory"
+    if report.loader.startswith("hubq's own"):
+        return (
+            f"hubq's own reader unpacked the file to {unpacked} while it loaded, {no_smaller}; "
+            "with gptqmodel installed they stay packed."
+        )
+    match form:
+        case "compressed-tensors" if report.plan.recipe["method"].get("symmetric", True):
+            return (
+                "transformers loads the weights packed and unpacks them to "
+                f"{unpacked} in the first forward pass, {no_smaller}."
+            )
+        case "compressed-tensors":
+            return f"transformers unpacks the file to {unpacked} while it loads, {no_smaller}."
+        case "hubq":
+            return (
+                f"transformers unpacks the file to {unpacked} while it loads, {no_smaller} unless "
+                "it is told to let it stay packed, as the quick start shows."
+            )
+        case "gptq" | "awq":
+            return "The weights stay packed in memory: the kernels of gptqmodel unpack them."
+        case "bitsandbytes":
+            return "The weights stay packed in memory: each layer unpacks its own when it is called."
+    return "The file holds the weights as they are in memory."
+
+
 def activation_bits(report: Report) -> int | None:
     """Return the bits to which the method rounds each linear's inputs; None: it does not."""
     return _method(report).activation_bits
@@ -95,5 +124,7 @@ def about_loading(report: Report) -> dict[str, object]:
         "packages": " ".join(f"'{each}'" for each in readers_of(form).packages),
         "loader_file": LOADER,
         "hubq": hubq_in_words(),
+        "in_memory": in_memory(report),
+        "on_cpu": is_cpu(report.device),
         "chats": prompting is not None and prompting.template is not None,
     }
