@@ -365,7 +365,13 @@ def test_layer_errors_that_were_not_measured_are_called_so() -> None:
 
 @pytest.mark.parametrize(
     ("form", "bits", "served"),
-    [("compressed-tensors", 3, True), ("gptq", 4, True), ("gptq", 3, False), ("awq", 4, True)],
+    [
+        ("compressed-tensors", 3, False),
+        ("compressed-tensors", 2, True),
+        ("gptq", 4, True),
+        ("gptq", 3, False),
+        ("awq", 4, True),
+    ],
 )
 def test_vllm_is_named_only_where_it_reads_the_format(form: str, bits: int, served: bool) -> None:
     plan = made_plan()

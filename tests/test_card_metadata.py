@@ -81,7 +81,7 @@ def test_languages_that_nobody_named_are_left_out() -> None:
     ("method", "bits", "form", "wanted"),
     [
         ({"name": "gptq", "bits": 4}, 4, "gptq", {"gptq", "4-bit", "w4a16", "vllm", "sglang"}),
-        ({"name": "awq", "bits": 3}, 3, "compressed-tensors", {"awq", "3-bit", "w3a16", "vllm"}),
+        ({"name": "awq", "bits": 3}, 3, "compressed-tensors", {"awq", "3-bit", "w3a16"}),
         ({"name": "smoothquant", "bits": 8}, 8, "compressed-tensors", {"8-bit", "w8a8", "vllm"}),
         ({"name": "smoothquant", "bits": 4}, 4, "compressed-tensors", {"4-bit", "w4a4"}),
         ({"name": "quip", "bits": 2}, 2, "hubq", {"quip", "2-bit", "w2a16", "hubq"}),

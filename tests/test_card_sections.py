@@ -181,6 +181,36 @@ def test_an_engine_that_ran_the_model_is_tested_and_others_are_not() -> None:
     assert engines["without a GPU"].mark == "✓"
 
 
+@pytest.mark.parametrize(
+    ("form", "method", "mark", "known"),
+    [
+        ("compressed-tensors", {"name": "rtn", "bits": 3}, "?", "may read this width in another"),
+        ("compressed-tensors", {"name": "rtn", "bits": 2}, "✓", "by its sources"),
+        ("compressed-tensors", {"name": "smoothquant", "bits": 6}, "✗", "rounded activations"),
+        ("gptq", {"name": "gptq", "bits": 3}, "✗", "no kernels for this format at these bits"),
+        ("bitsandbytes", {"name": "bitsandbytes"}, "✗", "no reader for this format any more"),
+        ("hubq", {"name": "quip", "bits": 3}, "✗", "no reader for this format"),
+    ],
+)
+def test_what_vllm_does_with_a_format_is_told_as_its_sources_have_it(
+    form: str, method: dict[str, object], mark: str, known: str
+) -> None:
+    plan = made_plan()
+    plan.recipe["format"], plan.recipe["method"] = form, method
+
+    (vllm,) = [each for each in loading.table(made_report(plan=plan)) if each.name == "vLLM"]
+
+    assert vllm.mark == mark
+    assert known in vllm.known
+
+
+def test_stored_bits_below_the_needed_ones_are_explained() -> None:
+    fewer = made_checkpoint({}).model_copy(update={"linear_bits": 4.1})
+
+    assert "some lie coded on the disk" in render(made_report(checkpoint=fewer))
+    assert "some lie coded on the disk" not in render(made_report())
+
+
 def test_what_hubq_read_itself_was_not_tested_with_transformers() -> None:
     loader = "hubq's own gptq reader (gptqmodel not installed)"
 

@@ -53,7 +53,22 @@ def _server(name: str, report: Report) -> Engine:
         return Engine(name, YES, "by its sources; not run on this model")
     if _has_quantized_embeddings(report):
         return Engine(name, NO, "not known to read this format with quantized embeddings")
-    return Engine(name, NO, "no kernels for this format at these bits")
+    return Engine(name, *_not_served(name, report))
+
+
+def _not_served(name: str, report: Report) -> tuple[str, str]:
+    """Say why an engine does not read this model, or why that is not known."""
+    form, method = report.plan.recipe["format"], _method(report)
+    readers = readers_of(form)
+    if method.activation_bits is not None:
+        return NO, "no kernels for rounded activations at these bits"
+    if name == "vLLM" and method.nominal_bits in readers.unclear_in_vllm:
+        return UNKNOWN, "not tried; its releases may read this width in another layout"
+    if form == "bitsandbytes" and name == "vLLM":
+        return NO, "its sources have no reader for this format any more"
+    if not (readers.vllm if name == "vLLM" else readers.sglang):
+        return NO, "no reader for this format"
+    return NO, "no kernels for this format at these bits"
 
 
 def _cpu(report: Report) -> Engine:

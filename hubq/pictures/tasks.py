@@ -82,9 +82,7 @@ def reach(shares: Sequence[Interval]) -> tuple[float, float]:
     return low - room, high + room
 
 
-def draw_row(
-    axes: "Axes", place: int, share: Interval, color: str, *, is_overall: bool
-) -> None:
+def draw_row(axes: "Axes", place: int, share: Interval, color: str, *, is_overall: bool) -> None:
     """Draw a value on its bar; arrows show where they go on beyond the axis."""
     low, high = (min(max(end, LEAST), GREATEST) for end in _ends(share))
     width, tall = (5, 13) if is_overall else (3, 11)
