@@ -24,6 +24,7 @@ from hubq.release import papers
 NOWHERE = Client(endpoint="http://127.0.0.1:9")
 FENCED = re.compile(r"^(`{3,})(\w*)\n(.*?)^\1$", re.DOTALL | re.MULTILINE)
 CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
+LANGUAGES = {"bash", "python", "yaml", "text", "bibtex"}
 SERVERS = {"vllm", "sglang"}  # packages with environments of their own, never installed here
 # Flags that a card may use, from the servers' documentation, with the type of their value.
 FLAGS: Mapping[str, Mapping[str, Callable[[str], object]]] = {
@@ -65,7 +66,11 @@ class Released(NamedTuple):
 
 
 def blocks(report: Report) -> list[Block]:
-    body = render(report).split("---\n", 2)[2]
+    return blocks_in(render(report))
+
+
+def blocks_in(text: str) -> list[Block]:
+    body = text.split("---\n", 2)[2]
     return [Block(language, code) for _, language, code in FENCED.findall(body)]
 
 
@@ -73,13 +78,8 @@ def python(report: Report) -> list[str]:
     return [code for language, code in blocks(report) if language == "python"]
 
 
-def commands(report: Report) -> list[list[str]]:
-    lines = [
-        line
-        for block in blocks(report)
-        if block.language == "bash"
-        for line in block.code.split("\n")
-    ]
+def commands(found: list[Block]) -> list[list[str]]:
+    lines = [line for block in found if block.language == "bash" for line in block.code.split("\n")]
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
@@ -146,15 +146,20 @@ def test_where_another_environment_is_needed_the_python_is_that_of_the_formats_t
 def test_no_kind_of_block_goes_unchecked(name: str, released: Callable[[str], Released]) -> None:
     languages = {block.language for block in blocks(released(name).report)}
 
-    assert languages <= {"bash", "python", "yaml", "text", "bibtex"}
+    assert languages <= LANGUAGES
 
 
 @each_format
 def test_each_command_is_one_that_is_checked(
     name: str, released: Callable[[str], Released]
 ) -> None:
-    for words in commands(released(name).report):
-        assert any(check(words) for check in (installs, serves, downloads, calls_hubq)), words
+    for words in commands(blocks(released(name).report)):
+        assert is_checked(words), words
+
+
+def is_checked(words: list[str]) -> bool:
+    """Check a command by what it is of; false: no check knows it."""
+    return any(check(words) for check in (installs, serves, downloads, calls_hubq))
 
 
 def installs(words: list[str]) -> bool:
