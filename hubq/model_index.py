@@ -74,7 +74,7 @@ def _overall(overall: Overall) -> Any:  # noqa: ANN401 - an EvalResult, imported
 
 def _fidelity(fidelity: Fidelity) -> Iterator[Any]:
     """Yield the distances from the base's distributions, and those of the base from itself."""
-    told = {"protocol": fidelity.protocol, "version": fidelity.version}
+    told = {"protocol": fidelity.protocol, "version": fidelity.version}  # with the first is enough
     for metric, title, value, facts in _distances(fidelity):
         yield _result(
             "fidelity to the base",
@@ -84,6 +84,7 @@ def _fidelity(fidelity: Fidelity) -> Iterator[Any]:
             value=value,
             facts={**told, **facts},
         )
+        told = {}
 
 
 def _distances(fidelity: Fidelity) -> Iterator[tuple[str, str, float, dict[str, Any]]]:
