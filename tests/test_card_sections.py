@@ -487,3 +487,18 @@ def test_a_fidelity_on_the_calibration_data_is_known_as_such() -> None:
 
     assert fidelity_is_familiar(report.model_copy(update={"checkpoint": known}))
     assert not fidelity_is_familiar(report)
+
+
+def test_errors_of_weights_are_not_passed_off_as_those_of_outputs() -> None:
+    (layer,) = made_checkpoint({}).layers
+    only = layer.model_copy(update={"error": None, "weight_error": 0.0321})
+    checkpoint = made_checkpoint({}).model_copy(update={"layers": (only,)})
+
+    report = full_report(checkpoint=checkpoint)
+    text = section("## How it was made", render(report)).replace("\n", " ")
+
+    assert "The quantized weights are off by a relative squared error of 0.03210" in text
+    assert "What that makes of the layers' outputs: not measured." in text
+    assert illustrations(report, NO_SIBLINGS)["errors"].alt.startswith(
+        "Relative squared error of each layer's weights"
+    )

@@ -112,6 +112,15 @@ def test_layers_without_errors_make_no_picture() -> None:
     assert error_by_layer(unmeasured) is None
 
 
+def test_where_only_the_weights_have_errors_these_are_drawn() -> None:
+    of_weights = [
+        each.model_copy(update={"error": None, "weight_error": each.error}) for each in LAYERS
+    ]
+
+    assert errors_by_kind(of_weights) == errors_by_kind(LAYERS)
+    assert error_by_layer(of_weights) not in (None, error_by_layer(LAYERS))
+
+
 def test_perplexities_alone_make_no_picture_of_tasks() -> None:
     assert recovery_by_task(made_report(measurements=(measurement(),))) is None
 
