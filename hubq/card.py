@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hubq.card_metadata import license_of, metadata
-from hubq.cards import family, glance, limits, loading, making, quality, spelling
+from hubq.cards import familiar, family, glance, limits, loading, making, quality, spelling
 from hubq.cards.illustrations import FOLDER, NAMES, illustrations, pictures
 from hubq.cards.spelling import HUB
 from hubq.companions import NOTICES
@@ -23,11 +23,11 @@ from hubq.evaluate import Report
 from hubq.license import BUILT_WITH
 from hubq.pictures import DARK, LIGHT
 from hubq.plan import Plan
+from hubq.recipe_text import is_local, recipe_text
 from hubq.record import write_atomically
 from hubq.siblings import Siblings, keep, siblings_in
 
 CARD = "README.md"
-LOCAL = ("folder", "gguf", "file")  # the recipe's keys that name files of the maker's machine
 TEMPLATES = Path(__file__).with_name("cards")
 NO_SIBLINGS = Siblings()
 FEW_WEIGHTS = 4  # files whose hashes a page can list; the report has them all
@@ -135,6 +135,7 @@ def _measured(report: Report) -> dict[str, Any]:
         "perplexities": quality.perplexities(report),
         "overall": report.overall,
         "fidelity": quality.fidelity(report),
+        "fidelity_is_familiar": familiar.fidelity_is_familiar(report),
         "efficiency": report.efficiency,
         "contention": quality.contention(report),
         "unpaired": quality.unpaired(report),
@@ -161,7 +162,7 @@ def _made(report: Report) -> dict[str, Any]:
         "solved": making.solved(report),
         "option": making.option,
         "recipe": recipe_text(plan).strip(),
-        "recipe_name": plan.recipe["name"],
+        "local": is_local(plan.recipe),
         "made_with": versions(report.checkpoint.versions),
     }
 
@@ -216,32 +217,3 @@ def versions(libraries: Mapping[str, str]) -> str:
 def is_agreement(path: str) -> bool:
     """Tell whether a file of the repo holds the terms of the licence."""
     return path.upper().startswith(("LICENSE", "LICENCE", "USE_POLICY"))
-
-
-def recipe_text(plan: Plan) -> str:
-    """Write the recipe as YAML, as it was understood, without what was left out.
-
-    A file of the maker's machine is named without its folder, which is nobody else's business.
-    """
-    import yaml
-
-    recipe = {key: value for key, value in plan.recipe.items() if key != "name"}
-    return yaml.safe_dump(
-        _without_nothing(presentable(recipe)), sort_keys=False, allow_unicode=True
-    )
-
-
-def _without_nothing(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Drop the keys without a value, all the way down."""
-    if isinstance(value, Mapping):
-        return {name: _without_nothing(each) for name, each in value.items() if each is not None}
-    return [_without_nothing(each) for each in value] if isinstance(value, list) else value
-
-
-def presentable(value: Any, key: str = "") -> Any:  # noqa: ANN401 - any JSON value
-    """Drop the folders of the maker's files from a recipe, all the way down."""
-    if isinstance(value, Mapping):
-        return {name: presentable(each, name) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [presentable(each) for each in value]
-    return Path(value).name if value and key in LOCAL and Path(value).is_absolute() else value

@@ -1,12 +1,12 @@
 """The card's YAML: what the Hub reads of a model card, from the report."""
 
 import re
-from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hubq import license as licences
 from hubq.engines import engines
-from hubq.evaluate import Measurement, Report
+from hubq.evaluate import Report
+from hubq.model_index import model_index
 from hubq.plan import Plan
 from hubq.terms import governing
 
@@ -34,7 +34,6 @@ METRICS = {
     "rouge2": "rouge",
     "rougeL": "rouge",
 }
-BELIEVABLE = {"samples", "stderr", "base", "base_stderr", "difference", "recovery", "protocol"}
 
 
 def metadata(report: Report) -> str:
@@ -57,79 +56,9 @@ def metadata(report: Report) -> str:
         "inference": False if plan.recipe["format"] == "hubq" else None,
         **plan.base_card.extra_gated,
         "model_name": plan.repo.partition("/")[2],
-        "eval_results": [*map(evaluation, report.measurements), *_fidelity(report)] or None,
+        "eval_results": model_index(report) or None,
     }
     return ModelCardData(**keys).to_yaml()
-
-
-def evaluation(measurement: Measurement) -> Any:  # noqa: ANN401 - an EvalResult, imported late
-    """Return a measurement as an entry of model-index, with what makes it believable."""
-    facts = measurement.model_dump(include=BELIEVABLE, exclude_none=True)
-    metric, task = measurement.metric, measurement.task
-    return _result(
-        task=task,
-        dataset=measurement.dataset,
-        version=measurement.version,
-        metric=metric,
-        title=metric if metric == task else f"{task} {metric}",
-        value=measurement.value,
-        facts=facts,
-    )
-
-
-def _fidelity(report: Report) -> Iterator[Any]:
-    """Yield the distances from the base's distributions as entries of model-index."""
-    fidelity = report.fidelity
-    if fidelity is None:
-        return
-    result, told = (
-        fidelity.result,
-        {"tokens": fidelity.result.tokens, "protocol": fidelity.protocol},
-    )
-    shown = {
-        "kl_divergence": ("mean KL divergence from the base, in nats", result.mean),
-        "top1_agreement": (
-            "share of tokens whose likeliest successor is the base's",
-            result.agreement,
-        ),
-    }
-    for metric, (title, interval) in shown.items():
-        yield _result(
-            task="fidelity to the base",
-            dataset=fidelity.dataset,
-            version=fidelity.version,
-            metric=metric,
-            title=title,
-            value=interval.value,
-            facts={**told, **interval.model_dump(include={"low", "high"}, exclude_none=True)},
-        )
-
-
-def _result(  # noqa: PLR0913 - what the Hub wants to know of one number
-    *,
-    task: str,
-    dataset: str,
-    version: str,
-    metric: str,
-    title: str,
-    value: float,
-    facts: Mapping[str, Any],
-) -> Any:  # noqa: ANN401 - an EvalResult, imported late
-    """Return one entry of model-index."""
-    from huggingface_hub import EvalResult
-
-    return EvalResult(
-        task_type="text-generation",
-        task_name=task,
-        # The Hub takes nothing for a type that could not be a data set's id.
-        dataset_type=re.sub(r"[^a-z0-9_.-]+", "-", dataset.lower()).strip("-"),
-        dataset_name=dataset,
-        dataset_revision=version,
-        metric_type=metric,
-        metric_name=title,
-        metric_value=value,
-        metric_args=dict(facts),
-    )
 
 
 def metrics(report: Report) -> list[str] | None:

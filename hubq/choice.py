@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
-from hubq.comparison import Entry, front
+from hubq.comparison import Entry
+from hubq.evaluate.report import Interval
+from hubq.front import Point, front
 
 COST = "stored bits a parameter of the whole file"
 DIVERGENCE = "KL divergence from the base"
@@ -21,12 +23,12 @@ class Axes(NamedTuple):
 
     cost: str  # what the bits are of
     loss: str  # the loss in words
-    points: dict[str, tuple[float, float]]  # (bits, loss) by name, fewest bits first
+    points: dict[str, Point]  # by name, fewest bits first
     base: float | None  # the base's own loss, where it is not zero
 
     @property
     def front(self) -> list[str]:
-        """Name the models to which no other is at least as good at no more bits."""
+        """Name the models that no other dominates."""
         kept = front(list(self.points.values()))
         return [name for name, is_kept in zip(self.points, kept, strict=True) if is_kept]
 
@@ -38,21 +40,26 @@ def axes(entries: Sequence[Entry], this: str | None = None) -> Axes | None:
         return None
     title, values, base = max(losses, key=lambda each: len(each[1]))
     found = {
-        each.name: (each.model_bits, values[each.name]) for each in entries if each.name in values
+        each.name: Point(each.model_bits, values[each.name])
+        for each in entries
+        if each.name in values
     }
-    return Axes(COST, title, dict(sorted(found.items(), key=lambda each: each[1])), base)
+    ordered = sorted(found.items(), key=lambda each: (each[1].bits, each[1].loss.value))
+    return Axes(COST, title, dict(ordered), base)
 
 
 def _losses(
     entries: Sequence[Entry],
-) -> Iterable[tuple[str, dict[str, float], float | None]]:
+) -> Iterable[tuple[str, dict[str, Interval], float | None]]:
     """List every loss that some of the models have: its title, the values, and the base's."""
     divergences = {each.name: each.divergence for each in entries if each.divergence is not None}
     if divergences:
         yield DIVERGENCE, divergences, None
     for text in dict.fromkeys(text for each in entries for text in each.perplexities):
         known = {
-            each.name: each.perplexities[text] for each in entries if text in each.perplexities
+            each.name: Interval(value=each.perplexities[text])
+            for each in entries
+            if text in each.perplexities
         }
         bases = {each.base_perplexities[text] for each in entries if text in each.perplexities}
         yield f"perplexity on {text}", known, bases.pop() if len(bases) == 1 else None

@@ -1,11 +1,12 @@
 """Models side by side: what each takes and what it keeps, and which of them are the front.
 
-An entry is a model in one row, from its report alone. On the Pareto front are the models to which
-no other is at least as good at no more stored bits: every reason to take another lies elsewhere.
+An entry is a model in one row, from its report alone. Which of them to take: `hubq/front.py`.
 """
 
 import math
 from collections.abc import Iterable, Sequence
+
+from pydantic import field_validator
 
 from hubq.evaluate.report import Assessment, Interval, Measured, Report
 from hubq.record import Record
@@ -29,10 +30,16 @@ class Entry(Record):
     perplexities: dict[str, float]  # by data set
     base_perplexities: dict[str, float]
     recovery: Interval | None  # of the mean accuracy
-    divergence: float | None  # mean KL divergence from the base, nats
+    divergence: Interval | None  # mean KL divergence from the base, nats
     agreement: float | None  # share of tokens with the same likeliest next one
     tokens_per_second: float | None
     base_tokens_per_second: float | None
+
+    @field_validator("divergence", mode="before")
+    @classmethod
+    def _of_before(cls, value: object) -> object:
+        """Read the bare number that records of before hold."""
+        return {"value": value} if isinstance(value, int | float) else value
 
 
 def entry(measured: Measured) -> Entry:
@@ -44,7 +51,7 @@ def entry(measured: Measured) -> Entry:
         perplexities={each.dataset: each.value for each in perplexities},
         base_perplexities={each.dataset: each.base for each in perplexities},
         recovery=measured.overall.recovery if measured.overall else None,
-        divergence=fidelity.result.mean.value if fidelity else None,
+        divergence=fidelity.result.mean if fidelity else None,
         agreement=fidelity.result.agreement.value if fidelity else None,
         tokens_per_second=efficiency.result.tokens_per_second.value if efficiency else None,
         base_tokens_per_second=efficiency.base.tokens_per_second.value if efficiency else None,
@@ -143,7 +150,7 @@ def _base_entry(group: Sequence[Measured]) -> Entry:
         perplexities=known,
         base_perplexities=known,
         recovery=Interval(value=1) if any(each.overall for each in group) else None,
-        divergence=floors[0].mean.value if floors else None,
+        divergence=floors[0].mean if floors else None,
         agreement=floors[0].agreement.value if floors else None,
         tokens_per_second=next((each for each in speeds if each is not None), None),
         base_tokens_per_second=next((each for each in speeds if each is not None), None),
@@ -169,12 +176,3 @@ def _base_files(measured: Measured) -> dict[str, object]:
         "model_bits": base.model_bits,
         "weight_bytes": base.weight_bytes,
     }
-
-
-def front(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """Tell which of several (cost, loss) points are not dominated: less is better in both."""
-
-    def dominated(point: tuple[float, float], others: Iterable[tuple[float, float]]) -> bool:
-        return any(each != point and each[0] <= point[0] and each[1] <= point[1] for each in others)
-
-    return [not dominated(point, points) for point in points]

@@ -3,30 +3,39 @@
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-ANY_BITS = frozenset({2, 3, 4, 5, 6, 7, 8})
-
 
 @dataclass(frozen=True)
 class Readers:
-    """The readers of one format. The bits are those that an engine has kernels for."""
+    """The readers of one format. The bits are those that an engine has kernels for.
+
+    Unclear are those that it has kernels for, but by its sources may read in another layout.
+    """
 
     packages: tuple[str, ...]  # that transformers needs besides itself, as requirements
     vllm: frozenset[int] = frozenset()
     sglang: frozenset[int] = frozenset()
+    unclear_in_vllm: frozenset[int] = frozenset()
     extra: str | None = None  # hubq's extra that brings the packages
 
 
 READERS = {
-    # Before 0.18 the library reads 3 bits in another layout.
-    "compressed-tensors": Readers(("compressed-tensors>=0.18",), ANY_BITS, frozenset({4, 8})),
-    "gptq": Readers(
-        ("gptqmodel>=1.4.3", "optimum>=1.24"), frozenset({4, 8}), frozenset({4, 8}), "gptq"
+    # Before 0.18 the library reads widths that don't divide 32 in another layout, and vLLM 0.33 is
+    # bound to 0.17.
+    "compressed-tensors": Readers(
+        ("compressed-tensors>=0.18",),
+        vllm=frozenset({2, 4, 8}),
+        sglang=frozenset({4, 8}),
+        unclear_in_vllm=frozenset({3, 5, 6, 7}),
     ),
-    "awq": Readers(("gptqmodel>=1.4.3",), frozenset({4}), frozenset({4}), "gptq"),
+    "gptq": Readers(
+        ("gptqmodel>=1.4.3", "optimum>=1.24"), frozenset({4, 8}), frozenset({4, 8}), extra="gptq"
+    ),
+    "awq": Readers(("gptqmodel>=1.4.3",), frozenset({4}), frozenset({4}), extra="gptq"),
     "bitsandbytes": Readers(
         ("bitsandbytes>=0.46.1",), sglang=frozenset({4, 8}), extra="bitsandbytes"
     ),
-    "hubq": Readers(("hubq",)),
+    # vLLM has removed its reader of bitsandbytes. The hubq format has no entry: each repo carries
+    # its reader for transformers.
 }
 
 

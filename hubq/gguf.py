@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hubq.base_card import base_card
 from hubq.cache import cache_folder
 from hubq.disk import require_space
 from hubq.errors import UserError
@@ -47,6 +48,7 @@ def look_up(model: ModelSection, path: Path, identity: str) -> "Source":
         tensors={name: _bfloat16(shape) for name, shape in shapes.items()},
         base_model=model.base_model,
         license=model.license or _text(reader, "general.license"),
+        card=base_card(_general(reader)),
     )
 
 
@@ -59,6 +61,16 @@ def _reader(path: Path) -> "GGUFReader":
         raise UserError(f"{path} is truncated or no GGUF file: {error}. Download it again") from (
             error
         )
+
+
+def _general(reader: "GGUFReader") -> dict[str, Any]:
+    """Return what the file says of itself as a card would: its licence and its languages."""
+    named = reader.get_field("general.languages")
+    known = {
+        "license": _text(reader, "general.license"),
+        "language": None if named is None else named.contents(),
+    }
+    return {key: value for key, value in known.items() if value}
 
 
 def _text(reader: "GGUFReader", key: str) -> str | None:
@@ -103,6 +115,8 @@ def _bfloat16(shape: tuple[int, ...]) -> TensorInfo:
 
 def convert(path: Path, source: "Source", progress: Progress) -> Path:
     """Make the folder of safetensors, tokenizer included, unless it is there already."""
+    import yaml
+
     folder = converted(source.identity.removeprefix("sha256:"))
     if folder.is_dir():
         return folder
@@ -117,8 +131,8 @@ def convert(path: Path, source: "Source", progress: Progress) -> Path:
             _save_model(path, Path(unfinished))
             advance(1)
             # The file's own licence: what a recipe says holds for that recipe alone.
-            if license := _text(_reader(path), "general.license"):
-                (Path(unfinished) / "README.md").write_text(f"---\nlicense: {license}\n---\n")
+            if general := _general(_reader(path)):
+                (Path(unfinished) / "README.md").write_text(f"---\n{yaml.safe_dump(general)}---\n")
         if not folder.is_dir():  # another process may have been faster
             shutil.copymode(folder.parent, unfinished)
             os.rename(unfinished, folder)

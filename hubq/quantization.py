@@ -246,6 +246,7 @@ def _record(outcome: Outcome, packed: dict[str, dict[str, Tensor]]) -> BlockReco
         bits={name: 8 * sizes[name] / math.prod(layers[name].shape) for name in layers},
         needed={name: layer.needed_bits() for name, layer in layers.items()},
         errors=outcome.errors,
+        weight_errors=outcome.weight_errors,
         facts={name: dict(layer.facts) for name, layer in layers.items() if layer.facts},
     )
 
@@ -257,6 +258,7 @@ def _layers(record: BlockRecord) -> list[QuantizedLayer]:
             bits=bits,
             needed_bits=record.needed[name],
             error=record.errors.get(name),
+            weight_error=record.weight_errors.get(name),
             facts=record.facts.get(name, {}),
         )
         for name, bits in record.bits.items()

@@ -18,6 +18,7 @@ class QuantizedLayer(Record):
     bits: float  # stored, a weight
     needed_bits: float  # a weight: codes, signs, flags and scales, a bit a flag
     error: float | None  # ||(W - Q) X||² / ||W X||² on the calibration tokens; None: not measured
+    weight_error: float | None = None  # ||W - Q||² / ||W||², where there is no error of the outputs
     facts: dict[str, float]  # what the solver had to do, such as a raised damping
 
 

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hubq.benchmarks import eval_results
-from hubq.card import presentable, recipe_text, write
+from hubq.card import write
 from hubq.errors import UserError
 from hubq.evaluate import Report
 from hubq.explain import SECRETS
 from hubq.progress import Progress
+from hubq.recipe_text import presentable, recipe_text
 from hubq.record import write_atomically
 from hubq.remote import LocalFile
 from hubq.siblings import IN_A_REPO, SIBLINGS, Siblings, siblings_in

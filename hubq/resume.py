@@ -6,6 +6,7 @@ many blocks as have records are done, and whatever else lies there is made again
 
 from pathlib import Path
 
+from pydantic import Field
 from torch import Tensor
 
 from hubq.record import Record
@@ -18,6 +19,9 @@ class BlockRecord(Record):
     bits: dict[str, float]  # by module: stored bits a weight
     needed: dict[str, float]  # by module: bits a weight that define it
     errors: dict[str, float]  # by module: relative output error, where it was measured
+    weight_errors: dict[str, float] = Field(
+        default={}, description="by module: of the weights, where those are not known"
+    )
     facts: dict[str, dict[str, float]]  # by module: what its solver had to do
 
 

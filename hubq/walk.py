@@ -32,6 +32,7 @@ class Outcome:
     quantized: dict[str, QuantizedTensor] = field(default_factory=dict)  # by module, full name
     dense: dict[str, Tensor] = field(default_factory=dict)  # by parameter, in the file's dtype
     errors: dict[str, float] = field(default_factory=dict)  # by module: relative output error
+    weight_errors: dict[str, float] = field(default_factory=dict)  # likewise, of the weights
 
 
 class Walk:
@@ -81,6 +82,7 @@ class Walk:
         for name, result in self.outcome.quantized.items():
             self.block.set(f"{name.removeprefix(prefix)}.weight", result.dequantize())
         hidden.copy_(entering)
+        self.outcome.weight_errors = {}  # of before the training
         with self.clock.timing("forward"):
             self.outcome.errors = pass_on(self.block, tuning, hidden)
 
@@ -150,8 +152,14 @@ class Walk:
         return Layer(f"{self.block.name}.{linear}", weight, inputs, self.scale_dtype)
 
     def _measure(self, layer: Layer, quantized: Tensor) -> None:
-        """Record the squared output error on the calibration tokens, relative to the output."""
+        """Record the squared output error on the calibration tokens, relative to the output.
+
+        Where there are no tokens, or no second moments of them, it is the error of the weights.
+        """
         if layer.inputs.gram is None:
+            whole = layer.weight.square().sum()
+            lost = (quantized.to(layer.weight) - layer.weight).square().sum()
+            self.outcome.weight_errors[layer.name] = float(lost / whole) if whole else 0.0
             return
         lost = output_energy(quantized - layer.weight, layer.inputs.gram)
         whole = output_energy(layer.weight, layer.inputs.gram)

@@ -21,8 +21,8 @@ from hubq.evaluate.report import Report
 
 Choice = TypeVar("Choice")
 ABOUT_CHART = (
-    "Each point is a model; the line joins those that no other is better than at fewer bits. "
-    "Point at one for its numbers, press it to compare it."
+    "Each point is a model; the line joins those that no other clearly beats: where 95 % intervals "
+    "overlap nothing is clear. Point at one for its numbers, press it to compare it."
 )
 ABOUT_RECOVERY = "Of the compared models; as long as none is chosen, of those that the line joins."
 

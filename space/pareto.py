@@ -4,6 +4,7 @@ Gradio's own ScatterPlot reports selected ranges, not points, and gr.Plot report
 chart is a picture of ours in a gr.HTML, which says what was pressed (`PRESSED`).
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -11,9 +12,10 @@ from drawing import COLORS, INK, SMALL, button, dot, extent, figure, line, path,
 from models import Released, brief
 from scales import Scale, fitted
 
-from hubq.comparison import front
 from hubq.evaluate.report import Interval
 from hubq.figures import number, percent
+from hubq.front import Point as Place
+from hubq.front import front
 
 # What a gr.HTML with such a chart gets as js_on_load: its `select` event then has the model's name.
 PRESSED = """
@@ -69,7 +71,7 @@ def _perplexity(text: str) -> Quality:
 
 
 def points(models: Iterable[Released], quality: Quality) -> list[Point]:
-    """Return the models that have both, and which of them no other is better than at fewer bits."""
+    """Return the models that have both, and which of them no other clearly beats."""
     found = [
         (each, each.entry.stored_bits, value)
         for each in models
@@ -77,9 +79,16 @@ def points(models: Iterable[Released], quality: Quality) -> list[Point]:
         and each.entry.stored_bits is not None
         and (value := quality.of(each)) is not None
     ]
-    sign = 1 if quality.lower_is_better else -1
-    is_front = front([(bits, sign * value.value) for _, bits, value in found])
+    is_front = front([Place(bits, _loss(value, quality)) for _, bits, value in found])
     return [Point(*each, on) for each, on in zip(found, is_front, strict=True)]
+
+
+def _loss(value: Interval, quality: Quality) -> Interval:
+    """Turn a value around where more is better."""
+    if quality.lower_is_better:
+        return value
+    low, high = (None if end is None else -end for end in (value.high, value.low))
+    return Interval(value=-value.value, low=low, high=high)
 
 
 def pareto(models: Iterable[Released], quality: Quality, chosen: Sequence[str] = ()) -> str:
@@ -129,11 +138,20 @@ def _reference(base: Interval | None, x: Scale, y: Scale) -> Iterator[str]:
 
 
 def _front(shown: Sequence[Point], x: Scale, y: Scale, quality: Quality) -> Iterator[str]:
-    """Draw the border of what can be had, as steps."""
+    """Draw the border of what can be had, as steps: of those on the front the best of so many bits.
+
+    Others are on the front since noise may be all that parts them from these.
+    """
     corners: list[tuple[float, float]] = []
-    for each in sorted((each for each in shown if each.is_front), key=lambda each: each.bits):
-        at = (x(each.bits), y(each.value.value))
-        corners += [(at[0], corners[-1][1]), at] if corners else [at]
+    least = math.inf
+    for bits, loss, value in sorted(
+        (each.bits, _loss(each.value, quality).value, each.value.value)
+        for each in shown
+        if each.is_front
+    ):
+        if loss < least:
+            least, at = loss, (x(bits), y(value))
+            corners += [(at[0], corners[-1][1]), at] if corners else [at]
     if len(corners) > 1:
         yield path(corners, COLORS[0])
 
@@ -151,7 +169,7 @@ def _mark(point: Point, x: Scale, y: Scale, quality: Quality, chosen: bool) -> s
 
 def describe(point: Point, quality: Quality, chosen: bool = False) -> str:
     """Say in a line what a point shows."""
-    place = "on the front" if point.is_front else "another one is better at no more bits"
+    place = "on the front" if point.is_front else "another one is clearly better"
     state = "being compared" if chosen else "press to compare"
     return (
         f"{point.model.name}: {number(point.bits)} stored bits, {quality.name} "

@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 from models import Released, brief
 
+from hubq.cards.spelling import ranged
 from hubq.disk import gigabytes
 from hubq.figures import NOT_MEASURED, number, share
 
@@ -74,10 +75,10 @@ def _recovery(model: Released) -> Cell:
 
 def _divergence(model: Released) -> Cell:
     """Say how far a model is from its base, and the base from itself in twice the precision."""
-    floor = model.entry.divergence
+    found = model.entry.divergence
     if model.is_base:
-        return floor or 0.0, "the base" if floor is None else f"{number(floor)} (its dtype)"
-    return _number(floor)
+        return (0.0, "the base") if found is None else (found.value, f"{ranged(found)}, its dtype")
+    return (None if found is None else found.value), ranged(found)
 
 
 def _method(model: Released) -> Cell:

@@ -257,12 +257,15 @@ def _cost(weight_bytes: int, speed: float) -> Cost:
 def made_siblings(report: Report) -> Siblings:
     """Return two other releases: one with fewer bits, one that loses less."""
     own = entry(report)
+    loss = own.divergence.value if own.divergence else 0.1
     others = {
-        "acme/Tiny-Llama-QuIP-2bit": (2.02, 4 * (own.divergence or 0.1)),
-        "acme/Tiny-Llama-RTN-8bit": (8.38, (own.divergence or 0.1) / 40),
+        "acme/Tiny-Llama-QuIP-2bit": (2.02, 4 * loss),
+        "acme/Tiny-Llama-RTN-8bit": (8.38, loss / 40),
     }
     entries = tuple(
-        own.model_copy(update={"name": name, "stored_bits": bits, "divergence": loss})
+        own.model_copy(
+            update={"name": name, "stored_bits": bits, "divergence": Interval(value=loss)}
+        )
         for name, (bits, loss) in others.items()
     )
     return Siblings(entries=entries)

@@ -22,7 +22,6 @@ from hubq.card import (
     TEMPLATES,
     card,
     context,
-    recipe_text,
     render,
 )
 from hubq.cards.spelling import cell
@@ -41,7 +40,8 @@ from hubq.figures import (
     within_noise,
 )
 from hubq.hub.card_rules import validate
-from hubq.recipe import read
+from hubq.recipe import Recipe, read
+from hubq.recipe_text import is_local, recipe_text
 from hubq.siblings import Siblings
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -360,7 +360,13 @@ def test_layer_errors_that_were_not_measured_are_called_so() -> None:
 
 @pytest.mark.parametrize(
     ("form", "bits", "served"),
-    [("compressed-tensors", 3, True), ("gptq", 4, True), ("gptq", 3, False), ("awq", 4, True)],
+    [
+        ("compressed-tensors", 3, False),
+        ("compressed-tensors", 2, True),
+        ("gptq", 4, True),
+        ("gptq", 3, False),
+        ("awq", 4, True),
+    ],
 )
 def test_vllm_is_named_only_where_it_reads_the_format(form: str, bits: int, served: bool) -> None:
     plan = made_plan()
@@ -480,3 +486,48 @@ def test_the_recipe_of_a_card_is_read_back_as_the_same(path: Path, tmp_path: Pat
     again.write_text(recipe_text(plan), encoding="utf-8")
 
     assert read(again) == recipe
+
+
+@pytest.mark.parametrize(
+    "evaluate",
+    [
+        {"fidelity": None},
+        {"efficiency": None, "fidelity": {"windows": 7}},
+        {"tasks": [{"name": "piqa", "chat_template": True, "shots": 0}, "boolq"], "limit": 9},
+        {"perplexity": ["wikitext2"], "require": {"divergence": 0.5}},
+        {},
+    ],
+    ids=str,
+)
+def test_what_a_recipe_switched_off_is_still_off_when_it_is_read_back(
+    evaluate: dict[str, Any], tmp_path: Path
+) -> None:
+    recipe = Recipe.model_validate(
+        {
+            "name": "mine",
+            "model": "acme/Tiny",
+            "method": {"name": "rtn", "bits": 3},
+            "evaluate": evaluate,
+            "publish": {"org": "acme"},
+        }
+    )
+    again = tmp_path / "mine.yaml"
+
+    again.write_text(recipe_text(made_plan(recipe=recipe.model_dump(mode="json"))))
+
+    assert read(again) == recipe
+    assert "require: {}" not in again.read_text()
+
+
+@pytest.mark.parametrize(
+    ("model", "local"),
+    [
+        ({"hub": "acme/tiny", "folder": None}, False),
+        ({"wheel": {"wheel": "x==1", "sha256": "0" * 64, "file": "x/a.gguf"}}, False),
+        ({"folder": "/home/ann/tiny"}, True),
+    ],
+)
+def test_a_recipe_over_files_of_the_makers_machine_is_known_as_such(
+    model: dict[str, Any], local: bool
+) -> None:
+    assert is_local({"model": model, "method": {"name": "rtn"}}) is local

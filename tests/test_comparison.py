@@ -79,7 +79,7 @@ def test_the_base_is_a_model_among_them() -> None:
     )
     assert base.model_bits == 8 * 49152 / 24576
     assert base.perplexities == {"xsum": 25.97}
-    assert base.divergence == FIDELITY.result.mean.value
+    assert base.divergence == FIDELITY.result.mean
     assert base.tokens_per_second == 12.34
 
 

@@ -32,6 +32,7 @@ def write_gguf(path: Path, *, tied: bool = True, scaled: bool = False) -> None:
     """Write a random Llama of one block with a token for each byte and one for ll."""
     writer = GGUFWriter(path, "llama")
     writer.add_license("apache-2.0")
+    writer.add_languages(["en", "nn"])
     writer.add_block_count(1)
     writer.add_context_length(512)
     writer.add_embedding_length(HIDDEN)
@@ -122,6 +123,8 @@ def test_a_file_is_the_same_source_before_and_after_its_conversion(
 
     assert before.identity == after.identity
     assert before.license == after.license == "apache-2.0"
+    assert before.card == after.card
+    assert after.card.language == ("en", "nn")
     assert before.config["architectures"] == after.config["architectures"]
 
 

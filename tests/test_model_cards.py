@@ -3,12 +3,16 @@
 from pathlib import Path
 
 import pytest
+from test_code_blocks import LANGUAGES, blocks_in, commands, is_checked
 
 from hubq.card import CARD, render
 from hubq.card_check import differences, report_in
+from hubq.cli.comparison_tables import markdown
+from hubq.comparison import families
 from hubq.hub.card_rules import validate
 from hubq.pictures.canvas import drawing_software
-from hubq.siblings import siblings_in
+from hubq.recipe import read
+from hubq.siblings import siblings_in, siblings_of
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = sorted(path.parent for path in ROOT.glob(f"model_cards/*/{CARD}"))
@@ -60,3 +64,56 @@ def test_this_environment_draws_pictures_with_the_pinned_versions() -> None:
         pytest.skip("another matplotlib or Pillow is installed: pictures are compared by pixels")
 
     assert drawing_software() == pinned_software()
+
+
+@each_card
+def test_the_siblings_are_what_the_neighbours_reports_say(folder: Path) -> None:
+    others = [report_in(each) for each in FOLDERS if each != folder]
+
+    assert siblings_in(folder) == siblings_of(report_in(folder), others)
+
+
+@each_card
+def test_a_card_was_made_by_the_recipe_of_its_name(folder: Path) -> None:
+    planned = report_in(folder).plan.recipe
+
+    recipe = read(ROOT / "recipes" / f"{planned['name']}.yaml")
+
+    assert planned == recipe.model_dump(mode="json")
+
+
+@each_card
+def test_the_code_on_a_card_is_of_kinds_that_are_checked(folder: Path) -> None:
+    found = blocks_in((folder / CARD).read_text(encoding="utf-8"))
+
+    assert {each.language for each in found} <= LANGUAGES
+    for words in commands(found):
+        assert is_checked(words), words
+    for each in found:
+        if each.language == "python":
+            compile(each.code, str(folder), "exec")
+
+
+@each_card
+def test_the_recipe_on_a_card_reads_back_as_the_one_that_made_it(
+    folder: Path, tmp_path: Path
+) -> None:
+    planned = report_in(folder).plan.recipe
+    found = blocks_in((folder / CARD).read_text(encoding="utf-8"))
+    (written,) = [each.code for each in found if each.language == "yaml"]
+    path = tmp_path / f"{planned['name']}.yaml"
+
+    path.write_text(written, encoding="utf-8")
+
+    assert read(path).model_dump(mode="json") == planned
+
+
+@pytest.mark.skipif(not FOLDERS, reason=NONE_YET)
+def test_the_table_in_the_readme_is_what_the_cards_reports_say() -> None:
+    shown = [line for line in (ROOT / "README.md").read_text().splitlines() if line[:2] == "| "]
+
+    (family,) = families(map(report_in, FOLDERS))
+    table = [line for line in markdown(family).splitlines() if line[:2] == "| "]
+
+    start = shown.index(table[0])
+    assert shown[start : start + len(table)] == table

@@ -1,11 +1,14 @@
 from io import BytesIO
-from itertools import pairwise
+from itertools import combinations, pairwise
 
+import numpy
 import pytest
 from made_run import made_report, measurement
 from PIL import Image
 from test_choice import made_entry
 
+from hubq.choice import axes, short_names
+from hubq.comparison import Entry
 from hubq.evaluate import Report
 from hubq.evaluate.report import Interval
 from hubq.pictures import (
@@ -17,9 +20,11 @@ from hubq.pictures import (
     quality_against_bits,
     recovery_by_task,
 )
-from hubq.pictures.canvas import drawing_software
+from hubq.pictures.bits import bits_figure
+from hubq.pictures.canvas import canvas, drawing_software
 from hubq.pictures.layers import errors_by_kind, spread
-from hubq.pictures.tasks import kept
+from hubq.pictures.names import apart, around
+from hubq.pictures.tasks import GREATEST, draw_row, kept, reach
 from hubq.quantize import QuantizedLayer
 
 FAMILY = [
@@ -107,6 +112,15 @@ def test_layers_without_errors_make_no_picture() -> None:
     assert error_by_layer(unmeasured) is None
 
 
+def test_where_only_the_weights_have_errors_these_are_drawn() -> None:
+    of_weights = [
+        each.model_copy(update={"error": None, "weight_error": each.error}) for each in LAYERS
+    ]
+
+    assert errors_by_kind(of_weights) == errors_by_kind(LAYERS)
+    assert error_by_layer(of_weights) not in (None, error_by_layer(LAYERS))
+
+
 def test_perplexities_alone_make_no_picture_of_tasks() -> None:
     assert recovery_by_task(made_report(measurements=(measurement(),))) is None
 
@@ -138,3 +152,71 @@ def test_names_at_the_ends_of_lines_never_overlap() -> None:
     heights = [placed[name] for name in ("d", "e", "a", "b", "c")]
     assert all(above - below > 0.0999 for below, above in pairwise(heights))
     assert heights[-1] <= 1.0
+
+
+NOISY = [
+    each.model_copy(
+        update={
+            "divergence": Interval(
+                value=each.divergence.value,
+                low=0.9 * each.divergence.value,
+                high=1.1 * each.divergence.value,
+            )
+        }
+    )
+    for each in FAMILY
+    if each.divergence
+]
+
+
+@pytest.mark.parametrize("entries", [FAMILY, NOISY, NOISY[:5]], ids=["values", "noisy", "few"])
+def test_names_of_the_front_are_all_there_and_no_name_covers_a_point_or_another(
+    entries: list[Entry],
+) -> None:
+    compared = axes(entries)
+    assert compared is not None
+
+    figure = bits_figure(entries)
+
+    assert figure is not None
+    (drawn,) = figure.axes
+    names = short_names(list(compared.points))
+    assert {names[name] for name in compared.front} <= {text.get_text() for text in drawn.texts}
+    extents = [text.get_window_extent() for text in drawn.texts]
+    assert not [1 for one, other in combinations(extents, 2) if one.overlaps(other)]
+    places = apart(drawn, [(bits, loss.value) for bits, loss in compared.points.values()])
+    points = [around(drawn, at) for at in places]
+    assert not [1 for text in extents for point in points if text.overlaps(point)]
+
+
+def test_points_on_one_another_are_drawn_side_by_side_and_none_gets_fewer_bits() -> None:
+    _, drawn = canvas(600, "", LIGHT)
+    at = [(0.5, 0.5), (0.5, 0.5), (0.5, 0.5001), (0.9, 0.1)]
+
+    moved = apart(drawn, at)
+
+    assert all(new[0] >= old[0] - 1e-9 for new, old in zip(moved, at, strict=True))
+    boxes = [around(drawn, each) for each in moved]
+    assert not [1 for one, other in combinations(boxes, 2) if one.padded(-1).overlaps(other)]
+    assert moved[3] == pytest.approx((0.9, 0.1))
+
+
+def test_a_task_that_grew_manifold_does_not_squeeze_the_others() -> None:
+    usual = [Interval(value=each, low=each - 0.05, high=each + 0.05) for each in (0.9, 1.0)]
+
+    low, high = reach([*usual, Interval(value=3.3, low=2.4, high=4.7)])
+
+    assert low == pytest.approx(0.85, abs=0.05)
+    assert high == pytest.approx(1.5, abs=0.05)
+    assert reach(usual)[1] == pytest.approx(1.05, abs=0.02)
+
+
+def test_a_value_beyond_the_axis_shows_as_an_arrow() -> None:
+    _, drawn = canvas(600, "", LIGHT)
+
+    draw_row(drawn, 0, Interval(value=3.3, low=1.2, high=4.7), "red", is_overall=False)
+
+    bar, arrow = drawn.lines
+    assert numpy.asarray(bar.get_xdata()).tolist() == [1.2, GREATEST]
+    assert arrow.get_marker() == ">"
+    assert numpy.asarray(arrow.get_xdata()).tolist() == [GREATEST]

@@ -107,6 +107,21 @@ def test_every_family_is_quantized_and_stays_close(
     assert all(layer.error is not None and layer.error < 1e-3 for layer in checkpoint.layers)
 
 
+def test_without_calibration_the_error_of_each_layers_weights_is_recorded(
+    tiny_model: Callable[[str], Path], recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    base = tiny_model("llama")
+
+    checkpoint = quantized(recipe(base, "rtn"), tmp_path / "run")
+
+    state = dequantized(tmp_path / "run" / "model", Plan.load(tmp_path / "run" / "plan.json"))
+    for layer in checkpoint.layers:
+        weight = Weights(base).read(f"{layer.name}.weight").float()
+        lost = (state[f"{layer.name}.weight"].float() - weight).square().sum()
+        assert layer.error is None
+        assert layer.weight_error == pytest.approx(float(lost / weight.square().sum()), rel=0.01)
+
+
 @pytest.mark.parametrize("method", ["rtn", "gptq", "awq"])
 def test_two_runs_give_the_same_bytes(
     method: str, tiny_model: Callable[[str], Path], recipe: Callable[..., Recipe], tmp_path: Path

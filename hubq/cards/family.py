@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from hubq import choice
-from hubq.cards.spelling import HUB, cell
+from hubq.cards.spelling import HUB, cell, listed, ranged
 from hubq.comparison import Entry, entry
 from hubq.disk import gigabytes
 from hubq.evaluate import Report
 from hubq.figures import number, share
+from hubq.front import CLEARLY_FEWER, Point, dominates, is_clearly_less, overlap
 from hubq.siblings import Siblings
 
 
@@ -58,7 +59,9 @@ def relatives(report: Report, siblings: Siblings) -> list[Relative]:
             form=each.form,
             bits=" / ".join(map(number, (each.nominal_bits, each.stored_bits, each.model_bits))),
             size=gigabytes(each.weight_bytes),
-            loss=number(found.points[each.name][1]) if found and each.name in found.points else "",
+            loss=ranged(found.points[each.name].loss)
+            if found and each.name in found.points
+            else "",
             recovery=share(each.recovery) if each.recovery else "",
             is_front=each.name in front,
         )
@@ -72,35 +75,74 @@ def advice(report: Report, siblings: Siblings) -> list[str]:
     if found is None:
         return []
     forms = {each.name: each.form for each in all_of(report, siblings)}
-    return [_about_this(found, this, forms), *_smaller(found, this), *_closer(found, this)]
+    return [
+        _about_this(found, this, forms),
+        *_indistinct(found, this),
+        *_smaller(found, this),
+        *_closer(found, this),
+    ]
 
 
 def _about_this(found: choice.Axes, this: str, forms: dict[str, str]) -> str:
-    """Say whether another loses no more with no more bits; of several, the one that loses least."""
-    if this in found.front:
-        return f"No other loses as little with as few bits as **this one** ({_facts(found, this)})."
-    bits, loss = found.points[this]
-    better = _on_front(found, lambda point: point[0] <= bits and point[1] <= loss)
-    best = min(better, key=lambda name: found.points[name][1])
+    """Say whether another clearly beats it; of several, the one that loses least."""
+    if (best := _better(found, this)) is None:
+        return _unbeaten(found, this)
     where = "" if forms[best] == forms[this] else f", wherever the format {forms[best]} loads"
     return f"Take {_spelled(found, best)} rather than this one ({_facts(found, this)}){where}."
 
 
+def _better(found: choice.Axes, this: str) -> str | None:
+    """Name the one that clearly beats this one and loses least; on the front if one there does."""
+    own = found.points[this]
+    better = [name for name, point in found.points.items() if dominates(point, own)]
+    best = [name for name in better if name in found.front] or better
+    return min(best, key=lambda name: found.points[name].loss.value, default=None)
+
+
+def _unbeaten(found: choice.Axes, this: str) -> str:
+    """Say that none beats it: more cautiously where one of about its bits loses about as much."""
+    most = found.points[this].bits / CLEARLY_FEWER
+    if any(found.points[name].bits <= most for name in _alike(found, this)):
+        return f"No other is clearly better than **this one** ({_facts(found, this)})."
+    return f"No other loses as little with as few bits as **this one** ({_facts(found, this)})."
+
+
+def _indistinct(found: choice.Axes, this: str) -> list[str]:
+    """Name those that can't be told from this one by their loss, but the one that is advised."""
+    names = [name for name in _alike(found, this) if name != _better(found, this)]
+    if not names:
+        return []
+    said = listed([_spelled(found, name) for name in names])
+    return [f"No clear difference in loss, since the intervals overlap: {said}."]
+
+
+def _alike(found: choice.Axes, this: str) -> list[str]:
+    """Name the others whose intervals overlap with this one's."""
+    own = found.points[this].loss
+    return [
+        name for name, point in found.points.items() if name != this and overlap(own, point.loss)
+    ]
+
+
 def _smaller(found: choice.Axes, this: str) -> list[str]:
-    """Name the next one on the front with fewer bits, which loses more."""
-    bits, loss = found.points[this]
-    fewer = _on_front(found, lambda point: point[0] < bits and point[1] > loss)
+    """Name the next one on the front with fewer bits, which clearly loses more."""
+    own = found.points[this]
+    fewer = _on_front(
+        found, lambda point: point.bits < own.bits and is_clearly_less(own.loss, point.loss)
+    )
     return [f"Smaller, and losing more: {_spelled(found, fewer[-1])}."] if fewer else []
 
 
 def _closer(found: choice.Axes, this: str) -> list[str]:
-    """Name the next one on the front that loses less, with more bits."""
-    bits, loss = found.points[this]
-    more = _on_front(found, lambda point: point[0] > bits and point[1] < loss)
+    """Name the next one on the front that clearly loses less, with more bits."""
+    own = found.points[this]
+    more = _on_front(
+        found, lambda point: point.bits > own.bits and is_clearly_less(point.loss, own.loss)
+    )
     return [f"Larger, and losing less: {_spelled(found, more[0])}."] if more else []
 
 
-def _on_front(found: choice.Axes, holds: Callable[[tuple[float, float]], bool]) -> list[str]:
+def _on_front(found: choice.Axes, holds: Callable[[Point], bool]) -> list[str]:
     return [name for name in found.front if holds(found.points[name])]
 
 
@@ -111,4 +153,4 @@ def _spelled(found: choice.Axes, name: str) -> str:
 
 def _facts(found: choice.Axes, name: str) -> str:
     bits, loss = found.points[name]
-    return f"{number(loss)} at {number(bits)} bits"
+    return f"{number(loss.value)} at {number(bits)} bits"

@@ -73,7 +73,8 @@ def _of_bits(report: Report, siblings: Siblings) -> str:
         return ""
     names = short_names(list(found.points))
     spelled = {
-        name: f"{number(loss)} at {number(bits)}" for name, (bits, loss) in found.points.items()
+        name: f"{number(loss.value)} at {number(bits)}"
+        for name, (bits, loss) in found.points.items()
     }
     front = listed([f"{names[name]} {spelled[name]}" for name in found.front])
     return (
@@ -88,7 +89,8 @@ def _of_layers(report: Report) -> str:
     found = errors(report)
     if found is None or not errors_by_kind(report.checkpoint.layers):
         return ""
+    what = "weights" if found.of_weights else "outputs"
     return (
-        f"Relative squared error of each layer's outputs, block by block: {found.median} in the "
+        f"Relative squared error of each layer's {what}, block by block: {found.median} in the "
         f"median layer, from {found.least} to {found.greatest} in {found.worst}."
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from hubq.cards.familiar import calibrated_on, familiar
 from hubq.cards.quality import perplexities
 from hubq.cards.spelling import listed
 from hubq.evaluate import Report
@@ -40,6 +41,13 @@ def _loss(report: Report) -> Iterator[str]:
 
 
 def _calibration(report: Report) -> Iterator[str]:
+    calibration = calibrated_on(report)
+    for each in familiar(report):
+        what = "the same text" if each == calibration else "another part of the same data set"
+        yield (
+            f"What was measured on {each.title} is in-distribution: it was calibrated on {what}, "
+            "so on others more may be lost."
+        )
     measured = listed(sorted({each.dataset for each in report.measurements}) or ["nothing"])
     if text := report.checkpoint.calibration_text:
         yield (

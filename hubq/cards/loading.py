@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hubq.engines import engines, readers_of
 from hubq.evaluate import Report
+from hubq.origin import hubq_in_words
 from hubq.runtime.carried import LOADER
 
 if TYPE_CHECKING:
@@ -35,8 +36,11 @@ def table(report: Report) -> list[Engine]:
 
 
 def _transformers(report: Report) -> Engine:
-    needs = ", ".join(readers_of(report.plan.recipe["format"]).packages)
+    form = report.plan.recipe["format"]
+    needs = ", ".join(readers_of(form).packages)
     name = f"transformers with {needs}" if needs else "transformers"
+    if form == "hubq":
+        name = "transformers with this repo's reader, or after `import hubq`"
     if report.loader.startswith("transformers"):
         version = report.versions.get("transformers")
         what = f"{report.loader} {version}" if report.loader == "transformers" else report.loader
@@ -49,7 +53,22 @@ def _server(name: str, report: Report) -> Engine:
         return Engine(name, YES, "by its sources; not run on this model")
     if _has_quantized_embeddings(report):
         return Engine(name, NO, "not known to read this format with quantized embeddings")
-    return Engine(name, NO, "no kernels for this format at these bits")
+    return Engine(name, *_not_served(name, report))
+
+
+def _not_served(name: str, report: Report) -> tuple[str, str]:
+    """Say why an engine does not read this model, or why that is not known."""
+    form, method = report.plan.recipe["format"], _method(report)
+    readers = readers_of(form)
+    if method.activation_bits is not None:
+        return NO, "no kernels for rounded activations at these bits"
+    if name == "vLLM" and method.nominal_bits in readers.unclear_in_vllm:
+        return UNKNOWN, "not tried; its releases may read this width in another layout"
+    if form == "bitsandbytes" and name == "vLLM":
+        return NO, "its sources have no reader for this format any more"
+    if not (readers.vllm if name == "vLLM" else readers.sglang):
+        return NO, "no reader for this format"
+    return NO, "no kernels for this format at these bits"
 
 
 def _cpu(report: Report) -> Engine:
@@ -65,6 +84,37 @@ def is_cpu(device: str) -> bool:
 
 def _has_quantized_embeddings(report: Report) -> bool:
     return bool(report.plan.recipe.get("embeddings", 16) < 16)
+
+
+def in_memory(report: Report) -> str:
+    """Say what becomes of the packed weights in the memory of what measured them."""
+    form, unpacked = report.plan.recipe["format"], f"{report.dtype} weights"
+    no_smaller = "so a smaller file is not smaller in memory"
+    if report.loader.startswith("hubq's own"):
+        return (
+            f"hubq's own reader unpacked the file to {unpacked} while it loaded, {no_smaller}; "
+            "with gptqmodel installed they stay packed."
+        )
+    match form:
+        case "compressed-tensors" if report.plan.recipe["method"].get("symmetric", True):
+            return (
+                "transformers loads the weights packed and unpacks them to "
+                f"{unpacked} in the first forward pass, {no_smaller}."
+            )
+        case "compressed-tensors":
+            return f"transformers unpacks the file to {unpacked} while it loads, {no_smaller}."
+        case "hubq":
+            return (
+                f"transformers unpacks the file to {unpacked} while it loads, {no_smaller} unless "
+                "it is told to let it stay packed, as the quick start shows."
+            )
+        case "gptq" | "awq":
+            return "The weights stay packed in memory: the kernels of gptqmodel unpack them."
+        case "bitsandbytes":
+            return (
+                "The weights stay packed in memory: each layer unpacks its own when it is called."
+            )
+    return "The file holds the weights as they are in memory."
 
 
 def activation_bits(report: Report) -> int | None:
@@ -90,5 +140,8 @@ def about_loading(report: Report) -> dict[str, object]:
         "serving": serving(report),
         "packages": " ".join(f"'{each}'" for each in readers_of(form).packages),
         "loader_file": LOADER,
+        "hubq": hubq_in_words(),
+        "in_memory": in_memory(report),
+        "on_cpu": is_cpu(report.device),
         "chats": prompting is not None and prompting.template is not None,
     }

@@ -90,8 +90,9 @@ def _embeddings(plan: Plan) -> str:
 
 
 class Errors(NamedTuple):
-    """The relative squared errors of the layers' outputs on the calibration text."""
+    """The relative squared errors of the layers' outputs on the calibration text, or of weights."""
 
+    of_weights: bool
     least: str
     median: str
     greatest: str
@@ -100,12 +101,17 @@ class Errors(NamedTuple):
 
 def errors(report: Report) -> Errors | None:
     """Sum up the layers' errors; None where none was measured."""
-    found = {each.name: each.error for each in report.checkpoint.layers if each.error is not None}
+    from hubq.pictures.layers import are_of_weights
+
+    layers = report.checkpoint.layers
+    of_weights = are_of_weights(layers)
+    known = {each.name: each.weight_error if of_weights else each.error for each in layers}
+    found = {name: error for name, error in known.items() if error is not None}
     if not found:
         return None
     worst = max(found, key=lambda name: (found[name], name))
     values = sorted(found.values())
-    return Errors(number(values[0]), number(median(values)), number(values[-1]), worst)
+    return Errors(of_weights, number(values[0]), number(median(values)), number(values[-1]), worst)
 
 
 def solved(report: Report) -> list[str]:

@@ -37,8 +37,9 @@ def compare(  # noqa: PLR0913 - click passes each option on its own
 
     Each is a run folder, a folder with report.json or hubq/report.json, a record of `hubq evaluate
     --model`, or a repo (org/name, of which only the report is fetched). On the front are the models
-    to which no other is at least as good at no more bits of the whole file. Models are ranked only
-    with those of the same base, measured on the same texts.
+    that no other clearly beats: with less loss at no more bits of the whole file, or no more loss
+    at clearly fewer bits; where 95 % intervals overlap no difference is clear. Models are ranked
+    only with those of the same base, measured on the same texts.
     """
     from hubq.cli import comparison_tables as tables
     from hubq.comparison import families

@@ -6,9 +6,11 @@ from io import StringIO
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hubq.cards.spelling import ranged
 from hubq.choice import DIVERGENCE, axes, short_names
 from hubq.comparison import UNKNOWN, Entry, Family
 from hubq.disk import gigabytes
+from hubq.evaluate.report import Interval
 from hubq.figures import number, share
 from hubq.recipe_inputs import TEXT_SUFFIXES
 
@@ -57,7 +59,7 @@ def columns(family: Family) -> list[Column]:
         found.append(Column(heading, [_number(each.perplexities.get(text)) for each in rows]))
     found += [
         Column("recovery", [_recovery(each) for each in rows]),
-        Column("KL", [_number(each.divergence) for each in rows]),
+        Column("KL", [_divergence(each) for each in rows]),
         Column("tokens/s", [_speed(each) for each in rows]),
     ]
     return [each for each in found if not each.is_empty]
@@ -102,6 +104,10 @@ def _recovery(entry: Entry) -> str:
     return NOTHING if entry.recovery is None else share(entry.recovery)
 
 
+def _divergence(entry: Entry) -> str:
+    return NOTHING if entry.divergence is None else ranged(entry.divergence)
+
+
 def _speed(entry: Entry) -> str:
     """Write tokens a second, and how many times the base's these are: both of one run."""
     own, base = entry.tokens_per_second, entry.base_tokens_per_second
@@ -128,7 +134,10 @@ def notes(family: Family, mark: str = FRONT) -> Iterator[str]:
         yield "No front: these models have no measurement in common."
         return
     loss, cost = compared.loss, compared.cost
-    yield f"{mark} is on the front: no other measured less {loss} at no more {cost}."
+    yield (
+        f"{mark} is on the front: no other clearly beats it, by less {loss} at no more {cost}; "
+        "where 95 % intervals overlap nothing is clear."
+    )
     others = len(family.entries) - len(compared.points)
     if others:
         yield f"Not ranked: {others} without a measured {loss}."
@@ -170,7 +179,7 @@ def _in_two_lines(found: Sequence[Column]) -> list[Column]:
     by_heading["model"] = [
         f"{one}\n{two}" for one, two in zip(by_heading["model"], below, strict=True)
     ]
-    for heading in by_heading.keys() & {"recovery", "tokens/s"}:
+    for heading in by_heading.keys() & {"recovery", "KL", "tokens/s"}:
         cells = by_heading[heading]
         by_heading[heading] = [each.replace(" (", "\n").removesuffix(")") for each in cells]
     return [Column(heading, cells) for heading, cells in by_heading.items()]
@@ -266,13 +275,17 @@ def csv(families: Sequence[Family]) -> str:
 
 def _flat(entry: Entry, is_front: bool | None) -> dict[str, object]:
     """Put an entry in one row, with a column for each text and for each end of an interval."""
-    inside = {"recovery", "perplexities", "base_perplexities"}
-    recovery = entry.recovery
+    inside = {"recovery", "divergence", "perplexities", "base_perplexities"}
     return {
         **entry.model_dump(exclude=inside),
-        "recovery": recovery and recovery.value,
-        "recovery_low": recovery and recovery.low,
-        "recovery_high": recovery and recovery.high,
+        **_ends("recovery", entry.recovery),
+        **_ends("divergence", entry.divergence),
         **{f"perplexity on {text}": value for text, value in entry.perplexities.items()},
         "front": is_front,
     }
+
+
+def _ends(name: str, interval: Interval | None) -> dict[str, float | None]:
+    known = {} if interval is None else interval.model_dump()
+    ends = {name: "value", f"{name}_low": "low", f"{name}_high": "high"}
+    return {column: known.get(end) for column, end in ends.items()}

@@ -42,7 +42,9 @@ class CompressedTensors(AffineFormat):
     """Affine weights of 2 to 8 bits, symmetric or not, in groups or whole rows."""
 
     name: ClassVar[str] = "compressed-tensors"
-    loads_in: ClassVar[str] = "transformers with compressed-tensors, vLLM, SGLang (4 and 8 bits)"
+    loads_in: ClassVar[str] = (
+        "transformers with compressed-tensors, vLLM (2, 4, 8 bits), SGLang (4, 8 bits)"
+    )
 
     def scale_dtype(self, model: torch.dtype) -> torch.dtype:
         """Return the model's dtype: readers hold scales in it."""

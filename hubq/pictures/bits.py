@@ -6,29 +6,16 @@ from typing import TYPE_CHECKING
 
 from hubq import choice
 from hubq.comparison import Entry
+from hubq.evaluate.report import Interval
 from hubq.pictures.canvas import LIGHT, POINTS, Theme, canvas, label, png
+from hubq.pictures.names import Name, Position, Taken, along, apart, around, write_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.text import Annotation
-    from matplotlib.transforms import Bbox
 
 BITS = (1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32)
 FEW_BITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-# Where a label may stand beside its point, best first: pixels right and up, and its alignment.
-BELOW_THE_FRONT = (
-    (-14, 0, "right", "center"),
-    (-10, -10, "right", "top"),
-    (0, -14, "center", "top"),
-    (10, -10, "left", "top"),
-)
-ABOVE_THE_FRONT = (
-    (14, 0, "left", "center"),
-    (10, 10, "left", "bottom"),
-    (0, 14, "center", "bottom"),
-    (-10, 10, "right", "bottom"),
-)
 
 
 def quality_against_bits(
@@ -48,23 +35,49 @@ def bits_figure(
         return None
     figure, axes = canvas(620, f"{_capital(compared.loss)}: lower is better", theme)
     _scale(axes, compared)
-    _draw_front(axes, compared, theme)
+    axes.grid(color=theme.line)
+    label(axes, theme, compared.cost + _about_bars(compared))
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # what is drawn from here on stays inside of what stands
+    places = _places(axes, compared)
+    steps = _draw_front(axes, compared, places, theme)
     for name, point in compared.points.items():
         is_this = name == this
-        axes.plot(
-            *point,
-            marker="D" if is_this else "o",
-            color=theme.mark if is_this else _color(name in compared.front, theme),
-            markersize=14 if is_this else 10,
-            linestyle="none",
-            zorder=4 if is_this else 3,
-        )
-    axes.grid(color=theme.line)
-    label(axes, theme, compared.cost)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # the labels below stay inside of what stands
-    _name_points(axes, compared, this, theme)
+        color = theme.mark if is_this else _color(name in compared.front, theme)
+        _draw_point(axes, places[name], point.loss, (color, theme.paper), is_this=is_this)
+    _name_points(axes, compared, places, this, steps, theme)
     return figure
+
+
+def _places(axes: "Axes", compared: choice.Axes) -> dict[str, Position]:
+    """Return where each point is drawn: those that lie on one another stand side by side."""
+    found = apart(axes, [(bits, loss.value) for bits, loss in compared.points.values()])
+    return dict(zip(compared.points, found, strict=True))
+
+
+def _draw_point(
+    axes: "Axes", at: Position, loss: Interval, colors: tuple[str, str], *, is_this: bool
+) -> None:
+    """Draw a model, and a bar for the interval of its loss, which shows on its mark too."""
+    color, paper = colors
+    if loss.low is not None and loss.high is not None:
+        bar = [at[0], at[0]], [loss.low, loss.high]
+        axes.plot(*bar, color=color, linewidth=4, solid_capstyle="butt", zorder=3)
+        axes.plot(*bar, color=paper, linewidth=1.4, solid_capstyle="butt", zorder=5)
+    axes.plot(
+        *at,
+        marker="D" if is_this else "o",
+        color=color,
+        markersize=13 if is_this else 10,
+        linestyle="none",
+        zorder=4,
+    )
+
+
+def _about_bars(compared: choice.Axes) -> str:
+    """Say what the bars are, where there are any."""
+    known = any(len(_ends(loss)) > 1 for _, loss in compared.points.values())
+    return "\nbars: 95 % intervals" if known else ""
 
 
 def _capital(text: str) -> str:
@@ -80,7 +93,9 @@ def _scale(axes: "Axes", compared: choice.Axes) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     plain = FuncFormatter(lambda value, _: f"{value:g}")
-    bits, losses = zip(*compared.points.values(), strict=True)
+    bits = [point.bits for point in compared.points.values()]
+    losses = [end for point in compared.points.values() for end in _ends(point.loss)]
+    losses += [] if compared.base is None else [compared.base]
     axes.set_xscale("log")
     axes.set_xlim(min(bits) / 1.15, max(bits) * 1.3)
     axes.xaxis.set_major_locator(FixedLocator(BITS if max(bits) < 3 * min(bits) else FEW_BITS))
@@ -91,15 +106,31 @@ def _scale(axes: "Axes", compared: choice.Axes) -> None:
         axes.set_ylim(min(losses) / reach**0.1, max(losses) * reach**0.1)
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5))
-        axes.margins(y=0.12)
+        room = 0.12 * (max(losses) - min(losses) or 1)
+        axes.set_ylim(min(losses) - room, max(losses) + room)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(plain)
 
 
-def _draw_front(axes: "Axes", compared: choice.Axes, theme: Theme) -> None:
-    """Draw the front as steps: with so many bits, this is the least that can be lost."""
-    steps = [compared.points[name] for name in compared.front]
+def _ends(loss: Interval) -> tuple[float, ...]:
+    """Return a loss with the ends of its interval; a logarithmic axis has no place for others."""
+    known = (loss.value, loss.low, loss.high)
+    return tuple(end for end in known if end is not None and (end > 0 or end == loss.value))
+
+
+def _draw_front(
+    axes: "Axes", compared: choice.Axes, places: dict[str, Position], theme: Theme
+) -> list[Position]:
+    """Draw the front as steps: with so many bits, this is the least that can be lost.
+
+    Of those on the front that noise may be all that parts, the steps go by the one below. Returns
+    the corners.
+    """
+    steps: list[Position] = []
+    for at in sorted(places[name] for name in compared.front):
+        if not steps or at[1] < steps[-1][1]:
+            steps.append(at)
     corners = [steps[0]]
     for before, after in pairwise(steps):
         corners += [(after[0], before[1]), after]
@@ -110,61 +141,46 @@ def _draw_front(axes: "Axes", compared: choice.Axes, theme: Theme) -> None:
             "base",
             (0.99, compared.base),
             xycoords=("axes fraction", "data"),
-            xytext=(0, 4),
-            textcoords="offset pixels",
+            xytext=(0, 3),
+            textcoords="offset points",
             fontsize=POINTS,
             color=theme.soft,
             ha="right",
         )
+    return corners
 
 
-def _name_points(axes: "Axes", compared: choice.Axes, this: str | None, theme: Theme) -> None:
+def _name_points(  # noqa: PLR0913 - what is drawn, and where
+    axes: "Axes",
+    compared: choice.Axes,
+    places: dict[str, Position],
+    this: str | None,
+    steps: list[Position],
+    theme: Theme,
+) -> None:
     """Write names beside points where they cover nothing: this one, the front, then the others."""
-    from matplotlib.patheffects import withStroke
-
     names = choice.short_names(list(compared.points))
     first = [this] if this in compared.points else []
-    ordered = dict.fromkeys([*first, *compared.front, *compared.points])
-    taken = [_around(axes, point) for point in compared.points.values()]
-    taken += [text.get_window_extent() for text in axes.texts]
-    for name in ordered:
-        color = theme.mark if name == this else theme.ink
-        is_front = name in compared.front
-        text = axes.annotate(
-            names[name],
-            compared.points[name],
-            xytext=(0, 0),
-            textcoords="offset pixels",
-            fontsize=POINTS,
-            color=color if is_front or name == this else theme.soft,
-            fontweight="bold" if name == this else "normal",
-            path_effects=[withStroke(linewidth=5, foreground=theme.paper)],
+    front = set(compared.front)
+    written = [
+        Name(
+            text=names[name],
+            at=places[name],
+            color=theme.mark if name == this else theme.ink if name in front else theme.soft,
+            is_bold=name == this,
+            is_needed=name == this or name in front,
+            below=name in front,
         )
-        if not _placed(text, axes, taken, is_front) and name != this:
-            text.remove()
-
-
-def _placed(text: "Annotation", axes: "Axes", taken: "list[Bbox]", is_front: bool) -> bool:
-    """Move a label to the first place where it covers nothing; tell whether there is one."""
-    first, then = BELOW_THE_FRONT, ABOVE_THE_FRONT
-    for right, up, horizontal, vertical in first + then if is_front else then + first:
-        text.set_position((right, up))
-        text.set(ha=horizontal, va=vertical)
-        extent = text.get_window_extent()
-        if _is_inside(extent, axes) and not any(extent.overlaps(each) for each in taken):
-            taken.append(extent)
-            return True
-    return False
-
-
-def _is_inside(extent: "Bbox", axes: "Axes") -> bool:
-    room: Bbox = axes.get_window_extent()
-    return bool(room.x0 <= extent.x0 and extent.x1 <= room.x1 and room.y0 <= extent.y0 < room.y1)
-
-
-def _around(axes: "Axes", point: tuple[float, float]) -> "Bbox":
-    """Return the square that a point takes in the picture."""
-    from matplotlib.transforms import Bbox
-
-    x, y = axes.transData.transform(point)
-    return Bbox.from_extents(x - 9, y - 9, x + 9, y + 9)
+        for name in dict.fromkeys([*first, *compared.front, *compared.points])
+    ]
+    solid = [around(axes, at) for at in places.values()]
+    for name, (_, loss) in compared.points.items():
+        bits = places[name][0]
+        ends = _ends(loss)
+        solid.append(along(axes, (bits, min(ends)), (bits, max(ends))))
+    solid += [text.get_window_extent() for text in axes.texts]
+    lines = [along(axes, *each) for each in pairwise(steps)]
+    if compared.base is not None:
+        left, right = axes.get_xlim()
+        lines.append(along(axes, (left, compared.base), (right, compared.base)))
+    write_names(axes, written, Taken(solid, lines), theme)

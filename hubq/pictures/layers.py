@@ -17,13 +17,23 @@ LINE = 0.075  # of the height of the axes: what a line of type takes
 
 
 def errors_by_kind(layers: Sequence[QuantizedLayer]) -> dict[str, dict[int, float]]:
-    """Return the measured errors of the layers inside blocks, by kind of linear and block."""
+    """Return the errors of the layers inside blocks, by kind of linear and block.
+
+    They are those of the outputs, or of the weights where no layer has one of its outputs.
+    """
+    of_weights = are_of_weights(layers)
     found: dict[str, dict[int, float]] = {}
     for layer in layers:
         place = IN_A_BLOCK.search(layer.name)
-        if place and layer.error:
-            found.setdefault(place[2].removesuffix("_proj"), {})[int(place[1])] = layer.error
+        error = layer.weight_error if of_weights else layer.error
+        if place and error:
+            found.setdefault(place[2].removesuffix("_proj"), {})[int(place[1])] = error
     return found
+
+
+def are_of_weights(layers: Sequence[QuantizedLayer]) -> bool:
+    """Tell whether only errors of the weights are known, as without calibration."""
+    return all(layer.error is None for layer in layers)
 
 
 def error_by_layer(layers: Sequence[QuantizedLayer], theme: Theme = LIGHT) -> bytes | None:
@@ -33,7 +43,8 @@ def error_by_layer(layers: Sequence[QuantizedLayer], theme: Theme = LIGHT) -> by
     kinds = errors_by_kind(layers)
     if not kinds:
         return None
-    figure, axes = canvas(560, "Error of each layer's outputs", theme)
+    what = "weights" if are_of_weights(layers) else "outputs"
+    figure, axes = canvas(560, f"Error of each layer's {what}", theme)
     axes.set_yscale("log")
     for number, (kind, errors) in enumerate(kinds.items()):
         axes.plot(

@@ -1,14 +1,19 @@
 """How much of each ability is left: the recovery of every task with its interval."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hubq.evaluate.report import Interval, Measured, Measurement
 from hubq.figures import percent
 from hubq.pictures.canvas import LIGHT, POINTS, Theme, canvas, label, png
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 ROW = 52  # pixels
 AROUND = 150  # pixels above and below the rows
+LEAST, GREATEST = 0.5, 1.5  # shares beyond which an arrow says that a bar or a value goes on
+ALL = "all tasks"
 
 
 class Kept(NamedTuple):
@@ -26,7 +31,7 @@ def kept(measured: Measured) -> list[Kept]:
         if not measured.is_member(each) and each.better == "higher" and (left := each.recovery)
     ]
     overall = measured.overall
-    return [Kept("all tasks", overall.recovery), *rows] if overall and rows else rows
+    return [Kept(ALL, overall.recovery), *rows] if overall and rows else rows
 
 
 def _title(measurement: Measurement, others: Sequence[Measurement]) -> str:
@@ -37,21 +42,16 @@ def _title(measurement: Measurement, others: Sequence[Measurement]) -> str:
 
 def recovery_by_task(measured: Measured, theme: Theme = LIGHT) -> bytes | None:
     """Draw a row for each task; None where no score was measured."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
     rows = kept(measured)
     if not rows:
         return None
     figure, axes = canvas(AROUND + ROW * len(rows), "How much of the base's score is left", theme)
     axes.axvline(1, color=theme.soft, linewidth=1.5, linestyle=(0, (4, 3)))
+    left, right = reach([row.share for row in rows])
     for place, row in enumerate(rows):
-        overall = row.title == "all tasks"
+        overall = row.title == ALL
         color = theme.mark if overall else theme.series[0]
-        low, high = _ends(row.share)
-        axes.plot([low, high], [place, place], color=color, linewidth=3, solid_capstyle="butt")
-        axes.plot(
-            row.share.value, place, marker="D" if overall else "o", color=color, markersize=11
-        )
+        draw_row(axes, place, row.share, color, is_overall=overall)
         axes.annotate(
             percent(row.share.value),
             (1.02, place),
@@ -60,14 +60,41 @@ def recovery_by_task(measured: Measured, theme: Theme = LIGHT) -> bytes | None:
             color=theme.ink,
             va="center",
         )
-    axes.set_yticks(range(len(rows)), [row.title for row in rows])
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.margins(x=0.06)
+    _scale(axes, (left, right), [row.title for row in rows])
     axes.grid(axis="x", color=theme.line)
-    axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.3g} %"))
     label(axes, theme, "share of the base's score, 95 % interval")
     return png(figure)
+
+
+def reach(shares: Sequence[Interval]) -> tuple[float, float]:
+    """Return the ends of the axis: those of the bars, but no farther than says something."""
+    ends = [end for share in shares for end in _ends(share)]
+    low, high = max(min(*ends, 1.0), LEAST), min(max(*ends, 1.0), GREATEST)
+    room = 0.06 * (high - low or 1)
+    return low - room, high + room
+
+
+def draw_row(axes: "Axes", place: int, share: Interval, color: str, *, is_overall: bool) -> None:
+    """Draw a value on its bar; arrows show where they go on beyond the axis."""
+    low, high = (min(max(end, LEAST), GREATEST) for end in _ends(share))
+    width, tall = (5, 13) if is_overall else (3, 11)
+    axes.plot([low, high], [place, place], color=color, linewidth=width, solid_capstyle="butt")
+    for end, edge, arrow in zip(_ends(share), (LEAST, GREATEST), "<>", strict=True):
+        if (end < edge) if arrow == "<" else (end > edge):
+            axes.plot(edge, place, marker=arrow, color=color, markersize=tall)
+    if LEAST <= share.value <= GREATEST:
+        marker, size = ("D", 9) if is_overall else ("o", tall)
+        axes.plot(share.value, place, marker=marker, color=color, markersize=size)
+
+
+def _scale(axes: "Axes", ends: tuple[float, float], titles: Sequence[str]) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axes.set_yticks(range(len(titles)), titles)
+    axes.set_ylim(len(titles) - 0.5, -0.5)
+    axes.set_xlim(*ends)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.3g} %"))
 
 
 def _ends(share: Interval) -> tuple[float, float]:

@@ -25,15 +25,22 @@ def snippets(text: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
-def test_the_card_lets_transformers_read_the_format(snippets: list[str]) -> None:
-    assert snippets[0].startswith("import hubq ")
+def test_the_card_begins_with_what_needs_no_hubq(text: str, snippets: list[str]) -> None:
+    assert "trust_remote_code=True" in snippets[0]
+    assert "import hubq" not in snippets[0]
+    assert f"With `trust_remote_code=True` transformers runs `{LOADER}`" in text
 
 
-def test_the_card_tells_of_the_way_without_hubq(text: str) -> None:
-    assert (
-        f"Without hubq, pass `trust_remote_code=True` instead: transformers then runs `{LOADER}`"
-        in text
-    )
+def test_the_card_tells_of_the_way_with_hubq_and_where_that_is_from(text: str) -> None:
+    assert "The other way is hubq (the tool that made this repo; not on PyPI" in text
+    assert "after `import hubq` transformers reads the format" in text
+
+
+def test_no_card_sends_anybody_to_a_package_that_is_not_ours(text: str) -> None:
+    installs = [line for line in text.splitlines() if line.startswith("pip install")]
+
+    assert installs
+    assert not any("hubq" in line for line in installs)
 
 
 def test_cards_of_other_formats_do_not_speak_of_hubqs_loader() -> None:

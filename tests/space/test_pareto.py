@@ -174,3 +174,14 @@ def test_more_models_than_colours_are_counted() -> None:
 def test_a_base_alone_has_no_recovery() -> None:
     assert "None of them was measured" in recovery_chart([FAMILY[0]])
     assert FAMILY[0].name == BASE
+
+
+def test_of_two_that_noise_may_part_both_are_on_the_front_and_the_line_takes_the_lower() -> None:
+    near = made_model("acme/Llama-AWQ-4bit", stored=4.3, divergence=0.0305)
+    crowd = (QUIP, GPTQ, near)
+
+    found = points(crowd, quality("KL divergence"))
+    line = next(each for each in parsed(pareto(crowd, quality("KL divergence"))).iter("polyline"))
+
+    assert [each.is_front for each in found] == [True, True, True]
+    assert len(str(line.get("points")).split()) == 3

@@ -28,7 +28,7 @@ def test_a_row_says_all_that_was_measured() -> None:
         "size": "0.0 MB",
         "perplexity xsum": "29.58",
         "recovery (95 %)": "98.4 % (97.2 to 99.6)",
-        "KL divergence": "0.03100",
+        "KL divergence": "0.03100 (0.03000 to 0.03200)",
         "tokens a second": "17.25",
         "card": "[card](http://hub/x)",
         "recipe": "[recipe](http://hub/x/recipe)",
