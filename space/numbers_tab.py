@@ -16,8 +16,8 @@ from recovery import recovery_chart
 from step import Step
 from table import table
 
-from hubq.card import recipe_text
 from hubq.evaluate.report import Report
+from hubq.recipe_text import recipe_text
 
 Choice = TypeVar("Choice")
 ABOUT_CHART = (

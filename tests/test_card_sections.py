@@ -579,8 +579,12 @@ def test_a_fidelity_on_the_calibration_data_is_known_as_such() -> None:
     text = f"{report.fidelity.dataset}, {report.fidelity.version}"
     known = report.checkpoint.model_copy(update={"calibration_text": text})
 
-    assert fidelity_is_familiar(report.model_copy(update={"checkpoint": known}))
+    informed = report.model_copy(update={"checkpoint": known})
+
+    assert fidelity_is_familiar(informed)
     assert not fidelity_is_familiar(report)
+    assert "calibrated on this very data set" in render(informed)
+    assert "calibrated on this very data set" not in render(report)
 
 
 def test_errors_of_weights_are_not_passed_off_as_those_of_outputs() -> None:
