@@ -89,8 +89,10 @@ def compare_tab(
         chat: Chat, prompt: str, settings: Settings, request: gr.Request
     ) -> Iterator[tuple[Any, ...]]:
         kept: object = ""  # of the prompt: emptied once, as visitors may go on typing
-        with stops.watch(request.session_hash) as stop:
-            for sides in together(chat.names, kitchen.starts(chat, prompt, settings, stop), stop):
+        with stops.watch(request.session_hash) as watch:
+            for sides in together(
+                chat.names, kitchen.starts(chat, prompt, settings, watch.stop), watch
+            ):
                 yield _shown(gr.skip(), running(chat.lines, prompt, sides), kept, busy=True)
                 kept = gr.skip()
         done = chat.with_turn(prompt, settings, sides)

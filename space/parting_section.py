@@ -75,9 +75,9 @@ def parting_section(kitchen: Kitchen, stops: Stops, chat: gr.State) -> Parting:
 
     def see(chat: Chat, by: By, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         """Let the bases read the answers, one after the other."""
-        with stops.watch(request.session_hash) as stop:
+        with stops.watch(request.session_hash) as watch:
             yield _seen((), by, "")
-            for found, status in _read_all(kitchen, chat.lines, stop):
+            for found, status in _read_all(kitchen, chat.lines, watch.stop):
                 yield _seen(found, by, status)
 
     def reshade(found: Sequence[Reading], by: By) -> tuple[str, str]:

@@ -60,8 +60,10 @@ def _compare(kitchen: Kitchen, stops: Stops) -> Callable[..., Iterator[Rows]]:
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from error
         chat = begin(models, system)
-        with stops.watch(request.session_hash if request else None) as stop:
-            for sides in together(models, kitchen.starts(chat, prompt, settings, stop), stop):
+        with stops.watch(request.session_hash if request else None) as watch:
+            for sides in together(
+                models, kitchen.starts(chat, prompt, settings, watch.stop), watch
+            ):
                 yield [_row(each) for each in sides]
 
     return compare

@@ -2,34 +2,35 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Event as Flag
 from threading import Lock
+
+from listening import Watch
 
 
 class Stops:
-    """A flag for each stream, by the visitor's session."""
+    """What ends each stream, by the visitor's session."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._flags: dict[str, list[Flag]] = {}
+        self._watches: dict[str, list[Watch]] = {}
 
     @contextmanager
-    def watch(self, session: str | None) -> Iterator[Flag]:
+    def watch(self, session: str | None) -> Iterator[Watch]:
         """Give a flag that is set when the visitor stops; it is set too when the stream ends."""
-        flag, key = Flag(), session or ""
+        watch, key = Watch(), session or ""
         with self._lock:
-            self._flags.setdefault(key, []).append(flag)
+            self._watches.setdefault(key, []).append(watch)
         try:
-            yield flag
+            yield watch
         finally:
-            flag.set()
+            watch.stop.set()
             with self._lock:
-                self._flags[key].remove(flag)
-                if not self._flags[key]:
-                    del self._flags[key]
+                self._watches[key].remove(watch)
+                if not self._watches[key]:
+                    del self._watches[key]
 
     def stop(self, session: str | None) -> None:
         """Stop all that a visitor has under way."""
         with self._lock:
-            for flag in self._flags.get(session or "", ()):
-                flag.set()
+            for watch in self._watches.get(session or "", ()):
+                watch.stop.set()

@@ -82,12 +82,12 @@ def vote_tab(
     def stream(
         opened: Ballot, messages: tuple[Message, ...], request: gr.Request
     ) -> Iterator[tuple[Any, ...]]:
-        with stops.watch(request.session_hash) as stop:
+        with stops.watch(request.session_hash) as watch:
             starts = [
-                partial(kitchen.ask, each.model, title, messages, opened.settings, stop)
+                partial(kitchen.ask, each.model, title, messages, opened.settings, watch.stop)
                 for each, title in zip((opened.left, opened.right), TITLES, strict=True)
             ]
-            for coming in together(TITLES, starts, stop):
+            for coming in together(TITLES, starts, watch):
                 yield "", (), "", _blind(coming, opened.prompt), *_buttons(busy=True, ready=False)
         shown = _blind(coming, opened.prompt)
         if any(side.failed or not side.text for side in coming):

@@ -1,9 +1,10 @@
-from threading import Thread
+from collections.abc import Callable
+from threading import Event, Thread
 from time import sleep
 
 import pytest
 from machine import Memory
-from shelf import Need, Shelf
+from shelf import Need, Shelf, StoppedError
 
 from hubq.errors import UserError
 
@@ -99,6 +100,68 @@ def test_one_waits_for_what_another_holds() -> None:
     waiting.join(5)
 
     assert (before, len(got), jar.alive) == ([], 1, False)
+
+
+def stopped_after(wait: Callable[[Event], None]) -> list[bool]:
+    """Stop one who waits; return whether they went away."""
+    stop, away = Event(), []
+
+    def waiting() -> None:
+        try:
+            wait(stop)
+        except StoppedError:
+            away.append(True)
+
+    thread = Thread(target=waiting)
+    thread.start()
+    sleep(0.05)
+    stop.set()
+    thread.join(5)
+    return away
+
+
+def stoppable(shelf: Shelf[Jar], key: str, size: int) -> Callable[[Event], None]:
+    def wait(stop: Event) -> None:
+        with shelf.lend(Need(key, key, size), lambda: pytest.fail("it is made"), stop):
+            pytest.fail("it is lent")
+
+    return wait
+
+
+def test_who_is_stopped_before_ends_nothing_and_makes_nothing() -> None:
+    shelf = shelf_of(100)
+    idle = lend(shelf, "a", 80)
+    stop = Event()
+    stop.set()
+
+    with pytest.raises(StoppedError):
+        stoppable(shelf, "b", 80)(stop)
+
+    assert (shelf.keys, idle.alive) == (["a"], True)
+
+
+@pytest.mark.parametrize("key", ["a", "b"])
+def test_a_stop_ends_the_waiting_for_what_another_holds_and_for_memory(key: str) -> None:
+    shelf = shelf_of(100)
+
+    with shelf.lend(Need("a", "model a", 80), lambda: Jar(0)):
+        away = stopped_after(stoppable(shelf, key, 80))
+
+    assert away == [True]
+    assert lend(shelf, "b", 80).alive  # the door is open again
+
+
+def test_a_stop_ends_the_waiting_behind_another_who_waits() -> None:
+    shelf = shelf_of(100)
+
+    with shelf.lend(Need("a", "model a", 80), lambda: Jar(0)):
+        before = Thread(target=lambda: lend(shelf, "b", 80))
+        before.start()
+        sleep(0.05)
+        away = stopped_after(stoppable(shelf, "c", 80))
+    before.join(5)
+
+    assert away == [True]
 
 
 def test_what_is_there_and_alive_is_ready() -> None:

@@ -78,4 +78,4 @@ def test_a_visitor_stops_their_own_answers_only() -> None:
     with stops.watch("ann") as hers, stops.watch("bob") as his:
         stops.stop("ann")
 
-        assert (hers.is_set(), his.is_set()) == (True, False)
+        assert (hers.stop.is_set(), his.stop.is_set()) == (True, False)
