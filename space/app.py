@@ -7,7 +7,6 @@ Space, by default, its own account's models. HUBQ_SPACE_VOTES names the repo tha
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
@@ -16,7 +15,8 @@ import shading
 import showing
 from catalogue import Catalogue
 from chat import Kitchen
-from compare_tab import FEWEST, compare_tab, halting
+from compare_tab import compare_tab
+from comparing import FEWEST
 from finding import Sources
 from generation import Limits, best_generation
 from links import MODELS, from_query
@@ -71,22 +71,16 @@ def build(kitchen: Kitchen, votes: Votes) -> gr.Blocks:
         def opened(request: gr.Request) -> list[Any]:
             return _opened(kitchen.catalogue, most, str(request.query_params))
 
-        def run_link(
-            request: gr.Request, linked: bool, *inputs: object
-        ) -> Iterator[tuple[Any, ...]]:
-            """Do a link's comparison again, if a whole one was in the address."""
-            if linked:
-                yield from compare.run.handle(request, *inputs)
-            else:  # a generator without values would empty its outputs
-                yield tuple(gr.skip() for _ in compare.run.outputs)
+        def left(request: gr.Request) -> None:
+            """End what nobody waits for any more."""
+            stops.leave(request.session_hash or "")
 
         loaded = page.load(opened, None, filled, **QUIET)
         loaded.then(*numbers, **QUIET)
         loaded.then(*board, **QUIET)
-        loaded.then(run_link, [linked, *compare.run.inputs], compare.run.outputs, **STREAM).then(
-            *compare.offer, **QUIET
-        )
-        page.unload(halting(stops))
+        run_link, inputs, outputs = compare.run_link
+        loaded.then(run_link, [linked, *inputs], outputs, **STREAM)
+        page.unload(left)
         programs(kitchen, stops)
     page.queue(max_size=WAITING)
     return page

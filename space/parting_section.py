@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from threading import Event as Flag
 from typing import Any, NamedTuple
@@ -10,12 +11,13 @@ import gradio as gr
 from chat import Chat, Kitchen, Line
 from divergence import Answer, Base, Examined, examine
 from exchange import Failed, Finished, Loading, Queued
+from listening import Watch, listen
 from models import Problem, Released
 from reaching import reach
 from shading import By, legend, shaded
 from showing import grid, notice, panel
-from step import QUIET, STREAM, Step
-from stops import Stops
+from step import COUNT, QUIET, STREAM, Shown, click_number
+from stops import COMPARE, Stops, Tab
 from wording import summary
 
 from hubq.errors import UserError
@@ -49,15 +51,46 @@ class Reading:
 
 
 class Parting(NamedTuple):
-    """What the section does: offer itself where there is something to examine, and examine."""
+    """The components of the section, and what becomes of them as comparisons come and go."""
 
-    offer: Step
-    seeing: Any  # the event, which can be cancelled
+    readings: gr.State
+    why: gr.HTML
+    part: gr.Button
+    section: gr.Column
+    shown: gr.HTML
+    halt: gr.Button  # of the comparison, which stops the reading too
+
+    @property
+    def outputs(self) -> list[Any]:
+        """List the components."""
+        return [*self]
+
+    def offered(self, chat: Chat) -> Shown:
+        """Forget what was examined; offer to examine what is there now."""
+        can = any(_last(line) for line in chat.lines)
+        stands = any(line.turns and line.turns[-1].text for line in chat.lines)
+        why = notice(NOT_GREEDY) if stands and not can else ""
+        return {**self.withdrawn(), self.part: gr.update(visible=can), self.why: why}
+
+    def withdrawn(self) -> Shown:
+        """Show nothing of it: other answers are coming."""
+        away = {each: gr.update(visible=False) for each in (self.part, self.section)}
+        return {self.readings: (), self.shown: "", self.why: "", **away}
+
+    def seen(self, found: tuple[Reading, ...], by: By, status: str) -> Shown:
+        """Show what the base said so far, and what it is doing."""
+        busy = "" if status == DONE else notice(status or "Reading the answers")
+        return {
+            self.readings: found,
+            self.part: gr.update(visible=False),
+            self.section: gr.update(visible=True),
+            self.shown: busy + _panels(found, by),
+        }
 
 
-def parting_section(kitchen: Kitchen, stops: Stops, chat: gr.State) -> Parting:
-    """Lay the section out."""
-    readings = gr.State(())
+def parting_section(kitchen: Kitchen, stops: Stops, chat: gr.State, halt: gr.Button) -> Parting:
+    """Lay the section out; `halt` stops the reading too."""
+    readings, click = gr.State(()), click_number()
     why = gr.HTML(elem_id="why-not", elem_classes="hubq-shown")
     part = gr.Button("See where they part", visible=False, elem_id="part", variant="primary")
     with gr.Column(visible=False, elem_id="parting") as section:
@@ -66,32 +99,34 @@ def parting_section(kitchen: Kitchen, stops: Stops, chat: gr.State) -> Parting:
         shades = gr.HTML(legend(), elem_classes="hubq-shown")
         shown = gr.HTML(elem_id="parted", elem_classes="hubq-shown")
 
-    def offer(chat: Chat) -> tuple[Any, ...]:
-        """Forget what was examined; offer to examine what is there now."""
-        can = any(_last(line) for line in chat.lines)
-        stands = any(line.turns and line.turns[-1].text for line in chat.lines)
-        why = notice(NOT_GREEDY) if stands and not can else ""
-        return (), gr.update(visible=can), gr.update(visible=False), "", why
+    parting = Parting(readings, why, part, section, shown, halt)
 
-    def see(chat: Chat, by: By, request: gr.Request) -> Iterator[tuple[Any, ...]]:
-        """Let the bases read the answers, one after the other."""
-        with stops.watch(request.session_hash) as watch:
-            yield _seen((), by, "")
-            for found, status in _read_all(kitchen, chat.lines, watch.stop):
-                yield _seen(found, by, status)
+    def see(request: gr.Request, click: int | None, chat: Chat, by: By) -> Iterator[Shown]:
+        """Let the bases read the answers, one after the other; other answers end it."""
+        tab = Tab(request.session_hash or "", COMPARE)
+        show = partial(_see, kitchen, parting, chat, by)
+        nothing = {halt: gr.skip()}
+        yield from stops.stream(tab, int(click or 0), show, nothing, replaces=False)
 
     def reshade(found: Sequence[Reading], by: By) -> tuple[str, str]:
         return legend(by), _panels(found, by)
 
-    seen = [readings, part, section, shown]
-    seeing = part.click(see, [chat, by], seen, **STREAM)
+    part.click(see, [click, chat, by], parting.outputs, js=COUNT, **STREAM)
     by.input(reshade, [readings, by], [shades, shown], **QUIET)
-    return Parting(Step(offer, [chat], [*seen, why]), seeing)
+    return parting
 
 
-def _seen(found: tuple[Reading, ...], by: By, status: str) -> tuple[Any, ...]:
-    busy = "" if status == DONE else notice(status or "Reading the answers")
-    return found, gr.update(visible=False), gr.update(visible=True), busy + _panels(found, by)
+def _see(kitchen: Kitchen, parting: Parting, chat: Chat, by: By, watch: Watch) -> Iterator[Shown]:
+    """Show how far the reading is; what was stopped before its turn is said to be."""
+    found: tuple[Reading, ...] = ()
+    yield {**parting.seen(found, by, ""), parting.halt: gr.update(interactive=True)}
+    for came in listen([partial(_read_all, kitchen, chat.lines, watch.stop)], watch):
+        _, last = came[-1]
+        found, status = (found, last.text) if isinstance(last, Failed) else last
+        yield parting.seen(found, by, status)
+    unread = chat.lines[len(found) :]
+    found += tuple(Reading(line.name, None, note="stopped") for line in unread)
+    yield {**parting.seen(found, by, DONE), parting.halt: gr.update(interactive=False)}
 
 
 def _last(line: Line) -> Answer | None:

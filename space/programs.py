@@ -5,13 +5,13 @@ from typing import Any
 
 import gradio as gr
 from chat import Kitchen, begin
-from compare_tab import checked
+from comparing import checked
 from exchange import Finished
 from gradio.events import api
 from settings_box import NAMES, read
 from sides import Side, together
 from step import AT_ONCE
-from stops import Stops
+from stops import PROGRAMS, Stops, Tab
 from table import table
 
 from hubq.errors import UserError
@@ -60,7 +60,8 @@ def _compare(kitchen: Kitchen, stops: Stops) -> Callable[..., Iterator[Rows]]:
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from error
         chat = begin(models, system)
-        with stops.watch(request.session_hash if request else None) as watch:
+        session = request.session_hash if request else None
+        with stops.watch(Tab(session or "", PROGRAMS)) as watch:
             for sides in together(
                 models, kitchen.starts(chat, prompt, settings, watch.stop), watch
             ):

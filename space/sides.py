@@ -27,8 +27,14 @@ class Side:
     place: int | None = None  # in the queue
     over: bool = False
     failed: bool = False
+    ended: str | None = None  # why, where it did not fail
     request: Request | None = None
     events: list[Event] = field(default_factory=list)
+
+    @property
+    def whole(self) -> bool:
+        """Tell whether there is an answer, as long as the model or the settings made it."""
+        return bool(self.text) and self.ended in ("end", "length")
 
     def take(self, happening: Happening) -> None:
         """Note what happened."""
@@ -48,7 +54,7 @@ class Side:
             case Statistics():
                 self.statistics = happening
             case Finished():
-                self.note = SPOKEN[happening.reason]
+                self.note, self.ended = SPOKEN[happening.reason], happening.reason
                 self.text += happening.rest
             case _:
                 self.note = "reading the prompt"

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from threading import Event as Flag
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import psutil
@@ -20,6 +22,7 @@ HOSTILE = (
 )
 SHORT = "max_new_tokens=12"
 LINK = f"?model={THREE}&model={FOUR}&prompt=What+is+a+llama%3F&{SHORT}&seed=3"
+LONG = LINK.replace(SHORT, "max_new_tokens=400")
 PATIENCE = 60_000  # milliseconds; a first answer waits for two processes to start
 VISITORS = 8
 # Keeps each place in the queue that the page ever shows: they go by too fast to be looked for.
@@ -75,12 +78,25 @@ def answered(page: "Page", count: int = 2) -> list[str]:
     return page.locator("#answers .hubq-side").all_inner_texts()
 
 
-def vote(page: "Page", prompt: str) -> None:
-    """Let two models answer blindly and prefer the left one."""
+def regenerate(page: "Page") -> None:
+    page.click("#again")
+    page.wait_for_selector("#halt:not([disabled])")
+    page.wait_for_selector("#halt[disabled]")
+
+
+def blind(page: "Page", prompt: str) -> None:
+    """Ask two models blindly."""
     page.get_by_role("tab", name="Vote blind").click()
     page.fill("#blind-prompt textarea", prompt)
     page.click("#blind-ask")
-    page.wait_for_selector("#vote-Left:not([disabled])")
+
+
+def assert_nothing_comes(page: "Page") -> None:
+    page.wait_for_timeout(2000)  # in which a stream that went on would show itself
+
+    assert page.locator("#answers .hubq-side").count() == 0
+    assert page.locator("#ask").is_enabled()
+    assert page.locator("#halt").is_disabled()
 
 
 def test_two_models_answer_side_by_side_with_what_it_costs(page: "Page") -> None:
@@ -110,23 +126,84 @@ def test_a_chat_goes_on_is_done_again_and_cleared(page: "Page") -> None:
 
 
 def test_stop_keeps_what_was_said_and_clear_keeps_nothing(runs: Path, visit: "Visit") -> None:
-    page = visit(LINK.replace(SHORT, "max_new_tokens=400"))
-    page.wait_for_selector("#answers dl")
-    with halted(runs):  # or such small models could be done before the button is pressed
+    with slowed(runs):
+        page = visit(LONG)
+        page.wait_for_selector("#answers dl")
         page.click("#halt")
-    assert any("Stopped" in each for each in answered(page))
-    page.click("#again")
-    page.wait_for_selector("#halt:not([disabled])")
+        assert any("Stopped" in each for each in answered(page))
+        page.click("#again")
+        page.wait_for_selector("#halt:not([disabled])")
 
-    page.click("#clear")
-    page.wait_for_selector("#answers .hubq-side", state="detached")
-    page.wait_for_timeout(1000)  # in which a stream that went on would show itself
+        page.click("#clear")
+        assert_nothing_comes(page)
 
-    assert page.locator("#answers .hubq-side").count() == 0
     assert page.locator("#ask").is_enabled()
-    choose(page)
     ask(page, "What is a llama?")
     page.wait_for_selector("#answers dl")
+
+
+def test_clear_ends_a_link_that_has_hardly_been_opened(runs: Path, visit: "Visit") -> None:
+    with slowed(runs):
+        page = visit(LONG)
+
+        page.click("#clear")
+
+        assert_nothing_comes(page)
+
+
+def test_clear_ends_what_was_asked_for_in_the_same_moment(runs: Path, page: "Page") -> None:
+    choose(page, THREE, FOUR)
+    ask(page, "What is a llama?")
+    answered(page)
+
+    with slowed(runs):
+        page.evaluate("for (const id of ['again', 'clear']) document.getElementById(id).click()")
+
+        assert_nothing_comes(page)
+
+
+def test_stopping_a_blind_comparison_leaves_the_other_and_opens_no_vote(
+    runs: Path, visit: "Visit"
+) -> None:
+    with slowed(runs):
+        page = visit(LONG)
+        page.wait_for_selector("#answers dl")
+        blind(page, "What is a llama?")
+        page.wait_for_selector("#blind-halt:not([disabled])")
+
+        page.click("#blind-halt")
+        page.wait_for_selector("#blind-said .hubq-notice")
+
+        assert "nothing to vote on" in page.inner_text("#blind-said")
+        assert page.locator("#vote-Left").is_disabled()
+        assert page.locator("#ask").is_disabled()  # the other goes on
+    page.get_by_role("tab", name="Compare").click()
+    page.click("#clear")
+
+
+def test_a_reading_ends_with_stop_and_with_the_next_answers(
+    tiny_model: "Callable[[str], Path]", page: "Page"
+) -> None:
+    choose(page, THREE, FOUR)
+    ask(page, "What is a llama?")
+    answered(page)
+    page.click("#part")
+    page.wait_for_function("document.querySelectorAll('#parted .hubq-summary').length == 2")
+
+    with halted(tiny_model("llama")):  # the base
+        regenerate(page)
+        page.click("#part")
+        page.click("#halt")
+        page.get_by_text("Stopped").first.wait_for()
+        regenerate(page)
+        page.click("#part")
+        page.wait_for_selector("#parted .hubq-notice")
+        regenerate(page)
+    page.wait_for_timeout(1000)  # in which a reading that went on would show itself
+
+    assert not page.locator("#parted").is_visible()
+    assert page.locator("#part").is_visible()
+    assert page.locator("#halt").is_disabled()
 
 
 def test_the_divergence_view_marks_shades_and_tells(page: "Page") -> None:
@@ -154,14 +231,15 @@ def test_sampled_answers_say_why_they_can_not_be_examined(visit: "Visit") -> Non
 
 def test_names_are_hidden_until_the_vote_which_the_leaderboard_counts(page: "Page") -> None:
     choose(page, THREE, FOUR)
-    vote(page, "What is a llama?")
-    blind = page.locator("#blind-answers").inner_text()
+    blind(page, "What is a llama?")
+    page.wait_for_selector("#vote-Left:not([disabled])")
+    before = page.locator("#blind-answers").inner_text()
 
     page.click("#vote-Left")
     page.wait_for_selector("#blind-said .hubq-notice")
 
-    assert "The left answer" in blind
-    assert not any(name in blind for name in (THREE, FOUR))
+    assert "The left answer" in before
+    assert not any(name in before for name in (THREE, FOUR))
     assert "Your vote is counted. Left was acme/Tiny-Llama" in page.inner_text("#blind-said")
     assert sorted(page.locator("#leaderboard tbody th").all_inner_texts()) == [THREE, FOUR]
     assert page.locator("#vote-Left").is_disabled()
@@ -277,21 +355,42 @@ def test_a_model_that_dies_leaves_the_other_sides_answer(runs: Path, visit: "Vis
 
 
 @contextmanager
-def halted(runs: Path) -> Iterator[None]:
-    """Let the models of these runs do nothing for a moment."""
-    found = list(workers(runs))
+def halted(folder: Path) -> Iterator[None]:
+    """Let the models in a folder that are loaded do nothing for a moment."""
+    found = list(workers(folder))
     for process in found:
         process.suspend()
     try:
         yield
     finally:
         for process in found:
-            process.resume()
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
+
+
+@contextmanager
+def slowed(folder: Path) -> Iterator[None]:
+    """Let the models in a folder work a small part of the time, so that answers take their time."""
+    over = Flag()
+
+    def slow() -> None:
+        while not over.is_set():
+            with halted(folder):
+                over.wait(0.5)
+            over.wait(0.05)
+
+    thread = Thread(target=slow)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def workers(folder: Path) -> Iterator[psutil.Process]:
     """Yield the processes whose models lie in a folder."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):  # it has just ended, or isn't ours
-            if f'"{folder}/' in " ".join(process.cmdline()):
+            if f'"{folder}' in " ".join(process.cmdline()):
                 yield process

@@ -115,3 +115,17 @@ def test_a_failure_keeps_what_was_said_before() -> None:
         side.take(each)
 
     assert (side.text, side.note, side.failed, side.over) == ("A", "it died", True, True)
+
+
+def test_an_answer_is_whole_unless_it_failed_was_stopped_or_says_nothing() -> None:
+    ends = [Finished(reason="end"), Finished(reason="length"), Finished(reason="stopped")]
+    sides = [Side("one") for _ in range(5)]
+
+    for side, end in zip(
+        sides, [*ends, Failed(text="it died"), Finished(reason="end")], strict=True
+    ):
+        if side is not sides[-1]:
+            side.take(token("A"))
+        side.take(end)
+
+    assert [side.whole for side in sides] == [True, True, False, False, False]
