@@ -56,7 +56,7 @@ def build(kitchen: Kitchen, votes: Votes) -> gr.Blocks:
             elem_id="models",
         )
         settings = settings_box.settings_box(most)
-        notes = gr.Markdown(visible=False)
+        notes = gr.HTML(elem_id="notes", elem_classes="hubq-shown")
         with gr.Tabs():
             with gr.Tab("Compare", id="compare"):
                 compare = compare_tab(kitchen, stops, chosen, settings)
@@ -97,7 +97,7 @@ def _opened(catalogue: Catalogue, most_tokens: int, query: str) -> list[Any]:
     whole = bool(comparison.prompt) and len(kept) >= FEWEST and not wrong
     return [
         gr.Dropdown(names, value=kept),
-        gr.Markdown("\n".join(f"- {each}" for each in wrong), visible=bool(wrong)),
+        "".join(map(showing.notice, wrong)),
         comparison.prompt,
         comparison.system,
         *values,

@@ -154,4 +154,5 @@ def _note(text: str, *, failed: bool) -> str:
 
 
 def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """Begin a sentence with a capital, unless it begins with the name of a model."""
+    return text if "/" in text.partition(" ")[0] else text[:1].upper() + text[1:]

@@ -268,6 +268,20 @@ def test_a_broken_link_says_what_is_wrong_and_starts_nothing(visit: "Visit") -> 
 
 
 @pytest.mark.parametrize(
+    "hostile",
+    ["model=![x](//evil.example/a)", "model=https://evil.example", "temperature=<b>http://evil"],
+)
+def test_what_a_link_says_is_shown_as_text(visit: "Visit", hostile: str) -> None:
+    page = visit(f"{LINK}&{hostile}&model=acme/www.evil.example")
+
+    page.wait_for_selector("#notes .hubq-notice")
+
+    assert "acme/www.evil.example is not here" in page.inner_text("#notes")
+    assert page.locator("#notes .hubq-notice").count() == 2
+    assert page.locator("#notes a, #notes img, #notes b").count() == 0
+
+
+@pytest.mark.parametrize(
     ("prompt", "words"),
     [("", "The prompt is empty"), ("x" * 100_000, "100,000 characters and at most 20,000")],
 )

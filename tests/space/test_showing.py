@@ -18,6 +18,11 @@ def test_no_text_of_models_or_visitors_is_html() -> None:
     assert made.count("&lt;script&gt;") == 6
 
 
+def test_a_sentence_begins_with_a_capital_but_a_name_stays_as_it_is() -> None:
+    assert ">The prompt is empty<" in notice("the prompt is empty")
+    assert ">acme/Tiny is gone<" in notice("acme/Tiny is gone")
+
+
 def test_characters_that_turn_text_around_are_shown_by_number() -> None:
     assert "[U+202E]" in side_of(side(text="\u202eevil"), "")
 

@@ -118,12 +118,16 @@ def test_a_failure_keeps_what_was_said_before() -> None:
 
 
 def test_an_answer_is_whole_unless_it_failed_was_stopped_or_says_nothing() -> None:
-    ends = [Finished(reason="end"), Finished(reason="length"), Finished(reason="stopped")]
-    sides = [Side("one") for _ in range(5)]
+    ends: list[Happening] = [
+        Finished(reason="end"),
+        Finished(reason="length"),
+        Finished(reason="stopped"),
+        Failed(text="it died"),
+        Finished(reason="end"),
+    ]
+    sides = [Side("one") for _ in ends]
 
-    for side, end in zip(
-        sides, [*ends, Failed(text="it died"), Finished(reason="end")], strict=True
-    ):
+    for side, end in zip(sides, ends, strict=True):
         if side is not sides[-1]:
             side.take(token("A"))
         side.take(end)
