@@ -27,7 +27,7 @@ class Thing(Protocol):
 
     @property
     def resident(self) -> int:
-        """The bytes that it takes already; it may not have all that it needs yet."""
+        """The bytes of the machine that it takes; it may not have all that it needs yet."""
 
     def end(self) -> None:
         """Give the memory back."""
@@ -169,9 +169,18 @@ class Shelf(Generic[AnyThing]):
     def _free(self) -> int:
         """Return the free bytes that nothing on the shelf is still going to take."""
         places = self._places.values()
-        promised = sum(max(0, place.bytes - place.thing.resident) for place in places)
+        promised = sum(map(self._promised, places))
         unlent = self.memory.total - sum(place.bytes for place in places)
         return min(self.memory.free() - promised, unlent)
+
+    def _promised(self, place: Place[AnyThing]) -> int:
+        """Return the bytes that a thing is still going to take.
+
+        What a process has on a GPU nobody tells: all of it once the model is loaded.
+        """
+        if self.memory.holds_processes:
+            return max(0, place.bytes - place.thing.resident)
+        return 0 if place.thing.ready else place.bytes
 
     def _make_room(self, need: Need, free: int, stop: Flag) -> None:
         """End the least recently used thing that nobody holds, or wait until there is one."""

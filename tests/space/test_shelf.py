@@ -67,6 +67,21 @@ def test_what_is_still_growing_counts_as_large_as_it_will_be() -> None:
     assert shelf.keys == ["b"]
 
 
+@pytest.mark.parametrize(("ready", "kept"), [(False, ["b"]), (True, ["a", "b"])])
+def test_on_a_gpu_a_model_counts_whole_until_it_is_loaded(ready: bool, kept: list[str]) -> None:
+    # The first takes 40 of the GPU, none of them yet or all; its process has 60 of the machine.
+    free = 60 if ready else 100
+    shelf: Shelf[Jar] = Shelf(Memory("GPU", 200, lambda: free, holds_processes=False))
+    first = Jar(60)
+    first.ready = ready
+    with shelf.lend(Need("a", "model a", 40), lambda: first):
+        pass
+
+    lend(shelf, "b", 60 if ready else 70)
+
+    assert shelf.keys == kept
+
+
 def test_what_died_is_made_anew() -> None:
     shelf = shelf_of(100)
     dead = lend(shelf, "a")
