@@ -1,18 +1,15 @@
 """What programs can ask of the Space, as gradio_client does."""
 
-import os
 import shutil
-import signal
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
-import psutil
 import pytest
 from answering_models import BASE, FOUR, THREE, write_family
 from served_space import ROOT, served
+from slow_workers import slowed, workers
 
 if TYPE_CHECKING:
     from gradio_client import Client
@@ -33,16 +30,6 @@ def compared(client: "Client", **given: Any) -> list[dict[str, Any]]:
     asked = {"models": [THREE, FOUR], "prompt": "What is a llama?", "max_new_tokens": 8} | given
     rows: list[dict[str, Any]] = client.predict(**asked, api_name="/compare")
     return rows
-
-
-def workers_of(folder: Path) -> list[psutil.Process]:
-    """List the processes that hold the model of a run folder."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if f'"{folder}/model"' in " ".join(process.cmdline()):
-                found.append(process)
-    return found
 
 
 def test_programs_can_ask_for_the_table(client: "Client") -> None:
@@ -105,14 +92,14 @@ def test_a_model_that_dies_half_way_leaves_the_other_and_comes_back(
     client: "Client", runs: Path
 ) -> None:
     asked = {"models": [THREE, FOUR], "prompt": "What is a llama?", "max_new_tokens": 400}
-    job = client.submit(**asked, api_name="/compare")
-    for rows in job:
-        if rows[0]["text"]:
-            break
-    for process in workers_of(runs / "Tiny-Llama-3bit"):
-        os.kill(process.pid, signal.SIGKILL)
+    compared(client)  # so both are loaded and can be slowed down
+    with slowed(runs / "Tiny-Llama-3bit"):
+        job = client.submit(**asked, api_name="/compare")
+        next(rows for rows in job if rows[0]["text"])
+        for process in workers(runs / "Tiny-Llama-3bit"):
+            process.kill()
 
-    dead, alive = job.outputs()[-1] if job.done() else [*job][-1]
+        dead, alive = job.result()
 
     assert "was killed" in dead["error"]
     assert alive["error"] is None

@@ -1,21 +1,19 @@
 """The Space in a real browser, as visitors meet it, with tiny models that answer."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from pathlib import Path
-from threading import Event as Flag
-from threading import Thread
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 from answering_models import BASE, FOUR, THREE
+from slow_workers import halted, slowed, workers
 from watched_page import watched
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, ViewportSize
 
-    Visit = Callable[[str], Page]
+    Visit = Callable[..., Page]
 
 HOSTILE = (
     "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> **b**"
@@ -38,10 +36,12 @@ new MutationObserver(() => {
 @pytest.fixture
 def visit(address: str, browser: "Browser") -> "Iterator[Visit]":
     """Give a function that opens a link; nothing may appear on a page's console."""
-    with browser.new_context() as context, ExitStack() as pages:
+    with ExitStack() as stack:
 
-        def opened(link: str) -> "Page":
-            page = pages.enter_context(watched(context))
+        def opened(link: str, width: int = 1280, height: int = 720) -> "Page":
+            size: ViewportSize = {"width": width, "height": height}
+            context = stack.enter_context(browser.new_context(viewport=size))
+            page = stack.enter_context(watched(context))
             page.set_default_timeout(PATIENCE)
             page.goto(link if link.startswith("http") else f"{address}{link}")
             page.wait_for_selector("#prompt textarea")
@@ -306,18 +306,16 @@ def test_hostile_text_stays_text(page: "Page") -> None:
     assert page.locator("#answers script, #answers img, #answers b, #answers strong").count() == 0
 
 
-def test_a_phone_shows_it_without_scrolling_sideways(address: str, browser: "Browser") -> None:
-    with browser.new_context(viewport={"width": 390, "height": 844}) as context:
-        page = context.new_page()
-        page.goto(f"{address}{LINK}")
-        answered(page)
+def test_a_phone_shows_it_without_scrolling_sideways(visit: "Visit") -> None:
+    page = visit(LINK, width=390, height=844)
+    answered(page)
 
-        boxes = [each.bounding_box() for each in page.locator("#answers .hubq-side").all()]
+    boxes = [each.bounding_box() for each in page.locator("#answers .hubq-side").all()]
 
-        assert page.evaluate("document.documentElement.scrollWidth") == 390
-        assert boxes[0]
-        assert boxes[1]
-        assert boxes[1]["y"] > boxes[0]["y"] + boxes[0]["height"]
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert boxes[0]
+    assert boxes[1]
+    assert boxes[1]["y"] > boxes[0]["y"] + boxes[0]["height"]
 
 
 def test_it_can_be_used_by_keyboard(page: "Page") -> None:
@@ -333,32 +331,38 @@ def test_it_can_be_used_by_keyboard(page: "Page") -> None:
 def test_eight_visitors_at_once_see_their_place_in_the_queue(
     address: str, browser: "Browser"
 ) -> None:
-    contexts = [browser.new_context() for _ in range(VISITORS)]
-    pages = [context.new_page() for context in contexts]
-    for page in pages:
-        page.set_default_timeout(PATIENCE)
-        page.add_init_script(NOTE_PLACES)
+    with ExitStack() as stack:
+        contexts = [stack.enter_context(browser.new_context()) for _ in range(VISITORS)]
+        pages = [stack.enter_context(watched(context)) for context in contexts]
+        for page in pages:
+            page.set_default_timeout(2 * PATIENCE)
+            page.add_init_script(NOTE_PLACES)
 
-    for page in pages:
-        page.goto(f"{address}{LINK.replace(SHORT, 'max_new_tokens=200')}", wait_until="commit")
-    said = [answered(page) for page in pages]
+        for page in pages:
+            page.goto(f"{address}{LINK.replace(SHORT, 'max_new_tokens=200')}", wait_until="commit")
+        said = [answered(page) for page in pages]
 
-    places = {place for page in pages for place in page.evaluate("places")}
-    assert max(map(int, places)) >= 2
+        places = {int(place) for page in pages for place in page.evaluate("places")}
+    assert places, "nobody was told of a place in the queue"
+    assert max(places) >= 2
     answers = {tuple(side.split("first token")[0] for side in sides) for sides in said}
     assert len(answers) == 1
-    for context in contexts:
-        context.close()
 
 
-def test_a_model_that_dies_leaves_the_other_sides_answer(runs: Path, visit: "Visit") -> None:
-    page = visit(LINK.replace(SHORT, "max_new_tokens=400"))
-    page.wait_for_selector("#answers dl")
+def test_a_model_that_dies_leaves_the_other_sides_answer(
+    runs: Path, page: "Page", visit: "Visit"
+) -> None:
+    choose(page, THREE, FOUR)
+    ask(page, "What is a llama?")
+    answered(page)  # so both are loaded and can be slowed down
+    with slowed(runs / "Tiny-Llama-3bit"):
+        page = visit(LONG)
+        page.wait_for_selector(f"#answers .hubq-side[aria-label*='{THREE}'] dl")
 
-    for process in workers(runs / "Tiny-Llama-3bit"):
-        process.kill()
+        for process in workers(runs / "Tiny-Llama-3bit"):
+            process.kill()
 
-    page.wait_for_selector("#answers .hubq-failed")
+        page.wait_for_selector("#answers .hubq-failed")
     answered(page, 1)
     dead, alive = page.locator("#answers .hubq-side").all_inner_texts()
     assert "was killed" in dead
@@ -366,45 +370,3 @@ def test_a_model_that_dies_leaves_the_other_sides_answer(runs: Path, visit: "Vis
     page.click("#again")
     page.wait_for_selector("#answers .hubq-failed", state="detached")
     answered(page)
-
-
-@contextmanager
-def halted(folder: Path) -> Iterator[None]:
-    """Let the models in a folder that are loaded do nothing for a moment."""
-    found = list(workers(folder))
-    for process in found:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in found:
-            with suppress(psutil.NoSuchProcess):
-                process.resume()
-
-
-@contextmanager
-def slowed(folder: Path) -> Iterator[None]:
-    """Let the models in a folder work a small part of the time, so that answers take their time."""
-    over = Flag()
-
-    def slow() -> None:
-        while not over.is_set():
-            with halted(folder):
-                over.wait(0.5)
-            over.wait(0.05)
-
-    thread = Thread(target=slow)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-def workers(folder: Path) -> Iterator[psutil.Process]:
-    """Yield the processes whose models lie in a folder."""
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):  # it has just ended, or isn't ours
-            if f'"{folder}' in " ".join(process.cmdline()):
-                yield process
