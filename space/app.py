@@ -23,7 +23,7 @@ from links import MODELS, from_query
 from numbers_tab import numbers_tab
 from polling import Votes, polling
 from programs import programs
-from step import AT_ONCE, QUIET, STREAM
+from step import QUIET, STREAM, THREADS, WAITING, kept
 from stops import Stops
 from vote_tab import vote_tab
 
@@ -34,11 +34,13 @@ TITLE = "Compare quantized models"
 # The fonts of the visitor's own machine: nothing is asked of other servers.
 FONT = ("system-ui", "sans-serif")
 THEME = gr.themes.Soft(primary_hue="blue", font=FONT, font_mono=("ui-monospace", "monospace"))
+LOOKING = "Looking for the models ..."  # until they are found, which can take a while
 CSS = f"""
 #closest {{padding: var(--block-padding)}}
 footer {{font-size: var(--text-xs)}}
 {showing.STYLE}{shading.STYLE}"""
-WAITING = 64  # events that Gradio keeps for later
+EVENTS = 1000  # that Gradio keeps for later; of streams there are never so many
+SESSIONS = 1000  # visitors whose state is kept
 
 
 def build(kitchen: Kitchen, votes: Votes) -> gr.Blocks:
@@ -56,7 +58,7 @@ def build(kitchen: Kitchen, votes: Votes) -> gr.Blocks:
             elem_id="models",
         )
         settings = settings_box.settings_box(most)
-        notes = gr.HTML(elem_id="notes", elem_classes="hubq-shown")
+        notes = gr.HTML(showing.notice(LOOKING), elem_id="notes", elem_classes="hubq-shown")
         with gr.Tabs():
             with gr.Tab("Compare", id="compare"):
                 compare = compare_tab(kitchen, stops, chosen, settings)
@@ -65,7 +67,7 @@ def build(kitchen: Kitchen, votes: Votes) -> gr.Blocks:
             with gr.Tab("Numbers", id="numbers"):
                 numbers = numbers_tab(kitchen.catalogue, chosen)
 
-        linked = gr.State(value=False)
+        linked = kept(False)
         filled = [chosen, notes, compare.prompt, settings.system, *settings.controls, linked]
 
         def opened(request: gr.Request) -> list[Any]:
@@ -75,14 +77,15 @@ def build(kitchen: Kitchen, votes: Votes) -> gr.Blocks:
             """End what nobody waits for any more."""
             stops.leave(request.session_hash or "")
 
-        loaded = page.load(opened, None, filled, **QUIET)
-        loaded.then(*numbers, **QUIET)
-        loaded.then(*board, **QUIET)
+        at_once = {**QUIET, "concurrency_limit": None}  # nobody waits for another's page to open
+        loaded = page.load(opened, None, filled, **at_once)
+        loaded.then(*numbers, **at_once)
+        loaded.then(*board, **at_once)
         run_link, inputs, outputs = compare.run_link
         loaded.then(run_link, [linked, *inputs], outputs, **STREAM)
         page.unload(left)
         programs(kitchen, stops)
-    page.queue(max_size=WAITING)
+    page.queue(max_size=EVENTS)
     return page
 
 
@@ -108,7 +111,7 @@ def _opened(catalogue: Catalogue, most_tokens: int, query: str) -> list[Any]:
 def kitchen() -> Kitchen:
     """Return what answers are made with, of the models that the environment names."""
     client = Client(patience=Patience(tries=1))  # nobody waits long for a silent Hub
-    limits = Limits(waiting=AT_ONCE * MODELS)
+    limits = Limits(waiting=WAITING)
     return Kitchen(Catalogue(Sources.of(os.environ), client), best_generation(limits, client))
 
 
@@ -119,7 +122,14 @@ def main() -> None:
     votes = polling(os.environ, cooks.catalogue.client)
     page = build(cooks, votes)
     try:
-        _, address, _ = page.launch(theme=THEME, css=CSS, quiet=True, prevent_thread_lock=True)
+        _, address, _ = page.launch(
+            theme=THEME,
+            css=CSS,
+            quiet=True,
+            prevent_thread_lock=True,
+            max_threads=THREADS,
+            state_session_capacity=SESSIONS,
+        )
         print(f"the Space is at {address}", flush=True)
         page.block_thread()
     finally:

@@ -11,7 +11,7 @@ from links import Comparison, to_query
 from parting_section import parting_section
 from settings_box import SettingsBox, read
 from showing import notice
-from step import COUNT, QUIET, STREAM, Step, click_number
+from step import COUNT, QUIET, STREAM, Step, click_number, kept
 from stops import Stops
 
 from hubq.errors import UserError
@@ -37,7 +37,7 @@ def compare_tab(
     kitchen: Kitchen, stops: Stops, chosen: gr.Dropdown, settings: SettingsBox
 ) -> CompareTab:
     """Lay the tab out; `chosen` has the names of the models."""
-    chat, click = gr.State(Chat()), click_number()
+    chat, click = kept(Chat()), click_number()
     prompt = gr.Textbox(
         label="Prompt",
         lines=3,

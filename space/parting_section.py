@@ -16,7 +16,7 @@ from models import Problem, Released
 from reaching import reach
 from shading import By, legend, shaded
 from showing import grid, notice, panel
-from step import COUNT, QUIET, STREAM, Shown, click_number
+from step import COUNT, QUIET, STREAM, Shown, click_number, kept
 from stops import COMPARE, Stops, Tab
 from wording import summary
 
@@ -90,7 +90,7 @@ class Parting(NamedTuple):
 
 def parting_section(kitchen: Kitchen, stops: Stops, chat: gr.State, halt: gr.Button) -> Parting:
     """Lay the section out; `halt` stops the reading too."""
-    readings, click = gr.State(()), click_number()
+    readings, click = kept(()), click_number()
     why = gr.HTML(elem_id="why-not", elem_classes="hubq-shown")
     part = gr.Button("See where they part", visible=False, elem_id="part", variant="primary")
     with gr.Column(visible=False, elem_id="parting") as section:

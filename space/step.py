@@ -5,8 +5,13 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-# Visitors whose answers stream or wait for their turn; further ones Gradio lets wait, unseen.
-AT_ONCE = 24
+# Answers that may wait for their turn. Who comes then is told so; but Gradio would let streams
+# beyond its own limit wait unseen, so that has to be larger.
+WAITING = 96
+STREAMS = 128
+THREADS = STREAMS + 64  # each stream waits in one, and everything else needs some too
+PROGRAMS = 10  # comparisons for programs at once, so that one script leaves room for visitors
+KEPT = 4 * 3600.0  # seconds that a visitor's state is kept after it changed
 # Numbers the clicks of a page; the first input of what they start is filled with the number.
 COUNT = "(_, ...inputs) => [window.clicks = (window.clicks ?? 0) + 1, ...inputs]"
 
@@ -26,10 +31,15 @@ class Step(NamedTuple):
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 STREAM: dict[str, Any] = {
     **QUIET,
-    "concurrency_limit": AT_ONCE,
+    "concurrency_limit": STREAMS,
     "concurrency_id": "answers",
     "trigger_mode": "once",
 }
+
+
+def kept(value: object) -> gr.State:
+    """Return what is kept for each visitor, for some hours."""
+    return gr.State(value, time_to_live=KEPT)
 
 
 def click_number() -> gr.Number:

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 from listening import Watch
 
-COMPARE, BLIND, PROGRAMS = "compare", "blind", "programs"  # what a visitor has open
+COMPARE, BLIND, API = "compare", "blind", "programs"  # what a visitor has open
 ENDING = 5.0  # seconds at most that the next waits for what it outdates
 
 Shown = TypeVar("Shown")

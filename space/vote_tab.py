@@ -7,7 +7,7 @@ from chat import Kitchen
 from compare_tab import EXAMPLES
 from polling import Votes
 from settings_box import SettingsBox
-from step import COUNT, QUIET, STREAM, Step, click_number
+from step import COUNT, QUIET, STREAM, Step, click_number, kept
 from stops import Stops
 from votes import Choice
 from voting import Boxes, Voting
@@ -29,7 +29,7 @@ def vote_tab(
     kitchen: Kitchen, stops: Stops, votes: Votes, chosen: gr.Dropdown, settings: SettingsBox
 ) -> Step:
     """Lay the tab out and return what fills the leaderboard."""
-    ballot, turns, click = gr.State(""), gr.State(()), click_number()
+    ballot, turns, click = kept(""), kept(()), click_number()
     gr.Markdown(ABOUT)
     prompt = gr.Textbox(label="Prompt of a blind comparison", lines=2, elem_id="blind-prompt")
     gr.Examples([[each] for each in EXAMPLES], prompt, api_visibility="private")

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import pytest
 from answering_models import BASE, FOUR, THREE, write_family
 from served_space import ROOT, served
 from slow_workers import slowed, workers
+from step import PROGRAMS
 
 if TYPE_CHECKING:
     from gradio_client import Client
@@ -117,6 +119,22 @@ def test_eight_visitors_at_once_are_served_in_turn(client: "Client") -> None:
     assert max(place for place in seen if place is not None) > 2
 
 
+def test_programs_beyond_their_places_are_refused_in_words(client: "Client", runs: Path) -> None:
+    from gradio_client.exceptions import AppError
+
+    compared(client)
+    asked = {"models": [THREE, FOUR], "prompt": "What is a llama?", "max_new_tokens": 8}
+
+    with slowed(runs):  # or the first would be done when the last comes
+        jobs = [client.submit(**asked, api_name="/compare") for _ in range(PROGRAMS + 2)]
+        wait([job.future for job in jobs], return_when=FIRST_EXCEPTION)
+    refused = [error for job in jobs if (error := job.exception())]
+
+    assert len(refused) == 2
+    assert all(isinstance(each, AppError) for each in refused)
+    assert all("10 comparisons of programs are under way" in str(each) for each in refused)
+
+
 def test_a_model_deleted_while_it_is_chosen_is_said_in_words(
     tiny_model: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -140,6 +158,10 @@ def test_nothing_but_named_endpoints_is_open_to_programs(address: str) -> None:
 
     assert sorted(described["named_endpoints"]) == ["/compare", "/table"]
     assert not described["unnamed_endpoints"]
+
+
+def test_the_page_says_at_once_that_models_are_looked_for(address: str) -> None:
+    assert "Looking for the models" in httpx.get(address).text
 
 
 def test_the_page_is_served(address: str) -> None:
