@@ -10,7 +10,7 @@ from exchange import Settings
 from links import Comparison, to_query
 from parting_section import parting_section
 from settings_box import SettingsBox, read
-from showing import notice
+from showing import notice, said_aloud
 from step import COUNT, QUIET, STREAM, Step, click_number, kept
 from stops import Stops
 
@@ -22,6 +22,7 @@ EXAMPLES = (
     "A train leaves at 14:40 and arrives at 17:05. How long does it take?",
     "List three causes of the French Revolution.",
 )
+EARLIER = "A link holds the last prompt; what was said before it is not in it."
 # A link is made whole where the page's own address is known.
 WHOLE = "(query) => query && window.location.origin + window.location.pathname + '?' + query"
 
@@ -62,11 +63,11 @@ def compare_tab(
     again.click(does.redo, inputs, outputs, js=COUNT, **STREAM)
     halt.click(does.halt, None, None, queue=False, **QUIET)
     clear.click(does.clear, click, outputs, js=COUNT, concurrency_limit=None, **QUIET)
-    _link_row(asked, said)
+    _link_row(asked, said, parting.aloud)
     return CompareTab(prompt, Step(does.run_link, inputs, outputs))
 
 
-def _link_row(asked: list[Any], said: gr.HTML) -> None:
+def _link_row(asked: list[Any], said: gr.HTML, aloud: gr.HTML) -> None:
     """Lay out what makes a link."""
     with gr.Row():
         link = gr.Button(
@@ -75,14 +76,14 @@ def _link_row(asked: list[Any], said: gr.HTML) -> None:
         address = gr.Textbox(
             label="Link", buttons=["copy"], interactive=False, elem_id="address", visible=False
         )
-    link.click(_linked, asked, [address, said], **QUIET).then(
+    link.click(_linked, asked, [address, said, aloud], **QUIET).then(
         None, address, address, js=WHOLE, **QUIET
     )
 
 
 def _linked(
     chat: Chat, names: list[str], prompt: str, system: str, *values: float
-) -> tuple[Any, str]:
+) -> tuple[Any, str, str]:
     """Make the query of a link to what was asked last; before that, to what stands in the boxes."""
     try:
         if chat.prompts:
@@ -90,9 +91,10 @@ def _linked(
         else:
             query = to_query(_link(names, prompt, system, read(values)))
     except UserError as error:
-        return gr.update(value="", visible=False), notice(str(error))
-    earlier = "A link holds the last prompt; what was said before it is not in it."
-    return gr.update(value=query, visible=True), notice(earlier if len(chat.prompts) > 1 else "")
+        words = str(error)
+        return gr.update(value="", visible=False), notice(words), said_aloud(words)
+    words = EARLIER if len(chat.prompts) > 1 else ""
+    return gr.update(value=query, visible=True), notice(words), said_aloud(words)
 
 
 def _link(names: Sequence[str], prompt: str, system: str, settings: Settings) -> Comparison:

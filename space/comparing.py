@@ -13,7 +13,7 @@ from links import MODELS
 from listening import Watch
 from parting_section import Parting
 from settings_box import read
-from showing import conversation, notice, running
+from showing import conversation, notice, running, said_aloud, speak
 from sides import together
 from step import Shown, Value
 from stops import COMPARE, Stops, Tab
@@ -88,6 +88,7 @@ class Comparing:
         cleared = {
             **dict.fromkeys((self.boxes.said, self.boxes.answers, self.boxes.prompt), ""),
             **self._settled(Chat()),
+            self.parting.aloud: said_aloud("Cleared"),
         }
         show = partial(_once, cleared)
         yield from self.stops.stream(_tab(request), int(click or 0), show, self.nothing)
@@ -99,7 +100,8 @@ class Comparing:
             limits = self.kitchen.generation.limits
             settings = checked(limits, asked.names, asked.prompt, read(asked.values))
         except UserError as error:
-            yield {self.boxes.said: notice(str(error))}
+            words = str(error)
+            yield {self.boxes.said: notice(words), self.parting.aloud: said_aloud(words)}
             return
         goes_on = chat.goes_on(asked.names, asked.system)
         chat = chat if goes_on else begin(asked.names, asked.system)
@@ -115,7 +117,8 @@ class Comparing:
         for sides in together(
             chat.names, self.kitchen.starts(chat, prompt, settings, watch.stop), watch
         ):
-            yield {**first, boxes.answers: running(chat.lines, prompt, sides)}
+            shown = {boxes.answers: running(chat.lines, prompt, sides)}
+            yield {**first, **shown, self.parting.aloud: speak(sides)}
             first = {}
         done = chat.with_turn(prompt, settings, sides)
         yield {boxes.answers: conversation(done.lines), **self._settled(done)}

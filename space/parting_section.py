@@ -15,15 +15,15 @@ from listening import Watch, listen
 from models import Problem, Released
 from reaching import reach
 from shading import By, legend, shaded
-from showing import grid, notice, panel
-from step import COUNT, QUIET, STREAM, Shown, click_number, kept
+from showing import grid, notice, panel, said_aloud
+from step import COUNT, QUIET, STREAM, Shown, aloud, click_number, kept
 from stops import COMPARE, Stops, Tab
 from wording import summary
 
 from hubq.errors import UserError
 
 ABOUT = (
-    "### Where they part from the base\n"
+    "## Where they part from the base\n"
     "Each answer is read by the base, token by token: the deeper the shade, the less the base "
     "would have said that. Point at a token, or reach it with Tab, for its probabilities."
 )
@@ -59,6 +59,7 @@ class Parting(NamedTuple):
     section: gr.Column
     shown: gr.HTML
     halt: gr.Button  # of the comparison, which stops the reading too
+    aloud: gr.HTML
 
     @property
     def outputs(self) -> list[Any]:
@@ -70,7 +71,12 @@ class Parting(NamedTuple):
         can = any(_last(line) for line in chat.lines)
         stands = any(line.turns and line.turns[-1].text for line in chat.lines)
         why = notice(NOT_GREEDY) if stands and not can else ""
-        return {**self.withdrawn(), self.part: gr.update(visible=can), self.why: why}
+        offer = {self.part: gr.update(visible=can), self.why: why}
+        return {
+            **self.withdrawn(),
+            **offer,
+            **({self.aloud: said_aloud(NOT_GREEDY)} if why else {}),
+        }
 
     def withdrawn(self) -> Shown:
         """Show nothing of it: other answers are coming."""
@@ -79,8 +85,10 @@ class Parting(NamedTuple):
 
     def seen(self, found: tuple[Reading, ...], by: By, status: str) -> Shown:
         """Show what the base said so far, and what it is doing."""
-        busy = "" if status == DONE else notice(status or "Reading the answers")
+        status = status or "Reading the answers"
+        busy = "" if status == DONE else notice(status)
         return {
+            self.aloud: said_aloud("The answers are read" if status == DONE else status),
             self.readings: found,
             self.part: gr.update(visible=False),
             self.section: gr.update(visible=True),
@@ -99,7 +107,7 @@ def parting_section(kitchen: Kitchen, stops: Stops, chat: gr.State, halt: gr.But
         shades = gr.HTML(legend(), elem_classes="hubq-shown")
         shown = gr.HTML(elem_id="parted", elem_classes="hubq-shown")
 
-    parting = Parting(readings, why, part, section, shown, halt)
+    parting = Parting(readings, why, part, section, shown, halt, aloud())
 
     def see(request: gr.Request, click: int | None, chat: Chat, by: By) -> Iterator[Shown]:
         """Let the bases read the answers, one after the other; other answers end it."""

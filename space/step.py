@@ -42,6 +42,12 @@ def kept(value: object) -> gr.State:
     return gr.State(value, time_to_live=KEPT)
 
 
+def aloud() -> gr.HTML:
+    """Return what only screen readers meet: they say what becomes of it."""
+    live = "element.setAttribute('aria-live', 'polite')"
+    return gr.HTML("<p></p>", js_on_load=live, elem_classes="hubq-aloud")
+
+
 def click_number() -> gr.Number:
     """Return the input that COUNT fills; before any click it holds 0."""
     return gr.Number(0, precision=0, visible=False)

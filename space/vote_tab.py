@@ -7,7 +7,7 @@ from chat import Kitchen
 from compare_tab import EXAMPLES
 from polling import Votes
 from settings_box import SettingsBox
-from step import COUNT, QUIET, STREAM, Step, click_number, kept
+from step import COUNT, QUIET, STREAM, Step, aloud, click_number, kept
 from stops import Stops
 from votes import Choice
 from voting import Boxes, Voting
@@ -44,9 +44,9 @@ def vote_tab(
             for text in BUTTONS.values()
         )
     consent = gr.Checkbox(label=CONSENT, value=False, elem_id="consent")
-    gr.Markdown("### Leaderboard")
+    gr.Markdown("## Leaderboard")
     board = gr.HTML(elem_id="leaderboard", elem_classes="hubq-shown")
-    boxes = Boxes(ballot, turns, said, answers, board, ask, halt, buttons)
+    boxes = Boxes(ballot, turns, said, aloud(), answers, board, ask, halt, buttons)
     does = Voting(kitchen, stops, votes, boxes)
     inputs = [click, chosen, prompt, settings.system, *settings.controls]
     gr.on([ask.click, prompt.submit], does.send, inputs, boxes.outputs, js=COUNT, **STREAM)

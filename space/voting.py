@@ -16,7 +16,7 @@ from models import Listing, Problem, Released
 from polling import Votes
 from reaching import reach
 from settings_box import read
-from showing import grid, notice, panel, side_of, standings, turn_of
+from showing import costing, grid, notice, panel, said_aloud, side_of, speak, standings, turn_of
 from sides import Side, together
 from step import Shown, Value
 from stops import BLIND, Stops, Tab
@@ -37,6 +37,7 @@ class Boxes(NamedTuple):
     ballot: gr.State  # the id of the comparison, which says nothing of its models
     turns: gr.State  # what was answered, as it is shown after the vote
     said: gr.HTML
+    aloud: gr.HTML
     answers: gr.HTML
     board: gr.HTML
     ask: gr.Button
@@ -64,7 +65,7 @@ class Voting:
         try:
             opened = self._draw(names, prompt, read(tuple(values)))
         except UserError as error:
-            yield {self.boxes.said: notice(str(error))}
+            yield self._say(str(error))
             return
         show = partial(self._answers, opened, _messages(system, prompt))
         nothing = {self.boxes.said: gr.skip()}
@@ -81,14 +82,14 @@ class Voting:
             opened = self.votes.ballots.find(id)
             self.votes.book.add(Vote.on(opened, choice, with_prompt=consent))
         except UserError as error:
-            return {self.boxes.said: notice(str(error)), **idle}
+            return {**self._say(str(error)), **idle}
         self.votes.ballots.close(id)
         names = (opened.left.name, opened.right.name)
         thanks = f"Your vote is counted. Left was {names[0]}, right {names[1]}."
         pairs = zip(names, turns, strict=True)
         return {
-            self.boxes.said: notice(thanks),
-            self.boxes.answers: grid(panel(name, [turn_of(each)]) for name, each in pairs),
+            **self._say(thanks),
+            self.boxes.answers: costing(panel(name, [turn_of(each)]) for name, each in pairs),
             self.boxes.board: self.show(),
             **idle,
         }
@@ -115,7 +116,8 @@ class Voting:
         busy = {boxes.said: "", boxes.ballot: "", boxes.turns: ()}
         busy |= self._able(busy=True, ready=False)
         for sides in together(TITLES, starts, watch):
-            yield {**busy, boxes.answers: _blind(sides, opened.prompt)}
+            shown = {boxes.answers: _blind(sides, opened.prompt), boxes.aloud: speak(sides)}
+            yield {**busy, **shown}
             busy = {}
         if all(side.whole for side in sides):
             turns = tuple(turn(opened.prompt, side) for side in sides)
@@ -123,7 +125,10 @@ class Voting:
             yield {**kept, **self._able(busy=False, ready=True)}
         else:
             self.votes.ballots.close(opened.id)
-            yield {boxes.said: notice(NO_CONTEST), **self._able(busy=False, ready=False)}
+            yield {**self._say(NO_CONTEST), **self._able(busy=False, ready=False)}
+
+    def _say(self, words: str) -> Shown:
+        return {self.boxes.said: notice(words), self.boxes.aloud: said_aloud(words)}
 
     def _able(self, *, busy: bool, ready: bool) -> Shown:
         """Say which buttons can be pressed."""

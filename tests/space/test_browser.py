@@ -45,6 +45,7 @@ def visit(address: str, browser: "Browser") -> "Iterator[Visit]":
             page.set_default_timeout(PATIENCE)
             page.goto(link if link.startswith("http") else f"{address}{link}")
             page.wait_for_selector("#prompt textarea")
+            page.get_by_text("Looking for the models").wait_for(state="detached")
             return page
 
         yield opened
@@ -70,11 +71,16 @@ def ask(page: "Page", prompt: str) -> None:
 
 def answered(page: "Page", count: int = 2) -> list[str]:
     """Wait until all sides have their numbers and the buttons are back; return what they say."""
-    page.wait_for_function(
-        "count => document.querySelectorAll('#answers dl').length >= count"
-        " && !document.querySelector('#ask').disabled",
-        arg=count,
-    )
+    from playwright.sync_api import Error
+
+    try:
+        page.wait_for_function(
+            "count => document.querySelectorAll('#answers dl').length >= count"
+            " && !document.querySelector('#ask').disabled",
+            arg=count,
+        )
+    except Error as error:
+        raise AssertionError(f"no {count} answers came:\n{page.inner_text('body')}") from error
     return page.locator("#answers .hubq-side").all_inner_texts()
 
 
@@ -108,6 +114,22 @@ def test_two_models_answer_side_by_side_with_what_it_costs(page: "Page") -> None
     assert (one.splitlines()[0], other.splitlines()[0]) == (THREE, FOUR)
     for said in (one, other):
         assert all(part in said for part in ("first token", "tokens/s", "memory", "GB"))
+
+
+def test_a_screen_reader_is_told_what_happens(page: "Page") -> None:
+    heard = page.locator("[aria-live=polite]").first
+    choose(page, THREE, FOUR)
+
+    ask(page, "")
+    page.wait_for_selector("#said .hubq-notice")
+    refused = heard.inner_text()
+    ask(page, "What is a llama?")
+    answered(page)
+
+    assert "the prompt is empty" in refused
+    assert heard.inner_text().startswith(f"{THREE}: ")
+    levels = page.eval_on_selector_all("h1, #answers h2", "all => all.map(each => each.tagName)")
+    assert levels == ["H1", "H2", "H2"]
 
 
 def test_a_chat_goes_on_is_done_again_and_cleared(page: "Page") -> None:
