@@ -35,6 +35,7 @@ TITLE = "Compare quantized models"
 FONT = ("system-ui", "sans-serif")
 THEME = gr.themes.Soft(primary_hue="blue", font=FONT, font_mono=("ui-monospace", "monospace"))
 LOOKING = "Looking for the models ..."  # until they are found, which can take a while
+NO_MODELS = "There are no models here that could be compared."
 CSS = f"""
 #closest {{padding: var(--block-padding)}}
 footer {{font-size: var(--text-xs)}}
@@ -92,7 +93,9 @@ def build(kitchen: Kitchen, votes: Votes) -> gr.Blocks:
 def _opened(catalogue: Catalogue, most_tokens: int, query: str) -> list[Any]:
     """Take a link as far as it holds here; say what is wrong with it."""
     comparison, problems = from_query(query)
-    names = [each.name for each in catalogue.listing().models]
+    listing = catalogue.listing()
+    names = [each.name for each in listing.models]
+    nothing = () if names else (NO_MODELS, *(each.sentence for each in listing.problems))
     gone = [f"{name} is not here (any more)." for name in comparison.models if name not in names]
     kept = [name for name in comparison.models if name in names]
     values, changed = settings_box.of(comparison.settings, most_tokens)
@@ -100,7 +103,7 @@ def _opened(catalogue: Catalogue, most_tokens: int, query: str) -> list[Any]:
     whole = bool(comparison.prompt) and len(kept) >= FEWEST and not wrong
     return [
         gr.Dropdown(names, value=kept),
-        "".join(map(showing.notice, wrong)),
+        "".join(map(showing.notice, (*nothing, *wrong))),
         comparison.prompt,
         comparison.system,
         *values,

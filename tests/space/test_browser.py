@@ -1,12 +1,14 @@
 """The Space in a real browser, as visitors meet it, with tiny models that answer."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from answering_models import BASE, FOUR, THREE
+from answering_models import BASE, FOUR, THREE, write_family
+from served_space import served
 from slow_workers import halted, slowed, workers
 from watched_page import watched
 
@@ -341,13 +343,55 @@ def test_a_phone_shows_it_without_scrolling_sideways(visit: "Visit") -> None:
 
 
 def test_it_can_be_used_by_keyboard(page: "Page") -> None:
-    choose(page, THREE, FOUR)
-    page.focus("#prompt textarea")
+    page.get_by_label("Models to compare").focus()
+    for name in (THREE, FOUR):
+        page.keyboard.type(name)
+        page.keyboard.press("Enter")
+    tab_to(page, "#prompt")
     page.keyboard.type("What is a llama?")
 
     page.keyboard.press("Shift+Enter")
 
-    assert len(answered(page)) == 2
+    one, other = answered(page)
+    assert (one.splitlines()[0], other.splitlines()[0]) == (THREE, FOUR)
+
+
+def tab_to(page: "Page", selector: str) -> None:
+    """Press Tab until the focus is inside."""
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("inside => !!document.activeElement.closest(inside)", selector):
+            return
+    raise AssertionError(f"Tab does not lead to {selector}")
+
+
+def test_where_there_are_no_models_that_is_said(visit: "Visit", tmp_path: Path) -> None:
+    with served({"HUBQ_SPACE_MODELS": str(tmp_path)}) as place:
+        page = visit(place)
+
+        ask(page, "What is a llama?")
+        page.wait_for_selector("#said .hubq-notice")
+
+        assert "There are no models here that could be compared." in page.inner_text("#notes")
+        assert "holds no report.json" in page.inner_text("#notes")
+        assert "none are chosen" in page.inner_text("#said")
+        page.close()  # before the Space is, or it would complain
+
+
+def test_a_model_that_is_deleted_while_it_is_chosen_is_said_in_its_panel(
+    visit: "Visit", tiny_model: "Callable[[str], Path]", tmp_path: Path
+) -> None:
+    write_family(tmp_path, tiny_model("llama"))
+    with served({"HUBQ_SPACE_MODELS": str(tmp_path)}) as place:
+        page = visit(f"{place}?{SHORT}")
+        choose(page, THREE, FOUR)
+        shutil.rmtree(tmp_path / "Tiny-Llama-3bit")
+
+        ask(page, "What is a llama?")
+
+        gone, _ = answered(page, 1)
+        assert "is gone since this list was made" in gone
+        page.close()  # before the Space is, or it would complain
 
 
 def test_eight_visitors_at_once_see_their_place_in_the_queue(
