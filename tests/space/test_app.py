@@ -135,6 +135,19 @@ def test_programs_beyond_their_places_are_refused_in_words(client: "Client", run
     assert all("10 comparisons of programs are under way" in str(each) for each in refused)
 
 
+def test_a_program_that_goes_away_leaves_its_place(client: "Client", runs: Path) -> None:
+    compared(client)
+    asked = {"models": [THREE, FOUR], "prompt": "What is a llama?", "max_new_tokens": 400}
+
+    with slowed(runs):
+        for _ in range(PROGRAMS + 2):
+            job = client.submit(**asked, api_name="/compare")
+            next(rows for rows in job if rows[0]["place_in_queue"] or rows[0]["text"])
+            job.cancel()
+
+    assert [row["error"] for row in compared(client)] == [None, None]
+
+
 def test_a_model_deleted_while_it_is_chosen_is_said_in_words(
     tiny_model: Callable[[str], Path], tmp_path: Path
 ) -> None:
