@@ -7,6 +7,7 @@ Space, by default, its own account's models. HUBQ_SPACE_VOTES names the repo tha
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import gradio as gr
@@ -23,7 +24,7 @@ from links import MODELS, from_query
 from numbers_tab import numbers_tab
 from polling import Votes, polling
 from programs import programs
-from step import QUIET, STREAM, THREADS, WAITING, kept
+from step import QUIET, STREAM, THREADS, WAITING, Step, kept
 from stops import Stops
 from vote_tab import vote_tab
 
@@ -47,7 +48,6 @@ SESSIONS = 1000  # visitors whose state is kept
 def build(kitchen: Kitchen, votes: Votes) -> gr.Blocks:
     """Return the page."""
     page, stops = gr.Blocks(title=TITLE, analytics_enabled=False), Stops()
-    most = kitchen.generation.limits.new_tokens
     with page:
         gr.Markdown(f"# {TITLE}\nWhat does it cost to store a model in fewer bits?")
         chosen = gr.Dropdown(
@@ -58,7 +58,7 @@ def build(kitchen: Kitchen, votes: Votes) -> gr.Blocks:
             interactive=True,
             elem_id="models",
         )
-        settings = settings_box.settings_box(most)
+        settings = settings_box.settings_box(kitchen.generation.limits.new_tokens)
         notes = gr.HTML(showing.notice(LOOKING), elem_id="notes", elem_classes="hubq-shown")
         with gr.Tabs():
             with gr.Tab("Compare", id="compare"):
@@ -68,26 +68,34 @@ def build(kitchen: Kitchen, votes: Votes) -> gr.Blocks:
             with gr.Tab("Numbers", id="numbers"):
                 numbers = numbers_tab(kitchen.catalogue, chosen)
 
-        linked = kept(False)
-        filled = [chosen, notes, compare.prompt, settings.system, *settings.controls, linked]
-
-        def opened(request: gr.Request) -> list[Any]:
-            return _opened(kitchen.catalogue, most, str(request.query_params))
+        filled = [chosen, notes, compare.prompt, settings.system, *settings.controls]
+        _on_load(page, kitchen, filled, compare.run_link, (numbers, board))
 
         def left(request: gr.Request) -> None:
             """End what nobody waits for any more."""
             stops.leave(request.session_hash or "")
 
-        at_once = {**QUIET, "concurrency_limit": None}  # nobody waits for another's page to open
-        loaded = page.load(opened, None, filled, **at_once)
-        loaded.then(*numbers, **at_once)
-        loaded.then(*board, **at_once)
-        run_link, inputs, outputs = compare.run_link
-        loaded.then(run_link, [linked, *inputs], outputs, **STREAM)
         page.unload(left)
         programs(kitchen, stops)
     page.queue(max_size=EVENTS)
     return page
+
+
+def _on_load(
+    page: gr.Blocks, kitchen: Kitchen, filled: list[Any], run_link: Step, tabs: Iterable[Step]
+) -> None:
+    """Fill an opened page: what its link says, the tabs, then the link's comparison."""
+    linked = kept(False)
+
+    def opened(request: gr.Request) -> list[Any]:
+        most = kitchen.generation.limits.new_tokens
+        return _opened(kitchen.catalogue, most, str(request.query_params))
+
+    at_once = {**QUIET, "concurrency_limit": None}  # nobody waits for another's page to open
+    loaded = page.load(opened, None, [*filled, linked], **at_once)
+    for tab in tabs:
+        loaded.then(*tab, **at_once)
+    loaded.then(run_link.handle, [linked, *run_link.inputs], run_link.outputs, **STREAM)
 
 
 def _opened(catalogue: Catalogue, most_tokens: int, query: str) -> list[Any]:
@@ -97,12 +105,12 @@ def _opened(catalogue: Catalogue, most_tokens: int, query: str) -> list[Any]:
     names = [each.name for each in listing.models]
     nothing = () if names else (NO_MODELS, *(each.sentence for each in listing.problems))
     gone = [f"{name} is not here (any more)." for name in comparison.models if name not in names]
-    kept = [name for name in comparison.models if name in names]
+    there = [name for name in comparison.models if name in names]
     values, changed = settings_box.of(comparison.settings, most_tokens)
     wrong = (*problems, *gone, *changed)
-    whole = bool(comparison.prompt) and len(kept) >= FEWEST and not wrong
+    whole = bool(comparison.prompt) and len(there) >= FEWEST and not wrong
     return [
-        gr.Dropdown(names, value=kept),
+        gr.Dropdown(names, value=there),
         "".join(map(showing.notice, (*nothing, *wrong))),
         comparison.prompt,
         comparison.system,

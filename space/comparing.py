@@ -113,12 +113,12 @@ class Comparing:
     ) -> Iterator[Shown]:
         boxes = self.boxes
         # The prompt's box is emptied once, as visitors may go on typing.
-        first = {boxes.said: "", boxes.prompt: "", **self._busy()}
+        first: Shown = {boxes.said: "", boxes.prompt: ""}
         for sides in together(
             chat.names, self.kitchen.starts(chat, prompt, settings, watch.stop), watch
         ):
             shown = {boxes.answers: running(chat.lines, prompt, sides)}
-            yield {**first, **shown, self.parting.aloud: speak(sides)}
+            yield {**first, **shown, **self._busy(), self.parting.aloud: speak(sides)}
             first = {}
         done = chat.with_turn(prompt, settings, sides)
         yield {boxes.answers: conversation(done.lines), **self._settled(done)}

@@ -1,26 +1,20 @@
 """The section where answers are held against the base: where they part, token by token."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from html import escape
-from threading import Event as Flag
 from typing import Any, NamedTuple
 
 import gradio as gr
-from chat import Chat, Kitchen, Line
-from divergence import Answer, Base, Examined, examine
-from exchange import Failed, Finished, Loading, Queued
+from chat import Chat, Kitchen
+from exchange import Failed
 from listening import Watch, listen
-from models import Problem, Released
-from reaching import reach
+from reading import DONE, Reading, last_answer, read_all
 from shading import By, legend, shaded
 from showing import grid, notice, panel, said_aloud
 from step import COUNT, QUIET, STREAM, Shown, aloud, click_number, kept
 from stops import COMPARE, Stops, Tab
 from wording import summary
-
-from hubq.errors import UserError
 
 ABOUT = (
     "## Where they part from the base\n"
@@ -35,19 +29,7 @@ NOT_GREEDY = (
     "Where answers part can be seen of greedy answers only: set the temperature to 0 and the "
     "repetition penalty to 1, then regenerate."
 )
-BASE = "the base"  # what it is called in sentences
 IS_BASE = "The base itself: how sure it was of its own words."
-DONE = "done"
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What the base says of an answer, or why it says nothing."""
-
-    name: str
-    examined: Examined | None
-    is_base: bool = False
-    note: str = ""
 
 
 class Parting(NamedTuple):
@@ -68,7 +50,7 @@ class Parting(NamedTuple):
 
     def offered(self, chat: Chat) -> Shown:
         """Forget what was examined; offer to examine what is there now."""
-        can = any(_last(line) for line in chat.lines)
+        can = any(last_answer(line) for line in chat.lines)
         stands = any(line.turns and line.turns[-1].text for line in chat.lines)
         why = notice(NOT_GREEDY) if stands and not can else ""
         offer = {self.part: gr.update(visible=can), self.why: why}
@@ -90,6 +72,7 @@ class Parting(NamedTuple):
         return {
             self.aloud: said_aloud("The answers are read" if status == DONE else status),
             self.readings: found,
+            self.halt: gr.update(interactive=status != DONE),
             self.part: gr.update(visible=False),
             self.section: gr.update(visible=True),
             self.shown: busy + _panels(found, by),
@@ -127,81 +110,14 @@ def parting_section(kitchen: Kitchen, stops: Stops, chat: gr.State, halt: gr.But
 def _see(kitchen: Kitchen, parting: Parting, chat: Chat, by: By, watch: Watch) -> Iterator[Shown]:
     """Show how far the reading is; what was stopped before its turn is said to be."""
     found: tuple[Reading, ...] = ()
-    yield {**parting.seen(found, by, ""), parting.halt: gr.update(interactive=True)}
-    for came in listen([partial(_read_all, kitchen, chat.lines, watch.stop)], watch):
+    yield parting.seen(found, by, "")
+    for came in listen([partial(read_all, kitchen, chat.lines, watch.stop)], watch):
         _, last = came[-1]
         found, status = (found, last.text) if isinstance(last, Failed) else last
         yield parting.seen(found, by, status)
     unread = chat.lines[len(found) :]
     found += tuple(Reading(line.name, None, note="stopped") for line in unread)
-    yield {**parting.seen(found, by, DONE), parting.halt: gr.update(interactive=False)}
-
-
-def _last(line: Line) -> Answer | None:
-    return line.turns[-1].answer if line.turns else None
-
-
-def _base(kitchen: Kitchen, line: Line, lines: Sequence[Line]) -> Base:
-    """Return what a line's answer is held against; raise UserError where that isn't to be had."""
-    model = kitchen.catalogue.pick(line.name)
-    if isinstance(model, Problem):
-        raise UserError(model.sentence)
-    base: Released | Problem = kitchen.catalogue.pick(model.base)
-    if isinstance(base, Problem):
-        raise UserError(base.sentence)
-    mine = _last(line)
-    theirs = next((_last(each) for each in lines if each.name == base.name), None)
-    # After different turns the base answered something else: then its preferences have to do.
-    same = theirs is not None and mine is not None and theirs.messages == mine.messages
-    return Base(reach(base, kitchen.catalogue.client), BASE, theirs if same else None)
-
-
-def _read_all(
-    kitchen: Kitchen, lines: Sequence[Line], stop: Flag
-) -> Iterator[tuple[tuple[Reading, ...], str]]:
-    """Yield what was read so far, and what is being done; one answer's trouble is its own."""
-    done: tuple[Reading, ...] = ()
-    for line in lines:
-        if stop.is_set():
-            break
-        for item in _read(kitchen, line, lines, stop):
-            if isinstance(item, Reading):
-                done = (*done, item)
-            yield done, item if isinstance(item, str) else ""
-    yield done, DONE
-
-
-def _read(
-    kitchen: Kitchen, line: Line, lines: Sequence[Line], stop: Flag
-) -> Iterator[Reading | str]:
-    """Yield sentences while an answer is read, and at last the reading."""
-    answer = _last(line)
-    if answer is None:
-        yield Reading(line.name, None, note="there is no answer to examine")
-        return
-    try:
-        base = _base(kitchen, line, lines)
-    except UserError as error:
-        yield Reading(line.name, None, note=str(error))
-        return
-    titled = answer.model_copy(update={"title": short(line.name)})
-    for event in examine(kitchen.generation, base, titled, stop):
-        match event:
-            case Examined():
-                yield Reading(line.name, event, is_base=answer.model == base.model)
-            case Failed(text=text):
-                yield Reading(line.name, None, note=text)
-            case Finished():
-                yield Reading(line.name, None, note="stopped")
-            case Queued(place=place):
-                yield f"Reading {line.name}: in the queue, place {place}"
-            case Loading(text=text):
-                yield f"Reading {line.name}: {text}"
-
-
-def short(name: str) -> str:
-    """Return a model's name without its organization."""
-    return name.rpartition("/")[2]
+    yield parting.seen(found, by, DONE)
 
 
 def _panels(found: Iterable[Reading], by: By) -> str:

@@ -8,12 +8,14 @@ nothing is shown any more, whether it has begun or is still to come.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Condition
+from time import monotonic
 from typing import NamedTuple, TypeVar
 
 from listening import Watch
 
 COMPARE, BLIND, API = "compare", "blind", "programs"  # what a visitor has open
 ENDING = 5.0  # seconds at most that the next waits for what it outdates
+SETTLING = 0.25  # seconds after an end in which Gradio has sent the last once more
 
 Shown = TypeVar("Shown")
 
@@ -39,6 +41,7 @@ class Stops:
         self._changed = Condition()
         self._clicks: dict[Tab, int] = {}
         self._streams: dict[Tab, list[Stream]] = {}
+        self._ends: dict[Tab, float] = {}  # when the last that a browser shows ended
 
     def stream(
         self,
@@ -49,17 +52,19 @@ class Stops:
         *,
         replaces: bool = True,
     ) -> Iterator[Shown]:
-        """Yield what `show` does as long as it counts, and `nothing` at last.
+        """Yield what `show` does as long as it counts; of an outdated one the last is `nothing`.
 
-        That comes while the stream is still under way, as Gradio sends the last once more after
-        the end, when the next may have begun.
+        Gradio sends the last once more after the end. And it sends what changed since the one
+        before, which browsers put into place even before they show it: so each of them has to
+        say anew what becomes of a button.
         """
         with self.watch(tab, click, replaces=replaces) as watch:
             for shown in show(watch) if not watch.outdated.is_set() else ():
                 if watch.outdated.is_set():
                     break
                 yield shown
-            yield nothing
+            if watch.outdated.is_set():
+                yield nothing
 
     @contextmanager
     def watch(self, tab: Tab, click: int = 0, *, replaces: bool = False) -> Iterator[Watch]:
@@ -102,11 +107,17 @@ class Stops:
         self._changed.wait_for(
             lambda: not any(each in self._streams[tab] for each in old), timeout=ENDING
         )
+        while (rest := self._ends.get(tab, 0.0) + SETTLING - monotonic()) > 0:
+            self._changed.wait(rest)
 
     def _forget(self, tab: Tab, stream: Stream) -> None:
         self._streams[tab] = [each for each in self._streams[tab] if each is not stream]
         if not self._streams[tab]:
             del self._streams[tab]
+        now = monotonic()
+        self._ends = {each: end for each, end in self._ends.items() if end > now - SETTLING}
+        if tab.name != API:
+            self._ends[tab] = now
         self._changed.notify_all()
 
 

@@ -113,12 +113,11 @@ class Voting:
             partial(self.kitchen.ask, each.model, title, messages, opened.settings, watch.stop)
             for each, title in zip((opened.left, opened.right), TITLES, strict=True)
         ]
-        busy = {boxes.said: "", boxes.ballot: "", boxes.turns: ()}
-        busy |= self._able(busy=True, ready=False)
+        first: Shown = {boxes.said: "", boxes.ballot: "", boxes.turns: ()}
         for sides in together(TITLES, starts, watch):
             shown = {boxes.answers: _blind(sides, opened.prompt), boxes.aloud: speak(sides)}
-            yield {**busy, **shown}
-            busy = {}
+            yield {**first, **shown, **self._able(busy=True, ready=False)}
+            first = {}
         if all(side.whole for side in sides):
             turns = tuple(turn(opened.prompt, side) for side in sides)
             kept = {boxes.ballot: opened.id, boxes.turns: turns}

@@ -1,9 +1,10 @@
 from collections.abc import Iterator
 from functools import partial
 from threading import Thread
+from time import monotonic
 
 from listening import Watch
-from stops import BLIND, COMPARE, Stops, Tab
+from stops import BLIND, COMPARE, SETTLING, Stops, Tab
 
 ANN, BOB = Tab("ann", COMPARE), Tab("bob", COMPARE)
 
@@ -32,7 +33,7 @@ def test_a_stopped_stream_still_counts() -> None:
 
     stops.stop(ANN)
 
-    assert list(coming) == ["b", "c", "nothing"]
+    assert list(coming) == ["b", "c"]
 
 
 def test_what_was_asked_for_before_the_last_click_shows_nothing() -> None:
@@ -57,7 +58,17 @@ def test_a_new_comparison_begins_when_the_old_one_has_ended() -> None:
     rest = list(old)
     new.join(5)
 
-    assert (waiting, rest, seen) == ([], ["nothing"], ["a", "b", "c", "nothing"])
+    assert (waiting, rest, seen) == ([], ["nothing"], ["a", "b", "c"])
+
+
+def test_the_next_leaves_the_last_of_the_one_before_time_to_arrive() -> None:
+    stops = Stops()
+    list(streamed(stops, 1))
+    ended = monotonic()
+
+    next(streamed(stops, 2))
+
+    assert monotonic() - ended > SETTLING / 2
 
 
 def test_a_reading_outdates_no_comparison_and_is_outdated_by_the_next() -> None:
@@ -84,4 +95,4 @@ def test_who_leaves_ends_all_and_is_forgotten() -> None:
         stops.leave("ann")
 
         assert (watch.stop.is_set(), watch.outdated.is_set()) == (True, True)
-    assert list(streamed(stops, 0)) == ["a", "b", "c", "nothing"]
+    assert list(streamed(stops, 0)) == ["a", "b", "c"]
