@@ -7,7 +7,7 @@ Space, by default, its own account's models. HUBQ_SPACE_VOTES names the repo tha
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import gradio as gr
@@ -16,14 +16,15 @@ import shading
 import showing
 from catalogue import Catalogue
 from chat import Kitchen
-from compare_tab import FEWEST, compare_tab, halting
+from compare_tab import compare_tab
+from comparing import FEWEST
 from finding import Sources
 from generation import Limits, best_generation
 from links import MODELS, from_query
 from numbers_tab import numbers_tab
 from polling import Votes, polling
 from programs import programs
-from step import AT_ONCE, QUIET, STREAM
+from step import QUIET, STREAM, THREADS, WAITING, Step, kept
 from stops import Stops
 from vote_tab import vote_tab
 
@@ -34,17 +35,19 @@ TITLE = "Compare quantized models"
 # The fonts of the visitor's own machine: nothing is asked of other servers.
 FONT = ("system-ui", "sans-serif")
 THEME = gr.themes.Soft(primary_hue="blue", font=FONT, font_mono=("ui-monospace", "monospace"))
+LOOKING = "Looking for the models ..."  # until they are found, which can take a while
+NO_MODELS = "There are no models here that could be compared."
 CSS = f"""
 #closest {{padding: var(--block-padding)}}
 footer {{font-size: var(--text-xs)}}
 {showing.STYLE}{shading.STYLE}"""
-WAITING = 64  # events that Gradio keeps for later
+EVENTS = 1000  # that Gradio keeps for later; of streams there are never so many
+SESSIONS = 1000  # visitors whose state is kept
 
 
 def build(kitchen: Kitchen, votes: Votes) -> gr.Blocks:
     """Return the page."""
     page, stops = gr.Blocks(title=TITLE, analytics_enabled=False), Stops()
-    most = kitchen.generation.limits.new_tokens
     with page:
         gr.Markdown(f"# {TITLE}\nWhat does it cost to store a model in fewer bits?")
         chosen = gr.Dropdown(
@@ -55,8 +58,8 @@ def build(kitchen: Kitchen, votes: Votes) -> gr.Blocks:
             interactive=True,
             elem_id="models",
         )
-        settings = settings_box.settings_box(most)
-        notes = gr.Markdown(visible=False)
+        settings = settings_box.settings_box(kitchen.generation.limits.new_tokens)
+        notes = gr.HTML(showing.notice(LOOKING), elem_id="notes", elem_classes="hubq-shown")
         with gr.Tabs():
             with gr.Tab("Compare", id="compare"):
                 compare = compare_tab(kitchen, stops, chosen, settings)
@@ -65,45 +68,50 @@ def build(kitchen: Kitchen, votes: Votes) -> gr.Blocks:
             with gr.Tab("Numbers", id="numbers"):
                 numbers = numbers_tab(kitchen.catalogue, chosen)
 
-        linked = gr.State(value=False)
-        filled = [chosen, notes, compare.prompt, settings.system, *settings.controls, linked]
+        filled = [chosen, notes, compare.prompt, settings.system, *settings.controls]
+        _on_load(page, kitchen, filled, compare.run_link, (numbers, board))
 
-        def opened(request: gr.Request) -> list[Any]:
-            return _opened(kitchen.catalogue, most, str(request.query_params))
+        def left(request: gr.Request) -> None:
+            """End what nobody waits for any more."""
+            stops.leave(request.session_hash or "")
 
-        def run_link(
-            request: gr.Request, linked: bool, *inputs: object
-        ) -> Iterator[tuple[Any, ...]]:
-            """Do a link's comparison again, if a whole one was in the address."""
-            if linked:
-                yield from compare.run.handle(request, *inputs)
-            else:  # a generator without values would empty its outputs
-                yield tuple(gr.skip() for _ in compare.run.outputs)
-
-        loaded = page.load(opened, None, filled, **QUIET)
-        loaded.then(*numbers, **QUIET)
-        loaded.then(*board, **QUIET)
-        loaded.then(run_link, [linked, *compare.run.inputs], compare.run.outputs, **STREAM).then(
-            *compare.offer, **QUIET
-        )
-        page.unload(halting(stops))
+        page.unload(left)
         programs(kitchen, stops)
-    page.queue(max_size=WAITING)
+    page.queue(max_size=EVENTS)
     return page
+
+
+def _on_load(
+    page: gr.Blocks, kitchen: Kitchen, filled: list[Any], run_link: Step, tabs: Iterable[Step]
+) -> None:
+    """Fill an opened page: what its link says, the tabs, then the link's comparison."""
+    linked = kept(False)
+
+    def opened(request: gr.Request) -> list[Any]:
+        most = kitchen.generation.limits.new_tokens
+        return _opened(kitchen.catalogue, most, str(request.query_params))
+
+    at_once = {**QUIET, "concurrency_limit": None}  # nobody waits for another's page to open
+    loaded = page.load(opened, None, [*filled, linked], **at_once)
+    for tab in tabs:
+        loaded.then(*tab, **at_once)
+    loaded.then(run_link.handle, [linked, *run_link.inputs], run_link.outputs, **STREAM)
 
 
 def _opened(catalogue: Catalogue, most_tokens: int, query: str) -> list[Any]:
     """Take a link as far as it holds here; say what is wrong with it."""
     comparison, problems = from_query(query)
-    names = [each.name for each in catalogue.listing().models]
+    listing = catalogue.listing()
+    names = [each.name for each in listing.models]
+    nothing = () if names else (NO_MODELS, *(each.sentence for each in listing.problems))
     gone = [f"{name} is not here (any more)." for name in comparison.models if name not in names]
-    kept = [name for name in comparison.models if name in names]
+    there = [name for name in comparison.models if name in names]
     values, changed = settings_box.of(comparison.settings, most_tokens)
     wrong = (*problems, *gone, *changed)
-    whole = bool(comparison.prompt) and len(kept) >= FEWEST and not wrong
+    whole = bool(comparison.prompt) and len(there) >= FEWEST and not wrong
     return [
-        gr.Dropdown(names, value=kept),
-        gr.Markdown("\n".join(f"- {each}" for each in wrong), visible=bool(wrong)),
+        gr.Dropdown(names, value=there),
+        "".join(map(showing.notice, (*nothing, *wrong))),
         comparison.prompt,
         comparison.system,
         *values,
@@ -114,7 +122,7 @@ def _opened(catalogue: Catalogue, most_tokens: int, query: str) -> list[Any]:
 def kitchen() -> Kitchen:
     """Return what answers are made with, of the models that the environment names."""
     client = Client(patience=Patience(tries=1))  # nobody waits long for a silent Hub
-    limits = Limits(waiting=AT_ONCE * MODELS)
+    limits = Limits(waiting=WAITING)
     return Kitchen(Catalogue(Sources.of(os.environ), client), best_generation(limits, client))
 
 
@@ -125,7 +133,14 @@ def main() -> None:
     votes = polling(os.environ, cooks.catalogue.client)
     page = build(cooks, votes)
     try:
-        _, address, _ = page.launch(theme=THEME, css=CSS, quiet=True, prevent_thread_lock=True)
+        _, address, _ = page.launch(
+            theme=THEME,
+            css=CSS,
+            quiet=True,
+            prevent_thread_lock=True,
+            max_threads=THREADS,
+            state_session_capacity=SESSIONS,
+        )
         print(f"the Space is at {address}", flush=True)
         page.block_thread()
     finally:

@@ -26,7 +26,7 @@ class Turn:
     note: str
     failed: bool
     statistics: Statistics | None
-    answer: Answer | None  # token by token; None where there is nothing to compare
+    answer: Answer | None = None  # of the last turn, token by token, where it can be examined
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ class Chat:
         return (*system, *said, Message(role="user", content=prompt))
 
     def with_turn(self, prompt: str, settings: Settings, sides: Sequence[Side]) -> "Chat":
-        """Add what came of a prompt."""
+        """Add what came of a prompt; earlier turns are kept as text only."""
         lines = tuple(
-            replace(line, turns=(*line.turns, _turn(prompt, side)))
+            replace(line, turns=(*_told(line), replace(turn(prompt, side), answer=_answer(side))))
             for line, side in zip(self.lines, sides, strict=True)
         )
         return replace(self, settings=settings, lines=lines)
@@ -135,8 +135,13 @@ class Kitchen:
         ]
 
 
-def _turn(prompt: str, side: Side) -> Turn:
-    return Turn(prompt, side.text, side.note, side.failed, side.statistics, _answer(side))
+def _told(line: Line) -> tuple[Turn, ...]:
+    return tuple(replace(each, answer=None) for each in line.turns)
+
+
+def turn(prompt: str, side: Side) -> Turn:
+    """Return what there is to show of a prompt and its answer."""
+    return Turn(prompt, side.text, side.note, side.failed, side.statistics)
 
 
 def _answer(side: Side) -> Answer | None:

@@ -1,19 +1,17 @@
 """The tab where models answer the same prompt side by side, and where their answers part."""
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import gradio as gr
-from chat import Chat, Kitchen, begin
-from exchange import Message, Model, Request, Settings
-from generation import Limits
-from links import MODELS, Comparison, to_query
+from chat import Chat, Kitchen
+from comparing import Boxes, Comparing
+from exchange import Settings
+from links import Comparison, to_query
 from parting_section import parting_section
 from settings_box import SettingsBox, read
-from showing import conversation, notice, running
-from sides import together
-from step import QUIET, STREAM, Step
+from showing import notice, said_aloud
+from step import COUNT, QUIET, STREAM, Step, click_number, kept
 from stops import Stops
 
 from hubq.errors import UserError
@@ -24,24 +22,23 @@ EXAMPLES = (
     "A train leaves at 14:40 and arrives at 17:05. How long does it take?",
     "List three causes of the French Revolution.",
 )
-FEWEST = 2
+EARLIER = "A link holds the last prompt; what was said before it is not in it."
 # A link is made whole where the page's own address is known.
 WHOLE = "(query) => query && window.location.origin + window.location.pathname + '?' + query"
 
 
 class CompareTab(NamedTuple):
-    """What a page needs of the tab: where a link's prompt goes, what runs it, what follows."""
+    """What a page needs of the tab: where a link's prompt goes, and what runs it."""
 
     prompt: gr.Textbox
-    run: Step
-    offer: Step  # to see where the answers part
+    run_link: Step  # behind whether there is something to run
 
 
 def compare_tab(
     kitchen: Kitchen, stops: Stops, chosen: gr.Dropdown, settings: SettingsBox
 ) -> CompareTab:
     """Lay the tab out; `chosen` has the names of the models."""
-    chat = gr.State(Chat())
+    chat, click = kept(Chat()), click_number()
     prompt = gr.Textbox(
         label="Prompt",
         lines=3,
@@ -57,7 +54,21 @@ def compare_tab(
         clear = gr.Button("Clear", elem_id="clear", min_width=90)
     said = gr.HTML(elem_id="said", elem_classes="hubq-shown")
     answers = gr.HTML(elem_id="answers", elem_classes="hubq-shown")
-    parting = parting_section(kitchen, stops, chat)
+    parting = parting_section(kitchen, stops, chat, halt)
+    boxes = Boxes(chat, said, answers, prompt, ask, again)
+    does = Comparing(kitchen, stops, boxes, parting)
+    asked = [chat, chosen, prompt, settings.system, *settings.controls]
+    inputs, outputs = [click, *asked], [*boxes, *parting.outputs]
+    gr.on([ask.click, prompt.submit], does.send, inputs, outputs, js=COUNT, **STREAM)
+    again.click(does.redo, inputs, outputs, js=COUNT, **STREAM)
+    halt.click(does.halt, None, None, queue=False, **QUIET)
+    clear.click(does.clear, click, outputs, js=COUNT, concurrency_limit=None, **QUIET)
+    _link_row(asked, said, parting.aloud)
+    return CompareTab(prompt, Step(does.run_link, inputs, outputs))
+
+
+def _link_row(asked: list[Any], said: gr.HTML, aloud: gr.HTML) -> None:
+    """Lay out what makes a link."""
     with gr.Row():
         link = gr.Button(
             "Link to this comparison", elem_id="link", min_width=260, scale=0, size="md"
@@ -65,102 +76,14 @@ def compare_tab(
         address = gr.Textbox(
             label="Link", buttons=["copy"], interactive=False, elem_id="address", visible=False
         )
-
-    def send(
-        request: gr.Request, chat: Chat, names: list[str], prompt: str, system: str, *values: float
-    ) -> Iterator[tuple[Any, ...]]:
-        """Ask all models; the box of the prompt is emptied once it is taken."""
-        try:
-            settings = checked(kitchen.generation.limits, names, prompt, read(values))
-        except UserError as error:
-            yield _refused(error)
-            return
-        goes_on = chat.goes_on(names, system)
-        yield from stream(chat if goes_on else begin(names, system), prompt, settings, request)
-
-    def redo(
-        request: gr.Request, chat: Chat, names: list[str], _: str, system: str, *values: float
-    ) -> Iterator[tuple[Any, ...]]:
-        """Ask the last prompt again, as models and settings are now."""
-        prompt = chat.prompts[-1] if chat.prompts else ""
-        yield from send(request, chat.without_last(), names, prompt, system, *values)
-
-    def stream(
-        chat: Chat, prompt: str, settings: Settings, request: gr.Request
-    ) -> Iterator[tuple[Any, ...]]:
-        kept: object = ""  # of the prompt: emptied once, as visitors may go on typing
-        with stops.watch(request.session_hash) as stop:
-            for sides in together(chat.names, kitchen.starts(chat, prompt, settings, stop), stop):
-                yield _shown(gr.skip(), running(chat.lines, prompt, sides), kept, busy=True)
-                kept = gr.skip()
-        done = chat.with_turn(prompt, settings, sides)
-        yield _shown(done, conversation(done.lines), kept, busy=False)
-
-    inputs = [chat, chosen, prompt, settings.system, *settings.controls]
-    outputs = [chat, said, answers, prompt, ask, halt, again]
-    run = Step(send, inputs, outputs)
-    sent = gr.on([ask.click, prompt.submit], *run, **STREAM)
-    redone = again.click(redo, inputs, outputs, **STREAM)
-    for each in (sent, redone):
-        each.then(*parting.offer, **QUIET)
-    # Halted, a stream ends by itself and keeps what it has; cleared, nothing may come after.
-    halt.click(halting(stops), None, None, queue=False, **QUIET)
-    clear.click(
-        halting(stops), None, None, queue=False, cancels=[sent, redone, parting.seeing], **QUIET
-    ).then(lambda: _shown(Chat(), "", "", busy=False), None, outputs, **QUIET).then(
-        *parting.offer, **QUIET
-    )
-    link.click(_linked, inputs, [address, said], **QUIET).then(
+    link.click(_linked, asked, [address, said, aloud], **QUIET).then(
         None, address, address, js=WHOLE, **QUIET
-    )
-    return CompareTab(prompt, run, parting.offer)
-
-
-def halting(stops: Stops) -> Callable[[gr.Request], None]:
-    """Return what stops all answers of a visitor; the streams then end by themselves."""
-
-    def halt(request: gr.Request) -> None:
-        stops.stop(request.session_hash)
-
-    return halt
-
-
-def checked(limits: Limits, names: Sequence[str], prompt: str, settings: Settings) -> Settings:
-    """Raise UserError for what can't be compared, before anything starts."""
-    if not FEWEST <= len(names) <= MODELS:
-        raise UserError(
-            f"choose {FEWEST} to {MODELS} models to compare; {len(names) or 'none'} "
-            f"{'is' if len(names) == 1 else 'are'} chosen"
-        )
-    if len(set(names)) < len(names):
-        raise UserError("choose each model once: the same one would answer the same")
-    message = Message(role="user", content=prompt)
-    nobody = Model(folder=Path())
-    limits.check(Request(model=nobody, title="", messages=(message,), settings=settings))
-    return settings
-
-
-def _refused(error: UserError) -> tuple[Any, ...]:
-    return gr.skip(), notice(str(error)), *[gr.skip()] * 5
-
-
-def _shown(chat: object, answers: str, prompt: object, *, busy: bool) -> tuple[Any, ...]:
-    """Return the outputs: while answers come they can be stopped, and nothing else."""
-    begun = isinstance(chat, Chat) and bool(chat.prompts)
-    return (
-        chat,
-        "",
-        answers,
-        prompt,
-        gr.update(interactive=not busy),
-        gr.update(interactive=busy),
-        gr.update(interactive=begun and not busy),
     )
 
 
 def _linked(
     chat: Chat, names: list[str], prompt: str, system: str, *values: float
-) -> tuple[Any, str]:
+) -> tuple[Any, str, str]:
     """Make the query of a link to what was asked last; before that, to what stands in the boxes."""
     try:
         if chat.prompts:
@@ -168,9 +91,10 @@ def _linked(
         else:
             query = to_query(_link(names, prompt, system, read(values)))
     except UserError as error:
-        return gr.update(value="", visible=False), notice(str(error))
-    earlier = "A link holds the last prompt; what was said before it is not in it."
-    return gr.update(value=query, visible=True), notice(earlier if len(chat.prompts) > 1 else "")
+        words = str(error)
+        return gr.update(value="", visible=False), notice(words), said_aloud(words)
+    words = EARLIER if len(chat.prompts) > 1 else ""
+    return gr.update(value=query, visible=True), notice(words), said_aloud(words)
 
 
 def _link(names: Sequence[str], prompt: str, system: str, settings: Settings) -> Comparison:

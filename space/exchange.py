@@ -70,7 +70,7 @@ class Settings(Line):
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0)  # 0: all
     repetition_penalty: float = Field(1.0, ge=1, le=2)
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(0, ge=0, lt=2**31)  # as a link and a browser hold it exactly
 
     @classmethod
     def checked(cls, given: Mapping[str, object]) -> Self:

@@ -27,7 +27,7 @@ from exchange import (
 from fetching import Fetching
 from footprint import footprint
 from machine import Memory, cores, gpu_memory, machine_memory
-from shelf import Need, Shelf, Thing
+from shelf import Need, Shelf, StoppedError, Thing
 from turns import Ticket, Turns
 from worker import Job
 from workers import Worker
@@ -100,6 +100,8 @@ class Generation(ABC, Generic[AnyThing]):
             return
         try:
             yield from self._in_turn(order, ticket, stop)
+        except StoppedError:
+            yield Finished(reason="stopped")
         except UserError as error:
             yield self.failed(str(error), order)
         finally:
@@ -127,15 +129,16 @@ class Generation(ABC, Generic[AnyThing]):
         if self.fetching.known_folder(model) is None:
             yield Loading(text=f"fetching {order.title}")
         need = self._need(order)
+        if stop.is_set():
+            raise StoppedError
         folder = self.fetching.folder(model)
         for place in self.turns.places(ticket, stop):
             yield Queued(place=place)
         if not ticket.running:
-            yield Finished(reason="stopped")
-            return
+            raise StoppedError
         if not self.shelf.is_ready(model.name):
             yield Loading(text=f"loading {order.title}")
-        with self.shelf.lend(need, lambda: self.make(folder)) as thing:
+        with self.shelf.lend(need, lambda: self.make(folder), stop) as thing:
             yield from self.use(thing, order, stop)
 
     def _need(self, order: Order) -> Need:

@@ -15,7 +15,7 @@ from hubq.errors import UserError
 
 LONGEST = 6000  # characters of a query: some proxies end at 8 kB
 MODELS = 4  # side by side
-NAME = re.compile(r"[\w.@:/ -]{1,200}")  # org/name, a folder, a sha256
+NAME = re.compile(r"(?!.*//)[\w.@:/-]{1,200}")  # org/name, a folder, a sha256
 FIELDS = 64  # of a query that are looked at
 
 
@@ -56,7 +56,7 @@ def to_query(comparison: Comparison) -> str:
     """Return the query of an address, without `?`; raise UserError for what no address can hold."""
     texts = {"prompt": comparison.prompt, "system": comparison.system}
     changed = {
-        name: f"{comparison.settings[name]:g}" if isinstance(each.default, float) else value
+        name: repr(float(value)) if isinstance(each.default, float) else value
         for name, each in SETTINGS.items()
         if (value := comparison.settings.get(name, each.default)) != each.default
     }

@@ -19,11 +19,15 @@ RECLAIMED = ("inactive_file", "total_inactive_file")  # page cache, which the ke
 
 @dataclass(frozen=True)
 class Memory:
-    """Where models lie: what it is called, its bytes, and how many of these are free now."""
+    """Where models lie: what it is called, its bytes, and how many of these are free now.
+
+    `holds_processes`: what a process has resident is of this memory, as on a machine, not on a GPU.
+    """
 
     name: str
     total: int
     free: Callable[[], int]
+    holds_processes: bool = True
 
 
 def machine_memory(cgroups: Path = CGROUPS) -> Memory:
@@ -75,7 +79,7 @@ def gpu_memory() -> Memory | None:
     if program is None or (first := _ask(program)) is None:
         return None
     total, _ = first
-    return Memory("GPU", total, lambda: (_ask(program) or (total, 0))[1])
+    return Memory("GPU", total, lambda: (_ask(program) or (total, 0))[1], holds_processes=False)
 
 
 def _ask(program: str) -> tuple[int, int] | None:

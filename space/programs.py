@@ -1,17 +1,19 @@
 """What programs can ask of the Space with gradio_client: `table` and `compare`."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import BoundedSemaphore
 from typing import Any
 
 import gradio as gr
 from chat import Kitchen, begin
-from compare_tab import checked
+from comparing import checked
 from exchange import Finished
 from gradio.events import api
 from settings_box import NAMES, read
 from sides import Side, together
-from step import AT_ONCE
-from stops import Stops
+from step import PROGRAMS
+from stops import API, Stops, Tab
 from table import table
 
 from hubq.errors import UserError
@@ -25,8 +27,8 @@ def programs(kitchen: Kitchen, stops: Stops) -> None:
     api(
         _compare(kitchen, stops),
         api_name="compare",
-        concurrency_limit=AT_ONCE,
-        concurrency_id="answers",
+        concurrency_limit=2 * PROGRAMS,  # what is too much is refused, and never waits
+        concurrency_id="programs",
     )
 
 
@@ -40,6 +42,8 @@ def _table(kitchen: Kitchen) -> Callable[[], Rows]:
 
 
 def _compare(kitchen: Kitchen, stops: Stops) -> Callable[..., Iterator[Rows]]:
+    room = BoundedSemaphore(PROGRAMS)
+
     def compare(  # noqa: PLR0913 - each is an argument of the endpoint
         models: list[str],
         prompt: str,
@@ -55,16 +59,33 @@ def _compare(kitchen: Kitchen, stops: Stops) -> Callable[..., Iterator[Rows]]:
         """Let two to four models answer a prompt; the last of what comes has the whole answers."""
         values = (max_new_tokens, temperature, top_p, top_k, repetition_penalty, seed)
         assert len(values) == len(NAMES)
-        try:
+        tab = Tab((request and request.session_hash) or "", API)
+        with _refusing(room):
             settings = checked(kitchen.generation.limits, models, prompt, read(values))
-        except UserError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-        chat = begin(models, system)
-        with stops.watch(request.session_hash if request else None) as stop:
-            for sides in together(models, kitchen.starts(chat, prompt, settings, stop), stop):
-                yield [_row(each) for each in sides]
+            chat = begin(models, system)
+            with stops.watch(tab) as watch:
+                starts = kitchen.starts(chat, prompt, settings, watch.stop)
+                for sides in together(models, starts, watch):
+                    yield [_row(each) for each in sides]
 
     return compare
+
+
+@contextmanager
+def _refusing(room: BoundedSemaphore) -> Iterator[None]:
+    """Take a place as long as this lasts; what can't be is refused in words."""
+    if not room.acquire(blocking=False):
+        raise gr.Error(
+            f"{PROGRAMS} comparisons of programs are under way, which is as many as may be. "
+            "Try again in a minute",
+            print_exception=False,
+        )
+    try:
+        yield
+    except UserError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+    finally:
+        room.release()
 
 
 def _row(side: Side) -> dict[str, Any]:

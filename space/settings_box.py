@@ -36,7 +36,13 @@ def settings_box(most_tokens: int) -> SettingsBox:
             top_k = gr.Slider(0, 1000, value=0, step=1, label="Top k (0: all)")
         with gr.Row():
             penalty = gr.Slider(1, 2, value=1, step=0.05, label="Repetition penalty (1: none)")
-            seed = gr.Number(value=0, precision=0, minimum=0, label="Seed, the same for all")
+            seed = gr.Number(
+                value=0,
+                precision=0,
+                minimum=0,
+                maximum=SETTINGS["seed"].high,
+                label="Seed, the same for all",
+            )
     return SettingsBox(system, [length, temperature, top_p, top_k, penalty, seed])
 
 

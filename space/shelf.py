@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Condition, Lock
+from threading import Event as Flag
 from typing import Generic, Protocol, TypeVar
 
 from machine import Memory
@@ -26,13 +27,18 @@ class Thing(Protocol):
 
     @property
     def resident(self) -> int:
-        """The bytes that it takes already; it may not have all that it needs yet."""
+        """The bytes of the machine that it takes; it may not have all that it needs yet."""
 
     def end(self) -> None:
         """Give the memory back."""
 
 
 AnyThing = TypeVar("AnyThing", bound=Thing)
+LOOK = 0.05  # seconds between two looks at whether a visitor stopped
+
+
+class StoppedError(Exception):
+    """Whoever waited does not want it any more."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +69,17 @@ class Shelf(Generic[AnyThing]):
         self._places: OrderedDict[str, Place[AnyThing]] = OrderedDict()  # the last is the newest
 
     @contextmanager
-    def lend(self, need: Need, make: Callable[[], AnyThing]) -> Iterator[AnyThing]:
+    def lend(
+        self, need: Need, make: Callable[[], AnyThing], stop: Flag | None = None
+    ) -> Iterator[AnyThing]:
         """Lend the thing of a key, made if it isn't there; wait while others hold it, or memory.
 
-        Raises UserError when there can't be memory for it.
+        Raises UserError when there can't be memory for it, StoppedError when `stop` comes first:
+        then nothing is made, and nothing is ended for it.
         """
-        with self._door:
-            place = self._take(need) or self._add(need, make)
+        stop = stop or Flag()
+        with self._entered(stop):
+            place = self._take(need, stop) or self._add(need, make, stop)
         try:
             yield place.thing
         finally:
@@ -105,10 +115,22 @@ class Shelf(Generic[AnyThing]):
         for place in places:
             place.thing.end()
 
-    def _take(self, need: Need) -> Place[AnyThing] | None:
+    @contextmanager
+    def _entered(self, stop: Flag) -> Iterator[None]:
+        """Hold the door, once those before have come through."""
+        while not self._door.acquire(timeout=LOOK):
+            _require_wanted(stop)
+        try:
+            yield
+        finally:
+            self._door.release()
+
+    def _take(self, need: Need, stop: Flag) -> Place[AnyThing] | None:
         """Take what is there; None if nothing that lives is."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._is_lent(need.key))
+            while self._is_lent(need.key):
+                self._wait(stop)
+            _require_wanted(stop)
             self._bury()
             place = self._places.get(need.key)
             if place is None:
@@ -126,12 +148,19 @@ class Shelf(Generic[AnyThing]):
     def _is_lent(self, key: str) -> bool:
         return key in self._places and self._places[key].lent
 
-    def _add(self, need: Need, make: Callable[[], AnyThing]) -> Place[AnyThing]:
+    def _wait(self, stop: Flag) -> None:
+        """Wait for a change, as long as it is wanted."""
+        _require_wanted(stop)
+        while not self._changed.wait(LOOK):
+            _require_wanted(stop)
+
+    def _add(self, need: Need, make: Callable[[], AnyThing], stop: Flag) -> Place[AnyThing]:
         """Make a thing once there is room for it."""
         self.require_possible(need)
         with self._changed:
             while need.bytes > (free := self._free()):
-                self._make_room(need, free)
+                _require_wanted(stop)
+                self._make_room(need, free, stop)
         place = Place(make(), need.bytes)
         with self._changed:
             self._places[need.key] = place
@@ -140,17 +169,26 @@ class Shelf(Generic[AnyThing]):
     def _free(self) -> int:
         """Return the free bytes that nothing on the shelf is still going to take."""
         places = self._places.values()
-        promised = sum(max(0, place.bytes - place.thing.resident) for place in places)
+        promised = sum(map(self._promised, places))
         unlent = self.memory.total - sum(place.bytes for place in places)
         return min(self.memory.free() - promised, unlent)
 
-    def _make_room(self, need: Need, free: int) -> None:
+    def _promised(self, place: Place[AnyThing]) -> int:
+        """Return the bytes that a thing is still going to take.
+
+        What a process has on a GPU nobody tells: all of it once the model is loaded.
+        """
+        if self.memory.holds_processes:
+            return max(0, place.bytes - place.thing.resident)
+        return 0 if place.thing.ready else place.bytes
+
+    def _make_room(self, need: Need, free: int, stop: Flag) -> None:
         """End the least recently used thing that nobody holds, or wait until there is one."""
         idle = next((key for key, place in self._places.items() if not place.lent), None)
         if idle is not None:
             self._remove(idle)
         elif self._places:
-            self._changed.wait()
+            self._wait(stop)
         else:
             raise UserError(
                 f"{need.title} needs {gigabytes(need.bytes)} of memory; of the "
@@ -160,3 +198,8 @@ class Shelf(Generic[AnyThing]):
 
     def _remove(self, key: str) -> None:
         self._places.pop(key).thing.end()
+
+
+def _require_wanted(stop: Flag) -> None:
+    if stop.is_set():
+        raise StoppedError

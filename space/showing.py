@@ -14,17 +14,20 @@ from hubq.disk import gigabytes
 STYLE = """
 .block.hubq-shown > div { padding: 0 !important; }
 .block.hubq-shown:not(:has(.prose > *)) { display: none; }
+.block.hubq-aloud { position: absolute; width: 1px; height: 1px; overflow: hidden;
+  clip-path: inset(50%); }
 .hubq-sides { display: grid; gap: var(--spacing-xl);
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 280px), 1fr)); }
 .hubq-side { border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg);
   background: var(--block-background-fill); padding: var(--spacing-xl); min-width: 0;
   display: flex; flex-direction: column; gap: var(--spacing-lg); }
-.hubq-side h3 { margin: 0; font-size: var(--text-md); overflow-wrap: anywhere; }
+.hubq-side h2 { margin: 0; font-size: var(--text-md); overflow-wrap: anywhere; }
 .hubq-said { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.6; margin: 0; }
 .hubq-asked { background: var(--background-fill-secondary); padding: var(--spacing-md)
   var(--spacing-lg); border-radius: var(--radius-lg);
   max-height: 12rem; overflow: auto; }
 .hubq-note { margin: 0; font-size: var(--text-sm); opacity: 0.75; }
+.hubq-worth { margin-top: var(--spacing-lg); }
 .hubq-failed { opacity: 1; color: var(--error-text-color); }
 .hubq-side dl { display: flex; flex-wrap: wrap; gap: 2px var(--spacing-xl); margin: auto 0 0;
   padding-top: var(--spacing-md); border-top: 1px solid var(--border-color-primary);
@@ -47,10 +50,25 @@ STYLE = """
   border: 1px solid var(--border-color-primary); border-left: 4px solid var(--color-accent); }
 """
 
+WORTH = (
+    "These costs are of this moment: the models share this machine, and packed ones are unpacked "
+    "to 16 bits here. What was measured of each alone stands under Numbers."
+)
+
 
 def notice(text: str) -> str:
     """Return a sentence that visitors are told, or nothing."""
-    return f'<p class="hubq-notice" role="status">{escape(_sentence(text))}</p>' if text else ""
+    return f'<p class="hubq-notice">{escape(_sentence(text))}</p>' if text else ""
+
+
+def speak(sides: Sequence[Side]) -> str:
+    """Return how far the answers are, for those who hear the page instead of seeing it."""
+    return said_aloud(". ".join(f"{side.title}: {side.note or 'answered'}" for side in sides))
+
+
+def said_aloud(text: str) -> str:
+    """Return what a screen reader says."""
+    return f"<p>{escape(text)}</p>" if text else ""
 
 
 def grid(panels: Iterable[str]) -> str:
@@ -58,15 +76,21 @@ def grid(panels: Iterable[str]) -> str:
     return f'<div class="hubq-sides">{"".join(panels)}</div>'
 
 
+def costing(panels: Iterable[str]) -> str:
+    """Put panels side by side and say, where they have costs, what these are worth."""
+    made = grid(panels)
+    return made + (f'<p class="hubq-note hubq-worth">{WORTH}</p>' if "<dl>" in made else "")
+
+
 def conversation(lines: Sequence[Line]) -> str:
     """Return all turns of all sides."""
-    return grid(panel(line.name, [turn_of(each) for each in line.turns]) for line in lines)
+    return costing(panel(line.name, [turn_of(each) for each in line.turns]) for line in lines)
 
 
 def running(lines: Sequence[Line], prompt: str, sides: Sequence[Side]) -> str:
     """Return all turns of all sides with the answers that are just coming."""
     pairs = zip(lines, sides, strict=True)
-    return grid(
+    return costing(
         panel(line.name, [*map(turn_of, line.turns), side_of(side, prompt)]) for line, side in pairs
     )
 
@@ -75,7 +99,7 @@ def panel(title: str, inside: Iterable[str]) -> str:
     """Return one side."""
     name = escape(title)
     return (
-        f'<section class="hubq-side" aria-label="Answers of {name}"><h3>{name}</h3>'
+        f'<section class="hubq-side" aria-label="Answers of {name}"><h2>{name}</h2>'
         f"{''.join(inside)}</section>"
     )
 
@@ -154,4 +178,5 @@ def _note(text: str, *, failed: bool) -> str:
 
 
 def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """Begin a sentence with a capital, unless it begins with the name of a model."""
+    return text if "/" in text.partition(" ")[0] else text[:1].upper() + text[1:]

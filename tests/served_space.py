@@ -7,36 +7,48 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import monotonic, sleep
 
 ROOT = Path(__file__).parents[1]
 STARTED = "the Space is at "
+STARTING, ENDING = 120.0, 30.0  # seconds at most
 
 
 @contextmanager
 def served(environment: Mapping[str, str], folder: Path = ROOT / "space") -> Iterator[str]:
     """Serve the Space until the context ends and give its address; its cache is its own."""
     with TemporaryDirectory(prefix="hubq-space-cache-") as cache:
-        child = subprocess.Popen(
-            [sys.executable, "app.py"],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "HUBQ_CACHE": cache, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        log = Path(cache) / "log.txt"  # a pipe that nobody reads would hold the Space up when full
+        with log.open("w") as out:
+            child = subprocess.Popen(
+                [sys.executable, "app.py"],
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "HUBQ_CACHE": cache, **environment},
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
         try:
-            yield _address(child)
+            yield _address(child, log)
         finally:
-            child.terminate()
-            child.communicate()
+            _end(child)
 
 
-def _address(child: "subprocess.Popen[str]") -> str:
+def _address(child: "subprocess.Popen[bytes]", log: Path) -> str:
     """Wait until the Space says where it is."""
-    assert child.stdout is not None
-    said = []
-    for line in child.stdout:
-        said.append(line)
-        if line.startswith(STARTED):
-            return line.removeprefix(STARTED).strip()
-    raise AssertionError("the Space did not start:\n" + "".join(said))
+    deadline = monotonic() + STARTING
+    while child.poll() is None and monotonic() < deadline:
+        for line in log.read_text(encoding="utf-8").splitlines(keepends=True):
+            if line.startswith(STARTED) and line.endswith("\n"):
+                return line.removeprefix(STARTED).strip()
+        sleep(0.1)
+    raise AssertionError("the Space did not start:\n" + log.read_text(encoding="utf-8"))
+
+
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    """End the Space as a Hub does, by force if it doesn't listen."""
+    child.terminate()
+    try:
+        child.wait(ENDING)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()

@@ -1,18 +1,17 @@
 """What programs can ask of the Space, as gradio_client does."""
 
-import os
 import shutil
-import signal
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from concurrent.futures import FIRST_EXCEPTION, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
-import psutil
 import pytest
 from answering_models import BASE, FOUR, THREE, write_family
 from served_space import ROOT, served
+from slow_workers import slowed, workers
+from step import PROGRAMS
 
 if TYPE_CHECKING:
     from gradio_client import Client
@@ -33,16 +32,6 @@ def compared(client: "Client", **given: Any) -> list[dict[str, Any]]:
     asked = {"models": [THREE, FOUR], "prompt": "What is a llama?", "max_new_tokens": 8} | given
     rows: list[dict[str, Any]] = client.predict(**asked, api_name="/compare")
     return rows
-
-
-def workers_of(folder: Path) -> list[psutil.Process]:
-    """List the processes that hold the model of a run folder."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if f'"{folder}/model"' in " ".join(process.cmdline()):
-                found.append(process)
-    return found
 
 
 def test_programs_can_ask_for_the_table(client: "Client") -> None:
@@ -105,14 +94,14 @@ def test_a_model_that_dies_half_way_leaves_the_other_and_comes_back(
     client: "Client", runs: Path
 ) -> None:
     asked = {"models": [THREE, FOUR], "prompt": "What is a llama?", "max_new_tokens": 400}
-    job = client.submit(**asked, api_name="/compare")
-    for rows in job:
-        if rows[0]["text"]:
-            break
-    for process in workers_of(runs / "Tiny-Llama-3bit"):
-        os.kill(process.pid, signal.SIGKILL)
+    compared(client)  # so both are loaded and can be slowed down
+    with slowed(runs / "Tiny-Llama-3bit"):
+        job = client.submit(**asked, api_name="/compare")
+        next(rows for rows in job if rows[0]["text"])
+        for process in workers(runs / "Tiny-Llama-3bit"):
+            process.kill()
 
-    dead, alive = job.outputs()[-1] if job.done() else [*job][-1]
+        dead, alive = job.result()
 
     assert "was killed" in dead["error"]
     assert alive["error"] is None
@@ -128,6 +117,35 @@ def test_eight_visitors_at_once_are_served_in_turn(client: "Client") -> None:
     assert all(row["tokens"] == 30 and row["error"] is None for rows in last for row in rows)
     seen = [row["place_in_queue"] for job in jobs for rows in job.outputs() for row in rows]
     assert max(place for place in seen if place is not None) > 2
+
+
+def test_programs_beyond_their_places_are_refused_in_words(client: "Client", runs: Path) -> None:
+    from gradio_client.exceptions import AppError
+
+    compared(client)
+    asked = {"models": [THREE, FOUR], "prompt": "What is a llama?", "max_new_tokens": 8}
+
+    with slowed(runs):  # or the first would be done when the last comes
+        jobs = [client.submit(**asked, api_name="/compare") for _ in range(PROGRAMS + 2)]
+        wait([job.future for job in jobs], return_when=FIRST_EXCEPTION)
+    refused = [error for job in jobs if (error := job.exception())]
+
+    assert len(refused) == 2
+    assert all(isinstance(each, AppError) for each in refused)
+    assert all("10 comparisons of programs are under way" in str(each) for each in refused)
+
+
+def test_a_program_that_goes_away_leaves_its_place(client: "Client", runs: Path) -> None:
+    compared(client)
+    asked = {"models": [THREE, FOUR], "prompt": "What is a llama?", "max_new_tokens": 400}
+
+    with slowed(runs):
+        for _ in range(PROGRAMS + 2):
+            job = client.submit(**asked, api_name="/compare")
+            next(rows for rows in job if rows[0]["place_in_queue"] or rows[0]["text"])
+            job.cancel()
+
+    assert [row["error"] for row in compared(client)] == [None, None]
 
 
 def test_a_model_deleted_while_it_is_chosen_is_said_in_words(
@@ -153,6 +171,10 @@ def test_nothing_but_named_endpoints_is_open_to_programs(address: str) -> None:
 
     assert sorted(described["named_endpoints"]) == ["/compare", "/table"]
     assert not described["unnamed_endpoints"]
+
+
+def test_the_page_says_at_once_that_models_are_looked_for(address: str) -> None:
+    assert "Looking for the models" in httpx.get(address).text
 
 
 def test_the_page_is_served(address: str) -> None:

@@ -1,25 +1,28 @@
 """The Space in a real browser, as visitors meet it, with tiny models that answer."""
 
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
-from answering_models import BASE, FOUR, THREE
+from answering_models import BASE, FOUR, THREE, write_family
+from served_space import served
+from slow_workers import halted, slowed, workers
 from watched_page import watched
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, ViewportSize
 
-    Visit = Callable[[str], Page]
+    Visit = Callable[..., Page]
 
 HOSTILE = (
     "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> **b**"
 )
 SHORT = "max_new_tokens=12"
 LINK = f"?model={THREE}&model={FOUR}&prompt=What+is+a+llama%3F&{SHORT}&seed=3"
+LONG = LINK.replace(SHORT, "max_new_tokens=400")
 PATIENCE = 60_000  # milliseconds; a first answer waits for two processes to start
 VISITORS = 8
 # Keeps each place in the queue that the page ever shows: they go by too fast to be looked for.
@@ -35,13 +38,16 @@ new MutationObserver(() => {
 @pytest.fixture
 def visit(address: str, browser: "Browser") -> "Iterator[Visit]":
     """Give a function that opens a link; nothing may appear on a page's console."""
-    with browser.new_context() as context, ExitStack() as pages:
+    with ExitStack() as stack:
 
-        def opened(link: str) -> "Page":
-            page = pages.enter_context(watched(context))
+        def opened(link: str, width: int = 1280, height: int = 720) -> "Page":
+            size: ViewportSize = {"width": width, "height": height}
+            context = stack.enter_context(browser.new_context(viewport=size))
+            page = stack.enter_context(watched(context))
             page.set_default_timeout(PATIENCE)
             page.goto(link if link.startswith("http") else f"{address}{link}")
             page.wait_for_selector("#prompt textarea")
+            page.get_by_text("Looking for the models").wait_for(state="detached")
             return page
 
         yield opened
@@ -67,20 +73,38 @@ def ask(page: "Page", prompt: str) -> None:
 
 def answered(page: "Page", count: int = 2) -> list[str]:
     """Wait until all sides have their numbers and the buttons are back; return what they say."""
-    page.wait_for_function(
-        "count => document.querySelectorAll('#answers dl').length >= count"
-        " && !document.querySelector('#ask').disabled",
-        arg=count,
-    )
+    from playwright.sync_api import Error
+
+    try:
+        page.wait_for_function(
+            "count => document.querySelectorAll('#answers dl').length >= count"
+            " && !document.querySelector('#ask').disabled",
+            arg=count,
+        )
+    except Error as error:
+        raise AssertionError(f"no {count} answers came:\n{page.inner_text('body')}") from error
     return page.locator("#answers .hubq-side").all_inner_texts()
 
 
-def vote(page: "Page", prompt: str) -> None:
-    """Let two models answer blindly and prefer the left one."""
+def regenerate(page: "Page") -> None:
+    page.click("#again")
+    page.wait_for_selector("#halt:not([disabled])")
+    page.wait_for_selector("#halt[disabled]")
+
+
+def blind(page: "Page", prompt: str) -> None:
+    """Ask two models blindly."""
     page.get_by_role("tab", name="Vote blind").click()
     page.fill("#blind-prompt textarea", prompt)
     page.click("#blind-ask")
-    page.wait_for_selector("#vote-Left:not([disabled])")
+
+
+def assert_nothing_comes(page: "Page") -> None:
+    page.wait_for_timeout(2000)  # in which a stream that went on would show itself
+
+    assert page.locator("#answers .hubq-side").count() == 0
+    assert page.locator("#ask").is_enabled()
+    assert page.locator("#halt").is_disabled()
 
 
 def test_two_models_answer_side_by_side_with_what_it_costs(page: "Page") -> None:
@@ -92,6 +116,22 @@ def test_two_models_answer_side_by_side_with_what_it_costs(page: "Page") -> None
     assert (one.splitlines()[0], other.splitlines()[0]) == (THREE, FOUR)
     for said in (one, other):
         assert all(part in said for part in ("first token", "tokens/s", "memory", "GB"))
+
+
+def test_a_screen_reader_is_told_what_happens(page: "Page") -> None:
+    heard = page.locator("[aria-live=polite]").first
+    choose(page, THREE, FOUR)
+
+    ask(page, "")
+    page.wait_for_selector("#said .hubq-notice")
+    refused = heard.inner_text()
+    ask(page, "What is a llama?")
+    answered(page)
+
+    assert "the prompt is empty" in refused
+    assert heard.inner_text().startswith(f"{THREE}: ")
+    levels = page.eval_on_selector_all("h1, #answers h2", "all => all.map(each => each.tagName)")
+    assert levels == ["H1", "H2", "H2"]
 
 
 def test_a_chat_goes_on_is_done_again_and_cleared(page: "Page") -> None:
@@ -110,23 +150,84 @@ def test_a_chat_goes_on_is_done_again_and_cleared(page: "Page") -> None:
 
 
 def test_stop_keeps_what_was_said_and_clear_keeps_nothing(runs: Path, visit: "Visit") -> None:
-    page = visit(LINK.replace(SHORT, "max_new_tokens=400"))
-    page.wait_for_selector("#answers dl")
-    with halted(runs):  # or such small models could be done before the button is pressed
+    with slowed(runs):
+        page = visit(LONG)
+        page.wait_for_selector("#answers dl")
         page.click("#halt")
-    assert any("Stopped" in each for each in answered(page))
-    page.click("#again")
-    page.wait_for_selector("#halt:not([disabled])")
+        assert any("Stopped" in each for each in answered(page))
+        page.click("#again")
+        page.wait_for_selector("#halt:not([disabled])")
 
-    page.click("#clear")
-    page.wait_for_selector("#answers .hubq-side", state="detached")
-    page.wait_for_timeout(1000)  # in which a stream that went on would show itself
+        page.click("#clear")
+        assert_nothing_comes(page)
 
-    assert page.locator("#answers .hubq-side").count() == 0
     assert page.locator("#ask").is_enabled()
-    choose(page)
     ask(page, "What is a llama?")
     page.wait_for_selector("#answers dl")
+
+
+def test_clear_ends_a_link_that_has_hardly_been_opened(runs: Path, visit: "Visit") -> None:
+    with slowed(runs):
+        page = visit(LONG)
+
+        page.click("#clear")
+
+        assert_nothing_comes(page)
+
+
+def test_clear_ends_what_was_asked_for_in_the_same_moment(runs: Path, page: "Page") -> None:
+    choose(page, THREE, FOUR)
+    ask(page, "What is a llama?")
+    answered(page)
+
+    with slowed(runs):
+        page.evaluate("for (const id of ['again', 'clear']) document.getElementById(id).click()")
+
+        assert_nothing_comes(page)
+
+
+def test_stopping_a_blind_comparison_leaves_the_other_and_opens_no_vote(
+    runs: Path, visit: "Visit"
+) -> None:
+    with slowed(runs):
+        page = visit(LONG)
+        page.wait_for_selector("#answers dl")
+        blind(page, "What is a llama?")
+        page.wait_for_selector("#blind-halt:not([disabled])")
+
+        page.click("#blind-halt")
+        page.wait_for_selector("#blind-said .hubq-notice")
+
+        assert "nothing to vote on" in page.inner_text("#blind-said")
+        assert page.locator("#vote-Left").is_disabled()
+        assert page.locator("#ask").is_disabled()  # the other goes on
+    page.get_by_role("tab", name="Compare").click()
+    page.click("#clear")
+
+
+def test_a_reading_ends_with_stop_and_with_the_next_answers(
+    tiny_model: "Callable[[str], Path]", page: "Page"
+) -> None:
+    choose(page, THREE, FOUR)
+    ask(page, "What is a llama?")
+    answered(page)
+    page.click("#part")
+    page.wait_for_function("document.querySelectorAll('#parted .hubq-summary').length == 2")
+
+    with halted(tiny_model("llama")):  # the base
+        regenerate(page)
+        page.click("#part")
+        page.click("#halt")
+        page.get_by_text("Stopped").first.wait_for()
+        regenerate(page)
+        page.click("#part")
+        page.wait_for_selector("#parted .hubq-notice")
+        regenerate(page)
+    page.wait_for_timeout(1000)  # in which a reading that went on would show itself
+
+    assert not page.locator("#parted").is_visible()
+    assert page.locator("#part").is_visible()
+    assert page.locator("#halt").is_disabled()
 
 
 def test_the_divergence_view_marks_shades_and_tells(page: "Page") -> None:
@@ -154,14 +255,15 @@ def test_sampled_answers_say_why_they_can_not_be_examined(visit: "Visit") -> Non
 
 def test_names_are_hidden_until_the_vote_which_the_leaderboard_counts(page: "Page") -> None:
     choose(page, THREE, FOUR)
-    vote(page, "What is a llama?")
-    blind = page.locator("#blind-answers").inner_text()
+    blind(page, "What is a llama?")
+    page.wait_for_selector("#vote-Left:not([disabled])")
+    before = page.locator("#blind-answers").inner_text()
 
     page.click("#vote-Left")
     page.wait_for_selector("#blind-said .hubq-notice")
 
-    assert "The left answer" in blind
-    assert not any(name in blind for name in (THREE, FOUR))
+    assert "The left answer" in before
+    assert not any(name in before for name in (THREE, FOUR))
     assert "Your vote is counted. Left was acme/Tiny-Llama" in page.inner_text("#blind-said")
     assert sorted(page.locator("#leaderboard tbody th").all_inner_texts()) == [THREE, FOUR]
     assert page.locator("#vote-Left").is_disabled()
@@ -190,6 +292,20 @@ def test_a_broken_link_says_what_is_wrong_and_starts_nothing(visit: "Visit") -> 
 
 
 @pytest.mark.parametrize(
+    "hostile",
+    ["model=![x](//evil.example/a)", "model=https://evil.example", "temperature=<b>http://evil"],
+)
+def test_what_a_link_says_is_shown_as_text(visit: "Visit", hostile: str) -> None:
+    page = visit(f"{LINK}&{hostile}&model=acme/www.evil.example")
+
+    page.wait_for_selector("#notes .hubq-notice")
+
+    assert "acme/www.evil.example is not here" in page.inner_text("#notes")
+    assert page.locator("#notes .hubq-notice").count() == 2
+    assert page.locator("#notes a, #notes img, #notes b").count() == 0
+
+
+@pytest.mark.parametrize(
     ("prompt", "words"),
     [("", "The prompt is empty"), ("x" * 100_000, "100,000 characters and at most 20,000")],
 )
@@ -214,59 +330,105 @@ def test_hostile_text_stays_text(page: "Page") -> None:
     assert page.locator("#answers script, #answers img, #answers b, #answers strong").count() == 0
 
 
-def test_a_phone_shows_it_without_scrolling_sideways(address: str, browser: "Browser") -> None:
-    with browser.new_context(viewport={"width": 390, "height": 844}) as context:
-        page = context.new_page()
-        page.goto(f"{address}{LINK}")
-        answered(page)
+def test_a_phone_shows_it_without_scrolling_sideways(visit: "Visit") -> None:
+    page = visit(LINK, width=390, height=844)
+    answered(page)
 
-        boxes = [each.bounding_box() for each in page.locator("#answers .hubq-side").all()]
+    boxes = [each.bounding_box() for each in page.locator("#answers .hubq-side").all()]
 
-        assert page.evaluate("document.documentElement.scrollWidth") == 390
-        assert boxes[0]
-        assert boxes[1]
-        assert boxes[1]["y"] > boxes[0]["y"] + boxes[0]["height"]
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert boxes[0]
+    assert boxes[1]
+    assert boxes[1]["y"] > boxes[0]["y"] + boxes[0]["height"]
 
 
 def test_it_can_be_used_by_keyboard(page: "Page") -> None:
-    choose(page, THREE, FOUR)
-    page.focus("#prompt textarea")
+    page.get_by_label("Models to compare").focus()
+    for name in (THREE, FOUR):
+        page.keyboard.type(name)
+        page.keyboard.press("Enter")
+    tab_to(page, "#prompt")
     page.keyboard.type("What is a llama?")
 
     page.keyboard.press("Shift+Enter")
 
-    assert len(answered(page)) == 2
+    one, other = answered(page)
+    assert (one.splitlines()[0], other.splitlines()[0]) == (THREE, FOUR)
+
+
+def tab_to(page: "Page", selector: str) -> None:
+    """Press Tab until the focus is inside."""
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("inside => !!document.activeElement.closest(inside)", selector):
+            return
+    raise AssertionError(f"Tab does not lead to {selector}")
+
+
+def test_where_there_are_no_models_that_is_said(visit: "Visit", tmp_path: Path) -> None:
+    with served({"HUBQ_SPACE_MODELS": str(tmp_path)}) as place:
+        page = visit(place)
+
+        ask(page, "What is a llama?")
+        page.wait_for_selector("#said .hubq-notice")
+
+        assert "There are no models here that could be compared." in page.inner_text("#notes")
+        assert "holds no report.json" in page.inner_text("#notes")
+        assert "none are chosen" in page.inner_text("#said")
+        page.close()  # before the Space is, or it would complain
+
+
+def test_a_model_that_is_deleted_while_it_is_chosen_is_said_in_its_panel(
+    visit: "Visit", tiny_model: "Callable[[str], Path]", tmp_path: Path
+) -> None:
+    write_family(tmp_path, tiny_model("llama"))
+    with served({"HUBQ_SPACE_MODELS": str(tmp_path)}) as place:
+        page = visit(f"{place}?{SHORT}")
+        choose(page, THREE, FOUR)
+        shutil.rmtree(tmp_path / "Tiny-Llama-3bit")
+
+        ask(page, "What is a llama?")
+
+        gone, _ = answered(page, 1)
+        assert "is gone since this list was made" in gone
+        page.close()  # before the Space is, or it would complain
 
 
 def test_eight_visitors_at_once_see_their_place_in_the_queue(
     address: str, browser: "Browser"
 ) -> None:
-    contexts = [browser.new_context() for _ in range(VISITORS)]
-    pages = [context.new_page() for context in contexts]
-    for page in pages:
-        page.set_default_timeout(PATIENCE)
-        page.add_init_script(NOTE_PLACES)
+    with ExitStack() as stack:
+        contexts = [stack.enter_context(browser.new_context()) for _ in range(VISITORS)]
+        pages = [stack.enter_context(watched(context)) for context in contexts]
+        for page in pages:
+            page.set_default_timeout(2 * PATIENCE)
+            page.add_init_script(NOTE_PLACES)
 
-    for page in pages:
-        page.goto(f"{address}{LINK.replace(SHORT, 'max_new_tokens=200')}", wait_until="commit")
-    said = [answered(page) for page in pages]
+        for page in pages:
+            page.goto(f"{address}{LINK.replace(SHORT, 'max_new_tokens=200')}", wait_until="commit")
+        said = [answered(page) for page in pages]
 
-    places = {place for page in pages for place in page.evaluate("places")}
-    assert max(map(int, places)) >= 2
+        places = {int(place) for page in pages for place in page.evaluate("places")}
+    assert places, "nobody was told of a place in the queue"
+    assert max(places) >= 2
     answers = {tuple(side.split("first token")[0] for side in sides) for sides in said}
     assert len(answers) == 1
-    for context in contexts:
-        context.close()
 
 
-def test_a_model_that_dies_leaves_the_other_sides_answer(runs: Path, visit: "Visit") -> None:
-    page = visit(LINK.replace(SHORT, "max_new_tokens=400"))
-    page.wait_for_selector("#answers dl")
+def test_a_model_that_dies_leaves_the_other_sides_answer(
+    runs: Path, page: "Page", visit: "Visit"
+) -> None:
+    choose(page, THREE, FOUR)
+    ask(page, "What is a llama?")
+    answered(page)  # so both are loaded and can be slowed down
+    with slowed(runs / "Tiny-Llama-3bit"):
+        page = visit(LONG)
+        page.wait_for_selector(f"#answers .hubq-side[aria-label*='{THREE}'] dl")
 
-    for process in workers(runs / "Tiny-Llama-3bit"):
-        process.kill()
+        for process in workers(runs / "Tiny-Llama-3bit"):
+            process.kill()
 
-    page.wait_for_selector("#answers .hubq-failed")
+        page.wait_for_selector("#answers .hubq-failed")
     answered(page, 1)
     dead, alive = page.locator("#answers .hubq-side").all_inner_texts()
     assert "was killed" in dead
@@ -274,24 +436,3 @@ def test_a_model_that_dies_leaves_the_other_sides_answer(runs: Path, visit: "Vis
     page.click("#again")
     page.wait_for_selector("#answers .hubq-failed", state="detached")
     answered(page)
-
-
-@contextmanager
-def halted(runs: Path) -> Iterator[None]:
-    """Let the models of these runs do nothing for a moment."""
-    found = list(workers(runs))
-    for process in found:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in found:
-            process.resume()
-
-
-def workers(folder: Path) -> Iterator[psutil.Process]:
-    """Yield the processes whose models lie in a folder."""
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):  # it has just ended, or isn't ours
-            if f'"{folder}/' in " ".join(process.cmdline()):
-                yield process

@@ -67,3 +67,13 @@ def test_only_greedy_answers_are_kept_token_by_token() -> None:
 
     assert [line.turns[0].answer is not None for line in chat.lines] == [True, False]
     assert not is_greedy(Settings(repetition_penalty=1.2))
+
+
+def test_only_the_last_turn_is_kept_token_by_token() -> None:
+    chat = begin(["one"], "").with_turn("Hello?", GREEDY, [answered("Hi")])
+
+    chat = chat.with_turn("Again?", GREEDY, [answered("Ho")])
+
+    earlier, last = chat.lines[0].turns
+    assert (earlier.text, earlier.answer) == ("Hi", None)
+    assert last.answer is not None

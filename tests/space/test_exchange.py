@@ -20,6 +20,12 @@ def test_all_mistakes_in_settings_are_named_at_once() -> None:
     )
 
 
+def test_a_seed_is_as_large_as_a_link_can_say() -> None:
+    assert Settings.checked({"seed": 2**31 - 1}).seed == 2**31 - 1
+    with pytest.raises(UserError, match="seed must be less than"):
+        Settings.checked({"seed": 2**31})
+
+
 def test_an_impossible_token_survives_the_way_between_processes() -> None:
     token = Token(id=3, text="x", logprob=float("-inf"), alternatives=())
 

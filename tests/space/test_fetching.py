@@ -1,9 +1,10 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 
 import hubq_folder
 import pytest
-from exchange import Message, Model, Request
+from exchange import Finished, Message, Model, Request
 from fetching import Fetching
 from footprint import footprint
 from generation import Limits, WorkerGeneration
@@ -99,3 +100,16 @@ def test_the_name_of_a_repo_stays_hidden_behind_the_title(fetching: Fetching) ->
 
     assert "Left" in told[-1].text  # type: ignore[union-attr]
     assert "gone" not in told[-1].text  # type: ignore[union-attr]
+
+
+def test_a_stopped_order_fetches_nothing(fetching: Fetching) -> None:
+    generation = WorkerGeneration(Limits(), Memory("machine", 10**10, lambda: 10**10), fetching)
+    stop, said = Event(), Message(role="user", content="Hi")
+    stop.set()
+
+    asked = Request(model=SIDE, title="it", messages=(said,))
+
+    *_, last = generation.generate(asked, stop)
+
+    assert last == Finished(reason="stopped")
+    assert fetching.known_folder(SIDE) is None

@@ -23,6 +23,13 @@ def test_a_link_gives_back_the_comparison(comparison: Comparison) -> None:
     assert from_query(to_query(comparison)) == (comparison, ())
 
 
+@pytest.mark.parametrize("value", [0.1234567, 1e-7, 1.9999999])
+def test_a_link_holds_a_setting_to_the_last_digit(value: float) -> None:
+    comparison = Comparison(settings={**defaults(), "temperature": value})
+
+    assert from_query(to_query(comparison))[0] == comparison
+
+
 def test_a_question_mark_in_front_is_no_part_of_the_query() -> None:
     assert from_query("?" + to_query(FULL))[0] == FULL
 
@@ -55,6 +62,10 @@ def test_nothing_is_cut_off_silently() -> None:
         ("seed=0x10", "sets seed to '0x10'"),
         ("seed=%00", "sets seed to"),
         ("model=<script>", "can't be one"),
+        ("model=two words", "can't be one"),
+        ("model=https://evil.example/a", "can't be one"),
+        ("model=//evil.example/a", "can't be one"),
+        ("seed=2147483648", "it has to be from 0 to 2147483647"),
         ("model=" + "a" * 300, "can't be one"),
         ("&".join(f"model=a/{each}" for each in range(9)), f"the first {MODELS} are taken"),
         ("a=1&" * 99, "too many parts"),

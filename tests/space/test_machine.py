@@ -61,6 +61,7 @@ def test_a_gpu_is_measured_by_its_driver(tmp_path: Path, monkeypatch: pytest.Mon
 
     assert found is not None
     assert (found.total, found.free()) == (16384 * 2**20, 12000 * 2**20)
+    assert not found.holds_processes
 
 
 def test_a_driver_without_a_gpu_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,10 @@
-from threading import Thread
+from collections.abc import Callable
+from threading import Event, Thread
 from time import sleep
 
 import pytest
 from machine import Memory
-from shelf import Need, Shelf
+from shelf import Need, Shelf, StoppedError
 
 from hubq.errors import UserError
 
@@ -66,6 +67,21 @@ def test_what_is_still_growing_counts_as_large_as_it_will_be() -> None:
     assert shelf.keys == ["b"]
 
 
+@pytest.mark.parametrize(("ready", "kept"), [(False, ["b"]), (True, ["a", "b"])])
+def test_on_a_gpu_a_model_counts_whole_until_it_is_loaded(ready: bool, kept: list[str]) -> None:
+    # The first takes 40 of the GPU, none of them yet or all; its process has 60 of the machine.
+    free = 60 if ready else 100
+    shelf: Shelf[Jar] = Shelf(Memory("GPU", 200, lambda: free, holds_processes=False))
+    first = Jar(60)
+    first.ready = ready
+    with shelf.lend(Need("a", "model a", 40), lambda: first):
+        pass
+
+    lend(shelf, "b", 60 if ready else 70)
+
+    assert shelf.keys == kept
+
+
 def test_what_died_is_made_anew() -> None:
     shelf = shelf_of(100)
     dead = lend(shelf, "a")
@@ -99,6 +115,68 @@ def test_one_waits_for_what_another_holds() -> None:
     waiting.join(5)
 
     assert (before, len(got), jar.alive) == ([], 1, False)
+
+
+def stopped_after(wait: Callable[[Event], None]) -> list[bool]:
+    """Stop one who waits; return whether they went away."""
+    stop, away = Event(), []
+
+    def waiting() -> None:
+        try:
+            wait(stop)
+        except StoppedError:
+            away.append(True)
+
+    thread = Thread(target=waiting)
+    thread.start()
+    sleep(0.05)
+    stop.set()
+    thread.join(5)
+    return away
+
+
+def stoppable(shelf: Shelf[Jar], key: str, size: int) -> Callable[[Event], None]:
+    def wait(stop: Event) -> None:
+        with shelf.lend(Need(key, key, size), lambda: pytest.fail("it is made"), stop):
+            pytest.fail("it is lent")
+
+    return wait
+
+
+def test_who_is_stopped_before_ends_nothing_and_makes_nothing() -> None:
+    shelf = shelf_of(100)
+    idle = lend(shelf, "a", 80)
+    stop = Event()
+    stop.set()
+
+    with pytest.raises(StoppedError):
+        stoppable(shelf, "b", 80)(stop)
+
+    assert (shelf.keys, idle.alive) == (["a"], True)
+
+
+@pytest.mark.parametrize("key", ["a", "b"])
+def test_a_stop_ends_the_waiting_for_what_another_holds_and_for_memory(key: str) -> None:
+    shelf = shelf_of(100)
+
+    with shelf.lend(Need("a", "model a", 80), lambda: Jar(0)):
+        away = stopped_after(stoppable(shelf, key, 80))
+
+    assert away == [True]
+    assert lend(shelf, "b", 80).alive  # the door is open again
+
+
+def test_a_stop_ends_the_waiting_behind_another_who_waits() -> None:
+    shelf = shelf_of(100)
+
+    with shelf.lend(Need("a", "model a", 80), lambda: Jar(0)):
+        before = Thread(target=lambda: lend(shelf, "b", 80))
+        before.start()
+        sleep(0.05)
+        away = stopped_after(stoppable(shelf, "c", 80))
+    before.join(5)
+
+    assert away == [True]
 
 
 def test_what_is_there_and_alive_is_ready() -> None:

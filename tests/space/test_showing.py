@@ -1,6 +1,7 @@
+from chat import Line, Turn
 from exchange import Statistics
 from leaderboard import Standing
-from showing import notice, numbers, panel, side_of, standings
+from showing import conversation, notice, numbers, panel, side_of, speak, standings
 from sides import Side
 
 HOSTILE = "<script>alert(1)</script>"
@@ -18,6 +19,11 @@ def test_no_text_of_models_or_visitors_is_html() -> None:
     assert made.count("&lt;script&gt;") == 6
 
 
+def test_a_sentence_begins_with_a_capital_but_a_name_stays_as_it_is() -> None:
+    assert ">The prompt is empty<" in notice("the prompt is empty")
+    assert ">acme/Tiny is gone<" in notice("acme/Tiny is gone")
+
+
 def test_characters_that_turn_text_around_are_shown_by_number() -> None:
     assert "[U+202E]" in side_of(side(text="\u202eevil"), "")
 
@@ -26,6 +32,19 @@ def test_numbers_have_their_units() -> None:
     made = numbers(STATISTICS)
 
     assert all(each in made for each in ("0.12 s", "9.9 tokens/s", "0.82 GB"))
+
+
+def test_under_costs_stands_what_they_are_worth() -> None:
+    line = Line("one", (Turn("Hello?", "Hi", "", failed=False, statistics=STATISTICS),))
+
+    assert conversation([line]).count("share this machine") == 1
+    assert "share this machine" not in conversation([Line("one")])
+
+
+def test_how_far_answers_are_can_be_heard() -> None:
+    made = speak([side(note="in the queue: place 2"), side(title="<b>")])
+
+    assert made == "<p>one: in the queue: place 2. &lt;b&gt;: answered</p>"
 
 
 def test_of_one_token_there_is_no_speed() -> None:

@@ -3,7 +3,8 @@ from pathlib import Path
 from threading import Event as Flag
 
 from exchange import Failed, Finished, Model, Queued, Request, Statistics, Token
-from sides import BROKEN, Happening, Side, together
+from listening import BROKEN, Watch
+from sides import Happening, Side, together
 
 REQUEST = Request(model=Model(folder=Path("/nowhere")), title="one", messages=())
 
@@ -25,7 +26,7 @@ def breaking() -> Iterator[Happening]:
 
 
 def test_sides_come_together() -> None:
-    *_, last = together(["one", "other"], [answering, answering], Flag())
+    *_, last = together(["one", "other"], [answering, answering], Watch())
 
     assert [side.text for side in last] == ["A llama.", "A llama."]
     assert all(side.over and not side.failed for side in last)
@@ -33,7 +34,7 @@ def test_sides_come_together() -> None:
 
 
 def test_a_bug_on_one_side_is_told_in_words_and_leaves_the_other() -> None:
-    *_, (one, other) = together(["one", "other"], [breaking, answering], Flag())
+    *_, (one, other) = together(["one", "other"], [breaking, answering], Watch())
 
     assert (one.failed, one.note) == (True, BROKEN)
     assert other.text == "A llama."
@@ -47,19 +48,49 @@ def test_words_of_a_refusal_reach_the_visitor() -> None:
         raise RefusedError
         yield REQUEST
 
-    *_, (side,) = together(["one"], [refusing], Flag())
+    *_, (side,) = together(["one"], [refusing], Watch())
 
     assert side.note == "your quota is used up"
 
 
+def test_a_side_that_nothing_interrupts_is_stopped_all_the_same() -> None:
+    watch, gate = Watch(), Flag()
+
+    def fetching() -> Iterator[Happening]:
+        yield token("A")
+        gate.wait()
+        yield token(" llama")
+
+    coming = together(["one", "other"], [fetching, answering], watch)
+    next(coming)
+    watch.stop.set()
+
+    *_, (one, other) = coming
+    gate.set()
+
+    assert (one.text, one.note, one.over) == ("A", "stopped", True)
+    assert other.text == "A llama."
+
+
+def test_of_what_is_outdated_nothing_more_comes() -> None:
+    watch = Watch()
+    coming = together(["one"], [answering], watch)
+    next(coming)
+
+    watch.outdated.set()
+
+    assert list(coming) == []
+
+
 def test_leaving_off_stops_the_answers() -> None:
-    stop = Flag()
-    coming = together(["one"], [answering], stop)
+    watch = Watch()
+    coming = together(["one"], [answering], watch)
+    next(coming)
     next(coming)
 
     coming.close()  # type: ignore[attr-defined] # it is a generator
 
-    assert stop.is_set()
+    assert watch.stop.is_set()
 
 
 def test_the_place_in_the_queue_is_told_while_it_lasts() -> None:
@@ -84,3 +115,21 @@ def test_a_failure_keeps_what_was_said_before() -> None:
         side.take(each)
 
     assert (side.text, side.note, side.failed, side.over) == ("A", "it died", True, True)
+
+
+def test_an_answer_is_whole_unless_it_failed_was_stopped_or_says_nothing() -> None:
+    ends: list[Happening] = [
+        Finished(reason="end"),
+        Finished(reason="length"),
+        Finished(reason="stopped"),
+        Failed(text="it died"),
+        Finished(reason="end"),
+    ]
+    sides = [Side("one") for _ in ends]
+
+    for side, end in zip(sides, ends, strict=True):
+        if side is not sides[-1]:
+            side.take(token("A"))
+        side.take(end)
+
+    assert [side.whole for side in sides] == [True, True, False, False, False]

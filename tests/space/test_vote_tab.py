@@ -6,8 +6,7 @@ import pytest
 from made_models import made_model
 from models import Listing, Released, base_of
 from polling import polling
-from stops import Stops
-from vote_tab import drawn
+from voting import drawn
 
 from hubq.client import Client
 from hubq.errors import UserError
@@ -70,12 +69,3 @@ def test_a_repo_that_can_not_be_written_is_said(hub: FaultyHub, stranger: Client
 
     assert "since acme/votes can't be used" in votes.note
     assert votes.book.votes() == []
-
-
-def test_a_visitor_stops_their_own_answers_only() -> None:
-    stops = Stops()
-
-    with stops.watch("ann") as hers, stops.watch("bob") as his:
-        stops.stop("ann")
-
-        assert (hers.is_set(), his.is_set()) == (True, False)
