@@ -110,7 +110,7 @@ def _opened(catalogue: Catalogue, most_tokens: int, query: str) -> list[Any]:
     wrong = (*problems, *gone, *changed)
     whole = bool(comparison.prompt) and len(there) >= FEWEST and not wrong
     return [
-        gr.Dropdown(names, value=there),
+        gr.Dropdown(listing.choices, value=there),
         "".join(map(showing.notice, (*nothing, *wrong))),
         comparison.prompt,
         comparison.system,

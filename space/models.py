@@ -17,6 +17,8 @@ from hubq.license import BUILT_WITH
 from hubq.progress import SILENT, Progress
 from hubq.recipe_inputs import HUB_ID, ModelSection
 
+ONLY_NUMBERS = " (numbers only)"  # behind the name of a model that can't answer
+
 
 class Problem(NamedTuple):
     """What kept a model, or a whole source of models, from the list."""
@@ -155,6 +157,12 @@ class Listing(NamedTuple):
     def of_base(self, base: str) -> tuple[Released, ...]:
         """Return a base and its quantizations: only these are comparable."""
         return tuple(each for each in self.models if each.base == base)
+
+    @property
+    def choices(self) -> list[tuple[str, str]]:
+        """Return a label and the name of each model; those of which only reports are here last."""
+        ordered = sorted(self.models, key=lambda each: each.weights is None)
+        return [(each.name + ONLY_NUMBERS * (each.weights is None), each.name) for each in ordered]
 
     @property
     def bases(self) -> tuple[str, ...]:

@@ -95,8 +95,12 @@ class Voting:
         }
 
     def show(self) -> str:
-        """Return the leaderboard."""
-        return notice(self.votes.note) + standings(leaderboard(self.votes.book.votes()))
+        """Return the leaderboard, or why there is none now."""
+        try:
+            votes = self.votes.book.votes()
+        except UserError as error:
+            return notice(str(error))
+        return notice(self.votes.note) + standings(leaderboard(votes))
 
     def _draw(self, names: Sequence[str], prompt: str, settings: Settings) -> Ballot:
         pair = drawn(self.kitchen.catalogue.listing(), names)

@@ -217,6 +217,17 @@ def test_a_report_that_is_nested_without_end_is_damaged(tmp_path: Path) -> None:
     assert "is damaged" in sentences(in_folders(tmp_path))
 
 
+def test_models_that_can_not_answer_are_labelled_and_come_last(tmp_path: Path) -> None:
+    make_run(tmp_path / "run", "acme/z-with-weights")
+    make_run(tmp_path / "gone", "acme/a-report-alone")
+    shutil.rmtree(tmp_path / "gone" / "model")
+
+    choices = in_folders(tmp_path).choices
+
+    assert ("acme/z-with-weights", "acme/z-with-weights") in choices
+    assert choices[-1] == ("acme/a-report-alone (numbers only)", "acme/a-report-alone")
+
+
 def test_a_report_of_version_1_is_read(tmp_path: Path) -> None:
     values = json.loads(made_report().model_dump_json())
     (tmp_path / "report.json").write_text(json.dumps({**values, "version": 1}))
