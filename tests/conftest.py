@@ -1,6 +1,7 @@
 """What tests share: tiny random models of each family, an own cache, no outer network."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hubq-tests-hf-")
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # nobody listens there
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ.pop("HF_TOKEN", None)
+# A shell lets what it runs in the background ignore Ctrl-C, and so would all that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

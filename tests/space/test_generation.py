@@ -347,7 +347,7 @@ def test_the_least_recently_used_model_makes_room(base: Path, side: Path) -> Non
 
     keys = generation.shelf.keys
     generation.close()
-    assert keys == [str(side)]
+    assert keys == [Model(folder=side).name]
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 

@@ -103,7 +103,7 @@ def test_a_repo_that_is_not_there_is_a_sentence(client: Client) -> None:
     assert "shows no repo acme/gone" in sentences(listing)
 
 
-@pytest.mark.parametrize("name", ["/no/such/folder", "./runs", "noslash", "a/b/c"])
+@pytest.mark.parametrize("name", ["/no/such/folder", "./no-such", "noslash", "a/b/c"])
 def test_what_is_neither_folder_nor_repo_is_a_sentence(name: str) -> None:
     listing = find(Sources(names=(name,)), NOBODY)
 
