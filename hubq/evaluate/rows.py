@@ -1,8 +1,9 @@
 """Trees of sequences as batches of tensors: whole trees beside one another, little padding.
 
-In a row of several trees, or of one that branches, a mask shows each token its own path. A long
-sequence that nothing branches off is a row of its own without a mask: attention then skips what
-comes later, which a mask would only hide.
+In a row of several trees, or of one that branches, a mask shows each token its own path. A sequence
+that nothing branches off is a row of its own without a mask, unless it is short: attention then
+skips what comes later, which a mask would only hide. Behind a stem, whose keys and values are
+copied for each row, that pays for long sequences only.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SHORTEST_ROW = 128  # tokens: room for several small trees, so that little of it stays empty
-LONG = 512  # tokens of a chain that is worth a row without a mask
+LONG = 64  # tokens of a chain that is worth a row without a mask
+LONG_BEHIND_STEM = 512
 
 
 class Scored(NamedTuple):
@@ -43,17 +45,16 @@ def batches(trees: list[Tree], depth: int, longest: int, tokens: int) -> Iterato
 
     Sequences of more than `longest` inputs are alone in their rows.
     """
-    alone = [tree.is_chain and _is_long(tree, longest) for tree in trees]
+    long = LONG_BEHIND_STEM if depth else LONG
+    alone = [
+        tree.is_chain and (tree.size > long or len(tree.sequences[-1].inputs) > longest)
+        for tree in trees
+    ]
     for rows in _by_length(list(compress(trees, alone)), tokens):
         yield _unmasked(rows, depth)
     others = [tree for tree, by_itself in zip(trees, alone, strict=True) if not by_itself]
     for packed in _packed(others, max(SHORTEST_ROW, depth), tokens):
         yield _masked(packed, depth)
-
-
-def _is_long(chain: Tree, longest: int) -> bool:
-    """Tell whether a chain is worth a row without a mask, or must have one."""
-    return chain.size > LONG or len(chain.sequences[-1].inputs) > longest
 
 
 def _by_length(chains: list[Tree], tokens: int) -> Iterator[list[Tree]]:

@@ -153,20 +153,32 @@ def test_each_token_sees_its_own_path() -> None:
 
 
 def test_padding_sees_itself_alone() -> None:
-    (batch,) = rows(trees(asked((tokens("one", 300), [1]), (tokens("other", 250), [1]))))
+    lengths = (60, 50, 40)  # the last finds no room in the first one's row
+    (batch,) = rows(trees(asked(*((tokens(length, length), [1]) for length in lengths))))
 
+    assert batch.ids.shape == (2, 110)
     assert batch.sees is not None
-    assert batch.sees[1, 0, 250:].sum(-1).eq(1).all()
+    assert batch.sees[1, 0, 40:].sum(-1).eq(1).all()
 
 
 def test_long_chains_of_similar_length_share_a_batch_without_a_mask() -> None:
     lengths = [LONG + 400, LONG + 1, LONG + 399, LONG + 2]
     given = trees(asked(*((tokens(length, length), [1]) for length in lengths)))
 
-    found = rows(given)
+    found = rows(given, budget=1000)
 
     assert [batch.ids.shape for batch in found] == [(2, LONG + 400), (2, LONG + 2)]
     assert all(batch.sees is None for batch in found)
+
+
+@pytest.mark.parametrize(("depth", "masked"), [(0, False), (100, True)])
+def test_behind_a_stem_only_very_long_chains_are_worth_a_row(depth: int, masked: bool) -> None:
+    sequence = Sequence(tokens("one", depth + LONG + 1), [1], 0)
+    tree = Tree([sequence], [depth], LONG + 1)
+
+    (batch,) = batches([tree], depth, ANY, 2048)
+
+    assert (batch.sees is not None) == masked
 
 
 def test_a_chain_longer_than_a_batch_is_run_alone() -> None:
