@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -17,6 +19,7 @@ from click.testing import CliRunner, Result
 from hubq.cli import cli
 from hubq.cli.bars import Lines
 from hubq.hub.faults import FaultyHub, faulty_hub
+from hubq.publish import Publication
 
 HEAVY = ("torch", "transformers", "huggingface_hub", "lm_eval", "pydantic", "numpy", "rich", "yaml")
 
@@ -390,6 +393,26 @@ def test_publish_goes_all_the_way_and_the_second_time_does_nothing(
     assert before == {
         path: path.stat().st_mtime_ns for path in (own_folder / "runs").rglob("model/*")
     }
+
+
+def test_what_went_to_the_embedded_hub_can_be_looked_at(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = Publication(
+        endpoint="http://127.0.0.1:1",
+        repo="acme/x",
+        commit="0" * 40,
+        url="http://127.0.0.1:1/acme/x",
+        private=True,
+        files={},
+    )
+    stage = SimpleNamespace(run=Path("runs/mine"), publication=lambda: done)
+    monkeypatch.setattr("hubq.cli.stages.stages", lambda *given: nullcontext(stage))
+
+    here, elsewhere = (hubq("publish", recipe, "--hub", x) for x in ("local", "http://a.b"))
+
+    assert here.stdout.splitlines()[3] == "look  hubq hub serve: shows acme/x in a browser"
+    assert len(elsewhere.stdout.splitlines()) == 3
 
 
 def test_a_pulled_repo_is_where_the_command_says(

@@ -114,7 +114,10 @@ def serve(root: Path | None, host: str, port: int, allow_remote: bool) -> None:
         place,
         host=host,
         port=port,
-        ready=lambda endpoint: click.echo(f"serving {place} at {endpoint}"),
+        ready=lambda endpoint: click.echo(
+            f"serving {place} at {endpoint}\nA browser sees what is private once it has signed in "
+            f"at {endpoint}/login, with any name and a token: hubq hub token"
+        ),
         allow_remote=allow_remote,
     )
 

@@ -22,6 +22,7 @@ hub_option = click.option(
     help="The Hub to talk to; `local` is the embedded one, started if need be. "
     "Default: HF_ENDPOINT, or huggingface.co.",
 )
+LOCAL = "local"  # the embedded Hub, for --hub
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 
 
@@ -37,7 +38,7 @@ def client_for(hub: str | None, org: str | None = None) -> Iterator["Client"]:
 
     if hub is None:
         yield Client()
-    elif hub == "local":
+    elif hub == LOCAL:
         from hubq.hub import local_hub
 
         with local_hub(org=org) as local:

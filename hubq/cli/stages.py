@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hubq.cli.options import FILE, FOLDER, Command, client_for, example, hub_option, json_option
+from hubq.cli.options import (
+    FILE,
+    FOLDER,
+    LOCAL,
+    Command,
+    client_for,
+    example,
+    hub_option,
+    json_option,
+)
 from hubq.cli.options import print_json as show_json
 
 if TYPE_CHECKING:
@@ -168,6 +177,8 @@ def publish(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_jso
             "repo": f"{published.url} ({_shown(published)}, "
             f"commit {published.commit[:12]}, {len(published.files)} files verified)",
         }
+        if hub == LOCAL:  # which ends with this command
+            places["look"] = f"hubq hub serve: shows {published.repo} in a browser"
         if as_json:
             show_json(published.model_dump(mode="json") | {"run": places["run"]})
         else:

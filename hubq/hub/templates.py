@@ -57,7 +57,11 @@ LAYOUT = """<!doctype html>
 </html>
 """
 
-HOME = """{% extends "layout" %}
+SIGN_IN = """<p><a href="/login">Sign in</a> to see what is private: any name will do, and the
+password is a token of yours. <code>hubq hub token</code> prints a new one.</p>"""
+
+HOME = (
+    """{% extends "layout" %}
 {% block main %}
 {% for title, repos in shelves if repos %}
 <h2>{{ title }}</h2>
@@ -69,10 +73,33 @@ HOME = """{% extends "layout" %}
 {% endfor %}
 </table>
 {% else %}
+{% if visitor %}
 <p>There is nothing here yet. <code>hf upload namespace/name folder</code> would change that.</p>
+{% else %}
+<p>There is nothing here that everybody may see.</p>
+"""
+    + SIGN_IN
+    + """
+{% endif %}
 {% endfor %}
 {% endblock %}
 """
+)
+
+MISSING = (
+    """{% extends "layout" %}
+{% block title %}Not found{% endblock %}
+{% block main %}
+<h1>Not found</h1>
+<p>This doesn't exist, or it is private.</p>
+{% if not visitor %}
+"""
+    + SIGN_IN
+    + """
+{% endif %}
+{% endblock %}
+"""
+)
 
 REPO = """{% extends "layout" %}
 {% block title %}{{ name }}{% endblock %}
@@ -124,6 +151,7 @@ DISCUSSION = """{% extends "layout" %}
 TEMPLATES = {
     "layout": LAYOUT,
     "home": HOME,
+    "missing": MISSING,
     "repo": REPO,
     "commit": COMMIT,
     "discussion": DISCUSSION,

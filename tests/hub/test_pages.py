@@ -132,6 +132,36 @@ def test_the_address_of_a_pull_request_leads_to_it(hub: FaultyHub, api: HfApi, r
     assert "pull request" in page
 
 
+@pytest.mark.parametrize("path", ["", "acme/secret", "acme/none", "acme/secret/commit/main"])
+def test_a_browser_is_told_how_to_see_what_is_private(
+    path: str, hub: FaultyHub, api: HfApi
+) -> None:
+    api.create_repo("acme/secret", private=True)
+
+    browser = {"Accept": "text/html,application/xhtml+xml"}
+    page = httpx.get(f"{hub.endpoint}/{path}", headers=browser)
+
+    assert page.status_code == (401 if path else 200)
+    assert "acme/secret" not in page.text
+    assert "Sign in" in page.text
+    assert "hubq hub token" in page.text
+
+
+def test_a_program_is_told_in_json_what_it_can_not_see(hub: FaultyHub) -> None:
+    answer = httpx.get(f"{hub.endpoint}/acme/none")
+
+    assert answer.json() == {"error": "Invalid username or password."}
+
+
+def test_a_signed_in_browser_gets_a_page_too_where_there_is_nothing(hub: FaultyHub) -> None:
+    browser = {"Accept": "text/html"}
+    page = httpx.get(f"{hub.endpoint}/acme/none", headers=browser, auth=("any", hub.token))
+
+    assert page.status_code == 404
+    assert "exist" in page.text
+    assert "Sign in" not in page.text
+
+
 def test_a_browser_signs_in_with_a_token(hub: FaultyHub) -> None:
     asked = httpx.get(f"{hub.endpoint}/login")
     given = httpx.get(f"{hub.endpoint}/login", auth=("anything", hub.token))

@@ -1,7 +1,7 @@
 """The pages for people: what repos there are, what a card says, what a commit did."""
 
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, wraps
 from itertools import islice
 from typing import Any
 
@@ -25,9 +25,9 @@ from hubq.hub.history import (
     read_blob,
     walk_commits,
 )
-from hubq.hub.refusals import sign_in_first
+from hubq.hub.refusals import Refusal, sign_in_first
 from hubq.hub.repositories import may_read
-from hubq.hub.routing import Route, everywhere
+from hubq.hub.routing import Route, Whole, everywhere
 
 COMMITS = 30
 MAX_DIFF = 200_000  # characters
@@ -150,9 +150,26 @@ def blob(call: Call) -> Response:
     return RedirectResponse("/" + path.lstrip("/").replace("/blob/", "/resolve/", 1), 302)
 
 
-def _page(call: Call, template: str, **values: Any) -> Response:  # noqa: ANN401 - for Jinja
+def for_people(page: Whole) -> Whole:
+    """Let a browser have a page, not JSON, where what it asks for isn't to be seen."""
+
+    @wraps(page)
+    def shown(call: Call) -> Response:
+        try:
+            return page(call)
+        except Refusal as refusal:
+            if "text/html" not in call.request.headers.get("Accept", ""):
+                raise
+            if refusal.status not in (401, 404):
+                raise
+            return _page(call, "missing", status=refusal.status)
+
+    return shown
+
+
+def _page(call: Call, template: str, *, status: int = 200, **values: Any) -> Response:  # noqa: ANN401
     html = _environment().get_template(template).render(visitor=call.visitor.name, **values)
-    return HTMLResponse(html, headers=HEADERS)
+    return HTMLResponse(html, status, headers=HEADERS)
 
 
 @cache
@@ -196,8 +213,8 @@ def _size(size: float) -> str:
 ROUTES = [
     Route("GET", "/", home),
     Route("GET", "/login", login),
-    *everywhere("GET", "", repo_page),
-    *everywhere("GET", "/commit/{revision}", commit_page),
-    *everywhere("GET", "/discussions/{num}", discussion_page),
+    *everywhere("GET", "", for_people(repo_page)),
+    *everywhere("GET", "/commit/{revision}", for_people(commit_page)),
+    *everywhere("GET", "/discussions/{num}", for_people(discussion_page)),
     *everywhere("GET", "/blob/{revision}/{*path}", blob),
 ]
