@@ -48,7 +48,7 @@ def ideal(measurement: Measurement) -> str:
 
 def chance(measurement: Measurement) -> str:
     """Write what guessing gives, or a dash."""
-    return NONE if measurement.chance is None else number(measurement.chance)
+    return NONE if measurement.chance is None else f"{measurement.chance:.2f}"
 
 
 def left_out(measured: Measured) -> str:

@@ -33,8 +33,8 @@ def cell(text: str) -> str:
 
 
 def tight(text: str) -> str:
-    """Keep a number with what belongs to it: a line may break before its interval only."""
-    return re.sub(r" (?!\()", "\u00a0", text)
+    """Keep a number with what belongs to it: a line may break before its interval or its error."""
+    return re.sub(r" (?![(±])", "\u00a0", text)
 
 
 def quoted(text: str) -> str:
