@@ -90,7 +90,9 @@ def _closest(models: Sequence[Released], bits: int | None) -> tuple[gr.Radio, st
     every = widths(models)
     kept = _kept(bits, every, 4)
     said = "No model was found." if kept is None else closest(models, kept)[1]
-    return gr.Radio([(f"{each} bits", each) for each in every], value=kept), emphasized(said)
+    return gr.Radio(
+        [(f"{each} bit{'s' * (each > 1)}", each) for each in every], value=kept
+    ), emphasized(said)
 
 
 def _charts(
