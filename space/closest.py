@@ -1,6 +1,5 @@
 """Which model of so many bits is closest to its base, and how sure that is, in a sentence."""
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -8,6 +7,7 @@ from models import Released, brief
 
 from hubq.evaluate.report import Interval, Measurement
 from hubq.figures import number, percent
+from hubq.front import overlap
 
 
 class Distance(NamedTuple):
@@ -111,28 +111,13 @@ def _runner_up(ranked: Sequence[Distance]) -> str:
     if len(ranked) == 1:
         return "No other model of this width was measured so."
     first, second = ranked[:2]
-    known = is_noise(first.value, second.value)
+    known = overlap(first.value, second.value)
     verdict = {
         None: "whether that is more than noise is not known",
         True: "within the noise, so the two can't be told apart by this",
         False: "beyond the noise",
     }[known]
     return f"{second.model.name} follows with {_spelled(second.value)}: {verdict}."
-
-
-def is_noise(one: Interval, other: Interval) -> bool | None:
-    """Tell whether two values differ by no more than chance; None: their intervals aren't known.
-
-    The two are taken as independent, though both models read the same text: what is called noise
-    may then be a difference, never the reverse.
-    """
-    if None in (one.low, one.high, other.low, other.high):
-        return None
-    lower, upper = sorted((one, other), key=lambda each: each.value)
-    assert lower.high is not None
-    assert upper.low is not None
-    reach = math.hypot(lower.high - lower.value, upper.value - upper.low)
-    return upper.value - lower.value <= reach
 
 
 def _spelled(value: Interval) -> str:

@@ -1,12 +1,9 @@
 from dataclasses import replace
 
-import pytest
-from closest import closest, is_noise, widths
+from closest import closest, widths
 from made_models import BASE, interval, made_fidelity, made_model
 from made_run import measurement
 from models import Released
-
-from hubq.evaluate.report import Interval
 
 GPTQ = made_model("acme/GPTQ", divergence=0.031)
 AWQ = made_model("acme/AWQ", divergence=0.042)
@@ -100,18 +97,3 @@ def test_widths_are_whole_bits() -> None:
     models = [made_model(bits=bits) for bits in (1.1, 1.7, 4.0, 2.0)]
 
     assert widths(models) == [1, 2, 4]
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "noise"),
-    [
-        (interval(1.0, 0.3), interval(1.4, 0.3), True),
-        (interval(1.0, 0.3), interval(1.5, 0.3), False),
-        (interval(1.5, 0.3), interval(1.0, 0.3), False),
-        (interval(1.0, 0.3), Interval(value=9.0), None),
-    ],
-)
-def test_values_are_apart_when_both_errors_together_dont_reach(
-    one: Interval, other: Interval, noise: bool | None
-) -> None:
-    assert is_noise(one, other) is noise
