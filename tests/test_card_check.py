@@ -55,7 +55,7 @@ def test_a_card_has_a_picture_of_each_kind_for_light_and_dark_pages(made: Path) 
 
 
 def test_an_edited_number_is_caught_with_its_line(folder: Path) -> None:
-    edit(folder / "README.md", "| 29.58\u00a0±", "| 26.58\u00a0±")
+    edit(folder / "README.md", "| 29.58 ±", "| 26.58 ±")
 
     (found,) = differences(folder)
 

@@ -579,7 +579,7 @@ def test_the_published_card_is_the_one_of_the_report(
     publish(report, run, client)
 
     shown = Path(client.api().hf_hub_download(REPO, "README.md")).read_text(encoding="utf-8")
-    assert "| 25.97\u00a0±\u00a00.31 | 29.58\u00a0±\u00a00.37 |" in shown
+    assert "| 25.97 ±\u00a00.31 | 29.58 ±\u00a00.37 |" in shown
 
 
 def test_the_published_report_is_the_runs(report: Report, run: Path, client: Client) -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
 
+from dulwich.file import FileLocked
 from dulwich.graph import find_merge_base
 from dulwich.index import commit_tree
 from dulwich.objects import Blob, Commit, ObjectID
@@ -17,6 +18,7 @@ from hubq.hub.names import check_path
 from hubq.hub.refusals import Refusal, bad_request, entry_not_found
 
 PATIENCE = 20.0  # seconds that a commit waits for another one of the same repo
+LOOK = 0.01  # seconds between two looks at what another request writes
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,14 @@ class Locks:
 def put_blob(git: Repo, content: bytes) -> str:
     """Write a blob and return its id. Until a commit names it, it changes nothing."""
     blob = Blob.from_string(content)
-    git.object_store.add_object(blob)
+    last = time.monotonic() + PATIENCE
+    while blob.id not in git.object_store:
+        try:
+            git.object_store.add_object(blob)
+        except FileLocked:  # another request is just writing the same content
+            if time.monotonic() > last:
+                raise
+            time.sleep(LOOK)
     return blob.id.decode()
 
 

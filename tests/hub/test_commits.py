@@ -2,14 +2,17 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
+from dulwich.objects import Blob
+from dulwich.repo import Repo
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError, RevisionNotFoundError
 
-from hubq.hub.committing import Message, move_ref, write_commit
+from hubq.hub.committing import Message, move_ref, put_blob, write_commit
 from hubq.hub.faults import FaultyHub
 from hubq.hub.history import Histories, branch_ref
 from hubq.hub.refusals import Refusal
@@ -81,6 +84,15 @@ def test_commits_at_the_same_time_all_land_when_none_names_its_head(api: HfApi, 
         list(pool.map(lambda number: add(api, repo, f"{number}.txt"), range(6)))
 
     assert {f"{number}.txt" for number in range(6)} <= set(api.list_repo_files(repo))
+
+
+def test_the_same_content_can_be_written_by_several_at_once(tmp_path: Path) -> None:
+    git = Repo.init_bare(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(20):
+            content = f"{number}".encode() * 100_000
+            ids = set(pool.map(partial(put_blob, git), [content] * 8))
+            assert ids == {Blob.from_string(content).id.decode()}
 
 
 def test_a_commit_with_one_bad_change_changes_nothing(http: httpx.Client, repo: str) -> None:

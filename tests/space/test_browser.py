@@ -206,15 +206,16 @@ def test_stopping_a_blind_comparison_leaves_the_other_and_opens_no_vote(
 
 
 def test_a_reading_ends_with_stop_and_with_the_next_answers(
-    tiny_model: "Callable[[str], Path]", page: "Page"
+    tiny_model: "Callable[[str], Path]", runs: Path, visit: "Visit"
 ) -> None:
+    page = visit("?max_new_tokens=60")
     choose(page, THREE, FOUR)
     ask(page, "What is a llama?")
     answered(page)
     page.click("#part")
     page.wait_for_function("document.querySelectorAll('#parted .hubq-summary').length == 2")
 
-    with halted(tiny_model("llama")):  # the base
+    with halted(tiny_model("llama")), slowed(runs):  # the base reads nothing, the others answer
         regenerate(page)
         page.click("#part")
         page.click("#halt")
