@@ -13,19 +13,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hubq.card_metadata import license_of, metadata
+from hubq.card_metadata import governing_license, license_of, metadata
 from hubq.cards import familiar, family, glance, limits, loading, making, quality, spelling
 from hubq.cards.illustrations import FOLDER, NAMES, illustrations, pictures
 from hubq.cards.spelling import HUB
-from hubq.companions import NOTICES
 from hubq.disk import gigabytes
 from hubq.evaluate import Report
-from hubq.license import BUILT_WITH
 from hubq.pictures import DARK, LIGHT
 from hubq.plan import Plan
 from hubq.recipe_text import is_local, recipe_text
 from hubq.record import write_atomically
 from hubq.siblings import Siblings, keep, siblings_in
+from hubq.terms import sentences, terms_of
 
 CARD = "README.md"
 TEMPLATES = Path(__file__).with_name("cards")
@@ -169,16 +168,17 @@ def _made(report: Report) -> dict[str, Any]:
 
 def _about_the_base(plan: Plan) -> dict[str, Any]:
     """Say where the weights came from and under which licence."""
-    base, license = plan.base_model, license_of(plan)
+    base, governing = plan.base_model, governing_license(plan)
+    terms = terms_of(governing)
     return {
         "base_link": f"[{base}]({HUB}/{base})"
         if base
         else f"A model without a known base (`{plan.source}`)",
         "gguf": gguf_file(plan.recipe["model"]),
         "folder": plan.recipe["model"].get("folder"),
-        "plan_license": license,
-        "built_with": BUILT_WITH.get(license or ""),
-        "notice": NOTICES.get(license or ""),
+        "plan_license": license_of(plan),
+        "built_with": terms and terms.built_with,
+        "duties": sentences(governing),
     }
 
 

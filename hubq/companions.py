@@ -18,7 +18,6 @@ from typing import Any
 from hubq.errors import UserError
 from hubq.json_object import read_object
 from hubq.licence_files import is_licence_file, licence_files
-from hubq.terms import TERMS
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -39,8 +38,6 @@ TOKENIZER_FILES = (
 )
 CONFIGS = ("config.json", "generation_config.json")  # copied with a change where need be
 CHAT_TEMPLATES = "additional_chat_templates/*.jinja"
-# The lines of the files that licences want to be called "Notice".
-NOTICES: Mapping[str, str] = {name: each.notice for name, each in TERMS.items() if each.notice}
 
 
 @dataclass(frozen=True)

@@ -600,3 +600,11 @@ def test_errors_of_weights_are_not_passed_off_as_those_of_outputs() -> None:
     assert illustrations(report, NO_SIBLINGS)["errors"].alt.startswith(
         "Relative squared error of each layer's weights"
     )
+
+
+def test_a_card_does_the_duties_of_its_bases_licence() -> None:
+    text = render(full_report(plan=made_plan(license="gemma"))).replace("\n", " ")
+
+    assert "Gemma is provided under and subject to the Gemma Terms of Use" in text
+    assert "The use restrictions in section 3.2 of these terms bind whoever receives this" in text
+    assert "The files of this model are not the base's" in text
