@@ -33,7 +33,7 @@ RUNS = (8, 16, 32, 64)  # blocks that share their least count: those that are tr
 
 def pack_bitmap(flags: Tensor) -> Tensor:  # (out, in) bool -> (words,) int32
     """Pack a bitmap in the shortest way that there is."""
-    raw = torch.cat([_words(RAW), pack_stream(flags.to(torch.uint8), 1)])
+    raw = torch.cat([_words(flags, RAW), pack_stream(flags.to(torch.uint8), 1)])
     best = min(_ways(flags), key=lambda way: way.words, default=None)
     return raw if best is None or best.words >= len(raw) else best.packed()
 
@@ -77,7 +77,7 @@ class _Coding:
         least = self.least.repeat_interleave(self.run)[: len(self.counts)]
         return torch.cat(
             [
-                _words(self.kind, self.run).to(self.counts.device),
+                _words(self.counts, self.kind, self.run),
                 pack_stream(self.least.to(torch.uint8), COUNT_BITS),
                 pack_stream(self.run_widths.to(torch.uint8), WIDTH_BITS),
                 pack_fields(self.counts - least, self.widths),
@@ -126,8 +126,8 @@ def _widths(numbers: Tensor) -> Tensor:
     return table[numbers]
 
 
-def _words(*values: int) -> Tensor:
-    return torch.tensor(values, dtype=torch.int32)
+def _words(like: Tensor, *values: int) -> Tensor:
+    return torch.tensor(values, dtype=torch.int32, device=like.device)
 
 
 @lru_cache(maxsize=64)

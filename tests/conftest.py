@@ -11,6 +11,8 @@ import pytest
 from tiny_models import save_tiny_model
 
 if TYPE_CHECKING:
+    import torch
+
     from hubq.client import Client
     from hubq.hub.faults import FaultyHub
 
@@ -43,6 +45,21 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
         return folder
 
     return folder_of
+
+
+@pytest.fixture(params=["pretend", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> "Iterator[torch.device]":
+    """Give a device that isn't the CPU: a pretend one, and a GPU where there is one."""
+    import torch
+    from pretend_device import pretending
+
+    if request.param == "pretend":
+        with pretending() as pretended:
+            yield pretended
+    elif torch.cuda.is_available():
+        yield torch.device("cuda")
+    else:
+        pytest.skip("needs a CUDA device")
 
 
 @pytest.fixture

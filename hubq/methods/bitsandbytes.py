@@ -111,12 +111,18 @@ class BitsAndBytes(Method):
 
     def _rows(self, codes: Tensor, greatest: Tensor, dtype: torch.dtype) -> Codebook:
         """Return int8 weights: the greatest magnitude of each row (out,) stands for 127."""
-        table, width = levels("int8"), codes.shape[1]
+        table, width = _table("int8", codes), codes.shape[1]
         return Codebook(codes, table, greatest[:, None], 8, width, implied=True, dtype=dtype)
 
     def _blocks(self, codes: Tensor, scale: Values, mean: float, dtype: torch.dtype) -> Codebook:
-        table = levels(self.data_type)
+        table = _table(self.data_type, codes)
         return Codebook(codes, table, scale, 4, BLOCK, offset=mean, dtype=dtype)
+
+
+def _table(data_type: str, codes: Tensor) -> Tensor:
+    """Return the levels where the codes are; those of a sketch have data."""
+    table = levels(data_type)
+    return table if codes.is_meta else table.to(codes.device)
 
 
 def _in_eight_bits(codes: Tensor, table: Tensor, greatest: Tensor) -> Codebook:
