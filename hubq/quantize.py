@@ -39,6 +39,7 @@ class Checkpoint(Record):
     seconds_by_part: dict[str, float]  # of the run that finished: forward, hessian, ...
     peak_memory: int  # bytes, resident
     device: str
+    compute_dtype: str | None = None  # as in the plan, and what it means where it is None
     versions: dict[str, str]
 
 

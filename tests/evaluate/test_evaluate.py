@@ -365,5 +365,11 @@ def test_a_worker_that_fails_shows_the_end_of_its_log() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="only a CPU emulates float16")
-def test_float16_models_run_in_float32_on_a_cpu() -> None:
+def test_float16_models_run_in_float32_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HUBQ_COMPUTE_DTYPE")
+
     assert machine("float16") == Machine("cpu", "float32")
+
+
+def test_a_recipe_says_in_which_dtype_to_measure_before_the_environment_does() -> None:
+    assert machine("bfloat16", "float16").dtype == "float16"
