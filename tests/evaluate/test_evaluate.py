@@ -214,6 +214,23 @@ def test_what_the_recipe_does_not_ask_for_is_not_measured(
     assert (report.overall, report.fidelity, report.efficiency) == (None, None, None)
 
 
+@pytest.mark.usefixtures("same_cache")
+def test_a_recipe_says_in_which_dtype_both_are_measured(
+    evaluation: Evaluation, tmp_path: Path
+) -> None:
+    plan = evaluation.plan.model_copy(deep=True)
+    plan.recipe["evaluate"] |= {"tasks": [], "efficiency": None, "dtype": "float32"}
+    (tmp_path / "model").symlink_to(evaluation.run / "model")
+
+    report = evaluate(plan, evaluation.checkpoint, tmp_path, Client())
+
+    assert report.dtype == "float32"
+    assert report.measurements[0].base != evaluation.one("perplexity").base
+    assert report.fidelity is not None
+    assert report.fidelity.floor is None
+    assert "no floor, since that is the base in float32 itself" in report.fidelity.protocol
+
+
 def test_the_report_says_what_guessing_gives(evaluation: Evaluation) -> None:
     assert evaluation.one("acc").chance == pytest.approx((1 / 2 + 1 / 3 + 1 / 2) / 3)
     assert evaluation.one("perplexity").chance is None
