@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from hubq.cache import cache_folder
 from hubq.calibrate import token_ids
 from hubq.client import Client
+from hubq.device import VARIABLE
 from hubq.errors import UserError
 from hubq.evaluate import Measurement, Report, _refuse_changed, evaluate
 from hubq.evaluate.harness import harness_task
@@ -117,6 +118,7 @@ def evaluation(
     progress = Recorder()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HUBQ_CACHE", str(cache))
+        patch.setenv(VARIABLE, CPU.dtype)
         put_questions(patch)
         report = evaluate(plan, checkpoint, run, Client(), progress)
     return Evaluation(plan, checkpoint, run, cache, base, twin, progress, report)
@@ -125,6 +127,7 @@ def evaluation(
 @pytest.fixture
 def same_cache(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
     monkeypatch.setenv("HUBQ_CACHE", str(evaluation.cache))
+    monkeypatch.setenv(VARIABLE, CPU.dtype)
     put_questions(monkeypatch)
 
 
@@ -383,7 +386,7 @@ def test_a_worker_that_fails_shows_the_end_of_its_log() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="only a CPU emulates float16")
 def test_float16_models_run_in_float32_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HUBQ_COMPUTE_DTYPE")
+    monkeypatch.delenv(VARIABLE)
 
     assert machine("float16") == Machine("cpu", "float32")
 
