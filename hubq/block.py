@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from hubq.architecture import Family
-from hubq.device import compute_dtype
 from hubq.errors import UserError
 from hubq.shards import Weights
 
@@ -22,13 +21,21 @@ BATCH_TOKENS = 4096
 class Skeleton:
     """The model without weights: the modules to fill, and the positions they share."""
 
-    def __init__(self, config: Mapping[str, Any], family: Family, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        family: Family,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Build the modules; blocks are filled on the device, in the dtype that they run in."""
         from transformers import AutoConfig, AutoModelForCausalLM
 
         fields = {key: value for key, value in config.items() if key != "quantization_config"}
         self.config = AutoConfig.for_model(**fields)
         self.family = family
         self.device = device
+        self.dtype = dtype
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(self.config, attn_implementation="sdpa")
         self.blocks: nn.ModuleList = model.get_submodule(family.blocks)
@@ -69,10 +76,7 @@ class Block:
         }
         self.stored = state  # in the dtype of the file
         self.module.load_state_dict(
-            {
-                name: value.to(skeleton.device, compute_dtype(skeleton.device, value.dtype))
-                for name, value in state.items()
-            },
+            {name: value.to(skeleton.device, skeleton.dtype) for name, value in state.items()},
             assign=True,
         )
         self.module.eval()

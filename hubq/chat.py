@@ -30,16 +30,19 @@ class Speaker:
 
     @classmethod
     def load(cls, folder: Path, device: str | None = None) -> Self:
-        """Load a folder in bfloat16, on the GPU where there is one and no device is named.
+        """Load a folder, on the GPU where there is one and no device is named.
 
-        Raises UserError when it does not load as it should.
+        It is loaded in the dtype that this machine's best device is fast in: bfloat16 or, on many
+        a CPU, float32. Raises UserError when it does not load as it should.
         """
-        from hubq.device import best_device
+        from hubq.device import best_device, compute_dtype
         from hubq.evaluate.loading import load
 
+        best = best_device()
         with quiet():
             tokenizer = load_tokenizer(folder)
-            model = load(folder, device=device or str(best_device()), dtype="bfloat16").model
+            dtype = compute_dtype(best.type)
+            model = load(folder, device=device or str(best), dtype=dtype).model
         return cls(folder, tokenizer, model)
 
     def answer(self, messages: Sequence[Message], max_new_tokens: int = 256) -> Iterator[str]:

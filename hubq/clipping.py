@@ -12,7 +12,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hubq.products import bfloat16_factors
 from hubq.tensors import Grid, Reach
 
 STEP = 0.05  # of the range, between two tries: AWQ's
@@ -59,8 +58,7 @@ def _loss(weight: Tensor, energy: Tensor, grid: Grid) -> Callable[[Tensor, Tenso
     def correlated(down: Tensor, up: Tensor) -> Tensor:
         error = grid.error(weight, *grid.cover(low * down, high * up))
         by_group = error.transpose(0, 1)  # (groups, out, width)
-        with bfloat16_factors():
-            return ((by_group @ blocks) * by_group).sum(2).T
+        return ((by_group @ blocks) * by_group).sum(2).T
 
     return correlated
 

@@ -1,9 +1,33 @@
-"""Where to compute, and in which dtype."""
+"""Where to compute, and in which dtype.
 
-from typing import TYPE_CHECKING
+CPUs are not alike: one with AVX512-BF16, AMX or Arm's BF16 multiplies in bfloat16 several times
+faster than in float32, others, most laptops among them, several times slower. What a processor
+lists isn't what a library can use of it, so a product of each kind is timed, which takes some
+milliseconds: the processor's time on one thread, in turns and the least of each, so that other work
+on the machine doesn't count.
+"""
+
+import os
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from hubq.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+
+DTYPES = ("bfloat16", "float16", "float32")  # as torch spells them
+VARIABLE = "HUBQ_COMPUTE_DTYPE"
+CLEARLY = 0.9  # of float32's time; bfloat16 that is hardly faster isn't worth its rounding
+SIZES = (128, 256, 256)  # of the products that are timed: rows, inputs, outputs
+TURNS = 5
+
+
+class Computing(NamedTuple):
+    """The dtype that a model runs in, and why."""
+
+    dtype: str
+    reason: str
 
 
 def best_device() -> "torch.device":
@@ -13,13 +37,90 @@ def best_device() -> "torch.device":
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def compute_dtype(device: "torch.device", stored: "torch.dtype") -> "torch.dtype":
-    """Return what a forward pass for calibration runs in; a CPU is slow in all but bfloat16."""
+def compute_dtype(device: str, stored: str = "bfloat16") -> str:
+    """Return the dtype that a model of this machine runs forward in, by what its file stores.
+
+    `device` is cpu or cuda. Raises UserError where HUBQ_COMPUTE_DTYPE names no dtype.
+    """
+    return computing(device, stored).dtype
+
+
+def computing(device: str, stored: str = "bfloat16") -> Computing:
+    """Return that dtype, and why it is this one; raises as `compute_dtype` does."""
+    if (asked := asked_dtype()) is not None:
+        return Computing(asked, f"{VARIABLE} asks for it")
+    if device == "cpu":
+        return fast_on_cpu()
+    if stored == "float32":
+        return Computing("bfloat16", "a GPU is slow in float32")
+    return Computing(stored, "a GPU runs models as they are stored")
+
+
+def measuring_dtype(stored: str) -> Computing:
+    """Return the dtype that a model and its base are measured in, and why.
+
+    None that rounds what their files store, unless HUBQ_COMPUTE_DTYPE asks for it: in bfloat16 a
+    base that is stored in float16 or float32 would lose more than many a quantization takes. So a
+    CPU measures such a base in float32, as it emulates float16.
+    """
+    device = best_device().type
+    if asked_dtype() is not None or (device == "cpu" and stored == "bfloat16"):
+        return computing(device, stored)
+    if device == "cpu":
+        return Computing(
+            "float32", f"it holds what is stored in {stored}, and a CPU computes in it"
+        )
+    return Computing(stored, "a GPU runs models as they are stored")
+
+
+def asked_dtype() -> str | None:
+    """Return what HUBQ_COMPUTE_DTYPE asks for, if it is set; raise UserError for no dtype."""
+    asked = os.environ.get(VARIABLE, "").strip()
+    if asked and asked not in DTYPES:
+        raise UserError(
+            f"{VARIABLE} is {asked!r}: set it to {', '.join(DTYPES[:-1])} or {DTYPES[-1]}, or "
+            "leave it unset, and what this machine is fast in is taken"
+        )
+    return asked or None
+
+
+def fast_on_cpu() -> Computing:
+    """Return the dtype that this CPU is fast in."""
+    seconds = _product_seconds()
+    return faster(seconds["bfloat16"], seconds["float32"])
+
+
+def faster(in_bfloat16: float, in_float32: float) -> Computing:
+    """Choose by the seconds that one product takes in each."""
+    share = in_bfloat16 / in_float32
+    return Computing(
+        "bfloat16" if share < CLEARLY else "float32",
+        f"a product in bfloat16 takes {share:.2g} times as long as in float32 on this CPU",
+    )
+
+
+@cache
+def _product_seconds() -> dict[str, float]:
+    """Time a product in bfloat16 and one in float32, once in each process."""
+    import time
+
     import torch
 
-    if device.type == "cpu" or stored == torch.float32:
-        return torch.bfloat16
-    return stored
+    rows, inputs, outputs = SIZES
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    least = {"bfloat16": float("inf"), "float32": float("inf")}
+    try:
+        for name in list(least) * TURNS:
+            dtype = getattr(torch, name)
+            given, weight = torch.ones(rows, inputs, dtype=dtype), torch.ones(outputs, inputs)
+            weight = weight.to(dtype)
+            began = time.thread_time()
+            torch.nn.functional.linear(given, weight)
+            least[name] = min(least[name], time.thread_time() - began)
+    finally:
+        torch.set_num_threads(threads)
+    return least
 
 
 def device_title(device: "torch.device") -> str:

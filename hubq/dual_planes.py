@@ -25,7 +25,7 @@ class DualPlanes:
         self.scales.requires_grad_()
 
     def weight(self) -> Tensor:
-        """Return a1 b1 + a2 b2, (out, in) bfloat16, differentiable by the weights and scales."""
+        """Return a1 b1 + a2 b2, (out, in) float32, differentiable by the weights and scales."""
         found: Tensor = _Binarized.apply(  # type: ignore[no-untyped-call] # torch leaves it open
             self.latent, self.scales, self.step, self._rounded()
         )
@@ -72,7 +72,7 @@ class _Binarized(torch.autograd.Function):
         context.save_for_backward(first, second, step)
         high, low = rounded[..., None]
         weight: Tensor = high * first + low * second
-        return weight.flatten(1).to(torch.bfloat16)
+        return weight.flatten(1)
 
     @staticmethod
     def backward(
@@ -80,7 +80,7 @@ class _Binarized(torch.autograd.Function):
         *gradients: Tensor,
     ) -> tuple[Tensor, Tensor, None, None]:
         first, second, step = context.saved_tensors
-        by_step = gradients[0].view(first.shape).float() * step[..., None]
+        by_step = gradients[0].view(first.shape) * step[..., None]
         by_scale = torch.stack([(by_step * first).sum(2), (by_step * second).sum(2)])
         return by_step, by_scale, None, None
 

@@ -33,11 +33,12 @@ class Inputs:
     mean_magnitude: Tensor | None = None  # (in,) float32: mean over tokens of |x|
     max_magnitude: Tensor | None = None  # (in,) float32: max over tokens of |x|
     sample: Tensor | None = None  # (some tokens, in) float32: spread evenly over the tokens
+    dtype: torch.dtype = torch.float32  # that the tokens had, beyond which nothing is known of them
 
     def scaled(self, factor: Tensor) -> "Inputs":  # (in,)
         """Return the statistics of x / factor."""
-        return Inputs(
-            tokens=self.tokens,
+        return replace(
+            self,
             gram=None if self.gram is None else self.gram / factor.outer(factor),
             mean_magnitude=None if self.mean_magnitude is None else self.mean_magnitude / factor,
             max_magnitude=None if self.max_magnitude is None else self.max_magnitude / factor,

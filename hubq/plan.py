@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 REPORT = "report.json"
-# The first two depend on the machine, the third on the day that the base's card was read.
-NOT_COMPARED = {"seconds", "peak_memory", "base_card"}
+BEGUN = ("blocks", "checkpoint.json")  # one of them is there once a run has begun to quantize
+# The first three depend on the machine, the last on the day that the base's card was read.
+NOT_COMPARED = {"seconds", "peak_memory", "compute_dtype", "base_card"}
 COPIES = 2  # of the result on disk while its parts are joined
 
 
@@ -41,7 +42,7 @@ class Plan(Record):
     base_model: str | None  # Hub id of the base, where one is known
     license: str | None
     architecture: str
-    dtype: str  # of the weights: bfloat16, float16 or float32
+    dtype: str  # of the weights as stored: bfloat16, float16 or float32
     modules: tuple[PlannedModule, ...]
     parameters: int
     base_bytes: int  # of the source's weights
@@ -54,6 +55,9 @@ class Plan(Record):
     seconds: float  # a rough foretelling for this machine
     repo: str  # org/name that publish will create
     base_card: BaseCard = BaseCard()  # what the base's repo says that its copies carry on
+    # In which the calibration text runs through the model. None: there is no such text, or the plan
+    # is of before this was written down: then it was bfloat16 on every CPU.
+    compute_dtype: str | None = None
 
 
 def plan(recipe: "Recipe", run: Path, client: Client) -> Plan:
@@ -64,7 +68,8 @@ def plan(recipe: "Recipe", run: Path, client: Client) -> Plan:
     saved = Plan.load(run / PLAN) if (run / PLAN).is_file() else None
     wanted = recipe.model_dump(mode="json")
     if saved is not None and _understood(saved.recipe) == wanted and _is_pinned(recipe):
-        return saved
+        dtype = _computed_in(recipe, saved.dtype)
+        return _kept(saved, saved.model_copy(update={"compute_dtype": dtype}), run)
     planned = _looked_up(recipe, client)
     if saved is not None:
         return _same(saved, planned, run)
@@ -130,6 +135,7 @@ def foretell(recipe: "Recipe", source: "Source") -> Plan:
     counted = [info.shape for name, info in source.tensors.items() if name not in selection.dropped]
     parameters = sum(map(_count, counted))
     linear = [each for each in quantized.values() if each.name in selection.linears]
+    dtype = _computed_in(recipe, dtype_of(source))
     return Plan(
         recipe=recipe.model_dump(mode="json"),
         source=source.identity,
@@ -145,10 +151,11 @@ def foretell(recipe: "Recipe", source: "Source") -> Plan:
         needed_bits=selection.needed_bits,
         linear_bits=8 * sum(each.bytes for each in linear) / sum(_count(m.shape) for m in linear),
         model_bits=8 * size / parameters,
-        peak_memory=peak_memory(recipe, source),
-        seconds=seconds(recipe, source),
+        peak_memory=peak_memory(recipe, source, dtype),
+        seconds=seconds(recipe, source, dtype),
         repo=f"{recipe.publish.org}/{repo_name(recipe, source)}",
         base_card=source.card,
+        compute_dtype=dtype,
     )
 
 
@@ -230,16 +237,36 @@ def _same(saved: Plan, planned: Plan, run: Path) -> Plan:
     there["recipe"] = _understood(saved.recipe)
     here = planned.model_dump(mode="json", exclude=NOT_COMPARED)
     if there == here:
-        return saved
+        return _kept(saved, planned, run)
     if _without_measuring(there) == _without_measuring(here):
         (run / REPORT).unlink(missing_ok=True)
-        return _saved(planned, run)
+        return _saved(_going_on(saved, planned, run), run)
     differences = _differences(there["recipe"], here["recipe"]) or _differences(there, here)
     shown = differences[:8] + (["..."] if len(differences) > 8 else [])
     raise UserError(
         "\n  ".join([f"{run} holds a run of another plan:", *shown])
         + "\nReplace it with --fresh, or choose another folder with --run."
     )
+
+
+def _kept(saved: Plan, newest: Plan, run: Path) -> Plan:
+    """Return the saved plan, but of a run that has not begun in the dtype of this machine."""
+    going = _going_on(saved, newest, run)
+    return saved if going.compute_dtype == saved.compute_dtype else _saved(going, run)
+
+
+def _going_on(saved: Plan, newest: Plan, run: Path) -> Plan:
+    """Let a newer plan go on in the dtype in which the run has begun, if it has."""
+    begun = any((run / name).exists() for name in BEGUN)
+    return newest.model_copy(update={"compute_dtype": saved.compute_dtype}) if begun else newest
+
+
+def _computed_in(recipe: "Recipe", stored: str) -> str | None:
+    """Return the dtype in which calibration text runs through the model on this machine."""
+    from hubq.device import best_device, compute_dtype
+
+    dtype = compute_dtype(best_device().type, stored)  # a wrong wish is refused in any case
+    return dtype if recipe.method.needs else None
 
 
 def _without_measuring(plan: dict[str, Any]) -> dict[str, Any]:

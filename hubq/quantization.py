@@ -66,6 +66,8 @@ class Quantization:
         self.finished = FinishedBlocks(run / "blocks")
         self.clock = Clock()
         self.device = best_device()
+        # Without a text nothing runs forward, and nothing needs another dtype than the file's.
+        self.dtype: torch.dtype = getattr(torch, plan.compute_dtype or plan.dtype)
         # (windows, length, hidden): what reaches the next block, and what does so unquantized.
         self.hidden: Tensor | None = None
         self.taught: Tensor | None = None
@@ -106,17 +108,19 @@ class Quantization:
             text = f"{corpus.title}, {corpus.version}"
             self.calibration = Calibration(text=text, tokens=tokens.numel())
             self.calibration.save(path)
-        dtype = compute_dtype(self.device, self.hidden.dtype)
-        self.hidden = self.hidden.to(self.device, dtype)
+        if self.plan.compute_dtype is None:  # a plan of before, perhaps of a run that has begun
+            chosen = getattr(torch, compute_dtype(self.device.type, self.plan.dtype))
+            self.dtype = self.hidden.dtype if self.finished.count else chosen
+        self.hidden = self.hidden.to(self.device, self.dtype)
         if self.taught is not None:
-            self.taught = self.taught.to(self.device, dtype, copy=True)
+            self.taught = self.taught.to(self.device, self.dtype, copy=True)
 
     def walk(self, progress: Progress) -> None:
         """Quantize the blocks that are not finished yet."""
         keep_freed_memory()  # only now: reading a text frees much that nobody needs again
         steps = len(self.family.groups) + self.recipe.method.tuning_epochs
         blocks = int(self.config["num_hidden_layers"])
-        skeleton = Skeleton(self.config, self.family, self.device)
+        skeleton = Skeleton(self.config, self.family, self.device, self.dtype)
         teacher = self._teacher(skeleton, progress)
         with progress.task("Quantizing", blocks * steps) as advance:
             advance(self.finished.count * steps)
@@ -235,6 +239,7 @@ class Quantization:
             peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             device=device_title(self.device),
             versions={name: version(name) for name in PACKAGES},
+            compute_dtype=str(self.dtype).removeprefix("torch.") if self.calibration else None,
         )
 
 

@@ -40,6 +40,7 @@ class Checkpoint(Record):
     peak_memory: int  # bytes, resident
     device: str
     versions: dict[str, str]
+    compute_dtype: str | None = None  # as in the plan, and what it means where it is None
 
 
 def quantize(plan: Plan, run: Path, client: Client, progress: Progress = SILENT) -> Checkpoint:

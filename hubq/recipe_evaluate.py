@@ -1,5 +1,7 @@
 """What a recipe measures of its result and the base, and what it requires."""
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from hubq.recipe_inputs import DatasetSection
@@ -79,6 +81,9 @@ class EvaluateSection(Record):
     tasks: tuple[TaskSection, ...] = Field((), description="lm-eval tasks by name")
     limit: int | None = Field(None, ge=1, description="items a task; all when absent")
     seed: int = 0
+    dtype: Literal["bfloat16", "float16", "float32"] | None = Field(
+        None, description="what base and result run in; what the machine is fast in when absent"
+    )
     fidelity: FidelitySection | None = FidelitySection()
     efficiency: EfficiencySection | None = EfficiencySection()
     require: RequireSection = RequireSection()

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from hubq.errors import UserError
 from hubq.method import Inputs, Need
-from hubq.products import add_lower_gram
+from hubq.products import add_lower_gram, factors_in
 
 SAMPLE = 2048  # tokens, or few more
 
@@ -13,11 +13,13 @@ SAMPLE = 2048  # tokens, or few more
 class Gathering:
     """Sums over the tokens that reach a group of linears, and some of the tokens."""
 
-    def __init__(
-        self, needs: frozenset[Need], width: int, device: torch.device, tokens: int
-    ) -> None:
+    def __init__(self, needs: frozenset[Need], inputs: Tensor) -> None:
+        """Make room for all inputs (windows, length, in), which come batch by batch."""
+        width, device = inputs.shape[-1], inputs.device
         self.tokens = 0
-        self.every = max(1, tokens // SAMPLE)  # so many tokens lie between two of the sample
+        self.dtype = inputs.dtype
+        # So many tokens lie between two of the sample.
+        self.every = max(1, inputs.shape[:-1].numel() // SAMPLE)
         self.sample: list[Tensor] | None = [] if "sample" in needs else None
         self.gram = torch.zeros(width, width, device=device) if "gram" in needs else None
         wanted = "magnitude" in needs
@@ -31,9 +33,10 @@ class Gathering:
             self.sample.append(flat[-self.tokens % self.every :: self.every].clone())
         self.tokens += len(flat)
         if self.gram is not None:
-            add_lower_gram(self.gram, flat)
+            with factors_in(self.dtype):
+                add_lower_gram(self.gram, flat)
         if self.sum is not None and self.max is not None:
-            magnitude = flat.abs_()
+            magnitude = flat.abs()  # not in place: float32 inputs are no copy
             self.sum += magnitude.sum(0)
             self.max = torch.maximum(self.max, magnitude.amax(0))
 
@@ -49,4 +52,4 @@ class Gathering:
                 )
         mean = None if self.sum is None else self.sum / self.tokens
         sample = None if self.sample is None else torch.cat(self.sample)
-        return Inputs(self.tokens, self.gram, mean, self.max, sample)
+        return Inputs(self.tokens, self.gram, mean, self.max, sample, self.dtype)

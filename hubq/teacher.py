@@ -41,7 +41,7 @@ def prediction_entropy(
     with progress.task("Reading as the base does", blocks + 1) as advance:
         advance(passed)
         for number in range(passed, blocks + 1):
-            teacher = Teacher(kept["hidden"].to(hidden.device, copy=True), hidden.new_empty(0))
+            teacher = Teacher(kept["hidden"].to(hidden, copy=True), hidden.new_empty(0))
             if number < blocks:
                 block = Block(skeleton, number, weights)
                 teacher.advance(block)

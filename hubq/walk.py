@@ -15,7 +15,7 @@ from hubq.architecture import Sharing
 from hubq.block import Block, batches
 from hubq.clock import Clock
 from hubq.method import Group, Inputs, Layer, Method
-from hubq.products import output_energy
+from hubq.products import factors_in, output_energy
 from hubq.statistics import Gathering
 from hubq.teacher import Teacher
 from hubq.tensors import QuantizedTensor
@@ -120,8 +120,7 @@ class Walk:
 
     def _gather(self, group: Sharing, source: Tensor, part: ForwardPart, keep: Tensor) -> Inputs:
         """Run a part over all windows, keep what reaches a group and gather its statistics."""
-        tokens = keep.shape[0] * keep.shape[1]
-        gathering = Gathering(self.method.needs, keep.shape[-1], keep.device, tokens)
+        gathering = Gathering(self.method.needs, keep)
         for window in batches(*source.shape[:2]):
             with self.clock.timing("forward"):
                 keep[window] = part(source[window])
@@ -161,8 +160,9 @@ class Walk:
             lost = (quantized.to(layer.weight) - layer.weight).square().sum()
             self.outcome.weight_errors[layer.name] = float(lost / whole) if whole else 0.0
             return
-        lost = output_energy(quantized - layer.weight, layer.inputs.gram)
-        whole = output_energy(layer.weight, layer.inputs.gram)
+        with factors_in(layer.inputs.dtype):
+            lost = output_energy(quantized - layer.weight, layer.inputs.gram)
+            whole = output_energy(layer.weight, layer.inputs.gram)
         self.outcome.errors[layer.name] = float(lost / whole) if whole else 0.0
 
     def _fold_into_norm(self, sharing: Sharing, group: Group) -> Tensor | None:

@@ -255,7 +255,7 @@ def test_folding_scales_leaves_the_blocks_function_alone(
 
     folder = tiny_model(family)
     config = json.loads((folder / "config.json").read_bytes())
-    skeleton = Skeleton(config, family_of(config), torch.device("cpu"))
+    skeleton = Skeleton(config, family_of(config), torch.device("cpu"), torch.bfloat16)
     block = Block(skeleton, 0, Weights(folder))
     hidden = torch.randn(2, 24, config["hidden_size"]).bfloat16()
 
@@ -297,7 +297,8 @@ def test_later_layers_are_solved_on_what_quantized_ones_feed_them(
     from hubq.walk import Walk
 
     config = json.loads((folder / "config.json").read_bytes())
-    block = Block(Skeleton(config, family_of(config), torch.device("cpu")), 0, Weights(folder))
+    skeleton = Skeleton(config, family_of(config), torch.device("cpu"), torch.bfloat16)
+    block = Block(skeleton, 0, Weights(folder))
     Walk(block, Spy(), torch.bfloat16, Clock()).run(torch.randn(1, 8, 64).bfloat16(), lambda: None)
 
     output, down = (

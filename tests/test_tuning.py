@@ -40,7 +40,7 @@ class Opened:
     def __init__(self, folder: Path) -> None:
         config = json.loads((folder / "config.json").read_bytes())
         self.folder = folder
-        self.skeleton = Skeleton(config, family_of(config), torch.device("cpu"))
+        self.skeleton = Skeleton(config, family_of(config), torch.device("cpu"), torch.bfloat16)
         self.weights = Weights(folder)
         self.hidden = self.weights.read("model.embed_tokens.weight")[TOKENS]
 

@@ -39,7 +39,7 @@ def measured(
 
     texts = texts_of(section, client)
     tasks: list[Task] = [*perplexities_of(section, texts), *choices_of(section)]
-    where = machine(sides.dtype)
+    where = machine(sides.dtype, section.dtype)
     label = Labelled(progress, "quantized")
     loading, *own = measure(sides.result, (LoadTask(), *tasks), where, client, label)
     both = Pair(sides.result, sides.base(), where, client, progress)

@@ -42,12 +42,11 @@ class Machine(NamedTuple):
     dtype: str
 
 
-def machine(dtype: str) -> Machine:
-    """Choose the device; on a CPU, float16 models run in float32 (float16 is emulated there)."""
-    from hubq.device import best_device
+def machine(stored: str, asked: str | None = None) -> Machine:
+    """Choose the device and, unless a recipe asks for one, the dtype that suits what is stored."""
+    from hubq.device import best_device, measuring_dtype
 
-    device = best_device().type
-    return Machine(device, "float32" if device == "cpu" and dtype == "float16" else dtype)
+    return Machine(best_device().type, asked or measuring_dtype(stored).dtype)
 
 
 def library_versions() -> dict[str, str]:

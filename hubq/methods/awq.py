@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hubq.clipping import search_reach
 from hubq.method import AffineMethod, Group, Layer, Need, Writer
-from hubq.products import output_energy
+from hubq.products import factors_in, output_energy
 from hubq.tensors import Affine
 
 # All rows of a group share the power and the loss is a sum over them: so many of each layer, evenly
@@ -45,7 +45,8 @@ class AWQ(AffineMethod):
         assert magnitude is not None
         powers = [step / self.powers for step in range(self.powers)]
         candidates = [group.snap(_factor(magnitude, power)) for power in powers]
-        losses = torch.stack([self._loss(group, factor) for factor in candidates])
+        with factors_in(group.inputs.dtype):
+            losses = torch.stack([self._loss(group, factor) for factor in candidates])
         return candidates[int(losses.argmin())]
 
     def _loss(self, group: Group, factor: Tensor) -> Tensor:
@@ -65,7 +66,8 @@ class AWQ(AffineMethod):
         assert layer.inputs.gram is not None
         grid = self.grid(layer.scale_dtype)
         gram = layer.inputs.gram
-        reach = search_reach(layer.weight, gram, grid, self.clips, each_side=True)
+        with factors_in(layer.inputs.dtype):
+            reach = search_reach(layer.weight, gram, grid, self.clips, each_side=True)
         return Affine.fit(layer.weight, grid, reach)
 
 

@@ -82,7 +82,7 @@ def test_what_is_stored_is_what_was_trained(layer: Layer) -> None:
 
     stored = planes.binary()
 
-    assert torch.equal(stored.dequantize().bfloat16(), planes.weight().detach())
+    assert torch.equal(stored.dequantize(), planes.weight().detach())
 
 
 def test_gradients_reach_the_scales_as_through_the_sum(layer: Layer) -> None:
@@ -123,7 +123,7 @@ class Tuned:
 
     def __init__(self, folder: Path, method: DBLLM) -> None:
         config = json.loads((folder / "config.json").read_bytes())
-        skeleton = Skeleton(config, family_of(config), torch.device("cpu"))
+        skeleton = Skeleton(config, family_of(config), torch.device("cpu"), torch.bfloat16)
         self.block = Block(skeleton, 0, Weights(folder))
         random = torch.Generator().manual_seed(1)
         hidden = torch.randn(8, 32, config["hidden_size"], generator=random).bfloat16()
