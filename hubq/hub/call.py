@@ -4,35 +4,33 @@ import base64
 import binascii
 import json
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
+from hubq.hub.access import Access, admit, check_write
 from hubq.hub.accounts import Visitor
 from hubq.hub.hub import Hub
-from hubq.hub.refusals import (
-    Refusal,
-    bad_request,
-    forbidden,
-    gated,
-    repository_not_found,
-    sign_in_first,
-)
-from hubq.hub.repositories import KINDS, Kind, Repository, may_read
+from hubq.hub.refusals import Refusal, bad_request, forbidden, sign_in_first
+from hubq.hub.repositories import KINDS, Kind, Repository
 
 MAX_BODY = 16 * 1024 * 1024  # of requests that are read whole; uploads are streamed instead
 
 
 @dataclass(frozen=True)
 class Call:
-    """A request, its path's parts, its visitor, and its body if it isn't a stream."""
+    """A request, its path's parts, its visitor, and its body if it isn't a stream.
+
+    `repository` is the one of the path; the route has admitted the visitor to it.
+    """
 
     hub: Hub
     request: Request
     path: Mapping[str, str]
     visitor: Visitor
     body: bytes = b""
+    repository: Repository | None = None
 
     @property
     def base(self) -> str:
@@ -72,36 +70,31 @@ class Call:
             raise sign_in_first()
         return self.visitor.name
 
-    def named(self, kind: Kind, namespace: str, name: str) -> Repository:
-        """Find a repo that the visitor may know of, or refuse."""
-        repo = self.hub.repositories.find(kind, namespace, name.removesuffix(".git"))
-        if repo is None or not may_read(repo, self.visitor):
-            raise repository_not_found(anonymous=self.visitor.anonymous)
-        return repo
+    def named(self, kind: Kind, namespace: str, name: str, access: Access) -> Repository:
+        """Find a repo to which the visitor has that access, or refuse."""
+        repositories = self.hub.repositories
+        found = repositories.find(kind, namespace, name.removesuffix(".git"))
+        return admit(repositories, found, self.visitor, access)
+
+    def admitted(self, access: Access) -> "Call":
+        """Return the call with the repo of its path, or refuse a visitor without that access."""
+        if access in (Access.OPEN, Access.NO_REPO):
+            return self
+        repo = self.named(self.kind, self.path["namespace"], self.path["name"], access)
+        return replace(self, repository=repo)
 
     def repo(self) -> Repository:
-        """Find the repo of the path, for a visitor who may know of it."""
-        return self.named(self.kind, self.path["namespace"], self.path["name"])
+        """Return the repo of the path, to which the route has admitted the visitor."""
+        assert self.repository is not None, "the route names no repo"
+        return self.repository
 
-    def open_repo(self) -> Repository:
-        """Find the repo of the path, for a visitor who may also download it."""
-        repo = self.repo()
-        if not self.hub.repositories.admits(repo, self.visitor):
-            raise gated(repo.full_name, anonymous=self.visitor.anonymous)
-        return repo
-
-    def own_repo(self) -> Repository:
-        """Find the repo of the path, for a visitor who may write to it."""
-        repo = self.repo()
-        self.check_write(repo.namespace, repo.address)
-        return repo
+    def may_download(self) -> bool:
+        """Tell whether the visitor may have the content of the repo's files."""
+        return self.hub.repositories.admits(self.repo(), self.visitor)
 
     def check_write(self, namespace: str, what: str) -> None:
         """Refuse a visitor who may not write to a namespace."""
-        if self.visitor.anonymous:
-            raise sign_in_first()
-        if not self.visitor.writes_to(namespace):
-            raise forbidden(f"You don't have the rights to write to {what}")
+        check_write(self.visitor, namespace, what)
 
     def check_contribute(self) -> None:
         """Refuse a visitor who may not even open a pull request."""

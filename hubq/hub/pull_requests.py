@@ -15,7 +15,20 @@ from hubq.hub.refusals import Refusal, forbidden
 from hubq.hub.repositories import Repository
 
 
-def check_push(call: Call, repo: Repository, revision: str) -> None:
+def opens_pull_request(call: Call) -> bool:
+    """Tell whether a commit asks to become a pull request."""
+    return call.query.get("create_pr") in ("1", "true")
+
+
+def check_commit(call: Call, revision: str) -> None:
+    """Refuse a visitor who may neither commit to a revision nor propose what was asked."""
+    if opens_pull_request(call):
+        call.check_contribute()
+    else:
+        _check_push(call, call.repo(), revision)
+
+
+def _check_push(call: Call, repo: Repository, revision: str) -> None:
     """Refuse a visitor who may not commit to a revision: a branch, or a pull request."""
     pull = re.fullmatch(r"refs/pr/([0-9]{1,9})", revision)
     if pull is None:

@@ -86,6 +86,12 @@ class Repositories:
             ).fetchone()
         return row and _repository(row)
 
+    def by_id(self, repo_id: str) -> Repository | None:
+        """Look a repo up by its id, which it keeps when it is renamed."""
+        with self.database.transaction() as connection:
+            row = connection.execute("SELECT * FROM repos WHERE id = ?", (repo_id,)).fetchone()
+        return row and _repository(row)
+
     def all(self, kind: Kind | None = None) -> list[Repository]:
         """List the repos, newest first."""
         with self.database.transaction() as connection:

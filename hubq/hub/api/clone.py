@@ -12,6 +12,7 @@ from dulwich.server import BackendRepo, DictBackend, UploadPackHandler
 from starlette.background import BackgroundTask
 from starlette.responses import Response, StreamingResponse
 
+from hubq.hub.access import Access
 from hubq.hub.call import MAX_BODY, Call
 from hubq.hub.refusals import Refusal, bad_request, forbidden
 from hubq.hub.routing import everywhere
@@ -25,7 +26,7 @@ def advertise(call: Call) -> Response:
     if call.query.get("service") != "git-upload-pack":
         raise forbidden("This hub is cloned by git and written to by huggingface_hub")
     out = io.BytesIO()
-    with _open(call) as git:
+    with call.hub.histories.open(call.repo().id) as git:
         handler = _handler(git, io.BytesIO(), out, advertise=True)
         handler.proto.write_pkt_line(b"# service=git-upload-pack\n")
         handler.proto.write_pkt_line(None)
@@ -37,7 +38,7 @@ def advertise(call: Call) -> Response:
 def upload_pack(call: Call) -> Response:
     """Send git the objects that it lacks."""
     out = tempfile.SpooledTemporaryFile(max_size=SPOOL)  # noqa: SIM115 - closed when it is sent
-    with _open(call) as git:
+    with call.hub.histories.open(call.repo().id) as git:
         _handler(git, io.BytesIO(_unzipped(call)), out, advertise=False).handle()
     out.seek(0)
     return StreamingResponse(
@@ -53,14 +54,11 @@ def receive_pack(call: Call) -> Response:
     raise forbidden("This hub is cloned by git and written to by huggingface_hub")
 
 
-def _open(call: Call) -> Repo:
-    """Open the repo, or ask git for a password where a token could help."""
-    try:
-        return call.hub.histories.open(call.open_repo().id)
-    except Refusal as refusal:
-        if refusal.status == 401:
-            refusal.headers["WWW-Authenticate"] = 'Basic realm="hub"'
-        raise
+def ask_for_password(call: Call, refusal: Refusal) -> Response:
+    """Ask git for a password where a token could help."""
+    if refusal.status == 401:
+        refusal.headers["WWW-Authenticate"] = 'Basic realm="hub"'
+    return refusal.response()
 
 
 def _handler(
@@ -94,5 +92,5 @@ ROUTES = [
         ("POST", "/git-upload-pack", upload_pack),
         ("POST", "/git-receive-pack", receive_pack),
     )
-    for route in everywhere(methods, suffix + rest, answer)
+    for route in everywhere(methods, suffix + rest, answer, Access.READ, ask_for_password)
 ]

@@ -10,6 +10,7 @@ from dulwich.repo import Repo
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
+from hubq.hub.access import Access
 from hubq.hub.call import Call, stream_body
 from hubq.hub.card_rules import validate
 from hubq.hub.committing import (
@@ -24,7 +25,7 @@ from hubq.hub.discussions import Discussions
 from hubq.hub.history import branch_ref, commit_id, describe, find_commit, list_entries
 from hubq.hub.names import check_path
 from hubq.hub.objects import Pointer
-from hubq.hub.pull_requests import check_push, open_pull_request
+from hubq.hub.pull_requests import check_commit, open_pull_request, opens_pull_request
 from hubq.hub.refusals import bad_request, forbidden, revision_not_found
 from hubq.hub.repositories import Repository
 from hubq.hub.routing import Route
@@ -37,7 +38,8 @@ SPOOL = 4 * 1024 * 1024
 
 def preupload(call: Call) -> Response:
     """Say for each file whether it is large, ignored, or here already."""
-    repo = _writable(call)
+    repo = call.repo()
+    check_commit(call, call.path["revision"])
     body = call.json()
     with call.hub.histories.open(repo.id) as git:
         entries = list_entries(git, find_commit(git, call.path["revision"]))
@@ -60,12 +62,12 @@ def preupload(call: Call) -> Response:
 
 async def commit(call: Call) -> Response:
     """Commit the changes of an NDJSON body: a header, then one change a line."""
-    repo = await run_in_threadpool(_writable, call)
+    await run_in_threadpool(check_commit, call, call.path["revision"])
     with tempfile.SpooledTemporaryFile(max_size=SPOOL) as body:
         async for chunk in stream_body(call.request, MAX_COMMIT):
             body.write(chunk)
         body.seek(0)
-        return await run_in_threadpool(_commit, call, repo, body)
+        return await run_in_threadpool(_commit, call, call.repo(), body)
 
 
 def _commit(call: Call, repo: Repository, body: IO[bytes]) -> Response:
@@ -76,7 +78,7 @@ def _commit(call: Call, repo: Repository, body: IO[bytes]) -> Response:
         changes = [_change(call, repo, git, key, value) for key, value in lines]
         with call.hub.locks.hold(repo.id):
             revision = call.path["revision"]
-            if _opens_pull_request(call):
+            if opens_pull_request(call):
                 base = find_commit(git, revision)
                 check_parent(base, parent)
                 apply_changes(list_entries(git, base), changes)  # else a refusal leaves it empty
@@ -101,20 +103,6 @@ def _header(call: Call, line: tuple[str, dict[str, Any]]) -> tuple[Message, str 
     message = Message(call.user(), str(header["summary"]), str(header.get("description") or ""))
     parent = header.get("parentCommit")
     return message, None if parent is None else str(parent)
-
-
-def _opens_pull_request(call: Call) -> bool:
-    return call.query.get("create_pr") in ("1", "true")
-
-
-def _writable(call: Call) -> Repository:
-    """Find the repo for a visitor who may commit to the revision or open a pull request."""
-    repo = call.repo()
-    if _opens_pull_request(call):
-        call.check_contribute()
-    else:
-        check_push(call, repo, call.path["revision"])
-    return repo
 
 
 def _parse(body: IO[bytes]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -205,6 +193,6 @@ def _decode(text: str) -> bytes:
 
 
 ROUTES = (
-    Route("POST", "/api/{kind}/{namespace}/{name}/preupload/{revision}", preupload),
-    Route("POST", "/api/{kind}/{namespace}/{name}/commit/{revision}", commit),
+    Route("POST", "/api/{kind}/{namespace}/{name}/preupload/{revision}", preupload, Access.READ),
+    Route("POST", "/api/{kind}/{namespace}/{name}/commit/{revision}", commit, Access.READ),
 )

@@ -5,6 +5,7 @@ import shutil
 
 from starlette.responses import JSONResponse, Response
 
+from hubq.hub.access import Access
 from hubq.hub.api.repos import check_namespace, created, private_or_none, split_name, taken
 from hubq.hub.call import Call
 from hubq.hub.repositories import draft
@@ -13,7 +14,7 @@ from hubq.hub.routing import Route
 
 def duplicate(call: Call) -> Response:
     """Copy a repo that the visitor may download, as it is now."""
-    source = call.open_repo()
+    source = call.repo()
     namespace, name = split_name(call.text("repository"))
     check_namespace(call, source.kind, namespace)
     private = private_or_none(call.json())
@@ -21,6 +22,7 @@ def duplicate(call: Call) -> Response:
         draft(source.kind, namespace, name, private=source.private if private is None else private),
         sdk=source.sdk,
         hardware=source.hardware,
+        gate=source.gate,  # else a copy would be a way around it
     )
     histories = call.hub.histories
     with call.hub.locks.hold(source.id):
@@ -34,4 +36,4 @@ def duplicate(call: Call) -> Response:
     return JSONResponse(created(call, copy))
 
 
-ROUTES = (Route("POST", "/api/{kind}/{namespace}/{name}/duplicate", duplicate),)
+ROUTES = (Route("POST", "/api/{kind}/{namespace}/{name}/duplicate", duplicate, Access.READ),)

@@ -10,6 +10,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from hubq.hub.access import Access
 from hubq.hub.call import Call, stream_body
 from hubq.hub.objects import Incoming, Pointer
 from hubq.hub.refusals import Refusal, bad_request
@@ -27,14 +28,12 @@ MEDIA_TYPE = "application/vnd.git-lfs+json"
 def batch(call: Call) -> Response:
     """Tell for each object where to upload it or where to download it from."""
     pointers = [_pointer(item) for item in _objects(call)]
+    repo = call.repo()
+    held = call.hub.repositories.holdings(repo)
     if call.json().get("operation") == "download":
-        repo = call.open_repo()
-        held = call.hub.repositories.holdings(repo)
         answers = [_download(call, wanted, known=wanted.sha256 in held) for wanted in pointers]
     else:
-        repo = call.repo()
         call.check_contribute()
-        held = call.hub.repositories.holdings(repo)
         answers = [
             _stored(wanted) if wanted.sha256 in held else _upload(call, repo, wanted)
             for wanted in pointers
@@ -179,10 +178,10 @@ def _header(answer: dict[str, Any]) -> dict[str, str]:
 
 
 ROUTES = (
-    Route("PUT", "/lfs/objects/{ticket}", put, public=True),
-    Route("GET|HEAD", "/lfs/objects/{ticket}", get, public=True),
-    Route("PUT", "/lfs/parts/{ticket}", put_part, public=True),
-    Route("POST", "/lfs/complete/{ticket}", complete, public=True),
-    *everywhere("POST", ".git/info/lfs/objects/batch", batch),
-    *everywhere("POST", ".git/info/lfs/verify", verify),
+    Route("PUT", "/lfs/objects/{ticket}", put, Access.OPEN),
+    Route("GET|HEAD", "/lfs/objects/{ticket}", get, Access.OPEN),
+    Route("PUT", "/lfs/parts/{ticket}", put_part, Access.OPEN),
+    Route("POST", "/lfs/complete/{ticket}", complete, Access.OPEN),
+    *everywhere("POST", ".git/info/lfs/objects/batch", batch, Access.READ),
+    *everywhere("POST", ".git/info/lfs/verify", verify, Access.READ),
 )

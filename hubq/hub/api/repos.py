@@ -6,6 +6,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
+from hubq.hub.access import Access
 from hubq.hub.call import Call
 from hubq.hub.description import describe_repo
 from hubq.hub.founding import found, remove
@@ -47,8 +48,7 @@ def create(call: Call) -> Response:
 def delete(call: Call) -> Response:
     """Delete a repo with all its history."""
     namespace = call.json().get("organization") or call.user()
-    repo = call.named(_kind(call.json()), str(namespace), call.text("name"))
-    call.check_write(repo.namespace, repo.address)
+    repo = call.named(_kind(call.json()), str(namespace), call.text("name"), Access.WRITE)
     with call.hub.locks.hold(repo.id):
         remove(call.hub, repo)
     return JSONResponse({})
@@ -57,9 +57,8 @@ def delete(call: Call) -> Response:
 def move(call: Call) -> Response:
     """Give a repo another name or namespace."""
     kind = _kind(call.json())
-    repo = call.named(kind, *split_name(call.text("fromRepo")))
+    repo = call.named(kind, *split_name(call.text("fromRepo")), Access.WRITE)
     namespace, name = split_name(call.text("toRepo"))
-    call.check_write(repo.namespace, repo.address)
     check_namespace(call, kind, namespace)
     target = dataclasses.replace(repo, namespace=namespace, name=check_repo_name(name))
     try:
@@ -71,7 +70,7 @@ def move(call: Call) -> Response:
 
 def settings(call: Call) -> Response:
     """Change who may see a repo and who may download from it."""
-    repo = call.own_repo()
+    repo = call.repo()
     gate = call.json().get("gated")
     if gate not in (None, False, "auto", "manual"):
         raise bad_request("'gated' must be 'auto', 'manual' or false")
@@ -111,7 +110,7 @@ def listing(call: Call) -> Response:
 
 def grant(call: Call) -> Response:
     """Let a user download from a gated repo."""
-    repo = call.own_repo()
+    repo = call.repo()
     _known_user(call)
     call.hub.repositories.grant(repo, call.text("user"))
     return JSONResponse({})
@@ -119,7 +118,7 @@ def grant(call: Call) -> Response:
 
 def handle_access(call: Call) -> Response:
     """Accept or reject a user's request to download from a gated repo."""
-    repo = call.own_repo()
+    repo = call.repo()
     _known_user(call)
     accepted = call.text("status") == "accepted"
     call.hub.repositories.grant(repo, call.text("user"), allowed=accepted)
@@ -213,13 +212,18 @@ def created(call: Call, repo: Repository) -> dict[str, Any]:
 
 
 ROUTES = (
-    Route("POST", "/api/repos/create", create),
-    Route("DELETE", "/api/repos/delete", delete),
-    Route("POST", "/api/repos/move", move),
-    Route("GET", "/api/{kind}", listing),
-    Route("GET", "/api/{kind}/{namespace}/{name}", info),
-    Route("GET", "/api/{kind}/{namespace}/{name}/revision/{revision}", info),
-    Route("PUT", "/api/{kind}/{namespace}/{name}/settings", settings),
-    Route("POST", "/api/{kind}/{namespace}/{name}/user-access-request/grant", grant),
-    Route("POST", "/api/{kind}/{namespace}/{name}/user-access-request/handle", handle_access),
+    Route("POST", "/api/repos/create", create, Access.NO_REPO),
+    Route("DELETE", "/api/repos/delete", delete, Access.NO_REPO),
+    Route("POST", "/api/repos/move", move, Access.NO_REPO),
+    Route("GET", "/api/{kind}", listing, Access.NO_REPO),
+    Route("GET", "/api/{kind}/{namespace}/{name}", info, Access.KNOW),
+    Route("GET", "/api/{kind}/{namespace}/{name}/revision/{revision}", info, Access.KNOW),
+    Route("PUT", "/api/{kind}/{namespace}/{name}/settings", settings, Access.WRITE),
+    Route("POST", "/api/{kind}/{namespace}/{name}/user-access-request/grant", grant, Access.WRITE),
+    Route(
+        "POST",
+        "/api/{kind}/{namespace}/{name}/user-access-request/handle",
+        handle_access,
+        Access.WRITE,
+    ),
 )

@@ -8,6 +8,7 @@ from dulwich.objects import Commit
 from dulwich.repo import Repo
 from starlette.responses import JSONResponse, Response
 
+from hubq.hub.access import Access
 from hubq.hub.call import Call
 from hubq.hub.description import timestamp
 from hubq.hub.history import (
@@ -153,8 +154,8 @@ def _file_row(git: Repo, path: str, entry: Entry, xet: Mapping[str, str]) -> dic
 
 
 ROUTES = (
-    Route("GET", "/api/{kind}/{namespace}/{name}/tree/{revision}", tree),
-    Route("GET", "/api/{kind}/{namespace}/{name}/tree/{revision}/{*path}", tree),
-    Route("POST", "/api/{kind}/{namespace}/{name}/paths-info/{revision}", paths_info),
-    Route("GET", "/api/{kind}/{namespace}/{name}/commits/{revision}", commits),
+    Route("GET", "/api/{kind}/{namespace}/{name}/tree/{revision}", tree, Access.KNOW),
+    Route("GET", "/api/{kind}/{namespace}/{name}/tree/{revision}/{*path}", tree, Access.KNOW),
+    Route("POST", "/api/{kind}/{namespace}/{name}/paths-info/{revision}", paths_info, Access.KNOW),
+    Route("GET", "/api/{kind}/{namespace}/{name}/commits/{revision}", commits, Access.KNOW),
 )
