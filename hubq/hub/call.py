@@ -1,8 +1,6 @@
 """One request as the handlers see it: who asks, for which repo, with what in the body."""
 
 import base64
-import binascii
-import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from hubq.hub.access import Access, admit, check_write
 from hubq.hub.accounts import Visitor
 from hubq.hub.hub import Hub
+from hubq.hub.plain import read_json
 from hubq.hub.refusals import Refusal, bad_request, forbidden, sign_in_first
 from hubq.hub.repositories import KINDS, Kind, Repository
 
@@ -50,9 +49,9 @@ class Call:
     def json(self) -> dict[str, Any]:
         """Return the body as a JSON object, or refuse it."""
         try:
-            value = json.loads(self.body or b"{}")
+            value = read_json(self.body or b"{}")
         except ValueError as error:
-            raise bad_request("The body is not JSON") from error
+            raise bad_request(f"The body is not JSON: {error}") from error
         if not isinstance(value, dict):
             raise bad_request("The body is not a JSON object")
         return value
@@ -62,6 +61,24 @@ class Call:
         value = self.json().get(key, default)
         if not isinstance(value, str):
             raise bad_request(f"{key!r} must be a string")
+        return value
+
+    def optional_text(self, key: str) -> str | None:
+        """Return a string of the JSON body, None when it is missing or null, or refuse."""
+        return None if self.json().get(key) is None else self.text(key)
+
+    def number(self, key: str, default: int | None = None) -> int:
+        """Return a whole number of the JSON body, from 0 on, or refuse a body without it."""
+        value = self.json().get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise bad_request(f"{key!r} must be a whole number")
+        return value
+
+    def rows(self, key: str) -> list[dict[str, Any]]:
+        """Return a list of objects of the JSON body, empty when it is missing, or refuse."""
+        value = self.json().get(key) or []
+        if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+            raise bad_request(f"{key!r} must be a list of objects")
         return value
 
     def user(self) -> str:
@@ -150,5 +167,5 @@ def _password(credentials: str) -> str:
     """Take the token out of the user:password that git sends."""
     try:
         return base64.b64decode(credentials).decode().partition(":")[2]
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # of which binascii's own error is a kind
         return ""

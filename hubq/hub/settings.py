@@ -17,9 +17,13 @@ def check(setting: object) -> None:
     """Refuse what is no setting: it has a key that a shell would take, and a value."""
     if isinstance(setting, Mapping):
         key, value = setting.get("key"), setting.get("value")
-        if isinstance(key, str) and key.isidentifier() and isinstance(value, str):
+        described = isinstance(setting.get("description"), str | None)
+        if isinstance(key, str) and key.isidentifier() and isinstance(value, str) and described:
             return
-    raise bad_request("A setting needs a 'key' that is an identifier, and a string 'value'")
+    raise bad_request(
+        "A setting needs a 'key' that is an identifier and a string 'value'; "
+        "a 'description' is a string too"
+    )
 
 
 def put(database: Database, repo: Repository, table: str, setting: Mapping[str, Any]) -> None:

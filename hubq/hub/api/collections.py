@@ -45,7 +45,7 @@ def create(call: Call) -> Response:
     call.check_write(namespace, f"the namespace {namespace!r}")
     if not title:
         raise bad_request("A collection needs a title")
-    description, private = call.json().get("description"), bool(call.json().get("private"))
+    description, private = call.optional_text("description"), bool(call.json().get("private"))
     first = [_item(call, call.json()["item"])] if "item" in call.json() else []
     collections = Collections(call.hub.database)
     slug = collections.create(namespace, title, description, private=private, items=first)
@@ -81,7 +81,7 @@ def add_item(call: Call) -> Response:
     """Add a repo, or a thing that the hub doesn't know, to a collection."""
     slug = _own_slug(call)
     collections = Collections(call.hub.database)
-    collections.add_item(slug, _item(call, call.json().get("item")), call.json().get("note"))
+    collections.add_item(slug, _item(call, call.json().get("item")), call.optional_text("note"))
     return JSONResponse(collections.describe(slug))
 
 
@@ -91,8 +91,8 @@ def change_item(call: Call) -> Response:
     values: dict[str, Any] = {}
     if "note" in body:
         values["note"] = call.text("note")
-    if isinstance(body.get("position"), int):
-        values["position"] = max(0, body["position"])
+    if body.get("position") is not None:
+        values["position"] = call.number("position")
     Collections(call.hub.database).change_item(slug, call.path["item"], values)
     return JSONResponse({"success": True})
 

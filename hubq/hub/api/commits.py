@@ -1,7 +1,6 @@
 """Committing: first how each file shall come, then all of them at once."""
 
 import base64
-import json
 import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
@@ -25,14 +24,18 @@ from hubq.hub.discussions import Discussions
 from hubq.hub.history import branch_ref, commit_id, describe, find_commit, list_entries
 from hubq.hub.names import check_path
 from hubq.hub.objects import Pointer
+from hubq.hub.plain import read_json
 from hubq.hub.pull_requests import check_commit, open_pull_request, opens_pull_request
-from hubq.hub.refusals import bad_request, forbidden, revision_not_found
+from hubq.hub.refusals import Refusal, bad_request, forbidden, revision_not_found
 from hubq.hub.repositories import Repository
 from hubq.hub.routing import Route
 from hubq.hub.upload_modes import MAX_REGULAR, UploadModes
 
 MAX_FILES = 1000  # a call of preupload
 MAX_COMMIT = 1024**3  # bytes of a commit's body, which is spooled to disk
+MAX_LINE = 4 * MAX_REGULAR // 3 + 64 * 1024  # of a file in base64, its path and what is around
+MAX_CHANGES = 50_000  # of one commit
+TOO_LARGE = "{} is over 10 MiB: upload it as a large file"
 SPOOL = 4 * 1024 * 1024
 
 
@@ -40,12 +43,14 @@ def preupload(call: Call) -> Response:
     """Say for each file whether it is large, ignored, or here already."""
     repo = call.repo()
     check_commit(call, call.path["revision"])
-    body = call.json()
+    files = call.rows("files")
+    if len(files) > MAX_FILES:
+        raise forbidden(f"At most {MAX_FILES} files at once")
     with call.hub.histories.open(repo.id) as git:
         entries = list_entries(git, find_commit(git, call.path["revision"]))
-        modes = UploadModes(git, entries, body.get("gitIgnore"))
+        modes = UploadModes(git, entries, call.optional_text("gitIgnore"))
         answers = []
-        for file in _files(body):
+        for file in files:
             path = check_path(str(file.get("path")))
             size, sample = _size(file), _decode(str(file.get("sample") or ""))
             answer: dict[str, Any] = {
@@ -75,7 +80,7 @@ def _commit(call: Call, repo: Repository, body: IO[bytes]) -> Response:
     message, parent = _header(call, next(lines, ("", {})))
     answer: dict[str, Any] = {"success": True}
     with call.hub.histories.open(repo.id) as git:
-        changes = [_change(call, repo, git, key, value) for key, value in lines]
+        changes = [_change(call, repo, git, key, value) for key, value in _bounded(lines)]
         with call.hub.locks.hold(repo.id):
             revision = call.path["revision"]
             if opens_pull_request(call):
@@ -106,14 +111,24 @@ def _header(call: Call, line: tuple[str, dict[str, Any]]) -> tuple[Message, str 
 
 
 def _parse(body: IO[bytes]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for line in body:
+    while line := body.readline(MAX_LINE + 1):
+        if len(line) > MAX_LINE:
+            raise Refusal(413, TOO_LARGE.format("A file"))
         if not line.strip():
             continue
         try:
-            item = json.loads(line)
+            item = read_json(line)
+            assert isinstance(item, dict)
             yield str(item["key"]), dict(item["value"])
         except (ValueError, KeyError, TypeError) as error:
             raise bad_request("A line of the commit is not a {key, value} of JSON") from error
+
+
+def _bounded(lines: Iterator[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in enumerate(lines):
+        if number == MAX_CHANGES:
+            raise bad_request(f"A commit has at most {MAX_CHANGES} changes: make several")
+        yield line
 
 
 def _change(call: Call, repo: Repository, git: Repo, key: str, value: dict[str, Any]) -> Change:
@@ -131,7 +146,7 @@ def _regular(call: Call, repo: Repository, value: dict[str, Any]) -> bytes:
     content = str(value.get("content") or "")
     raw = _decode(content) if value.get("encoding") == "base64" else content.encode()
     if len(raw) > MAX_REGULAR:
-        raise bad_request(f"{value['path']!r} is over 10 MiB: upload it as a large file")
+        raise bad_request(TOO_LARGE.format(repr(value["path"])))
     # Else a pointer written by hand would open another repo's files to its author.
     if (pointer := Pointer.decode(raw)) is not None:
         _check_held(call, repo, pointer.sha256)
@@ -168,15 +183,6 @@ def _check_held(call: Call, repo: Repository, sha256: str) -> int:
 
 def _is_hex(text: str) -> bool:
     return len(text) == 64 and set(text) <= set("0123456789abcdef")
-
-
-def _files(body: dict[str, Any]) -> list[dict[str, Any]]:
-    files = body.get("files")
-    if not isinstance(files, list) or not all(isinstance(file, dict) for file in files):
-        raise bad_request("'files' must be a list of files")
-    if len(files) > MAX_FILES:
-        raise forbidden(f"At most {MAX_FILES} files at once")
-    return files
 
 
 def _size(file: dict[str, Any]) -> int:

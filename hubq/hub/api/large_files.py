@@ -50,10 +50,7 @@ def duplicate(call: Call) -> Response:
     source = call.repo()
     target = _target(call)
     held = call.hub.repositories.holdings(source)
-    files = call.json().get("files")
-    if not isinstance(files, list) or not all(isinstance(file, dict) for file in files):
-        raise bad_request("'files' must be a list")
-    wanted = [str(file.get("sha256")) for file in files]
+    wanted = [str(file.get("sha256")) for file in call.rows("files")]
     call.hub.repositories.hold(target.id, [sha256 for sha256 in wanted if sha256 in held])
     failed = [
         {"sha256": sha256, "error": "The source repo holds no such file"}

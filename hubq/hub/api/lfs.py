@@ -21,13 +21,16 @@ MULTIPART_FROM = 64 * 1024 * 1024  # bytes; a smaller file comes in one piece
 PART = 32 * 1024 * 1024
 MAX_OBJECTS = 1000
 LIFETIME = 24 * 3600  # seconds that an upload may take
-MAX_SIZE = 5 * 1024**4
+MAX_SIZE = 10_000 * PART
+MAX_PARTS = 100_000  # of one answer, each with a ticket of its own
 MEDIA_TYPE = "application/vnd.git-lfs+json"
 
 
 def batch(call: Call) -> Response:
     """Tell for each object where to upload it or where to download it from."""
     pointers = [_pointer(item) for item in _objects(call)]
+    if sum(_part_count(pointer.size) for pointer in pointers) > MAX_PARTS:
+        raise bad_request("These are too many bytes for one request: name fewer objects")
     repo = call.repo()
     held = call.hub.repositories.holdings(repo)
     if call.json().get("operation") == "download":
@@ -68,7 +71,8 @@ def complete(call: Call) -> Response:
     """Join the parts of an object, and keep it if it is what its name says."""
     ticket = call.hub.tickets.read(call.path["ticket"], "lfs-complete")
     numbers = range(1, _part_count(int(ticket["size"])) + 1)
-    if {_part_number(part) for part in call.json().get("parts") or []} != set(numbers):
+    named = [part.get("partNumber") for part in call.rows("parts")]
+    if {number for number in named if isinstance(number, int)} != set(numbers):
         raise bad_request(f"The upload has {len(numbers)} parts; others were named")
     parts = [call.hub.objects.part(ticket["upload"], number) for number in numbers]
     # A client whose answer was lost asks twice: then the parts are gone, and the repo holds the
@@ -125,7 +129,7 @@ def _pointer(item: Any) -> Pointer:  # noqa: ANN401 - whatever the JSON holds
     oid = item.get("oid") if isinstance(item, dict) else None
     if not isinstance(oid, str) or len(oid) != 64 or set(oid) - set(hexdigits.lower()):
         raise bad_request("An object's oid is no sha256")
-    if not isinstance(item.get("size"), int) or not 0 <= item["size"] <= MAX_SIZE:
+    if type(item.get("size")) is not int or not 0 <= item["size"] <= MAX_SIZE:
         raise bad_request("An object's size is out of bounds")
     return Pointer(oid, item["size"])
 
@@ -137,7 +141,9 @@ def _stored(wanted: Pointer) -> dict[str, Any]:
 
 def _upload(call: Call, repo: Repository, wanted: Pointer) -> dict[str, Any]:
     facts: dict[str, str | int] = {"repo": repo.id, "oid": wanted.sha256, "size": wanted.size}
-    if "multipart" in (call.json().get("transfers") or []) and wanted.size > MULTIPART_FROM:
+    transfers = call.json().get("transfers")
+    parts = isinstance(transfers, list) and "multipart" in transfers
+    if parts and wanted.size > MULTIPART_FROM:
         upload = _multipart(call, facts)
     else:
         ticket = call.hub.tickets.issue({**facts, "purpose": "lfs-upload"}, LIFETIME)
@@ -154,10 +160,6 @@ def _multipart(call: Call, facts: dict[str, str | int]) -> dict[str, Any]:
         header[str(number)] = f"{call.base}/lfs/parts/{call.hub.tickets.issue(part, LIFETIME)}"
     ticket = call.hub.tickets.issue({**facts, "purpose": "lfs-complete"}, LIFETIME)
     return {"href": f"{call.base}/lfs/complete/{ticket}", "header": header}
-
-
-def _part_number(part: Any) -> Any:  # noqa: ANN401 - whatever the JSON holds
-    return part.get("partNumber") if isinstance(part, dict) else None
 
 
 def _part_count(size: int) -> int:

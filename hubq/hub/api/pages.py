@@ -32,7 +32,7 @@ from hubq.hub.routing import Route, everywhere
 
 COMMITS = 30
 MAX_DIFF = 200_000  # characters
-MAX_CARD = 500_000
+MAX_CARD = 100_000  # some Markdown takes time that grows with the square of its length
 SHELVES = {"Models": "model", "Datasets": "dataset", "Spaces": "space"}
 POLICY = (
     f"default-src 'none'; img-src 'self'; style-src 'sha256-{templates.CSS_HASH}'; "
@@ -96,6 +96,7 @@ def repo_page(call: Call) -> Response:
         tags=described["tags"],
         # Markdown rendered without raw HTML is the one thing that goes in as it is.
         card=Markup(markdown.render(text[:MAX_CARD], repo.address)),
+        is_cut=len(text) > MAX_CARD,
         metadata=(front or "").strip()[:MAX_CARD],
         files=[
             {"path": file.path, "size": _size(file.size), "large": file.pointer is not None}

@@ -33,7 +33,7 @@ def create_branch(call: Call) -> Response:
     repo = call.repo()
     ref = Ref(BRANCHES + check_branch_name(call.path["branch"]).encode())
     with call.hub.locks.hold(repo.id), call.hub.histories.open(repo.id) as git:
-        start = find_commit(git, str(call.json().get("startingPoint") or "main"))
+        start = find_commit(git, call.optional_text("startingPoint") or "main")
         _refuse_taken(git, ref)
         move_ref(git, ref, None, start.id)
     return JSONResponse({})
@@ -55,8 +55,8 @@ def create_tag(call: Call) -> Response:
         ref = Ref(TAGS + name.encode())
         _refuse_taken(git, ref)
         target = commit.id
-        if message := call.json().get("message"):
-            tag = _annotated(name, str(message), call.user())
+        if message := call.optional_text("message"):
+            tag = _annotated(name, message, call.user())
             tag.object = (type(commit), commit.id)
             tag.tag_time = commit.commit_time
             git.object_store.add_object(tag)

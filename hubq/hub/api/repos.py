@@ -31,8 +31,8 @@ def create(call: Call) -> Response:
     check_namespace(call, kind, check_account_name(str(namespace)))
     repo = draft(kind, namespace, name, private=private_or_none(call.json()) or False)
     if kind == "space":
-        repo = _space(repo, call.json())
-    given = _settings(call.json())
+        repo = _space(repo, call)
+    given = _settings(call)
     existing = call.hub.repositories.find(kind, namespace, name)
     if existing is not None:
         raise taken(call, existing, "You already created this {kind} repo")
@@ -166,27 +166,27 @@ def private_or_none(body: Mapping[str, Any]) -> bool | None:
         return bool(body["private"])
     if (visibility := body.get("visibility")) is None:
         return None
-    if visibility not in VISIBILITIES:
+    if not isinstance(visibility, str) or visibility not in VISIBILITIES:
         raise bad_request(f"'visibility' must be one of {', '.join(VISIBILITIES)}")
     return VISIBILITIES[visibility]
 
 
-def _space(repo: Repository, body: Mapping[str, Any]) -> Repository:
-    if body.get("sdk") not in SDKS:
+def _space(repo: Repository, call: Call) -> Repository:
+    if call.json().get("sdk") not in SDKS:
         raise bad_request(f"'sdk' must be one of {', '.join(SDKS)}")
-    sleep = body.get("sleepTimeSeconds")
+    given = call.json().get("sleepTimeSeconds") is not None
     return dataclasses.replace(
         repo,
-        sdk=body["sdk"],
-        hardware=body.get("hardware"),
-        sleep=sleep if isinstance(sleep, int) else None,
+        sdk=call.text("sdk"),
+        hardware=call.optional_text("hardware"),
+        sleep=call.number("sleepTimeSeconds") if given else None,
     )
 
 
-def _settings(body: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+def _settings(call: Call) -> list[tuple[str, dict[str, Any]]]:
     """Read the secrets and variables that a new Space shall have, or refuse bad ones."""
     tables = ("secrets", "variables")
-    given = [(table, setting) for table in tables for setting in body.get(table) or []]
+    given = [(table, setting) for table in tables for setting in call.rows(table)]
     for _, setting in given:
         check(setting)
     return given

@@ -5,7 +5,7 @@ from starlette.responses import JSONResponse, Response
 from hubq.hub.access import Access
 from hubq.hub.call import Call
 from hubq.hub.description import runtime as describe_runtime
-from hubq.hub.refusals import Refusal, bad_request
+from hubq.hub.refusals import Refusal
 from hubq.hub.repositories import Repository
 from hubq.hub.routing import Route
 from hubq.hub.settings import drop, put, show
@@ -19,16 +19,14 @@ def runtime(call: Call) -> Response:
 def hardware(call: Call) -> Response:
     """Ask for other hardware."""
     repo = _space(call)
-    seconds = call.json().get("sleepTimeSeconds", repo.sleep)
+    given = call.json().get("sleepTimeSeconds") is not None
+    seconds = call.number("sleepTimeSeconds") if given else repo.sleep
     return _change(call, repo, hardware=call.text("flavor"), sleep=seconds)
 
 
 def sleep_time(call: Call) -> Response:
     """Set after how many idle seconds the Space would sleep."""
-    seconds = call.json().get("seconds")
-    if not isinstance(seconds, int):
-        raise bad_request("'seconds' must be a number")
-    return _change(call, _space(call), sleep=seconds)
+    return _change(call, _space(call), sleep=call.number("seconds"))
 
 
 def pause(call: Call) -> Response:

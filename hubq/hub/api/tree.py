@@ -58,7 +58,8 @@ def paths_info(call: Call) -> Response:
     form = parse_qs(call.body.decode(errors="replace"))
     wanted = form.get("paths", [])
     if call.request.headers.get("Content-Type", "").startswith("application/json"):
-        wanted = [str(path) for path in call.json().get("paths", [])]
+        paths = call.json().get("paths", [])
+        wanted = [str(path) for path in paths] if isinstance(paths, list) else []
     if len(wanted) > MAX_PATHS:
         raise bad_request(f"At most {MAX_PATHS} paths at once")
     with call.hub.histories.open(call.repo().id) as git:
