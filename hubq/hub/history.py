@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from dulwich.errors import NotGitRepository
 from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tag, Tree
 from dulwich.refs import Ref
 from dulwich.repo import Repo
 
 from hubq.hub.names import is_ref_name
 from hubq.hub.objects import Pointer
-from hubq.hub.refusals import entry_not_found, revision_not_found
+from hubq.hub.refusals import entry_not_found, repository_not_found, revision_not_found
 
 FILE_MODE = 0o100644
 
@@ -47,14 +48,21 @@ class Histories:
         """Say where the git repository of a repo lives."""
         return self.folder / f"{repo_id}.git"
 
-    def create(self, repo_id: str) -> Repo:
-        """Make an empty bare repository."""
-        self.folder.mkdir(exist_ok=True)
-        return Repo.init_bare(self.path(repo_id), mkdir=True, default_branch=b"main")
+    def draft(self, repo_id: str) -> Path:
+        """Say where the git repository of a repo is made, before it gets its place whole."""
+        return self.folder / "incoming" / f"{repo_id}.git"
+
+    def create(self, place: Path) -> Repo:
+        """Make an empty bare repository at a place."""
+        place.mkdir(parents=True)
+        return Repo.init_bare(place, default_branch=b"main")
 
     def open(self, repo_id: str) -> Repo:
-        """Open a repository; the caller closes it."""
-        return Repo(str(self.path(repo_id)))
+        """Open a repository, or refuse one that was deleted meanwhile; the caller closes it."""
+        try:
+            return Repo(str(self.path(repo_id)))
+        except NotGitRepository as error:
+            raise repository_not_found(anonymous=False) from error
 
 
 def branch_ref(revision: str) -> Ref:

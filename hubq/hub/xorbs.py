@@ -5,6 +5,7 @@ From the public specification (huggingface.co/docs/xet/xorb): each chunk is an 8
 grouped by their position modulo four.
 """
 
+import secrets
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,8 +107,10 @@ def _ungroup(grouped: bytes) -> bytes:
 
 
 def write_index(path: Path, chunks: list[Chunk]) -> None:
-    """Save the list of a xorb's chunks."""
-    path.write_bytes(b"".join(_INDEX.pack(*chunk) for chunk in chunks))
+    """Save the list of a xorb's chunks, in one step."""
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    draft.write_bytes(b"".join(_INDEX.pack(*chunk) for chunk in chunks))
+    draft.replace(path)
 
 
 def read_index(path: Path) -> list[Chunk]:

@@ -19,6 +19,7 @@ from hubq.hub.committing import (
     check_parent,
     commit_changes,
     put_blob,
+    write_commit,
 )
 from hubq.hub.discussions import Discussions
 from hubq.hub.history import branch_ref, commit_id, describe, find_commit, list_entries
@@ -34,6 +35,7 @@ from hubq.hub.upload_modes import MAX_REGULAR, UploadModes
 MAX_FILES = 1000  # a call of preupload
 MAX_COMMIT = 1024**3  # bytes of a commit's body, which is spooled to disk
 MAX_LINE = 4 * MAX_REGULAR // 3 + 64 * 1024  # of a file in base64, its path and what is around
+MAX_RULE = 2000  # bytes of a line of .gitattributes; git ignores longer ones, and fsck complains
 MAX_CHANGES = 50_000  # of one commit
 TOO_LARGE = "{} is over 10 MiB: upload it as a large file"
 SPOOL = 4 * 1024 * 1024
@@ -86,15 +88,16 @@ def _commit(call: Call, repo: Repository, body: IO[bytes]) -> Response:
             if opens_pull_request(call):
                 base = find_commit(git, revision)
                 check_parent(base, parent)
-                apply_changes(list_entries(git, base), changes)  # else a refusal leaves it empty
-                number = open_pull_request(call.hub, repo, git, base, message)
-                revision, parent = f"refs/pr/{number}", None
+                files = apply_changes(list_entries(git, base), changes)
+                made = write_commit(git, files, [base.id], message)
+                number = open_pull_request(call.hub, repo, git, message, (base, made))
                 answer["pullRequestUrl"] = f"{call.base}/{repo.address}/discussions/{number}"
-            ref = branch_ref(revision)
-            if git.refs.read_ref(ref) is None:
-                raise revision_not_found(revision)
-            made = commit_changes(git, ref, changes, message, parent)
-            Discussions(call.hub.database).note_commit(repo, revision, made)
+            else:
+                ref = branch_ref(revision)
+                if git.refs.read_ref(ref) is None:
+                    raise revision_not_found(revision)
+                made = commit_changes(git, ref, changes, message, parent)
+                Discussions(call.hub.database).note_commit(repo, revision, made)
     oid = commit_id(made)
     answer |= {"commitOid": oid, "commitUrl": f"{call.base}/{repo.address}/commit/{oid}"}
     return JSONResponse(answer)
@@ -106,6 +109,8 @@ def _header(call: Call, line: tuple[str, dict[str, Any]]) -> tuple[Message, str 
     if key != "header" or not str(header.get("summary") or "").strip():
         raise bad_request("A commit starts with a header that has a summary")
     message = Message(call.user(), str(header["summary"]), str(header.get("description") or ""))
+    if "\0" in message.summary + message.description:
+        raise bad_request("The message of a commit holds no zero bytes")
     parent = header.get("parentCommit")
     return message, None if parent is None else str(parent)
 
@@ -152,7 +157,13 @@ def _regular(call: Call, repo: Repository, value: dict[str, Any]) -> bytes:
         _check_held(call, repo, pointer.sha256)
     if value["path"] == "README.md":
         _check_card(raw, repo)
+    if value["path"].rpartition("/")[2] == ".gitattributes" and _has_endless_line(raw):
+        raise bad_request(f"{value['path']!r} has a line that git refuses: over {MAX_RULE} bytes")
     return raw
+
+
+def _has_endless_line(attributes: bytes) -> bool:
+    return any(len(line) > MAX_RULE for line in attributes.split(b"\n"))
 
 
 def _check_card(raw: bytes, repo: Repository) -> None:

@@ -41,15 +41,13 @@ def create(call: Call) -> Response:
     title, text = call.text("title").strip(), call.text("description", "")
     if not title:
         raise bad_request("A discussion needs a title")
+    what = Message(call.user(), title, text)
     if call.json().get("pullRequest"):
         with call.hub.locks.hold(repo.id), call.hub.histories.open(repo.id) as git:
-            what = Message(call.user(), title, text)
-            number = open_pull_request(call.hub, repo, git, find_commit(git, "main"), what)
+            main = find_commit(git, "main")
+            number = open_pull_request(call.hub, repo, git, what, (main, main))
     else:
-        discussions = Discussions(call.hub.database)
-        number = discussions.start(repo, title, call.user(), base=None)
-        comment = comment_data(text, call.user())
-        discussions.add_event(repo, number, call.user(), comment, kind="comment")
+        number = Discussions(call.hub.database).start(repo, what)
     found = Discussions(call.hub.database).find(repo, number)
     url = f"{call.base}/{repo.address}/discussions/{number}"
     return JSONResponse({**found.describe(repo), "url": url})

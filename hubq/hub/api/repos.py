@@ -14,9 +14,9 @@ from hubq.hub.history import find_commit
 from hubq.hub.names import check_account_name, check_repo_name
 from hubq.hub.paging import page
 from hubq.hub.refusals import Refusal, bad_request, forbidden
-from hubq.hub.repositories import KINDS, Kind, Repository, draft, may_read
+from hubq.hub.repositories import KINDS, Belongings, Kind, Repository, draft, may_read
 from hubq.hub.routing import Route
-from hubq.hub.settings import check, put
+from hubq.hub.settings import check
 
 SDKS = ("gradio", "streamlit", "docker", "static")
 VISIBILITIES = {"public": False, "private": True, "protected": True}
@@ -37,11 +37,9 @@ def create(call: Call) -> Response:
     if existing is not None:
         raise taken(call, existing, "You already created this {kind} repo")
     try:
-        found(call.hub, repo, call.user())
+        found(call.hub, repo, call.user(), Belongings(settings=given))
     except FileExistsError as error:
         raise taken(call, repo, "You already created this {kind} repo") from error
-    for table, setting in given:
-        put(call.hub.database, repo, table, setting)
     return JSONResponse(created(call, repo))
 
 
@@ -183,10 +181,10 @@ def _space(repo: Repository, call: Call) -> Repository:
     )
 
 
-def _settings(call: Call) -> list[tuple[str, dict[str, Any]]]:
+def _settings(call: Call) -> tuple[tuple[str, dict[str, Any]], ...]:
     """Read the secrets and variables that a new Space shall have, or refuse bad ones."""
     tables = ("secrets", "variables")
-    given = [(table, setting) for table in tables for setting in call.rows(table)]
+    given = tuple((table, setting) for table in tables for setting in call.rows(table))
     for _, setting in given:
         check(setting)
     return given

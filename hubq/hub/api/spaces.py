@@ -44,10 +44,10 @@ def settings(call: Call) -> Response:
     repo = _space(call)
     table = call.request.url.path.rpartition("/")[2]
     if call.request.method == "POST":
-        put(call.hub.database, repo, table, call.json())
+        put(call.hub.database, repo.id, table, call.json())
     elif call.request.method == "DELETE":
-        drop(call.hub.database, repo, table, call.text("key"))
-    return JSONResponse(show(call.hub.database, repo, table))
+        drop(call.hub.database, repo.id, table, call.text("key"))
+    return JSONResponse(show(call.hub.database, repo.id, table))
 
 
 def _space(call: Call) -> Repository:
