@@ -1,8 +1,10 @@
 """Reading bare git repositories: revisions, trees, files, commits, differences."""
 
 import io
+import os
 import re
 import stat
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,10 +160,23 @@ def read_blob(git: Repo, blob: str) -> bytes:
 
 def describe(git: Repo, path: str, entry: Entry) -> File:
     """Look at a file: its true size and, if it is a large one, its pointer."""
-    content = read_blob(git, entry.blob)
-    pointer = Pointer.decode(content)
-    size = pointer.size if pointer else len(content)
-    return File(path, entry.blob, size, len(content), pointer)
+    stored, start = _peek(git, entry.blob)
+    pointer = Pointer.decode(start) if stored == len(start) else None
+    size = pointer.size if pointer else stored
+    return File(path, entry.blob, size, stored, pointer)
+
+
+def _peek(git: Repo, blob: str) -> tuple[int, bytes]:
+    """Return the size of a blob and how it starts, without reading all of it."""
+    place = Path(os.fsdecode(git.object_store.path)) / blob[:2] / blob[2:]
+    try:
+        with place.open("rb") as file:
+            head = zlib.decompressobj().decompress(file.read(1024), 1024)
+    except FileNotFoundError:  # it lies in a pack
+        content = read_blob(git, blob)
+        return len(content), content
+    kind_and_size, _, start = head.partition(b"\0")
+    return int(kind_and_size.split()[1]), start
 
 
 def find_file(git: Repo, commit: Commit, path: str) -> File:

@@ -1,9 +1,11 @@
 """Creating, describing, listing, renaming and deleting repos."""
 
 import dataclasses
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from dulwich.errors import FileFormatException
 from starlette.responses import JSONResponse, Response
 
 from hubq.hub.access import Access
@@ -21,6 +23,8 @@ from hubq.hub.settings import check
 SDKS = ("gradio", "streamlit", "docker", "static")
 VISIBILITIES = {"public": False, "private": True, "protected": True}
 PAGE = 500
+# A repo that was deleted meanwhile, or that a failing disk has damaged, is no reason for no list.
+UNREADABLE = (Refusal, KeyError, zlib.error, FileFormatException)
 
 
 def create(call: Call) -> Response:
@@ -96,14 +100,31 @@ def listing(call: Call) -> Response:
     if author is not None:
         shown = [repo for repo in shown if repo.namespace.lower() == author.lower()]
     shown = [repo for repo in shown if search in repo.full_name.lower()]
-    described = [_describe(call, repo) for repo in shown]
+    if call.query.get("sort") == "lastModified":
+        shown.sort(key=lambda repo: _changed(call, repo), reverse=True)
     wanted = set(call.request.query_params.getlist("filter"))
     if "pipeline_tag" in call.query:
         wanted.add(call.query["pipeline_tag"])
-    described = [answer for answer in described if wanted <= set(answer["tags"])]
-    if call.query.get("sort") == "lastModified":
-        described.sort(key=lambda answer: str(answer["lastModified"]), reverse=True)
-    return page(call, described, lambda answer: _expanded(call, answer), size=PAGE)
+    return page(call, shown, lambda repo: _listed(call, repo, wanted), size=PAGE)
+
+
+def _listed(call: Call, repo: Repository, tags: set[str]) -> dict[str, Any] | None:
+    """Describe a repo for a list; None if it lacks a tag, or its history can't be read."""
+    try:
+        with call.hub.histories.open(repo.id) as git:
+            answer = describe_repo(call.hub, repo, git, find_commit(git, "main"))
+    except UNREADABLE:
+        return None
+    return _expanded(call, answer) if tags <= set(answer["tags"]) else None
+
+
+def _changed(call: Call, repo: Repository) -> int:
+    """Return when a repo's main branch was last changed, from its head alone."""
+    try:
+        with call.hub.histories.open(repo.id) as git:
+            return int(find_commit(git, "main").commit_time)
+    except UNREADABLE:
+        return 0
 
 
 def grant(call: Call) -> Response:
@@ -126,11 +147,6 @@ def handle_access(call: Call) -> Response:
 def _known_user(call: Call) -> None:
     if call.hub.accounts.kind_of(call.text("user")) != "user":
         raise Refusal(404, "This user does not exist")
-
-
-def _describe(call: Call, repo: Repository) -> dict[str, Any]:
-    with call.hub.histories.open(repo.id) as git:
-        return describe_repo(call.hub, repo, git, find_commit(git, "main"))
 
 
 def _expanded(call: Call, answer: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Listing what a commit holds: trees, single paths, the commits themselves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -21,7 +21,7 @@ from hubq.hub.history import (
     list_folders,
     walk_commits,
 )
-from hubq.hub.paging import page
+from hubq.hub.paging import page, window
 from hubq.hub.refusals import bad_request, entry_not_found
 from hubq.hub.routing import Route
 
@@ -45,9 +45,10 @@ def tree(call: Call) -> Response:
         deep = call.query.get("recursive", "").lower() == "true"
         paths = [path for path in sorted(everything) if _inside(path, folder, deep)]
         expand = call.query.get("expand", "").lower() == "true"
-        history = _history(git, commit, everything, paths) if expand else {}
-        xet = _xet_hashes(call, git, everything, paths)
         size = EXPANDED_PAGE if expand else PAGE
+        shown = window(call, paths, size=size)
+        history = _history(git, commit, everything, shown) if expand else {}
+        xet = _xet_hashes(call, git, everything, shown)
         return page(
             call, paths, lambda path: _row(git, path, everything[path], history, xet), size=size
         )
@@ -109,7 +110,7 @@ def _inside(path: str, folder: str, deep: bool) -> bool:
 
 
 def _history(
-    git: Repo, head: Commit, everything: Mapping[str, Listed], paths: list[str]
+    git: Repo, head: Commit, everything: Mapping[str, Listed], paths: Sequence[str]
 ) -> dict[str, Commit]:
     ids = {path: _id(everything[path]) for path in paths}
     return last_commits(git, head, ids)
@@ -120,7 +121,7 @@ def _id(listed: Listed) -> str:
 
 
 def _xet_hashes(
-    call: Call, git: Repo, everything: Mapping[str, Listed], paths: list[str]
+    call: Call, git: Repo, everything: Mapping[str, Listed], paths: Sequence[str]
 ) -> dict[str, str]:
     files = [(path, everything[path]) for path in paths]
     pointers = [
