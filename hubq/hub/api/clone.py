@@ -6,6 +6,7 @@ import tempfile
 import zlib
 from typing import IO
 
+from dulwich.errors import GitProtocolError
 from dulwich.protocol import ReceivableProtocol
 from dulwich.repo import Repo
 from dulwich.server import BackendRepo, DictBackend, UploadPackHandler
@@ -17,6 +18,8 @@ from hubq.hub.call import MAX_BODY, Call
 from hubq.hub.refusals import Refusal, bad_request, forbidden
 from hubq.hub.routing import everywhere
 
+# What the library raises for bodies that are not git's, or that want what isn't there.
+UNSPEAKABLE = (GitProtocolError, ValueError, KeyError, AssertionError)
 SPOOL = 16 * 1024 * 1024  # bytes of a pack that are kept in memory
 NO_CACHE = {"Cache-Control": "no-cache, max-age=0, must-revalidate"}
 
@@ -39,7 +42,12 @@ def upload_pack(call: Call) -> Response:
     """Send git the objects that it lacks."""
     out = tempfile.SpooledTemporaryFile(max_size=SPOOL)  # noqa: SIM115 - closed when it is sent
     with call.hub.histories.open(call.repo().id) as git:
-        _handler(git, io.BytesIO(_unzipped(call)), out, advertise=False).handle()
+        handler = _handler(git, io.BytesIO(_unzipped(call)), out, advertise=False)
+        try:
+            handler.handle()
+        except UNSPEAKABLE as error:
+            out.close()
+            raise bad_request("The body is not what git sends") from error
     out.seek(0)
     return StreamingResponse(
         iter(lambda: out.read(64 * 1024), b""),

@@ -122,8 +122,7 @@ def _parse(body: IO[bytes]) -> Iterator[tuple[str, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            item = read_json(line)
-            assert isinstance(item, dict)
+            item: Any = read_json(line)
             yield str(item["key"]), dict(item["value"])
         except (ValueError, KeyError, TypeError) as error:
             raise bad_request("A line of the commit is not a {key, value} of JSON") from error
@@ -154,7 +153,9 @@ def _regular(call: Call, repo: Repository, value: dict[str, Any]) -> bytes:
         raise bad_request(TOO_LARGE.format(repr(value["path"])))
     # Else a pointer written by hand would open another repo's files to its author.
     if (pointer := Pointer.decode(raw)) is not None:
-        _check_held(call, repo, pointer.sha256)
+        size = _check_held(call, repo, pointer.sha256)
+        if size != pointer.size:
+            raise bad_request(f"{value['path']!r} has {size} bytes, not {pointer.size}")
     if value["path"] == "README.md":
         _check_card(raw, repo)
     if value["path"].rpartition("/")[2] == ".gitattributes" and _has_endless_line(raw):
