@@ -20,6 +20,8 @@ from hubq.hub.objects import Pointer
 from hubq.hub.refusals import entry_not_found, repository_not_found, revision_not_found
 
 FILE_MODE = 0o100644
+MAX_COMPARED = 200_000  # bytes of a file whose lines are compared
+MAX_DIFF = 500_000  # bytes, after which files are only named
 
 
 class Entry(NamedTuple):
@@ -219,9 +221,19 @@ def _objects(git: Repo, commit: Commit) -> dict[str, str]:
 
 
 def difference(git: Repo, old: Commit, new: Commit) -> str:
-    """Write the unified diff between two commits."""
-    from dulwich.patch import write_tree_diff
+    """Write the unified diff between two commits.
+
+    Files too large to compare in a moment are only named, and so are those behind `MAX_DIFF`.
+    """
+    from dulwich.patch import write_object_diff
 
     out = io.BytesIO()
-    write_tree_diff(out, git.object_store, old.tree, new.tree)
+    for paths, modes, blobs in git.object_store.tree_changes(old.tree, new.tree):
+        sizes = [_peek(git, blob.decode())[0] if blob else 0 for blob in blobs]
+        sides = list(zip(paths, modes, blobs, strict=True))
+        if max(sizes) <= MAX_COMPARED and out.tell() <= MAX_DIFF:
+            write_object_diff(out, git.object_store, sides[0], sides[1])
+        else:
+            name = next(path for path in paths if path is not None)
+            out.write(b"%s: from %d to %d bytes, not shown\n" % (name, *sizes))
     return out.getvalue().decode(errors="replace")

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import random
+import shutil
 import struct
 from pathlib import Path
 
@@ -175,6 +176,28 @@ def test_a_file_whose_sender_cannot_prove_the_chunks_is_refused(store: Xet) -> N
 def test_a_file_of_chunks_that_are_not_here_is_refused(store: Xet) -> None:
     with pytest.raises(Refusal, match="no such range"):
         store.register(shard(bytes(32), [(0, 10)], hash_file(NODES)))
+
+
+def test_a_file_of_an_empty_range_is_refused(store: Xet) -> None:
+    sha256 = hashlib.sha256(CONTENT).digest()
+
+    with pytest.raises(Refusal, match="no such range"):
+        store.register(shard(sha256, [(0, 9), (3, 3)], hash_file(NODES)))
+
+
+def test_a_file_larger_than_the_disk_is_refused_before_it_is_written(store: Xet) -> None:
+    runs = [(0, 9)] * 2000
+    sha256 = hashlib.sha256(CONTENT * 2000).digest()
+    file = shard(sha256, runs, hash_file(NODES * 2000))
+    usage = shutil.disk_usage(store.folder)
+    small = usage._replace(free=sum(map(len, CHUNKS)) * 1999)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: small)
+        with pytest.raises(Refusal) as caught:
+            store.register(file)
+
+    assert caught.value.status == 507
 
 
 @pytest.mark.parametrize("length", [0, 40, 48, 100, 200])

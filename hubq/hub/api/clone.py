@@ -4,6 +4,7 @@ import gzip
 import io
 import tempfile
 import zlib
+from contextlib import ExitStack
 from typing import IO
 
 from dulwich.errors import GitProtocolError
@@ -40,14 +41,16 @@ def advertise(call: Call) -> Response:
 
 def upload_pack(call: Call) -> Response:
     """Send git the objects that it lacks."""
-    out = tempfile.SpooledTemporaryFile(max_size=SPOOL)  # noqa: SIM115 - closed when it is sent
-    with call.hub.histories.open(call.repo().id) as git:
-        handler = _handler(git, io.BytesIO(_unzipped(call)), out, advertise=False)
+    asked = io.BytesIO(_unzipped(call))
+    with ExitStack() as stack:
+        out = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=SPOOL))
+        git = stack.enter_context(call.hub.histories.open(call.repo().id))
         try:
-            handler.handle()
+            _handler(git, asked, out, advertise=False).handle()
         except UNSPEAKABLE as error:
-            out.close()
             raise bad_request("The body is not what git sends") from error
+        git.close()
+        stack.pop_all()  # the answer closes the file when it is sent
     out.seek(0)
     return StreamingResponse(
         iter(lambda: out.read(64 * 1024), b""),
