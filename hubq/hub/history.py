@@ -235,5 +235,5 @@ def difference(git: Repo, old: Commit, new: Commit) -> str:
             write_object_diff(out, git.object_store, sides[0], sides[1])
         else:
             name = next(path for path in paths if path is not None)
-            out.write(b"%s: from %d to %d bytes, not shown\n" % (name, *sizes))
+            out.write(b"%s: from %d to %d bytes, not shown\n" % (name, sizes[0], sizes[1]))
     return out.getvalue().decode(errors="replace")

@@ -126,7 +126,7 @@ def test_no_route_gives_a_stranger_what_a_gated_repo_holds(
             if route.access in (Access.READ, Access.WRITE):
                 assert answer.status_code in (401, 403, 404), what
     after = api.repo_info(repo, repo_type=kind)
-    assert (after.sha, after.gated) == (before.sha, "manual")  # type: ignore[union-attr]
+    assert (after.sha, after.gated) == (before.sha, "manual")
 
 
 @pytest.mark.parametrize("kind", ["model", "dataset", "space"])

@@ -201,7 +201,7 @@ def test_no_request_is_an_error_of_the_hub(hub: FaultyHub, http: httpx.Client, s
     ):
         method, path = dice.choice(sorted(route.methods)), address(dice, route.pattern)
         headers = {
-            name: dice.choice(values).encode("latin-1")
+            name.encode(): dice.choice(values).encode("latin-1")
             for name, values in HEADERS.items()
             if dice.random() < (0.03 if name == "Authorization" else 0.2)
         }

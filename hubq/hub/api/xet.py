@@ -64,7 +64,12 @@ def get_reconstruction(call: Call) -> Response:
 
     def address(xorb: str, first: int, last: int) -> str:
         # A xorb may hold chunks of other files, and of other repos, too.
-        facts = {"purpose": "xet-xorb", "xorb": xorb, "first": first, "last": last}
+        facts: dict[str, str | int] = {
+            "purpose": "xet-xorb",
+            "xorb": xorb,
+            "first": first,
+            "last": last,
+        }
         ticket = call.hub.tickets.issue(facts, LIFETIME)
         return f"{_base(call)}/v1/xorbs/default/{xorb}?ticket={ticket}"
 
