@@ -29,14 +29,14 @@ MEDIA_TYPE = "application/vnd.git-lfs+json"
 def batch(call: Call) -> Response:
     """Tell for each object where to upload it or where to download it from."""
     pointers = [_pointer(item) for item in _objects(call)]
-    if sum(_part_count(pointer.size) for pointer in pointers) > MAX_PARTS:
-        raise bad_request("These are too many bytes for one request: name fewer objects")
     repo = call.repo()
     held = call.hub.repositories.holdings(repo)
     if call.json().get("operation") == "download":
         answers = [_download(call, wanted, known=wanted.sha256 in held) for wanted in pointers]
     else:
         call.check_contribute()
+        if sum(_part_count(pointer.size) for pointer in pointers) > MAX_PARTS:
+            raise bad_request("These are too many bytes for one upload: name fewer objects")
         answers = [
             _stored(wanted) if wanted.sha256 in held else _upload(call, repo, wanted)
             for wanted in pointers
