@@ -103,10 +103,15 @@ class Accounts:
                 raise bad_credentials()
             if row["expires"] is not None and row["expires"] < time.time():
                 raise bad_credentials()
+        return self.visitor(row["user"], row["role"])
+
+    def visitor(self, name: str, role: Role = "read") -> Visitor:
+        """Return a user as a visitor, with the memberships of this moment."""
+        with self.database.transaction() as connection:
             orgs = connection.execute(
-                "SELECT org, role FROM members WHERE user = ? ORDER BY org", (row["user"],)
+                "SELECT org, role FROM members WHERE user = ? ORDER BY org", (name,)
             ).fetchall()
-        return Visitor(row["user"], row["role"], {org["org"]: org["role"] for org in orgs})
+        return Visitor(name, role, {org["org"]: org["role"] for org in orgs})
 
     def _add(self, name: str, kind: str) -> None:
         check_account_name(name)

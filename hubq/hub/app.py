@@ -1,5 +1,8 @@
 """The hub as an ASGI application."""
 
+import errno
+import os
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,7 +65,12 @@ def create_app(root: Path, *, hosts: Sequence[str] = LOOPBACK) -> Starlette:
     app = Starlette(
         routes=[route for subject in SUBJECTS for route in subject.ROUTES],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
-        exception_handlers={Refusal: _refuse, 404: _unknown},
+        exception_handlers={
+            Refusal: _refuse,
+            404: _unknown,
+            OSError: _full_disk,
+            sqlite3.OperationalError: _full_disk,
+        },
     )
     app.state.hub = Hub.open(root)
     app.state.hub.database.keep_open()
@@ -72,6 +80,15 @@ def create_app(root: Path, *, hosts: Sequence[str] = LOOPBACK) -> Starlette:
 def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     return error.response()
+
+
+def _full_disk(request: Request, error: Exception) -> Response:
+    """Say that there is no space left: what was begun is undone, and asking again may help."""
+    # SQLite says it in words, and shutil in a list of what could not be copied.
+    signs = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "disk is full")
+    if not any(sign in str(error) for sign in signs):
+        raise error
+    return Refusal(507, "The hub's disk is full. Make room there, then try again").response()
 
 
 def _unknown(request: Request, error: Exception) -> Response:

@@ -1,38 +1,35 @@
 """One request as the handlers see it: who asks, for which repo, with what in the body."""
 
 import base64
-import binascii
-import json
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
+from hubq.hub.access import Access, admit, check_write
 from hubq.hub.accounts import Visitor
 from hubq.hub.hub import Hub
-from hubq.hub.refusals import (
-    Refusal,
-    bad_request,
-    forbidden,
-    gated,
-    repository_not_found,
-    sign_in_first,
-)
-from hubq.hub.repositories import KINDS, Kind, Repository, may_read
+from hubq.hub.plain import read_json
+from hubq.hub.refusals import Refusal, bad_request, forbidden, sign_in_first
+from hubq.hub.repositories import KINDS, Kind, Repository
 
 MAX_BODY = 16 * 1024 * 1024  # of requests that are read whole; uploads are streamed instead
 
 
 @dataclass(frozen=True)
 class Call:
-    """A request, its path's parts, its visitor, and its body if it isn't a stream."""
+    """A request, its path's parts, its visitor, and its body if it isn't a stream.
+
+    `repository` is the one of the path; the route has admitted the visitor to it.
+    """
 
     hub: Hub
     request: Request
     path: Mapping[str, str]
     visitor: Visitor
     body: bytes = b""
+    repository: Repository | None = None
 
     @property
     def base(self) -> str:
@@ -52,9 +49,9 @@ class Call:
     def json(self) -> dict[str, Any]:
         """Return the body as a JSON object, or refuse it."""
         try:
-            value = json.loads(self.body or b"{}")
+            value = read_json(self.body or b"{}")
         except ValueError as error:
-            raise bad_request("The body is not JSON") from error
+            raise bad_request(f"The body is not JSON: {error}") from error
         if not isinstance(value, dict):
             raise bad_request("The body is not a JSON object")
         return value
@@ -66,42 +63,55 @@ class Call:
             raise bad_request(f"{key!r} must be a string")
         return value
 
+    def optional_text(self, key: str) -> str | None:
+        """Return a string of the JSON body, None when it is missing or null, or refuse."""
+        return None if self.json().get(key) is None else self.text(key)
+
+    def number(self, key: str, default: int | None = None) -> int:
+        """Return a whole number of the JSON body, from 0 on, or refuse a body without it."""
+        value = self.json().get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise bad_request(f"{key!r} must be a whole number")
+        return value
+
+    def rows(self, key: str) -> list[dict[str, Any]]:
+        """Return a list of objects of the JSON body, empty when it is missing, or refuse."""
+        value = self.json().get(key) or []
+        if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+            raise bad_request(f"{key!r} must be a list of objects")
+        return value
+
     def user(self) -> str:
         """Return the visitor's name, or refuse an anonymous one."""
         if self.visitor.name is None:
             raise sign_in_first()
         return self.visitor.name
 
-    def named(self, kind: Kind, namespace: str, name: str) -> Repository:
-        """Find a repo that the visitor may know of, or refuse."""
-        repo = self.hub.repositories.find(kind, namespace, name.removesuffix(".git"))
-        if repo is None or not may_read(repo, self.visitor):
-            raise repository_not_found(anonymous=self.visitor.anonymous)
-        return repo
+    def named(self, kind: Kind, namespace: str, name: str, access: Access) -> Repository:
+        """Find a repo to which the visitor has that access, or refuse."""
+        repositories = self.hub.repositories
+        found = repositories.find(kind, namespace, name.removesuffix(".git"))
+        return admit(repositories, found, self.visitor, access)
+
+    def admitted(self, access: Access) -> "Call":
+        """Return the call with the repo of its path, or refuse a visitor without that access."""
+        if access in (Access.OPEN, Access.NO_REPO):
+            return self
+        repo = self.named(self.kind, self.path["namespace"], self.path["name"], access)
+        return replace(self, repository=repo)
 
     def repo(self) -> Repository:
-        """Find the repo of the path, for a visitor who may know of it."""
-        return self.named(self.kind, self.path["namespace"], self.path["name"])
+        """Return the repo of the path, to which the route has admitted the visitor."""
+        assert self.repository is not None, "the route names no repo"
+        return self.repository
 
-    def open_repo(self) -> Repository:
-        """Find the repo of the path, for a visitor who may also download it."""
-        repo = self.repo()
-        if not self.hub.repositories.admits(repo, self.visitor):
-            raise gated(repo.full_name, anonymous=self.visitor.anonymous)
-        return repo
-
-    def own_repo(self) -> Repository:
-        """Find the repo of the path, for a visitor who may write to it."""
-        repo = self.repo()
-        self.check_write(repo.namespace, repo.address)
-        return repo
+    def may_download(self) -> bool:
+        """Tell whether the visitor may have the content of the repo's files."""
+        return self.hub.repositories.admits(self.repo(), self.visitor)
 
     def check_write(self, namespace: str, what: str) -> None:
         """Refuse a visitor who may not write to a namespace."""
-        if self.visitor.anonymous:
-            raise sign_in_first()
-        if not self.visitor.writes_to(namespace):
-            raise forbidden(f"You don't have the rights to write to {what}")
+        check_write(self.visitor, namespace, what)
 
     def check_contribute(self) -> None:
         """Refuse a visitor who may not even open a pull request."""
@@ -157,5 +167,5 @@ def _password(credentials: str) -> str:
     """Take the token out of the user:password that git sends."""
     try:
         return base64.b64decode(credentials).decode().partition(":")[2]
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # of which binascii's own error is a kind
         return ""

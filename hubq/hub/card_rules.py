@@ -12,6 +12,7 @@ import yaml
 
 from hubq.hub.card_results import model_index_errors
 from hubq.hub.cards import parse, split
+from hubq.hub.plain import text
 from hubq.language import is_language
 from hubq.license import HUB_LICENSES
 
@@ -63,13 +64,13 @@ def validate(readme: str, kind: str) -> Verdict:
     try:
         values = parse(front)
     except yaml.YAMLError as error:
-        verdict.errors.append(f"Invalid YAML in README.md: {error}")
+        verdict.errors.append(f"Invalid YAML in README.md: {text(error)}")
         return verdict
     if not isinstance(values, dict):
         verdict.errors.append("Invalid YAML in README.md: the metadata must be a mapping")
         return verdict
-    verdict.errors += _errors(values, kind)
-    verdict.warnings += _warnings(values)
+    verdict.errors += map(text, _errors(values, kind))
+    verdict.warnings += map(text, _warnings(values))
     return verdict
 
 

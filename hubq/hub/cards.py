@@ -5,27 +5,44 @@ from typing import Any
 
 import yaml
 
+from hubq.hub.plain import MAX_DEPTH, plain
+
 _FRONT_MATTER = re.compile(r"\A\ufeff?\s*---[ \t]*\r?\n(.*?\n)?---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads YAML without aliases, by which a few lines could grow to fill the memory."""
+# As keys of a card these clash with arguments of the client's own class, and stop its lists.
+UNSHOWN = ("self", "ignore_metadata_errors")
+MAX_METADATA = 256 * 1024  # characters; libyaml takes half a second for them
+# PyYAML's own parser takes ten times as long; it is there where libyaml isn't.
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# What its constructors raise for `2024-13-45`, `!!int ""`, `!!bool x` and the like.
+_BROKEN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are not allowed")
-        return super().compose_node(parent, index)
 
+def parse(front: str) -> Any:  # noqa: ANN401 - whatever YAML holds
+    """Parse the YAML of a card. What it gives may hold more than JSON can.
 
-def parse(front: str) -> object:
-    """Parse the YAML of a card.
-
-    Raises YAMLError when it is broken, uses aliases, or is nested too deep.
+    Raises YAMLError when it is broken, too long, nested too deep, or uses aliases, by which a few
+    lines could grow to fill the memory.
     """
+    if len(front) > MAX_METADATA:
+        raise yaml.YAMLError(f"longer than {MAX_METADATA} characters")
     try:
+        _check_structure(front)
         return yaml.load(front, _Loader)
-    except RecursionError as error:
-        raise yaml.YAMLError("nested too deep") from error
+    except _BROKEN as error:
+        raise yaml.YAMLError(f"a value that its type doesn't allow: {error}") from error
+
+
+def _check_structure(front: str) -> None:
+    depth = 0
+    for event in yaml.parse(front, _Loader):
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not allowed")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise yaml.YAMLError("nested too deep")
 
 
 def split(readme: str) -> tuple[str | None, str]:
@@ -37,13 +54,15 @@ def split(readme: str) -> tuple[str | None, str]:
 
 
 def metadata(readme: str) -> dict[str, Any]:
-    """Return what a card's YAML says; nothing when it is missing or broken."""
+    """Return what JSON can hold of a card's YAML; nothing when it is missing or broken."""
     front, _ = split(readme)
     try:
         values = parse(front or "")
     except yaml.YAMLError:
         return {}
-    return values if isinstance(values, dict) else {}
+    if not isinstance(values, dict):
+        return {}
+    return {key: value for key, value in plain(values).items() if key not in UNSHOWN}
 
 
 def tags(card: dict[str, Any], kind: str) -> list[str]:

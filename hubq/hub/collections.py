@@ -5,7 +5,8 @@ import secrets
 import sqlite3
 import time
 import unicodedata
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from hubq.hub.database import Database
 from hubq.hub.description import timestamp
@@ -15,14 +16,29 @@ Row = sqlite3.Row
 NOT_FOUND = "Collection not found"
 
 
+class Item(NamedTuple):
+    """What a collection lists: a repo by its kind and full name, or a thing unknown here."""
+
+    kind: str
+    name: str
+
+
 class Collections:
     """The collections of one hub."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def create(self, namespace: str, title: str, description: str | None, *, private: bool) -> str:
-        """Make an empty collection and return its slug; refuse a title that is taken."""
+    def create(
+        self,
+        namespace: str,
+        title: str,
+        description: str | None,
+        *,
+        private: bool,
+        items: Sequence[Item] = (),
+    ) -> str:
+        """Make a collection and return its slug; refuse a title that is taken."""
         with self.database.transaction(write=True) as connection:
             taken = connection.execute(
                 "SELECT slug FROM collections WHERE namespace = ? AND title = ?",
@@ -36,6 +52,8 @@ class Collections:
                 "INSERT INTO collections VALUES (?, ?, ?, ?, ?, 'orange', 0, ?)",
                 (slug, namespace, title, description, private, time.time()),
             )
+            for position, item in enumerate(items):
+                _insert(connection, slug, item, None, position)
         return slug
 
     def find(self, slug: str) -> Row:
@@ -69,15 +87,12 @@ class Collections:
         with self.database.transaction(write=True) as connection:
             connection.execute("DELETE FROM collections WHERE slug = ?", (slug,))
 
-    def add_item(self, slug: str, kind: str, item: str, note: str | None) -> None:
+    def add_item(self, slug: str, item: Item, note: str | None) -> None:
         """Append an item, or refuse one that is in the collection already."""
         position = len(self.items(slug))
         try:
             with self.database.transaction(write=True) as connection:
-                connection.execute(
-                    "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)",
-                    (secrets.token_hex(12), slug, kind, item, note, position),
-                )
+                _insert(connection, slug, item, note, position)
         except sqlite3.IntegrityError as error:
             message = "This item is already in the collection"
             raise Refusal(409, message, body={"slug": slug}) from error
@@ -126,6 +141,15 @@ class Collections:
             connection.execute(
                 f"UPDATE {table} SET {assignments} WHERE {key[0]} = ?", (*values.values(), key[1])
             )
+
+
+def _insert(
+    connection: sqlite3.Connection, slug: str, item: Item, note: str | None, position: int
+) -> None:
+    connection.execute(
+        "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)",
+        (secrets.token_hex(12), slug, item.kind, item.name, note, position),
+    )
 
 
 def _item(row: Row) -> dict[str, Any]:

@@ -100,11 +100,11 @@ class Database:
             # Closing with a transaction open rolls it back.
             connection.close()
 
-    def fact(self, name: str) -> str:
-        """Return this root's random constant of that name, drawn at its first use."""
+    def fact(self, name: str, size: int = 8) -> str:
+        """Return this root's random constant of that name, in hex, drawn at its first use."""
         with self.transaction(write=True) as connection:
             connection.execute(
-                "INSERT OR IGNORE INTO facts VALUES (?, ?)", (name, secrets.token_hex(8))
+                "INSERT OR IGNORE INTO facts VALUES (?, ?)", (name, secrets.token_hex(size))
             )
             row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         return str(row["value"])

@@ -1,6 +1,5 @@
 """What the API says about a repo: the answer behind model_info, dataset_info and space_info."""
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +9,7 @@ from dulwich.repo import Repo
 from hubq.hub import cards, eval_results
 from hubq.hub.history import Entry, commit_id, describe, list_entries, read_blob
 from hubq.hub.hub import Hub
+from hubq.hub.plain import read_damaged_json
 from hubq.hub.repositories import Repository
 
 MAX_CONFIG = 1024 * 1024
@@ -67,9 +67,7 @@ def read_card(git: Repo, entries: dict[str, Entry]) -> dict[str, Any]:
     """Return the metadata of the repo's card in values that JSON can hold."""
     entry = entries.get("README.md")
     readme = read_blob(git, entry.blob).decode(errors="replace") if entry else ""
-    # YAML knows dates, JSON doesn't.
-    plain: dict[str, Any] = json.loads(json.dumps(cards.metadata(readme), default=str))
-    return plain
+    return cards.metadata(readme)
 
 
 def _sibling(git: Repo, path: str, entry: Entry, blobs: bool) -> dict[str, Any]:
@@ -90,7 +88,9 @@ def _model(
     git: Repo, entries: dict[str, Entry], card: dict[str, Any], answer: dict[str, Any]
 ) -> dict[str, Any]:
     config = _config(git, entries)
-    library = card.get("library_name") or ("transformers" if "model_type" in config else None)
+    named = card.get("library_name")
+    library = named if isinstance(named, str) else None
+    library = library or ("transformers" if "model_type" in config else None)
     tags = [*([library] if library else []), *answer["tags"]]
     if any(path.endswith(".safetensors") for path in entries):
         tags.append("safetensors")
@@ -109,9 +109,6 @@ def _model(
 def _config(git: Repo, entries: dict[str, Entry]) -> dict[str, Any]:
     """Pick from config.json what the Hub shows of it."""
     content = read_blob(git, entries["config.json"].blob) if "config.json" in entries else b"{}"
-    try:
-        values = json.loads(content) if len(content) < MAX_CONFIG else {}
-    except ValueError:
-        return {}
+    values = read_damaged_json(content) if len(content) < MAX_CONFIG else None
     shown = ("architectures", "model_type", "quantization_config")
     return {key: values[key] for key in shown if key in values} if isinstance(values, dict) else {}

@@ -4,11 +4,13 @@ import json
 import secrets
 import sqlite3
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from dulwich.objects import Commit
 
+from hubq.hub.committing import Message
 from hubq.hub.database import Database
 from hubq.hub.description import timestamp
 from hubq.hub.history import commit_id
@@ -49,19 +51,41 @@ class Discussions:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def start(self, repo: Repository, title: str, author: str, *, base: str | None) -> int:
-        """Start a discussion, or with a base commit a pull request; return its number."""
+    def start(
+        self,
+        repo: Repository,
+        what: Message,
+        steps: tuple[Commit, Commit] | None = None,
+        place: Callable[[int], None] | None = None,
+    ) -> int:
+        """Start a discussion, or a pull request from one commit to another; return its number.
+
+        `place` gives the pull request its ref; if that fails, nothing was started.
+        """
+        base = None if steps is None else commit_id(steps[0])
+        proposes = steps is not None and steps[0].id != steps[1].id
+        status = "open" if steps is None or proposes else "draft"
         with self.database.transaction(write=True) as connection:
             row = connection.execute(
                 "SELECT coalesce(max(num), 0) + 1 AS num FROM discussions WHERE repo = ?",
                 (repo.id,),
             ).fetchone()
-            status = "open" if base is None else "draft"
+            number = int(row["num"])
             connection.execute(
                 "INSERT INTO discussions VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL)",
-                (repo.id, row["num"], title, status, author, base is not None, time.time(), base),
+                (
+                    *(repo.id, number, what.summary, status, what.author),
+                    *(base is not None, time.time(), base),
+                ),
             )
-        return int(row["num"])
+            said = {"comment": comment_data(what.description, what.author)}
+            if steps is not None and proposes:
+                said["commit"] = _commit_data(steps[1])
+            for kind, data in said.items():
+                _insert_event(connection, (repo.id, number), what.author, data, kind)
+            if place is not None:
+                place(number)
+        return number
 
     def find(self, repo: Repository, num: int) -> Discussion:
         """Return a discussion by its number, or refuse an unknown one."""
@@ -94,12 +118,8 @@ class Discussions:
         self, repo: Repository, num: int, author: str, data: dict[str, Any], *, kind: str
     ) -> dict[str, Any]:
         """Append an event to a discussion and return it as the API shows it."""
-        event_id, created = secrets.token_hex(12), time.time()
         with self.database.transaction(write=True) as connection:
-            connection.execute(
-                "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (event_id, repo.id, num, kind, author, created, json.dumps(data)),
-            )
+            event_id = _insert_event(connection, (repo.id, num), author, data, kind)
         return self.event(repo, num, event_id)
 
     def event(self, repo: Repository, num: int, event_id: str) -> dict[str, Any]:
@@ -130,10 +150,8 @@ class Discussions:
         if not revision.startswith("refs/pr/"):
             return
         num = int(revision.rpartition("/")[2])
-        subject = commit.message.decode(errors="replace").partition("\n\n")[0]
         author = commit.author.decode(errors="replace").partition(" <")[0]
-        data = {"subject": subject, "oid": commit_id(commit)}
-        self.add_event(repo, num, author, data, kind="commit")
+        self.add_event(repo, num, author, _commit_data(commit), kind="commit")
         if self.find(repo, num).status == "draft":
             self.change(repo, num, status="open")
 
@@ -152,6 +170,26 @@ def comment_data(text: str, author: str) -> dict[str, Any]:
         },
         "history": [],
     }
+
+
+def _commit_data(commit: Commit) -> dict[str, Any]:
+    subject = commit.message.decode(errors="replace").partition("\n\n")[0]
+    return {"subject": subject, "oid": commit_id(commit)}
+
+
+def _insert_event(
+    connection: sqlite3.Connection,
+    discussion: tuple[str, int],
+    author: str,
+    data: dict[str, Any],
+    kind: str,
+) -> str:
+    event_id = secrets.token_hex(12)
+    connection.execute(
+        "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (event_id, *discussion, kind, author, time.time(), json.dumps(data)),
+    )
+    return event_id
 
 
 def _discussion(row: sqlite3.Row) -> Discussion:

@@ -3,7 +3,7 @@
 A file that is not valid can be committed; the list says what is wrong with it.
 """
 
-import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from datetime import date
@@ -16,6 +16,7 @@ from dulwich.repo import Repo
 from hubq.hub.card_results import object_errors
 from hubq.hub.cards import parse
 from hubq.hub.history import Entry, read_blob
+from hubq.hub.plain import plain, text
 
 FILES = ".eval_results/*.yaml"
 # huggingface.co/docs/hub/eval-results: what an entry may say.
@@ -34,17 +35,16 @@ def _read(path: str, content: bytes) -> Iterator[dict[str, Any]]:
     try:
         results = parse(content.decode(errors="replace"))
     except yaml.YAMLError as error:
-        yield {"filename": path, "error": f"Invalid YAML: {error}"}
+        yield {"filename": path, "error": f"Invalid YAML: {text(error)}"}
         return
     if not isinstance(results, list):
         yield {"filename": path, "error": "must be an array"}
         return
     for number, entry in enumerate(results):
         if (wrong := next(entry_errors(entry), None)) is not None:
-            yield {"filename": path, "error": f"[{number}]: {wrong}"}
+            yield {"filename": path, "error": f"[{number}]: {text(wrong)}"}
         else:
-            plain = json.loads(json.dumps(entry, default=str))  # YAML knows dates, JSON doesn't
-            yield {"filename": path, "verified": False, "data": plain}
+            yield {"filename": path, "verified": False, "data": plain(entry)}
 
 
 def entry_errors(entry: object) -> Iterator[str]:
@@ -60,7 +60,7 @@ def entry_errors(entry: object) -> Iterator[str]:
     named = dataset.get("id") if isinstance(dataset, dict) else None
     if isinstance(named, str) and not _DATASET.fullmatch(named):
         yield f'"dataset.id" with value "{named}" is no id of a data set'
-    if isinstance(entry.get("value"), bool) or not isinstance(entry.get("value"), int | float):
+    if not _is_number(entry.get("value")):
         yield '"value" must be a number'
     if "source" in entry:
         yield from object_errors(
@@ -68,6 +68,11 @@ def entry_errors(entry: object) -> Iterator[str]:
         )
     if "date" in entry and not _is_date(entry["date"]):
         yield '"date" must be in ISO 8601 date format'
+
+
+def _is_number(value: object) -> bool:
+    """Tell whether a value is a number that JSON can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_date(value: object) -> bool:

@@ -1,13 +1,16 @@
 """Making a repo: the git repository, its first commit, its place in the list."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from dulwich.refs import Ref
 
 from hubq.hub.committing import Message, move_ref, put_blob, write_commit
 from hubq.hub.history import FILE_MODE, Entry
 from hubq.hub.hub import Hub
-from hubq.hub.repositories import Repository
+from hubq.hub.repositories import Belongings, Repository
 
 # Suffixes of files that git should not keep.
 LARGE = """
@@ -24,22 +27,35 @@ pinned: false
 """
 
 
-def found(hub: Hub, repo: Repository, author: str) -> None:
+def found(hub: Hub, repo: Repository, author: str, given: Belongings) -> None:
     """Make a repo with its first commit, as the Hub does.
 
     Raises FileExistsError when the name is taken.
     """
-    with hub.histories.create(repo.id) as git:
+    with founding(hub, repo, given) as place, hub.histories.create(place) as git:
         files = {
             path: Entry(FILE_MODE, put_blob(git, content.encode()))
             for path, content in _first_files(repo).items()
         }
         commit = write_commit(git, files, [], Message(author, "initial commit"))
         move_ref(git, Ref(b"refs/heads/main"), None, commit.id)
+
+
+@contextmanager
+def founding(hub: Hub, repo: Repository, given: Belongings) -> Iterator[Path]:
+    """Give a path at which to make a repo's history; list the repo when it is made.
+
+    Whatever fails on the way, a full disk too, nothing is left of it. Raises FileExistsError when
+    the name is taken.
+    """
+    draft, place = hub.histories.draft(repo.id), hub.histories.path(repo.id)
     try:
-        hub.repositories.add(repo)
-    except FileExistsError:
-        shutil.rmtree(hub.histories.path(repo.id))
+        yield draft
+        draft.rename(place)
+        hub.repositories.add(repo, given)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
         raise
 
 

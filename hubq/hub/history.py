@@ -1,22 +1,27 @@
 """Reading bare git repositories: revisions, trees, files, commits, differences."""
 
 import io
+import os
 import re
 import stat
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from dulwich.errors import NotGitRepository
 from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tag, Tree
 from dulwich.refs import Ref
 from dulwich.repo import Repo
 
 from hubq.hub.names import is_ref_name
 from hubq.hub.objects import Pointer
-from hubq.hub.refusals import entry_not_found, revision_not_found
+from hubq.hub.refusals import entry_not_found, repository_not_found, revision_not_found
 
 FILE_MODE = 0o100644
+MAX_COMPARED = 200_000  # bytes of a file whose lines are compared
+MAX_DIFF = 500_000  # bytes, after which files are only named
 
 
 class Entry(NamedTuple):
@@ -47,14 +52,21 @@ class Histories:
         """Say where the git repository of a repo lives."""
         return self.folder / f"{repo_id}.git"
 
-    def create(self, repo_id: str) -> Repo:
-        """Make an empty bare repository."""
-        self.folder.mkdir(exist_ok=True)
-        return Repo.init_bare(self.path(repo_id), mkdir=True, default_branch=b"main")
+    def draft(self, repo_id: str) -> Path:
+        """Say where the git repository of a repo is made, before it gets its place whole."""
+        return self.folder / "incoming" / f"{repo_id}.git"
+
+    def create(self, place: Path) -> Repo:
+        """Make an empty bare repository at a place."""
+        place.mkdir(parents=True)
+        return Repo.init_bare(place, default_branch=b"main")
 
     def open(self, repo_id: str) -> Repo:
-        """Open a repository; the caller closes it."""
-        return Repo(str(self.path(repo_id)))
+        """Open a repository, or refuse one that was deleted meanwhile; the caller closes it."""
+        try:
+            return Repo(str(self.path(repo_id)))
+        except NotGitRepository as error:
+            raise repository_not_found(anonymous=False) from error
 
 
 def branch_ref(revision: str) -> Ref:
@@ -150,10 +162,23 @@ def read_blob(git: Repo, blob: str) -> bytes:
 
 def describe(git: Repo, path: str, entry: Entry) -> File:
     """Look at a file: its true size and, if it is a large one, its pointer."""
-    content = read_blob(git, entry.blob)
-    pointer = Pointer.decode(content)
-    size = pointer.size if pointer else len(content)
-    return File(path, entry.blob, size, len(content), pointer)
+    stored, start = _peek(git, entry.blob)
+    pointer = Pointer.decode(start) if stored == len(start) else None
+    size = pointer.size if pointer else stored
+    return File(path, entry.blob, size, stored, pointer)
+
+
+def _peek(git: Repo, blob: str) -> tuple[int, bytes]:
+    """Return the size of a blob and how it starts, without reading all of it."""
+    place = Path(os.fsdecode(git.object_store.path)) / blob[:2] / blob[2:]
+    try:
+        with place.open("rb") as file:
+            head = zlib.decompressobj().decompress(file.read(1024), 1024)
+    except FileNotFoundError:  # it lies in a pack
+        content = read_blob(git, blob)
+        return len(content), content
+    kind_and_size, _, start = head.partition(b"\0")
+    return int(kind_and_size.split()[1]), start
 
 
 def find_file(git: Repo, commit: Commit, path: str) -> File:
@@ -196,9 +221,19 @@ def _objects(git: Repo, commit: Commit) -> dict[str, str]:
 
 
 def difference(git: Repo, old: Commit, new: Commit) -> str:
-    """Write the unified diff between two commits."""
-    from dulwich.patch import write_tree_diff
+    """Write the unified diff between two commits.
+
+    Files too large to compare in a moment are only named, and so are those behind `MAX_DIFF`.
+    """
+    from dulwich.patch import write_object_diff
 
     out = io.BytesIO()
-    write_tree_diff(out, git.object_store, old.tree, new.tree)
+    for paths, modes, blobs in git.object_store.tree_changes(old.tree, new.tree):
+        sizes = [_peek(git, blob.decode())[0] if blob else 0 for blob in blobs]
+        sides = list(zip(paths, modes, blobs, strict=True))
+        if max(sizes) <= MAX_COMPARED and out.tell() <= MAX_DIFF:
+            write_object_diff(out, git.object_store, sides[0], sides[1])
+        else:
+            name = next(path for path in paths if path is not None)
+            out.write(b"%s: from %d to %d bytes, not shown\n" % (name, sizes[0], sizes[1]))
     return out.getvalue().decode(errors="replace")

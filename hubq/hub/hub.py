@@ -1,9 +1,12 @@
 """All the stores of one hub, opened from its root folder."""
 
+import os
+import stat
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from hubq.errors import UserError
 from hubq.hub.accounts import Accounts
 from hubq.hub.committing import Locks
 from hubq.hub.database import Database
@@ -14,6 +17,23 @@ from hubq.hub.tickets import Tickets
 from hubq.hub.xet import Xet
 
 FIRST_USER = "local"
+
+
+def close_to_others(root: Path) -> None:
+    """Make a folder that only its owner enters, or close one that exists.
+
+    Raises UserError for a folder that is somebody else's, everybody's, or stays open.
+    """
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    way_out = "Choose another folder for the hub, one of your own"
+    if root.stat().st_uid != os.getuid():
+        raise UserError(f"The hub's folder {root} belongs to another user. {way_out}.")
+    if root.stat().st_mode & stat.S_ISVTX:
+        raise UserError(f"The folder {root} is everybody's, as /tmp is. {way_out}.")
+    if root.stat().st_mode & 0o077:
+        root.chmod(0o700)
+    if root.stat().st_mode & 0o077:
+        raise UserError(f"The file system of {root} closes no folder to other users. {way_out}.")
 
 
 @dataclass(frozen=True)
@@ -35,7 +55,7 @@ class Hub:
     @classmethod
     def open(cls, root: Path) -> "Hub":
         """Open the hub in a folder; make what is missing."""
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        close_to_others(root)
         database = Database(root / "hub.sqlite")
         database.prepare()
         accounts = Accounts(database)
@@ -51,6 +71,6 @@ class Hub:
             histories=Histories(root / "repos"),
             objects=objects,
             xet=Xet(root / "xet", database, objects),
-            tickets=Tickets(),
+            tickets=Tickets(bytes.fromhex(database.fact("ticket_key", size=32))),
             locks=Locks(),
         )

@@ -30,7 +30,8 @@ def _picture_block(state: StateBlock, first: int, end: int, silent: bool) -> boo
     """Take the lines from <picture> to </picture> as one block, if that is all they hold."""
     if state.is_code_block(first) or not _line(state, first).startswith(picture.BEGIN):
         return False
-    last = next((line for line in range(first, end) if picture.END in _line(state, line)), None)
+    nearby = range(first, min(end, first + picture.LINES))
+    last = next((line for line in nearby if picture.END in _line(state, line)), None)
     if last is None or any(state.isEmpty(line) for line in range(first, last)):
         return False
     text = state.getLines(first, last + 1, state.blkIndent, False)
@@ -85,7 +86,7 @@ def _link(
 ) -> str:
     token = tokens[index]
     target = str(token.attrs.get("href", ""))
-    if not urlsplit(target).scheme and not target.startswith(("#", "/")):
+    if _has_scheme(target) is False and not target.startswith(("#", "/")):
         token.attrs["href"] = _inside(target, str(env["address"]))
     token.attrs["rel"] = "nofollow noreferrer"
     return self.renderToken(tokens, index, options, env)
@@ -94,9 +95,17 @@ def _link(
 def located(source: str, address: str) -> str | None:
     """Return where the page finds a picture of its own repo; None for one from elsewhere."""
     source = source.removeprefix(f"{PUBLIC}/{quote(address)}/resolve/main/")
-    if not source or urlsplit(source).scheme or source.startswith("//"):
+    if not source or _has_scheme(source) is not False or source.startswith("//"):
         return None
     return _inside(source, address)
+
+
+def _has_scheme(address: str) -> bool | None:
+    """Tell whether an address has a scheme; None when it is no address at all."""
+    try:
+        return bool(urlsplit(address).scheme)
+    except ValueError:  # such as http://[
+        return None
 
 
 def _inside(path: str, address: str) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from types import TracebackType
 
 _POINTER = re.compile(
-    rb"version https://git-lfs\.github\.com/spec/v1\noid sha256:([0-9a-f]{64})\nsize ([0-9]+)\n"
+    rb"version https://git-lfs\.github\.com/spec/v1\n"
+    rb"oid sha256:([0-9a-f]{64})\nsize ([0-9]{1,18})\n"
 )
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

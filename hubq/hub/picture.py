@@ -10,6 +10,7 @@ from html import escape
 from html.parser import HTMLParser
 
 BEGIN, END = "<picture>", "</picture>"
+LINES = 40  # that one picture may take
 MEDIA = frozenset({"(prefers-color-scheme: dark)", "(prefers-color-scheme: light)"})
 WIDTH = re.compile(r"\d{1,4}")
 ALLOWED = {

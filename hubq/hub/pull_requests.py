@@ -8,14 +8,27 @@ from dulwich.repo import Repo
 
 from hubq.hub.call import Call
 from hubq.hub.committing import Message, conflicts, merge, move_ref
-from hubq.hub.discussions import Discussion, Discussions, comment_data
+from hubq.hub.discussions import Discussion, Discussions
 from hubq.hub.history import commit_id, find_commit
 from hubq.hub.hub import Hub
 from hubq.hub.refusals import Refusal, forbidden
 from hubq.hub.repositories import Repository
 
 
-def check_push(call: Call, repo: Repository, revision: str) -> None:
+def opens_pull_request(call: Call) -> bool:
+    """Tell whether a commit asks to become a pull request."""
+    return call.query.get("create_pr") in ("1", "true")
+
+
+def check_commit(call: Call, revision: str) -> None:
+    """Refuse a visitor who may neither commit to a revision nor propose what was asked."""
+    if opens_pull_request(call):
+        call.check_contribute()
+    else:
+        _check_push(call, call.repo(), revision)
+
+
+def _check_push(call: Call, repo: Repository, revision: str) -> None:
     """Refuse a visitor who may not commit to a revision: a branch, or a pull request."""
     pull = re.fullmatch(r"refs/pr/([0-9]{1,9})", revision)
     if pull is None:
@@ -29,14 +42,15 @@ def check_push(call: Call, repo: Repository, revision: str) -> None:
         raise forbidden(f"This pull request is {discussion.status}")
 
 
-def open_pull_request(hub: Hub, repo: Repository, git: Repo, base: Commit, what: Message) -> int:
-    """Open a pull request on a base commit and return its number."""
-    discussions = Discussions(hub.database)
-    number = discussions.start(repo, what.summary, what.author, base=commit_id(base))
-    comment = comment_data(what.description, what.author)
-    discussions.add_event(repo, number, what.author, comment, kind="comment")
-    move_ref(git, pull_ref(number), None, base.id)
-    return number
+def open_pull_request(
+    hub: Hub, repo: Repository, git: Repo, what: Message, steps: tuple[Commit, Commit]
+) -> int:
+    """Open a pull request from a base commit to a head, both `steps`; return its number."""
+
+    def place(number: int) -> None:
+        move_ref(git, pull_ref(number), None, steps[1].id)
+
+    return Discussions(hub.database).start(repo, what, steps, place)
 
 
 def pull_ref(number: int) -> Ref:

@@ -8,7 +8,7 @@ from hubq.hub.shards import Term
 from hubq.hub.xet import Xet
 from hubq.hub.xorbs import Chunk
 
-Address = Callable[[str], str]
+Address = Callable[[str, int, int], str]  # of a xorb, its first and last byte
 
 
 def reconstruct(
@@ -17,7 +17,7 @@ def reconstruct(
     """Tell a client which chunks to fetch for a file, or for a range of its bytes.
 
     `wanted` is the first and the last byte, the last one included; `address` makes
-    the URL of a xorb from its hash.
+    the URL of a range of a xorb.
     """
     first, last = wanted or (0, None)
     size = sum(term.length for term in terms)
@@ -56,10 +56,11 @@ def _answer(
 ) -> dict[str, Any]:
     fetch: dict[str, list[dict[str, Any]]] = {}
     for term, chunks in pieces:
+        first, last = chunks[term.start].start, chunks[term.end - 1].end - 1
         fetched = {
             "range": {"start": term.start, "end": term.end},
-            "url": address(term.xorb),
-            "url_range": {"start": chunks[term.start].start, "end": chunks[term.end - 1].end - 1},
+            "url": address(term.xorb, first, last),
+            "url_range": {"start": first, "end": last},
         }
         ranges = fetch.setdefault(term.xorb, [])
         if fetched not in ranges:

@@ -81,5 +81,6 @@ def gated(repo_id: str, *, anonymous: bool) -> Refusal:
 
 
 def _one_line(message: str) -> str:
-    """Make a message fit for a header: one line of Latin-1."""
-    return " ".join(message.split()).encode("latin-1", "replace").decode("latin-1")
+    """Make a message fit for a header: one line of printable Latin-1."""
+    line = " ".join(message.split()).encode("latin-1", "replace").decode("latin-1")
+    return "".join(letter if letter.isprintable() else "?" for letter in line)

@@ -4,9 +4,9 @@ import dataclasses
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from hubq.hub.accounts import Visitor
 from hubq.hub.database import Database
@@ -49,6 +49,14 @@ class Repository:
         return self.prefix + self.full_name
 
 
+@dataclass(frozen=True)
+class Belongings:
+    """What a new repo has from the start: large files, and a Space's secrets and variables."""
+
+    large_files: tuple[str, ...] = ()
+    settings: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+
+
 def draft(kind: Kind, namespace: str, name: str, *, private: bool) -> Repository:
     """Make the record of a repo that isn't listed yet."""
     check_repo_name(name)
@@ -61,8 +69,8 @@ class Repositories:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def add(self, repo: Repository) -> None:
-        """List a new repo.
+    def add(self, repo: Repository, given: Belongings) -> None:
+        """List a new repo with what it has from the start.
 
         Raises FileExistsError when the name is taken.
         """
@@ -74,6 +82,9 @@ class Repositories:
                 connection.execute(
                     f"INSERT INTO repos ({columns}) VALUES ({marks})", (*values.values(),)
                 )
+                _hold(connection, repo.id, given.large_files)
+                for table, setting in given.settings:
+                    insert_setting(connection, repo.id, table, setting)
         except sqlite3.IntegrityError as error:
             raise FileExistsError(repo.full_name) from error
 
@@ -84,6 +95,12 @@ class Repositories:
                 "SELECT * FROM repos WHERE kind = ? AND namespace = ? AND name = ?",
                 (kind, namespace, name),
             ).fetchone()
+        return row and _repository(row)
+
+    def by_id(self, repo_id: str) -> Repository | None:
+        """Look a repo up by its id, which it keeps when it is renamed."""
+        with self.database.transaction() as connection:
+            row = connection.execute("SELECT * FROM repos WHERE id = ?", (repo_id,)).fetchone()
         return row and _repository(row)
 
     def all(self, kind: Kind | None = None) -> list[Repository]:
@@ -114,10 +131,7 @@ class Repositories:
     def hold(self, repo_id: str, sha256s: Iterable[str]) -> None:
         """Note that a repo holds large files, so that it may commit and serve them."""
         with self.database.transaction(write=True) as connection:
-            connection.executemany(
-                "INSERT OR IGNORE INTO holdings SELECT id, ?, ? FROM repos WHERE id = ?",
-                [(sha256, time.time(), repo_id) for sha256 in sha256s],
-            )
+            _hold(connection, repo_id, sha256s)
 
     def holdings(self, repo: Repository) -> dict[str, float]:
         """Map the sha256 of each large file of a repo to when it was pushed."""
@@ -162,6 +176,24 @@ class Repositories:
                 "SELECT 1 FROM access WHERE repo = ? AND user = ?", (repo.id, visitor.name)
             ).fetchone()
         return row is not None
+
+
+def _hold(connection: sqlite3.Connection, repo_id: str, sha256s: Iterable[str]) -> None:
+    connection.executemany(
+        "INSERT OR IGNORE INTO holdings SELECT id, ?, ? FROM repos WHERE id = ?",
+        [(sha256, time.time(), repo_id) for sha256 in sha256s],
+    )
+
+
+def insert_setting(
+    connection: sqlite3.Connection, repo_id: str, table: str, setting: Mapping[str, Any]
+) -> None:
+    """Set one secret or variable, which was checked, as part of a transaction."""
+    kept = "" if table == "secrets" else setting["value"]
+    connection.execute(
+        "INSERT OR REPLACE INTO settings VALUES (?, ?, ?, ?, ?, ?)",
+        (repo_id, table, setting["key"], kept, setting.get("description"), time.time()),
+    )
 
 
 def may_read(repo: Repository, visitor: Visitor) -> bool:

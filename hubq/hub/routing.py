@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import cast
 from urllib.parse import unquote
 
@@ -11,33 +12,44 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
+from hubq.hub.access import Access
 from hubq.hub.accounts import Visitor
 from hubq.hub.call import Call, find_visitor, read_body
 from hubq.hub.names import RESERVED
+from hubq.hub.refusals import Refusal
 
 Whole = Callable[[Call], Response]
 Streaming = Callable[[Call], Awaitable[Response]]
+Refused = Callable[[Call, Refusal], Response]
 
 KIND_SEGMENTS = ("models", "datasets", "spaces")
 
 
 class Route(BaseRoute):
-    """One method and one pattern of segments, with the function that answers.
+    """One method and one pattern of segments, with the function that answers and for whom.
 
     `{word}` stands for one segment, a last `{*word}` for all that follow, and `{kind}` for
     models, datasets or spaces. A plain function gets the body whole and runs in a thread; an
     async one reads the body itself, as it comes.
 
-    `public` routes ignore the Authorization header: they carry a ticket, or are about a token.
+    The visitor is admitted to the repo of the path before the function sees the call; `refused`
+    may answer those who are not, and what the function itself refuses.
     """
 
     def __init__(
-        self, methods: str, pattern: str, answer: Whole | Streaming, *, public: bool = False
+        self,
+        methods: str,
+        pattern: str,
+        answer: Whole | Streaming,
+        access: Access,
+        refused: Refused | None = None,
     ) -> None:
+        assert ("{name}" in pattern) == (access not in (Access.OPEN, Access.NO_REPO)), pattern
         self.methods = frozenset(methods.split("|"))
         self.pattern = pattern.strip("/").split("/")
         self.answer = answer
-        self.public = public
+        self.access = access
+        self.refused = refused
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Compare a request with the pattern."""
@@ -60,12 +72,22 @@ class Route(BaseRoute):
 
     async def _respond(self, request: Request) -> Response:
         hub, path = request.app.state.hub, request.path_params
-        who = Visitor() if self.public else await run_in_threadpool(find_visitor, hub, request)
+        public = self.access is Access.OPEN
+        who = Visitor() if public else await run_in_threadpool(find_visitor, hub, request)
+        call = Call(hub, request, path, who)
         if inspect.iscoroutinefunction(self.answer):
-            return cast(Response, await self.answer(Call(hub, request, path, who)))
-        body = await read_body(request)
+            admitted = await run_in_threadpool(call.admitted, self.access)
+            return cast(Response, await self.answer(admitted))
+        return await run_in_threadpool(self._answer, replace(call, body=await read_body(request)))
+
+    def _answer(self, call: Call) -> Response:
         whole = cast(Whole, self.answer)
-        return await run_in_threadpool(whole, Call(hub, request, path, who, body))
+        try:
+            return whole(call.admitted(self.access))
+        except Refusal as refusal:
+            if self.refused is None:
+                raise
+            return self.refused(call, refusal)
 
     def _parse(self, raw_path: str) -> dict[str, str] | None:
         segments = raw_path.strip("/").split("/")
@@ -95,14 +117,15 @@ class Route(BaseRoute):
 
 
 def everywhere(
-    methods: str, rest: str, answer: Whole | Streaming, *, public: bool = False
+    methods: str,
+    rest: str,
+    answer: Whole | Streaming,
+    access: Access,
+    refused: Refused | None = None,
 ) -> list[Route]:
     """Make the routes of an address under a repo's page, for each kind of repo.
 
     `rest` is what follows the name: models have no prefix, the others have theirs.
     """
     repo = "{namespace}/{name}" + rest
-    return [
-        Route(methods, "/{kind}/" + repo, answer, public=public),
-        Route(methods, "/" + repo, answer, public=public),
-    ]
+    return [Route(methods, start + repo, answer, access, refused) for start in ("/{kind}/", "/")]

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from hubq.hub.hub import Hub
 
 NOTE = "running.json"
+PARTS_LIFE = 24 * 3600.0  # seconds; until then the client of an upload in parts may go on
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
@@ -85,7 +87,7 @@ def run(
     """Let a server serve a root: claim the root, listen, leave the note, clean up at the end."""
     hub = _hub(server)
     with closing(hub.database), _claim(root), _listen(host, port) as listener:
-        _sweep(root)
+        _sweep(root, hub)
         endpoint = f"http://{host}:{listener.getsockname()[1]}"
         with _note(root, Running(os.getpid(), endpoint, hub.instance)):
             # The socket listens already, so whoever reads the note or is called waits, not fails.
@@ -109,10 +111,21 @@ def _ended_by_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _sweep(root: Path) -> None:
-    """Remove what uploads left behind that an earlier server didn't live to finish."""
-    for leftovers in ("objects/incoming", "objects/parts", "xet/incoming"):
+def _sweep(root: Path, hub: "Hub") -> None:
+    """Remove what an earlier server didn't live to finish. Nobody else writes there now."""
+    for leftovers in ("objects/incoming", "xet/incoming", "repos/incoming"):
         shutil.rmtree(root / leftovers, ignore_errors=True)
+    oldest = time.time() - PARTS_LIFE
+    for upload in (root / "objects" / "parts").glob("*"):
+        if upload.stat().st_mtime < oldest:
+            shutil.rmtree(upload, ignore_errors=True)
+    listed = {f"{repo.id}.git" for repo in hub.repositories.all()}
+    for history in (root / "repos").glob("*.git"):
+        if history.name not in listed:
+            shutil.rmtree(history, ignore_errors=True)
+        elif (root / NOTE).exists():  # only a server that was killed leaves its note
+            for lock in history.rglob("*.lock"):
+                lock.unlink()
 
 
 def find_running(root: Path) -> Running | None:

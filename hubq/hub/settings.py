@@ -3,49 +3,48 @@
 Nothing runs here, so nothing ever needs the value of a secret: it is not stored at all.
 """
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from hubq.hub.database import Database
 from hubq.hub.description import timestamp
 from hubq.hub.refusals import bad_request
-from hubq.hub.repositories import Repository
+from hubq.hub.repositories import insert_setting
 
 
 def check(setting: object) -> None:
     """Refuse what is no setting: it has a key that a shell would take, and a value."""
     if isinstance(setting, Mapping):
         key, value = setting.get("key"), setting.get("value")
-        if isinstance(key, str) and key.isidentifier() and isinstance(value, str):
+        described = isinstance(setting.get("description"), str | None)
+        if isinstance(key, str) and key.isidentifier() and isinstance(value, str) and described:
             return
-    raise bad_request("A setting needs a 'key' that is an identifier, and a string 'value'")
+    raise bad_request(
+        "A setting needs a 'key' that is an identifier and a string 'value'; "
+        "a 'description' is a string too"
+    )
 
 
-def put(database: Database, repo: Repository, table: str, setting: Mapping[str, Any]) -> None:
+def put(database: Database, repo_id: str, table: str, setting: Mapping[str, Any]) -> None:
     """Set one secret or variable."""
     check(setting)
-    kept = "" if table == "secrets" else setting["value"]
     with database.transaction(write=True) as connection:
-        connection.execute(
-            "INSERT OR REPLACE INTO settings VALUES (?, ?, ?, ?, ?, ?)",
-            (repo.id, table, setting["key"], kept, setting.get("description"), time.time()),
-        )
+        insert_setting(connection, repo_id, table, setting)
 
 
-def drop(database: Database, repo: Repository, table: str, key: str) -> None:
+def drop(database: Database, repo_id: str, table: str, key: str) -> None:
     """Remove one secret or variable; it's fine when there is none."""
     with database.transaction(write=True) as connection:
         connection.execute(
-            "DELETE FROM settings WHERE repo = ? AND kind = ? AND key = ?", (repo.id, table, key)
+            "DELETE FROM settings WHERE repo = ? AND kind = ? AND key = ?", (repo_id, table, key)
         )
 
 
-def show(database: Database, repo: Repository, table: str) -> dict[str, Any]:
+def show(database: Database, repo_id: str, table: str) -> dict[str, Any]:
     """Describe the secrets or the variables of a Space by their keys."""
     with database.transaction() as connection:
         rows = connection.execute(
-            "SELECT * FROM settings WHERE repo = ? AND kind = ? ORDER BY key", (repo.id, table)
+            "SELECT * FROM settings WHERE repo = ? AND kind = ? ORDER BY key", (repo_id, table)
         ).fetchall()
     shown = {}
     for row in rows:

@@ -107,6 +107,7 @@ REPO = """{% extends "layout" %}
 <h1>{{ name }}</h1>
 <ul class="tags">{% for tag in tags %}<li>{{ tag }}</li>{% endfor %}</ul>
 {% if card %}<section>{{ card }}</section>{% else %}<p class="soft">No card yet.</p>{% endif %}
+{% if is_cut %}<p class="soft">The card is longer than a page: see README.md.</p>{% endif %}
 {% if metadata %}<details><summary>Metadata of the card</summary>
 <pre>{{ metadata }}</pre></details>{% endif %}
 <h2>Files</h2>

@@ -4,18 +4,20 @@ import base64
 import hashlib
 import hmac
 import json
-import secrets
 import time
 from collections.abc import Mapping
 
 from hubq.hub.refusals import Refusal
 
+# Answered with 403, not 401: a client would blame its token, which isn't even looked at.
+ANEW = "Begin the upload or the download anew"
+
 
 class Tickets:
-    """Signs notes with a key that lives and dies with the server process."""
+    """Signs notes with the key of a root, so that an upload outlives the server's process."""
 
-    def __init__(self) -> None:
-        self._key = secrets.token_bytes(32)
+    def __init__(self, key: bytes) -> None:
+        self._key = key
 
     def issue(self, facts: Mapping[str, str | int], expires_in: int = 3600) -> str:
         """Write the facts into a ticket that nobody else can make."""
@@ -27,12 +29,12 @@ class Tickets:
         """Return the facts of a ticket of that purpose, or refuse a forged or expired one."""
         body, _, signature = ticket.encode(errors="replace").rpartition(b".")
         if not hmac.compare_digest(self._sign(body).encode(), signature):
-            raise Refusal(401, "Invalid or outdated signature")
+            raise Refusal(403, f"This signature is not one of this hub. {ANEW}")
         facts = {str(key): str(value) for key, value in json.loads(_decode(body)).items()}
         if facts.get("purpose") != purpose:
             raise Refusal(403, f"This signature is not for {purpose}")
         if int(facts["expires"]) < time.time():
-            raise Refusal(403, "This signature has expired")
+            raise Refusal(403, f"This signature has expired. {ANEW}")
         return facts
 
     def _sign(self, body: bytes) -> str:

@@ -8,6 +8,7 @@ Xet takes its size twice on disk.
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,11 +116,18 @@ class Xet:
 
     def _run(self, term: Term) -> list[Chunk]:
         run = self.chunks(term.xorb)[term.start : term.end]
-        if len(run) != term.end - term.start or sum(c.length for c in run) != term.length:
+        if (
+            not run
+            or len(run) != term.end - term.start
+            or sum(c.length for c in run) != term.length
+        ):
             raise bad_request(f"The xorb {term.xorb} has no such range of chunks")
         return run
 
     def _rebuild(self, file: ShardFile) -> None:
+        # A few bytes of a shard may name one xorb a million times.
+        if _size(file.terms) > shutil.disk_usage(self.folder).free:
+            raise Refusal(507, "The file is larger than what is left of the hub's disk")
         with self.objects.receive() as incoming:
             for term in file.terms:
                 for content in self._contents(term):

@@ -5,6 +5,7 @@ From the public specification (huggingface.co/docs/xet/xorb): each chunk is an 8
 grouped by their position modulo four.
 """
 
+import secrets
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from hubq.hub.refusals import bad_request
 from hubq.hub.xet_hashes import Node, hash_chunk, hash_xorb, write_hash
 
 MAX_XORB = 80 * 1024 * 1024  # 64 MiB of chunks, their headers and a footer
+MAX_CONTENT = 64 * 1024 * 1024 + 1024 * 1024  # unpacked; the specification has 64 MiB
+MAX_CHUNKS = 8 * 1024 + 1024  # the specification has 8 Ki
 MAX_CHUNK = 128 * 1024
 FOOTER = b"XETBLOB"  # older clients append an index of their own; ours is made here
 PLAIN, LZ4, GROUPED_LZ4 = 0, 1, 2
@@ -39,7 +42,11 @@ def scan(file: BinaryIO) -> list[Chunk]:
     """Read all chunks of a xorb and hash them; refuse one that cannot be unpacked."""
     chunks: list[Chunk] = []
     start = 0
+    total = 0
     for content, end in unpack(file):
+        total += len(content)
+        if total > MAX_CONTENT or len(chunks) == MAX_CHUNKS:
+            raise bad_request(f"The xorb holds over {MAX_CONTENT} bytes or {MAX_CHUNKS} chunks")
         chunks.append(Chunk(hash_chunk(content), start, end, len(content)))
         start = end
     if not chunks:
@@ -106,8 +113,10 @@ def _ungroup(grouped: bytes) -> bytes:
 
 
 def write_index(path: Path, chunks: list[Chunk]) -> None:
-    """Save the list of a xorb's chunks."""
-    path.write_bytes(b"".join(_INDEX.pack(*chunk) for chunk in chunks))
+    """Save the list of a xorb's chunks, in one step."""
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    draft.write_bytes(b"".join(_INDEX.pack(*chunk) for chunk in chunks))
+    draft.replace(path)
 
 
 def read_index(path: Path) -> list[Chunk]:

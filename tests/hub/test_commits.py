@@ -68,7 +68,7 @@ def test_of_commits_on_the_same_head_one_wins(api: HfApi, repo: str) -> None:
 
 def test_a_ref_that_has_moved_is_not_moved_again(tmp_path: Path) -> None:
     message = Message("ann", "one")
-    with Histories(tmp_path).create("repo") as git:
+    with Histories(tmp_path).create(tmp_path / "repo") as git:
         first, second = (write_commit(git, {}, [], Message("ann", text)) for text in ("1", "2"))
         move_ref(git, branch_ref("main"), None, first.id)
         third = write_commit(git, {}, [second.id], message)

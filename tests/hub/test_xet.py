@@ -3,6 +3,7 @@
 import hashlib
 import io
 import random
+import shutil
 import struct
 from pathlib import Path
 
@@ -64,6 +65,10 @@ def shard(
     records.append(bytes.fromhex(write_hash(sha256)).ljust(48, b"\0"))
     end_mark = BOOKEND.ljust(48, b"\0")
     return struct.pack("<32sQQ", b"tag", 2, 0) + b"".join(records) + end_mark + end_mark
+
+
+def address(xorb: str, first: int, last: int) -> str:
+    return f"{xorb}:{first}-{last}"
 
 
 @pytest.fixture
@@ -173,6 +178,28 @@ def test_a_file_of_chunks_that_are_not_here_is_refused(store: Xet) -> None:
         store.register(shard(bytes(32), [(0, 10)], hash_file(NODES)))
 
 
+def test_a_file_of_an_empty_range_is_refused(store: Xet) -> None:
+    sha256 = hashlib.sha256(CONTENT).digest()
+
+    with pytest.raises(Refusal, match="no such range"):
+        store.register(shard(sha256, [(0, 9), (3, 3)], hash_file(NODES)))
+
+
+def test_a_file_larger_than_the_disk_is_refused_before_it_is_written(store: Xet) -> None:
+    runs = [(0, 9)] * 2000
+    sha256 = hashlib.sha256(CONTENT * 2000).digest()
+    file = shard(sha256, runs, hash_file(NODES * 2000))
+    usage = shutil.disk_usage(store.folder)
+    small = usage._replace(free=sum(map(len, CHUNKS)) * 1999)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: small)
+        with pytest.raises(Refusal) as caught:
+            store.register(file)
+
+    assert caught.value.status == 507
+
+
 @pytest.mark.parametrize("length", [0, 40, 48, 100, 200])
 def test_a_shard_that_ends_too_early_is_refused(store: Xet, length: int) -> None:
     whole = shard(hashlib.sha256(CONTENT).digest(), [(0, 9)], hash_file(NODES))
@@ -192,7 +219,7 @@ def test_any_range_of_a_file_can_be_put_together(store: Xet, seed: int) -> None:
     first = dice.randrange(len(content))
     last = dice.randrange(first, len(content))
 
-    answer = reconstruct(store, terms, (first, last), str)
+    answer = reconstruct(store, terms, (first, last), address)
 
     got = b"".join(
         b"".join(CHUNKS[term["range"]["start"] : term["range"]["end"]]) for term in answer["terms"]
@@ -204,7 +231,7 @@ def test_any_range_of_a_file_can_be_put_together(store: Xet, seed: int) -> None:
 
 def test_a_range_after_the_end_of_a_file_is_refused(store: Xet) -> None:
     with pytest.raises(Refusal) as caught:
-        reconstruct(store, [Term(write_hash(XORB), 0, 1, 1000)], (1000, None), str)
+        reconstruct(store, [Term(write_hash(XORB), 0, 1, 1000)], (1000, None), address)
 
     assert caught.value.status == 416
 
@@ -225,6 +252,61 @@ def test_a_token_for_one_repo_does_not_open_another_repos_file(
     )
 
     assert answer.status_code == 404
+
+
+def ask_for_file(http: httpx.Client, repo: str, token: dict[str, str]) -> httpx.Response:
+    """Ask how a repo's file is put together, with some Xet token."""
+    (entry,) = http.post(f"/api/models/{repo}/paths-info/main", data={"paths": "a.bin"}).json()
+    return httpx.get(
+        f"{token['casUrl']}/v1/reconstructions/{entry['xetHash']}",
+        headers={"Authorization": f"Bearer {token['accessToken']}"},
+    )
+
+
+@pytest.mark.parametrize("query", ["", "?create_pr=1"])
+def test_a_token_for_uploads_reads_nothing(
+    api: HfApi, repo: str, http: httpx.Client, query: str
+) -> None:
+    api.upload_file(path_or_fileobj=bytes(5000), path_in_repo="a.bin", repo_id=repo)
+    token = http.get(f"/api/models/{repo}/xet-write-token/main{query}").json()
+
+    assert ask_for_file(http, repo, token).status_code == 403
+
+
+def test_a_token_for_downloads_ends_when_the_repo_closes(
+    api: HfApi, stranger: HfApi, repo: str, http: httpx.Client
+) -> None:
+    api.upload_file(path_or_fileobj=bytes(5000), path_in_repo="a.bin", repo_id=repo)
+    eve = {"Authorization": f"Bearer {stranger.token}"}
+    token = http.get(f"/api/models/{repo}/xet-read-token/main", headers=eve).json()
+    before = ask_for_file(http, repo, token).status_code
+
+    api.update_repo_settings(repo, gated="manual")
+
+    assert (before, ask_for_file(http, repo, token).status_code) == (200, 403)
+
+
+def test_the_address_of_a_range_opens_no_other_files_chunks(store: Xet) -> None:
+    terms = [Term(write_hash(XORB), 2, 4, sum(map(len, CHUNKS[2:4])))]
+
+    answer = reconstruct(store, terms, None, address)
+
+    ((fetched,),) = answer["fetch_info"].values()
+    chunks = store.chunks(write_hash(XORB))
+    assert fetched["url"] == address(write_hash(XORB), chunks[2].start, chunks[3].end - 1)
+
+
+@pytest.mark.parametrize("wanted", [None, "bytes=0-", "bytes=0-999999", "bytes=0-1,2-3"])
+def test_the_address_of_a_range_sends_no_more_than_that(
+    api: HfApi, repo: str, http: httpx.Client, wanted: str | None
+) -> None:
+    api.upload_file(path_or_fileobj=bytes(5000), path_in_repo="a.bin", repo_id=repo)
+    token = http.get(f"/api/models/{repo}/xet-read-token/main").json()
+    ((fetch,),) = ask_for_file(http, repo, token).json()["fetch_info"].values()
+
+    answer = httpx.get(fetch["url"], headers={"Range": wanted} if wanted else {})
+
+    assert answer.status_code == 403
 
 
 def test_a_read_token_uploads_nothing(http: httpx.Client, repo: str) -> None:
@@ -251,6 +333,11 @@ def test_the_address_of_one_xorb_does_not_open_another(
     ).json()
     ((xorb_name, (fetch,)),) = answer["fetch_info"].items()
 
-    own, other = httpx.get(fetch["url"]), httpx.get(fetch["url"].replace(xorb_name, "ab" * 32))
+    url, last = fetch["url"], fetch["url_range"]["end"]
 
-    assert (own.status_code, other.status_code) == (200, 403)
+    own, other = (
+        httpx.get(place, headers={"Range": f"bytes=0-{last}"})
+        for place in (url, url.replace(xorb_name, "ab" * 32))
+    )
+
+    assert (own.status_code, other.status_code) == (206, 403)

@@ -2,6 +2,7 @@
 
 from starlette.responses import JSONResponse, Response
 
+from hubq.hub.access import Access
 from hubq.hub.call import Call
 from hubq.hub.card_rules import validate
 from hubq.hub.routing import Route
@@ -17,4 +18,4 @@ def validate_yaml(call: Call) -> Response:
     return JSONResponse(answer, 400 if verdict.errors else 200)
 
 
-ROUTES = (Route("POST", "/api/validate-yaml", validate_yaml),)
+ROUTES = (Route("POST", "/api/validate-yaml", validate_yaml, Access.NO_REPO),)

@@ -4,18 +4,23 @@ import gzip
 import io
 import tempfile
 import zlib
+from contextlib import ExitStack
 from typing import IO
 
+from dulwich.errors import GitProtocolError
 from dulwich.protocol import ReceivableProtocol
 from dulwich.repo import Repo
 from dulwich.server import BackendRepo, DictBackend, UploadPackHandler
 from starlette.background import BackgroundTask
 from starlette.responses import Response, StreamingResponse
 
+from hubq.hub.access import Access
 from hubq.hub.call import MAX_BODY, Call
 from hubq.hub.refusals import Refusal, bad_request, forbidden
 from hubq.hub.routing import everywhere
 
+# What the library raises for bodies that are not git's, or that want what isn't there.
+UNSPEAKABLE = (GitProtocolError, ValueError, KeyError, AssertionError)
 SPOOL = 16 * 1024 * 1024  # bytes of a pack that are kept in memory
 NO_CACHE = {"Cache-Control": "no-cache, max-age=0, must-revalidate"}
 
@@ -25,7 +30,7 @@ def advertise(call: Call) -> Response:
     if call.query.get("service") != "git-upload-pack":
         raise forbidden("This hub is cloned by git and written to by huggingface_hub")
     out = io.BytesIO()
-    with _open(call) as git:
+    with call.hub.histories.open(call.repo().id) as git:
         handler = _handler(git, io.BytesIO(), out, advertise=True)
         handler.proto.write_pkt_line(b"# service=git-upload-pack\n")
         handler.proto.write_pkt_line(None)
@@ -36,9 +41,16 @@ def advertise(call: Call) -> Response:
 
 def upload_pack(call: Call) -> Response:
     """Send git the objects that it lacks."""
-    out = tempfile.SpooledTemporaryFile(max_size=SPOOL)  # noqa: SIM115 - closed when it is sent
-    with _open(call) as git:
-        _handler(git, io.BytesIO(_unzipped(call)), out, advertise=False).handle()
+    asked = io.BytesIO(_unzipped(call))
+    with ExitStack() as stack:
+        out = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=SPOOL))
+        git = stack.enter_context(call.hub.histories.open(call.repo().id))
+        try:
+            _handler(git, asked, out, advertise=False).handle()
+        except UNSPEAKABLE as error:
+            raise bad_request("The body is not what git sends") from error
+        git.close()
+        stack.pop_all()  # the answer closes the file when it is sent
     out.seek(0)
     return StreamingResponse(
         iter(lambda: out.read(64 * 1024), b""),
@@ -53,14 +65,11 @@ def receive_pack(call: Call) -> Response:
     raise forbidden("This hub is cloned by git and written to by huggingface_hub")
 
 
-def _open(call: Call) -> Repo:
-    """Open the repo, or ask git for a password where a token could help."""
-    try:
-        return call.hub.histories.open(call.open_repo().id)
-    except Refusal as refusal:
-        if refusal.status == 401:
-            refusal.headers["WWW-Authenticate"] = 'Basic realm="hub"'
-        raise
+def ask_for_password(call: Call, refusal: Refusal) -> Response:
+    """Ask git for a password where a token could help."""
+    if refusal.status == 401:
+        refusal.headers["WWW-Authenticate"] = 'Basic realm="hub"'
+    return refusal.response()
 
 
 def _handler(
@@ -94,5 +103,5 @@ ROUTES = [
         ("POST", "/git-upload-pack", upload_pack),
         ("POST", "/git-receive-pack", receive_pack),
     )
-    for route in everywhere(methods, suffix + rest, answer)
+    for route in everywhere(methods, suffix + rest, answer, Access.READ, ask_for_password)
 ]

@@ -4,8 +4,9 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
+from hubq.hub.access import Access
 from hubq.hub.call import Call
-from hubq.hub.collections import NOT_FOUND, Collections
+from hubq.hub.collections import NOT_FOUND, Collections, Item
 from hubq.hub.paging import page
 from hubq.hub.refusals import Refusal, bad_request
 from hubq.hub.repositories import KINDS
@@ -44,11 +45,10 @@ def create(call: Call) -> Response:
     call.check_write(namespace, f"the namespace {namespace!r}")
     if not title:
         raise bad_request("A collection needs a title")
-    description, private = call.json().get("description"), bool(call.json().get("private"))
+    description, private = call.optional_text("description"), bool(call.json().get("private"))
+    first = [_item(call, call.json()["item"])] if "item" in call.json() else []
     collections = Collections(call.hub.database)
-    slug = collections.create(namespace, title, description, private=private)
-    for item in [call.json()["item"]] if "item" in call.json() else []:
-        _add(call, slug, item, None)
+    slug = collections.create(namespace, title, description, private=private, items=first)
     return JSONResponse(collections.describe(slug))
 
 
@@ -80,8 +80,9 @@ def delete(call: Call) -> Response:
 def add_item(call: Call) -> Response:
     """Add a repo, or a thing that the hub doesn't know, to a collection."""
     slug = _own_slug(call)
-    _add(call, slug, call.json().get("item"), call.json().get("note"))
-    return JSONResponse(Collections(call.hub.database).describe(slug))
+    collections = Collections(call.hub.database)
+    collections.add_item(slug, _item(call, call.json().get("item")), call.optional_text("note"))
+    return JSONResponse(collections.describe(slug))
 
 
 def change_item(call: Call) -> Response:
@@ -90,8 +91,8 @@ def change_item(call: Call) -> Response:
     values: dict[str, Any] = {}
     if "note" in body:
         values["note"] = call.text("note")
-    if isinstance(body.get("position"), int):
-        values["position"] = max(0, body["position"])
+    if body.get("position") is not None:
+        values["position"] = call.number("position")
     Collections(call.hub.database).change_item(slug, call.path["item"], values)
     return JSONResponse({"success": True})
 
@@ -102,14 +103,15 @@ def delete_item(call: Call) -> Response:
     return JSONResponse({"success": True})
 
 
-def _add(call: Call, slug: str, item: Any, note: str | None) -> None:  # noqa: ANN401 - from JSON
+def _item(call: Call, item: Any) -> Item:  # noqa: ANN401 - from JSON
+    """Read an item of a body; a repo must be one that the visitor may know of."""
     if not isinstance(item, dict) or not {"id", "type"} <= item.keys():
         raise bad_request("'item' needs an 'id' and a 'type'")
     kind, name = str(item["type"]), str(item["id"])
     for known in KINDS:
         if kind == known:
-            name = call.named(known, *_split(name)).full_name
-    Collections(call.hub.database).add_item(slug, kind, name, note)
+            name = call.named(known, *_split(name), Access.KNOW).full_name
+    return Item(kind, name)
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -128,7 +130,7 @@ def _readable(call: Call, described: dict[str, Any]) -> dict[str, Any]:
         for kind in KINDS:
             if item["type"] == kind:
                 try:
-                    call.named(kind, *_split(item["id"]))
+                    call.named(kind, *_split(item["id"]), Access.KNOW)
                 except Refusal:
                     return False
         return True
@@ -151,12 +153,14 @@ def _own_slug(call: Call) -> str:
 
 
 ROUTES = (
-    Route("GET", "/api/collections", listing),
-    Route("POST", "/api/collections", create),
-    Route("GET", "/api/collections/{namespace}/{slug}", get),
-    Route("PATCH", "/api/collections/{namespace}/{slug}", change),
-    Route("DELETE", "/api/collections/{namespace}/{slug}", delete),
-    Route("POST", "/api/collections/{namespace}/{slug}/items", add_item),
-    Route("PATCH", "/api/collections/{namespace}/{slug}/items/{item}", change_item),
-    Route("DELETE", "/api/collections/{namespace}/{slug}/items/{item}", delete_item),
+    Route("GET", "/api/collections", listing, Access.NO_REPO),
+    Route("POST", "/api/collections", create, Access.NO_REPO),
+    Route("GET", "/api/collections/{namespace}/{slug}", get, Access.NO_REPO),
+    Route("PATCH", "/api/collections/{namespace}/{slug}", change, Access.NO_REPO),
+    Route("DELETE", "/api/collections/{namespace}/{slug}", delete, Access.NO_REPO),
+    Route("POST", "/api/collections/{namespace}/{slug}/items", add_item, Access.NO_REPO),
+    Route("PATCH", "/api/collections/{namespace}/{slug}/items/{item}", change_item, Access.NO_REPO),
+    Route(
+        "DELETE", "/api/collections/{namespace}/{slug}/items/{item}", delete_item, Access.NO_REPO
+    ),
 )

@@ -1,7 +1,6 @@
 """Committing: first how each file shall come, then all of them at once."""
 
 import base64
-import json
 import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
@@ -10,6 +9,7 @@ from dulwich.repo import Repo
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
+from hubq.hub.access import Access
 from hubq.hub.call import Call, stream_body
 from hubq.hub.card_rules import validate
 from hubq.hub.committing import (
@@ -19,31 +19,40 @@ from hubq.hub.committing import (
     check_parent,
     commit_changes,
     put_blob,
+    write_commit,
 )
 from hubq.hub.discussions import Discussions
 from hubq.hub.history import branch_ref, commit_id, describe, find_commit, list_entries
 from hubq.hub.names import check_path
 from hubq.hub.objects import Pointer
-from hubq.hub.pull_requests import check_push, open_pull_request
-from hubq.hub.refusals import bad_request, forbidden, revision_not_found
+from hubq.hub.plain import read_json
+from hubq.hub.pull_requests import check_commit, open_pull_request, opens_pull_request
+from hubq.hub.refusals import Refusal, bad_request, forbidden, revision_not_found
 from hubq.hub.repositories import Repository
 from hubq.hub.routing import Route
 from hubq.hub.upload_modes import MAX_REGULAR, UploadModes
 
 MAX_FILES = 1000  # a call of preupload
 MAX_COMMIT = 1024**3  # bytes of a commit's body, which is spooled to disk
+MAX_LINE = 4 * MAX_REGULAR // 3 + 64 * 1024  # of a file in base64, its path and what is around
+MAX_RULE = 2000  # bytes of a line of .gitattributes; git ignores longer ones, and fsck complains
+MAX_CHANGES = 50_000  # of one commit
+TOO_LARGE = "{} is over 10 MiB: upload it as a large file"
 SPOOL = 4 * 1024 * 1024
 
 
 def preupload(call: Call) -> Response:
     """Say for each file whether it is large, ignored, or here already."""
-    repo = _writable(call)
-    body = call.json()
+    repo = call.repo()
+    check_commit(call, call.path["revision"])
+    files = call.rows("files")
+    if len(files) > MAX_FILES:
+        raise forbidden(f"At most {MAX_FILES} files at once")
     with call.hub.histories.open(repo.id) as git:
         entries = list_entries(git, find_commit(git, call.path["revision"]))
-        modes = UploadModes(git, entries, body.get("gitIgnore"))
+        modes = UploadModes(git, entries, call.optional_text("gitIgnore"))
         answers = []
-        for file in _files(body):
+        for file in files:
             path = check_path(str(file.get("path")))
             size, sample = _size(file), _decode(str(file.get("sample") or ""))
             answer: dict[str, Any] = {
@@ -60,12 +69,12 @@ def preupload(call: Call) -> Response:
 
 async def commit(call: Call) -> Response:
     """Commit the changes of an NDJSON body: a header, then one change a line."""
-    repo = await run_in_threadpool(_writable, call)
+    await run_in_threadpool(check_commit, call, call.path["revision"])
     with tempfile.SpooledTemporaryFile(max_size=SPOOL) as body:
         async for chunk in stream_body(call.request, MAX_COMMIT):
             body.write(chunk)
         body.seek(0)
-        return await run_in_threadpool(_commit, call, repo, body)
+        return await run_in_threadpool(_commit, call, call.repo(), body)
 
 
 def _commit(call: Call, repo: Repository, body: IO[bytes]) -> Response:
@@ -73,21 +82,22 @@ def _commit(call: Call, repo: Repository, body: IO[bytes]) -> Response:
     message, parent = _header(call, next(lines, ("", {})))
     answer: dict[str, Any] = {"success": True}
     with call.hub.histories.open(repo.id) as git:
-        changes = [_change(call, repo, git, key, value) for key, value in lines]
+        changes = [_change(call, repo, git, key, value) for key, value in _bounded(lines)]
         with call.hub.locks.hold(repo.id):
             revision = call.path["revision"]
-            if _opens_pull_request(call):
+            if opens_pull_request(call):
                 base = find_commit(git, revision)
                 check_parent(base, parent)
-                apply_changes(list_entries(git, base), changes)  # else a refusal leaves it empty
-                number = open_pull_request(call.hub, repo, git, base, message)
-                revision, parent = f"refs/pr/{number}", None
+                files = apply_changes(list_entries(git, base), changes)
+                made = write_commit(git, files, [base.id], message)
+                number = open_pull_request(call.hub, repo, git, message, (base, made))
                 answer["pullRequestUrl"] = f"{call.base}/{repo.address}/discussions/{number}"
-            ref = branch_ref(revision)
-            if git.refs.read_ref(ref) is None:
-                raise revision_not_found(revision)
-            made = commit_changes(git, ref, changes, message, parent)
-            Discussions(call.hub.database).note_commit(repo, revision, made)
+            else:
+                ref = branch_ref(revision)
+                if git.refs.read_ref(ref) is None:
+                    raise revision_not_found(revision)
+                made = commit_changes(git, ref, changes, message, parent)
+                Discussions(call.hub.database).note_commit(repo, revision, made)
     oid = commit_id(made)
     answer |= {"commitOid": oid, "commitUrl": f"{call.base}/{repo.address}/commit/{oid}"}
     return JSONResponse(answer)
@@ -99,33 +109,30 @@ def _header(call: Call, line: tuple[str, dict[str, Any]]) -> tuple[Message, str 
     if key != "header" or not str(header.get("summary") or "").strip():
         raise bad_request("A commit starts with a header that has a summary")
     message = Message(call.user(), str(header["summary"]), str(header.get("description") or ""))
+    if "\0" in message.summary + message.description:
+        raise bad_request("The message of a commit holds no zero bytes")
     parent = header.get("parentCommit")
     return message, None if parent is None else str(parent)
 
 
-def _opens_pull_request(call: Call) -> bool:
-    return call.query.get("create_pr") in ("1", "true")
-
-
-def _writable(call: Call) -> Repository:
-    """Find the repo for a visitor who may commit to the revision or open a pull request."""
-    repo = call.repo()
-    if _opens_pull_request(call):
-        call.check_contribute()
-    else:
-        check_push(call, repo, call.path["revision"])
-    return repo
-
-
 def _parse(body: IO[bytes]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for line in body:
+    while line := body.readline(MAX_LINE + 1):
+        if len(line) > MAX_LINE:
+            raise Refusal(413, TOO_LARGE.format("A file"))
         if not line.strip():
             continue
         try:
-            item = json.loads(line)
+            item: Any = read_json(line)
             yield str(item["key"]), dict(item["value"])
         except (ValueError, KeyError, TypeError) as error:
             raise bad_request("A line of the commit is not a {key, value} of JSON") from error
+
+
+def _bounded(lines: Iterator[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in enumerate(lines):
+        if number == MAX_CHANGES:
+            raise bad_request(f"A commit has at most {MAX_CHANGES} changes: make several")
+        yield line
 
 
 def _change(call: Call, repo: Repository, git: Repo, key: str, value: dict[str, Any]) -> Change:
@@ -143,13 +150,21 @@ def _regular(call: Call, repo: Repository, value: dict[str, Any]) -> bytes:
     content = str(value.get("content") or "")
     raw = _decode(content) if value.get("encoding") == "base64" else content.encode()
     if len(raw) > MAX_REGULAR:
-        raise bad_request(f"{value['path']!r} is over 10 MiB: upload it as a large file")
+        raise bad_request(TOO_LARGE.format(repr(value["path"])))
     # Else a pointer written by hand would open another repo's files to its author.
     if (pointer := Pointer.decode(raw)) is not None:
-        _check_held(call, repo, pointer.sha256)
+        size = _check_held(call, repo, pointer.sha256)
+        if size != pointer.size:
+            raise bad_request(f"{value['path']!r} has {size} bytes, not {pointer.size}")
     if value["path"] == "README.md":
         _check_card(raw, repo)
+    if value["path"].rpartition("/")[2] == ".gitattributes" and _has_endless_line(raw):
+        raise bad_request(f"{value['path']!r} has a line that git refuses: over {MAX_RULE} bytes")
     return raw
+
+
+def _has_endless_line(attributes: bytes) -> bool:
+    return any(len(line) > MAX_RULE for line in attributes.split(b"\n"))
 
 
 def _check_card(raw: bytes, repo: Repository) -> None:
@@ -182,15 +197,6 @@ def _is_hex(text: str) -> bool:
     return len(text) == 64 and set(text) <= set("0123456789abcdef")
 
 
-def _files(body: dict[str, Any]) -> list[dict[str, Any]]:
-    files = body.get("files")
-    if not isinstance(files, list) or not all(isinstance(file, dict) for file in files):
-        raise bad_request("'files' must be a list of files")
-    if len(files) > MAX_FILES:
-        raise forbidden(f"At most {MAX_FILES} files at once")
-    return files
-
-
 def _size(file: dict[str, Any]) -> int:
     if not isinstance(size := file.get("size"), int):
         raise bad_request("A file's 'size' must be a number")
@@ -205,6 +211,6 @@ def _decode(text: str) -> bytes:
 
 
 ROUTES = (
-    Route("POST", "/api/{kind}/{namespace}/{name}/preupload/{revision}", preupload),
-    Route("POST", "/api/{kind}/{namespace}/{name}/commit/{revision}", commit),
+    Route("POST", "/api/{kind}/{namespace}/{name}/preupload/{revision}", preupload, Access.READ),
+    Route("POST", "/api/{kind}/{namespace}/{name}/commit/{revision}", commit, Access.READ),
 )

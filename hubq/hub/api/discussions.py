@@ -4,6 +4,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
+from hubq.hub.access import Access
 from hubq.hub.call import Call
 from hubq.hub.committing import Message
 from hubq.hub.discussions import Discussion, Discussions, comment_data
@@ -40,15 +41,13 @@ def create(call: Call) -> Response:
     title, text = call.text("title").strip(), call.text("description", "")
     if not title:
         raise bad_request("A discussion needs a title")
+    what = Message(call.user(), title, text)
     if call.json().get("pullRequest"):
         with call.hub.locks.hold(repo.id), call.hub.histories.open(repo.id) as git:
-            what = Message(call.user(), title, text)
-            number = open_pull_request(call.hub, repo, git, find_commit(git, "main"), what)
+            main = find_commit(git, "main")
+            number = open_pull_request(call.hub, repo, git, what, (main, main))
     else:
-        discussions = Discussions(call.hub.database)
-        number = discussions.start(repo, title, call.user(), base=None)
-        comment = comment_data(text, call.user())
-        discussions.add_event(repo, number, call.user(), comment, kind="comment")
+        number = Discussions(call.hub.database).start(repo, what)
     found = Discussions(call.hub.database).find(repo, number)
     url = f"{call.base}/{repo.address}/discussions/{number}"
     return JSONResponse({**found.describe(repo), "url": url})
@@ -62,9 +61,10 @@ def details(call: Call) -> Response:
     if discussion.pull_request:
         with call.hub.histories.open(repo.id) as git:
             answer["filesWithConflicts"] = list_conflicts(git, discussion)
-            base = find_commit(git, str(discussion.base))
-            head = find_commit(git, f"refs/pr/{discussion.num}")
-            answer["diff"] = difference(git, base, head)
+            if call.may_download():  # what is deleted or changed stands in it
+                base = find_commit(git, str(discussion.base))
+                head = find_commit(git, f"refs/pr/{discussion.num}")
+                answer["diff"] = difference(git, base, head)
         answer["changes"] = {"base": "refs/heads/main", "mergeCommitId": discussion.merged}
     return JSONResponse(answer)
 
@@ -124,7 +124,7 @@ def title(call: Call) -> Response:
 
 def merge(call: Call) -> Response:
     """Merge a pull request into main."""
-    repo = call.own_repo()
+    repo = call.repo()
     with call.hub.locks.hold(repo.id), call.hub.histories.open(repo.id) as git:
         _, discussion = _find(call)
         oid = merge_pull_request(git, discussion, call.user())
@@ -182,13 +182,23 @@ def _check_steer(call: Call, repo: Repository, discussion: Discussion) -> None:
 
 
 ROUTES = (
-    Route("GET", "/api/{kind}/{namespace}/{name}/discussions", listing),
-    Route("POST", "/api/{kind}/{namespace}/{name}/discussions", create),
-    Route("GET", "/api/{kind}/{namespace}/{name}/discussions/{num}", details),
-    Route("POST", "/api/{kind}/{namespace}/{name}/discussions/{num}/comment", comment),
-    Route("POST", "/api/{kind}/{namespace}/{name}/discussions/{num}/comment/{comment}/edit", edit),
-    Route("POST", "/api/{kind}/{namespace}/{name}/discussions/{num}/comment/{comment}/hide", hide),
-    Route("POST", "/api/{kind}/{namespace}/{name}/discussions/{num}/status", status),
-    Route("POST", "/api/{kind}/{namespace}/{name}/discussions/{num}/title", title),
-    Route("POST", "/api/{kind}/{namespace}/{name}/discussions/{num}/merge", merge),
+    Route("GET", "/api/{kind}/{namespace}/{name}/discussions", listing, Access.KNOW),
+    Route("POST", "/api/{kind}/{namespace}/{name}/discussions", create, Access.KNOW),
+    Route("GET", "/api/{kind}/{namespace}/{name}/discussions/{num}", details, Access.KNOW),
+    Route("POST", "/api/{kind}/{namespace}/{name}/discussions/{num}/comment", comment, Access.KNOW),
+    Route(
+        "POST",
+        "/api/{kind}/{namespace}/{name}/discussions/{num}/comment/{comment}/edit",
+        edit,
+        Access.KNOW,
+    ),
+    Route(
+        "POST",
+        "/api/{kind}/{namespace}/{name}/discussions/{num}/comment/{comment}/hide",
+        hide,
+        Access.KNOW,
+    ),
+    Route("POST", "/api/{kind}/{namespace}/{name}/discussions/{num}/status", status, Access.KNOW),
+    Route("POST", "/api/{kind}/{namespace}/{name}/discussions/{num}/title", title, Access.KNOW),
+    Route("POST", "/api/{kind}/{namespace}/{name}/discussions/{num}/merge", merge, Access.WRITE),
 )

@@ -5,15 +5,17 @@ import shutil
 
 from starlette.responses import JSONResponse, Response
 
+from hubq.hub.access import Access
 from hubq.hub.api.repos import check_namespace, created, private_or_none, split_name, taken
 from hubq.hub.call import Call
-from hubq.hub.repositories import draft
+from hubq.hub.founding import founding
+from hubq.hub.repositories import Belongings, draft
 from hubq.hub.routing import Route
 
 
 def duplicate(call: Call) -> Response:
     """Copy a repo that the visitor may download, as it is now."""
-    source = call.open_repo()
+    source = call.repo()
     namespace, name = split_name(call.text("repository"))
     check_namespace(call, source.kind, namespace)
     private = private_or_none(call.json())
@@ -21,17 +23,15 @@ def duplicate(call: Call) -> Response:
         draft(source.kind, namespace, name, private=source.private if private is None else private),
         sdk=source.sdk,
         hardware=source.hardware,
+        gate=source.gate,  # else a copy would be a way around it
     )
-    histories = call.hub.histories
-    with call.hub.locks.hold(source.id):
-        shutil.copytree(histories.path(source.id), histories.path(copy.id))
+    given = Belongings(large_files=tuple(call.hub.repositories.holdings(source)))
     try:
-        call.hub.repositories.add(copy)
+        with founding(call.hub, copy, given) as place, call.hub.locks.hold(source.id):
+            shutil.copytree(call.hub.histories.path(source.id), place)
     except FileExistsError as error:
-        shutil.rmtree(histories.path(copy.id))
         raise taken(call, copy, "You already created this {kind} repo") from error
-    call.hub.repositories.hold(copy.id, call.hub.repositories.holdings(source))
     return JSONResponse(created(call, copy))
 
 
-ROUTES = (Route("POST", "/api/{kind}/{namespace}/{name}/duplicate", duplicate),)
+ROUTES = (Route("POST", "/api/{kind}/{namespace}/{name}/duplicate", duplicate, Access.READ),)

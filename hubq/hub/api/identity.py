@@ -2,6 +2,7 @@
 
 from starlette.responses import JSONResponse, Response
 
+from hubq.hub.access import Access
 from hubq.hub.call import Call
 from hubq.hub.refusals import Refusal
 from hubq.hub.routing import Route
@@ -43,14 +44,7 @@ def whoami(call: Call) -> Response:
 
 
 def auth_check(call: Call) -> Response:
-    """Answer 200 if the visitor may download from the repo."""
-    call.open_repo()
-    return JSONResponse({})
-
-
-def auth_check_write(call: Call) -> Response:
-    """Answer 200 if the visitor may write to the repo."""
-    call.own_repo()
+    """Answer 200: the route has let in only those who may download, or write."""
     return JSONResponse({})
 
 
@@ -71,10 +65,10 @@ def org_overview(call: Call) -> Response:
 
 
 ROUTES = (
-    Route("GET", "/api/instance", instance, public=True),
-    Route("GET", "/api/whoami-v2", whoami),
-    Route("GET", "/api/{kind}/{namespace}/{name}/auth-check", auth_check),
-    Route("GET", "/api/{kind}/{namespace}/{name}/auth-check/write", auth_check_write),
-    Route("GET", "/api/users/{user}/overview", user_overview),
-    Route("GET", "/api/organizations/{org}/overview", org_overview),
+    Route("GET", "/api/instance", instance, Access.OPEN),
+    Route("GET", "/api/whoami-v2", whoami, Access.NO_REPO),
+    Route("GET", "/api/{kind}/{namespace}/{name}/auth-check", auth_check, Access.READ),
+    Route("GET", "/api/{kind}/{namespace}/{name}/auth-check/write", auth_check, Access.WRITE),
+    Route("GET", "/api/users/{user}/overview", user_overview, Access.NO_REPO),
+    Route("GET", "/api/organizations/{org}/overview", org_overview, Access.NO_REPO),
 )

@@ -4,6 +4,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
+from hubq.hub.access import Access
 from hubq.hub.call import Call
 from hubq.hub.description import timestamp
 from hubq.hub.history import describe, find_commit, list_entries
@@ -17,7 +18,7 @@ PAGE = 1000
 
 def listing(call: Call) -> Response:
     """List what the repo holds, whether a commit names it or not."""
-    repo = call.own_repo()
+    repo = call.repo()
     names = _names(call, repo)
     rows = [
         {
@@ -35,7 +36,7 @@ def listing(call: Call) -> Response:
 
 def delete(call: Call) -> Response:
     """Take large files away from a repo; its pointers to them stay and resolve no more."""
-    repo = call.own_repo()
+    repo = call.repo()
     deletions = call.json().get("deletions")
     wanted = deletions.get("sha") if isinstance(deletions, dict) else None
     if not isinstance(wanted, list):
@@ -46,13 +47,10 @@ def delete(call: Call) -> Response:
 
 def duplicate(call: Call) -> Response:
     """Let another repo hold large files of this one, without sending them again."""
-    source = call.open_repo()
+    source = call.repo()
     target = _target(call)
     held = call.hub.repositories.holdings(source)
-    files = call.json().get("files")
-    if not isinstance(files, list) or not all(isinstance(file, dict) for file in files):
-        raise bad_request("'files' must be a list")
-    wanted = [str(file.get("sha256")) for file in files]
+    wanted = [str(file.get("sha256")) for file in call.rows("files")]
     call.hub.repositories.hold(target.id, [sha256 for sha256 in wanted if sha256 in held])
     failed = [
         {"sha256": sha256, "error": "The source repo holds no such file"}
@@ -67,9 +65,7 @@ def _target(call: Call) -> Repository:
     for kind in KINDS:
         if isinstance(target, dict) and target.get("type", "model") == kind:
             namespace, _, name = str(target.get("name")).partition("/")
-            repo = call.named(kind, namespace, name)
-            call.check_write(repo.namespace, repo.address)
-            return repo
+            return call.named(kind, namespace, name, Access.WRITE)
     raise bad_request("'target' must be {'type': ..., 'name': ...}")
 
 
@@ -82,7 +78,7 @@ def _names(call: Call, repo: Repository) -> dict[str, str]:
 
 
 ROUTES = (
-    Route("GET", "/api/{kind}/{namespace}/{name}/lfs-files", listing),
-    Route("POST", "/api/{kind}/{namespace}/{name}/lfs-files/batch", delete),
-    Route("POST", "/api/{kind}/{namespace}/{name}/lfs-files/duplicate", duplicate),
+    Route("GET", "/api/{kind}/{namespace}/{name}/lfs-files", listing, Access.WRITE),
+    Route("POST", "/api/{kind}/{namespace}/{name}/lfs-files/batch", delete, Access.WRITE),
+    Route("POST", "/api/{kind}/{namespace}/{name}/lfs-files/duplicate", duplicate, Access.READ),
 )

@@ -10,6 +10,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from hubq.hub.access import Access
 from hubq.hub.call import Call, stream_body
 from hubq.hub.objects import Incoming, Pointer
 from hubq.hub.refusals import Refusal, bad_request
@@ -20,21 +21,22 @@ MULTIPART_FROM = 64 * 1024 * 1024  # bytes; a smaller file comes in one piece
 PART = 32 * 1024 * 1024
 MAX_OBJECTS = 1000
 LIFETIME = 24 * 3600  # seconds that an upload may take
-MAX_SIZE = 5 * 1024**4
+MAX_SIZE = 10_000 * PART
+MAX_PARTS = 100_000  # of one answer, each with a ticket of its own
 MEDIA_TYPE = "application/vnd.git-lfs+json"
 
 
 def batch(call: Call) -> Response:
     """Tell for each object where to upload it or where to download it from."""
     pointers = [_pointer(item) for item in _objects(call)]
+    repo = call.repo()
+    held = call.hub.repositories.holdings(repo)
     if call.json().get("operation") == "download":
-        repo = call.open_repo()
-        held = call.hub.repositories.holdings(repo)
         answers = [_download(call, wanted, known=wanted.sha256 in held) for wanted in pointers]
     else:
-        repo = call.repo()
         call.check_contribute()
-        held = call.hub.repositories.holdings(repo)
+        if sum(_part_count(pointer.size) for pointer in pointers) > MAX_PARTS:
+            raise bad_request("These are too many bytes for one upload: name fewer objects")
         answers = [
             _stored(wanted) if wanted.sha256 in held else _upload(call, repo, wanted)
             for wanted in pointers
@@ -69,7 +71,8 @@ def complete(call: Call) -> Response:
     """Join the parts of an object, and keep it if it is what its name says."""
     ticket = call.hub.tickets.read(call.path["ticket"], "lfs-complete")
     numbers = range(1, _part_count(int(ticket["size"])) + 1)
-    if {_part_number(part) for part in call.json().get("parts") or []} != set(numbers):
+    named = [part.get("partNumber") for part in call.rows("parts")]
+    if {number for number in named if isinstance(number, int)} != set(numbers):
         raise bad_request(f"The upload has {len(numbers)} parts; others were named")
     parts = [call.hub.objects.part(ticket["upload"], number) for number in numbers]
     # A client whose answer was lost asks twice: then the parts are gone, and the repo holds the
@@ -126,7 +129,7 @@ def _pointer(item: Any) -> Pointer:  # noqa: ANN401 - whatever the JSON holds
     oid = item.get("oid") if isinstance(item, dict) else None
     if not isinstance(oid, str) or len(oid) != 64 or set(oid) - set(hexdigits.lower()):
         raise bad_request("An object's oid is no sha256")
-    if not isinstance(item.get("size"), int) or not 0 <= item["size"] <= MAX_SIZE:
+    if type(item.get("size")) is not int or not 0 <= item["size"] <= MAX_SIZE:
         raise bad_request("An object's size is out of bounds")
     return Pointer(oid, item["size"])
 
@@ -138,7 +141,9 @@ def _stored(wanted: Pointer) -> dict[str, Any]:
 
 def _upload(call: Call, repo: Repository, wanted: Pointer) -> dict[str, Any]:
     facts: dict[str, str | int] = {"repo": repo.id, "oid": wanted.sha256, "size": wanted.size}
-    if "multipart" in (call.json().get("transfers") or []) and wanted.size > MULTIPART_FROM:
+    transfers = call.json().get("transfers")
+    parts = isinstance(transfers, list) and "multipart" in transfers
+    if parts and wanted.size > MULTIPART_FROM:
         upload = _multipart(call, facts)
     else:
         ticket = call.hub.tickets.issue({**facts, "purpose": "lfs-upload"}, LIFETIME)
@@ -155,10 +160,6 @@ def _multipart(call: Call, facts: dict[str, str | int]) -> dict[str, Any]:
         header[str(number)] = f"{call.base}/lfs/parts/{call.hub.tickets.issue(part, LIFETIME)}"
     ticket = call.hub.tickets.issue({**facts, "purpose": "lfs-complete"}, LIFETIME)
     return {"href": f"{call.base}/lfs/complete/{ticket}", "header": header}
-
-
-def _part_number(part: Any) -> Any:  # noqa: ANN401 - whatever the JSON holds
-    return part.get("partNumber") if isinstance(part, dict) else None
 
 
 def _part_count(size: int) -> int:
@@ -179,10 +180,10 @@ def _header(answer: dict[str, Any]) -> dict[str, str]:
 
 
 ROUTES = (
-    Route("PUT", "/lfs/objects/{ticket}", put, public=True),
-    Route("GET|HEAD", "/lfs/objects/{ticket}", get, public=True),
-    Route("PUT", "/lfs/parts/{ticket}", put_part, public=True),
-    Route("POST", "/lfs/complete/{ticket}", complete, public=True),
-    *everywhere("POST", ".git/info/lfs/objects/batch", batch),
-    *everywhere("POST", ".git/info/lfs/verify", verify),
+    Route("PUT", "/lfs/objects/{ticket}", put, Access.OPEN),
+    Route("GET|HEAD", "/lfs/objects/{ticket}", get, Access.OPEN),
+    Route("PUT", "/lfs/parts/{ticket}", put_part, Access.OPEN),
+    Route("POST", "/lfs/complete/{ticket}", complete, Access.OPEN),
+    *everywhere("POST", ".git/info/lfs/objects/batch", batch, Access.READ),
+    *everywhere("POST", ".git/info/lfs/verify", verify, Access.READ),
 )

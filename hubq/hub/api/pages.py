@@ -1,7 +1,7 @@
 """The pages for people: what repos there are, what a card says, what a commit did."""
 
 from datetime import UTC, datetime
-from functools import cache, wraps
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -11,6 +11,7 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from hubq.hub import cards, markdown, templates
+from hubq.hub.access import Access
 from hubq.hub.api.discussions import discussion_number
 from hubq.hub.api.tree import describe_commit
 from hubq.hub.call import Call
@@ -27,11 +28,11 @@ from hubq.hub.history import (
 )
 from hubq.hub.refusals import Refusal, sign_in_first
 from hubq.hub.repositories import may_read
-from hubq.hub.routing import Route, Whole, everywhere
+from hubq.hub.routing import Route, everywhere
 
 COMMITS = 30
 MAX_DIFF = 200_000  # characters
-MAX_CARD = 500_000
+MAX_CARD = 100_000  # some Markdown takes time that grows with the square of its length
 SHELVES = {"Models": "model", "Datasets": "dataset", "Spaces": "space"}
 POLICY = (
     f"default-src 'none'; img-src 'self'; style-src 'sha256-{templates.CSS_HASH}'; "
@@ -95,6 +96,7 @@ def repo_page(call: Call) -> Response:
         tags=described["tags"],
         # Markdown rendered without raw HTML is the one thing that goes in as it is.
         card=Markup(markdown.render(text[:MAX_CARD], repo.address)),
+        is_cut=len(text) > MAX_CARD,
         metadata=(front or "").strip()[:MAX_CARD],
         files=[
             {"path": file.path, "size": _size(file.size), "large": file.pointer is not None}
@@ -106,7 +108,7 @@ def repo_page(call: Call) -> Response:
 
 def commit_page(call: Call) -> Response:
     """Show what a commit did."""
-    repo = call.open_repo()
+    repo = call.repo()
     with call.hub.histories.open(repo.id) as git:
         commit = find_commit(git, call.path["revision"])
         diff = difference(git, peel(git, commit.parents[0]), commit) if commit.parents else ""
@@ -150,21 +152,12 @@ def blob(call: Call) -> Response:
     return RedirectResponse("/" + path.lstrip("/").replace("/blob/", "/resolve/", 1), 302)
 
 
-def for_people(page: Whole) -> Whole:
+def missing(call: Call, refusal: Refusal) -> Response:
     """Let a browser have a page, not JSON, where what it asks for isn't to be seen."""
-
-    @wraps(page)
-    def shown(call: Call) -> Response:
-        try:
-            return page(call)
-        except Refusal as refusal:
-            if "text/html" not in call.request.headers.get("Accept", ""):
-                raise
-            if refusal.status not in (401, 404):
-                raise
-            return _page(call, "missing", status=refusal.status)
-
-    return shown
+    wants_page = "text/html" in call.request.headers.get("Accept", "")
+    if not wants_page or refusal.status not in (401, 404):
+        return refusal.response()
+    return _page(call, "missing", status=refusal.status)
 
 
 def _page(call: Call, template: str, *, status: int = 200, **values: Any) -> Response:  # noqa: ANN401
@@ -211,10 +204,10 @@ def _size(size: float) -> str:
 
 
 ROUTES = [
-    Route("GET", "/", home),
-    Route("GET", "/login", login),
-    *everywhere("GET", "", for_people(repo_page)),
-    *everywhere("GET", "/commit/{revision}", for_people(commit_page)),
-    *everywhere("GET", "/discussions/{num}", for_people(discussion_page)),
-    *everywhere("GET", "/blob/{revision}/{*path}", blob),
+    Route("GET", "/", home, Access.NO_REPO),
+    Route("GET", "/login", login, Access.NO_REPO),
+    *everywhere("GET", "", repo_page, Access.KNOW, missing),
+    *everywhere("GET", "/commit/{revision}", commit_page, Access.READ, missing),
+    *everywhere("GET", "/discussions/{num}", discussion_page, Access.KNOW, missing),
+    *everywhere("GET", "/blob/{revision}/{*path}", blob, Access.KNOW, missing),
 ]

@@ -8,6 +8,7 @@ from dulwich.refs import Ref
 from dulwich.repo import Repo
 from starlette.responses import JSONResponse, Response
 
+from hubq.hub.access import Access
 from hubq.hub.call import Call
 from hubq.hub.committing import Message, move_ref, squash
 from hubq.hub.history import commit_id, find_commit, peel
@@ -29,10 +30,10 @@ def refs(call: Call) -> Response:
 
 def create_branch(call: Call) -> Response:
     """Start a branch at a revision, main by default."""
-    repo = call.own_repo()
+    repo = call.repo()
     ref = Ref(BRANCHES + check_branch_name(call.path["branch"]).encode())
     with call.hub.locks.hold(repo.id), call.hub.histories.open(repo.id) as git:
-        start = find_commit(git, str(call.json().get("startingPoint") or "main"))
+        start = find_commit(git, call.optional_text("startingPoint") or "main")
         _refuse_taken(git, ref)
         move_ref(git, ref, None, start.id)
     return JSONResponse({})
@@ -47,15 +48,15 @@ def delete_branch(call: Call) -> Response:
 
 def create_tag(call: Call) -> Response:
     """Tag a revision; with a message, by an annotated tag."""
-    repo = call.own_repo()
+    repo = call.repo()
     name = check_branch_name(call.text("tag"))
     with call.hub.locks.hold(repo.id), call.hub.histories.open(repo.id) as git:
         commit = find_commit(git, call.path["revision"])
         ref = Ref(TAGS + name.encode())
         _refuse_taken(git, ref)
         target = commit.id
-        if message := call.json().get("message"):
-            tag = _annotated(name, str(message), call.user())
+        if message := call.optional_text("message"):
+            tag = _annotated(name, message, call.user())
             tag.object = (type(commit), commit.id)
             tag.tag_time = commit.commit_time
             git.object_store.add_object(tag)
@@ -71,7 +72,7 @@ def delete_tag(call: Call) -> Response:
 
 def super_squash(call: Call) -> Response:
     """Replace the history of a branch by one commit."""
-    repo = call.own_repo()
+    repo = call.repo()
     branch = check_branch_name(call.path["branch"])
     ref = Ref(BRANCHES + branch.encode())
     with call.hub.locks.hold(repo.id), call.hub.histories.open(repo.id) as git:
@@ -113,7 +114,7 @@ def _refuse_taken(git: Repo, ref: Ref) -> None:
 
 
 def _delete(call: Call, prefix: bytes, name: str) -> Response:
-    repo = call.own_repo()
+    repo = call.repo()
     ref = Ref(prefix + check_branch_name(name).encode())
     with call.hub.locks.hold(repo.id), call.hub.histories.open(repo.id) as git:
         if git.refs.read_ref(ref) is None:
@@ -123,10 +124,12 @@ def _delete(call: Call, prefix: bytes, name: str) -> Response:
 
 
 ROUTES = (
-    Route("GET", "/api/{kind}/{namespace}/{name}/refs", refs),
-    Route("POST", "/api/{kind}/{namespace}/{name}/branch/{branch}", create_branch),
-    Route("DELETE", "/api/{kind}/{namespace}/{name}/branch/{branch}", delete_branch),
-    Route("POST", "/api/{kind}/{namespace}/{name}/tag/{revision}", create_tag),
-    Route("DELETE", "/api/{kind}/{namespace}/{name}/tag/{tag}", delete_tag),
-    Route("POST", "/api/{kind}/{namespace}/{name}/super-squash/{branch}", super_squash),
+    Route("GET", "/api/{kind}/{namespace}/{name}/refs", refs, Access.KNOW),
+    Route("POST", "/api/{kind}/{namespace}/{name}/branch/{branch}", create_branch, Access.WRITE),
+    Route("DELETE", "/api/{kind}/{namespace}/{name}/branch/{branch}", delete_branch, Access.WRITE),
+    Route("POST", "/api/{kind}/{namespace}/{name}/tag/{revision}", create_tag, Access.WRITE),
+    Route("DELETE", "/api/{kind}/{namespace}/{name}/tag/{tag}", delete_tag, Access.WRITE),
+    Route(
+        "POST", "/api/{kind}/{namespace}/{name}/super-squash/{branch}", super_squash, Access.WRITE
+    ),
 )

@@ -1,11 +1,14 @@
 """Creating, describing, listing, renaming and deleting repos."""
 
 import dataclasses
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from dulwich.errors import FileFormatException
 from starlette.responses import JSONResponse, Response
 
+from hubq.hub.access import Access
 from hubq.hub.call import Call
 from hubq.hub.description import describe_repo
 from hubq.hub.founding import found, remove
@@ -13,13 +16,15 @@ from hubq.hub.history import find_commit
 from hubq.hub.names import check_account_name, check_repo_name
 from hubq.hub.paging import page
 from hubq.hub.refusals import Refusal, bad_request, forbidden
-from hubq.hub.repositories import KINDS, Kind, Repository, draft, may_read
+from hubq.hub.repositories import KINDS, Belongings, Kind, Repository, draft, may_read
 from hubq.hub.routing import Route
-from hubq.hub.settings import check, put
+from hubq.hub.settings import check
 
 SDKS = ("gradio", "streamlit", "docker", "static")
 VISIBILITIES = {"public": False, "private": True, "protected": True}
 PAGE = 500
+# A repo that was deleted meanwhile, or that a failing disk has damaged, is no reason for no list.
+UNREADABLE = (Refusal, KeyError, zlib.error, FileFormatException)
 
 
 def create(call: Call) -> Response:
@@ -30,25 +35,22 @@ def create(call: Call) -> Response:
     check_namespace(call, kind, check_account_name(str(namespace)))
     repo = draft(kind, namespace, name, private=private_or_none(call.json()) or False)
     if kind == "space":
-        repo = _space(repo, call.json())
-    given = _settings(call.json())
+        repo = _space(repo, call)
+    given = _settings(call)
     existing = call.hub.repositories.find(kind, namespace, name)
     if existing is not None:
         raise taken(call, existing, "You already created this {kind} repo")
     try:
-        found(call.hub, repo, call.user())
+        found(call.hub, repo, call.user(), Belongings(settings=given))
     except FileExistsError as error:
         raise taken(call, repo, "You already created this {kind} repo") from error
-    for table, setting in given:
-        put(call.hub.database, repo, table, setting)
     return JSONResponse(created(call, repo))
 
 
 def delete(call: Call) -> Response:
     """Delete a repo with all its history."""
     namespace = call.json().get("organization") or call.user()
-    repo = call.named(_kind(call.json()), str(namespace), call.text("name"))
-    call.check_write(repo.namespace, repo.address)
+    repo = call.named(_kind(call.json()), str(namespace), call.text("name"), Access.WRITE)
     with call.hub.locks.hold(repo.id):
         remove(call.hub, repo)
     return JSONResponse({})
@@ -57,9 +59,8 @@ def delete(call: Call) -> Response:
 def move(call: Call) -> Response:
     """Give a repo another name or namespace."""
     kind = _kind(call.json())
-    repo = call.named(kind, *split_name(call.text("fromRepo")))
+    repo = call.named(kind, *split_name(call.text("fromRepo")), Access.WRITE)
     namespace, name = split_name(call.text("toRepo"))
-    call.check_write(repo.namespace, repo.address)
     check_namespace(call, kind, namespace)
     target = dataclasses.replace(repo, namespace=namespace, name=check_repo_name(name))
     try:
@@ -71,7 +72,7 @@ def move(call: Call) -> Response:
 
 def settings(call: Call) -> Response:
     """Change who may see a repo and who may download from it."""
-    repo = call.own_repo()
+    repo = call.repo()
     gate = call.json().get("gated")
     if gate not in (None, False, "auto", "manual"):
         raise bad_request("'gated' must be 'auto', 'manual' or false")
@@ -99,19 +100,36 @@ def listing(call: Call) -> Response:
     if author is not None:
         shown = [repo for repo in shown if repo.namespace.lower() == author.lower()]
     shown = [repo for repo in shown if search in repo.full_name.lower()]
-    described = [_describe(call, repo) for repo in shown]
+    if call.query.get("sort") == "lastModified":
+        shown.sort(key=lambda repo: _changed(call, repo), reverse=True)
     wanted = set(call.request.query_params.getlist("filter"))
     if "pipeline_tag" in call.query:
         wanted.add(call.query["pipeline_tag"])
-    described = [answer for answer in described if wanted <= set(answer["tags"])]
-    if call.query.get("sort") == "lastModified":
-        described.sort(key=lambda answer: str(answer["lastModified"]), reverse=True)
-    return page(call, described, lambda answer: _expanded(call, answer), size=PAGE)
+    return page(call, shown, lambda repo: _listed(call, repo, wanted), size=PAGE)
+
+
+def _listed(call: Call, repo: Repository, tags: set[str]) -> dict[str, Any] | None:
+    """Describe a repo for a list; None if it lacks a tag, or its history can't be read."""
+    try:
+        with call.hub.histories.open(repo.id) as git:
+            answer = describe_repo(call.hub, repo, git, find_commit(git, "main"))
+    except UNREADABLE:
+        return None
+    return _expanded(call, answer) if tags <= set(answer["tags"]) else None
+
+
+def _changed(call: Call, repo: Repository) -> int:
+    """Return when a repo's main branch was last changed, from its head alone."""
+    try:
+        with call.hub.histories.open(repo.id) as git:
+            return int(find_commit(git, "main").commit_time)
+    except UNREADABLE:
+        return 0
 
 
 def grant(call: Call) -> Response:
     """Let a user download from a gated repo."""
-    repo = call.own_repo()
+    repo = call.repo()
     _known_user(call)
     call.hub.repositories.grant(repo, call.text("user"))
     return JSONResponse({})
@@ -119,7 +137,7 @@ def grant(call: Call) -> Response:
 
 def handle_access(call: Call) -> Response:
     """Accept or reject a user's request to download from a gated repo."""
-    repo = call.own_repo()
+    repo = call.repo()
     _known_user(call)
     accepted = call.text("status") == "accepted"
     call.hub.repositories.grant(repo, call.text("user"), allowed=accepted)
@@ -129,11 +147,6 @@ def handle_access(call: Call) -> Response:
 def _known_user(call: Call) -> None:
     if call.hub.accounts.kind_of(call.text("user")) != "user":
         raise Refusal(404, "This user does not exist")
-
-
-def _describe(call: Call, repo: Repository) -> dict[str, Any]:
-    with call.hub.histories.open(repo.id) as git:
-        return describe_repo(call.hub, repo, git, find_commit(git, "main"))
 
 
 def _expanded(call: Call, answer: dict[str, Any]) -> dict[str, Any]:
@@ -167,27 +180,27 @@ def private_or_none(body: Mapping[str, Any]) -> bool | None:
         return bool(body["private"])
     if (visibility := body.get("visibility")) is None:
         return None
-    if visibility not in VISIBILITIES:
+    if not isinstance(visibility, str) or visibility not in VISIBILITIES:
         raise bad_request(f"'visibility' must be one of {', '.join(VISIBILITIES)}")
     return VISIBILITIES[visibility]
 
 
-def _space(repo: Repository, body: Mapping[str, Any]) -> Repository:
-    if body.get("sdk") not in SDKS:
+def _space(repo: Repository, call: Call) -> Repository:
+    if call.json().get("sdk") not in SDKS:
         raise bad_request(f"'sdk' must be one of {', '.join(SDKS)}")
-    sleep = body.get("sleepTimeSeconds")
+    given = call.json().get("sleepTimeSeconds") is not None
     return dataclasses.replace(
         repo,
-        sdk=body["sdk"],
-        hardware=body.get("hardware"),
-        sleep=sleep if isinstance(sleep, int) else None,
+        sdk=call.text("sdk"),
+        hardware=call.optional_text("hardware"),
+        sleep=call.number("sleepTimeSeconds") if given else None,
     )
 
 
-def _settings(body: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+def _settings(call: Call) -> tuple[tuple[str, dict[str, Any]], ...]:
     """Read the secrets and variables that a new Space shall have, or refuse bad ones."""
     tables = ("secrets", "variables")
-    given = [(table, setting) for table in tables for setting in body.get(table) or []]
+    given = tuple((table, setting) for table in tables for setting in call.rows(table))
     for _, setting in given:
         check(setting)
     return given
@@ -213,13 +226,18 @@ def created(call: Call, repo: Repository) -> dict[str, Any]:
 
 
 ROUTES = (
-    Route("POST", "/api/repos/create", create),
-    Route("DELETE", "/api/repos/delete", delete),
-    Route("POST", "/api/repos/move", move),
-    Route("GET", "/api/{kind}", listing),
-    Route("GET", "/api/{kind}/{namespace}/{name}", info),
-    Route("GET", "/api/{kind}/{namespace}/{name}/revision/{revision}", info),
-    Route("PUT", "/api/{kind}/{namespace}/{name}/settings", settings),
-    Route("POST", "/api/{kind}/{namespace}/{name}/user-access-request/grant", grant),
-    Route("POST", "/api/{kind}/{namespace}/{name}/user-access-request/handle", handle_access),
+    Route("POST", "/api/repos/create", create, Access.NO_REPO),
+    Route("DELETE", "/api/repos/delete", delete, Access.NO_REPO),
+    Route("POST", "/api/repos/move", move, Access.NO_REPO),
+    Route("GET", "/api/{kind}", listing, Access.NO_REPO),
+    Route("GET", "/api/{kind}/{namespace}/{name}", info, Access.KNOW),
+    Route("GET", "/api/{kind}/{namespace}/{name}/revision/{revision}", info, Access.KNOW),
+    Route("PUT", "/api/{kind}/{namespace}/{name}/settings", settings, Access.WRITE),
+    Route("POST", "/api/{kind}/{namespace}/{name}/user-access-request/grant", grant, Access.WRITE),
+    Route(
+        "POST",
+        "/api/{kind}/{namespace}/{name}/user-access-request/handle",
+        handle_access,
+        Access.WRITE,
+    ),
 )

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from starlette.responses import FileResponse, PlainTextResponse, Response
 
+from hubq.hub.access import Access
 from hubq.hub.call import Call
 from hubq.hub.history import File, commit_id, find_commit, find_file, read_blob
 from hubq.hub.names import check_path
@@ -30,7 +31,7 @@ def resolve(call: Call) -> Response:
     Large files are sent from here and not by a redirect: a client follows one to the same host
     on HEAD too, and would miss the headers of this answer.
     """
-    repo = call.open_repo()
+    repo = call.repo()
     with call.hub.histories.open(repo.id) as git:
         commit = find_commit(git, call.path["revision"])
         file = find_file(git, commit, check_path(call.path["path"]))
@@ -87,4 +88,4 @@ def _answer(call: Call, content: bytes, headers: dict[str, str], status: int) ->
     return Response(content, status, headers)
 
 
-ROUTES = everywhere("GET|HEAD", "/resolve/{revision}/{*path}", resolve)
+ROUTES = everywhere("GET|HEAD", "/resolve/{revision}/{*path}", resolve, Access.READ)

@@ -2,9 +2,10 @@
 
 from starlette.responses import JSONResponse, Response
 
+from hubq.hub.access import Access
 from hubq.hub.call import Call
 from hubq.hub.description import runtime as describe_runtime
-from hubq.hub.refusals import bad_request
+from hubq.hub.refusals import Refusal
 from hubq.hub.repositories import Repository
 from hubq.hub.routing import Route
 from hubq.hub.settings import drop, put, show
@@ -17,48 +18,43 @@ def runtime(call: Call) -> Response:
 
 def hardware(call: Call) -> Response:
     """Ask for other hardware."""
-    repo = _own_space(call)
-    seconds = call.json().get("sleepTimeSeconds", repo.sleep)
+    repo = _space(call)
+    given = call.json().get("sleepTimeSeconds") is not None
+    seconds = call.number("sleepTimeSeconds") if given else repo.sleep
     return _change(call, repo, hardware=call.text("flavor"), sleep=seconds)
 
 
 def sleep_time(call: Call) -> Response:
     """Set after how many idle seconds the Space would sleep."""
-    seconds = call.json().get("seconds")
-    if not isinstance(seconds, int):
-        raise bad_request("'seconds' must be a number")
-    return _change(call, _own_space(call), sleep=seconds)
+    return _change(call, _space(call), sleep=call.number("seconds"))
 
 
 def pause(call: Call) -> Response:
     """Mark the Space as paused."""
-    return _change(call, _own_space(call), stage="PAUSED")
+    return _change(call, _space(call), stage="PAUSED")
 
 
 def restart(call: Call) -> Response:
     """Take the mark off again."""
-    return _change(call, _own_space(call), stage="STOPPED")
+    return _change(call, _space(call), stage="STOPPED")
 
 
 def settings(call: Call) -> Response:
     """List the secrets, without values, or the variables of a Space; set or remove one."""
-    repo = _own_space(call)
+    repo = _space(call)
     table = call.request.url.path.rpartition("/")[2]
     if call.request.method == "POST":
-        put(call.hub.database, repo, table, call.json())
+        put(call.hub.database, repo.id, table, call.json())
     elif call.request.method == "DELETE":
-        drop(call.hub.database, repo, table, call.text("key"))
-    return JSONResponse(show(call.hub.database, repo, table))
+        drop(call.hub.database, repo.id, table, call.text("key"))
+    return JSONResponse(show(call.hub.database, repo.id, table))
 
 
 def _space(call: Call) -> Repository:
-    return call.named("space", call.path["namespace"], call.path["name"])
-
-
-def _own_space(call: Call) -> Repository:
-    repo = _space(call)
-    call.check_write(repo.namespace, repo.address)
-    return repo
+    """Return the repo of the path, or refuse one that is no Space."""
+    if call.kind != "space":
+        raise Refusal(404, "Only Spaces have that")
+    return call.repo()
 
 
 def _change(call: Call, repo: Repository, **values: str | int | None) -> Response:
@@ -67,11 +63,11 @@ def _change(call: Call, repo: Repository, **values: str | int | None) -> Respons
 
 
 ROUTES = (
-    Route("GET", "/api/spaces/{namespace}/{name}/runtime", runtime),
-    Route("POST", "/api/spaces/{namespace}/{name}/hardware", hardware),
-    Route("POST", "/api/spaces/{namespace}/{name}/sleeptime", sleep_time),
-    Route("POST", "/api/spaces/{namespace}/{name}/pause", pause),
-    Route("POST", "/api/spaces/{namespace}/{name}/restart", restart),
-    Route("GET|POST|DELETE", "/api/spaces/{namespace}/{name}/secrets", settings),
-    Route("GET|POST|DELETE", "/api/spaces/{namespace}/{name}/variables", settings),
+    Route("GET", "/api/{kind}/{namespace}/{name}/runtime", runtime, Access.KNOW),
+    Route("POST", "/api/{kind}/{namespace}/{name}/hardware", hardware, Access.WRITE),
+    Route("POST", "/api/{kind}/{namespace}/{name}/sleeptime", sleep_time, Access.WRITE),
+    Route("POST", "/api/{kind}/{namespace}/{name}/pause", pause, Access.WRITE),
+    Route("POST", "/api/{kind}/{namespace}/{name}/restart", restart, Access.WRITE),
+    Route("GET|POST|DELETE", "/api/{kind}/{namespace}/{name}/secrets", settings, Access.WRITE),
+    Route("GET|POST|DELETE", "/api/{kind}/{namespace}/{name}/variables", settings, Access.WRITE),
 )

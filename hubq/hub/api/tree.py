@@ -1,6 +1,6 @@
 """Listing what a commit holds: trees, single paths, the commits themselves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -8,6 +8,7 @@ from dulwich.objects import Commit
 from dulwich.repo import Repo
 from starlette.responses import JSONResponse, Response
 
+from hubq.hub.access import Access
 from hubq.hub.call import Call
 from hubq.hub.description import timestamp
 from hubq.hub.history import (
@@ -20,7 +21,7 @@ from hubq.hub.history import (
     list_folders,
     walk_commits,
 )
-from hubq.hub.paging import page
+from hubq.hub.paging import page, window
 from hubq.hub.refusals import bad_request, entry_not_found
 from hubq.hub.routing import Route
 
@@ -44,9 +45,10 @@ def tree(call: Call) -> Response:
         deep = call.query.get("recursive", "").lower() == "true"
         paths = [path for path in sorted(everything) if _inside(path, folder, deep)]
         expand = call.query.get("expand", "").lower() == "true"
-        history = _history(git, commit, everything, paths) if expand else {}
-        xet = _xet_hashes(call, git, everything, paths)
         size = EXPANDED_PAGE if expand else PAGE
+        shown = window(call, paths, size=size)
+        history = _history(git, commit, everything, shown) if expand else {}
+        xet = _xet_hashes(call, git, everything, shown)
         return page(
             call, paths, lambda path: _row(git, path, everything[path], history, xet), size=size
         )
@@ -57,7 +59,8 @@ def paths_info(call: Call) -> Response:
     form = parse_qs(call.body.decode(errors="replace"))
     wanted = form.get("paths", [])
     if call.request.headers.get("Content-Type", "").startswith("application/json"):
-        wanted = [str(path) for path in call.json().get("paths", [])]
+        paths = call.json().get("paths", [])
+        wanted = [str(path) for path in paths] if isinstance(paths, list) else []
     if len(wanted) > MAX_PATHS:
         raise bad_request(f"At most {MAX_PATHS} paths at once")
     with call.hub.histories.open(call.repo().id) as git:
@@ -107,7 +110,7 @@ def _inside(path: str, folder: str, deep: bool) -> bool:
 
 
 def _history(
-    git: Repo, head: Commit, everything: Mapping[str, Listed], paths: list[str]
+    git: Repo, head: Commit, everything: Mapping[str, Listed], paths: Sequence[str]
 ) -> dict[str, Commit]:
     ids = {path: _id(everything[path]) for path in paths}
     return last_commits(git, head, ids)
@@ -118,7 +121,7 @@ def _id(listed: Listed) -> str:
 
 
 def _xet_hashes(
-    call: Call, git: Repo, everything: Mapping[str, Listed], paths: list[str]
+    call: Call, git: Repo, everything: Mapping[str, Listed], paths: Sequence[str]
 ) -> dict[str, str]:
     files = [(path, everything[path]) for path in paths]
     pointers = [
@@ -153,8 +156,8 @@ def _file_row(git: Repo, path: str, entry: Entry, xet: Mapping[str, str]) -> dic
 
 
 ROUTES = (
-    Route("GET", "/api/{kind}/{namespace}/{name}/tree/{revision}", tree),
-    Route("GET", "/api/{kind}/{namespace}/{name}/tree/{revision}/{*path}", tree),
-    Route("POST", "/api/{kind}/{namespace}/{name}/paths-info/{revision}", paths_info),
-    Route("GET", "/api/{kind}/{namespace}/{name}/commits/{revision}", commits),
+    Route("GET", "/api/{kind}/{namespace}/{name}/tree/{revision}", tree, Access.KNOW),
+    Route("GET", "/api/{kind}/{namespace}/{name}/tree/{revision}/{*path}", tree, Access.KNOW),
+    Route("POST", "/api/{kind}/{namespace}/{name}/paths-info/{revision}", paths_info, Access.KNOW),
+    Route("GET", "/api/{kind}/{namespace}/{name}/commits/{revision}", commits, Access.KNOW),
 )

@@ -6,8 +6,10 @@ import time
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from hubq.hub.access import Access, admit
+from hubq.hub.accounts import Visitor
 from hubq.hub.call import Call, read_body, stream_body
-from hubq.hub.pull_requests import check_push
+from hubq.hub.pull_requests import check_commit
 from hubq.hub.reconstruction import reconstruct
 from hubq.hub.refusals import Refusal, bad_request, forbidden
 from hubq.hub.repositories import Repository
@@ -19,19 +21,18 @@ MAX_SHARD = 64 * 1024 * 1024
 
 
 def write_token(call: Call) -> Response:
-    """Give a token for uploads to a visitor who may commit or open a pull request."""
-    repo = call.repo()
+    """Give a token for uploads, and for them only, to a visitor who may commit or propose."""
     # The client says None when it will open a pull request with the commit.
-    if call.path["revision"] == "None" or call.query.get("create_pr") in ("1", "true"):
+    if call.path["revision"] == "None":
         call.check_contribute()
     else:
-        check_push(call, repo, call.path["revision"])
-    return _token(call, repo, "write")
+        check_commit(call, call.path["revision"])
+    return _token(call, "write")
 
 
 def read_token(call: Call) -> Response:
     """Give a token for downloads to a visitor who may download the repo."""
-    return _token(call, call.open_repo(), "read")
+    return _token(call, "read")
 
 
 async def post_xorb(call: Call) -> Response:
@@ -47,22 +48,29 @@ async def post_xorb(call: Call) -> Response:
 
 async def post_shard(call: Call) -> Response:
     """Receive the account of files, and keep them if they are what it claims."""
-    facts = await run_in_threadpool(_authorize, call, "write")
+    repo = await run_in_threadpool(_authorize, call, "write")
     shard = await read_body(call.request, MAX_SHARD)
     sha256s = await run_in_threadpool(call.hub.xet.register, shard)
-    await run_in_threadpool(call.hub.repositories.hold, facts["repo"], sha256s)
+    await run_in_threadpool(call.hub.repositories.hold, repo.id, sha256s)
     return JSONResponse({"result": 1})
 
 
 def get_reconstruction(call: Call) -> Response:
     """Tell which chunks make up a file, or the range of it that was asked for."""
-    facts = _authorize(call, "read")
+    repo = _authorize(call, "read")
     sha256, terms = call.hub.xet.find(_hash(call))
-    if not call.hub.repositories.holds(facts["repo"], sha256):
+    if not call.hub.repositories.holds(repo.id, sha256):
         raise Refusal(404, "This repo holds no file with that Xet hash")
 
-    def address(xorb: str) -> str:
-        ticket = call.hub.tickets.issue({"purpose": "xet-xorb", "xorb": xorb}, LIFETIME)
+    def address(xorb: str, first: int, last: int) -> str:
+        # A xorb may hold chunks of other files, and of other repos, too.
+        facts: dict[str, str | int] = {
+            "purpose": "xet-xorb",
+            "xorb": xorb,
+            "first": first,
+            "last": last,
+        }
+        ticket = call.hub.tickets.issue(facts, LIFETIME)
         return f"{_base(call)}/v1/xorbs/default/{xorb}?ticket={ticket}"
 
     return JSONResponse(reconstruct(call.hub.xet, terms, _wanted(call), address))
@@ -74,11 +82,18 @@ def get_xorb(call: Call) -> Response:
     name = _hash(call)
     if ticket["xorb"] != name:
         raise forbidden("This signature is for another xorb")
+    first, last = _wanted(call) or (0, None)
+    if last is None or not int(ticket["first"]) <= first <= last <= int(ticket["last"]):
+        raise forbidden(f"This signature is for bytes={ticket['first']}-{ticket['last']} only")
     return FileResponse(call.hub.xet.path(name), media_type="application/octet-stream")
 
 
-def _token(call: Call, repo: Repository, role: str) -> Response:
-    facts: dict[str, str | int] = {"purpose": f"xet-{role}", "repo": repo.id}
+def _token(call: Call, role: str) -> Response:
+    facts = {
+        "purpose": f"xet-{role}",
+        "repo": call.repo().id,
+        "user": call.visitor.name or "",
+    }
     token = call.hub.tickets.issue(facts, LIFETIME)
     expires = int(time.time()) + LIFETIME
     headers = {
@@ -98,18 +113,18 @@ def _base(call: Call) -> str:
     return f"{call.base}/xet/{call.hub.series}"
 
 
-def _authorize(call: Call, role: str) -> dict[str, str]:
+def _authorize(call: Call, role: str) -> Repository:
+    """Find the repo of a Xet token, for a visitor who may still do what it was given for."""
     scheme, _, token = call.request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         raise Refusal(401, "A Xet token is needed")
     if call.path["series"] != call.hub.series:
         raise Refusal(404, "This is the address of another store")
-    try:
-        return call.hub.tickets.read(token, f"xet-{role}")
-    except Refusal as refusal:
-        if role == "read" and refusal.status == 403:
-            return call.hub.tickets.read(token, "xet-write")
-        raise
+    facts = call.hub.tickets.read(token, f"xet-{role}")
+    visitor = call.hub.accounts.visitor(facts["user"]) if facts["user"] else Visitor()
+    repositories = call.hub.repositories
+    # Both need it: who may not download a repo proposes nothing to it either.
+    return admit(repositories, repositories.by_id(facts["repo"]), visitor, Access.READ)
 
 
 def _hash(call: Call) -> str:
@@ -130,10 +145,14 @@ def _wanted(call: Call) -> tuple[int, int | None] | None:
 
 
 ROUTES = (
-    Route("GET", "/api/{kind}/{namespace}/{name}/xet-write-token/{revision}", write_token),
-    Route("GET", "/api/{kind}/{namespace}/{name}/xet-read-token/{revision}", read_token),
-    Route("POST", "/xet/{series}/v1/xorbs/default/{hash}", post_xorb, public=True),
-    Route("GET|HEAD", "/xet/{series}/v1/xorbs/default/{hash}", get_xorb, public=True),
-    Route("POST", "/xet/{series}/v1/shards", post_shard, public=True),
-    Route("GET", "/xet/{series}/v1/reconstructions/{hash}", get_reconstruction, public=True),
+    Route(
+        "GET", "/api/{kind}/{namespace}/{name}/xet-write-token/{revision}", write_token, Access.READ
+    ),
+    Route(
+        "GET", "/api/{kind}/{namespace}/{name}/xet-read-token/{revision}", read_token, Access.READ
+    ),
+    Route("POST", "/xet/{series}/v1/xorbs/default/{hash}", post_xorb, Access.OPEN),
+    Route("GET|HEAD", "/xet/{series}/v1/xorbs/default/{hash}", get_xorb, Access.OPEN),
+    Route("POST", "/xet/{series}/v1/shards", post_shard, Access.OPEN),
+    Route("GET", "/xet/{series}/v1/reconstructions/{hash}", get_reconstruction, Access.OPEN),
 )
