@@ -20,10 +20,13 @@ from compare_tab import compare_tab
 from comparing import FEWEST
 from finding import Sources
 from generation import Limits, best_generation
+from guard import Guard, own_names
 from links import MODELS, from_query
 from numbers_tab import numbers_tab
 from polling import Votes, polling
 from programs import programs
+from request_form import Form, unchecked
+from starlette.middleware import Middleware
 from step import QUIET, STREAM, THREADS, WAITING, Step, kept
 from stops import Stops
 from vote_tab import vote_tab
@@ -58,6 +61,7 @@ def build(kitchen: Kitchen, votes: Votes) -> gr.Blocks:
             interactive=True,
             elem_id="models",
         )
+        unchecked(chosen)
         settings = settings_box.settings_box(kitchen.generation.limits.new_tokens)
         notes = gr.HTML(showing.notice(LOOKING), elem_id="notes", elem_classes="hubq-shown")
         with gr.Tabs():
@@ -132,6 +136,7 @@ def main() -> None:
     cooks = kitchen()
     votes = polling(os.environ, cooks.catalogue.client)
     page = build(cooks, votes)
+    front = Middleware(Guard, form=Form(page), hosts=own_names(os.environ))
     try:
         _, address, _ = page.launch(
             theme=THEME,
@@ -140,6 +145,7 @@ def main() -> None:
             prevent_thread_lock=True,
             max_threads=THREADS,
             state_session_capacity=SESSIONS,
+            app_kwargs={"middleware": [front]},
         )
         print(f"the Space is at {address}", flush=True)
         page.block_thread()

@@ -13,6 +13,7 @@ from links import MODELS
 from models import Listing, Problem, Released
 from pareto import PRESSED, pareto, points, qualities
 from recovery import recovery_chart
+from request_form import unchecked
 from step import Step
 from table import table
 
@@ -29,8 +30,8 @@ ABOUT_RECOVERY = "Of the compared models; as long as none is chosen, of those th
 
 def numbers_tab(catalogue: Catalogue, chosen: gr.Dropdown) -> Step:
     """Lay the tab out and return what fills it; `chosen` has the names of the compared models."""
-    base = gr.Dropdown(label="Base model", interactive=True)
-    bits = gr.Radio(label="Which model is closest to its base, at so many bits?")
+    base = unchecked(gr.Dropdown(label="Base model", interactive=True))
+    bits = unchecked(gr.Radio(label="Which model is closest to its base, at so many bits?"))
     answer = gr.HTML(container=True, elem_id="closest")
     numbers = gr.Dataframe(
         label="All models: the menu of a heading sorts, a row shows its card below",
@@ -39,11 +40,11 @@ def numbers_tab(catalogue: Catalogue, chosen: gr.Dropdown) -> Step:
         elem_id="numbers",
     )
     gr.Markdown(f"### Quality against stored bits\n{ABOUT_CHART}")
-    quality = gr.Radio(label="Quality by", show_label=False)
+    quality = unchecked(gr.Radio(label="Quality by", show_label=False))
     chart = gr.HTML(js_on_load=PRESSED, elem_id="pareto")
     gr.Markdown(f"### Recovery by task\n{ABOUT_RECOVERY}")
     recoveries = gr.HTML(elem_id="recovery")
-    read = gr.Dropdown(label="Read the card of", interactive=True)
+    read = unchecked(gr.Dropdown(label="Read the card of", interactive=True))
     links = gr.HTML(elem_id="links")
     with gr.Accordion("Its recipe", open=False, visible=False) as recipe:
         written = gr.Code(language="yaml", show_label=False, interactive=False, elem_id="recipe")
@@ -131,7 +132,7 @@ def _press(chosen: list[str], event: gr.SelectData) -> list[str]:
 
 
 def _row(event: gr.SelectData) -> str:
-    return str(event.row_value[0])
+    return str(event.row_value[0]) if event.row_value else ""
 
 
 def _card(catalogue: Catalogue, name: str | None) -> tuple[str, gr.Accordion, str, str]:

@@ -61,6 +61,7 @@ def _compare(kitchen: Kitchen, stops: Stops) -> Callable[..., Iterator[Rows]]:
         assert len(values) == len(NAMES)
         tab = Tab((request and request.session_hash) or "", API)
         with _refusing(room):
+            _require_texts(models, prompt, system)
             settings = checked(kitchen.generation.limits, models, prompt, read(values))
             chat = begin(models, system)
             with stops.watch(tab) as watch:
@@ -69,6 +70,13 @@ def _compare(kitchen: Kitchen, stops: Stops) -> Callable[..., Iterator[Rows]]:
                     yield [_row(each) for each in sides]
 
     return compare
+
+
+def _require_texts(models: object, prompt: object, system: object) -> None:
+    """Raise UserError for what isn't of the types that the endpoint has."""
+    named = isinstance(models, list) and all(isinstance(each, str) for each in models)
+    if not (named and isinstance(prompt, str) and isinstance(system, str)):
+        raise UserError("models is a list of names, and prompt and system are texts")
 
 
 @contextmanager

@@ -15,10 +15,13 @@ STARTING, ENDING = 120.0, 30.0  # seconds at most
 
 
 @contextmanager
-def served(environment: Mapping[str, str], folder: Path = ROOT / "space") -> Iterator[str]:
+def served(
+    environment: Mapping[str, str], folder: Path = ROOT / "space", log: Path | None = None
+) -> Iterator[str]:
     """Serve the Space until the context ends and give its address; its cache is its own."""
     with TemporaryDirectory(prefix="hubq-space-cache-") as cache:
-        log = Path(cache) / "log.txt"  # a pipe that nobody reads would hold the Space up when full
+        # A pipe that nobody reads would hold the Space up when full.
+        log = log or Path(cache) / "log.txt"
         with log.open("w") as out:
             child = subprocess.Popen(
                 [sys.executable, "app.py"],

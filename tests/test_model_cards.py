@@ -7,8 +7,8 @@ from test_code_blocks import LANGUAGES, blocks_in, commands, is_checked
 
 from hubq.card import CARD, render
 from hubq.card_check import differences, report_in
-from hubq.cli.comparison_tables import markdown
 from hubq.comparison import families
+from hubq.comparison_tables import markdown
 from hubq.hub.card_rules import validate
 from hubq.pictures.canvas import drawing_software
 from hubq.recipe import Recipe, read

@@ -8,6 +8,7 @@ from hubq.cards.making import errors
 from hubq.cards.spelling import listed
 from hubq.choice import short_names
 from hubq.evaluate import Report
+from hubq.evaluate.report import Measured
 from hubq.figures import number, share
 from hubq.pictures import THEMES, Theme, error_by_layer, quality_against_bits, recovery_by_task
 from hubq.pictures.tasks import kept
@@ -34,7 +35,7 @@ def illustrations(report: Report, siblings: Siblings) -> dict[str, Illustration]
     """Return the pictures that the records have the numbers for."""
     entries = all_of(report, siblings)
     found = (
-        Illustration("recovery", _of_tasks(report), lambda theme: recovery_by_task(report, theme)),
+        Illustration("recovery", of_tasks(report), lambda theme: recovery_by_task(report, theme)),
         Illustration(
             "bits",
             _of_bits(report, siblings),
@@ -59,8 +60,9 @@ def pictures(report: Report, siblings: Siblings) -> dict[str, bytes]:
     return {path: content for path, content in drawn.items() if content is not None}
 
 
-def _of_tasks(report: Report) -> str:
-    rows = kept(report)
+def of_tasks(measured: Measured) -> str:
+    """Say in words what the picture of tasks shows; nothing where no score was measured."""
+    rows = kept(measured)
     if not rows:
         return ""
     said = listed([f"{row.title} {share(row.share)}" for row in rows])

@@ -41,7 +41,8 @@ def compare(  # noqa: PLR0913 - click passes each option on its own
     at clearly fewer bits; where 95 % intervals overlap no difference is clear. Models are ranked
     only with those of the same base, measured on the same texts.
     """
-    from hubq.cli import comparison_tables as tables
+    from hubq import comparison_tables as tables
+    from hubq.cli.comparison_tables import print_family
     from hubq.comparison import families
     from hubq.gathering import gather
 
@@ -59,7 +60,7 @@ def compare(  # noqa: PLR0913 - click passes each option on its own
         click.echo("\n".join(map(tables.markdown, found)), nl=False)
     else:
         for family in found:
-            tables.print_family(family)
+            print_family(family)
     if plot is not None:
         _draw(found, plot)
 

@@ -1,8 +1,10 @@
 """Commands around the Space: look at models on this machine, put it on a Hub."""
 
+from pathlib import Path
+
 import click
 
-from hubq.cli.options import client_for, example, hub_option, json_option, print_json
+from hubq.cli.options import FOLDER, client_for, example, hub_option, json_option, print_json
 
 
 @click.group()
@@ -53,6 +55,7 @@ def run(  # noqa: PLR0913 - click passes each option by itself
 )
 @click.option("--votes", metavar="ORG/NAME", help="Keep visitors' votes in this data set repo.")
 @click.option("--index", metavar="URL", help="One more package index, as for CPU builds of torch.")
+@click.option("--static", is_flag=True, help="Numbers, charts and cards only: needs no paid plan.")
 @hub_option
 @json_option
 def deploy(  # noqa: PLR0913 - click passes each option by itself
@@ -63,26 +66,65 @@ def deploy(  # noqa: PLR0913 - click passes each option by itself
     token_from: str | None,
     votes: str | None,
     index: str | None,
+    static: bool,
     hub: str | None,
     as_json: bool,
 ) -> None:
-    """Create or update a Space on the Hub; deploying twice changes nothing."""
+    """Create or update a Space on the Hub; deploying twice changes nothing.
+
+    The real Hub runs apps for accounts with a paid plan (PRO, Team, Enterprise) only. Where it
+    refuses one, this says so and deploys a static page with the numbers, charts and cards.
+    """
     from hubq.cli.bars import progress
     from hubq.space import deploy as stage
     from hubq.space.settings import Settings
     from hubq.space.settings import token_from as read
 
     token = None if token_from is None else read(token_from)
-    settings = Settings(org=org, private=private, hardware=hardware, token=token, votes=votes)
+    settings = Settings(org, private, hardware, token, votes, static)
     with client_for(hub, org) as client:
-        done = stage.deploy(name or stage.NAME, settings, client, progress(), index)
+        way = stage.Way(progress(), index, lambda sentence: click.echo(sentence, err=True))
+        done = stage.deploy(name or stage.NAME, settings, client, way)
     if as_json:
         print_json(done.model_dump(mode="json"))
         return
-    click.echo(f"{done.url} ({done.hardware}){'' if done.changed else ': nothing had changed'}")
+    kind = done.hardware or "static page"
+    click.echo(f"{done.url} ({kind}){'' if done.changed else ': nothing had changed'}")
     if done.hides_models:
-        click.echo(
-            "Some models are private: visitors don't see them. --token-from VARIABLE gives the "
-            "Space a token that may read them.",
-            err=True,
+        click.echo(_hidden(done.sdk), err=True)
+
+
+def _hidden(sdk: str) -> str:
+    """Say why some models are not shown, and the way out."""
+    if sdk == "static":
+        return (
+            "Some models are private or gated: a public page doesn't tell of them. --private makes "
+            "one for the organization only, of all of them."
         )
+    return (
+        "Some models are private: visitors don't see them. --token-from VARIABLE gives the Space a "
+        "token that may read them."
+    )
+
+
+@space.command(epilog=example("hubq space build page model_cards/* --org your-org"))
+@click.argument("folder", type=FOLDER)
+@click.argument("models", metavar="[RUN_OR_REPO]...", nargs=-1)
+@click.option("--org", help="Tell of the models of this organization on the Hub.")
+@hub_option
+def build(folder: Path, models: tuple[str, ...], org: str | None, hub: str | None) -> None:
+    """Write numbers, charts and cards into FOLDER, as a page that any web server can serve.
+
+    RUN_OR_REPO is a run folder, a folder with a report, or org/name on the Hub.
+    """
+    from hubq.gathering import gather
+    from hubq.space.showcase import look
+    from hubq.space.static_page import write
+
+    if not models and org is None:
+        raise click.UsageError("name models (run folders or org/name), or an --org")
+    with client_for(hub, org) as client:
+        listed = () if org is None else look(org, client).releases
+        words = [*models, *(f"{each.name}@{each.commit}" for each in listed)]
+        path = write(gather(words, client), folder)
+    click.echo(path)

@@ -1,26 +1,38 @@
-"""Make a Space of an organization, or bring it up to date: one commit, verified; twice is none."""
+"""Make a Space of an organization, or bring it up to date: one commit, verified; twice is none.
+
+Since July 2026 the real Hub wants a paid plan for Spaces that run something (402, Payment
+Required); static ones are free. So where it refuses an app, a static page is deployed instead.
+"""
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from hubq import __version__
 from hubq.client import Client
 from hubq.commit import ATTRIBUTES, Change, commit, compare
 from hubq.errors import UserError
+from hubq.gathering import gather
+from hubq.patience import status_of
 from hubq.progress import SILENT, Progress
 from hubq.publish import FOUNDING, verify
-from hubq.record import Record
+from hubq.record import Record, write_atomically
 from hubq.release import refuse_secrets
 from hubq.remote import SPACES, LocalFile, head_of
+from hubq.siblings import Tell
 from hubq.space.contents import app_files, app_folder, hubq_files
-from hubq.space.readme import readme
+from hubq.space.readme import readme, static_readme
 from hubq.space.requirements import pinned, read_pins, version_of
 from hubq.space.settings import Settings, hardware_of, reads_private, request, require_known, settle
-from hubq.space.showcase import Showcase, look
+from hubq.space.showcase import Repo, Showcase, look
+from hubq.space.static_page import MARK, files
 
 NAME = "compare"
-OURS = "hubq/__init__.py"  # that it is there tells that hubq made the Space
+OURS = ("hubq/__init__.py", MARK)  # that one of them is there tells that hubq made the Space
+UNPAID = 402
+Sdk = Literal["gradio", "static"]
 
 
 class Deployment(Record):
@@ -31,10 +43,20 @@ class Deployment(Record):
     commit: str
     url: str
     private: bool
-    hardware: str
+    sdk: Sdk  # an app that answers, or a static page of numbers, charts and cards
+    hardware: str | None  # None: nothing runs
     models: int  # releases that it shows
-    hides_models: bool  # whether some are private, and the Space has no token to read them
+    hides_models: bool  # whether some are not shown, since not everybody may see them
     changed: bool  # whether this deployment made a commit
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a Space is deployed, beside what it is to have."""
+
+    progress: Progress = SILENT
+    index: str | None = None  # a package index that an app asks beside the usual one
+    tell: Tell = lambda sentence: None
 
 
 @dataclass(frozen=True)
@@ -43,51 +65,77 @@ class Site:
 
     name: str  # org/name
     head: str
-    hardware: str  # that it has or is to get
+    sdk: Sdk
 
 
 def deploy(
     name: str,
     settings: Settings,
     client: Client,
-    progress: Progress = SILENT,
-    index: str | None = None,
+    way: Way | None = None,
 ) -> Deployment:
     """Create or update the Space `settings.org`/`name` for the organization's models.
 
-    `index` is a package index that the Space asks beside the usual one. Raises UserError, before
-    anything is sent, for an organization that can't be written to, for hardware that isn't there,
-    and for a Space that hubq did not make.
+    Where the Hub refuses an app for want of a paid plan, the way's `tell` is told so before
+    anything is sent, and a static page is deployed. Raises UserError, before anything is sent, for
+    an organization that can't be written to, for hardware that isn't there, and for a Space that
+    hubq did not make.
     """
+    way = way or Way()
     if settings.hardware is not None:
         require_known(settings.hardware)
     client.writable(settings.org)
     showcase = look(settings.org, client)
     repo = f"{settings.org}/{name}"
     with client.speaking(f"deploying {repo}"), tempfile.TemporaryDirectory() as folder:
-        site = _open(repo, settings, client)
-        files = assemble(Path(folder), showcase, site.hardware, index)
-        refuse_secrets(files, settings.token)
-        refuse_secrets(files, client.sent_token)
+        site = _open(repo, settings, client, way.tell)
+        shown = _shown(showcase, settings, site)
+        if site.sdk == "static":
+            content = static_files(Path(folder), shown, client)
+        else:
+            hardware = settings.hardware or hardware_of(repo, client)
+            content = assemble(Path(folder), showcase, hardware, way.index)
+        refuse_secrets(content, settings.token)
+        refuse_secrets(content, client.sent_token)
         title = f"Deploy hubq {__version__}"
-        change = compare(SPACES + repo, site.head, files, title, client)
+        change = compare(SPACES + repo, site.head, content, title, client)
         _refuse_foreign(change, client)
-        settle(repo, settings, client)  # before the commit, which starts the building
-        made = commit(change, client, progress)
-        verify(SPACES + repo, made, files, client)
-        hardware = request(repo, settings, client)
-        hides = showcase.has_private and not reads_private(repo, client)
+        if site.sdk == "gradio":
+            settle(repo, settings, client)  # before the commit, which starts the building
+        made = commit(change, client, way.progress)
+        verify(SPACES + repo, made, content, client)
+        runs_on = request(repo, settings, client) if site.sdk == "gradio" else None
+        hides = len(shown) < len(showcase.releases)
+        if site.sdk == "gradio":
+            hides = showcase.has_private and not reads_private(repo, client)
     return Deployment(
         endpoint=client.url,
         repo=repo,
         commit=made,
         url=f"{client.url}/{SPACES}{repo}",
         private=settings.private,
-        hardware=hardware,
-        models=len(showcase.releases),
+        sdk=site.sdk,
+        hardware=runs_on,
+        models=len(shown),
         hides_models=hides,
         changed=change.pending,
     )
+
+
+def _shown(showcase: Showcase, settings: Settings, site: Site) -> tuple[Repo, ...]:
+    """Return the releases that a Space tells of: a public page holds nothing private or gated."""
+    everybody = site.sdk == "static" and not settings.private
+    return tuple(each for each in showcase.releases if each.is_open or not everybody)
+
+
+def static_files(folder: Path, shown: Sequence[Repo], client: Client) -> dict[str, LocalFile]:
+    """Write a static page into a folder; return its files by their paths in the Space."""
+    measured = gather([f"{each.name}@{each.commit}" for each in shown], client)
+    readme = static_readme(app_folder() / "README.md", [each.name for each in shown])
+    written = files(measured) | {"README.md": readme.encode()}
+    for path, content in written.items():
+        write_atomically(folder / path, content)
+    return {path: LocalFile(folder / path) for path in written}
 
 
 def assemble(
@@ -107,22 +155,14 @@ def assemble(
     return {path: LocalFile(place) for path, place in (*app_files(), *hubq_files(), *made)}
 
 
-def _open(repo: str, settings: Settings, client: Client) -> Site:
+def _open(repo: str, settings: Settings, client: Client, tell: Tell) -> Site:
     """Make sure that the Space exists, as private as it is to be, and look at it."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
         head, is_private = head_of(client, SPACES + repo)
     except RepositoryNotFoundError:
-        client.patience.keep_trying(
-            lambda: client.api().create_repo(
-                repo,
-                repo_type="space",
-                space_sdk="gradio",
-                private=settings.private,
-                exist_ok=True,
-            )
-        )
+        _create(repo, settings, client, tell)
         head, is_private = head_of(client, SPACES + repo)
     if is_private != settings.private:
         is_now, option = ("private", "--private") if is_private else ("public", "no --private")
@@ -130,12 +170,46 @@ def _open(repo: str, settings: Settings, client: Client) -> Site:
             f"the Space {repo} is {is_now} on the Hub. Deploy it with {option}, or change it at "
             f"{client.url}/{SPACES}{repo}/settings; nothing was uploaded"
         )
-    return Site(repo, head, settings.hardware or hardware_of(repo, client))
+    found = client.patience.keep_trying(lambda: client.api().space_info(repo, expand=["sdk"]))
+    if found.sdk != "static" and settings.static:
+        raise UserError(
+            f"the Space {repo} runs an app. Choose another --name for a static page, or leave "
+            "--static out; nothing was uploaded"
+        )
+    return Site(repo, head, "static" if found.sdk == "static" else "gradio")
+
+
+def _create(repo: str, settings: Settings, client: Client, tell: Tell) -> None:
+    """Create a Space for the app; one for a static page where that is asked for, or all there is.
+
+    Raises what huggingface_hub does.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    def create(sdk: Sdk) -> None:
+        api, private = client.api(), settings.private
+        kept = {"repo_type": "space", "private": private, "exist_ok": True}
+        client.patience.keep_trying(lambda: api.create_repo(repo, space_sdk=sdk, **kept))
+
+    if settings.static:
+        create("static")
+        return
+    try:
+        create("gradio")
+    except HfHubHTTPError as error:
+        if status_of(error) != UNPAID:
+            raise
+        tell(
+            f"{client.url} wants a paid plan of {settings.org} for a Space that runs an app, and "
+            "there is none: a static page with the numbers, charts and cards is deployed instead. "
+            "hubq space run compares answers on your own machine."
+        )
+        create("static")
 
 
 def _refuse_foreign(change: Change, client: Client) -> None:
     """Refuse a Space that somebody filled without hubq."""
-    if OURS in change.holds or change.holds <= FOUNDING | {ATTRIBUTES}:
+    if change.holds & set(OURS) or change.holds <= FOUNDING | {ATTRIBUTES}:
         return
     raise UserError(
         f"{change.repo} holds files that hubq did not put there, such as "

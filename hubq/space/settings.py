@@ -20,6 +20,7 @@ class Settings:
     hardware: str | None = None
     token: str | None = field(default=None, repr=False)  # becomes the secret HF_TOKEN
     votes: str | None = None  # the data set repo that keeps visitors' votes
+    static: bool = False  # numbers, charts and cards only: a page that costs nothing
 
     @property
     def variables(self) -> dict[str, str]:

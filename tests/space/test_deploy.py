@@ -13,7 +13,7 @@ from hubq.hub import add_user, fsck, mint_token
 from hubq.hub.card_rules import validate
 from hubq.hub.faults import FaultyHub, drop, refuse
 from hubq.space.contents import APP, app_folder
-from hubq.space.deploy import Deployment, deploy
+from hubq.space.deploy import Deployment, Way, deploy
 from hubq.space.requirements import read_pins
 from hubq.space.settings import Settings, token_from
 
@@ -135,7 +135,7 @@ def test_every_requirement_is_pinned_to_what_was_tested(client: Client) -> None:
 
 
 def test_another_index_can_be_asked_for_packages(client: Client) -> None:
-    deploy("compare", PLAIN, client, index="https://example.org/cpu")
+    deploy("compare", PLAIN, client, Way(index="https://example.org/cpu"))
 
     first = text_of(client, "requirements.txt").splitlines()[0]
     assert first == "--extra-index-url https://example.org/cpu"
