@@ -81,7 +81,7 @@ def floor(samples: int) -> tuple[float, float]:
     folder = fetch(find(recipe(RTN, samples).model, client), client)
     text = dataset.text(section.dataset, client, purpose="calibration")
     tokens = calibrate.windows(text, folder, section)
-    model = AutoModel.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    model = AutoModel.from_pretrained(folder, dtype=torch.bfloat16, trust_remote_code=False).eval()
     batches = torch.split(tokens, 8192 // LENGTH)
     model(batches[0])
     forward = least(lambda: [model(batch) for batch in batches])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubq.errors import UserError
 from hubq.recipe_inputs import CalibrationSection
+from hubq.tokenizer import tokenizer_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,20 +86,7 @@ def leading_ids(text: str, tokenizer_folder: Path, count: int) -> list[int]:
     return token_ids(text, tokenizer_folder)[:count]
 
 
-def tokenizer_of(folder: Path) -> Any:  # noqa: ANN401 - transformers carries no types
-    """Load the tokenizer of a model's folder, never from the network."""
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder} has no tokenizer that transformers can read ({error}); "
-            "add the base model's tokenizer.json and tokenizer_config.json"
-        ) from error
-
-
-def _stitched(text: str, backend: Any) -> list[int] | None:  # noqa: ANN401 - see _tokenizer
+def _stitched(text: str, backend: Any) -> list[int] | None:  # noqa: ANN401 - see tokenizer.py
     """Tokenize overlapping chunks and join them where they agree; None where two never do.
 
     A token depends on little of what surrounds it, so past a chunk's edge both neighbours settle

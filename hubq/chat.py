@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from hubq.errors import UserError
 from hubq.quiet import quiet
+from hubq.tokenizer import tokenizer_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +39,7 @@ class Speaker:
         from hubq.evaluate.loading import load
 
         with quiet():
-            tokenizer = load_tokenizer(folder)
+            tokenizer = tokenizer_of(folder)
             model = load(folder, device=device or str(best_device()), dtype="bfloat16").model
         return cls(folder, tokenizer, model)
 
@@ -57,16 +58,6 @@ class Speaker:
 def answer(folder: Path, messages: Sequence[Message], max_new_tokens: int = 256) -> Iterator[str]:
     """Load a folder and yield its answer piece by piece: one question, one answer."""
     yield from Speaker.load(folder).answer(messages, max_new_tokens)
-
-
-def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401 - one of many classes
-    """Load the folder's own tokenizer."""
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder} has no tokenizer that transformers can load: {error}") from error
 
 
 def lay_out(tokenizer: Any, messages: Sequence[Message]) -> "Tensor":  # noqa: ANN401

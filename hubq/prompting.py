@@ -10,8 +10,9 @@ from typing import Any
 
 from hubq.companions import CHAT_TEMPLATES, TOKENIZER_FILES
 from hubq.digest import sha256_of
-from hubq.quiet import quiet
+from hubq.errors import UserError
 from hubq.record import Record
+from hubq.tokenizer import tokenizer_of
 
 QUESTION = "What is a llama?"
 DATE = "26 Jul 2024"  # what templates that tell the date show, so that it is the same on every day
@@ -61,14 +62,10 @@ def _is_same(path: Path, other: Path) -> bool:
 def _template(folder: Path) -> tuple[str | None, str | None]:
     """Return the text of the chat template and what it makes of one question."""
     from jinja2 import TemplateError
-    from transformers import AutoTokenizer
 
     try:
-        with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
-    except (OSError, ValueError):
+        tokenizer = tokenizer_of(folder)
+    except UserError:
         return None, None  # evaluate stops at a model without a tokenizer that works
     template = tokenizer.chat_template
     if isinstance(template, dict):

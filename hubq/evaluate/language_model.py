@@ -17,12 +17,12 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import configure_pad_token, resolve_max_length
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from hubq.calibrate import tokenizer_of
 from hubq.errors import UserError
 from hubq.evaluate import prefixes
 from hubq.evaluate.generation import Prompt, Writer, wish
 from hubq.evaluate.likelihoods import Scorer
 from hubq.progress import Advance, Progress
+from hubq.tokenizer import tokenizer_of
 
 CHARACTERS_AT_ONCE = 1 << 22  # of the requests whose tokens are held at a time
 
