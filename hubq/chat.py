@@ -4,11 +4,12 @@ Decoding is greedy, so the same folder gives the same answer. The loop is writte
 each piece of text when it is there, without a thread, and an error comes out where it happened.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from hubq.chat_template import Message, laid_out, template_of
 from hubq.errors import UserError
 from hubq.quiet import quiet
 from hubq.tokenizer import tokenizer_of
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 UNFINISHED = "\ufffd"  # what decoding shows of a character whose last bytes are still to come
-Message = Mapping[str, str]  # role and content
 Decode = Callable[[Sequence[int]], str]
 
 
@@ -62,16 +62,12 @@ def answer(folder: Path, messages: Sequence[Message], max_new_tokens: int = 256)
 
 def lay_out(tokenizer: Any, messages: Sequence[Message]) -> "Tensor":  # noqa: ANN401
     """Lay the messages out as token ids, shape (1, tokens)."""
-    if tokenizer.chat_template is None:
+    if template_of(tokenizer) is None:
         text = "\n".join(message["content"] for message in messages)
         encoded = tokenizer(text, return_tensors="pt")
     else:
-        encoded = tokenizer.apply_chat_template(
-            [dict(message) for message in messages],
-            add_generation_prompt=True,
-            return_tensors="pt",
-            return_dict=True,
-        )
+        text = laid_out(tokenizer, messages)  # with the special tokens that belong to it
+        encoded = tokenizer(text, add_special_tokens=False, return_tensors="pt")
     ids: Tensor = encoded["input_ids"]
     return ids
 
