@@ -80,15 +80,21 @@ def choice(
     loaded = _loaded(task)
     language_model = _language_model(model, folder, task, progress)
     set_seed(task.seed)
-    results = evaluate(
-        language_model,
-        loaded,
-        limit=task.limit,
-        bootstrap_iters=BOOTSTRAPS,
-        log_samples=True,  # what was answered to each item; only numbers of it are kept
-        apply_chat_template=task.chat_template,
-        fewshot_as_multiturn=task.chat_template,
-    )
+    try:
+        results = evaluate(
+            language_model,
+            loaded,
+            limit=task.limit,
+            bootstrap_iters=BOOTSTRAPS,
+            log_samples=True,  # what was answered to each item; only numbers of it are kept
+            apply_chat_template=task.chat_template,
+            fewshot_as_multiturn=task.chat_template,
+        )
+    except OverflowError as error:
+        raise UserError(
+            f"{task.name} gives a number beyond 1e308 (lm-eval: {error}): to this model its texts "
+            "are next to impossible. Leave the task out, or quantize with more bits"
+        ) from error
     return scores(task, loaded, results)
 
 
