@@ -79,7 +79,7 @@ def floor(samples: int) -> tuple[float, float]:
     keep_freed_memory()
     client, section = Client(), calibration(samples)
     folder = fetch(find(recipe(RTN, samples).model, client), client)
-    text = dataset.text(section.dataset, client, purpose="calibration")
+    text = dataset.text(section.parts[0][0], client, purpose="calibration")
     tokens = calibrate.windows(text, folder, section)
     model = AutoModel.from_pretrained(folder, dtype=torch.bfloat16, trust_remote_code=False).eval()
     batches = torch.split(tokens, 8192 // LENGTH)
