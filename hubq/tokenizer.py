@@ -44,7 +44,8 @@ def _why_not(folder: Path, error: Exception) -> str:
     said = (str(error).strip() or type(error).__name__).partition("\n")[0][:300]
     return (
         f"{folder} has no tokenizer that transformers can read ({type(error).__name__}: {said}); "
-        "put the base model's tokenizer.json and tokenizer_config.json there"
+        "put the base model's tokenizer.json and tokenizer_config.json into a copy of the model, "
+        "and name that folder"
     )
 
 
@@ -52,8 +53,11 @@ def _is_a_program(folder: Path) -> str:
     """Say the way out of a tokenizer that comes with code of its own."""
     says = f"{folder} has a tokenizer that is a program (auto_map), and hubq runs no model's code; "
     if (folder / FAST).is_file():
-        return f"{says}its {FAST} is enough once auto_map is deleted from tokenizer_config.json"
-    return f"{says}take a model with a {FAST}, or put one that belongs to this model there"
+        return (
+            f"{says}its {FAST} is enough once auto_map is deleted from tokenizer_config.json: do "
+            "so in a copy of the model, and name that folder"
+        )
+    return f"{says}name another model, or a copy of this one with a {FAST} in its place"
 
 
 def _is_installed(name: str) -> bool:

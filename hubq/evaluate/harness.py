@@ -11,6 +11,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hubq.chat_template import template_of
 from hubq.errors import UserError
 from hubq.evaluate.jobs import ChoiceTask, Score
 from hubq.progress import SILENT, Progress
@@ -103,7 +104,7 @@ def _language_model(model: Any, folder: Path, task: ChoiceTask, progress: Progre
     from hubq.evaluate.language_model import language_model as wrapped
 
     language_model = wrapped(model, folder, progress, task.title)
-    if task.chat_template and not language_model.tokenizer.chat_template:
+    if task.chat_template and template_of(language_model.tokenizer) is None:
         raise UserError(
             f"the tokenizer in {folder} has no chat template, and {task.name} is to be asked with "
             "one. Ask without, or add the chat_template.jinja that belongs to the model"

@@ -67,7 +67,7 @@ class LanguageModel(TemplateLM):  # type: ignore[misc] # lm-eval carries no type
         if self._prefix is None:
             raise UserError(
                 f"{self.folder}: {self.title} asks how likely a text without context is, but the "
-                "tokenizer has neither a begin nor an end token to put before it"
+                "tokenizer has neither a begin nor an end token to put before it; take another task"
             )
         found: int = self._prefix
         return found
@@ -146,7 +146,7 @@ class LanguageModel(TemplateLM):  # type: ignore[misc] # lm-eval carries no type
         if not 0 < len(continuation) <= self.max_length:
             raise UserError(
                 f"{self.title} has an answer of {len(continuation):,} tokens; what is scored must "
-                f"have some, and this model takes {self.max_length:,}"
+                f"have some, and this model takes {self.max_length:,}: take another task"
             )
         ids = (context + continuation)[-(self.max_length + 1) :]
         return prefixes.Sequence(ids[:-1], continuation, number)
@@ -199,7 +199,7 @@ class LanguageModel(TemplateLM):  # type: ignore[misc] # lm-eval carries no type
         if room < 1:
             raise UserError(
                 f"{self.title} asks for texts of {new_tokens:,} tokens, but {self.folder} takes "
-                f"only {self.max_length:,} together with the question"
+                f"only {self.max_length:,} together with the question; take another task"
             )
         ids = self.tok_encode(request.args[0]) or [self.prefix_token_id]
         return Prompt(ids[-room:], number)
