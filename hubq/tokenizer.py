@@ -11,27 +11,33 @@ from typing import Any
 from hubq.errors import UserError
 from hubq.quiet import quiet
 
+SAMPLE = "The llama's 1st text: née, 日本語, 🦙.\n"
+PANIC = "pyo3_runtime"  # whose PanicException, of Rust, is no Exception of Python
 FAST = "tokenizer.json"
 SENTENCEPIECE = ("tokenizer.model", "spiece.model")
 LIBRARIES = ("sentencepiece", "google.protobuf")  # what turns such a model into a tokenizer
 
 
 def tokenizer_of(folder: Path) -> Any:  # noqa: ANN401 - transformers carries no types
-    """Load the tokenizer of a model's folder; raise UserError where that can't be done."""
+    """Load the tokenizer of a model's folder and try it; raise UserError where that fails."""
     from transformers import AutoTokenizer
 
     try:
         with quiet():
-            return AutoTokenizer.from_pretrained(
+            tokenizer = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
             )
-    # The tokenizers library raises Exception itself for a file that it can't parse, and
-    # transformers whatever its first wrong guess at a stranger's file leads to.
-    except Exception as error:
+            tokenizer(SAMPLE)
+    # The tokenizers library raises Exception itself for a file that it can't parse, or panics, and
+    # transformers raises whatever its first wrong guess at a stranger's file leads to.
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__module__ != PANIC:
+            raise
         raise UserError(_why_not(folder, error)) from error
+    return tokenizer
 
 
-def _why_not(folder: Path, error: Exception) -> str:
+def _why_not(folder: Path, error: BaseException) -> str:
     """Say why a folder has no usable tokenizer, and the way out."""
     if "custom code" in str(error):
         return _is_a_program(folder)

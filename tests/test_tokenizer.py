@@ -103,6 +103,22 @@ def test_a_file_of_another_form_is_a_user_error(name: str, content: bytes, folde
         tokenizer_of(folder)
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}},  # panics
+        {"model": {"type": "WordPiece", "unk_token": "gone", "vocab": {"a": 0}}, "decoder": None},
+    ],
+)
+def test_a_tokenizer_that_breaks_when_it_is_used_is_a_user_error(
+    odd: dict[str, object], folder: Path
+) -> None:
+    change(folder / "tokenizer.json", **odd)
+
+    with pytest.raises(UserError, match="has no tokenizer that transformers can read"):
+        tokenizer_of(folder)
+
+
 def places(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Yield the path of each value within a JSON value, some of long lists and objects."""
     if isinstance(value, dict | list):
