@@ -37,7 +37,9 @@ class Skeleton:
         self.device = device
         self.dtype = dtype
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(self.config, attn_implementation="sdpa")
+            model = AutoModelForCausalLM.from_config(
+                self.config, attn_implementation="sdpa", trust_remote_code=False
+            )
         self.blocks: nn.ModuleList = model.get_submodule(family.blocks)
         self.norm = model.get_submodule(family.norm)
         self.rotary = type(model.model.rotary_emb)(self.config).to(device)

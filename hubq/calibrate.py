@@ -1,11 +1,16 @@
 """The calibration tokens: a text becomes windows of equal length, spread evenly and seeded."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hubq.client import Client
+from hubq.dataset import corpus
 from hubq.errors import UserError
 from hubq.recipe_inputs import CalibrationSection
+from hubq.tokenizer import tokenizer_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +23,47 @@ CHARACTERS = 8  # a token, generously
 Token = tuple[int, int, int]  # where it starts and ends in the text, and its id
 
 
-def windows(text: str, tokenizer_folder: Path, section: CalibrationSection) -> "Tensor":
+@dataclass(frozen=True)
+class Tokens:
+    """What a model is calibrated on, and what a report says of it."""
+
+    ids: "Tensor"  # (samples, length) int64
+    text: str
+
+
+def tokens(section: CalibrationSection, tokenizer_folder: Path, client: Client) -> Tokens:
+    """Read the windows of a recipe's calibration: of one text, or of several in turn.
+
+    Of several each has its share of the windows, spread over its own text, and they take turns
+    as evenly as their numbers allow; the same section gives the same windows in the same order.
+    """
+    import torch
+
+    parts: list[Tensor] = []
+    texts: list[str] = []
+    for data, samples in section.parts:
+        found = corpus(data, client, purpose="calibration")
+        share = section.model_copy(update={"samples": samples})
+        parts.append(windows(found.text, tokenizer_folder, share, title=found.title))
+        texts.append(f"{found.title}, {found.version}")
+    if section.datasets:
+        texts = [f"{len(part)} windows of {text}" for part, text in zip(parts, texts, strict=True)]
+    return Tokens(torch.cat(parts)[_in_turn([len(part) for part in parts])], "; ".join(texts))
+
+
+def _in_turn(counts: Sequence[int]) -> list[int]:
+    """Order windows that stand part after part so that each part is spread evenly over all."""
+    places = [
+        (Fraction(2 * number + 1, 2 * count), part)
+        for part, count in enumerate(counts)
+        for number in range(count)
+    ]
+    return sorted(range(len(places)), key=places.__getitem__)
+
+
+def windows(
+    text: str, tokenizer_folder: Path, section: CalibrationSection, *, title: str = "the text"
+) -> "Tensor":
     """Return (samples, length) int64 token ids: one window from each of `samples` stretches.
 
     The text is tokenized as one stream; window i starts at token (i * step + offset) * length,
@@ -30,7 +75,7 @@ def windows(text: str, tokenizer_folder: Path, section: CalibrationSection) -> "
     available = len(ids) // section.length
     step = available // section.samples
     if step == 0:
-        raise UserError(_too_little(len(ids), section))
+        raise UserError(_too_little(len(ids), section, title))
     every = torch.tensor(ids[: available * section.length]).view(available, section.length)
     return every[_offset(section.seed, step) :: step][: section.samples].clone()
 
@@ -42,17 +87,19 @@ def _offset(seed: int, step: int) -> int:
     return 0 if seed == 0 else random.Random(seed).randrange(step)
 
 
-def _too_little(tokens: int, section: CalibrationSection) -> str:
+def _too_little(tokens: int, section: CalibrationSection, title: str) -> str:
     """Say how much text there is, and which settings it is enough for."""
     wanted = section.samples * section.length
     fits = tokens // section.length
-    way_out = (
-        f"use samples: {fits}, or a longer text"
-        if fits
-        else f"use length: {max(tokens // section.samples, 1)} or less, or a longer text"
-    )
+    way_out = "use a longer text"
+    if fits and section.datasets:
+        way_out = f"it is enough for {fits}: give it less weight, or {way_out}"
+    elif fits:
+        way_out = f"use samples: {fits}, or a longer text"
+    elif tokens >= section.samples:
+        way_out = f"use length: {tokens // section.samples} or less, or a longer text"
     return (
-        f"calibration: the text has {tokens:,} tokens, and {section.samples} windows of "
+        f"calibration: {title} has {tokens:,} tokens, and {section.samples} windows of "
         f"{section.length} need {wanted:,}; {way_out}"
     )
 
@@ -85,20 +132,7 @@ def leading_ids(text: str, tokenizer_folder: Path, count: int) -> list[int]:
     return token_ids(text, tokenizer_folder)[:count]
 
 
-def tokenizer_of(folder: Path) -> Any:  # noqa: ANN401 - transformers carries no types
-    """Load the tokenizer of a model's folder, never from the network."""
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder} has no tokenizer that transformers can read ({error}); "
-            "add the base model's tokenizer.json and tokenizer_config.json"
-        ) from error
-
-
-def _stitched(text: str, backend: Any) -> list[int] | None:  # noqa: ANN401 - see _tokenizer
+def _stitched(text: str, backend: Any) -> list[int] | None:  # noqa: ANN401 - see tokenizer.py
     """Tokenize overlapping chunks and join them where they agree; None where two never do.
 
     A token depends on little of what surrounds it, so past a chunk's edge both neighbours settle

@@ -111,9 +111,10 @@ def planned_method(plan: Plan) -> "Method":
 
 
 def calibration_dataset(report: Report) -> list[str] | None:
-    """Return the Hub id of the data that the method was calibrated on, where there is one."""
+    """Return the Hub ids of the data that the method was calibrated on, where there are any."""
     if not report.checkpoint.calibration_tokens:
         return None
-    data = (report.plan.recipe.get("calibration") or {}).get("dataset") or {}
-    name = (data.get("hub") or HUB_DATASETS.get(data.get("name") or "") or "").partition("@")[0]
-    return [name] if name else None
+    asked = report.plan.recipe.get("calibration") or {}
+    every = asked.get("datasets") or [asked.get("dataset") or {}]
+    ids = (data.get("hub") or HUB_DATASETS.get(data.get("name") or "") or "" for data in every)
+    return list(dict.fromkeys(each.partition("@")[0] for each in ids if each)) or None

@@ -4,19 +4,20 @@ Decoding is greedy, so the same folder gives the same answer. The loop is writte
 each piece of text when it is there, without a thread, and an error comes out where it happened.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from hubq.chat_template import Message, laid_out, template_of
 from hubq.errors import UserError
 from hubq.quiet import quiet
+from hubq.tokenizer import tokenizer_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 UNFINISHED = "\ufffd"  # what decoding shows of a character whose last bytes are still to come
-Message = Mapping[str, str]  # role and content
 Decode = Callable[[Sequence[int]], str]
 
 
@@ -40,7 +41,7 @@ class Speaker:
 
         best = best_device()
         with quiet():
-            tokenizer = load_tokenizer(folder)
+            tokenizer = tokenizer_of(folder)
             dtype = compute_dtype(best.type)
             model = load(folder, device=device or str(best), dtype=dtype).model
         return cls(folder, tokenizer, model)
@@ -62,28 +63,14 @@ def answer(folder: Path, messages: Sequence[Message], max_new_tokens: int = 256)
     yield from Speaker.load(folder).answer(messages, max_new_tokens)
 
 
-def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401 - one of many classes
-    """Load the folder's own tokenizer."""
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder} has no tokenizer that transformers can load: {error}") from error
-
-
 def lay_out(tokenizer: Any, messages: Sequence[Message]) -> "Tensor":  # noqa: ANN401
     """Lay the messages out as token ids, shape (1, tokens)."""
-    if tokenizer.chat_template is None:
+    if template_of(tokenizer) is None:
         text = "\n".join(message["content"] for message in messages)
         encoded = tokenizer(text, return_tensors="pt")
     else:
-        encoded = tokenizer.apply_chat_template(
-            [dict(message) for message in messages],
-            add_generation_prompt=True,
-            return_tensors="pt",
-            return_dict=True,
-        )
+        text = laid_out(tokenizer, messages)  # with the special tokens that belong to it
+        encoded = tokenizer(text, add_special_tokens=False, return_tensors="pt")
     ids: Tensor = encoded["input_ids"]
     return ids
 

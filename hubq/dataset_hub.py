@@ -4,15 +4,14 @@ Only files of text are read. A data set that is a program (a loading script) is 
 code would run here, and today's libraries refuse it too.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from hubq.client import Client
-from hubq.dataset import BLANK_LINE, SUFFIXES, Corpus, Purpose, documents, joined_text
+from hubq.dataset import BLANK_LINE, Corpus, Purpose, joined_text
+from hubq.dataset_files import Pinned, files_of
+from hubq.documents import Reading, documents
 from hubq.errors import UserError, did_you_mean
 from hubq.recipe_inputs import DatasetSection
 
@@ -76,15 +75,6 @@ NAMED: Mapping[str, Named] = {
 }
 
 
-class Pinned(NamedTuple):
-    """A data set at one commit, and what it holds."""
-
-    repo: str
-    commit: str
-    names: Sequence[str]
-    configs: Sequence[Mapping[str, Any]]  # `configs` in the metadata of its card
-
-
 @dataclass(frozen=True)
 class Located:
     """A text on the Hub, found but not read."""
@@ -107,12 +97,20 @@ def hub_corpus(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> 
     """Read a data set of the Hub, named or by id."""
     found = located(dataset, client, purpose=purpose)
     pinned = found.pinned
-    texts = _documents(pinned, found.files, found.field, client)
-    return Corpus(
-        joined_text(texts, found.title, between=found.between, first=found.first),
-        found.title,
-        f"{pinned.repo}@{pinned.commit} ({_rule(found.field, found.first, found.between)})",
-    )
+    reading = Reading()
+    texts = _documents(found, client, reading)
+    joined = joined_text(texts, found.title, between=found.between, first=found.first)
+    how = f"{_rule(found.field, found.first, found.between)}{reading.note()}"
+    return Corpus(joined, found.title, f"{pinned.repo}@{pinned.commit} ({how})")
+
+
+def require_on_hub(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> None:
+    """Raise UserError for a data set that isn't there, or whose first rows have no such field."""
+    from hubq.dataset_peek import require_first_rows
+
+    found = located(dataset, client, purpose=purpose)
+    if dataset.name is None:  # those with names are known
+        require_first_rows(found.pinned, found.files[0], found.field, client)
 
 
 def located(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> Located:
@@ -122,10 +120,11 @@ def located(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> Loc
     assert dataset.hub is not None
     repo, _, revision = dataset.hub.partition("@")
     pinned = _pin(repo, revision or None, client)
-    split = dataset.split or DEFAULT_SPLIT[purpose]
+    default = DEFAULT_SPLIT[purpose]
+    split, files = files_of(pinned, dataset.subset, dataset.split, default=default)
     return Located(
         pinned=pinned,
-        files=files_of(pinned, dataset.subset, split),
+        files=files,
         title=f"{repo}{f' {dataset.subset}' if dataset.subset else ''} ({split})",
         field=dataset.field,
         between=BLANK_LINE,
@@ -171,74 +170,13 @@ def _pin(repo: str, revision: str | None, client: Client) -> Pinned:
     assert info.siblings is not None
     card = info.card_data.to_dict() if info.card_data else {}
     names = [each.rfilename for each in info.siblings]
-    return Pinned(repo, info.sha, names, card.get("configs") or [])
+    return Pinned(repo, info.sha, names, card.get("configs"))
 
 
-def _documents(
-    pinned: Pinned, files: Sequence[str], field: str | None, client: Client
-) -> Iterator[str]:
+def _documents(found: Located, client: Client, reading: Reading) -> Iterator[str]:
     """Fetch files one after another, each only when its turn comes, and yield their documents."""
-    for name in files:
-        with client.speaking(f"fetching {name} of the data set {pinned.repo}"):
-            path = client.api().hf_hub_download(
-                pinned.repo, name, repo_type="dataset", revision=pinned.commit
-            )
-        yield from documents(Path(str(path)), field)
-
-
-def files_of(pinned: Pinned, subset: str | None, split: str) -> list[str]:
-    """Choose the files of a subset and split: as the card says, else by their paths."""
-    readable = [name for name in pinned.names if name.removesuffix(".gz").endswith(SUFFIXES)]
-    found = (
-        _by_card(pinned, readable, subset, split)
-        if pinned.configs
-        else _by_path(pinned, readable, subset, split)
-    )
-    if not found:
-        raise UserError(_nothing_found(pinned, readable, subset, split))
-    return sorted(found)
-
-
-def _by_card(pinned: Pinned, readable: Sequence[str], subset: str | None, split: str) -> list[str]:
-    """Follow the `configs` of the card: patterns of files for each split."""
-    configs = {str(each.get("config_name", "default")): each for each in pinned.configs}
-    name = subset or ("default" if "default" in configs else min(configs))
-    if name not in configs or (subset is None and len(configs) > 1 and "default" not in configs):
-        known = ", ".join(sorted(configs))
-        raise UserError(f"{pinned.repo}: name its `subset`; there are {known}")
-    listed = configs[name].get("data_files") or []
-    by_split = isinstance(listed, list) and all(isinstance(each, dict) for each in listed)
-    entries = listed if by_split else [{"split": "train", "path": listed}]
-    patterns = [
-        pattern
-        for entry in entries
-        if entry.get("split") == split
-        for pattern in ([entry["path"]] if isinstance(entry["path"], str) else entry["path"])
-    ]
-    return [name for name in readable if any(fnmatch(name, pattern) for pattern in patterns)]
-
-
-def _by_path(pinned: Pinned, readable: Sequence[str], subset: str | None, split: str) -> list[str]:
-    """Take files whose path has the subset as a folder and the split as a word."""
-    word = re.compile(rf"(?:^|[/._-]){re.escape(split)}(?:[/._-]|$)")
-    found = [name for name in readable if word.search(name)]
-    if subset is not None:
-        found = [name for name in found if subset in name.split("/")[:-1]]
-    folders = {name.rpartition("/")[0] for name in found}
-    if len(folders) > 1:
-        there = ", ".join(sorted(folders)[:10])
-        raise UserError(f"{pinned.repo}: name the `subset`, a folder; there are {there}")
-    columnar = [name for name in found if name.endswith(".parquet")]
-    return columnar or found
-
-
-def _nothing_found(pinned: Pinned, readable: Sequence[str], subset: str | None, split: str) -> str:
-    """Say why a data set has no such files, and the way out."""
-    if not readable and any(name.endswith(".py") for name in pinned.names):
-        return (
-            f"{pinned.repo} is a loading script, and hubq runs no code of data sets; "
-            f"try {pinned.repo}@refs/convert/parquet, the Hub's own conversion"
-        )
-    where = f"subset {subset}, split {split}" if subset else f"split {split}"
-    there = ", ".join(readable[:5]) or f"no {', '.join(SUFFIXES)} file"
-    return f"{pinned.repo} has no files of {where}; it holds {there}. Set `subset` and `split`"
+    repo, commit = found.pinned.repo, found.pinned.commit
+    for name in found.files:
+        with client.speaking(f"fetching {name} of the data set {repo}"):
+            path = client.api().hf_hub_download(repo, name, repo_type="dataset", revision=commit)
+        yield from documents(Path(str(path)), found.field, reading)

@@ -2,10 +2,11 @@
 
 import math
 
-from hubq.evaluate.report import CONFIDENCE, Interval, Measured, Measurement
+from hubq.evaluate.report import CONFIDENCE, OVERFLOW, Interval, Measured, Measurement
 
 NOT_MEASURED = "not measured"
 NONE = "—"  # where there is no such number
+LARGE = 1e15  # from here on a number is written with its power of ten
 SIGNIFICANT = 0.05  # the chance that an interval of 95 % leaves
 
 
@@ -13,6 +14,8 @@ def number(value: float | None) -> str:
     """Write four significant digits, whole numbers in full."""
     if value is None:
         return NOT_MEASURED
+    if abs(value) >= LARGE:
+        return _power(value)
     if abs(value) >= 999.95 or float(value).is_integer():
         return f"{value:,.0f}"
     return f"{value:#.4g}"
@@ -56,8 +59,19 @@ def signed(part: Interval) -> str:
     value, (low, high) = part.value, _ends(part)
     doubt = abs(value) / 10 if low is None or high is None else high - low
     decimals = max(0, 1 - math.floor(math.log10(doubt))) if doubt else 0
-    ends = (None if each is None else f"{each:+,.{decimals}f}" for each in (low, high))
-    return f"{value:+,.{decimals}f}{_between(*ends)}" if value else f"0{_between(*ends)}"
+    ends = (None if each is None else _signed(each, decimals) for each in (low, high))
+    return f"{_signed(value, decimals) if value else '0'}{_between(*ends)}"
+
+
+def _signed(value: float, decimals: int) -> str:
+    return f"{value:+,.{decimals}f}" if abs(value) < LARGE else _power(value, sign="+")
+
+
+def _power(value: float, sign: str = "") -> str:
+    """Write a number with more digits than anybody reads."""
+    if value >= OVERFLOW:
+        return f"over {sign}{OVERFLOW:.0e}"
+    return f"{value:{sign}.4g}"
 
 
 def _ends(interval: Interval) -> tuple[float | None, float | None]:

@@ -17,6 +17,7 @@ from hubq.progress import Progress
 from hubq.quiet import quiet
 from hubq.recipe_inputs import ModelSection
 from hubq.shards import TensorInfo
+from hubq.tokenizer import tokenizer_of
 
 if TYPE_CHECKING:
     from gguf import GGUFReader
@@ -95,9 +96,11 @@ def _skeleton(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with _reading(path):
-        config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+        config = AutoConfig.from_pretrained(
+            path.parent, gguf_file=path.name, trust_remote_code=False
+        )
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     tied = set(model.all_tied_weights_keys)
     shapes = {
         name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name not in tied
@@ -146,6 +149,7 @@ def _save_model(path: Path, folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(
         path.parent,
         gguf_file=path.name,
+        trust_remote_code=False,
         dtype=torch.bfloat16,
         quantization_config=GgufConfig(dequantize=True),
     )
@@ -157,11 +161,13 @@ def _save_tokenizer(path: Path, folder: Path, config: Any) -> None:  # noqa: ANN
     """Save the tokenizer and make sure that it is the file's."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    tokenizer = AutoTokenizer.from_pretrained(
+        path.parent, gguf_file=path.name, trust_remote_code=False
+    )
     tokenizer.model_max_length = config["max_position_embeddings"]
     tokenizer.save_pretrained(folder)
     _drop(folder / "tokenizer_config.json", "is_local", "local_files_only")
-    saved = AutoTokenizer.from_pretrained(folder)
+    saved = tokenizer_of(folder)
     back = saved.decode(saved(SAMPLE, add_special_tokens=False).input_ids)
     if back != SAMPLE:
         raise UserError(f"the tokenizer of {path} does not bring text back: {SAMPLE!r} -> {back!r}")

@@ -203,7 +203,8 @@ def _refuse_missing_data(recipe: "Recipe", client: Client) -> None:
     once = _once(client)
     try:
         if recipe.calibration:
-            require(recipe.calibration.dataset, once, purpose="calibration")
+            for part, _ in recipe.calibration.parts:
+                require(part, once, purpose="calibration")
         for each in recipe.evaluate.perplexity:
             require(each.dataset, once, purpose="evaluation")
     except UserError as error:

@@ -8,10 +8,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from hubq.chat_template import ChatTemplateError, laid_out, template_of
 from hubq.companions import CHAT_TEMPLATES, TOKENIZER_FILES
 from hubq.digest import sha256_of
-from hubq.quiet import quiet
+from hubq.errors import UserError
 from hubq.record import Record
+from hubq.tokenizer import tokenizer_of
 
 QUESTION = "What is a llama?"
 DATE = "26 Jul 2024"  # what templates that tell the date show, so that it is the same on every day
@@ -60,32 +62,18 @@ def _is_same(path: Path, other: Path) -> bool:
 
 def _template(folder: Path) -> tuple[str | None, str | None]:
     """Return the text of the chat template and what it makes of one question."""
-    from jinja2 import TemplateError
-    from transformers import AutoTokenizer
-
     try:
-        with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
-    except (OSError, ValueError):
+        tokenizer = tokenizer_of(folder)
+        template = template_of(tokenizer)
+    except UserError:
         return None, None  # evaluate stops at a model without a tokenizer that works
-    template = tokenizer.chat_template
-    if isinstance(template, dict):
-        template = template.get("default")
     if template is None:
         return None, None
+    question = {"role": "user", "content": QUESTION}
     try:
-        example = tokenizer.apply_chat_template(
-            [{"role": "user", "content": QUESTION}],
-            chat_template=template,
-            tokenize=False,
-            add_generation_prompt=True,
-            date_string=DATE,
-        )
-    except (TemplateError, TypeError, KeyError):
+        return template, laid_out(tokenizer, [question], variables={"date_string": DATE})
+    except ChatTemplateError:
         return template, None  # a template that wants more than a question
-    return template, str(example)
 
 
 def _sampling(folder: Path) -> dict[str, Any]:

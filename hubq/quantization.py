@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hubq import calibrate, dataset
+from hubq import calibrate
 from hubq.allocator import keep_freed_memory
 from hubq.architecture import family_of
 from hubq.block import Block, Skeleton
@@ -100,13 +100,11 @@ class Quantization:
         else:
             section = self.recipe.calibration
             assert section is not None, "plan refuses a method without its calibration"
-            corpus = dataset.corpus(section.dataset, client, purpose="calibration")
-            tokens = calibrate.windows(corpus.text, self.base, section)
-            rows, place = torch.unique(tokens, return_inverse=True)
+            tokens = calibrate.tokens(section, self.base, client)
+            rows, place = torch.unique(tokens.ids, return_inverse=True)
             self.hidden = self.weights.rows(f"{self.family.embeddings}.weight", rows)[place]
             self.taught = self.hidden if self.recipe.method.tunes else None
-            text = f"{corpus.title}, {corpus.version}"
-            self.calibration = Calibration(text=text, tokens=tokens.numel())
+            self.calibration = Calibration(text=tokens.text, tokens=tokens.ids.numel())
             self.calibration.save(path)
         if self.plan.compute_dtype is None:  # a plan of before, perhaps of a run that has begun
             chosen = getattr(torch, compute_dtype(self.device.type, self.plan.dtype))

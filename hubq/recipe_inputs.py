@@ -1,6 +1,8 @@
 """What a recipe reads: its model, its calibration text, and the texts that are measured on."""
 
 import os
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -11,7 +13,7 @@ from hubq.record import Record
 
 HUB_ID = r"^[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?$"
 NAMED_DATASETS = ("wikitext2", "c4", "ptb")
-TEXT_SUFFIXES = (".txt", ".jsonl", ".json", ".parquet", ".gz")
+TEXT_SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz", ".zst")
 Section = TypeVar("Section", bound=Record)
 FOLDER = "folder"  # in the validation context: where relative paths of a recipe start
 
@@ -58,15 +60,23 @@ class ModelSection(Record):
 class DatasetSection(Record):
     """A text data set: exactly one of name, hub, file and wheel."""
 
-    name: str | None = Field(None, description="wikitext2, c4, ptb, ...: see hubq/dataset.py")
+    name: str | None = Field(None, description="wikitext2, c4, ptb, ...: see hubq/dataset_hub.py")
     hub: str | None = Field(
         None, description="Hub data set id, with an optional @revision", pattern=HUB_ID
     )
-    file: Path | None = Field(None, description="text, jsonl or parquet file")
+    file: Path | None = Field(
+        None, description="txt, jsonl, json, csv, tsv or parquet file; .gz and .zst too"
+    )
     wheel: WheelFile | None = None
-    subset: str | None = None
-    split: str | None = None
-    field: str | None = Field(None, description="the column or key that holds the text")
+    subset: str | None = Field(
+        None, description="of a Hub data set: a config of its card, else a folder"
+    )
+    split: str | None = Field(
+        None, description="of a Hub data set; when absent train to calibrate, test to measure"
+    )
+    field: str | None = Field(
+        None, description="the column or key that holds the text, such as translation.en"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -92,13 +102,54 @@ class DatasetSection(Record):
         return _exactly_one(self, ("name", "hub", "file", "wheel"))
 
 
-class CalibrationSection(Record):
-    """The calibration tokens: windows spread evenly over a text."""
+class WeightedDataset(DatasetSection):
+    """One of several data sets."""
 
-    dataset: DatasetSection
+    weight: float = Field(
+        1, gt=0, allow_inf_nan=False, description="its share, beside the weights of the others"
+    )
+
+
+class CalibrationSection(Record):
+    """The calibration tokens: windows spread evenly over a text, or over several in turn."""
+
+    dataset: DatasetSection | None = None
+    datasets: tuple[WeightedDataset, ...] | None = Field(
+        None, min_length=1, description="several data sets in place of one, mixed by their weights"
+    )
     samples: int = Field(128, ge=1)
     length: int = Field(2048, ge=1, description="tokens a window")
     seed: int = Field(0, ge=0, description="0 takes the first window of each stretch")
+
+    @model_validator(mode="after")
+    def _each_has_its_share(self) -> Self:
+        _exactly_one(self, ("dataset", "datasets"))
+        for number, (_, windows) in enumerate(self.parts, start=1):
+            if windows == 0:
+                raise ValueError(
+                    f"data set {number} of datasets gets none of {self.samples} windows; "
+                    "give it more weight, or take more samples"
+                )
+        return self
+
+    @property
+    def parts(self) -> tuple[tuple[DatasetSection, int], ...]:
+        """Each data set, and how many of the windows are of it."""
+        if self.datasets is None:
+            assert self.dataset is not None
+            return ((self.dataset, self.samples),)
+        windows = _shared_out(self.samples, [each.weight for each in self.datasets])
+        return tuple(zip(self.datasets, windows, strict=True))
+
+
+def _shared_out(whole: int, weights: Sequence[float]) -> list[int]:
+    """Share out a whole number by weights; what is left over goes to the largest remainders."""
+    exact = [Fraction(weight) * whole / sum(map(Fraction, weights)) for weight in weights]
+    shares = [int(each) for each in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda which: shares[which] - exact[which])
+    for which in by_remainder[: whole - sum(shares)]:
+        shares[which] += 1
+    return shares
 
 
 def _looks_like_path(word: str) -> bool:

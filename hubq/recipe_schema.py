@@ -10,6 +10,7 @@ from hubq.recipe_inputs import NAMED_DATASETS
 ONE_WORD = {
     "ModelSection": "a Hub id with an optional @revision, or a path to a folder or a .gguf file",
     "DatasetSection": f"one of {', '.join(NAMED_DATASETS)}, a Hub data set id, or a path to a file",
+    "WeightedDataset": "a data set in one word, of weight 1",
     "PerplexitySection": "a data set in one word",
     "TaskSection": "a task by its name",
 }

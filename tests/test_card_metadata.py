@@ -7,7 +7,7 @@ import yaml
 from made_run import full_report, made_checkpoint, made_plan, made_report, measurement
 
 from hubq.base_card import BaseCard
-from hubq.card_metadata import metadata, metrics, tags
+from hubq.card_metadata import calibration_dataset, metadata, metrics, tags
 from hubq.evaluate import Report
 from hubq.evaluate.report import Interval
 from hubq.hub.card_rules import validate
@@ -231,3 +231,14 @@ def test_the_version_of_a_task_goes_along() -> None:
 
     assert found["acc"]["args"]["version"] == "1.0"
     assert "revision" not in found["acc"]["dataset"]
+
+
+def test_every_data_set_of_the_hub_that_it_was_calibrated_on_is_listed() -> None:
+    plan = made_plan()
+    wikitext = {"name": "wikitext2"}
+    mixed = [wikitext, {"hub": "acme/texts@abc"}, {"file": "a.txt"}, wikitext]
+    plan.recipe["calibration"] = {"dataset": None, "datasets": mixed}
+
+    found = calibration_dataset(made_report(plan=plan))
+
+    assert found == ["Salesforce/wikitext", "acme/texts"]

@@ -474,6 +474,17 @@ def test_the_limits_are_those_of_what_was_measured() -> None:
         ),
         ("C4 (en), allenai/c4@15 (all)", ("WikiText-2 (test)", "Salesforce/wikitext@b0"), None),
         (None, ("WikiText-2 (test)", "Salesforce/wikitext@b0"), None),
+        (
+            "6 windows of mine.txt, sha256:33 (documents; 2 rows without text left out); "
+            "2 windows of WikiText-2 (train), Salesforce/wikitext@b0 (all)",
+            ("WikiText-2 (test)", "Salesforce/wikitext@b0 (all)"),
+            "another part",
+        ),
+        (
+            "6 windows of C4 (en), allenai/c4@15 (all); 2 windows of mine.txt, sha256:33 (all)",
+            ("mine.txt", "sha256:33 (all)"),
+            "the same text",
+        ),
     ],
 )
 def test_a_text_of_the_calibration_data_is_called_in_distribution(

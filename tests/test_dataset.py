@@ -2,11 +2,13 @@
 
 import gzip
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import unquote
 
 import pyarrow
@@ -15,8 +17,7 @@ import pytest
 
 from hubq.cache import cache_folder
 from hubq.client import Client
-from hubq.dataset import Purpose, corpus, text
-from hubq.dataset_hub import Pinned, files_of
+from hubq.dataset import Purpose, corpus, require, text
 from hubq.errors import UserError
 from hubq.patience import Patience
 from hubq.recipe_inputs import DatasetSection, WheelFile
@@ -120,12 +121,34 @@ def test_a_parquet_file_without_the_field_names_its_columns(tmp_path: Path) -> N
     ("name", "content", "says"),
     [
         ("some.jsonl", b'{"text": "one"}\n{"text"\n', "line 2: not JSON"),
-        ("some.jsonl", b'["one"]\n', "line 1: not an object"),
-        ("some.jsonl", b'{"text": null}\n', "NoneType instead of text"),
+        ("some.jsonl", b"[1]\n", "row 1: not an object with fields but int"),
+        ("some.jsonl", b'{"text": ["one"]}\n', "list instead of text, and no other field does"),
+        ("some.jsonl", b'{"text": 1, "b": "c"}\n', "int instead of text; name another field: b"),
+        ("some.jsonl", b'{"text": null}\n', "holds no text"),
+        ("some.jsonl", b'{"text": "\\ud8', "not JSON"),
+        ("some.jsonl", b"[" * 100_000, "not JSON"),
+        (
+            "some.json",
+            b'{"data": [{"text": "one"}]}',
+            "no field `text`; name one with `field`: data",
+        ),
+        ("some.json", b'[{"text": "one"}', "not JSON"),
+        ("some.txt", "text".encode("utf-16"), "UTF-16 or UTF-32; save it as UTF-8"),
+        ("some.csv", b"id,text\n1\n", "line 2: 1 cells under 2 names"),
+        ("some.csv", b'id,text\n1,"one\n', "unexpected end of data; mend its quotes"),
+        (
+            "some.csv",
+            b"id,sentence\n1,one\n",
+            "no field `text`; name one with `field`: id, sentence",
+        ),
+        ("some.csv", b"text\n", "holds no text"),
+        ("some.jsonl.zst", b"no zstd", "cannot read"),
+        ("some.jsonl.gz", gzip.compress(b'{"text": "one"}\n' * 999)[:-20], "cannot read"),
         ("some.jsonl", b'{"text": "\xff"}\n', "not UTF-8"),
         ("some.jsonl", b"\n\n", "holds no text"),
         ("some.txt", b"  \n", "holds no text"),
-        ("some.csv", b"one", "hubq reads .txt, .jsonl, .json, .parquet"),
+        ("some.doc", b"one", "hubq reads .txt, .jsonl, .json, .csv, .tsv, .parquet"),
+        ("some.parquet.gz", b"one", "hubq reads .txt"),
         ("some.parquet", b"no parquet at all", "cannot read"),
         ("some.jsonl.gz", b"no gzip", "cannot read"),
     ],
@@ -140,7 +163,7 @@ def test_a_file_that_is_no_text_is_refused(
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"cannot read the data set .*gone\.txt"):
+    with pytest.raises(UserError, match=r"there is no file .*gone\.txt"):
         read(file=tmp_path / "gone.txt")
 
 
@@ -163,6 +186,8 @@ class DataHub(BaseHTTPRequestHandler):
 
     files: Mapping[str, bytes]
     asked: list[str]
+    parts = True  # of files are given where they are asked for
+    sent: ClassVar[list[int]] = []  # bytes of each answer
 
     def do_HEAD(self) -> None:
         self.answer(body=False)
@@ -174,6 +199,9 @@ class DataHub(BaseHTTPRequestHandler):
         path = unquote(self.path.partition("?")[0])
         self.asked.append(path)
         content = self.content(path)
+        if content and self.parts and (wanted := self.headers.get("Range")):
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            content = content[int(first) : int(last) + 1] if first else content[-int(last) :]
         self.send_response(404 if content is None else 200)
         if content is None:
             self.send_header("X-Error-Code", "EntryNotFound")
@@ -183,6 +211,7 @@ class DataHub(BaseHTTPRequestHandler):
         self.end_headers()
         if body and content:
             self.wfile.write(content)
+            self.sent.append(len(content))
 
     def content(self, path: str) -> bytes | None:
         if path.startswith("/api/datasets/"):
@@ -267,40 +296,98 @@ def test_options_that_a_name_fixes_are_refused() -> None:
         read(name="wikitext2", split="train")
 
 
-def pinned(*names: str, configs: tuple[Mapping[str, Any], ...] = ()) -> Pinned:
-    return Pinned("any/texts", COMMIT, names, configs)
+def needed(client: Client | None = None, **section: object) -> None:
+    dataset = DatasetSection.model_validate(section)
+    require(dataset, client or Client(), purpose="evaluation")
 
 
-def test_the_card_says_which_files_make_a_split() -> None:
-    config = {"config_name": "small", "data_files": [{"split": "test", "path": "b/*.parquet"}]}
-    repo = pinned("a/1.parquet", "b/1.parquet", "b/2.parquet", configs=(config,))
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([{"body": "one"}], "no field `text`; name one with `field`: body"),
+        ([{"text": "one"}] * 5 + [{"text": 3}], "line 6, field text: int instead of text"),
+        ([{"text": None}, {"text": ""}] * 50, "holds no text"),
+    ],
+)
+def test_the_first_rows_of_a_file_are_looked_at(
+    rows: list[Mapping[str, object]], says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "some.jsonl").write_bytes(lines(rows))
 
-    assert files_of(repo, "small", "test") == ["b/1.parquet", "b/2.parquet"]
-
-
-def test_files_that_the_card_lists_without_a_split_are_its_train_split() -> None:
-    config = {"config_name": "default", "data_files": ["a.jsonl", "b.jsonl"]}
-    repo = pinned("a.jsonl", "b.jsonl", "c.jsonl", configs=(config,))
-
-    assert files_of(repo, None, "train") == ["a.jsonl", "b.jsonl"]
-
-
-def test_without_a_card_the_paths_say_it() -> None:
-    repo = pinned("en/test-00000.parquet", "de/test-00000.parquet", "en/train-00000.parquet")
-
-    assert files_of(repo, "en", "test") == ["en/test-00000.parquet"]
+    with pytest.raises(UserError, match=says):
+        needed(file=tmp_path / "some.jsonl")
 
 
-def test_several_subsets_are_asked_about() -> None:
-    with pytest.raises(UserError, match="name the `subset`, a folder; there are de, en"):
-        files_of(pinned("en/test.jsonl", "de/test.jsonl"), None, "test")
+def test_what_is_advised_for_a_wrong_field_works(tmp_path: Path) -> None:
+    (tmp_path / "some.jsonl").write_bytes(lines([{"body": "one"}]))
+
+    needed(file=tmp_path / "some.jsonl", field="body")
 
 
-def test_a_loading_script_is_refused_with_the_conversion_named() -> None:
-    with pytest.raises(UserError, match="any/texts@refs/convert/parquet"):
-        files_of(pinned("texts.py", "README.md"), None, "test")
+def test_a_pipe_is_no_data_set(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "some.txt")
+
+    with pytest.raises(UserError, match="there is no file"):
+        needed(file=tmp_path / "some.txt")
 
 
-def test_a_split_that_is_not_there_shows_what_is() -> None:
-    with pytest.raises(UserError, match=r"no files of split test; it holds train\.jsonl"):
-        files_of(pinned("train.jsonl"), None, "test")
+WRONG_ROWS: list[tuple[str, bytes, str]] = [
+    ("test.jsonl", lines([{"body": "one"}] * 100), "no field `text`; name one with `field`: body"),
+    ("test.jsonl.gz", gzip.compress(lines([{"body": "one"}])), "with `field`: body"),
+    ("test.jsonl", lines([{"text": [1], "a": "b"}]), "list instead of text; name another field: a"),
+    ("test.csv", b'"id, or so",body\n1,one\n', "with `field`: id, or so, body"),
+]
+
+
+@pytest.mark.parametrize("parts", [True, False])
+@pytest.mark.parametrize("wrong", WRONG_ROWS)
+def test_the_first_rows_on_the_hub_are_looked_at(
+    wrong: tuple[str, bytes, str], parts: bool, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, content, says = wrong
+    monkeypatch.setattr(DataHub, "parts", parts)
+    client, _ = serve({name: content})
+
+    with pytest.raises(UserError, match=says):
+        needed(client, hub="any/texts")
+
+
+def test_the_schema_on_the_hub_is_looked_at_without_fetching_the_file(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DataHub, "sent", [])
+    texts = [str(number) * 20_000 for number in range(20)]
+    columns = {"body": texts, "labels": [[1]] * 20, "pair": [{"a": "b"}] * 20}
+    path = tmp_path / "f.parquet"
+    pyarrow.parquet.write_table(pyarrow.table(columns), path, compression="none")
+    client, _ = serve({"test.parquet": path.read_bytes()})
+
+    needed(client, hub="any/texts", field="pair.a")
+    with pytest.raises(UserError, match=r"no field `text`; .*: body, labels, pair\.a"):
+        needed(client, hub="any/texts")
+    with pytest.raises(UserError, match=r"field labels holds no text; name .*: body, pair\.a"):
+        needed(client, hub="any/texts", field="labels")
+
+    assert path.stat().st_size > 500_000
+    assert max(DataHub.sent) <= 1 << 16
+
+
+@pytest.mark.parametrize(
+    "content", [b"PAR1", b"\xff" * 100, b"\xff\xff\xff\xffPAR1", b"[", b'{"text": "one'], ids=repr
+)
+@pytest.mark.parametrize("name", ["test.parquet", "test.jsonl", "test.csv", "test.jsonl.zst"])
+def test_a_damaged_beginning_on_the_hub_is_no_traceback(
+    name: str, content: bytes, serve: Serve
+) -> None:
+    client, _ = serve({name: content})
+
+    with suppress(UserError):
+        needed(client, hub="any/texts")
+
+
+def test_a_data_set_with_a_name_is_only_looked_up(serve: Serve) -> None:
+    client, asked = serve({"wikitext-2-raw-v1/test-00000-of-00001.parquet": b"PAR1"})
+
+    needed(client, name="wikitext2")
+
+    assert len(asked) == 1

@@ -4,7 +4,7 @@ import pytest
 from made_run import measurement
 
 from hubq.evaluate.report import Interval
-from hubq.figures import difference, judged, share, within_noise
+from hubq.figures import difference, judged, number, share, uncertain, within_noise
 
 
 def test_a_share_stands_in_percent_with_its_interval() -> None:
@@ -99,3 +99,15 @@ def test_the_noise_of_a_bias_may_not_be_known() -> None:
 
 def test_without_errors_nobody_knows() -> None:
     assert judged(measurement(stderr=None)) == "noise not known"
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(1e300, "over 1e+300"), (1.23456e40, "1.235e+40"), (123456789.0, "123,456,789")],
+)
+def test_a_huge_number_is_written_with_its_power_of_ten(value: float, written: str) -> None:
+    assert number(value) == uncertain(value, None) == written
+
+
+def test_a_difference_to_a_number_beyond_all_is_written_so() -> None:
+    assert difference(measurement(base=26, value=1e300)) == "over +1e+300"

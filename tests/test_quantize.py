@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -350,8 +351,26 @@ def test_too_little_calibration_text_says_how_much_there_is(
     short.write_text("Too short.")
     section = {"dataset": {"file": short}, "samples": 8, "length": 64}
 
-    with pytest.raises(UserError, match="the text has 10 tokens, and 8 windows of 64 need 512"):
+    with pytest.raises(UserError, match=r"short\.txt has 10 tokens, and 8 windows of 64 need 512"):
         quantized(recipe(tiny_model("llama"), calibration=section), tmp_path / "run")
+
+
+def test_several_data_sets_give_the_same_bytes_each_time_and_are_named(
+    tiny_model: Callable[[str], Path], recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"body": f"A text of {name}. " * 200}))
+    one = {"file": tmp_path / "one.jsonl", "field": "body", "weight": 3}
+    two = {"file": tmp_path / "two.jsonl", "field": "body"}
+    section = {"datasets": [one, two], "samples": 8, "length": 64, "seed": 5}
+    wanted = recipe(tiny_model("llama"), calibration=section)
+
+    first, second = (quantized(wanted, tmp_path / run) for run in ("first", "second"))
+
+    assert first.calibration_tokens == 8 * 64
+    told = r"6 windows of one\.jsonl, sha256:.*; 2 windows of two\.jsonl, sha256:"
+    assert re.match(told, first.calibration_text or "")
+    assert first.files == second.files
 
 
 def test_no_file_is_left_of_an_interrupted_assembly(

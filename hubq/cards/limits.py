@@ -43,7 +43,7 @@ def _loss(report: Report) -> Iterator[str]:
 def _calibration(report: Report) -> Iterator[str]:
     calibration = calibrated_on(report)
     for each in familiar(report):
-        what = "the same text" if each == calibration else "another part of the same data set"
+        what = "the same text" if each in calibration else "another part of the same data set"
         yield (
             f"What was measured on {each.title} is in-distribution: it was calibrated on {what}, "
             "so on others more may be lost."

@@ -111,7 +111,9 @@ def opened(
         ) from error
     with file:
         weight = head_weight(task.reference, model).to(model.device, states[:1].dtype)
-        config = AutoConfig.from_pretrained(task.reference, local_files_only=True)
+        config = AutoConfig.from_pretrained(
+            task.reference, local_files_only=True, trust_remote_code=False
+        )
         yield Reference(head_from(weight, config), model.device, windows, states)
 
 

@@ -11,6 +11,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hubq.chat_template import template_of
 from hubq.errors import UserError
 from hubq.evaluate.jobs import ChoiceTask, Score
 from hubq.progress import SILENT, Progress
@@ -80,15 +81,21 @@ def choice(
     loaded = _loaded(task)
     language_model = _language_model(model, folder, task, progress)
     set_seed(task.seed)
-    results = evaluate(
-        language_model,
-        loaded,
-        limit=task.limit,
-        bootstrap_iters=BOOTSTRAPS,
-        log_samples=True,  # what was answered to each item; only numbers of it are kept
-        apply_chat_template=task.chat_template,
-        fewshot_as_multiturn=task.chat_template,
-    )
+    try:
+        results = evaluate(
+            language_model,
+            loaded,
+            limit=task.limit,
+            bootstrap_iters=BOOTSTRAPS,
+            log_samples=True,  # what was answered to each item; only numbers of it are kept
+            apply_chat_template=task.chat_template,
+            fewshot_as_multiturn=task.chat_template,
+        )
+    except OverflowError as error:
+        raise UserError(
+            f"{task.name} gives a number beyond 1e308 (lm-eval: {error}): to this model its texts "
+            "are next to impossible. Leave the task out, or quantize with more bits"
+        ) from error
     return scores(task, loaded, results)
 
 
@@ -97,7 +104,7 @@ def _language_model(model: Any, folder: Path, task: ChoiceTask, progress: Progre
     from hubq.evaluate.language_model import language_model as wrapped
 
     language_model = wrapped(model, folder, progress, task.title)
-    if task.chat_template and not language_model.tokenizer.chat_template:
+    if task.chat_template and template_of(language_model.tokenizer) is None:
         raise UserError(
             f"the tokenizer in {folder} has no chat template, and {task.name} is to be asked with "
             "one. Ask without, or add the chat_template.jinja that belongs to the model"

@@ -17,12 +17,13 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import configure_pad_token, resolve_max_length
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from hubq.calibrate import tokenizer_of
+from hubq.chat_template import ChatTemplateError, laid_out, template_of
 from hubq.errors import UserError
 from hubq.evaluate import prefixes
 from hubq.evaluate.generation import Prompt, Writer, wish
 from hubq.evaluate.likelihoods import Scorer
 from hubq.progress import Advance, Progress
+from hubq.tokenizer import tokenizer_of
 
 CHARACTERS_AT_ONCE = 1 << 22  # of the requests whose tokens are held at a time
 
@@ -66,7 +67,7 @@ class LanguageModel(TemplateLM):  # type: ignore[misc] # lm-eval carries no type
         if self._prefix is None:
             raise UserError(
                 f"{self.folder}: {self.title} asks how likely a text without context is, but the "
-                "tokenizer has neither a begin nor an end token to put before it"
+                "tokenizer has neither a begin nor an end token to put before it; take another task"
             )
         found: int = self._prefix
         return found
@@ -80,27 +81,18 @@ class LanguageModel(TemplateLM):  # type: ignore[misc] # lm-eval carries no type
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
         """Return a conversation as the model's template writes it, as lm-eval's `hf` model does."""
-        from jinja2 import TemplateError
-
-        if self.tokenizer.chat_template is None:
+        if template_of(self.tokenizer) is None:
             raise UserError(
                 f"{self.folder} has no chat template, which {self.title} was asked to use; "
                 "measure without it, or take the model that was tuned for conversations"
             )
         try:
-            return self._conversation(chat_history, add_generation_prompt)
-        except TemplateError:  # it knows no system role
+            return laid_out(self.tokenizer, chat_history, prompted=add_generation_prompt)
+        except ChatTemplateError:  # it knows no system role
             others = [message for message in chat_history if message["role"] != "system"]
-            return self._conversation(others, add_generation_prompt)
-
-    def _conversation(self, messages: list[dict[str, str]], prompted: bool) -> str:
-        text: str = self.tokenizer.apply_chat_template(
-            messages,
-            tokenize=False,
-            add_generation_prompt=prompted,
-            continue_final_message=not prompted,
-        )
-        return text
+            if len(others) == len(chat_history):
+                raise
+            return laid_out(self.tokenizer, others, prompted=add_generation_prompt)
 
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, **kwargs: object
@@ -154,7 +146,7 @@ class LanguageModel(TemplateLM):  # type: ignore[misc] # lm-eval carries no type
         if not 0 < len(continuation) <= self.max_length:
             raise UserError(
                 f"{self.title} has an answer of {len(continuation):,} tokens; what is scored must "
-                f"have some, and this model takes {self.max_length:,}"
+                f"have some, and this model takes {self.max_length:,}: take another task"
             )
         ids = (context + continuation)[-(self.max_length + 1) :]
         return prefixes.Sequence(ids[:-1], continuation, number)
@@ -207,7 +199,7 @@ class LanguageModel(TemplateLM):  # type: ignore[misc] # lm-eval carries no type
         if room < 1:
             raise UserError(
                 f"{self.title} asks for texts of {new_tokens:,} tokens, but {self.folder} takes "
-                f"only {self.max_length:,} together with the question"
+                f"only {self.max_length:,} together with the question; take another task"
             )
         ids = self.tok_encode(request.args[0]) or [self.prefix_token_id]
         return Prompt(ids[-room:], number)

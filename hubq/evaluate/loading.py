@@ -98,6 +98,11 @@ def _by_transformers(folder: Path, dtype: Any) -> Any:  # noqa: ANN401 - a torch
             ignore_mismatched_sizes=True,  # so that the report names them, and so do we
         )
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+        if "custom code" in str(error):
+            raise UserError(
+                f"{folder} is a model with code of its own (auto_map in config.json), and hubq "
+                "runs no model's code; take one of an architecture that transformers knows"
+            ) from error
         said = "\n".join([str(error), *warnings.texts])
         raise UserError(f"transformers cannot load {folder}: {said}") from error
     finally:
@@ -123,7 +128,9 @@ def _unpacked(folder: Path, quantization: Mapping[str, Any], dtype: Any) -> Any:
     """Build a dense model from a packed folder with the format's own unpack."""
     import transformers
 
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = transformers.AutoConfig.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
     del config.quantization_config
     architecture: Any = getattr(transformers, config.architectures[0])
     model, info = architecture.from_pretrained(
@@ -132,6 +139,7 @@ def _unpacked(folder: Path, quantization: Mapping[str, Any], dtype: Any) -> Any:
         state_dict=dense_tensors(folder, quantization, dtype),
         dtype=dtype,
         output_loading_info=True,
+        trust_remote_code=False,
     )
     _refuse_gaps(folder, info)
     return model

@@ -9,7 +9,15 @@ from typing import Literal
 import numpy as np
 
 from hubq.evaluate.jobs import Score
-from hubq.evaluate.report import CONFIDENCE, Flips, Interval, LeftOut, Measurement, Overall
+from hubq.evaluate.report import (
+    CONFIDENCE,
+    OVERFLOW,
+    Flips,
+    Interval,
+    LeftOut,
+    Measurement,
+    Overall,
+)
 from hubq.evaluate.resampling import (
     Draws,
     Floats,
@@ -80,13 +88,16 @@ def difference(pair: Matched) -> Interval:
 def recovery(pair: Matched) -> Interval | None:
     """Return the share of the base's quality that is left; None where there is no such share.
 
-    A perplexity's share is the base's over the result's. Other metrics of which less is better, or
+    A perplexity's share is the base's over the result's, and none where the base's is beyond
+    numbers. Other metrics of which less is better, or
     zero, are near zero in a good model (an error, a bias), so that their ratio means nothing; nor
     does a ratio to a base that only guesses, which is one of noise.
     """
     base, own = pair.base, pair.own
     better_is_less = own.metric == "perplexity"
     if (own.better != "higher" and not better_is_less) or not above_chance(base):
+        return None
+    if better_is_less and base.value >= OVERFLOW:
         return None
     above, below = (base.value, own.value) if better_is_less else (own.value, base.value)
     if below <= 0 or above < 0:

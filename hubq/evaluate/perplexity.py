@@ -21,6 +21,7 @@ from hubq.calibrate import leading_ids, token_ids
 from hubq.errors import UserError
 from hubq.evaluate.head import Head, head_of
 from hubq.evaluate.jobs import PerplexityTask, Score, text_file
+from hubq.evaluate.report import OVERFLOW
 from hubq.progress import SILENT, Advance, Progress
 from hubq.task_names import dimension_of
 
@@ -88,9 +89,14 @@ def evaluation_windows(ids: list[int], task: PerplexityTask) -> "Tensor":
 
 
 def estimate(losses: list[float]) -> tuple[float, float | None]:
-    """Return the perplexity of windows with these losses, and its standard error."""
+    """Return the perplexity of windows with these losses, and its standard error.
+
+    One of OVERFLOW is that or more: nobody can tell how much.
+    """
     count = len(losses)
     mean = math.fsum(losses) / count
+    if mean >= math.log(OVERFLOW):
+        return OVERFLOW, None
     value = math.exp(mean)
     if count < 2:
         return value, None

@@ -17,6 +17,7 @@ from hubq.task_names import Dimension
 VERSION: Literal[2] = 2
 # zero: a bias score, whose sign says only which way the bias goes
 Better = Literal["lower", "higher", "zero"]
+OVERFLOW = 1e300  # a perplexity of this is so or more: its loss is beyond what exp can take
 CONFIDENCE = 1.96  # standard errors around a mean that hold 95 % of a normal distribution
 
 

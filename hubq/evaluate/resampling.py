@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubq.evaluate.jobs import Score
-from hubq.evaluate.report import CONFIDENCE, Interval
+from hubq.evaluate.report import CONFIDENCE, OVERFLOW, Interval
 
 RESAMPLES = 10_000
 TAILS = (0.025, 0.975)
@@ -111,8 +111,10 @@ def _generator(score: Score, seed: int) -> np.random.Generator:
 
 def _unscaled(score: Score, means: Floats) -> Floats:
     """Turn means of items into the metric: a perplexity's items are losses."""
-    exponential: Floats = np.exp(means)
-    return exponential if score.metric == "perplexity" else means
+    if score.metric != "perplexity":
+        return means
+    exponential: Floats = np.exp(np.minimum(means, math.log(OVERFLOW)))
+    return np.minimum(exponential, OVERFLOW)
 
 
 def _resampled(pairs: Floats, random: np.random.Generator) -> Floats:  # pairs: (2, items)

@@ -16,7 +16,6 @@ from quantized_folder import Choice, write
 from tiny_models import save_tiny_model, tiny_tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from hubq.calibrate import tokenizer_of
 from hubq.errors import UserError
 from hubq.evaluate import language_model as module
 from hubq.evaluate.language_model import LanguageModel, language_model
@@ -24,6 +23,7 @@ from hubq.evaluate.loading import load
 from hubq.format import format_named
 from hubq.progress import SILENT, Advance
 from hubq.tensors import Grid
+from hubq.tokenizer import tokenizer_of
 
 Answer = tuple[float, bool]
 

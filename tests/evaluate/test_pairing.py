@@ -18,7 +18,8 @@ from hubq.evaluate.pairing import (
     overall,
     recovery,
 )
-from hubq.evaluate.report import Flips, Interval, LeftOut
+from hubq.evaluate.perplexity import estimate
+from hubq.evaluate.report import OVERFLOW, Flips, Interval, LeftOut, Measurement
 from hubq.evaluate.resampling import mcnemar
 
 
@@ -31,7 +32,7 @@ def score(items: Sequence[float] = (), metric: str = "acc", **changes: object) -
         "dimension": "knowledge",
         "metric": metric,
         "better": "lower" if metric == "perplexity" else "higher",
-        "value": math.exp(mean) if metric == "perplexity" else mean,
+        "value": math.exp(min(mean, 700)) if metric == "perplexity" else mean,
         "stderr": None,
         "samples": len(items),
         "protocol": "0-shot",
@@ -140,6 +141,24 @@ def test_the_recovery_of_a_perplexity_is_the_bases_over_the_results() -> None:
     assert found.value == pytest.approx(math.exp(3.0 - 9.4 / 3))
     low, high = known(found)
     assert low < found.value < high
+
+
+def far_off(losses: Sequence[float]) -> Score:
+    return score(losses, "perplexity", value=estimate(list(losses))[0])
+
+
+def test_a_perplexity_beyond_numbers_leaves_nothing_and_stays_valid_json() -> None:
+    found = measurement(Matched(score([2.0, 3.0], "perplexity"), far_off([5000.0, 900.0]), seed=0))
+
+    assert found.value == OVERFLOW
+    assert found.recovery is not None
+    assert found.recovery.value == pytest.approx(0)
+    assert Measurement.model_validate_json(found.model_dump_json()) == found
+    assert "Infinity" not in found.model_dump_json()
+
+
+def test_of_a_base_beyond_numbers_no_share_is_left() -> None:
+    assert recovery(Matched(far_off([900.0, 901.0]), far_off([900.0, 901.0]), seed=0)) is None
 
 
 def test_equal_losses_give_no_interval_rather_than_one_without_width() -> None:

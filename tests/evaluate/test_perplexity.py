@@ -14,6 +14,7 @@ from hubq.evaluate import perplexity as module
 from hubq.evaluate.jobs import PerplexityTask, keep_text
 from hubq.evaluate.loading import load
 from hubq.evaluate.perplexity import estimate, perplexity, window_losses
+from hubq.evaluate.report import OVERFLOW
 
 TEXT = "The llama went home. It was late, and the road was long. " * 12
 
@@ -94,6 +95,10 @@ def test_its_standard_error_is_that_of_the_mean_loss_times_itself() -> None:
 
 def test_one_window_has_no_standard_error() -> None:
     assert estimate([1.0]) == (math.e, None)
+
+
+def test_a_loss_beyond_what_exp_takes_is_a_perplexity_beyond_numbers() -> None:
+    assert estimate([5000.0, 800.0]) == (OVERFLOW, None)
 
 
 def test_too_few_tokens_say_how_many_windows_there_are(
