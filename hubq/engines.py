@@ -1,31 +1,25 @@
 """Which programs read a format, and what they need: for the card's snippets and for doctor."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 
 @dataclass(frozen=True)
 class Readers:
-    """The readers of one format. The bits are those that an engine has kernels for.
-
-    Unclear are those that it has kernels for, but by its sources may read in another layout.
-    """
+    """The readers of one format. The bits are those that an engine has kernels for."""
 
     packages: tuple[str, ...]  # that transformers needs besides itself, as requirements
     vllm: frozenset[int] = frozenset()
     sglang: frozenset[int] = frozenset()
-    unclear_in_vllm: frozenset[int] = frozenset()
     extra: str | None = None  # hubq's extra that brings the packages
 
 
 READERS = {
-    # Before 0.18 the library reads widths that don't divide 32 in another layout, and vLLM 0.33 is
-    # bound to 0.17.
+    # Before 0.18 the library reads widths that don't divide 32 in another layout. vLLM 0.33 is
+    # bound to 0.17, but reads the files by itself, in the dense layout that hubq writes.
     "compressed-tensors": Readers(
-        ("compressed-tensors>=0.18",),
-        vllm=frozenset({2, 4, 8}),
-        sglang=frozenset({4, 8}),
-        unclear_in_vllm=frozenset({3, 5, 6, 7}),
+        ("compressed-tensors>=0.18",), vllm=frozenset(range(2, 9)), sglang=frozenset({4, 8})
     ),
     "gptq": Readers(
         ("gptqmodel>=1.4.3", "optimum>=1.24"), frozenset({4, 8}), frozenset({4, 8}), extra="gptq"
@@ -36,6 +30,13 @@ READERS = {
     ),
     # vLLM has removed its reader of bitsandbytes. The hubq format has no entry: each repo carries
     # its reader for transformers.
+}
+
+# Bits of weights and of rounded activations that an engine has kernels for (vLLM 0.33, its
+# _is_wNaM_int; on GPUs without 4-bit integers it computes in more).
+ROUNDED: Mapping[str, frozenset[tuple[float, int]]] = {
+    "vLLM": frozenset({(8, 8), (4, 4), (4, 8), (3, 8)}),
+    "SGLang": frozenset({(8, 8)}),
 }
 
 
@@ -66,12 +67,9 @@ def installed_version(package: str) -> str | None:
 
 
 def engines(form: str, bits: float, activation_bits: int | None = None) -> list[str]:
-    """List the serving engines that load a format at so many bits, by their sources.
-
-    With rounded activations only integers of 8 bits on both sides have kernels.
-    """
-    if activation_bits is not None and (bits, activation_bits) != (8, 8):
-        return []
+    """List the serving engines that load a format at so many bits, by their sources."""
+    if activation_bits is not None:
+        return [name for name, pairs in ROUNDED.items() if (bits, activation_bits) in pairs]
     if form == "dense":
         return ["vLLM", "SGLang"]  # for them it is a 16-bit model
     readers = readers_of(form)

@@ -297,8 +297,9 @@ def test_an_engine_that_ran_the_model_is_tested_and_others_are_not() -> None:
 @pytest.mark.parametrize(
     ("form", "method", "mark", "known"),
     [
-        ("compressed-tensors", {"name": "rtn", "bits": 3}, "?", "may read this width in another"),
+        ("compressed-tensors", {"name": "rtn", "bits": 3}, "✓", "by its sources"),
         ("compressed-tensors", {"name": "rtn", "bits": 2}, "✓", "by its sources"),
+        ("compressed-tensors", {"name": "smoothquant", "bits": 4}, "✓", "by its sources"),
         ("compressed-tensors", {"name": "smoothquant", "bits": 6}, "✗", "rounded activations"),
         ("gptq", {"name": "gptq", "bits": 3}, "✗", "no kernels for this format at these bits"),
         ("bitsandbytes", {"name": "bitsandbytes"}, "✗", "no reader for this format any more"),

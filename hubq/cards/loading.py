@@ -62,8 +62,6 @@ def _not_served(name: str, report: Report) -> tuple[str, str]:
     readers = readers_of(form)
     if method.activation_bits is not None:
         return NO, "no kernels for rounded activations at these bits"
-    if name == "vLLM" and method.nominal_bits in readers.unclear_in_vllm:
-        return UNKNOWN, "not tried; its releases may read this width in another layout"
     if form == "bitsandbytes" and name == "vLLM":
         return NO, "its sources have no reader for this format any more"
     if not (readers.vllm if name == "vLLM" else readers.sglang):

@@ -43,7 +43,7 @@ class CompressedTensors(AffineFormat):
 
     name: ClassVar[str] = "compressed-tensors"
     loads_in: ClassVar[str] = (
-        "transformers with compressed-tensors, vLLM (2, 4, 8 bits), SGLang (4, 8 bits)"
+        "transformers with compressed-tensors, vLLM (2 to 8 bits), SGLang (4, 8 bits)"
     )
 
     def scale_dtype(self, model: torch.dtype) -> torch.dtype:
@@ -70,7 +70,10 @@ class CompressedTensors(AffineFormat):
         )
 
     def embeddings(self, tied: bool) -> frozenset[Embedding]:
-        """Allow an untied lm_head: transformers and vLLM load no packed embed_tokens."""
+        """Allow an untied lm_head: transformers loads no packed embed_tokens.
+
+        vLLM does since its request 44340, symmetric and untied ones; SGLang drops them in silence.
+        """
         return frozenset() if tied else frozenset({"lm_head"})
 
     def pack(self, module: str, tensor: QuantizedTensor) -> dict[str, Tensor]:
