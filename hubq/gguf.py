@@ -13,6 +13,8 @@ from hubq.base_card import base_card
 from hubq.cache import cache_folder
 from hubq.disk import require_space
 from hubq.errors import UserError
+from hubq.gguf_config import WAY_OUT, config_of
+from hubq.gguf_files import Gguf, open_gguf, place_alone
 from hubq.progress import Progress
 from hubq.quiet import quiet
 from hubq.recipe_inputs import ModelSection
@@ -20,86 +22,55 @@ from hubq.shards import TensorInfo
 from hubq.tokenizer import tokenizer_of
 
 if TYPE_CHECKING:
-    from gguf import GGUFReader
-
     from hubq.source import Source
 
 # Digits, capitals, runs of spaces, line ends, accents, other scripts, an emoji.
 SAMPLE = "A llama costs 1,234.50 in 2024:\n\n\tit's  Señor Ñandú's, 北京, 🦙!"
-# Metadata that bends the rotary positions; transformers' reader knows none of it.
-ROPE_SCALING = (".rope.scaling.type", ".rope.scaling.factor", ".rope.scale_linear")
+READING = 2  # goes up when a file is read otherwise: what was made before is not taken then
 
 
 def converted(sha256: str) -> Path:
     """Return where the folder made from a GGUF file lies, or will lie."""
-    return cache_folder("models") / sha256
+    return cache_folder("models") / f"{sha256}-{READING}"
 
 
 def look_up(model: ModelSection, path: Path, identity: str) -> "Source":
-    """Read a GGUF file's metadata and derive the model that transformers makes of it."""
+    """Read a GGUF file's metadata and derive the model that transformers makes of it.
+
+    Raises UserError unless each tensor has its place in that model and each place its tensor.
+    """
+    from hubq.gguf_weights import places
     from hubq.source import Source
 
-    reader = _reader(path)
-    _refuse_scaled_positions(path, reader)
-    config, shapes = _skeleton(path)
+    gguf = open_gguf(path)
+    config, shapes = _skeleton(gguf)
+    places(gguf, shapes, config["num_hidden_layers"])
+    card = _general(gguf)
     return Source(
         section=model,
         identity=identity,
         config=config,
         tensors={name: _bfloat16(shape) for name, shape in shapes.items()},
         base_model=model.base_model,
-        license=model.license or _text(reader, "general.license"),
-        card=base_card(_general(reader)),
+        license=model.license or card.get("license"),
+        card=base_card(card),
     )
 
 
-def _reader(path: Path) -> "GGUFReader":
-    from gguf import GGUFReader
-
-    try:
-        return GGUFReader(path)
-    except (ValueError, IndexError, KeyError, OverflowError) as error:
-        raise UserError(f"{path} is truncated or no GGUF file: {error}. Download it again") from (
-            error
-        )
-
-
-def _general(reader: "GGUFReader") -> dict[str, Any]:
+def _general(gguf: Gguf) -> dict[str, Any]:
     """Return what the file says of itself as a card would: its licence and its languages."""
-    named = reader.get_field("general.languages")
-    known = {
-        "license": _text(reader, "general.license"),
-        "language": None if named is None else named.contents(),
-    }
-    return {key: value for key, value in known.items() if value}
+    named = {"license": "general.license", "language": "general.languages"}
+    found = {key: gguf.metadata.get(name) for key, name in named.items()}
+    return {key: value for key, value in found.items() if value and isinstance(value, str | list)}
 
 
-def _text(reader: "GGUFReader", key: str) -> str | None:
-    field = reader.get_field(key)
-    return None if field is None else str(field.contents())
-
-
-def _refuse_scaled_positions(path: Path, reader: "GGUFReader") -> None:
-    """Refuse what would silently become another model."""
-    scaled = any(tensor.name == "rope_freqs.weight" for tensor in reader.tensors)
-    kinds = [_text(reader, key) for key in reader.fields if key.endswith(ROPE_SCALING)]
-    if scaled or any(kind not in (None, "none", "1.0", "0.0") for kind in kinds):
-        raise UserError(
-            f"{path} scales its rotary positions (Llama 3.1 and later do), which is lost when a "
-            "GGUF is read.\nName the model by its Hub id or a folder of safetensors instead."
-        )
-
-
-def _skeleton(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+def _skeleton(gguf: Gguf) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
     """Return config.json and the tensors' shapes as the finished folder will have them."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    with _reading(path):
-        config = AutoConfig.from_pretrained(
-            path.parent, gguf_file=path.name, trust_remote_code=False
-        )
-    with torch.device("meta"):
+    config = config_of(gguf)
+    with torch.device("meta"), quiet():
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     tied = set(model.all_tied_weights_keys)
     shapes = {
@@ -117,66 +88,92 @@ def _bfloat16(shape: tuple[int, ...]) -> TensorInfo:
 
 
 def convert(path: Path, source: "Source", progress: Progress) -> Path:
-    """Make the folder of safetensors, tokenizer included, unless it is there already."""
-    import yaml
+    """Make the folder of safetensors, tokenizer included, unless it is there already.
 
+    What transformers read is compared with the file, tensor by tensor, before the folder is kept.
+    """
     folder = converted(source.identity.removeprefix("sha256:"))
     if folder.is_dir():
         return folder
+    gguf = open_gguf(path)
     needed = sum(info.end - info.begin for info in source.tensors.values())
-    require_space(folder.parent, needed, f"{path.name} as safetensors")
+    joined = gguf.bytes if len(gguf.headers) > 1 else 0
+    require_space(folder.parent, needed + joined, f"{path.name} as safetensors")
     with tempfile.TemporaryDirectory(
         dir=folder.parent, prefix="converting-", ignore_cleanup_errors=True
     ) as unfinished:
-        with progress.task(f"Converting {path.name}", 2) as advance, _reading(path):
-            _save_tokenizer(path, Path(unfinished), source.config)
-            advance(1)
-            _save_model(path, Path(unfinished))
-            advance(1)
-            # The file's own licence: what a recipe says holds for that recipe alone.
-            if general := _general(_reader(path)):
-                (Path(unfinished) / "README.md").write_text(f"---\n{yaml.safe_dump(general)}---\n")
+        made = Path(unfinished) / "made"
+        made.mkdir()
+        with progress.task(f"Converting {path.name}", 3) as advance:
+            for step in _steps(gguf, source, Path(unfinished), made):
+                advance(step)
         if not folder.is_dir():  # another process may have been faster
-            shutil.copymode(folder.parent, unfinished)
-            os.rename(unfinished, folder)
+            shutil.copymode(folder.parent, made)
+            os.rename(made, folder)
     return folder
 
 
-def _save_model(path: Path, folder: Path) -> None:
+def _steps(gguf: Gguf, source: "Source", room: Path, made: Path) -> Iterator[int]:
+    """Make the folder in three steps, the last of which proves it."""
+    import yaml
+
+    from hubq.gguf_weights import places, prove
+
+    config = config_of(gguf)
+    with _reading(gguf.path):
+        alone = place_alone(gguf, room)
+        _save_tokenizer(alone, made, gguf, config.max_position_embeddings)
+        yield 1
+        _save_model(alone, made, config)
+        alone.unlink()
+        yield 1
+    shapes = {name: info.shape for name, info in source.tensors.items()}
+    prove(gguf, places(gguf, shapes, config.num_hidden_layers), made, config)
+    # The file's own licence: what a recipe says holds for that recipe alone.
+    if general := _general(gguf):
+        (made / "README.md").write_text(f"---\n{yaml.safe_dump(general)}---\n")
+    yield 1
+
+
+def _save_model(path: Path, folder: Path, config: Any) -> None:  # noqa: ANN401
     import torch
     from transformers import AutoModelForCausalLM, GgufConfig
 
     model = AutoModelForCausalLM.from_pretrained(
         path.parent,
+        config=config,
         gguf_file=path.name,
-        trust_remote_code=False,
         dtype=torch.bfloat16,
         quantization_config=GgufConfig(dequantize=True),
+        trust_remote_code=False,
     )
     model.save_pretrained(folder)
     _drop(folder / "config.json", "_model_name_or_path")
 
 
-def _save_tokenizer(path: Path, folder: Path, config: Any) -> None:  # noqa: ANN401
+def _save_tokenizer(path: Path, folder: Path, gguf: Gguf, length: int) -> None:
     """Save the tokenizer and make sure that it is the file's."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(
         path.parent, gguf_file=path.name, trust_remote_code=False
     )
-    tokenizer.model_max_length = config["max_position_embeddings"]
+    tokenizer.model_max_length = length
     tokenizer.save_pretrained(folder)
     _drop(folder / "tokenizer_config.json", "is_local", "local_files_only")
     saved = tokenizer_of(folder)
     back = saved.decode(saved(SAMPLE, add_special_tokens=False).input_ids)
     if back != SAMPLE:
-        raise UserError(f"the tokenizer of {path} does not bring text back: {SAMPLE!r} -> {back!r}")
+        raise UserError(
+            f"the tokenizer of {gguf.path} does not bring text back: {SAMPLE!r} -> {back!r}.\n"
+            f"{WAY_OUT}"
+        )
     for name in ("bos_token_id", "eos_token_id"):
-        written = _reader(path).get_field(f"tokenizer.ggml.{name}")
-        if written is not None and getattr(saved, name) != written.contents():
+        written = gguf.metadata.get(f"tokenizer.ggml.{name}")
+        if written is not None and getattr(saved, name) != written:
             raise UserError(
-                f"{path}: its {name} is {written.contents()}, transformers makes it "
-                f"{getattr(saved, name)}; use the model's Hub id instead"
+                f"{gguf.path}: its {name} is {written}, transformers makes it "
+                f"{getattr(saved, name)}.\n{WAY_OUT}"
             )
 
 
@@ -195,6 +192,5 @@ def _reading(path: Path) -> Iterator[None]:
             yield
     except (ValueError, KeyError, NotImplementedError) as error:
         raise UserError(
-            f"{path}: transformers can't read it ({type(error).__name__}: {error}).\n"
-            "Name the model by its Hub id or a folder of safetensors instead."
+            f"{path}: transformers can't read it ({type(error).__name__}: {error}).\n{WAY_OUT}"
         ) from error

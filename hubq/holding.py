@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from hubq.foreign.fp8 import Scaled
 from hubq.format import AffineFormat, Format
 from hubq.formats.dense import Dense, lacks_data, plain
 from hubq.tensors import PER_CHANNEL, Affine, Grid, QuantizedTensor, Reordered
@@ -99,6 +100,8 @@ def refusal(
     if name in EMBEDDINGS and name not in form.embeddings(tied):
         return f"{form.name} keeps {name} in 16 bits"
     held = way.apply(tensor)
+    if isinstance(held, Scaled):
+        return f"{form.name} holds no weights in 8-bit floats; dense holds their values"
     if isinstance(held, Reordered) and isinstance(form, AffineFormat):
         return (
             f"no reader of {form.name} takes columns out of their groups' order any more, which "

@@ -8,7 +8,6 @@ from typing import Any
 
 from hubq.base_card import BaseCard, base_card
 from hubq.client import Client
-from hubq.digest import sha256_of
 from hubq.errors import UserError
 from hubq.json_object import read_object
 from hubq.marked_yaml import parse
@@ -44,9 +43,10 @@ def find(model: ModelSection, client: Client) -> Source:
     if model.folder is not None:
         return _in_folder(model, model.folder, _fingerprint(model.folder))
     from hubq.gguf import converted, look_up
+    from hubq.gguf_files import digest
 
     path = _gguf_file(model)
-    sha256 = sha256_of(path)
+    sha256 = digest(path)
     if (folder := converted(sha256)).is_dir():
         return _in_folder(model, folder, f"sha256:{sha256}")
     return look_up(model, path, f"sha256:{sha256}")

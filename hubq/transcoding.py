@@ -15,6 +15,7 @@ from hubq.disk import require_space
 from hubq.errors import UserError
 from hubq.fitting import choose, packed, survey
 from hubq.foreign.folder import QuantizedFolder
+from hubq.foreign.fp8 import ROUNDED
 from hubq.format import format_named
 from hubq.formats.dense import Plain
 from hubq.holding import Way
@@ -39,8 +40,10 @@ class Transcoding:
         surveys = survey(self.source, self.form, lossy=wish.lossy, progress=progress)
         self.ways = choose(surveys, self.form, lossy=wish.lossy)
         self.sketches = {name: surveys[name].sketches[way] for name, way in self.ways.items()}
-        self.wrapped_zeros = int(
-            sum(each.facts.get("wrapped_zeros", 0) for each in surveys.values())
+        facts = [each.facts for each in surveys.values()]
+        self.wrapped_zeros = int(sum(each.get("wrapped_zeros", 0) for each in facts))
+        self.rounded_inputs = any(ROUNDED in each for each in facts) or any(
+            way.leaves_inputs for way in self.ways.values()
         )
         self.quantization = self.form.config(packed(self.sketches, self.form), self._kept())
 
@@ -130,7 +133,7 @@ class Transcoding:
         beside = beside_config(folder, license_in(folder))
         conversion = Conversion(
             source=self.wish.source,
-            source_format=self.source.form.name,
+            source_format=self.source.method,
             format=self.form.name,
             modules=modules,
             facts=(*self._facts(), *beside.facts),
@@ -155,7 +158,7 @@ class Transcoding:
                 f"{self.wrapped_zeros} zeros of 0 were stored as -1 (gptq version 1) and read as "
                 "0; some loaders of the source carry its missing one into the zero beside it."
             )
-        if any(way.leaves_inputs for way in self.ways.values()):
+        if self.rounded_inputs:
             yield "The source's readers round the inputs of its linears; this copy's do not."
         scales = {_scale_dtype(each) for each in self.sketches.values()}
         if others := sorted(scales - {self.source.dtype, ""}):

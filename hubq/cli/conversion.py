@@ -33,8 +33,9 @@ def convert(  # noqa: PLR0913 - click passes each option on its own
 ) -> None:
     """Put the integers of a quantized model into another format.
 
-    FOLDER_OR_REPO is in one of these formats, whoever made it. Codes, scales and zeros stay what
-    they are: each module is read back from the written file and compared.
+    FOLDER_OR_REPO is in one of these formats, whoever made it, or in FP8, which only dense holds.
+    Codes, scales and zeros stay what they are: each module is read back from the written file and
+    compared.
 
     \b
     compressed-tensors  all integers but those in activation order

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.evaluate.report import Assessment, Subject
+from hubq.gguf_files import PART
 from hubq.progress import SILENT, Progress
 from hubq.recipe_evaluate import EvaluateSection
 from hubq.recipe_inputs import ModelSection
@@ -78,12 +79,13 @@ def bring(model: str, client: Client, progress: Progress) -> Callable[[], Brough
 
 def _gguf(path: Path, client: Client, progress: Progress) -> Callable[[], Brought]:
     """Look a GGUF file up: what is measured is what transformers makes of it in 16 bits."""
+    from hubq.gguf_files import open_gguf
     from hubq.source import fetch, find
 
     if not path.is_file():
         raise UserError(f"there is no file {path}")
     source = find(ModelSection(gguf=path), client)
-    size = path.stat().st_size
+    size = open_gguf(path).bytes
     return lambda: Brought(path.name, fetch(source, client, progress), "gguf", size)
 
 
@@ -99,7 +101,8 @@ def _on_hub(model: str, client: Client, progress: Progress) -> Callable[[], Brou
     pinned = f"{repo}@{commit}"
     if not any(name.endswith(".safetensors") for name in names):
         files = sorted(name for name in names if name.endswith(GGUF))
-        way_out = f"; download {files[0]} and name that file" if files else ""
+        parts = " with all its other parts" if files and PART.fullmatch(files[0]) else ""
+        way_out = f"; download {files[0]}{parts} and name that file" if files else ""
         raise UserError(f"{model} has no safetensors, so hubq can't load it{way_out}")
     return lambda: _in_folder(pinned, pull(pinned, None, client, progress, skip=_is_unread))
 

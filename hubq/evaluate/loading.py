@@ -4,17 +4,22 @@ transformers only warns when it doesn't know a quantization method, and leaves r
 a file lacks a tensor. Here each of these is an error.
 """
 
-import json
 import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hubq.conversion_files import LEFT_OUT, superfluous
 from hubq.engines import missing_packages
 from hubq.errors import UserError
+from hubq.foreign.accounting import FAULTS
+from hubq.foreign.folder import QuantizedFolder
+from hubq.foreign.metadata import AUTO_ROUND, BESIDE, quantization_of
+from hubq.json_object import read_object
+from hubq.plan import DTYPES
 
-UNPACKED = frozenset({"gptq", "awq"})  # by hubq, where transformers lacks the packages for it
+UNPACKED = frozenset({"gptq", "awq", *AUTO_ROUND})  # by hubq, where transformers can't
 # What reads a folder when it is not transformers alone.
 LOADERS = {"hubq": "transformers with hubq's quantizer"}
 
@@ -42,35 +47,33 @@ def load(folder: Path, *, device: str, dtype: str) -> Loaded:
     """Load a model's folder; raise UserError unless every tensor found its place."""
     import torch
 
-    quantization = _config(folder).get("quantization_config") or {}
-    method = _known(quantization.get("quant_method", ""), folder)
-    missing = missing_packages(method) if method in UNPACKED else []
-    element = getattr(torch, dtype)
-    if missing:
-        model = _unpacked(folder, quantization, element)
-        loader = f"hubq's own {method} reader ({' and '.join(missing)} not installed)"
+    method, element = _method(folder), getattr(torch, dtype)
+    if reason := _why_not_transformers(folder, method):
+        model, loader = _unpacked(folder, element), f"hubq's own {method} reader ({reason})"
     else:
         model, loader = _by_transformers(folder, element), LOADERS.get(method, "transformers")
+    if method:
+        _refuse_spoilt_scales(folder)
     model = model.to(device).eval()
     _first_forward(model, folder)
     return Loaded(model, loader)
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    """Read config.json."""
-    try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder} has no readable config.json ({error})") from error
-    return config
-
-
-def _known(method: str, folder: Path) -> str:
-    """Refuse a quantization that transformers would skip with a warning."""
+def _method(folder: Path) -> str:
+    """Return how a folder is quantized, empty where it isn't; refuse what nobody here knows."""
     from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
+    said = read_object(folder / "config.json").get("quantization_config") or {}
+    method = said.get("quant_method", "") if isinstance(said, dict) else None
+    if not isinstance(method, str):
+        raise UserError(
+            f"{folder / 'config.json'} names no method in its quantization_config: fetch the model "
+            "again, or look for another version of it"
+        )
+    if not said and any((folder / name).is_file() for name in BESIDE):
+        method = quantization_of(folder, {})["quant_method"]
     loadable = {name.split("_")[0] for name in AUTO_QUANTIZER_MAPPING}  # bitsandbytes_4bit
-    if method and method not in loadable | set(AUTO_QUANTIZER_MAPPING):
+    if method and method not in {*loadable, *AUTO_QUANTIZER_MAPPING, *AUTO_ROUND}:
         raise UserError(
             f"{folder} is quantized by {method}, which transformers does not know: it would "
             "ignore that and load other weights. Install what brings the method, or update"
@@ -78,10 +81,36 @@ def _known(method: str, folder: Path) -> str:
     return method
 
 
+def _refuse_spoilt_scales(folder: Path) -> None:
+    """Refuse scales that are no numbers: a single one may spoil outputs that no probe shows."""
+    from hubq.shards import Weights
+
+    weights = Weights(folder)
+    for name, info in weights.info.items():
+        kind = name.rpartition(".")[2]
+        is_scale = ("scale" in kind or "absmax" in kind) and info.dtype in DTYPES
+        if is_scale and not weights.finite(name):
+            raise UserError(f"{folder} holds NaN or inf in {name}: fetch the model again")
+
+
+def _why_not_transformers(folder: Path, method: str) -> str | None:
+    """Say why hubq unpacks a folder itself, or None where transformers does."""
+    if method not in UNPACKED:
+        return None
+    if missing := missing_packages(method):
+        return f"{' and '.join(missing)} not installed"
+    if method in AUTO_ROUND:
+        return "its layout is that of gptq or awq"
+    if "quantization_config" not in read_object(folder / "config.json"):
+        return "transformers looks for the settings in config.json, which has none"
+    if superfluous(QuantizedFolder(folder)):
+        return "transformers has no place for its biases, which are all zero"
+    return None
+
+
 def _by_transformers(folder: Path, dtype: Any) -> Any:  # noqa: ANN401 - a torch.dtype, a model
     """Load with the plain from_pretrained that every downloader uses."""
     import transformers
-    from safetensors import SafetensorError
 
     auto: Any = transformers.AutoModelForCausalLM
     warnings = Warnings()
@@ -97,18 +126,24 @@ def _by_transformers(folder: Path, dtype: Any) -> Any:  # noqa: ANN401 - a torch
             use_safetensors=True,
             ignore_mismatched_sizes=True,  # so that the report names them, and so do we
         )
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+    except FAULTS as error:
         if "custom code" in str(error):
             raise UserError(
                 f"{folder} is a model with code of its own (auto_map in config.json), and hubq "
                 "runs no model's code; take one of an architecture that transformers knows"
             ) from error
-        said = "\n".join([str(error), *warnings.texts])
+        said = "\n".join([_said(error), *warnings.texts])
         raise UserError(f"transformers cannot load {folder}: {said}") from error
     finally:
         logger.removeHandler(warnings)
     _refuse_gaps(folder, info)
     return model
+
+
+def _said(error: BaseException) -> str:
+    """Return what an error says; a bare number or name needs its kind beside it."""
+    is_sentence = isinstance(error, OSError | ValueError | ImportError | RuntimeError)
+    return str(error) if is_sentence else f"{type(error).__name__}: {error}"
 
 
 def _refuse_gaps(folder: Path, info: Mapping[str, Any]) -> None:
@@ -120,54 +155,41 @@ def _refuse_gaps(folder: Path, info: Mapping[str, Any]) -> None:
             raise UserError(
                 f"{folder} did not load whole; {what.replace('_', ' ')}: "
                 f"{', '.join(names[:3])}{more}. transformers would use random weights or drop "
-                "some, so nothing was measured; quantize again with --fresh"
+                "some, so nothing was measured. Make the folder anew: --fresh does so where hubq "
+                "made it; download it again, or ask its maker, where somebody else did"
             )
 
 
-def _unpacked(folder: Path, quantization: Mapping[str, Any], dtype: Any) -> Any:  # noqa: ANN401
+def _unpacked(folder: Path, dtype: Any) -> Any:  # noqa: ANN401 - a torch.dtype, a model
     """Build a dense model from a packed folder with the format's own unpack."""
     import transformers
 
-    config = transformers.AutoConfig.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=False
-    )
-    del config.quantization_config
-    architecture: Any = getattr(transformers, config.architectures[0])
-    model, info = architecture.from_pretrained(
-        None,
-        config=config,
-        state_dict=dense_tensors(folder, quantization, dtype),
-        dtype=dtype,
-        output_loading_info=True,
-        trust_remote_code=False,
-    )
+    source = QuantizedFolder(folder)
+    fields = {key: value for key, value in source.config.items() if key not in LEFT_OUT}
+    try:
+        config = transformers.AutoConfig.for_model(**fields)
+        architecture: Any = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        model, info = architecture.from_pretrained(
+            None,
+            config=config,
+            state_dict=dense_tensors(source, dtype),
+            dtype=dtype,
+            output_loading_info=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # so that the report names them, and so do we
+        )
+    except FAULTS as error:
+        raise UserError(f"transformers cannot load {folder}: {_said(error)}") from error
     _refuse_gaps(folder, info)
     return model
 
 
-def dense_tensors(
-    folder: Path,
-    quantization: Mapping[str, Any],
-    dtype: Any,  # noqa: ANN401 - a torch.dtype
-) -> dict[str, Any]:
-    """Return a packed folder's weights by name, dequantized and in the model's dtype."""
-    from hubq.format import format_named
-    from hubq.shards import Weights
-
-    weights = Weights(folder)
-    form = format_named(str(quantization["quant_method"]))
-    modules = {name.removesuffix(".qweight") for name in weights.info if name.endswith(".qweight")}
-    dense = {}
-    for name in weights.info:
-        module = name.rpartition(".")[0]
-        if module not in modules:
-            dense[name] = weights.read(name)
-        elif name.endswith(".qweight"):
-            parts = [each for each in weights.info if each.startswith(module + ".")]
-            packed = {each: weights.read(each) for each in parts}
-            dense |= {each: packed[each] for each in parts if each == f"{module}.bias"}
-            dense[f"{module}.weight"] = form.unpack(module, packed, quantization).dequantize()
-    return {name: tensor.to(dtype) for name, tensor in dense.items()}
+def dense_tensors(source: QuantizedFolder, dtype: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return a packed folder's weights by name, dequantized and in a torch.dtype."""
+    dropped = superfluous(source)
+    kept = {name: source.weights.read(name) for name in source.others if name not in dropped}
+    unpacked = {f"{module}.weight": source.read(module).dequantize() for module in source.modules}
+    return {name: tensor.to(dtype) for name, tensor in (kept | unpacked).items()}
 
 
 def _first_forward(model: Any, folder: Path) -> None:  # noqa: ANN401

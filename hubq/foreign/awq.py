@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.foreign.parts import contradiction, require_finite, take
+from hubq.foreign.parts import contradiction, matrix, require_finite
 
 BITS = 4
 IN_A_WORD = 8
@@ -35,9 +35,9 @@ def group_size_of(config: Mapping[str, Any]) -> int:
 def require(module: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
     """Raise UserError unless a module's tensors are as the config says."""
     size = group_size_of(config)
-    qweight = take(module, "qweight", tensors, torch.int32)
-    qzeros = take(module, "qzeros", tensors, torch.int32)
-    scales = take(module, "scales", tensors, torch.float16, torch.bfloat16, torch.float32)
+    qweight = matrix(module, "qweight", tensors, torch.int32)
+    qzeros = matrix(module, "qzeros", tensors, torch.int32)
+    scales = matrix(module, "scales", tensors, torch.float16, torch.bfloat16, torch.float32)
     columns, out = qweight.shape[0], scales.shape[1]
     if (qweight.shape[1], qzeros.shape[1]) != (out // IN_A_WORD,) * 2:
         shapes = f"qweight {tuple(qweight.shape)} and qzeros {tuple(qzeros.shape)}"

@@ -1,11 +1,10 @@
-"""Read compressed-tensors modules that anyone wrote: packed or as integers, old layouts too.
+"""Read compressed-tensors modules that anyone wrote: integers, packed or not, and floats of 8 bits.
 
 Before 0.18 the library packed 3, 5, 6 and 7 bits into 32 // bits codes a word; the width of the
 rows tells the two apart. Until 2026-08 it wrote `weight_g_idx`, the group of each column, for
 `actorder: group`; neither it nor vLLM reads that any more, hubq does.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,11 +13,13 @@ from torch import Tensor
 
 from hubq import packing
 from hubq.errors import UserError
-from hubq.foreign.parts import contradiction, order_of, require_finite, take
-from hubq.tensors import Affine, QuantizedTensor, Reordered
+from hubq.foreign import fp8
+from hubq.foreign.parts import contradiction, fits, matrix, order_of, require_finite, take
+from hubq.tensors import PER_CHANNEL, Affine, QuantizedTensor, Reordered
 
 EVERY_LINEAR = "Linear"
 STRATEGIES = ("group", "channel", "tensor")
+WIDTHS = range(2, 9)
 FLOATS = (torch.bfloat16, torch.float16, torch.float32)
 
 
@@ -26,15 +27,17 @@ def read(module: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) 
     """Return a module's tensor; raise UserError where config and tensors contradict one another."""
     group = group_of(module, config)
     arguments = _weights_of(module, group)
+    if arguments["type"] == "float":
+        return fp8.read_scaled(module, tensors, arguments)
     bits = arguments["num_bits"]
     codes = _codes(module, tensors, bits)
     out, columns = codes.shape
     scale = take(module, "weight_scale", tensors, *FLOATS)
-    if scale.numel() == 1:
+    if scale.numel() == 1 and arguments["strategy"] == "tensor":
         scale = scale.reshape(1, 1).expand(out, 1).contiguous()
-    size = arguments.get("group_size") or columns
+    size = arguments["group_size"] or columns
     if tuple(scale.shape) != (out, -(-columns // size)):
-        said = f"strategy {arguments['strategy']} with group_size {arguments.get('group_size')}"
+        said = f"strategy {arguments['strategy']} with group_size {arguments['group_size']}"
         found = f"has scales {tuple(scale.shape)} for a weight {(out, columns)}"
         raise contradiction(module, said, found)
     require_finite(module, scale)
@@ -43,7 +46,7 @@ def read(module: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) 
     tensor = Affine(
         codes=codes if order is None else codes[:, order.to(codes.device)],
         scale=scale,
-        zero=_zero(module, tensors, bits, tuple(scale.shape)),
+        zero=_zero(module, tensors, (bits, columns), tuple(scale.shape)),
         bits=bits,
         group_size=size,
         activation_bits=None if inputs is None else inputs["num_bits"],
@@ -61,11 +64,12 @@ def group_of(module: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """
     targets: dict[str, dict[str, Any]] = {}
     for group in config.get("config_groups", {}).values():
-        for target in group.get("targets", ()):
+        _require_group(group)
+        for target in group["targets"]:
             targets.setdefault(target, group)
     named = [target for target in targets if target == module]
     patterns = sorted(target for target in targets if target.startswith("re:"))
-    fitting = [target for target in patterns if re.match(target.removeprefix("re:"), module)]
+    fitting = [target for target in patterns if fits(target.removeprefix("re:"), module)]
     every = [target for target in (EVERY_LINEAR,) if target in targets]
     for target in (*named, *fitting, *every):
         return targets[target]
@@ -75,35 +79,70 @@ def group_of(module: str, config: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def _weights_of(module: str, group: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how a group's weights are quantized; refuse what is not integers with scales."""
-    arguments: dict[str, Any] = group.get("weights") or {}
-    if arguments.get("type", "int") != "int" or not isinstance(arguments.get("num_bits"), int):
+def _require_group(group: Any) -> None:  # noqa: ANN401 - JSON
+    """Refuse a config group that doesn't say, as text and objects, what is done to what."""
+    said = group if isinstance(group, dict) else {}
+    targets = said.get("targets")
+    named = isinstance(targets, list) and all(isinstance(each, str) for each in targets)
+    parts = (said.get("weights"), said.get("input_activations"))
+    if not named or not all(isinstance(each, dict | None) for each in parts):
         raise UserError(
-            f"{module} has weights of type {arguments.get('type')}; hubq converts integers of 2 to "
-            "8 bits (pack-quantized and int-quantized)"
+            "the quantization_config has a config group without a list of names as targets, or "
+            "with settings that are no objects; fetch the model again"
         )
-    strategy = arguments.get("strategy")
-    if strategy not in STRATEGIES or (strategy == "group") != bool(arguments.get("group_size")):
+
+
+def _weights_of(module: str, group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a group's weights are quantized; refuse what is not integers, or FP8, with scales.
+
+    Their group_size is None where a row has one scale, which writers also say as -1.
+    """
+    arguments: dict[str, Any] = {"type": "int", **(group.get("weights") or {})}
+    kind, bits, size = arguments["type"], arguments.get("num_bits"), arguments.get("group_size")
+    is_float = kind == "float" and bits == fp8.BITS
+    if not is_float and (kind != "int" or type(bits) is not int or bits not in WIDTHS):
+        raise UserError(
+            f"{module} has weights of type {kind} with {bits} bits; hubq reads integers of 2 to 8 "
+            "bits (pack-quantized and int-quantized) and floats of 8 (float-quantized)"
+        )
+    if is_float:
+        return arguments
+    size = None if size == PER_CHANNEL else size
+    strategy = arguments.get("strategy") or ("group" if size else "channel")
+    if strategy not in STRATEGIES or (strategy == "group") != (type(size) is int and size > 0):
         raise UserError(
             f"the quantization_config says strategy: {strategy} and group_size: "
             f"{arguments.get('group_size')} for {module}; hubq reads group with a size, channel "
-            "and tensor. Fetch the model again, or look for another version of it"
+            "and tensor. Correct it in config.json if you know better, or look for another version "
+            "of the model"
         )
     inputs = group.get("input_activations")
-    if inputs is not None and not (inputs.get("dynamic") and inputs.get("type", "int") == "int"):
+    if inputs is not None and not _is_dynamic(inputs):
         raise UserError(
             f"{module} rounds its inputs with scales from a calibration, which hubq does not keep"
         )
-    return arguments
+    return {**arguments, "strategy": strategy, "group_size": size}
+
+
+def _is_dynamic(inputs: Mapping[str, Any]) -> bool:
+    """Tell whether inputs are rounded to integers with scales that are found as they arrive."""
+    bits = inputs.get("num_bits")
+    is_integer = inputs.get("type", "int") == "int" and type(bits) is int and bits in WIDTHS
+    return bool(inputs.get("dynamic")) and is_integer
 
 
 def _codes(module: str, tensors: Mapping[str, Tensor], bits: int) -> Tensor:  # (out, in) uint8
     if f"{module}.weight" in tensors:
-        integers = take(module, "weight", tensors, torch.int8)
+        integers = matrix(module, "weight", tensors, torch.int8)
         return integers.view(torch.uint8) + (1 << (bits - 1))  # modulo 256
-    packed = take(module, "weight_packed", tensors, torch.int32)
-    out, columns = map(int, take(module, "weight_shape", tensors, torch.int64).tolist())
+    packed = matrix(module, "weight_packed", tensors, torch.int32)
+    shape = take(module, "weight_shape", tensors, torch.int64, torch.int32).flatten().tolist()
+    if len(shape) != 2 or min(shape) < 1:
+        raise UserError(
+            f"{module}.weight_shape holds {shape[:4]}, which is no shape of a matrix: the file is "
+            "damaged; fetch the model again"
+        )
+    out, columns = shape
     in_a_word = packing.WORD_BITS // bits
     if tuple(packed.shape) == (out, packing.words(columns, bits)):
         return packing.unpack(packed, bits, columns)
@@ -121,18 +160,22 @@ def _padded_words(packed: Tensor, bits: int) -> Tensor:  # (rows, words) int32 -
 
 
 def _zero(
-    module: str, tensors: Mapping[str, Tensor], bits: int, shape: tuple[int, ...]
-) -> Tensor | None:  # (out, groups) uint8
-    """Return the zeros as unsigned numbers, from packed words or from signed bytes."""
+    module: str, tensors: Mapping[str, Tensor], packed: tuple[int, int], shape: tuple[int, ...]
+) -> Tensor | None:  # (out, groups) uint8; packed: the bits, and the columns of the weight
+    """Return the zeros as unsigned numbers, from signed bytes or words packed like the weight."""
     found = tensors.get(f"{module}.weight_zero_point")
     if found is None:
         return None
-    if found.dtype == torch.int8 and found.numel() in (1, shape[0] * shape[1]):
+    bits, columns = packed
+    codes = tensors.get(f"{module}.weight_packed")
+    is_dense = codes is None or codes.shape[1] == packing.words(columns, bits)
+    if found.dtype == torch.int8 and tuple(found.shape) in ((), (1,), (1, 1), shape):
         return (found.view(torch.uint8) + (1 << (bits - 1))).expand(shape).contiguous()
-    if found.dtype == torch.int32 and found.shape[1] == shape[1]:
-        if found.shape[0] == packing.words(shape[0], bits):
+    if found.dtype == torch.int32 and found.ndim == 2 and found.shape[1] == shape[1]:
+        if is_dense and found.shape[0] == packing.words(shape[0], bits):
             return packing.unpack_columns(found, bits, shape[0])
-        return _padded_words(found.T, bits)[:, : shape[0]].T.contiguous()
+        if not is_dense and found.shape[0] == -(-shape[0] // (packing.WORD_BITS // bits)):
+            return _padded_words(found.T, bits)[:, : shape[0]].T.contiguous()
     raise UserError(
         f"{module}.weight_zero_point is {found.dtype} {tuple(found.shape)}, which fits no scales "
         f"of {tuple(shape)}; fetch the model again"

@@ -7,9 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hubq.architecture import FAMILIES
 from hubq.errors import UserError
+from hubq.foreign import fp8
+from hubq.foreign.accounting import Shapes, shapes_of
 from hubq.foreign.metadata import quantization_of
+from hubq.foreign.parts import contradiction
 from hubq.format import format_named
 from hubq.json_object import read_object
 from hubq.plan import DTYPES
@@ -28,10 +30,13 @@ PARTS = {
         "weight_zero_point",
         "weight_g_idx",
         "weight",
+        "input_scale",
     ),
+    "fp8": ("weight_scale_inv", "weight", "input_scale", "activation_scale"),
 }
 CODES = ("qweight", "weight_packed")  # the large ones, where a module has them by these names
 KEPT = ("weight", "bias")
+HEAD = "lm_head"
 BUFFER = "rotary_emb.inv_freq"  # which older writers stored; it follows from the config
 
 
@@ -48,16 +53,20 @@ class QuantizedFolder:
         self.folder = folder
         self.config = read_object(folder / "config.json")
         self.quantization = quantization_of(folder, self.config)
-        self.form = format_named(self.quantization["quant_method"])
+        self.method: str = self.quantization["quant_method"]
+        # What hubq writes as well as reads is a format; 8-bit floats it only reads.
+        self.unpack = fp8.read if self.method == "fp8" else format_named(self.method).unpack
         self.weights = Weights(folder)
         self.modules = self._modules()  # name -> the names of its tensors
         if not self.modules:
             raise UserError(
-                f"{folder} holds no {self.form.name} tensors, though its quantization_config says "
+                f"{folder} holds no {self.method} tensors, though its quantization_config says "
                 "so; fetch the model again"
             )
         self._require_known_parts()
-        self._require_whole()
+        self.shapes = shapes_of(folder, self.config, len(self.weights.info))
+        if self.shapes is not None:
+            self._require_whole(self.shapes)
 
     def read(self, module: str, *, codes: bool = True) -> QuantizedTensor:
         """Read a module; without `codes` these have no data, where the format allows that."""
@@ -68,7 +77,11 @@ class QuantizedFolder:
                 tensors[name] = torch.empty(shape, dtype=torch.int32, device="meta")
             else:
                 tensors[name] = self.weights.read(name)
-        tensor = self.form.unpack(module, tensors, self.quantization)
+        tensor = self.unpack(module, tensors, self.quantization)
+        expected = (self.shapes or {}).get(f"{module}.weight", tensor.shape)
+        if tensor.shape != expected:
+            said = f"the weight {tuple(expected)}, in config.json,"
+            raise contradiction(module, said, f"holds one of {tuple(tensor.shape)}")
         return _in_dtype(tensor, getattr(torch, self.dtype))
 
     @cached_property
@@ -96,10 +109,12 @@ class QuantizedFolder:
         return bool(self.config.get("tie_word_embeddings", False))
 
     def _modules(self) -> dict[str, list[str]]:
-        if self.form.name == "hubq":
-            listed = self.quantization.get("modules") or {}
+        if self.method == "hubq":
+            listed = self.quantization.get("modules")
+            if not isinstance(listed, dict):
+                raise UserError(f"{self.folder} lists no modules in its quantization_config")
             return {module: self._named(module) for module in listed}
-        first, *_ = parts = PARTS[self.form.name]
+        first, *_ = parts = PARTS[self.method]
         owners = [
             name.removesuffix(f".{first}")
             for name in self.weights.info
@@ -118,28 +133,43 @@ class QuantizedFolder:
     def _require_known_parts(self) -> None:
         """Refuse tensors of a quantized module that would be left without a meaning."""
         for name in self.others:
+            if self.weights.info[name].dtype not in DTYPES:
+                raise UserError(
+                    f"{self.folder} has a tensor {name} of {self.weights.info[name].dtype} without "
+                    f"what belongs to it in a {self.method} module: the files are incomplete; "
+                    "fetch the model again"
+                )
             module, _, part = name.rpartition(".")
             if module in self.modules and part != "bias":
                 raise UserError(
-                    f"{self.folder} has a tensor {name}, which no {self.form.name} module that "
+                    f"{self.folder} has a tensor {name}, which no {self.method} module that "
                     "hubq reads has: what it changes would be lost"
                 )
 
-    def _require_whole(self) -> None:
-        """Refuse a model of a known family that lacks a linear, quantized or not."""
-        names = self.config.get("architectures") or [""]
-        family, blocks = FAMILIES.get(names[0]), self.config.get("num_hidden_layers")
-        if family is None or not isinstance(blocks, int):
-            return
-        for number in range(blocks):
-            for group in family.groups:
-                for linear in group.linears:
-                    module = f"{family.blocks}.{number}.{linear}"
-                    if module not in self.modules and f"{module}.weight" not in self.weights.info:
-                        raise UserError(
-                            f"{self.folder} has no weights of {module}, which its config.json "
-                            "promises: a file is missing; fetch the model again"
-                        )
+    def _require_whole(self, shapes: Shapes) -> None:
+        """Refuse a model of a known family that has not just the tensors of its architecture."""
+        info, tied = self.weights.info, f"{HEAD}.weight" if self.tied else ""
+        there = {name: info[name].shape for name in self.others}
+        there |= {f"{module}.weight": () for module in self.modules}
+        for name, shape in shapes.items():
+            found = there.pop(name, None)
+            if found is None and name != tied:
+                raise UserError(
+                    f"{self.folder} has no weights of {name.removesuffix('.weight')}, which its "
+                    "config.json promises: a file is missing; fetch the model again"
+                )
+            if found not in (None, (), shape):
+                raise UserError(
+                    f"{self.folder} has {name} of the shape {found}, and its config.json makes it "
+                    f"{shape}: one of them is of another model; fetch it again"
+                )
+        strange = [name for name in there if name.rpartition(".")[0] not in self.modules]
+        if strange:
+            raise UserError(
+                f"{self.folder} holds {strange[0]}, which a model of its architecture has not by "
+                "its config.json: what it changes would be lost. Fetch the model again, or look "
+                "for another version of it"
+            )
 
 
 def _in_dtype(tensor: QuantizedTensor, dtype: torch.dtype) -> QuantizedTensor:

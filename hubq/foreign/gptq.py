@@ -6,7 +6,6 @@ read as 0 here, which is all that its writer can have meant (a range that includ
 the neighbour. An index of groups that is out of order makes a `Reordered` tensor.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from hubq import packing
 from hubq.errors import UserError
-from hubq.foreign.parts import contradiction, order_of, require_finite, take
+from hubq.foreign.parts import contradiction, fits, matrix, order_of, require_finite
 from hubq.tensors import PER_CHANNEL, Affine, QuantizedTensor, Reordered
 
 WIDTHS = (2, 3, 4, 8)
@@ -44,12 +43,14 @@ def read(module: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) 
     """Return a module's tensor; raise UserError where config and tensors contradict one another."""
     settings = settings_of(config, module)
     bits = settings.bits
-    qweight = take(module, "qweight", tensors, torch.int32)
-    scales = take(module, "scales", tensors, torch.float16, torch.bfloat16, torch.float32)
-    qzeros = take(module, "qzeros", tensors, torch.int32)
+    qweight = matrix(module, "qweight", tensors, torch.int32)
+    scales = matrix(module, "scales", tensors, torch.float16, torch.bfloat16, torch.float32)
+    qzeros = matrix(module, "qzeros", tensors, torch.int32)
     groups = tensors.get(f"{module}.g_idx")
-    columns = qweight.shape[0] * packing.WORD_BITS // bits if groups is None else len(groups)
+    columns = qweight.shape[0] * packing.WORD_BITS // bits if groups is None else groups.numel()
     size = columns if settings.group_size == PER_CHANNEL else settings.group_size
+    if groups is None and settings.activation_order and size < columns:
+        raise contradiction(module, "desc_act: true", "has no g_idx, which tells the groups apart")
     _require_shapes(module, settings, (qweight, scales, qzeros), (columns, size))
     require_finite(module, scales)
     zero, wrapped = _zeros(module, qzeros, scales.shape[1], settings)
@@ -86,7 +87,7 @@ def settings_of(config: Mapping[str, Any], module: str = "") -> Settings:
 def _overrides(dynamic: Mapping[str, Any], module: str) -> Mapping[str, Any]:
     """Return what the first pattern that fits a module's name changes."""
     for pattern, changes in dynamic.items():
-        if not pattern.startswith("-:") and re.match(pattern.removeprefix("+:"), module):
+        if not pattern.startswith("-:") and fits(pattern.removeprefix("+:"), module):
             return changes or {}
     return {}
 

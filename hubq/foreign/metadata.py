@@ -1,6 +1,11 @@
-"""What a folder says of its quantization, in config.json or in a file beside it."""
+"""What a folder says of its quantization, in config.json or in a file beside it.
+
+AutoRound writes the layouts of gptq and awq and says so in `packing_format` (once `backend`): it is
+read as what it is. Settings are checked for their types here, once for all readers.
+"""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +17,27 @@ from hubq.json_object import read_object
 # Where older tools wrote the quantization, and how they called awq's options.
 BESIDE = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
 AWQ_NAMES = {"w_bit": "bits", "q_group_size": "group_size"}
-READ = ("awq", "compressed-tensors", "gptq", "hubq")
+AUTO_ROUND = ("auto-round", "auto_round", "intel/auto-round")  # one method, named thrice
+READ = ("awq", "compressed-tensors", "fp8", "gptq", "hubq", *AUTO_ROUND)
 COMPARED = ("bits", "group_size", "sym", "desc_act", "checkpoint_format", "zero_point", "version")
 NOT_KEPT = ("kv_cache_scheme", "transform_config", "sparsity_config")
+
+# What a setting has to be, where it is there at all.
+TYPES: Mapping[str, tuple[type, ...]] = {
+    "bits": (int,),
+    "group_size": (int,),
+    "sym": (bool,),
+    "desc_act": (bool,),
+    "version": (str, int),
+    "checkpoint_format": (str,),
+    "format": (str,),
+    "packing_format": (str,),
+    "backend": (str,),
+    "dynamic": (dict,),
+    "extra_config": (dict,),
+    "config_groups": (dict,),
+    "weight_block_size": (list, tuple),
+}
 
 
 def quantization_of(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,8 +57,48 @@ def quantization_of(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     found = {**(beside[1] if beside else {}), **(said or {})}
     method = str(found.setdefault("quant_method", beside[0] if beside else "")).lower()
     found["quant_method"] = method
+    _require_types(folder, found)
+    if method in AUTO_ROUND:
+        found = _by_auto_round(folder, found)
     _require_known(folder, found)
     return found
+
+
+def _require_types(folder: Path, found: Mapping[str, Any]) -> None:
+    """Refuse settings of another type than all that write them use."""
+    for key, types in TYPES.items():
+        value = found.get(key)
+        # True is an int to Python, and no number of bits.
+        if value is not None and (type(value) not in types):
+            raise UserError(
+                f"{folder} says {key}: {json.dumps(value)[:80]} in its quantization_config, where "
+                f"{' or '.join(each.__name__ for each in types)} belongs: correct it, or fetch the "
+                "model again"
+            )
+
+
+def _by_auto_round(folder: Path, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Say in gptq's or awq's words what AutoRound says in its own."""
+    packing = str(found.get("packing_format") or found.get("backend") or "")
+    settings = {key: found[key] for key in ("bits", "group_size", "sym") if key in found}
+    single = found.get("extra_config") or {}
+    if not all(isinstance(each, dict) for each in single.values()):
+        raise UserError(
+            f"{folder} has an extra_config that does not give settings to each module: correct it "
+            "in config.json, or fetch the model again"
+        )
+    if "gptq" in packing:
+        # Names of modules, or patterns: gptqmodel's `dynamic` takes patterns.
+        dynamic = {f"{re.escape(name)}$": each for name, each in single.items()}
+        dynamic |= {name: each for name, each in single.items() if re.search(r"[*+\\\[(|^$]", name)}
+        return {"quant_method": "gptq", "checkpoint_format": "gptq", **settings, "dynamic": dynamic}
+    if "awq" in packing and all(each.get("bits", 4) in (4, 16, 32) for each in single.values()):
+        return {"quant_method": "awq", "version": "gemm", **settings}
+    raise UserError(
+        f"{folder} was packed by AutoRound as {packing or 'nothing that it names'}; hubq reads its "
+        "auto_round:auto_gptq and, with 4 bits in all modules, auto_round:auto_awq. Look for the "
+        "same model in one of these"
+    )
 
 
 def _beside(folder: Path) -> tuple[str, dict[str, Any]] | None:
@@ -72,13 +135,14 @@ def _require_known(folder: Path, found: Mapping[str, Any]) -> None:
     if method not in READ:
         raise UserError(
             f"{folder} is quantized by {method or 'an unnamed method'}; hubq converts "
-            f"{', '.join(READ)}. Look for the same model in one of these formats"
+            f"{', '.join(READ[: 1 - len(AUTO_ROUND)])}. Look for the same model in one of "
+            "these formats"
         )
-    kept = [key for key in NOT_KEPT if found.get(key)]
-    if kept and _is_filled(found[kept[0]]):
+    kept = [key for key in NOT_KEPT if _is_filled(found.get(key))]
+    if kept:
         raise UserError(
             f"{folder} has a {kept[0]} in its quantization_config, which changes what the model "
-            "computes and which hubq does not convert"
+            "computes and which hubq does not convert; look for a version of the model without it"
         )
     if method == "gptq":
         gptq.settings_of(found)
@@ -87,7 +151,9 @@ def _require_known(folder: Path, found: Mapping[str, Any]) -> None:
 
 
 def _is_filled(value: object) -> bool:
-    """Tell whether a section says something: writers leave empty ones, and formats of "dense"."""
+    """Tell whether a section says something: writers leave empty ones, and say of dense weights
+    how many of them happen to be zero.
+    """
     if isinstance(value, Mapping):
-        return any(_is_filled(each) for each in value.values() if each != "dense")
+        return value.get("format") != "dense" and any(map(_is_filled, value.values()))
     return bool(value)

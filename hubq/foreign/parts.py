@@ -2,10 +2,30 @@
 
 from collections.abc import Mapping
 
+import regex
 import torch
 from torch import Tensor
 
 from hubq.errors import UserError
+
+PATIENCE = 0.2  # seconds for one pattern and one name: some patterns take for ever
+
+
+def fits(pattern: object, module: str) -> bool:
+    """Tell whether a pattern of a config fits the beginning of a module's name, as re.match does.
+
+    Raises UserError for what is no pattern, and for one that doesn't come to an end.
+    """
+    try:
+        if not isinstance(pattern, str):
+            raise TypeError("it is no text")
+        return regex.match(pattern, module, timeout=PATIENCE) is not None
+    except (regex.error, TypeError, TimeoutError, RecursionError) as error:
+        raise UserError(
+            f"the quantization_config selects modules by the pattern {str(pattern)[:80]!r}, which "
+            f"can't be used ({error or 'it does not come to an end'}): correct it in config.json, "
+            "or fetch the model again"
+        ) from error
 
 
 def take(module: str, part: str, tensors: Mapping[str, Tensor], *dtypes: torch.dtype) -> Tensor:
@@ -23,6 +43,17 @@ def take(module: str, part: str, tensors: Mapping[str, Tensor], *dtypes: torch.d
     return found
 
 
+def matrix(module: str, part: str, tensors: Mapping[str, Tensor], *dtypes: torch.dtype) -> Tensor:
+    """Return a tensor of a module that must be of one of these dtypes and have two dimensions."""
+    found = take(module, part, tensors, *dtypes)
+    if found.ndim != 2 or not found.numel():
+        raise UserError(
+            f"{module}.{part} has the shape {tuple(found.shape)}, which is no matrix: the file is "
+            "damaged; fetch the model again"
+        )
+    return found
+
+
 def contradiction(module: str, said: str, found: str) -> UserError:
     """Return the error of a config that says one thing where the tensors show another."""
     return UserError(
@@ -33,7 +64,7 @@ def contradiction(module: str, said: str, found: str) -> UserError:
 
 def require_finite(module: str, scale: Tensor) -> None:
     """Refuse scales that are no numbers."""
-    if not torch.isfinite(scale).all():
+    if not torch.isfinite(scale.float()).all():
         raise UserError(f"the scales of {module} hold NaN or inf: the file is damaged; fetch again")
 
 
@@ -42,7 +73,12 @@ def order_of(module: str, groups: Tensor, size: int) -> Tensor | None:  # (in,),
 
     Raises UserError for an index that no weight could have been quantized with.
     """
-    columns = len(groups)
+    columns = groups.numel()
+    if groups.ndim != 1 or groups.dtype not in (torch.int32, torch.int64):
+        raise UserError(
+            f"the index of groups of {module} is {groups.dtype} {tuple(groups.shape)}, not one "
+            "number for each column: the file is damaged; fetch the model again"
+        )
     sorted_groups = torch.arange(columns) // size
     if torch.equal(groups.long(), sorted_groups):
         return None

@@ -66,7 +66,7 @@ class Hubq(Format):
             names = [name for name in component_names(entry) if f"{module}.{name}" in tensors]
             own = {name: tensors[f"{module}.{name}"] for name in names}
             tensor: QuantizedTensor = rebuilt(unpacked(entry, own, shape))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{module} is not as a hubq file has it: {error}") from error
         return tensor
 

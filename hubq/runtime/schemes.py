@@ -24,16 +24,17 @@ Shape = tuple[int, int]
 def module_entry(config: Mapping[str, Any], module: str) -> tuple[Scheme, Shape]:
     """Return the scheme and the shape of a module by the repo's quantization_config."""
     require_version(config)
-    entry = config.get("modules", {}).get(module)
-    if entry is None:
+    modules, schemes = config.get("modules"), config.get("schemes")
+    entry = modules.get(module) if isinstance(modules, Mapping) else None
+    if not isinstance(entry, Mapping) or not isinstance(schemes, list | tuple):
         raise ValueError(f"quantization_config lists no module {module}")
-    number, schemes = entry["scheme"], config["schemes"]
-    if not 0 <= number < len(schemes):
+    number, shape = entry.get("scheme"), entry.get("shape")
+    if type(number) is not int or not 0 <= number < len(schemes):
         raise ValueError(f"{module} has scheme {number}, and quantization_config lists no such one")
-    out, columns = entry["shape"]
-    if min(out, columns) < 1:
-        raise ValueError(f"{module} has the shape {entry['shape']}")
-    return schemes[number], (int(out), int(columns))
+    sizes = list(shape) if isinstance(shape, list | tuple) else []
+    if len(sizes) != 2 or any(type(each) is not int or not 0 < each < 1 << 31 for each in sizes):
+        raise ValueError(f"{module} has the shape {shape}")
+    return schemes[number], (sizes[0], sizes[1])
 
 
 def require_version(config: Mapping[str, Any]) -> None:
@@ -81,8 +82,8 @@ def _children(scheme: Scheme) -> Iterator[tuple[str, Scheme]]:
 
 def kind_of(scheme: Scheme, name: str) -> str:
     """Return the kind of a scheme; raise ValueError for one that is not known or not whole."""
-    kind = scheme.get("kind")
-    if kind not in SCHEME_KEYS:
+    kind = scheme.get("kind") if isinstance(scheme, Mapping) else None
+    if not isinstance(kind, str) or kind not in SCHEME_KEYS:
         known = ", ".join(SCHEME_KEYS)
         raise ValueError(f"{name} is of the kind {kind!r}; this reader knows {known}")
     missing = [key for key in SCHEME_KEYS[kind] if key not in scheme]
@@ -90,6 +91,9 @@ def kind_of(scheme: Scheme, name: str) -> str:
         raise ValueError(f"the scheme of {name} lacks {missing[0]}")
     for key, (least, most) in RANGES.items():
         value = scheme.get(key, least)
-        if not isinstance(value, int) or not least <= value <= most:
+        if type(value) is not int or not least <= value <= most:
             raise ValueError(f"the scheme of {name} has {key} {value!r}")
-    return str(kind)
+    for key in ("scales", "parts"):
+        if not isinstance(scheme.get(key, []), list | tuple):
+            raise ValueError(f"the scheme of {name} has no list as {key}")
+    return kind

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
+from made_gguf import write_gguf
 from quantized_folder import Choice, write
-from test_gguf import write_gguf
 
 from hubq.client import Client
 from hubq.errors import UserError

@@ -157,5 +157,5 @@ def test_a_weight_that_is_no_number_is_refused(folder: Path) -> None:
 
 
 def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no readable config\.json"):
+    with pytest.raises(UserError, match=r"config\.json is missing"):
         load(tmp_path, device="cpu", dtype="bfloat16")

@@ -1,0 +1,56 @@
+"""Which tensors a quantized folder's architecture has, to compare with those that are there."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+
+from hubq.architecture import FAMILIES
+from hubq.errors import UserError
+
+Shapes = Mapping[str, tuple[int, ...]]
+# What transformers and the libraries below it raise at a config or at tensors that can't be.
+FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+    TypeError,
+    ValueError,
+)
+
+
+def shapes_of(folder: Path, config: Mapping[str, Any], tensors: int) -> Shapes | None:
+    """Return the shape of each tensor of the model that a config describes, none of them quantized.
+
+    None for an architecture that hubq does not know. Raises UserError for a config that makes no
+    model, or more layers than the folder has `tensors` for.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    names, blocks = config.get("architectures"), config.get("num_hidden_layers")
+    if not (isinstance(names, list) and names and names[0] in list(FAMILIES)):
+        return None
+    if type(blocks) is not int or blocks > tensors:
+        raise UserError(
+            f"{folder}: config.json says num_hidden_layers: {str(blocks)[:80]}, and there are "
+            f"{tensors} tensors; fetch the model again"
+        )
+    fields = {key: value for key, value in config.items() if key != "quantization_config"}
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**fields))
+    except FAULTS as error:
+        raise UserError(
+            f"{folder}: config.json makes no {names[0]} ({type(error).__name__}: "
+            f"{str(error)[:300]}); fetch the model again"
+        ) from error
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
