@@ -8,13 +8,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from hubq.client import Client
 from hubq.dataset import BLANK_LINE, SUFFIXES, Corpus, Purpose, documents, joined_text
 from hubq.errors import UserError, did_you_mean
+from hubq.hub_names import address
 from hubq.recipe_inputs import DatasetSection
+from hubq.remote import DATASETS, commit_of, fetch_listed
 
 DEFAULT_SPLIT: Mapping[Purpose, str] = {"calibration": "train", "evaluation": "test"}
 CALIBRATION_DOCUMENTS = 10_000  # training splits can be larger than the machine
@@ -120,8 +121,8 @@ def located(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> Loc
     if dataset.name is not None:
         return _located_by_name(dataset, client, purpose)
     assert dataset.hub is not None
-    repo, _, revision = dataset.hub.partition("@")
-    pinned = _pin(repo, revision or None, client)
+    repo, revision = address(dataset.hub)
+    pinned = _pin(repo, revision, client)
     split = dataset.split or DEFAULT_SPLIT[purpose]
     return Located(
         pinned=pinned,
@@ -167,11 +168,10 @@ def _pin(repo: str, revision: str | None, client: Client) -> Pinned:
         info = client.patience.keep_trying(
             lambda: client.api().dataset_info(repo, revision=revision)
         )
-    assert info.sha is not None
-    assert info.siblings is not None
+        commit = commit_of(info)
     card = info.card_data.to_dict() if info.card_data else {}
-    names = [each.rfilename for each in info.siblings]
-    return Pinned(repo, info.sha, names, card.get("configs") or [])
+    names = [each.rfilename for each in info.siblings or ()]
+    return Pinned(repo, commit, names, card.get("configs") or [])
 
 
 def _documents(
@@ -180,10 +180,8 @@ def _documents(
     """Fetch files one after another, each only when its turn comes, and yield their documents."""
     for name in files:
         with client.speaking(f"fetching {name} of the data set {pinned.repo}"):
-            path = client.api().hf_hub_download(
-                pinned.repo, name, repo_type="dataset", revision=pinned.commit
-            )
-        yield from documents(Path(str(path)), field)
+            path = fetch_listed(client, f"{DATASETS}{pinned.repo}", name, pinned.commit)
+        yield from documents(path, field)
 
 
 def files_of(pinned: Pinned, subset: str | None, split: str) -> list[str]:

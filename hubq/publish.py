@@ -47,7 +47,8 @@ def publish(report: Report, run: Path, client: Client, progress: Progress = SILE
     repo = report.plan.repo
     refuse_unmet(report)
     files = assemble(report, run, progress)
-    refuse_secrets(files, client.sent_token)
+    for token in client.known_tokens:
+        refuse_secrets(files, token)
     require_gate_now(report.plan, client)
     client.writable(repo.partition("/")[0])
     with client.speaking(f"publishing {repo}"):

@@ -8,6 +8,7 @@ from hubq import __version__
 from hubq.client import Client
 from hubq.commit import ATTRIBUTES, Change, commit, compare
 from hubq.errors import UserError
+from hubq.hub_names import address, require_account
 from hubq.progress import SILENT, Progress
 from hubq.publish import FOUNDING, verify
 from hubq.record import Record
@@ -59,6 +60,9 @@ def deploy(
     anything is sent, for an organization that can't be written to, for hardware that isn't there,
     and for a Space that hubq did not make.
     """
+    for named in (f"{require_account(settings.org)}/{name}", settings.votes):
+        if named is not None:
+            address(named)
     if settings.hardware is not None:
         require_known(settings.hardware)
     client.writable(settings.org)
@@ -67,8 +71,8 @@ def deploy(
     with client.speaking(f"deploying {repo}"), tempfile.TemporaryDirectory() as folder:
         site = _open(repo, settings, client)
         files = assemble(Path(folder), showcase, site.hardware, index)
-        refuse_secrets(files, settings.token)
-        refuse_secrets(files, client.sent_token)
+        for token in (settings.token, *client.known_tokens):
+            refuse_secrets(files, token)
         title = f"Deploy hubq {__version__}"
         change = compare(SPACES + repo, site.head, files, title, client)
         _refuse_foreign(change, client)
