@@ -5,11 +5,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from hubq.credentials import how_to_log_in, token_for
 from hubq.errors import UserError
-from hubq.explain import explain, scrub
-from hubq.patience import Patience, failures
+from hubq.explain import explain, failures_of_answers, scrub
+from hubq.patience import Patience
 
 if TYPE_CHECKING:
+    from httpx2 import Response
     from huggingface_hub import HfApi
 
 WRITING_ROLES = frozenset({"admin", "write", "contributor"})  # of a member in an organization
@@ -17,7 +19,7 @@ WRITING_ROLES = frozenset({"admin", "write", "contributor"})  # of a member in a
 
 @dataclass(frozen=True)
 class Client:
-    """A Hub and a token; None means what huggingface_hub finds (HF_ENDPOINT, the saved login)."""
+    """A Hub and a token; None means the Hub of HF_ENDPOINT, and the user's own token for it."""
 
     endpoint: str | None = None
     token: str | None = field(default=None, repr=False)
@@ -32,16 +34,38 @@ class Client:
 
     @property
     def sent_token(self) -> str | None:
-        """The token that goes along: the client's own, or the saved one; None: nobody's."""
+        """The token that goes along: the client's own, or the user's for this Hub; None: none."""
+        return self.token or token_for(self.url)
+
+    @property
+    def known_tokens(self) -> tuple[str | None, str | None]:
+        """The client's token and the user's, wherever they may go: what must never be shown."""
         from huggingface_hub import get_token
 
-        return self.token or get_token()
+        return self.token, get_token()
 
     def api(self) -> "HfApi":
         """Return huggingface_hub's client for this Hub and token."""
         from huggingface_hub import HfApi
 
-        return HfApi(endpoint=self.url, token=self.token, library_name="hubq")
+        from hubq.border import HOME, guard
+
+        guard()
+        token = self.sent_token or False
+        home = {HOME: self.url}
+        return HfApi(endpoint=self.url, token=token, library_name="hubq", headers=home)
+
+    def get(self, path: str, timeout: float) -> "Response":
+        """Ask for a path once: huggingface_hub would try for half a minute."""
+        from huggingface_hub import get_session
+
+        from hubq.border import HOME, guard
+
+        guard()
+        headers = {HOME: self.url}
+        if token := self.sent_token:
+            headers["Authorization"] = f"Bearer {token}"
+        return get_session().get(f"{self.url}{path}", headers=headers, timeout=timeout)
 
     @contextmanager
     def speaking(self, doing: str) -> Iterator[None]:
@@ -51,14 +75,19 @@ class Client:
         """
         try:
             yield
-        except failures() as error:
+        except failures_of_answers() as error:
             explanation = explain(error, self.url)
             if explanation is None:
                 raise
-            raise UserError(scrub(f"{doing} failed: {explanation}", self.sent_token)) from error
+            raise UserError(scrub(f"{doing} failed: {explanation}", *self.known_tokens)) from error
 
     def user(self) -> dict[str, Any]:
         """Return what the Hub knows about the token's owner (its whoami-v2)."""
+        if self.sent_token is None:
+            raise UserError(
+                f"no token for {self.url}. Make one at {self.url}/settings/tokens, then "
+                f"{how_to_log_in(self.url)}"
+            )
         with self.speaking(f"asking {self.url} who you are"):
             answer: dict[str, Any] = self.patience.keep_trying(self.api().whoami)
             return answer

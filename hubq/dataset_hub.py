@@ -6,14 +6,15 @@ code would run here, and today's libraries refuse it too.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from hubq.client import Client
 from hubq.dataset import BLANK_LINE, Corpus, Purpose, joined_text
 from hubq.dataset_files import Pinned, files_of
 from hubq.documents import Reading, documents
 from hubq.errors import UserError, did_you_mean
+from hubq.hub_names import address
 from hubq.recipe_inputs import DatasetSection
+from hubq.remote import DATASETS, commit_of, fetch_listed
 
 DEFAULT_SPLIT: Mapping[Purpose, str] = {"calibration": "train", "evaluation": "test"}
 CALIBRATION_DOCUMENTS = 10_000  # training splits can be larger than the machine
@@ -118,8 +119,8 @@ def located(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> Loc
     if dataset.name is not None:
         return _located_by_name(dataset, client, purpose)
     assert dataset.hub is not None
-    repo, _, revision = dataset.hub.partition("@")
-    pinned = _pin(repo, revision or None, client)
+    repo, revision = address(dataset.hub)
+    pinned = _pin(repo, revision, client)
     default = DEFAULT_SPLIT[purpose]
     split, files = files_of(pinned, dataset.subset, dataset.split, default=default)
     return Located(
@@ -166,11 +167,10 @@ def _pin(repo: str, revision: str | None, client: Client) -> Pinned:
         info = client.patience.keep_trying(
             lambda: client.api().dataset_info(repo, revision=revision)
         )
-    assert info.sha is not None
-    assert info.siblings is not None
+        commit = commit_of(info)
     card = info.card_data.to_dict() if info.card_data else {}
-    names = [each.rfilename for each in info.siblings]
-    return Pinned(repo, info.sha, names, card.get("configs"))
+    names = [each.rfilename for each in info.siblings or ()]
+    return Pinned(repo, commit, names, card.get("configs"))
 
 
 def _documents(found: Located, client: Client, reading: Reading) -> Iterator[str]:
@@ -178,5 +178,5 @@ def _documents(found: Located, client: Client, reading: Reading) -> Iterator[str
     repo, commit = found.pinned.repo, found.pinned.commit
     for name in found.files:
         with client.speaking(f"fetching {name} of the data set {repo}"):
-            path = client.api().hf_hub_download(repo, name, repo_type="dataset", revision=commit)
-        yield from documents(Path(str(path)), found.field, reading)
+            path = fetch_listed(client, f"{DATASETS}{repo}", name, commit)
+        yield from documents(path, found.field, reading)

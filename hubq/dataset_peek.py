@@ -107,10 +107,13 @@ def _fetched(pinned: Pinned, name: str, part: str, most: int, client: Client) ->
     from huggingface_hub import get_session, hf_hub_url, hf_raise_for_status
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
+    from hubq.border import HOME
+
     url = hf_hub_url(
         pinned.repo, name, repo_type="dataset", revision=pinned.commit, endpoint=client.url
     )
-    headers = {**build_hf_headers(token=client.api().token), "range": part}
+    home = {HOME: client.url, "range": part}
+    headers = build_hf_headers(token=client.api().token, headers=home)
     found = bytearray()
     with (
         client.speaking(f"looking at {name} of the data set {pinned.repo}"),

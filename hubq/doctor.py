@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hubq import __version__
 from hubq.client import Client
+from hubq.credentials import how_to_log_in
 from hubq.disk import gigabytes
 from hubq.engines import installed_version, missing_packages, readers_of
 from hubq.errors import UserError
@@ -139,10 +140,9 @@ def ask(client: Client) -> Answer:
     token = client.sent_token
     if constants.HF_HUB_OFFLINE:
         return Answer(False, "not asked: HF_HUB_OFFLINE is set", "not checked")
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        reply = httpx2.get(f"{client.url}/api/whoami-v2", headers=headers, timeout=PATIENCE)
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        reply = client.get("/api/whoami-v2", PATIENCE)
+    except (httpx2.HTTPError, httpx2.InvalidURL, UserError) as error:
         why = scrub(str(error), token).strip() or type(error).__name__
         return Answer(False, f"not reachable ({why})", "not checked")
     if reply.status_code == 200 and token:
@@ -152,8 +152,8 @@ def ask(client: Client) -> Answer:
         says = f"answers with status {reply.status_code}: is it a Hub?"
         return Answer(True, says, "not checked")
     if not token:
-        return Answer(True, "reachable", "none: run hf auth login, or set HF_TOKEN")
-    return Answer(True, "reachable", "refused: make a new one, then run hf auth login")
+        return Answer(True, "reachable", f"none: {how_to_log_in(client.url)}")
+    return Answer(True, "reachable", f"refused: make a new one, then {how_to_log_in(client.url)}")
 
 
 def _name(reply: "Response") -> str:

@@ -2,25 +2,44 @@
 
 import errno
 import re
+from traceback import walk_tb
 
-from hubq.patience import asked_to_wait, chain, status_of
+from hubq.credentials import how_to_log_in
+from hubq.errors import UserError
+from hubq.patience import asked_to_wait, chain, failures, status_of
 
+# What libraries raise where an answer is not what they expect.
+UNREAD = (LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, RecursionError)
+READERS = ("huggingface_hub", "httpx2")
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+LONGEST_WORDS = 300  # characters of what a server says
 SECRETS = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9_-]{20,}")
 NO_SPACE = ("no space left", "os error 28", "disk quota")
 
 
-def scrub(text: str, token: str | None = None) -> str:
-    """Blot out whatever looks like a token of the Hub, and the given one whatever it looks like."""
-    return SECRETS.sub("hf_***", text.replace(token, "hf_***") if token else text)
+def failures_of_answers() -> tuple[type[Exception], ...]:
+    """Name the exceptions that can be explained, if a library raised them."""
+    from hubq.answers import ImplausibleError
+
+    return (ImplausibleError, *failures(), *UNREAD)
+
+
+def scrub(text: str, *tokens: str | None) -> str:
+    """Blot out whatever looks like a token of the Hub, and those given whatever they look like."""
+    for token in filter(None, tokens):
+        text = text.replace(token, "hf_***")
+    return SECRETS.sub("hf_***", text)
 
 
 def explain(error: BaseException, endpoint: str) -> str | None:
     """Say what went wrong and the way out; None when the Hub and its network are not to blame."""
     for link in chain(error):
+        if isinstance(link, UserError):  # raised below a library that wrapped it
+            return str(link)
         for about in (_about_a_repo, _about_a_status, _about_this_machine):
             if text := about(link, endpoint):
                 return text
-    return None
+    return _about_an_answer(error, endpoint)
 
 
 def _about_a_repo(error: BaseException, endpoint: str) -> str | None:
@@ -32,7 +51,7 @@ def _about_a_repo(error: BaseException, endpoint: str) -> str | None:
             page = f"{endpoint}/{error.repo_id or ''}".rstrip("/")
             return (
                 f"{error.repo_id or 'the repo'} is gated and this account has no access.\n"
-                f"Ask for it at {page}, then log in as that account: hf auth login, or set HF_TOKEN"
+                f"Ask for it at {page}, then log in as that account: {how_to_log_in(endpoint)}"
             )
         case errors.DisabledRepoError():
             return f"{endpoint} has disabled this repo; its owner or {endpoint} can say why"
@@ -44,12 +63,7 @@ def _about_a_repo(error: BaseException, endpoint: str) -> str | None:
             return (
                 f"{endpoint} shows no repo {error.repo_id or 'of that name'} to this account.\n"
                 "Check the spelling; if it is private, log in as an account with access: "
-                "hf auth login, or set HF_TOKEN"
-            )
-        case errors.LocalTokenNotFoundError():
-            return (
-                f"no token for {endpoint}. Make one at {endpoint}/settings/tokens, then run "
-                "hf auth login or set HF_TOKEN"
+                f"{how_to_log_in(endpoint)}"
             )
         case errors.HFValidationError():
             return f"that is no name of a repo: {error}"
@@ -73,7 +87,7 @@ def _about_a_status(error: BaseException, endpoint: str) -> str | None:
         return f"{endpoint} answers that these are too many requests{said}.\nTry again {when}"
     return {
         401: f"{endpoint} does not accept the token{said}.\n"
-        f"Make a new one at {endpoint}/settings/tokens, then run hf auth login or set HF_TOKEN",
+        f"Make a new one at {endpoint}/settings/tokens, then {how_to_log_in(endpoint)}",
         403: f"{endpoint} does not allow this to the token{said}.\n"
         "Use a token with write permission, of a user with write access to the organization",
         409: f"another commit to this repo is going on{said}.\nTry again when it has ended",
@@ -82,9 +96,10 @@ def _about_a_status(error: BaseException, endpoint: str) -> str | None:
 
 
 def _said(error: BaseException) -> str:
-    """Return the server's own words in a clause, or nothing."""
-    words = getattr(error, "server_message", None)
-    return f": {words.strip().splitlines()[0].rstrip('.')}" if words and words.strip() else ""
+    """Return the server's own words in a clause, or nothing; no control codes for terminals."""
+    words = str(getattr(error, "server_message", None) or "").strip().partition("\n")[0]
+    plain = UNPRINTABLE.sub(" ", words)[:LONGEST_WORDS].strip().rstrip(".")
+    return f": {plain}" if plain else ""
 
 
 def _about_this_machine(error: BaseException, endpoint: str) -> str | None:
@@ -103,3 +118,29 @@ def _about_this_machine(error: BaseException, endpoint: str) -> str | None:
             "Check the network, the proxy and HF_ENDPOINT; what is done stays done"
         )
     return None
+
+
+def _about_an_answer(error: BaseException, endpoint: str) -> str | None:
+    """Explain an answer that no library could read; None where none was being read."""
+    import httpx2
+
+    if isinstance(error, httpx2.TooManyRedirects):
+        what = "sends from one address to the next without an end"
+    elif isinstance(error, OSError) and error.errno is not None:
+        return None  # of this machine's disk
+    elif _was_reading(error):
+        said = UNPRINTABLE.sub(" ", str(error))[:LONGEST_WORDS]
+        what = f"answers in a way that huggingface_hub can't read ({type(error).__name__}: {said})"
+    else:
+        return None
+    return (
+        f"{endpoint} {what}.\n"
+        "If it is the Hub that you mean, look for a proxy or a login page of the network between"
+    )
+
+
+def _was_reading(error: BaseException) -> bool:
+    """Tell whether an exception comes from a library that was called, not from a caller of ours."""
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__)]
+    ours = max((n for n, each in enumerate(modules) if each.startswith("hubq.")), default=-1)
+    return any(each.partition(".")[0] in READERS for each in modules[ours + 1 :])

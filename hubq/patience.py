@@ -10,7 +10,8 @@ Result = TypeVar("Result")
 
 TRANSIENT = frozenset({408, 409, 429, 500, 502, 503, 504})  # 409: another commit is in progress
 # "api";r=0;t=55: nothing remains of the quota, which starts anew in 55 seconds.
-EXHAUSTED = re.compile(r"r\s*=\s*0\s*;\s*t\s*=\s*(\d+)")
+EXHAUSTED = re.compile(r"r\s*=\s*0\s*;\s*t\s*=\s*([0-9]{1,9})")
+LATER = re.compile(r"[0-9]{1,9}")
 CONNECTING = 3  # tries; nobody wants to wait long to hear that there is no network
 
 
@@ -46,7 +47,7 @@ def failures() -> tuple[type[Exception], ...]:
     """Name the exceptions in which huggingface_hub and hf_xet wrap what the Hub and disk did."""
     import httpx2
 
-    return (httpx2.HTTPError, OSError, RuntimeError, ValueError)
+    return (httpx2.HTTPError, httpx2.InvalidURL, OSError, RuntimeError, ValueError)
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
@@ -85,10 +86,11 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_disconnected(error: BaseException) -> bool:
-    """Tell whether not even a connection came about."""
+    """Tell whether not even a connection came about, or nothing came over it."""
     import httpx2
 
-    return any(isinstance(link, httpx2.ConnectError) for link in chain(error))
+    none = (httpx2.ConnectError, httpx2.TimeoutException)
+    return any(isinstance(link, none) for link in chain(error))
 
 
 def asked_to_wait(error: BaseException) -> float | None:
@@ -102,5 +104,5 @@ def asked_to_wait(error: BaseException) -> float | None:
             if link.response.status_code == 429 and exhausted:
                 return float(exhausted.group(1)) + 1  # the Hub counts whole seconds
             later = headers.get("Retry-After", "")
-            return float(later) if later.isdigit() else None
+            return float(later) if LATER.fullmatch(later) else None
     return None

@@ -175,10 +175,8 @@ def destination(planned: Plan, client: Client) -> str:
 
     Raises UserError when the Hub answers that the token's owner may not write there.
     """
-    from huggingface_hub import get_token
-
     org = planned.repo.partition("/")[0]
-    if client.token is None and get_token() is None:
+    if client.sent_token is None:
         return "not checked: no token"
     try:
         user = _once(client).writable(org)

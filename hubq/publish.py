@@ -20,8 +20,20 @@ from hubq.progress import SILENT, Progress
 from hubq.record import Record
 from hubq.release import REPORT, assemble, refuse_secrets
 from hubq.remote import LocalFile, differences, files_of, gate_of, head_of, history_of
+from hubq.siblings import PUBLICATION
 
 FOUNDING = frozenset({ATTRIBUTES, "README.md"})  # what a repo holds that nobody filled yet
+
+
+DESTINATION = "destination.json"
+
+
+class Destination(Record):
+    """Where a run will be published, and what was there when it began."""
+
+    endpoint: str
+    repo: str
+    head: str | None  # None: no repo
 
 
 class Publication(Record):
@@ -36,6 +48,24 @@ class Publication(Record):
     files: dict[str, str]  # path -> sha256, compared with the Hub's own
 
 
+def remember_destination(repo: str, run: Path, client: Client) -> None:
+    """Save what a repo holds as a run begins: what others publish there later is not replaced."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    place = run / DESTINATION
+    known = Destination.load(place) if place.is_file() else None
+    if (run / PUBLICATION).is_file() or (
+        known is not None and (known.endpoint, known.repo) == (client.url, repo)
+    ):
+        return
+    with client.speaking(f"looking at {repo}"):
+        try:
+            head: str | None = head_of(client, repo)[0]
+        except RepositoryNotFoundError:
+            head = None
+    Destination(endpoint=client.url, repo=repo, head=head).save(place)
+
+
 def publish(report: Report, run: Path, client: Client, progress: Progress = SILENT) -> Publication:
     """Create the repo if need be, commit once, verify, save run/publication.json.
 
@@ -47,7 +77,8 @@ def publish(report: Report, run: Path, client: Client, progress: Progress = SILE
     repo = report.plan.repo
     refuse_unmet(report)
     files = assemble(report, run, progress)
-    refuse_secrets(files, client.sent_token)
+    for token in client.known_tokens:
+        refuse_secrets(files, token)
     require_gate_now(report.plan, client)
     client.writable(repo.partition("/")[0])
     with client.speaking(f"publishing {repo}"):
@@ -56,6 +87,7 @@ def publish(report: Report, run: Path, client: Client, progress: Progress = SILE
         change = compare(repo, head, files, title, client)
         _refuse_foreign(change, client)
         _refuse_edited(change, run, client)
+        _refuse_overtaken(change, run, client)
         gated = _close_gate(report, client)
         made = commit(change, client, progress)
         verify(repo, made, files, client)
@@ -68,7 +100,8 @@ def publish(report: Report, run: Path, client: Client, progress: Progress = SILE
         gated=gated,
         files={path: file.sha256 for path, file in sorted(files.items())},
     )
-    publication.save(run / "publication.json")
+    publication.save(run / PUBLICATION)
+    (run / DESTINATION).unlink(missing_ok=True)
     return publication
 
 
@@ -127,7 +160,7 @@ def _refuse_foreign(change: Change, client: Client) -> None:
 
 def _refuse_edited(change: Change, run: Path, client: Client) -> None:
     """Refuse to overwrite what others changed since this run was published."""
-    record = run / "publication.json"
+    record = run / PUBLICATION
     if not change.pending or not record.exists() or change.holds <= FOUNDING:
         return
     last = Publication.load(record)
@@ -138,6 +171,21 @@ def _refuse_edited(change: Change, run: Path, client: Client) -> None:
         f"{change.repo} changed on the Hub since this run was published ({paths}).\n"
         f"Look at {client.url}/{change.repo}/commits/main; to publish over it all the same, "
         f"delete {record}"
+    )
+
+
+def _refuse_overtaken(change: Change, run: Path, client: Client) -> None:
+    """Refuse to replace what another run published while this one was at work."""
+    record = run / DESTINATION
+    if not change.pending or not record.is_file() or change.holds <= FOUNDING:
+        return
+    began = Destination.load(record)
+    if (began.endpoint, began.repo) != (client.url, change.repo) or began.head == change.head:
+        return
+    raise UserError(
+        f"{change.repo} was published by another run since this one began.\n"
+        f"Look at {client.url}/{change.repo}/commits/main; to publish over it all the same, "
+        f"delete {record}. Nothing was uploaded"
     )
 
 

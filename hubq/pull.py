@@ -15,6 +15,7 @@ from hubq.client import Client
 from hubq.disk import require_space
 from hubq.download_bar import bar
 from hubq.errors import UserError
+from hubq.hub_names import address
 from hubq.progress import SILENT, Advance, Progress
 from hubq.release import REPORT
 from hubq.remote import LocalFile, RemoteFile, files_of, head_of, without_bars
@@ -33,8 +34,8 @@ class Snapshot:
     folder: Path | None
     client: Client
 
-    def fetch(self, path: str, advance: Advance, *, anew: bool = False) -> Path:
-        """Return a file of the repo on this machine; download what is not there yet."""
+    def fetch(self, path: str, size: int, advance: Advance, *, anew: bool = False) -> Path:
+        """Return a file of the repo on this machine; download `size` bytes if it isn't there."""
         return Path(
             self.client.patience.keep_trying(
                 lambda: self.client.api().hf_hub_download(
@@ -43,7 +44,7 @@ class Snapshot:
                     revision=self.commit,
                     local_dir=self.folder,
                     force_download=anew,
-                    tqdm_class=bar(advance),
+                    tqdm_class=bar(advance, size),
                 )
             )
         )
@@ -64,9 +65,9 @@ def pull(
     measured. A file that arrived damaged is fetched once more; UserError if that is no better.
     Files whose path `skip` is true of stay there.
     """
-    name, _, revision = repo.partition("@")
+    name, revision = address(repo)
     with client.speaking(f"downloading {repo}"), without_bars():
-        commit, _ = head_of(client, name, revision or None)
+        commit, _ = head_of(client, name, revision)
         listed = files_of(client, name, commit)
         files = {path: file for path, file in listed.items() if not skip(path)}
         if not files:
@@ -98,7 +99,7 @@ def download(
                 counted += steps
                 advance(steps)
 
-            found = snapshot.fetch(path, count)
+            found = snapshot.fetch(path, files[path].size, count)
             # A file that was there already draws no bar, one that was fetched twice too much.
             advance(files[path].size - counted)
             return found
@@ -135,10 +136,10 @@ def check(
         for path, remote in files.items():
             local = LocalFile(places[path])
             if not local.equals(remote):
-                local = LocalFile(snapshot.fetch(path, lambda size: None, anew=True))
+                found = snapshot.fetch(path, remote.size, lambda steps: None, anew=True)
+                local = LocalFile(found)
             if not local.equals(remote):
-                local.path.resolve().unlink()  # in the cache the path is a link
-                local.path.unlink(missing_ok=True)
+                _delete(local.path, snapshot)
                 raise UserError(
                     f"{path} of {snapshot.repo} arrived damaged twice, so it was deleted.\n"
                     "Try again; if it stays so, look at the network's proxy or this disk"
@@ -146,6 +147,16 @@ def check(
             checked[path] = local
             advance(remote.size)
     return checked
+
+
+def _delete(path: Path, snapshot: Snapshot) -> None:
+    """Delete a file, and what its link in the cache leads to; never what lies elsewhere."""
+    from huggingface_hub import constants
+
+    content = path.resolve()
+    if content.is_relative_to((snapshot.folder or Path(constants.HF_HUB_CACHE)).resolve()):
+        content.unlink()
+    path.unlink(missing_ok=True)
 
 
 def _refuse_unmeasured(repo: str, files: Mapping[str, LocalFile]) -> None:

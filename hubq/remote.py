@@ -1,25 +1,32 @@
 """What the Hub holds: the files of a repo with their hashes, and whether local ones equal them.
 
-A repo goes by its address, as in the Hub's links: org/name is a model, spaces/org/name a Space.
+A repo goes by its address, as in the Hub's links: org/name is a model, spaces/org/name a Space,
+datasets/org/name a data set.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
 
+from hubq.answers import ImplausibleError
 from hubq.client import Client
 from hubq.digest import sha256_of
-from hubq.errors import UserError
+from hubq.download_bar import bar
 
 if TYPE_CHECKING:
-    from huggingface_hub.hf_api import ModelInfo, SpaceInfo
+    from huggingface_hub.hf_api import DatasetInfo, ModelInfo, RepoFile, SpaceInfo
 
-Kind = Literal["model", "space"]
-SPACES = "spaces/"
+Kind = Literal["model", "space", "dataset"]
+KINDS: Mapping[str, Kind] = {"spaces/": "space", "datasets/": "dataset"}
+Listed = TypeVar("Listed")
+SPACES, DATASETS = KINDS
+MOST_LISTED = 100_000  # files, models or commits; the Hub advises against repos of so many files
+LONGEST_RECORD = 50_000_000  # bytes of a config.json, an index or a report
 
 
 @dataclass(frozen=True)
@@ -61,22 +68,42 @@ class LocalFile:
 
 def split(repo: str) -> tuple[str, Kind]:
     """Return org/name and the kind of a repo by its address."""
-    name = repo.removeprefix(SPACES)
-    return name, "model" if name == repo else "space"
+    for prefix, kind in KINDS.items():
+        if repo.startswith(prefix):
+            return repo.removeprefix(prefix), kind
+    return repo, "model"
 
 
 def head_of(client: Client, repo: str, revision: str | None = None) -> tuple[str, bool]:
     """Return the commit at a revision (main when None), and whether the repo is private."""
     info = client.patience.keep_trying(lambda: _info(client, repo, revision))
-    assert info.sha is not None
-    return info.sha, bool(info.private)
+    return commit_of(info), bool(info.private)
 
 
-def _info(client: Client, repo: str, revision: str | None) -> "ModelInfo | SpaceInfo":
+def commit_of(info: "ModelInfo | DatasetInfo | SpaceInfo") -> str:
+    """Return the commit that the Hub speaks of."""
+    if info.sha is None:
+        raise ImplausibleError(f"the Hub does not say at which commit {info.id} is")
+    return info.sha
+
+
+def at_most(most: int, listed: Iterable[Listed]) -> list[Listed]:
+    """Return all that a Hub lists; raise ImplausibleError when there is no end to it."""
+    found = list(islice(listed, most + 1))
+    if len(found) > most:
+        raise ImplausibleError(f"the Hub lists more than {most:,} entries; not read")
+    return found
+
+
+def _info(client: Client, repo: str, revision: str | None) -> "ModelInfo | DatasetInfo | SpaceInfo":
     name, kind = split(repo)
-    if kind == "space":
-        return client.api().space_info(name, revision=revision, expand=["sha", "private"])
-    return client.api().model_info(name, revision=revision, expand=["sha", "private"])
+    match kind:
+        case "space":
+            return client.api().space_info(name, revision=revision, expand=["sha", "private"])
+        case "dataset":
+            return client.api().dataset_info(name, revision=revision, expand=["sha", "private"])
+        case "model":
+            return client.api().model_info(name, revision=revision, expand=["sha", "private"])
 
 
 def gate_of(client: Client, repo: str) -> Literal["auto", "manual"] | None:
@@ -100,24 +127,50 @@ def files_of(client: Client, repo: str, commit: str) -> dict[str, RemoteFile]:
 
     name, kind = split(repo)
     listed = client.patience.keep_trying(
-        lambda: list(
-            client.api().list_repo_tree(name, recursive=True, revision=commit, repo_type=kind)
+        lambda: at_most(
+            MOST_LISTED,
+            client.api().list_repo_tree(name, recursive=True, revision=commit, repo_type=kind),
         )
     )
-    files = [each for each in listed if isinstance(each, RepoFile)]
-    for each in files:
-        _refuse_escape(repo, each.path)
-    return {
-        each.path: RemoteFile(each.size, each.blob_id, each.lfs.sha256 if each.lfs else None)
-        for each in files
-    }
+    return {each.path: _remote(each) for each in listed if isinstance(each, RepoFile)}
 
 
-def _refuse_escape(repo: str, path: str) -> None:
-    """Refuse a path that would lead out of the folder that it is downloaded to."""
-    parts = PurePosixPath(path).parts
-    if path.startswith("/") or ".." in parts or "\\" in path:
-        raise UserError(f"{repo} lists a file {path!r}, which leads out of its folder; not touched")
+def _remote(file: "RepoFile") -> RemoteFile:
+    return RemoteFile(file.size, file.blob_id, file.lfs.sha256 if file.lfs else None)
+
+
+def fetch_record(
+    client: Client, repo: str, path: str, commit: str, most: int = LONGEST_RECORD
+) -> Path:
+    """Return a file of a repo on this machine, of `most` bytes or fewer; download it if need be."""
+    name, kind = split(repo)
+    return Path(
+        client.patience.keep_trying(
+            lambda: client.api().hf_hub_download(
+                name,
+                path,
+                revision=commit,
+                repo_type=kind,
+                tqdm_class=bar(lambda steps: None, most),
+            )
+        )
+    )
+
+
+def fetch_listed(client: Client, repo: str, path: str, commit: str) -> Path:
+    """Return a file of a repo on this machine; download as much as the Hub lists, if need be."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.hf_api import RepoFile
+
+    name, kind = split(repo)
+    known = try_to_load_from_cache(name, path, revision=commit, repo_type=kind)
+    if isinstance(known, str):
+        return Path(known)
+    listed = client.patience.keep_trying(
+        lambda: client.api().get_paths_info(name, [path], revision=commit, repo_type=kind)
+    )
+    size = sum(each.size for each in listed if isinstance(each, RepoFile))
+    return fetch_record(client, repo, path, commit, most=size)
 
 
 def differences(local: Mapping[str, LocalFile], remote: Mapping[str, RemoteFile]) -> list[str]:

@@ -12,8 +12,9 @@ from hubq.client import Client
 from hubq.comparison import Entry, families
 from hubq.errors import UserError
 from hubq.evaluate import Report
+from hubq.hub_names import address
 from hubq.record import Record
-from hubq.remote import head_of, without_bars
+from hubq.remote import MOST_LISTED, at_most, fetch_record, head_of, without_bars
 from hubq.run_folder import PLAN
 
 REPORT = "report.json"
@@ -94,7 +95,9 @@ def on_hub(report: Report, client: Client, tell: Tell) -> Iterator[Report]:
     wanted = ["hubq", f"base_model:quantized:{base.partition('@')[0]}"]
     with client.speaking(f"asking {client.url} for other releases of {base} by {organization}"):
         listed = client.patience.keep_trying(
-            lambda: list(client.api().list_models(author=organization, filter=wanted))
+            lambda: at_most(
+                MOST_LISTED, client.api().list_models(author=organization, filter=wanted)
+            )
         )
     for name in sorted({each.id for each in listed} - {report.plan.repo}):
         try:
@@ -110,17 +113,14 @@ def report_on_hub(repo: str, client: Client) -> Path | None:
     """Fetch the report that a repo holds, org/name or org/name@revision; None: it holds none."""
     from huggingface_hub.errors import RemoteEntryNotFoundError
 
-    name, _, revision = repo.partition("@")
+    name, revision = address(repo)
     with client.speaking(f"reading the report of {repo}"), without_bars():
         # By its commit: of a branch an old copy would do, where the Hub can't be reached.
-        commit, _ = head_of(client, name, revision or None)
+        commit, _ = head_of(client, name, revision)
         try:
-            path = client.patience.keep_trying(
-                lambda: client.api().hf_hub_download(name, f"{IN_A_REPO}/{REPORT}", revision=commit)
-            )
+            return fetch_record(client, name, f"{IN_A_REPO}/{REPORT}", commit)
         except RemoteEntryNotFoundError:
             return None
-    return Path(path)
 
 
 def _read(path: Path, tell: Tell) -> Report | None:

@@ -1,24 +1,33 @@
 """A model on the Hub: pinned to a commit, looked up by its headers, downloaded and verified."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
+from hubq.answers import Index, Tensor
 from hubq.base_card import BaseCard, base_card
 from hubq.cache import cache_folder
 from hubq.client import Client
 from hubq.companions import is_companion
 from hubq.errors import UserError
+from hubq.hub_names import address
 from hubq.json_object import read_object
 from hubq.progress import Progress
 from hubq.recipe_inputs import ModelSection
 from hubq.record import Record
+from hubq.remote import commit_of, fetch_record
 from hubq.shards import INDEX, TensorInfo
 from hubq.source import PICKLES, Source, check_config
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
+
+AT_ONCE = 8  # headers
+WHOLE = "model.safetensors"
 
 
 class Verified(Record):
@@ -30,20 +39,19 @@ class Verified(Record):
 def find_on_hub(model: ModelSection, client: Client) -> Source:
     """Read config.json and the safetensors headers of a repo, at the commit it is at now."""
     assert model.hub is not None
-    repo, _, revision = model.hub.partition("@")
+    repo, revision = address(model.hub)
     with client.speaking(f"looking up {model.hub}"):
-        info = client.patience.keep_trying(
-            lambda: client.api().model_info(repo, revision=revision or None)
-        )
+        info = client.patience.keep_trying(lambda: client.api().model_info(repo, revision=revision))
+        commit = commit_of(info)
     _refuse_what_has_no_safetensors(repo, info)
-    config = config_on_hub(repo, str(info.sha), client)
+    config = config_on_hub(repo, commit, client)
     check_config(config, repo)
     card = _card(info)
     return Source(
         section=model,
-        identity=f"{info.id}@{info.sha}",
+        identity=f"{info.id}@{commit}",
         config=config,
-        tensors=headers_on_hub(repo, str(info.sha), client),
+        tensors=headers_on_hub(repo, commit, client),
         base_model=model.base_model or info.id,
         license=model.license or card.license,
         card=card,
@@ -80,24 +88,57 @@ def _refuse_what_has_no_safetensors(repo: str, info: "ModelInfo") -> None:
 
 def headers_on_hub(repo: str, commit: str, client: Client) -> dict[str, TensorInfo]:
     """Read the headers of the weights by range requests."""
-    from huggingface_hub.errors import NotASafetensorsRepoError, SafetensorsParsingError
+    from huggingface_hub.errors import SafetensorsParsingError
 
+    address(f"{repo}@{commit}")
     with client.speaking(f"reading the headers of {repo}"):
         try:
-            found = client.patience.keep_trying(
-                lambda: client.api().get_safetensors_metadata(repo, revision=commit)
-            )
-        except NotASafetensorsRepoError as error:
-            raise UserError(
-                f"{repo} has neither model.safetensors nor its index, so it is no model for hubq"
-            ) from error
+            files = _weight_files(repo, commit, client)
+            with ThreadPoolExecutor(AT_ONCE) as executor:
+                read = executor.map(lambda file: _header(repo, file, commit, client), files)
+                headers = dict(zip(files, read, strict=True))
         except SafetensorsParsingError as error:
             raise UserError(f"{repo} has damaged safetensors files: {error}") from error
     return {
-        name: TensorInfo(file, each.dtype, tuple(each.shape), *each.data_offsets)
-        for file, header in found.files_metadata.items()
-        for name, each in header.tensors.items()
+        name: TensorInfo(file, each.dtype, each.shape, *each.data_offsets)
+        for file, header in headers.items()
+        for name, each in header.items()
     }
+
+
+def _weight_files(repo: str, commit: str, client: Client) -> list[str]:
+    """List the files of the weights: the one, or those of the index."""
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    api = client.api()
+    if client.patience.keep_trying(lambda: api.file_exists(repo, WHOLE, revision=commit)):
+        return [WHOLE]
+    try:
+        path = fetch_record(client, repo, INDEX, commit)
+    except RemoteEntryNotFoundError as error:
+        raise UserError(
+            f"{repo} has neither {WHOLE} nor its index, so it is no model for hubq"
+        ) from error
+    try:
+        return sorted(set(Index.model_validate_json(path.read_bytes()).weight_map.values()))
+    except ValidationError as error:
+        raise UserError(
+            f"{INDEX} of {repo} is damaged: it should name a file of the repo for each tensor"
+        ) from error
+
+
+def _header(repo: str, file: str, commit: str, client: Client) -> dict[str, Tensor]:
+    """Read the header of one file."""
+    found = client.patience.keep_trying(
+        lambda: client.api().parse_safetensors_file_metadata(repo, file, revision=commit)
+    )
+    try:
+        return {
+            name: Tensor.model_validate(vars(each), strict=False)
+            for name, each in found.tensors.items()
+        }
+    except ValidationError as error:
+        raise UserError(f"{file} of {repo} is damaged: its header describes no tensors") from error
 
 
 def download(source: Source, client: Client, progress: Progress) -> Path:
@@ -133,8 +174,7 @@ def _states(places: Mapping[str, Path]) -> dict[str, tuple[int, int]]:
 
 def config_on_hub(repo: str, commit: str, client: Client) -> dict[str, Any]:
     """Read config.json of a repo."""
+    address(f"{repo}@{commit}")
     with client.speaking(f"reading config.json of {repo}"):
-        path = client.patience.keep_trying(
-            lambda: client.api().hf_hub_download(repo, "config.json", revision=commit)
-        )
-    return read_object(Path(path))
+        path = fetch_record(client, repo, "config.json", commit)
+    return read_object(path)

@@ -16,8 +16,10 @@ from pydantic import ValidationError
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.evaluate.report import VERSION, Assessment, Measured, Report
+from hubq.hub_names import address
 from hubq.recipe_inputs import ModelSection
 from hubq.release import REPORT
+from hubq.remote import commit_of, fetch_record
 from hubq.siblings import REPORT as RECORD
 from hubq.siblings import record_in
 
@@ -111,7 +113,7 @@ def _of_org(org: str, client: Client) -> Iterator[Released | Problem]:
     """List an organization's models in one request, then read the reports."""
     try:
         with client.speaking(f"listing the models of {org}"):
-            _knock(client)
+            client.get("/api/models?limit=1", KNOCKING)
             infos = client.patience.keep_trying(
                 lambda: list(client.api().list_models(author=org, limit=MOST, expand=[*ABOUT]))
             )
@@ -124,24 +126,17 @@ def _of_org(org: str, client: Client) -> Iterator[Released | Problem]:
         yield from executor.map(lambda info: _of_repo(info, org, client), infos)
 
 
-def _knock(client: Client) -> None:
-    """Raise soon where nobody answers: huggingface_hub would try for half a minute."""
-    from huggingface_hub import get_session
-
-    get_session().get(f"{client.url}/api/models", params={"limit": 1}, timeout=KNOCKING)
-
-
 def _named(repo: str, client: Client) -> Iterator[Released | Problem]:
     """Read one repo: org/name or org/name@revision."""
     if repo.startswith((".", "/", "~")) or repo.count("/") != 1:
         yield Problem(repo, f"{repo} is neither a folder here nor org/name on a Hub.", whole=True)
         return
-    name, _, revision = repo.partition("@")
     try:
+        name, revision = address(repo)
         with client.speaking(f"looking up {repo}"):
-            _knock(client)
+            client.get("/api/models?limit=1", KNOCKING)
             info = client.patience.keep_trying(
-                lambda: client.api().model_info(name, revision=revision or None, expand=[*ABOUT])
+                lambda: client.api().model_info(name, revision=revision, expand=[*ABOUT])
             )
     except UserError as error:
         yield Problem(repo, str(error), whole=True)
@@ -156,12 +151,10 @@ def _of_repo(info: "ModelInfo", origin: str, client: Client) -> Released | Probl
         return Problem(name, f"{name} has no {REPORT}: hubq did not publish it.")
     try:
         with client.speaking(f"reading the report of {name}"):
-            path = client.patience.keep_trying(
-                lambda: client.api().hf_hub_download(name, REPORT, revision=info.sha)
-            )
+            path = fetch_record(client, name, REPORT, commit_of(info))
     except UserError as error:
         return Problem(name, str(error))
-    measured = read_report(Path(path), name)
+    measured = read_report(path, name)
     if isinstance(measured, Problem):
         return measured
     place = f"{client.url}/{name}"

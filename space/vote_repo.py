@@ -5,12 +5,13 @@ and at the end of the process; so no process ever writes over what another one w
 end in an orderly way on SIGTERM (`sys.exit`), or the last minutes are lost.
 """
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
 from votes import Vote
 
 from hubq.client import Client
+from hubq.remote import DATASETS, fetch_record, files_of, head_of
 
 MINUTES = 2.0  # between two commits
 FOLDER = "votes"  # in the repo
@@ -46,12 +47,17 @@ class VoteRepo:
 
     def votes(self) -> list[Vote]:
         """Read the votes that the repo holds, of all processes; what is no vote is left out."""
+        address = f"{DATASETS}{self.repo}"
         with self.client.speaking(f"reading the votes in {self.repo}"):
-            folder = self.client.api().snapshot_download(
-                self.repo, repo_type="dataset", allow_patterns=f"{FOLDER}/*.jsonl"
-            )
-        files = sorted((Path(folder) / FOLDER).glob("*.jsonl"))
-        lines = [line for file in files for line in file.read_text("utf-8").splitlines()]
+            commit, _ = head_of(self.client, address)
+            listed = files_of(self.client, address, commit)
+            files = [
+                fetch_record(self.client, address, path, commit, most=file.size)
+                for path, file in sorted(listed.items())
+                if PurePosixPath(path).match(f"{FOLDER}/*.jsonl")
+            ]
+        texts = [file.read_text("utf-8", errors="replace") for file in files]
+        lines = [line for text in texts for line in text.splitlines()]
         return sorted(
             (vote for line in lines if (vote := Vote.read(line))), key=lambda vote: vote.time
         )

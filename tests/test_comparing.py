@@ -273,6 +273,7 @@ def hub(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyHub
         publish(make_run(own_folder / "run"), own_folder / "run", client)
         client.api().create_repo("ann/by-hand", exist_ok=True)
         monkeypatch.setenv("HF_TOKEN", running.token)
+        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
         yield running
 
 

@@ -1,5 +1,6 @@
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from hubq.hub.checking import fsck
 from hubq.hub.faults import FaultyHub, drop, refuse
 from hubq.patience import Patience, Result
 from hubq.progress import Advance
-from hubq.publish import Publication, publish
+from hubq.publish import Publication, publish, remember_destination
 
 COMMIT = r"/commit/main"
 
@@ -66,7 +67,9 @@ def test_the_hub_holds_every_file_of_the_run(report: Report, run: Path, client: 
     }
 
 
-def test_results_of_a_benchmark_of_the_hub_are_listed_there(run: Path, client: Client) -> None:
+def test_results_of_a_benchmark_of_the_hub_are_listed_there(
+    run: Path, client: Client, hub: FaultyHub
+) -> None:
     report = make_run(run)
     official = measurement(
         task="gsm8k",
@@ -82,7 +85,8 @@ def test_results_of_a_benchmark_of_the_hub_are_listed_there(run: Path, client: C
 
     publish(measured, run, client)
 
-    (entry,) = client.api().model_info(REPO, expand=["evalResults"]).eval_results or []
+    api = HfApi(hub.endpoint, hub.token)
+    (entry,) = api.model_info(REPO, expand=["evalResults"]).eval_results or []
     assert (entry.dataset_id, entry.task_id, entry.value) == ("openai/gsm8k", "gsm8k", 41.5)
 
 
@@ -252,6 +256,66 @@ def test_a_run_that_another_process_published_in_the_meantime_is_published(
 
     assert publication.commit == Publication.load(twin / "publication.json").commit
     assert len(titles(client)) == 2
+
+
+def test_of_two_runs_that_began_together_one_is_published_and_the_other_refused(
+    report: Report, run: Path, client: Client, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    newer = make_run(other, seed=1)
+    for each in (run, other):
+        remember_destination(REPO, each, client)
+
+    first = publish(report, run, client)
+    with pytest.raises(
+        UserError, match=r"was published by another run since this one began(.|\n)*"
+    ):
+        publish(newer, other, client)
+
+    assert client.api().model_info(REPO).sha == first.commit
+    (other / "destination.json").unlink()  # as the message says
+    assert publish(newer, other, client).commit != first.commit
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["a new repo", "a release"])
+def test_of_two_runs_published_at_once_one_is_refused(
+    report: Report, run: Path, client: Client, tmp_path: Path, there: bool
+) -> None:
+    if there:
+        publish(make_run(tmp_path / "old", seed=2), tmp_path / "old", client)
+    runs = {run: report, tmp_path / "other": make_run(tmp_path / "other", seed=1)}
+    for each in runs:
+        remember_destination(REPO, each, client)
+    said: list[str] = []
+
+    def work(folder: Path, its: Report) -> None:
+        try:
+            said.append(publish(its, folder, client).commit)
+        except UserError as error:
+            said.append(str(error))
+
+    threads = [threading.Thread(target=work, args=pair) for pair in runs.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    (refusal,) = (each for each in said if " " in each)
+    assert "nothing was overwritten" in refusal or "Nothing was uploaded" in refusal
+    assert client.api().model_info(REPO).sha in said
+    assert len(titles(client)) == 2 + there
+
+
+def test_a_run_that_began_is_published_after_a_lost_reply(
+    report: Report, run: Path, client: Client, hub: FaultyHub
+) -> None:
+    remember_destination(REPO, run, client)
+    hub.faults.add(drop("POST", COMMIT, after=True))
+
+    publish(report, run, client)
+
+    assert len(titles(client)) == 2
+    assert not (run / "destination.json").exists()
 
 
 # huggingface_hub's own: it hands bytes to httpx2 in a way that is going out of use.

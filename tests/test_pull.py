@@ -132,6 +132,22 @@ def test_a_file_that_is_damaged_twice_is_refused_and_deleted(
     assert not (tmp_path / "here/model.safetensors").exists()
 
 
+def test_of_a_damaged_file_nothing_is_deleted_outside_the_cache(
+    client: Client, tmp_path: Path
+) -> None:
+    place = pull(REPO, None, client)
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    (place / "config.json").unlink()
+    (place / "config.json").symlink_to(precious)
+
+    with pytest.raises(UserError, match="arrived damaged twice"):
+        pull(REPO, None, client)
+
+    assert precious.read_text() == "mine"
+    assert not (place / "config.json").is_symlink()
+
+
 def test_damage_on_this_disk_is_mended(client: Client, model: Path, tmp_path: Path) -> None:
     place = pull(REPO, tmp_path / "here", client)
     (place / "config.json").write_text("{}")

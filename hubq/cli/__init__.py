@@ -17,6 +17,7 @@ from hubq.cli.hubs import chat, doctor, hub, pull
 from hubq.cli.refusals import Commands
 from hubq.cli.space import space
 from hubq.cli.stages import plan, publish, quantize
+from hubq.proxies import go_direct_to_loopback
 
 
 @click.group("hubq", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,4 +46,5 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    go_direct_to_loopback()
     cli()

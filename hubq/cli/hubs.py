@@ -129,7 +129,10 @@ def serve(root: Path | None, host: str, port: int, allow_remote: bool) -> None:
 @click.option("--role", type=click.Choice(["read", "write"]), default="write", show_default=True)
 @click.option("--days", type=float, help="How long it is good.  [default: for ever]")
 def token(root: Path | None, user: str, org: str | None, role: str, days: float | None) -> None:
-    """Make a token of the embedded Hub and print it, this once."""
+    """Make a token of the embedded Hub and print it, this once.
+
+    A command uses it with HF_ENDPOINT, the Hub's address, and HF_TOKEN set together.
+    """
     from hubq.hub import add_org, add_user, default_root, mint_token
 
     place = root or default_root()

@@ -1,7 +1,6 @@
 """What several commands share: where the Hub is, and how results are printed."""
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,8 @@ hub_option = click.option(
     "--hub",
     metavar="URL|local",
     help="The Hub to talk to; `local` is the embedded one, started if need be. "
-    "Default: HF_ENDPOINT, or huggingface.co.",
+    "Default: HF_ENDPOINT, or huggingface.co. A saved login goes to huggingface.co only, HF_TOKEN "
+    "only to the Hub that HF_ENDPOINT names beside it.",
 )
 LOCAL = "local"  # the embedded Hub, for --hub
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
@@ -35,23 +35,26 @@ def example(text: str) -> str:
 def client_for(hub: str | None, org: str | None = None) -> Iterator["Client"]:
     """Give the client of a Hub; `local` serves one with that organization while it is needed."""
     from hubq.client import Client
+    from hubq.credentials import talking_to
 
     if hub is None:
         yield Client()
     elif hub == LOCAL:
         from hubq.hub import local_hub
 
-        with local_hub(org=org) as local:
-            os.environ["HF_ENDPOINT"] = local.endpoint
+        with local_hub(org=org) as local, talking_to(local.endpoint, local.token):
             yield Client(endpoint=local.endpoint, token=local.token)
     else:
         _require_address(hub)
-        os.environ["HF_ENDPOINT"] = hub.rstrip("/")  # what libraries below us ask
-        yield Client(endpoint=hub.rstrip("/"))
+        with talking_to(hub.rstrip("/")):
+            yield Client(endpoint=hub.rstrip("/"))
 
 
 def _require_address(hub: str) -> None:
-    if not hub.startswith(("http://", "https://")):
+    from hubq.credentials import origin
+
+    scheme, host, _ = origin(hub)
+    if scheme not in ("http", "https") or not host or not hub.isascii() or set(hub) & set(" ?#@"):
         raise click.BadParameter(
             f"{hub} is no address; write https://... or local", param_hint="--hub"
         )

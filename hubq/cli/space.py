@@ -33,7 +33,8 @@ def run(  # noqa: PLR0913 - click passes each option by itself
 
     RUN_OR_REPO is a run folder, a folder of such folders, or org/name on the Hub.
     """
-    from hubq.space.serve import LOOPBACK, Place, serve
+    from hubq.proxies import LOOPBACK
+    from hubq.space.serve import Place, serve
 
     if not models and org is None:
         raise click.UsageError("name models (run folders or org/name), or an --org")

@@ -78,12 +78,13 @@ class Stages:
 
     def publication(self) -> "Publication":
         """Publish; the Hub is asked before anything is computed, and compared with at the end."""
-        from hubq.publish import publish
+        from hubq.publish import publish, remember_destination
         from hubq.siblings import gather, keep
 
         planned = self.plan()
         if not (self.run / "report.json").is_file():
             self.client.writable(planned.repo.partition("/")[0])
+        remember_destination(planned.repo, self.run, self.client)
         report = self.report()
         keep(gather(report, self.run, tell, self.client), self.run)
         return publish(report, self.run, self.client, self.progress)

@@ -9,6 +9,7 @@ from hubq.client import Client
 from hubq.errors import UserError
 from hubq.evaluate.report import Assessment, Subject
 from hubq.gguf_files import PART
+from hubq.hub_names import address
 from hubq.progress import SILENT, Progress
 from hubq.recipe_evaluate import EvaluateSection
 from hubq.recipe_inputs import ModelSection
@@ -48,8 +49,8 @@ def assess(
     from hubq.task_names import require_known
 
     require_known([each.name for each in wishes.tasks])
-    source = find(against, client)
     fetching = bring(model, client, progress)
+    source = find(against, client)
     texts = texts_of(wishes, client)
     brought = fetching()
     base = fetch(source, client, progress)
@@ -94,9 +95,9 @@ def _on_hub(model: str, client: Client, progress: Progress) -> Callable[[], Brou
     from hubq.pull import pull
     from hubq.remote import files_of, head_of
 
-    repo, _, revision = model.partition("@")
+    repo, revision = address(model)
     with client.speaking(f"looking up {model}"):
-        commit, _ = head_of(client, repo, revision or None)
+        commit, _ = head_of(client, repo, revision)
         names = set(files_of(client, repo, commit))
     pinned = f"{repo}@{commit}"
     if not any(name.endswith(".safetensors") for name in names):

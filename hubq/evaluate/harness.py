@@ -190,8 +190,10 @@ def _understood(task: ChoiceTask) -> Iterator[None]:
     from datasets.exceptions import DatasetsError
     from jinja2 import TemplateError
 
+    from hubq.border import guard
     from hubq.client import Client
 
+    guard()
     url = Client().url
     try:
         with Client().speaking(f"fetching the items of {task.name} (hubq_... tasks need no Hub)"):

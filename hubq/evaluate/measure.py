@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from hubq.cache import cache_folder
 from hubq.client import Client
+from hubq.credentials import environment_for
 from hubq.digest import sha256_of
 from hubq.errors import UserError
 from hubq.evaluate.jobs import (
@@ -147,9 +148,7 @@ def _environment(orders: Iterable[Order], client: Client) -> dict[str, str]:
     if not online:
         offline = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
         return {**os.environ, **quiet, **dict.fromkeys(offline, "1")}
-    access = {"HF_ENDPOINT": client.endpoint, "HF_TOKEN": client.token}
-    given = {name: value for name, value in access.items() if value is not None}
-    return {**os.environ, **quiet, **given}
+    return {**environment_for(client.url, client.sent_token), **quiet}
 
 
 def _run(job: Job, environment: Mapping[str, str], progress: Progress) -> None:

@@ -15,6 +15,7 @@ from hubq.client import Client
 from hubq.commit import ATTRIBUTES, Change, commit, compare
 from hubq.errors import UserError
 from hubq.gathering import gather
+from hubq.hub_names import address, require_account
 from hubq.patience import status_of
 from hubq.progress import SILENT, Progress
 from hubq.publish import FOUNDING, verify
@@ -82,6 +83,9 @@ def deploy(
     hubq did not make.
     """
     way = way or Way()
+    for named in (f"{require_account(settings.org)}/{name}", settings.votes):
+        if named is not None:
+            address(named)
     if settings.hardware is not None:
         require_known(settings.hardware)
     client.writable(settings.org)
@@ -95,8 +99,8 @@ def deploy(
         else:
             hardware = settings.hardware or hardware_of(repo, client)
             content = assemble(Path(folder), showcase, hardware, way.index)
-        refuse_secrets(content, settings.token)
-        refuse_secrets(content, client.sent_token)
+        for token in (settings.token, *client.known_tokens):
+            refuse_secrets(content, token)
         title = f"Deploy hubq {__version__}"
         change = compare(SPACES + repo, site.head, content, title, client)
         _refuse_foreign(change, client)

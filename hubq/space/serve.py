@@ -9,10 +9,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from hubq.client import Client
+from hubq.credentials import environment_for
 from hubq.errors import UserError
+from hubq.hub_names import address, require_account
+from hubq.proxies import go_direct_to_loopback, refuse_unusable
 from hubq.space.contents import PACKAGE, app_folder
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,12 @@ def serve(org: str | None, names: Sequence[str], place: Place, client: Client) -
     """
     if find_spec("gradio") is None:
         raise UserError("gradio is not installed: pip install 'hubq[space]' brings it")
+    for name in names:
+        if not Path(name).exists():
+            address(name)
+    if org is not None:
+        require_account(org)
+    refuse_unusable()
     folder = app_folder()
     child = subprocess.Popen(
         [sys.executable, str(folder / "app.py")], env=environment(org, names, place, client)
@@ -47,8 +54,7 @@ def environment(
     """Return the environment in which the app shows these models there."""
     absolute = [str(Path(name).absolute()) if Path(name).exists() else name for name in names]
     values = {
-        **os.environ,
-        "HF_ENDPOINT": client.url,
+        **environment_for(client.url, client.sent_token),
         "HUBQ_SPACE_ORG": org or "",
         "HUBQ_SPACE_MODELS": "\n".join(absolute),
         "GRADIO_SERVER_NAME": place.host,
@@ -58,6 +64,5 @@ def environment(
     }
     if place.port:
         values["GRADIO_SERVER_PORT"] = str(place.port)
-    if client.token:
-        values["HF_TOKEN"] = client.token
+    go_direct_to_loopback(values)  # the app asks itself whether it runs
     return values

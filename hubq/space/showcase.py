@@ -4,14 +4,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hubq.client import Client
 from hubq.companions import is_companion
-from hubq.patience import failures
+from hubq.errors import UserError
+from hubq.hub_names import address
 from hubq.release import REPORT
-from hubq.remote import RemoteFile, files_of
+from hubq.remote import MOST_LISTED, RemoteFile, at_most, commit_of, fetch_record, files_of
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -74,7 +74,7 @@ def look(org: str, client: Client) -> Showcase:
     """Look at an organization's models and read from their reports what they were made from."""
     with client.speaking(f"listing the models of {org}"):
         infos = client.patience.keep_trying(
-            lambda: list(client.api().list_models(author=org, expand=[*ABOUT]))
+            lambda: at_most(MOST_LISTED, client.api().list_models(author=org, expand=[*ABOUT]))
         )
         found = [each for each in infos if REPORT in {one.rfilename for one in each.siblings or ()}]
         releases = [_repo(each, client, everything=True) for each in found]
@@ -85,7 +85,7 @@ def look(org: str, client: Client) -> Showcase:
 
 def _repo(info: "ModelInfo", client: Client, *, everything: bool) -> Repo:
     """Return a repo with the files that are loaded: of a base, no second copy of the weights."""
-    commit = str(info.sha)
+    commit = commit_of(info)
     every = files_of(client, info.id, commit)
     files = {path: file for path, file in every.items() if everything or _is_read(path)}
     return Repo(
@@ -109,23 +109,23 @@ def _size(files: dict[str, RemoteFile]) -> int:
 
 def _source(info: "ModelInfo", client: Client) -> str:
     """Return what a release was made from: org/name@commit, or a hash; nothing where unknown."""
-    path = client.patience.keep_trying(
-        lambda: client.api().hf_hub_download(info.id, REPORT, revision=info.sha)
-    )
+    path = fetch_record(client, info.id, REPORT, commit_of(info))
     try:
-        report: Any = json.loads(Path(path).read_bytes())
+        report: Any = json.loads(path.read_bytes())
         return str(report["plan"]["source"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""  # the Space says what is wrong with it
 
 
 def _base(source: str, client: Client) -> Iterator[Repo]:
     """Yield the base, if it is a repo that can be seen here."""
-    name, _, commit = source.partition("@")
-    if "/" not in name or not commit:
-        return
     try:
-        info = client.api().model_info(name, revision=commit, expand=[*ABOUT])
-        yield _repo(info, client, everything=False)
-    except failures():
-        return  # gated, deleted or on another Hub: the Space says so where it matters
+        name, commit = address(source)
+        if "/" not in name or commit is None:
+            return
+        with client.speaking(f"looking up {name}"):
+            info = client.api().model_info(name, revision=commit, expand=[*ABOUT])
+            found = _repo(info, client, everything=False)
+    except UserError:
+        return  # a file here, gated, deleted or on another Hub: the Space says so where it matters
+    yield found

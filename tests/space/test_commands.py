@@ -108,6 +108,7 @@ def test_the_app_is_told_by_its_environment_what_to_show(
 def logged_in(hub: FaultyHub, monkeypatch: pytest.MonkeyPatch) -> str:
     """Log in at the hub, as HF_TOKEN does, and return its address."""
     monkeypatch.setenv("HF_TOKEN", hub.token)
+    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
     return hub.endpoint
 
 
@@ -172,6 +173,7 @@ def test_a_hubs_private_model_is_shown_locally_with_its_token(
     hub: FaultyHub, releases: tuple[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", hub.token)
+    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
     (tmp_path / "card").mkdir()
     full_report().save(tmp_path / "card" / "report.json")
 
