@@ -1,6 +1,7 @@
 """A model on the Hub: pinned to a commit, looked up by its headers, downloaded and verified."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,9 @@ from hubq.json_object import read_object
 from hubq.progress import Progress
 from hubq.recipe_inputs import ModelSection
 from hubq.record import Record
-from hubq.shards import INDEX, TensorInfo
+from hubq.shards import INDEX
 from hubq.source import PICKLES, Source, check_config
+from hubq.tensor_headers import FIELDS, TensorInfo, tensor_infos
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -93,11 +95,18 @@ def headers_on_hub(repo: str, commit: str, client: Client) -> dict[str, TensorIn
             ) from error
         except SafetensorsParsingError as error:
             raise UserError(f"{repo} has damaged safetensors files: {error}") from error
-    return {
-        name: TensorInfo(file, each.dtype, tuple(each.shape), *each.data_offsets)
-        for file, header in found.files_metadata.items()
-        for name, each in header.tensors.items()
-    }
+    tensors: dict[str, TensorInfo] = {}
+    for file, header in found.files_metadata.items():
+        entries = {name: asdict(each) for name, each in header.tensors.items()}
+        plain = {name: {key: each[key] for key in FIELDS} for name, each in entries.items()}
+        try:
+            infos = tensor_infos(plain, file)
+        except ValueError as error:
+            raise UserError(f"{file} of {repo} is damaged: {error}") from error
+        if twice := sorted(infos.keys() & tensors.keys()):
+            raise UserError(f"{repo} is damaged: two of its files hold {twice[0]}")
+        tensors |= infos
+    return tensors
 
 
 def download(source: Source, client: Client, progress: Progress) -> Path:
