@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 REPORT = "report.json"
 # The first two depend on the machine, the third on the day that the base's card was read.
-NOT_COMPARED = {"seconds", "peak_memory", "base_card"}
+NOT_COMPARED = {"seconds", "peak_memory", "base_card", "remarks"}
 COPIES = 2  # of the result on disk while its parts are joined
 
 
@@ -54,6 +54,7 @@ class Plan(Record):
     seconds: float  # a rough foretelling for this machine
     repo: str  # org/name that publish will create
     base_card: BaseCard = BaseCard()  # what the base's repo says that its copies carry on
+    remarks: tuple[str, ...] = ()  # how the source is read, where that isn't plain
 
 
 def plan(recipe: "Recipe", run: Path, client: Client) -> Plan:
@@ -114,11 +115,13 @@ def _described(source: "Source", client: Client) -> "Source":
 def foretell(recipe: "Recipe", source: "Source") -> Plan:
     """Count what a recipe makes of a model; raise UserError for what can't work."""
     from hubq.costs import peak_memory, seconds
+    from hubq.model_check import require_consistent
     from hubq.naming import repo_name
     from hubq.permission import require_permission
     from hubq.selection import select
 
     require_permission(recipe.publish, source)
+    require_consistent(source)
     selection = select(recipe, source)
     quantized = {each.name: each for each in selection.modules if each.quantized}
     rest = sum(
@@ -149,6 +152,7 @@ def foretell(recipe: "Recipe", source: "Source") -> Plan:
         seconds=seconds(recipe, source),
         repo=f"{recipe.publish.org}/{repo_name(recipe, source)}",
         base_card=source.card,
+        remarks=source.remarks,
     )
 
 

@@ -1,7 +1,7 @@
 """A model on the Hub: pinned to a commit, looked up by its headers, downloaded and verified."""
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,12 @@ from hubq.client import Client
 from hubq.companions import is_companion
 from hubq.errors import UserError
 from hubq.json_object import read_object
-from hubq.progress import Progress
+from hubq.progress import SILENT, Progress
 from hubq.recipe_inputs import ModelSection
 from hubq.record import Record
-from hubq.shards import INDEX
-from hubq.source import PICKLES, Source, check_config
+from hubq.source import Source, accounted, check_config, left_alone, read_folder
 from hubq.tensor_headers import FIELDS, TensorInfo, tensor_infos
+from hubq.weight_files import INDEX, PICKLE, PICKLE_INDEX, SINGLE, is_weights
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -37,19 +37,31 @@ def find_on_hub(model: ModelSection, client: Client) -> Source:
         info = client.patience.keep_trying(
             lambda: client.api().model_info(repo, revision=revision or None)
         )
-    _refuse_what_has_no_safetensors(repo, info)
+    identity, card = f"{info.id}@{info.sha}", _card(info)
     config = config_on_hub(repo, str(info.sha), client)
     check_config(config, repo)
-    card = _card(info)
-    return Source(
+    names = [each.rfilename for each in info.siblings or []]
+    if _is_pickled(repo, names):  # no header says what is in these: they are brought at once
+        folder = _bring(identity, _is_pickle, client, SILENT)
+        return replace(
+            read_folder(model, folder, identity),
+            base_model=model.base_model or info.id,
+            license=model.license or card.license,
+            card=card,
+        )
+    tensors = headers_on_hub(repo, str(info.sha), client)
+    read = {INDEX, *(each.file for each in tensors.values())}
+    source = Source(
         section=model,
-        identity=f"{info.id}@{info.sha}",
+        identity=identity,
         config=config,
-        tensors=headers_on_hub(repo, str(info.sha), client),
+        tensors=tensors,
         base_model=model.base_model or info.id,
         license=model.license or card.license,
         card=card,
+        remarks=left_alone([name for name in names if is_weights(name) and name not in read]),
     )
+    return accounted(source)
 
 
 def card_on_hub(repo: str, client: Client) -> BaseCard | None:
@@ -69,15 +81,20 @@ def _card(info: "ModelInfo") -> BaseCard:
     return base_card(info.card_data.to_dict() if info.card_data else {}, info.gated)
 
 
-def _refuse_what_has_no_safetensors(repo: str, info: "ModelInfo") -> None:
-    names = [each.rfilename for each in info.siblings or []]
-    if "config.json" not in names:
-        raise UserError(f"{repo} has no config.json, so it is no model that hubq can quantize")
-    if any(name.endswith(".safetensors") for name in names):
-        return
-    pickled = any(fnmatch(name, pattern) for name in names for pattern in PICKLES)
-    only = "only pickled weights, which run code when they are read" if pickled else "no weights"
-    raise UserError(f"{repo} has {only}: no safetensors; convert first, or name another model")
+def _is_pickled(repo: str, names: list[str]) -> bool:
+    """Tell whether a repo has pickles alone; refuse one that has no weights for transformers."""
+    if SINGLE in names or INDEX in names:
+        return False
+    if PICKLE not in names and PICKLE_INDEX not in names:
+        raise UserError(
+            f"{repo} has neither {SINGLE}, nor its index, nor {PICKLE}, so it is no model that "
+            "hubq can read; name another repo, or a folder of the model as transformers saves it"
+        )
+    return True
+
+
+def _is_pickle(name: str) -> bool:
+    return name == PICKLE_INDEX or fnmatch(name, "pytorch_model*.bin")
 
 
 def headers_on_hub(repo: str, commit: str, client: Client) -> dict[str, TensorInfo]:
@@ -111,15 +128,23 @@ def headers_on_hub(repo: str, commit: str, client: Client) -> dict[str, TensorIn
 
 def download(source: Source, client: Client, progress: Progress) -> Path:
     """Download what hubq needs of the commit; go on where it stopped; verify every hash once."""
+    weights = {each.file for each in source.tensors.values()} | {INDEX}
+    chosen = _is_pickle if source.pickled else weights.__contains__
+    return _bring(source.identity, chosen, client, progress)
+
+
+def _bring(
+    identity: str, chosen: Callable[[str], bool], client: Client, progress: Progress
+) -> Path:
+    """Download the chosen files of a commit and what lies beside the weights of a model."""
     from hubq.pull import Snapshot, check
     from hubq.pull import download as bring
     from hubq.remote import files_of, without_bars
 
-    repo, _, commit = source.identity.partition("@")
-    weights = {each.file for each in source.tensors.values()}
+    repo, _, commit = identity.partition("@")
     with client.speaking(f"downloading {repo}"), without_bars():
         files = files_of(client, repo, commit)
-        wanted = {name: file for name, file in files.items() if _is_wanted(name, weights)}
+        wanted = {name: file for name, file in files.items() if chosen(name) or is_companion(name)}
         snapshot = Snapshot(repo, commit, None, client)
         places = bring(snapshot, wanted, progress)
         record = cache_folder("verified") / f"{commit}.json"
@@ -128,10 +153,6 @@ def download(source: Source, client: Client, progress: Progress) -> Path:
             check(snapshot, wanted, places, progress)
             Verified(files=_states(places)).save(record)
     return places["config.json"].parent
-
-
-def _is_wanted(name: str, weights: set[str]) -> bool:
-    return name in weights or name == INDEX or is_companion(name)
 
 
 def _states(places: Mapping[str, Path]) -> dict[str, tuple[int, int]]:

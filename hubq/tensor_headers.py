@@ -124,10 +124,12 @@ def _no_number(constant: str) -> None:
 
 
 def _require_texts(metadata: object) -> None:
-    texts = [*metadata, *metadata.values()] if isinstance(metadata, dict) else [None]
-    if not all(isinstance(each, str) for each in texts):
+    """Raise ValueError unless metadata are texts under names."""
+    if not isinstance(metadata, dict) or not all(
+        isinstance(each, str) for each in metadata.values()
+    ):
         raise ValueError(f"its {METADATA} is not an object of texts")
-    "".join(texts).encode()
+    "".join([*metadata, *metadata.values()]).encode()
 
 
 def _info(name: str, entry: object, file: str) -> TensorInfo:

@@ -60,9 +60,10 @@ def weight_files(folder: Path) -> WeightFiles:
             f"{folder} should have a file {missing[0]}, which is not there "
             f"({len(missing)} of {len(names)} files missing). Download the model again."
         )
-    usual = (SINGLE in names or bool(listed)) and ADAPTER not in there
-    others = [name for name in there if _is_weights(name) and name not in names]
-    return WeightFiles(names, pickled, usual and not pickled, listed, tuple(others))
+    usual = SINGLE in names or (bool(listed) and not pickled and _is_described(folder / INDEX))
+    usual = usual and ADAPTER not in there
+    others = [name for name in there if is_weights(name) and name not in names]
+    return WeightFiles(names, pickled, usual, listed, tuple(others))
 
 
 def _safetensors(folder: Path, there: list[str]) -> tuple[tuple[str, ...], frozenset[str]]:
@@ -93,11 +94,16 @@ def _of_index(path: Path) -> tuple[tuple[str, ...], frozenset[str]]:
     return tuple(sorted(set(listed.values()))), frozenset(listed)
 
 
+def _is_described(index: Path) -> bool:
+    """Tell whether an index has metadata, without which transformers reads none."""
+    return isinstance(read_object(index).get("metadata"), dict)
+
+
 def _is_other(name: str) -> bool:
     return any(fnmatch(name, pattern) for pattern in OTHERS)
 
 
-def _is_weights(name: str) -> bool:
+def is_weights(name: str) -> bool:
     """Tell whether a file holds weights, or says where they are."""
     kinds = ("*.safetensors", "*.gguf", *PICKLES)
     return name in (INDEX, PICKLE_INDEX) or any(fnmatch(name, kind) for kind in kinds)
