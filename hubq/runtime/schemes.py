@@ -17,6 +17,8 @@ SCHEME_KEYS = {
 }
 RANGES = {"bits": (1, 8), "group_size": (1, 1 << 31), "planes": (1, 8), "entries": (1, 256)}
 
+FLAGS = ("symmetric", "unipolar", "apart", "shared")
+
 Scheme = Mapping[str, Any]
 Shape = tuple[int, int]
 
@@ -24,10 +26,13 @@ Shape = tuple[int, int]
 def module_entry(config: Mapping[str, Any], module: str) -> tuple[Scheme, Shape]:
     """Return the scheme and the shape of a module by the repo's quantization_config."""
     require_version(config)
-    entry = config.get("modules", {}).get(module)
-    if entry is None:
+    modules, schemes = config.get("modules", {}), config.get("schemes", [])
+    if not isinstance(modules, Mapping) or not isinstance(schemes, list | tuple):
+        raise ValueError("quantization_config's schemes are a list, and its modules an object")
+    entry = modules.get(module)
+    if not isinstance(entry, Mapping):
         raise ValueError(f"quantization_config lists no module {module}")
-    number, schemes = entry["scheme"], config["schemes"]
+    number = entry["scheme"]
     if not 0 <= number < len(schemes):
         raise ValueError(f"{module} has scheme {number}, and quantization_config lists no such one")
     out, columns = entry["shape"]
@@ -81,8 +86,8 @@ def _children(scheme: Scheme) -> Iterator[tuple[str, Scheme]]:
 
 def kind_of(scheme: Scheme, name: str) -> str:
     """Return the kind of a scheme; raise ValueError for one that is not known or not whole."""
-    kind = scheme.get("kind")
-    if kind not in SCHEME_KEYS:
+    kind = scheme.get("kind") if isinstance(scheme, Mapping) else scheme
+    if not isinstance(kind, str) or kind not in SCHEME_KEYS:
         known = ", ".join(SCHEME_KEYS)
         raise ValueError(f"{name} is of the kind {kind!r}; this reader knows {known}")
     missing = [key for key in SCHEME_KEYS[kind] if key not in scheme]
@@ -92,4 +97,7 @@ def kind_of(scheme: Scheme, name: str) -> str:
         value = scheme.get(key, least)
         if not isinstance(value, int) or not least <= value <= most:
             raise ValueError(f"the scheme of {name} has {key} {value!r}")
+    odd = [key for key in FLAGS if not isinstance(scheme.get(key, False), bool)]
+    if odd:
+        raise ValueError(f"the scheme of {name} has {odd[0]} {scheme[odd[0]]!r}")
     return str(kind)
