@@ -17,7 +17,7 @@ SCHEME_KEYS = {
 }
 RANGES = {"bits": (1, 8), "group_size": (1, 1 << 31), "planes": (1, 8), "entries": (1, 256)}
 
-FLAGS = ("symmetric", "unipolar", "apart", "shared")
+SWITCHES = ("symmetric", "unipolar", "apart", "shared")
 
 Scheme = Mapping[str, Any]
 Shape = tuple[int, int]
@@ -97,7 +97,7 @@ def kind_of(scheme: Scheme, name: str) -> str:
         value = scheme.get(key, least)
         if not isinstance(value, int) or not least <= value <= most:
             raise ValueError(f"the scheme of {name} has {key} {value!r}")
-    odd = [key for key in FLAGS if not isinstance(scheme.get(key, False), bool)]
+    odd = [key for key in SWITCHES if not isinstance(scheme.get(key, False), bool)]
     if odd:
         raise ValueError(f"the scheme of {name} has {odd[0]} {scheme[odd[0]]!r}")
     return str(kind)
