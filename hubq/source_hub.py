@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from fnmatch import fnmatch
+from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ from hubq.weight_files import INDEX, PICKLE, PICKLE_INDEX, SINGLE, is_weights
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
+# What huggingface_hub raises for a header that is JSON but of other types.
+MISREAD = (JSONDecodeError, UnicodeDecodeError, TypeError, LookupError, AttributeError)
+
 
 class Verified(Record):
     """Which files of a commit had the Hub's hashes, and how they lay here then."""
@@ -37,11 +41,12 @@ def find_on_hub(model: ModelSection, client: Client) -> Source:
         info = client.patience.keep_trying(
             lambda: client.api().model_info(repo, revision=revision or None)
         )
+    names = [each.rfilename for each in info.siblings or []]
+    pickled = _is_pickled(repo, names)
     identity, card = f"{info.id}@{info.sha}", _card(info)
     config = config_on_hub(repo, str(info.sha), client)
     check_config(config, repo)
-    names = [each.rfilename for each in info.siblings or []]
-    if _is_pickled(repo, names):  # no header says what is in these: they are brought at once
+    if pickled:  # no header says what is in these: they are brought at once
         folder = _bring(identity, _is_pickle, client, SILENT)
         return replace(
             read_folder(model, folder, identity),
@@ -82,7 +87,9 @@ def _card(info: "ModelInfo") -> BaseCard:
 
 
 def _is_pickled(repo: str, names: list[str]) -> bool:
-    """Tell whether a repo has pickles alone; refuse one that has no weights for transformers."""
+    """Tell whether a repo has pickles alone; refuse one that is no model for transformers."""
+    if "config.json" not in names:
+        raise UserError(f"{repo} has no config.json, so it is no model that hubq can quantize")
     if SINGLE in names or INDEX in names:
         return False
     if PICKLE not in names and PICKLE_INDEX not in names:
@@ -110,7 +117,7 @@ def headers_on_hub(repo: str, commit: str, client: Client) -> dict[str, TensorIn
             raise UserError(
                 f"{repo} has neither model.safetensors nor its index, so it is no model for hubq"
             ) from error
-        except SafetensorsParsingError as error:
+        except (SafetensorsParsingError, *MISREAD) as error:
             raise UserError(f"{repo} has damaged safetensors files: {error}") from error
     tensors: dict[str, TensorInfo] = {}
     for file, header in found.files_metadata.items():

@@ -348,20 +348,31 @@ def test_a_repo_of_names_that_transformers_does_not_know_is_read(
     assert index(fetch(source, client)).keys() == plain.keys()
 
 
-def test_a_repo_whose_headers_overlap_is_refused_before_its_weights_are_brought(
-    client: Client, folder: Path
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data_offsets": [0, 128]},  # where another tensor lies
+        {"shape": 3},
+        {"shape": ["a"]},
+        {"data_offsets": None},
+        {"dtype": []},
+    ],
+)
+def test_a_repo_whose_headers_are_damaged_is_refused_before_its_weights_are_brought(
+    change: dict[str, object], client: Client, folder: Path, tmp_path: Path
 ) -> None:
     header, data = taken_apart((folder / "model.safetensors").read_bytes())
     entries = json.loads(header)
-    norm = entries["model.norm.weight"]
-    entries["model.layers.0.input_layernorm.weight"] = norm
+    entries["model.norm.weight"] |= change
     content = assembled(json.dumps(entries).encode(), data)
     (folder / "model.safetensors").write_bytes(content)
     client.api().create_repo(REPO)
     client.api().upload_folder(repo_id=REPO, folder_path=folder)
 
-    with pytest.raises(UserError, match=r"model\.safetensors of acme/tiny is damaged"):
+    with pytest.raises(UserError, match=r"acme/tiny (has|is) damaged"):
         find(ModelSection(hub=REPO), client)
+
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
 
 
 def test_a_repo_without_weights_is_refused(client: Client) -> None:
