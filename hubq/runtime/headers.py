@@ -43,6 +43,8 @@ def headers(files: Sequence[str] | None) -> dict[str, Stored]:
         try:
             with safe_open(file, framework="pt") as opened:
                 for name in opened.keys():  # noqa: SIM118 - no dict
+                    if name in found:
+                        raise ValueError(f"{found[name].file} and {file} both hold {name}")
                     entry = opened.get_slice(name)
                     found[name] = Stored(file, entry.get_dtype(), tuple(entry.get_shape()))
         except SafetensorError as error:

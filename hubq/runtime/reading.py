@@ -100,6 +100,8 @@ def _unpacked_binary(
 ) -> Fields:
     out, columns = shape
     group_size, mean = scheme["group_size"], scheme["mean"]
+    if len(scheme["scales"]) != scheme["planes"]:
+        raise ValueError(f"{name} has {len(scheme['scales'])} scales of {scheme['planes']} planes")
     apart, groups = None, _groups(columns, group_size)
     if scheme["apart"]:
         apart, groups = take_stream(tensors, f"{name}_apart", 1, columns).bool(), 2 * groups
@@ -140,7 +142,8 @@ def _unpacked_codebook(
 def _unpacked_masked(
     scheme: Scheme, tensors: Tensors, shape: Shape, name: str, where: Tensor | None
 ) -> Fields:
-    if scheme["chosen"].get("kind") != "affine" or scheme["rest"].get("kind") != "binary":
+    kinds = [kind_of(scheme[each], f"{name}_{each}") for each in ("chosen", "rest")]
+    if kinds != ["affine", "binary"]:
         raise ValueError(f"{name} chooses between other kinds than affine and binary")
     mask = take_bitmap(tensors, name, shape)
     return {

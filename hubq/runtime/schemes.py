@@ -17,6 +17,8 @@ SCHEME_KEYS = {
 }
 RANGES = {"bits": (1, 8), "group_size": (1, 1 << 31), "planes": (1, 8), "entries": (1, 256)}
 
+SWITCHES = ("symmetric", "unipolar", "apart", "shared")
+
 Scheme = Mapping[str, Any]
 Shape = tuple[int, int]
 
@@ -82,7 +84,7 @@ def _children(scheme: Scheme) -> Iterator[tuple[str, Scheme]]:
 
 def kind_of(scheme: Scheme, name: str) -> str:
     """Return the kind of a scheme; raise ValueError for one that is not known or not whole."""
-    kind = scheme.get("kind") if isinstance(scheme, Mapping) else None
+    kind = scheme.get("kind") if isinstance(scheme, Mapping) else scheme
     if not isinstance(kind, str) or kind not in SCHEME_KEYS:
         known = ", ".join(SCHEME_KEYS)
         raise ValueError(f"{name} is of the kind {kind!r}; this reader knows {known}")
@@ -96,4 +98,7 @@ def kind_of(scheme: Scheme, name: str) -> str:
     for key in ("scales", "parts"):
         if not isinstance(scheme.get(key, []), list | tuple):
             raise ValueError(f"the scheme of {name} has no list as {key}")
+    odd = [key for key in SWITCHES if not isinstance(scheme.get(key, False), bool)]
+    if odd:
+        raise ValueError(f"the scheme of {name} has {odd[0]} {scheme[odd[0]]!r}")
     return kind

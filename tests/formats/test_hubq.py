@@ -1,8 +1,9 @@
 """The hubq format: whatever goes in comes out bit for bit, in as few bits as foretold."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import made_tensors
@@ -150,6 +151,50 @@ def test_a_damaged_config_is_a_users_error(
 
     with pytest.raises(UserError, match=said):
         FORMAT.unpack("m", packed, change(config, *path, value=value))
+
+
+STRANGE: tuple[Any, ...] = (
+    None, True, -1, 0, 1, 2, 3, 9, 1 << 31, 1 << 62, 0.5, float("nan"), "affine", "binary", [], {},
+    [1], {"kind": "float", "dtype": "float16"}, {"kind": ["affine"]}, {"kind": "affine"},
+)  # fmt: skip
+
+
+def places(value: object, *path: str | int) -> Iterator[tuple[str | int, ...]]:
+    """Yield the path to everything inside of a JSON value."""
+    if isinstance(value, Mapping):
+        inside: list[tuple[str | int, Any]] = list(value.items())
+    else:
+        inside = list(enumerate(value)) if isinstance(value, list) else []
+    for key, each in inside:
+        yield (*path, key)
+        yield from places(each, *path, key)
+
+
+def damaged(
+    packed: Mapping[str, Tensor], config: Mapping[str, Any], random: Random
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return tensors and config of which one thing is not as it was."""
+    if random.random() < 0.7:
+        path = random.choice(list(places(config)))
+        return dict(packed), change(config, *path, value=random.choice(STRANGE))
+    name = random.choice(list(packed))
+    tensor = packed[name]
+    others = (tensor.reshape(-1)[:-1], tensor.float(), tensor.reshape(-1), tensor.new_zeros(0))
+    return {**packed, name: random.choice(others)}, dict(config)
+
+
+def test_whatever_is_damaged_is_a_users_error_or_a_tensor() -> None:
+    read = refused = 0
+    for number, tensor in enumerate(every_kind((6, 48))):
+        packed, config = stored(tensor)
+        for seed in range(30):
+            try:
+                changed = damaged(packed, config, Random(1000 * number + seed))
+                assert FORMAT.unpack("m", *changed).dequantize().shape == (6, 48)
+                read += 1
+            except UserError:
+                refused += 1
+    assert refused > read > 0
 
 
 def test_a_missing_tensor_is_a_users_error_that_names_it() -> None:

@@ -1,6 +1,7 @@
 """hubq folders read as their dequantized weights, packed or not, or not at all."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -277,3 +278,15 @@ def test_weights_in_several_files_are_read(tmp_path: Path) -> None:
 
     assert len(list((tmp_path / "copy").glob("*.safetensors"))) > 1
     assert torch.equal(logits(read(tmp_path / "copy")), logits(read_plain(twin)))
+
+
+def test_a_tensor_that_two_files_hold_is_refused(folder: Path) -> None:
+    one, other = (f"model-{number:05d}-of-00002.safetensors" for number in (1, 2))
+    (folder / "model.safetensors").rename(folder / one)
+    shutil.copy(folder / one, folder / other)
+    listed = {"model.norm.weight": one, "lm_head.weight": other}
+    index = {"metadata": {}, "weight_map": listed}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    with pytest.raises(ValueError, match=f"{one} and .*{other} both hold"):
+        read(folder)
