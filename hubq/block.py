@@ -34,7 +34,7 @@ class Skeleton:
         self.device = device
         self.dtype = dtype
         with _understanding(config):
-            model = _without_weights(config)
+            model = without_weights(config)
             if type(model).__name__ != config["architectures"][0]:
                 raise ValueError(f"model_type {config['model_type']} is of another architecture")
             self.config = model.config
@@ -86,7 +86,7 @@ class Skeleton:
         return visible[None, None]
 
 
-def _without_weights(config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a model of transformers
+def without_weights(config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a model of transformers
     """Build the model of a config on no device."""
     from transformers import AutoConfig, AutoModelForCausalLM
 

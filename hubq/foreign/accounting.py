@@ -33,8 +33,7 @@ def shapes_of(folder: Path, config: Mapping[str, Any], tensors: int) -> Shapes |
     None for an architecture that hubq does not know. Raises UserError for a config that makes no
     model, or more layers than the folder has `tensors` for.
     """
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from hubq.block import without_weights
 
     names, blocks = config.get("architectures"), config.get("num_hidden_layers")
     if not (isinstance(names, list) and names and names[0] in list(FAMILIES)):
@@ -44,10 +43,8 @@ def shapes_of(folder: Path, config: Mapping[str, Any], tensors: int) -> Shapes |
             f"{folder}: config.json says num_hidden_layers: {str(blocks)[:80]}, and there are "
             f"{tensors} tensors; fetch the model again"
         )
-    fields = {key: value for key, value in config.items() if key != "quantization_config"}
     try:
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**fields))
+        model = without_weights(config)
     except FAULTS as error:
         raise UserError(
             f"{folder}: config.json makes no {names[0]} ({type(error).__name__}: "
