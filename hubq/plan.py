@@ -61,6 +61,7 @@ def plan(recipe: "Recipe", run: Path, client: Client) -> Plan:
 
     A run folder's plan stays as it is: what it pinned is not looked up again.
     """
+    require_run(run)
     saved = Plan.load(run / PLAN) if (run / PLAN).is_file() else None
     wanted = recipe.model_dump(mode="json")
     if saved is not None and _understood(saved.recipe) == wanted and _is_pinned(recipe):

@@ -1,5 +1,6 @@
 """What you want: a YAML file, read and checked, with every mistake named at once."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -21,6 +22,9 @@ from hubq.mistakes import NOT_WRITTEN, Mistake, explain, refuse
 from hubq.recipe_evaluate import EvaluateSection
 from hubq.recipe_inputs import FOLDER, CalibrationSection, ModelSection
 from hubq.record import Record
+
+
+NO_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, undecodable bytes
 
 
 class PublishSection(Record):
@@ -92,6 +96,7 @@ class Recipe(Record):
 
 def read(path: Path) -> Recipe:
     """Read and check a recipe; raise UserError that lists every mistake with its line."""
+    _require_plain_name(path)
     marked = parse(_text(path))
     mistakes: list[Mistake] = list(marked.mistakes)
     if not isinstance(marked.values, dict):
@@ -111,6 +116,16 @@ def read(path: Path) -> Recipe:
     if mistakes:
         raise refuse(str(path), mistakes)
     return recipe
+
+
+def _require_plain_name(path: Path) -> None:
+    """Refuse a file whose name names no run folder, or whose path is no text."""
+    absolute = str(path.absolute())
+    if path.stem.startswith(".") or NO_TEXT.search(absolute):
+        raise UserError(
+            f"{absolute!r} can't be a recipe: its name names the run folder, so it can't begin "
+            "with a dot, and its path needs to be plain text. Rename it"
+        )
 
 
 def _text(path: Path) -> str:

@@ -166,7 +166,9 @@ def test_an_option_that_a_text_does_not_take_is_told_before_anything_is_computed
 
     with pytest.raises(UserError, match="split is for a Hub data set"):
         planned(
-            llama, tmp_path, evaluate={"perplexity": [{"dataset": {"file": text, "split": "test"}}]}
+            llama,
+            tmp_path / "run",
+            evaluate={"perplexity": [{"dataset": {"file": text, "split": "test"}}]},
         )
 
 

@@ -1,5 +1,6 @@
 """A recipe: what it may say, and how it is refused."""
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -41,6 +42,17 @@ def test_the_files_name_names_the_recipe(tmp_path: Path) -> None:
     recipe = read(written(tmp_path, SMALLEST))
 
     assert recipe.name == "mine"
+
+
+@pytest.mark.parametrize("name", ["...yaml", "..yaml", ".yaml", "a\nb.yaml", b"\xff.yaml"])
+def test_a_file_whose_name_names_no_run_folder_is_refused(
+    tmp_path: Path, name: str | bytes
+) -> None:
+    path = tmp_path / os.fsdecode(name)
+    path.write_text(SMALLEST)
+
+    with pytest.raises(UserError, match=r"can't be a recipe: .* Rename it"):
+        read(path)
 
 
 def test_a_method_may_be_its_name_alone(tmp_path: Path) -> None:
