@@ -10,6 +10,41 @@ if TYPE_CHECKING:
     from hubq.recipe import Recipe
     from hubq.source import Source
 
+LONGEST = 96  # characters of a name on the Hub
+FORBIDDEN_ENDS = ("-", ".", ".git", ".ipynb")
+
+
+def mistake_in_name(name: str) -> str | None:
+    """Say why the Hub would refuse a name of a repo, a user or an organization; None: it takes it.
+
+    The rules are those of huggingface_hub's validate_repo_id and of the Hub's own answers.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+        return (
+            "it may only consist of a-z, A-Z, 0-9, '-', '_' and '.', and begin with no '-' or '.'"
+        )
+    if len(name) > LONGEST:
+        return f"it may have {LONGEST} characters, not {len(name)}"
+    if "--" in name or ".." in name:
+        return "it may not hold '--' or '..'"
+    if name.endswith(FORBIDDEN_ENDS):
+        return "it may not end with '-', '.', '.git' or '.ipynb'"
+    return None
+
+
+def mistake_in_id(name: str) -> str | None:
+    """Say why something is no org/name of the Hub, or None; an address is told its id."""
+    address = re.fullmatch(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/([^?#]*)", name)
+    if address:
+        return f"is an address; write {'/'.join(address[1].split('/')[:2])}"
+    org, slash, repo = name.partition("/")
+    if not slash or "/" in repo:
+        return "must be org/name, as the Hub calls it"
+    for part in (org, repo):
+        if mistake := mistake_in_name(part):
+            return f"{part!r} is no name on the Hub: {mistake}"
+    return None
+
 
 def repo_name(recipe: "Recipe", source: "Source") -> str:
     """Return the repo's name: the recipe's, or one made of base, method and bits."""
@@ -35,12 +70,18 @@ def required_start(license: str | None) -> str | None:
 
 
 def _made(recipe: "Recipe", source: "Source", start: str | None) -> str:
-    base = _base(recipe, source)
+    base = _plain(_base(recipe, source)) or "model"
     if start and not base.lower().startswith(start.lower()):
         base = base.removeprefix("Meta-")
         base = base if base.lower().startswith(start.lower()) else f"{start}-{base}"
-    title = re.sub(r"[^A-Za-z0-9.]+", "-", recipe.method.title)
-    return f"{base}-{title}-{recipe.method.nominal_bits:.3g}bit"
+    rest = f"-{_plain(recipe.method.title)}-{recipe.method.nominal_bits:.3g}bit"
+    return base[: LONGEST - len(rest)].rstrip("-.") + rest
+
+
+def _plain(words: str) -> str:
+    """Spell words as the Hub takes them in a name."""
+    kept = re.sub(r"[^A-Za-z0-9._-]+", "-", words)
+    return re.sub(r"([-.])[-.]+", r"\1", kept).strip("-.")
 
 
 def _base(recipe: "Recipe", source: "Source") -> str:
@@ -53,4 +94,4 @@ def _base(recipe: "Recipe", source: "Source") -> str:
     if model.wheel is not None:
         return model.wheel.file.rpartition("/")[2].removesuffix(".gguf")
     assert model.folder is not None, "a Hub id is a base_model"
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", model.folder.name)
+    return model.folder.name

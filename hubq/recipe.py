@@ -14,28 +14,25 @@ from pydantic import (
     model_validator,
 )
 
+from hubq.as_written import AsWritten
 from hubq.errors import UserError, did_you_mean
 from hubq.format import formats
-from hubq.marked_yaml import MarkedYaml, parse
+from hubq.marked_yaml import RECIPE, MarkedYaml, parse
 from hubq.method import Method, method_class, methods
 from hubq.mistakes import NOT_WRITTEN, Mistake, explain, refuse
+from hubq.naming import mistake_in_name
 from hubq.recipe_evaluate import EvaluateSection
 from hubq.recipe_inputs import FOLDER, CalibrationSection, ModelSection
 from hubq.record import Record
 
-
 NO_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, undecodable bytes
 
 
-class PublishSection(Record):
+class PublishSection(AsWritten, Record):
     """Where the result goes, and who may have it."""
 
-    org: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
-    name: str | None = Field(
-        None,
-        description="made from base, method and bits when absent",
-        pattern=r"^[A-Za-z0-9][\w.-]*$",
-    )
+    org: str
+    name: str | None = Field(None, description="made from base, method and bits when absent")
     private: bool = True
     gated: Literal["auto", "manual"] | None = Field(
         None,
@@ -49,6 +46,13 @@ class PublishSection(Record):
         None, description="of the result, where the base's licence lets you choose another"
     )
 
+    @field_validator("org", "name")
+    @classmethod
+    def _taken_by_the_hub(cls, name: str | None) -> str | None:
+        if name is not None and (mistake := mistake_in_name(name)):
+            raise ValueError(f"the Hub does not take {name!r}: {mistake}")
+        return name
+
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if self.gated and self.open_although_gated:
@@ -56,7 +60,7 @@ class PublishSection(Record):
         return self
 
 
-class Recipe(Record):
+class Recipe(AsWritten, Record):
     """One recipe. Its `name` is the file's stem and names the run folder."""
 
     name: str = Field(json_schema_extra=NOT_WRITTEN)
@@ -130,7 +134,10 @@ def _require_plain_name(path: Path) -> None:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} is no file, so no recipe; name a .yaml file")
+        with path.open(encoding="utf-8-sig") as file:
+            return file.read(RECIPE.characters + 1)  # one too many is told as such
     except FileNotFoundError as error:
         beside = sorted(each.name for each in path.parent.glob("*.yaml"))
         hint = f"; {did_you_mean(path.name, beside)}" if beside else ""

@@ -2,11 +2,12 @@
 
 from pydantic import Field, model_validator
 
+from hubq.as_written import AsWritten
 from hubq.recipe_inputs import DatasetSection
 from hubq.record import Record
 
 
-class PerplexitySection(Record):
+class PerplexitySection(AsWritten, Record):
     """Perplexity over non-overlapping windows of one text."""
 
     dataset: DatasetSection
@@ -22,7 +23,7 @@ class PerplexitySection(Record):
         return {"dataset": value} if isinstance(value, str) else value
 
 
-class TaskSection(Record):
+class TaskSection(AsWritten, Record):
     """One of lm-eval's tasks, or one of ours."""
 
     name: str
@@ -38,13 +39,13 @@ class TaskSection(Record):
         return {"name": value} if isinstance(value, str) else value
 
 
-class FidelitySection(Record):
+class FidelitySection(AsWritten, Record):
     """Next-token distributions beside the base's, on the first text of `perplexity`."""
 
     windows: int = Field(40, ge=1, description="at most so many of the text's first windows")
 
 
-class EfficiencySection(Record):
+class EfficiencySection(AsWritten, Record):
     """Time and memory of generating; what is absent suits the device."""
 
     batch: int = Field(1, ge=1, description="rows generated together")
@@ -57,7 +58,7 @@ class EfficiencySection(Record):
     repetitions: int = Field(3, ge=1)
 
 
-class RequireSection(Record):
+class RequireSection(AsWritten, Record):
     """Budgets: a result that misses one of them is not published."""
 
     recovery: float | None = Field(
@@ -72,13 +73,13 @@ class RequireSection(Record):
     )
 
 
-class EvaluateSection(Record):
+class EvaluateSection(AsWritten, Record):
     """What to measure, of the base and of the result."""
 
     perplexity: tuple[PerplexitySection, ...] = ()
     tasks: tuple[TaskSection, ...] = Field((), description="lm-eval tasks by name")
     limit: int | None = Field(None, ge=1, description="items a task; all when absent")
-    seed: int = 0
+    seed: int = Field(0, ge=0, le=2**32 - 1)
     fidelity: FidelitySection | None = FidelitySection()
     efficiency: EfficiencySection | None = EfficiencySection()
     require: RequireSection = RequireSection()

