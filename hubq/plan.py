@@ -106,7 +106,8 @@ def _described(source: "Source", client: Client) -> "Source":
 
     if source.base_model is None or source.section.hub is not None:
         return source
-    card = card_on_hub(source.base_model.partition("@")[0], _once(client))
+    base = source.base_model.partition("@")[0]
+    card = card_on_hub(base, _once(client), source.license)
     if card is None:
         return source
     return replace(source, card=card, license=source.license or card.license)

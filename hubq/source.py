@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hubq.base_card import BaseCard, base_card
+from hubq.base_card import BaseCard, known_card
 from hubq.client import Client
 from hubq.digest import sha256_of
 from hubq.errors import UserError
+from hubq.front_matter import card_in
 from hubq.json_object import read_object
-from hubq.marked_yaml import parse
 from hubq.progress import SILENT, Progress
 from hubq.recipe_inputs import ModelSection
 from hubq.shards import TensorInfo, index
@@ -108,7 +108,7 @@ def _in_folder(model: ModelSection, folder: Path, identity: str) -> Source:
     """Look a folder of safetensors up."""
     config = _config(folder)
     check_config(config, str(folder))
-    card = base_card(_card(folder))
+    card = known_card(lambda: card_in(folder)[0], model.license)
     return Source(
         section=model,
         identity=identity,
@@ -118,17 +118,6 @@ def _in_folder(model: ModelSection, folder: Path, identity: str) -> Source:
         license=model.license or card.license,
         card=card,
     )
-
-
-def _card(folder: Path) -> dict[str, Any]:
-    """Return the metadata at the head of a folder's README; nothing where there is none."""
-    path = folder / "README.md"
-    written = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    parts = written.split("---\n", 2)
-    if len(parts) < 3 or parts[0].strip():
-        return {}
-    marked = parse(parts[1])
-    return marked.values if isinstance(marked.values, dict) else {}
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -5,11 +5,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubq.base_card import BaseCard, base_card
+from hubq.base_card import BaseCard, base_card, known_card
 from hubq.cache import cache_folder
 from hubq.client import Client
 from hubq.companions import is_companion
 from hubq.errors import UserError
+from hubq.front_matter import UnreadableCardError, front_matter
 from hubq.json_object import read_object
 from hubq.progress import Progress
 from hubq.recipe_inputs import ModelSection
@@ -38,7 +39,7 @@ def find_on_hub(model: ModelSection, client: Client) -> Source:
     _refuse_what_has_no_safetensors(repo, info)
     config = config_on_hub(repo, str(info.sha), client)
     check_config(config, repo)
-    card = _card(info)
+    card = _card(info, client, model.license)
     return Source(
         section=model,
         identity=f"{info.id}@{info.sha}",
@@ -50,21 +51,34 @@ def find_on_hub(model: ModelSection, client: Client) -> Source:
     )
 
 
-def card_on_hub(repo: str, client: Client) -> BaseCard | None:
+def card_on_hub(repo: str, client: Client, license: str | None = None) -> BaseCard | None:
     """Return what a repo says that its copies carry on; None where this Hub can't be asked for it.
 
-    Whether it is asked in vain says nothing about the model: it may live on another Hub.
+    Whether it is asked in vain says nothing about the model: it may live on another Hub. A card
+    that is there and can't be read is an error, unless the licence is known otherwise.
     """
     try:
         with client.speaking(f"looking up {repo}"):
             info = client.patience.keep_trying(lambda: client.api().model_info(repo))
+        return _card(info, client, license)
+    except UnreadableCardError:
+        raise
     except UserError:
         return None
-    return _card(info)
 
 
-def _card(info: "ModelInfo") -> BaseCard:
-    return base_card(info.card_data.to_dict() if info.card_data else {}, info.gated)
+def _card(info: "ModelInfo", client: Client, license: str | None) -> BaseCard:
+    """Pick from a repo's card as the Hub read it, or as it is where the Hub could read nothing."""
+    told = info.card_data.to_dict() if info.card_data else {}
+    names = {each.rfilename for each in info.siblings or []}
+    if told or "README.md" not in names:
+        return base_card(told, info.gated)
+    with client.speaking(f"reading the card of {info.id}"):
+        path = client.patience.keep_trying(
+            lambda: client.api().hf_hub_download(info.id, "README.md", revision=info.sha)
+        )
+    where = f"the card of {info.id}"
+    return known_card(lambda: front_matter(Path(path).read_bytes(), where)[0], license, info.gated)
 
 
 def _refuse_what_has_no_safetensors(repo: str, info: "ModelInfo") -> None:
