@@ -1,7 +1,6 @@
 """All pinned, all costs foretold: what a recipe will do, computed without reading a weight."""
 
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +9,15 @@ from hubq.client import Client
 from hubq.disk import require_space
 from hubq.errors import UserError
 from hubq.record import Record
+from hubq.replanning import adopted, understood
 from hubq.run_folder import PLAN, clear, require_run
 
 if TYPE_CHECKING:
     from hubq.recipe import Recipe
+    from hubq.recipe_inputs import ModelSection
     from hubq.source import Source
 
 DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
-REPORT = "report.json"
-# The first two depend on the machine, the third on the day that the base's card was read.
-NOT_COMPARED = {"seconds", "peak_memory", "base_card"}
 COPIES = 2  # of the result on disk while its parts are joined
 
 
@@ -59,23 +57,26 @@ class Plan(Record):
 def plan(recipe: "Recipe", run: Path, client: Client) -> Plan:
     """Pin and count everything, save run/plan.json; raise UserError for what can't work.
 
-    A run folder's plan stays as it is: what it pinned is not looked up again.
+    A run folder's plan stays as it is, what it pinned too; a recipe that names, publishes or
+    measures the same weights otherwise is adopted by it.
     """
     require_run(run)
-    saved = Plan.load(run / PLAN) if (run / PLAN).is_file() else None
+    if not (run / PLAN).is_file():
+        return _saved(_looked_up(recipe, recipe.model, client), run)
+    saved = Plan.load(run / PLAN)
     wanted = recipe.model_dump(mode="json")
-    if saved is not None and _understood(saved.recipe) == wanted and _is_pinned(recipe):
+    if understood(saved.recipe) == wanted and _is_pinned(recipe):
         return saved
-    planned = _looked_up(recipe, client)
-    if saved is not None:
-        return _same(saved, planned, run)
-    return _saved(planned, run)
+    model = recipe.model
+    if model.hub is not None and model.hub == saved.recipe["model"].get("hub"):
+        model = model.model_copy(update={"hub": saved.source})  # a branch may have moved since
+    return adopted(saved, _looked_up(recipe, model, client), run, client)
 
 
 def plan_afresh(recipe: "Recipe", run: Path, client: Client) -> Plan:
     """Plan anew; only once that has worked, throw away what the run folder held."""
     require_run(run)
-    planned = _looked_up(recipe, client)
+    planned = _looked_up(recipe, recipe.model, client)
     clear(run)
     return _saved(planned, run)
 
@@ -86,14 +87,14 @@ def _saved(planned: Plan, run: Path) -> Plan:
     return planned
 
 
-def _looked_up(recipe: "Recipe", client: Client) -> Plan:
-    """Look up all that the recipe names, and count."""
+def _looked_up(recipe: "Recipe", model: "ModelSection", client: Client) -> Plan:
+    """Look up all that the recipe names, its model as pinned, and count."""
     from hubq.budgets import refuse_unmeasured, refuse_unreachable
     from hubq.source import find
 
     refuse_unmeasured(recipe.evaluate)
     _refuse_missing_data(recipe, client)
-    planned = foretell(recipe, _described(find(recipe.model, client), client))
+    planned = foretell(recipe, _described(find(model, client), client))
     refuse_unreachable(planned)
     return planned
 
@@ -220,62 +221,6 @@ def _is_unanswered(error: UserError) -> bool:
     from hubq.patience import chain, status_of
 
     return error.__cause__ is not None and not any(map(status_of, chain(error)))
-
-
-def _same(saved: Plan, planned: Plan, run: Path) -> Plan:
-    """Return the saved plan, or refuse a run folder that was planned otherwise.
-
-    Where only `evaluate` differs the model stays what it is, and is measured anew: what was
-    measured before is remembered.
-    """
-    there = saved.model_dump(mode="json", exclude=NOT_COMPARED)
-    there["recipe"] = _understood(saved.recipe)
-    here = planned.model_dump(mode="json", exclude=NOT_COMPARED)
-    if there == here:
-        return saved
-    if _without_measuring(there) == _without_measuring(here):
-        (run / REPORT).unlink(missing_ok=True)
-        return _saved(planned, run)
-    differences = _differences(there["recipe"], here["recipe"]) or _differences(there, here)
-    shown = differences[:8] + (["..."] if len(differences) > 8 else [])
-    raise UserError(
-        "\n  ".join([f"{run} holds a run of another plan:", *shown])
-        + "\nReplace it with --fresh, or choose another folder with --run."
-    )
-
-
-def _without_measuring(plan: dict[str, Any]) -> dict[str, Any]:
-    """Leave out of a plan what has no effect on the model."""
-    recipe = {name: each for name, each in plan["recipe"].items() if name != "evaluate"}
-    return {**plan, "recipe": recipe}
-
-
-def _understood(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a saved recipe as it is read now: with the options that hubq has learnt since."""
-    from pydantic import ValidationError
-
-    from hubq.recipe import Recipe
-
-    try:
-        return Recipe.model_validate(recipe).model_dump(mode="json")
-    except ValidationError:
-        return recipe
-
-
-def _differences(there: Any, here: Any, place: str = "") -> list[str]:  # noqa: ANN401
-    """List where two JSON values differ, one line for each place."""
-    if isinstance(there, Mapping) and isinstance(here, Mapping):
-        lines: list[str] = []
-        for key in {**there, **here}:
-            inner = f"{place}.{key}" if place else str(key)
-            lines += _differences(there.get(key), here.get(key), inner)
-        return lines
-    return [] if there == here else [f"{place}: {_short(there)} there, {_short(here)} now"]
-
-
-def _short(value: object) -> str:
-    text = "nothing" if value is None else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _count(shape: tuple[int, ...]) -> int:

@@ -134,8 +134,6 @@ def _require_plain_name(path: Path) -> None:
 
 def _text(path: Path) -> str:
     try:
-        if path.exists() and not path.is_file():
-            raise UserError(f"{path} is no file, so no recipe; name a .yaml file")
         with path.open(encoding="utf-8-sig") as file:
             return file.read(RECIPE.characters + 1)  # one too many is told as such
     except FileNotFoundError as error:

@@ -1,7 +1,6 @@
 """A recipe: what it may say, and how it is refused."""
 
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -253,14 +252,6 @@ def test_a_recipe_beyond_all_measure_is_refused_before_it_is_built(
     (told,) = mistakes(tmp_path, text)
 
     assert "no YAML for hubq: it" in told
-
-
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
-def test_what_is_no_file_is_not_read(tmp_path: Path, make: Callable[[Path], None]) -> None:
-    make(tmp_path / "mine.yaml")
-
-    with pytest.raises(UserError, match="is no file, so no recipe"):
-        read(tmp_path / "mine.yaml")
 
 
 def test_an_empty_file_is_no_recipe(tmp_path: Path) -> None:
