@@ -52,6 +52,13 @@ def look_up(model: ModelSection, path: Path, identity: str) -> "Source":
     )
 
 
+def tokenizer_in(path: Path) -> tuple[int, bool]:
+    """Return how many tokens a file's own tokenizer has, and whether it has a chat template."""
+    reader = _reader(path)
+    tokens = reader.get_field("tokenizer.ggml.tokens")
+    return len(tokens.data) if tokens else 0, bool(_text(reader, "tokenizer.chat_template"))
+
+
 def _reader(path: Path) -> "GGUFReader":
     from gguf import GGUFReader
 

@@ -90,11 +90,14 @@ def _saved(planned: Plan, run: Path) -> Plan:
 def _looked_up(recipe: "Recipe", model: "ModelSection", client: Client) -> Plan:
     """Look up all that the recipe names, its model as pinned, and count."""
     from hubq.budgets import refuse_unmeasured, refuse_unreachable
+    from hubq.reading import require_readable
     from hubq.source import find
 
     refuse_unmeasured(recipe.evaluate)
     _refuse_missing_data(recipe, client)
-    planned = foretell(recipe, _described(find(model, client), client))
+    source = find(model, client)
+    planned = foretell(recipe, _described(source, client))
+    require_readable(recipe, source, client)
     refuse_unreachable(planned)
     return planned
 

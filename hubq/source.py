@@ -45,7 +45,7 @@ def find(model: ModelSection, client: Client) -> Source:
         return _in_folder(model, model.folder, _fingerprint(model.folder))
     from hubq.gguf import converted, look_up
 
-    path = _gguf_file(model)
+    path = gguf_file(model)
     sha256 = sha256_of(path)
     if (folder := converted(sha256)).is_dir():
         return _in_folder(model, folder, f"sha256:{sha256}")
@@ -63,7 +63,7 @@ def fetch(source: Source, client: Client, progress: Progress = SILENT) -> Path:
         return model.folder
     from hubq.gguf import convert
 
-    return convert(_gguf_file(model), source, progress)
+    return convert(gguf_file(model), source, progress)
 
 
 def fetch_planned(
@@ -94,7 +94,7 @@ def check_config(config: Mapping[str, Any], where: str) -> None:
         )
 
 
-def _gguf_file(model: ModelSection) -> Path:
+def gguf_file(model: ModelSection) -> Path:
     """Return the GGUF file on this machine."""
     if model.wheel is not None:
         return file_in_wheel(model.wheel)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hubq.base_card import BaseCard, base_card, known_card
 from hubq.cache import cache_folder
 from hubq.client import Client
-from hubq.companions import is_companion
+from hubq.companions import is_companion, is_tokenizer
 from hubq.errors import UserError
 from hubq.front_matter import UnreadableCardError, front_matter
 from hubq.json_object import read_object
@@ -20,6 +20,8 @@ from hubq.source import PICKLES, Source, check_config
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
+
+LARGEST_TOKENIZER = 64_000_000  # bytes of a file: the greatest vocabularies take half of that
 
 
 class Verified(Record):
@@ -132,6 +134,25 @@ def download(source: Source, client: Client, progress: Progress) -> Path:
         if known != _states(places):
             check(snapshot, wanted, places, progress)
             Verified(files=_states(places)).save(record)
+    return places["config.json"].parent
+
+
+def tokenizer_folder(source: Source, client: Client) -> Path:
+    """Bring the tokenizer's files alone, and config.json; return their folder."""
+    from hubq.progress import SILENT
+    from hubq.pull import Snapshot
+    from hubq.pull import download as bring
+    from hubq.remote import files_of, without_bars
+
+    repo, _, commit = source.identity.partition("@")
+    with client.speaking(f"reading the tokenizer of {repo}"), without_bars():
+        files = files_of(client, repo, commit)
+        wanted = {
+            name: file
+            for name, file in files.items()
+            if name == "config.json" or (is_tokenizer(name) and file.size <= LARGEST_TOKENIZER)
+        }
+        places = bring(Snapshot(repo, commit, None, client), wanted, SILENT)
     return places["config.json"].parent
 
 

@@ -185,7 +185,9 @@ def test_a_data_set_that_is_not_on_the_hub_is_told_before_anything_is_computed(
 
 
 def test_a_text_on_a_hub_that_cannot_be_reached_is_not_checked(llama: Path, tmp_path: Path) -> None:
-    found = planned(llama, tmp_path, evaluate={"perplexity": ["wikitext2"]})
+    texts = [{"dataset": "wikitext2", "length": 64}]
+
+    found = planned(llama, tmp_path, evaluate={"perplexity": texts})
 
     assert found.recipe["evaluate"]["perplexity"][0]["dataset"]["name"] == "wikitext2"
 
