@@ -111,8 +111,8 @@ def _is_ours(path: str) -> bool:
     """Tell whether a file in a converted folder, finished or not, is one that converting writes."""
     from hubq.companions import is_companion
     from hubq.formats.gptq import OLD_CONFIG
-    from hubq.formats.hubq import LOADER
     from hubq.licence_files import CHANGES, NOTICE, WHEREABOUTS
+    from hubq.runtime.carried import LOADER
     from hubq.shards import INDEX
 
     name = path.removesuffix(HALF)

@@ -105,14 +105,12 @@ class _Reading:
     def _count(self, found: yaml.Event | yaml.Node, depth: int) -> None:
         self.count += isinstance(found, yaml.NodeEvent | yaml.Node)
         if depth > self.bounds.depth:
-            raise _TooLargeError("it is nested far too deep", found.start_mark.line + 1)
+            raise _TooLargeError("it is nested far too deep", _line(found))
         if self.count > self.bounds.values:
-            raise _TooLargeError(
-                f"it has more than {self.bounds.values:,} values", found.start_mark.line + 1
-            )
+            raise _TooLargeError(f"it has more than {self.bounds.values:,} values", _line(found))
 
     def _mistake(self, found: yaml.Event | yaml.Node, sentence: str) -> None:
-        self.marked.mistakes.append((found.start_mark.line + 1, sentence))
+        self.marked.mistakes.append((_line(found), sentence))
 
     def _values(self, node: yaml.Node, place: Place) -> Any:  # noqa: ANN401
         """Return a node's plain values, and note the lines of all below it."""
@@ -155,3 +153,7 @@ class _Reading:
             seen[key] = line
             self.marked.lines[*place, key] = line
             yield key, self._values(value_node, (*place, key))
+
+
+def _line(found: yaml.Event | yaml.Node) -> int:
+    return found.start_mark.line + 1 if found.start_mark else 1

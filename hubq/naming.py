@@ -46,6 +46,15 @@ def mistake_in_id(name: str) -> str | None:
     return None
 
 
+def mistake_in_reference(written: str) -> str | None:
+    """Say why something is neither org/name nor org/name@revision, or None."""
+    name, at, revision = written.partition("@")
+    mistake = mistake_in_id(name)
+    if mistake is None and at and not re.fullmatch(r"\w[\w./-]*", revision, re.ASCII):
+        return f"{revision!r} is no revision"
+    return mistake
+
+
 def repo_name(recipe: "Recipe", source: "Source") -> str:
     """Return the repo's name: the recipe's, or one made of base, method and bits."""
     license = governing(source.license, recipe.publish.license)

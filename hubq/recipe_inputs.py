@@ -1,7 +1,6 @@
 """What a recipe reads: its model, its calibration text, and the texts that are measured on."""
 
 import os
-import re
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -9,10 +8,9 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from hubq.as_written import AsWritten
 from hubq.errors import did_you_mean
-from hubq.naming import mistake_in_id
+from hubq.naming import mistake_in_reference
 from hubq.record import Record
 
-REVISION = re.compile(r"[A-Za-z0-9_][\w./-]*")
 NAMED_DATASETS = ("wikitext2", "c4", "ptb")
 TEXT_SUFFIXES = (".txt", ".jsonl", ".json", ".parquet", ".gz")
 Section = TypeVar("Section", bound=Record)
@@ -108,11 +106,7 @@ def _on_hub(written: str | None) -> str | None:
     """Refuse what is no org/name or org/name@revision."""
     if written is None:
         return None
-    name, at, revision = written.partition("@")
-    mistake = mistake_in_id(name)
-    if mistake is None and at and not REVISION.fullmatch(revision):
-        mistake = f"{revision!r} is no revision"
-    if mistake is not None:
+    if mistake := mistake_in_reference(written):
         raise ValueError(f"{mistake}; you wrote {written}")
     return written
 

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils._validators import validate_repo_id
 
 from hubq.naming import LONGEST, mistake_in_id, mistake_in_name
 
