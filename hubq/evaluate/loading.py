@@ -115,7 +115,8 @@ def _refuse_gaps(folder: Path, info: Mapping[str, Any]) -> None:
             raise UserError(
                 f"{folder} did not load whole; {what.replace('_', ' ')}: "
                 f"{', '.join(names[:3])}{more}. transformers would use random weights or drop "
-                "some, so nothing was measured; quantize again with --fresh"
+                "some, so nothing was measured.\nFetch the model again, or ask its maker for "
+                "files that belong together"
             )
 
 
