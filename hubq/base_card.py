@@ -1,11 +1,12 @@
 """What the base's repo says that its copies carry on: licence, languages, who may have it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from pydantic import Field
 
+from hubq.front_matter import UnreadableCardError
 from hubq.language import is_language
 from hubq.record import Record
 
@@ -41,6 +42,22 @@ def base_card(card: Mapping[str, Any], gated: object = None) -> BaseCard:
     )
 
 
+def known_card(
+    read: Callable[[], Mapping[str, Any]], license: str | None, gated: object = None
+) -> BaseCard:
+    """Pick from a card that may be unreadable: that is an error unless the licence is given.
+
+    Of its gate the worst is supposed then.
+    """
+    try:
+        return base_card(read(), gated)
+    except UnreadableCardError as error:
+        if license is None:
+            raise
+        form = {GATING: ""} if GATING in error.head else {}
+        return base_card(form, gated).model_copy(update={"extra_gated": {}})
+
+
 def license_of(card: Mapping[str, Any]) -> str | None:
     """Return the licence's id: `license`, or `license_name` where that says only "other"."""
     found = card.get("license")
@@ -48,7 +65,7 @@ def license_of(card: Mapping[str, Any]) -> str | None:
         found = found[0] if found else None
     if found == "other":
         found = card.get("license_name") or found
-    return found if isinstance(found, str) else None
+    return None if found is None else str(found)
 
 
 def _gate(gated: object) -> Gate | None:

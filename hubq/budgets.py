@@ -55,7 +55,8 @@ def refuse_unreachable(plan: Plan) -> None:
     if most is not None and plan.linear_bits > FORETOLD * most:
         raise UserError(
             f"evaluate.require.stored_bits: at most {number(most)} bits a weight are allowed, and "
-            f"this recipe will store {number(plan.linear_bits)}; take fewer bits or larger groups"
+            f"this recipe will store {number(plan.linear_bits)}; allow more, or take "
+            "a method, bits or groups that need less (hubq methods)"
         )
 
 

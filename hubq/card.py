@@ -15,7 +15,7 @@ from typing import Any
 
 from hubq.card_metadata import governing_license, license_of, metadata
 from hubq.cards import familiar, family, glance, limits, loading, making, quality, spelling
-from hubq.cards.illustrations import FOLDER, NAMES, illustrations, pictures
+from hubq.cards.illustrations import NAMES, illustrations, pictures
 from hubq.cards.spelling import HUB
 from hubq.disk import gigabytes
 from hubq.evaluate import Report
@@ -23,6 +23,7 @@ from hubq.pictures import DARK, LIGHT
 from hubq.plan import Plan
 from hubq.recipe_text import is_local, recipe_text
 from hubq.record import write_atomically
+from hubq.run_folder import PICTURES
 from hubq.siblings import Siblings, keep, siblings_in
 from hubq.terms import sentences, terms_of
 
@@ -46,13 +47,16 @@ def renew(report: Report, siblings: Siblings, folder: Path) -> Path:
 
 
 def write(report: Report, siblings: Siblings, folder: Path) -> list[str]:
-    """Write the card and its pictures into a folder, and remove those of before; list the files."""
+    """Write the card and its pictures into a folder, and remove those of before; list the files.
+
+    Pictures that no card has are not ours to remove.
+    """
     made = contents(report, siblings)
     for name, content in made.items():
         write_atomically(folder / name, content)
-    for old in (folder / FOLDER).glob("*.png"):
-        if old.relative_to(folder).as_posix() not in made:
-            old.unlink()
+    for name in PICTURES:
+        if name not in made:
+            (folder / name).unlink(missing_ok=True)
     return list(made)
 
 

@@ -50,8 +50,12 @@ class Companions:
 
 def is_companion(path: str) -> bool:
     """Tell whether a file of a repo lies beside the weights of a quantized copy too."""
-    known = path in (*CONFIGS, *TOKENIZER_FILES) or fnmatchcase(path, CHAT_TEMPLATES)
-    return known or is_licence_file(path)
+    return path in CONFIGS or is_tokenizer(path) or is_licence_file(path)
+
+
+def is_tokenizer(path: str) -> bool:
+    """Tell whether a file of a repo is of its tokenizer or its chat template."""
+    return path in TOKENIZER_FILES or fnmatchcase(path, CHAT_TEMPLATES)
 
 
 def companions(

@@ -4,14 +4,13 @@ Numbers of the source's card stay there and are called what they are: measured o
 metadata goes along but for results, which the Hub would show as this model's.
 """
 
-import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubq import __version__
 from hubq.base_card import license_of
-from hubq.marked_yaml import parse
+from hubq.front_matter import card_in
 
 if TYPE_CHECKING:
     from hubq.convert import Conversion, ConvertedModule
@@ -27,35 +26,23 @@ FORMATS = (
     "auto-gptq",
     "gptqmodel",
 )
-FENCE = re.compile(r"\A---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 
 
 def license_in(folder: Path) -> str | None:
     """Return the licence that a folder's card names."""
-    return license_of(_card(folder)[0])
+    return license_of(card_in(folder)[0])
 
 
 def rendered(conversion: "Conversion", name: str, folder: Path) -> bytes:
     """Return the README of the converted folder `name`; `folder` is the source's."""
     import yaml
 
-    metadata, text = _card(folder)
+    metadata, text = card_in(folder)
     kept = yaml.safe_dump(_metadata(metadata, conversion), sort_keys=False, allow_unicode=True)
     parts = [f"---\n{kept}---\n", f"# {name}\n", _told(conversion)]
     if text.strip():
         parts += ["## The card of the source\n", _about(conversion), "***\n", text.strip() + "\n"]
     return "\n".join(parts).encode()
-
-
-def _card(folder: Path) -> tuple[dict[str, Any], str]:
-    """Return the metadata and the text of a folder's README; empty where there is none."""
-    path = folder / "README.md"
-    written = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    found = FENCE.match(written)
-    values = parse(found[1]).values if found else None
-    if found is None or not isinstance(values, dict):
-        return {}, written
-    return values, written[found.end() :]
 
 
 def _metadata(metadata: dict[str, Any], conversion: "Conversion") -> dict[str, Any]:

@@ -16,11 +16,13 @@ or to dense; to compressed-tensors only with a loss, where 8 bits lose little.
 """
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from hubq.errors import UserError, did_you_mean
 from hubq.progress import SILENT, Progress
 from hubq.record import Record
+from hubq.run_folder import HALF
 
 TARGETS = ("awq", "compressed-tensors", "dense", "gptq", "hubq")
 RECORD = "hubq/conversion.json"  # in the folder; that it is there makes the folder replaceable
@@ -73,7 +75,7 @@ def convert(model: Path, out: Path, wish: Wish, progress: Progress = SILENT) -> 
     from hubq.transcoding import Transcoding
 
     work = Transcoding(model, wish, progress)
-    partial = out.with_name(out.name + ".partial")
+    partial = out.with_name(out.name + HALF)
     work.write(partial)
     return work.finish(partial, out, work.prove(partial))
 
@@ -83,9 +85,37 @@ def _require_free(out: Path, model: Path, *, fresh: bool) -> None:
     place, source = out.resolve(), model.resolve()
     if place == source or place.is_relative_to(source) or source.is_relative_to(place):
         raise UserError(f"{out} and {model} lie in one another; name another folder with --out")
+    _refuse_strangers(out.with_name(out.name + HALF))
     if not out.exists():
         return
     if not (out / RECORD).is_file():
         raise UserError(f"{out} is there and no conversion made it: name another with --out")
     if not fresh:
         raise UserError(f"{out} is there already; replace it with --fresh, or name another: --out")
+    _refuse_strangers(out)
+
+
+def _refuse_strangers(folder: Path) -> None:
+    """Refuse to replace a folder that holds what no conversion writes."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise UserError(f"{folder} is no folder that a conversion made: name another with --out")
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    if strangers := sorted(path for path in found if not _is_ours(path)):
+        raise UserError(
+            f"{folder} would be replaced, and holds what no conversion wrote "
+            f"({', '.join(strangers[:3])}).\nMove it elsewhere, or name another folder with --out"
+        )
+
+
+def _is_ours(path: str) -> bool:
+    """Tell whether a file in a converted folder, finished or not, is one that converting writes."""
+    from hubq.companions import is_companion
+    from hubq.formats.gptq import OLD_CONFIG
+    from hubq.licence_files import CHANGES, NOTICE, WHEREABOUTS
+    from hubq.runtime.carried import LOADER
+    from hubq.shards import INDEX
+
+    name = path.removesuffix(HALF)
+    others = {RECORD, "README.md", INDEX, OLD_CONFIG, LOADER, CHANGES, NOTICE, WHEREABOUTS}
+    is_weight = fnmatchcase(name, "model*.safetensors") or fnmatchcase(name, "parts/*.safetensors")
+    return is_weight or name in others or is_companion(name)

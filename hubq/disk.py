@@ -13,7 +13,7 @@ def require_space(folder: Path, needed: int, purpose: str) -> None:
     if free < needed:
         raise UserError(
             f"not enough space on the disk of {folder}: {purpose} needs {gigabytes(needed)}, "
-            f"{gigabytes(free)} are free"
+            f"{gigabytes(free)} are free.\nMake room there, then run again to continue"
         )
 
 

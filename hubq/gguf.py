@@ -19,13 +19,11 @@ from hubq.progress import Progress
 from hubq.quiet import quiet
 from hubq.recipe_inputs import ModelSection
 from hubq.shards import TensorInfo
-from hubq.tokenizer import tokenizer_of
+from hubq.tokenizer import SAMPLE, tokenizer_of
 
 if TYPE_CHECKING:
     from hubq.source import Source
 
-# Digits, capitals, runs of spaces, line ends, accents, other scripts, an emoji.
-SAMPLE = "A llama costs 1,234.50 in 2024:\n\n\tit's  Señor Ñandú's, 北京, 🦙!"
 READING = 2  # goes up when a file is read otherwise: what was made before is not taken then
 
 
@@ -55,6 +53,13 @@ def look_up(model: ModelSection, path: Path, identity: str) -> "Source":
         license=model.license or card.get("license"),
         card=base_card(card),
     )
+
+
+def tokenizer_in(path: Path) -> tuple[int, bool]:
+    """Return how many tokens a file's own tokenizer has, and whether it has a chat template."""
+    metadata = open_gguf(path).metadata
+    tokens, template = metadata.get("tokenizer.ggml.tokens"), "tokenizer.chat_template"
+    return len(tokens) if isinstance(tokens, list) else 0, bool(metadata.get(template))
 
 
 def _general(gguf: Gguf) -> dict[str, Any]:

@@ -18,7 +18,9 @@ def read_object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON ({error}); fetch the model again") from error
+        raise UserError(
+            f"{path} is not JSON ({error}); correct it, or fetch the model again"
+        ) from error
     if not isinstance(value, dict):
-        raise UserError(f"{path} holds no JSON object; fetch the model again")
+        raise UserError(f"{path} holds no JSON object; correct it, or fetch the model again")
     return value

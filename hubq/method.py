@@ -12,9 +12,10 @@ from pkgutil import iter_modules
 from typing import ClassVar, Literal, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 from torch import Tensor
 
+from hubq.as_written import AsWritten
 from hubq.errors import UserError, did_you_mean
 from hubq.tensors import PER_CHANNEL, Affine, Grid, QuantizedTensor
 
@@ -110,10 +111,8 @@ class Tuning(Protocol):
         """Show that one of the method's `tuning_epochs` is over."""
 
 
-class Method(BaseModel, ABC):
+class Method(AsWritten, ABC):
     """A way to choose a quantized tensor for each linear layer."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: ClassVar[str]
     paper: ClassVar[str]  # an address

@@ -4,6 +4,7 @@ import re
 from typing import TYPE_CHECKING
 
 from hubq.errors import UserError
+from hubq.hub_names import LONGEST_NAME
 from hubq.terms import governing, terms_of
 
 if TYPE_CHECKING:
@@ -35,12 +36,18 @@ def required_start(license: str | None) -> str | None:
 
 
 def _made(recipe: "Recipe", source: "Source", start: str | None) -> str:
-    base = _base(recipe, source)
+    base = _plain(_base(recipe, source)) or "model"
     if start and not base.lower().startswith(start.lower()):
         base = base.removeprefix("Meta-")
         base = base if base.lower().startswith(start.lower()) else f"{start}-{base}"
-    title = re.sub(r"[^A-Za-z0-9.]+", "-", recipe.method.title)
-    return f"{base}-{title}-{recipe.method.nominal_bits:.3g}bit"
+    rest = f"-{_plain(recipe.method.title)}-{recipe.method.nominal_bits:.3g}bit"
+    return base[: LONGEST_NAME - len(rest)].rstrip("-.") + rest
+
+
+def _plain(words: str) -> str:
+    """Spell words as the Hub takes them in a name."""
+    kept = re.sub(r"[^A-Za-z0-9._-]+", "-", words)
+    return re.sub(r"([-.])[-.]+", r"\1", kept).strip("-.")
 
 
 def _base(recipe: "Recipe", source: "Source") -> str:
@@ -53,4 +60,4 @@ def _base(recipe: "Recipe", source: "Source") -> str:
     if model.wheel is not None:
         return model.wheel.file.rpartition("/")[2].removesuffix(".gguf")
     assert model.folder is not None, "a Hub id is a base_model"
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", model.folder.name)
+    return model.folder.name

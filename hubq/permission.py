@@ -57,5 +57,5 @@ def require_gate_now(plan: "Plan", client: Client) -> None:
     require_gate(publish, plan.base_card.gate, plan.base_model or plan.source)
     if publish["private"] or publish.get("gated") or plan.base_model is None:
         return
-    if card := card_on_hub(plan.base_model.partition("@")[0], client):
+    if card := card_on_hub(plan.base_model.partition("@")[0], client, plan.license):
         require_gate(publish, card.gate, plan.base_model)

@@ -1,7 +1,6 @@
 """All pinned, all costs foretold: what a recipe will do, computed without reading a weight."""
 
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,18 +9,15 @@ from hubq.client import Client
 from hubq.disk import require_space
 from hubq.errors import UserError
 from hubq.record import Record
+from hubq.replanning import adopted, kept, understood
 from hubq.run_folder import PLAN, clear, require_run
 
 if TYPE_CHECKING:
     from hubq.recipe import Recipe
+    from hubq.recipe_inputs import ModelSection
     from hubq.source import Source
 
 DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
-REPORT = "report.json"
-BEGUN = ("blocks", "checkpoint.json")  # one of them is there once a run has begun to quantize
-# The first three depend on the machine, the fourth on the day that the base's card was read, the
-# last is words.
-NOT_COMPARED = {"seconds", "peak_memory", "compute_dtype", "base_card", "remarks"}
 COPIES = 2  # of the result on disk while its parts are joined
 
 
@@ -65,23 +61,27 @@ class Plan(Record):
 def plan(recipe: "Recipe", run: Path, client: Client) -> Plan:
     """Pin and count everything, save run/plan.json; raise UserError for what can't work.
 
-    A run folder's plan stays as it is: what it pinned is not looked up again.
+    A run folder's plan stays as it is, what it pinned too; a recipe that names, publishes or
+    measures the same weights otherwise is adopted by it.
     """
-    saved = Plan.load(run / PLAN) if (run / PLAN).is_file() else None
+    require_run(run)
+    if not (run / PLAN).is_file():
+        return _saved(_looked_up(recipe, recipe.model, client), run)
+    saved = Plan.load(run / PLAN)
     wanted = recipe.model_dump(mode="json")
-    if saved is not None and _understood(saved.recipe) == wanted and _is_pinned(recipe):
+    if understood(saved.recipe) == wanted and _is_pinned(recipe):
         dtype = _computed_in(recipe, saved.dtype)
-        return _kept(saved, saved.model_copy(update={"compute_dtype": dtype}), run)
-    planned = _looked_up(recipe, client)
-    if saved is not None:
-        return _same(saved, planned, run)
-    return _saved(planned, run)
+        return kept(saved, saved.model_copy(update={"compute_dtype": dtype}), run)
+    model = recipe.model
+    if model.hub is not None and model.hub == saved.recipe["model"].get("hub"):
+        model = model.model_copy(update={"hub": saved.source})  # a branch may have moved since
+    return adopted(saved, _looked_up(recipe, model, client), run, client)
 
 
 def plan_afresh(recipe: "Recipe", run: Path, client: Client) -> Plan:
     """Plan anew; only once that has worked, throw away what the run folder held."""
     require_run(run)
-    planned = _looked_up(recipe, client)
+    planned = _looked_up(recipe, recipe.model, client)
     clear(run)
     return _saved(planned, run)
 
@@ -92,14 +92,17 @@ def _saved(planned: Plan, run: Path) -> Plan:
     return planned
 
 
-def _looked_up(recipe: "Recipe", client: Client) -> Plan:
-    """Look up all that the recipe names, and count."""
+def _looked_up(recipe: "Recipe", model: "ModelSection", client: Client) -> Plan:
+    """Look up all that the recipe names, its model as pinned, and count."""
     from hubq.budgets import refuse_unmeasured, refuse_unreachable
+    from hubq.reading import require_readable
     from hubq.source import find
 
     refuse_unmeasured(recipe.evaluate)
     _refuse_missing_data(recipe, client)
-    planned = foretell(recipe, _described(find(recipe.model, client), client))
+    source = find(model, client)
+    planned = foretell(recipe, _described(source, client))
+    require_readable(recipe, source, client)
     refuse_unreachable(planned)
     return planned
 
@@ -112,7 +115,8 @@ def _described(source: "Source", client: Client) -> "Source":
 
     if source.base_model is None or source.section.hub is not None:
         return source
-    card = card_on_hub(source.base_model.partition("@")[0], _once(client))
+    base = source.base_model.partition("@")[0]
+    card = card_on_hub(base, _once(client), source.license)
     if card is None:
         return source
     return replace(source, card=card, license=source.license or card.license)
@@ -231,80 +235,12 @@ def _is_unanswered(error: UserError) -> bool:
     return error.__cause__ is not None and not any(map(status_of, chain(error)))
 
 
-def _same(saved: Plan, planned: Plan, run: Path) -> Plan:
-    """Return the saved plan, or refuse a run folder that was planned otherwise.
-
-    Where only `evaluate` differs the model stays what it is, and is measured anew: what was
-    measured before is remembered.
-    """
-    there = saved.model_dump(mode="json", exclude=NOT_COMPARED)
-    there["recipe"] = _understood(saved.recipe)
-    here = planned.model_dump(mode="json", exclude=NOT_COMPARED)
-    if there == here:
-        return _kept(saved, planned, run)
-    if _without_measuring(there) == _without_measuring(here):
-        (run / REPORT).unlink(missing_ok=True)
-        return _saved(_going_on(saved, planned, run), run)
-    differences = _differences(there["recipe"], here["recipe"]) or _differences(there, here)
-    shown = differences[:8] + (["..."] if len(differences) > 8 else [])
-    raise UserError(
-        "\n  ".join([f"{run} holds a run of another plan:", *shown])
-        + "\nReplace it with --fresh, or choose another folder with --run."
-    )
-
-
-def _kept(saved: Plan, newest: Plan, run: Path) -> Plan:
-    """Return the saved plan, but of a run that has not begun in the dtype of this machine."""
-    going = _going_on(saved, newest, run)
-    return saved if going.compute_dtype == saved.compute_dtype else _saved(going, run)
-
-
-def _going_on(saved: Plan, newest: Plan, run: Path) -> Plan:
-    """Let a newer plan go on in the dtype in which the run has begun, if it has."""
-    begun = any((run / name).exists() for name in BEGUN)
-    return newest.model_copy(update={"compute_dtype": saved.compute_dtype}) if begun else newest
-
-
 def _computed_in(recipe: "Recipe", stored: str) -> str | None:
     """Return the dtype in which calibration text runs through the model on this machine."""
     from hubq.device import best_device, compute_dtype
 
     dtype = compute_dtype(best_device().type, stored)  # a wrong wish is refused in any case
     return dtype if recipe.method.needs else None
-
-
-def _without_measuring(plan: dict[str, Any]) -> dict[str, Any]:
-    """Leave out of a plan what has no effect on the model."""
-    recipe = {name: each for name, each in plan["recipe"].items() if name != "evaluate"}
-    return {**plan, "recipe": recipe}
-
-
-def _understood(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a saved recipe as it is read now: with the options that hubq has learnt since."""
-    from pydantic import ValidationError
-
-    from hubq.recipe import Recipe
-
-    try:
-        return Recipe.model_validate(recipe).model_dump(mode="json")
-    except ValidationError:
-        return recipe
-
-
-def _differences(there: Any, here: Any, place: str = "") -> list[str]:  # noqa: ANN401
-    """List where two JSON values differ, one line for each place."""
-    if isinstance(there, Mapping) and isinstance(here, Mapping):
-        lines: list[str] = []
-        for key in {**there, **here}:
-            inner = f"{place}.{key}" if place else str(key)
-            lines += _differences(there.get(key), here.get(key), inner)
-        return lines
-    return [] if there == here else [f"{place}: {_short(there)} there, {_short(here)} now"]
-
-
-def _short(value: object) -> str:
-    text = "nothing" if value is None else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _count(shape: tuple[int, ...]) -> int:

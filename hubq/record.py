@@ -27,7 +27,8 @@ class Record(BaseModel):
             where = ", ".join(".".join(map(str, each["loc"])) for each in error.errors()[:3])
             raise UserError(
                 f"{path} does not hold a {cls.__name__} of this version of hubq ({where}).\n"
-                "Run the stage again with --fresh, or use the version that wrote it."
+                "Use the version that wrote it, or have it made anew: a run with --fresh, another "
+                "record once its file is deleted"
             ) from error
 
 

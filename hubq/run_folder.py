@@ -1,15 +1,31 @@
-"""The folder of a run: one process at a time works in it, and only a run's is ever cleared."""
+"""The folder of a run: one process at a time works in it, and only what a run made is removed."""
 
 import errno
+import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hubq.errors import UserError
 
 PLAN = "plan.json"  # what makes a folder that of a run
+CHECKPOINT = "checkpoint.json"
+MODEL = "model"
+HALF = ".partial"  # of a file that was being written
+# All that stages write into a run folder beside the plan, by name.
+RECORDS = ("report.json", CHECKPOINT, "publication.json", "destination.json", "siblings.json")
+PICTURES = tuple(
+    f"images/{name}{page}.png" for name in ("recovery", "bits", "errors") for page in ("", "-dark")
+)
+PAPERS = (
+    "README.md",
+    *PICTURES,
+    *(f"hubq/{name}" for name in ("report.json", "plan.json", "recipe.yaml", "siblings.json")),
+    *(f".eval_results/{name}.yaml" for name in ("gsm8k", "mmlu_pro")),
+)
+WHOLE = (MODEL, f"{MODEL}{HALF}", "blocks")
 TAKEN = (errno.EACCES, errno.EAGAIN)
 WITHOUT_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # NFS and its like
 
@@ -46,19 +62,64 @@ def _lock(handle: int, run: Path) -> None:
 
 
 def require_run(folder: Path) -> None:
-    """Raise UserError for a folder that holds something, but no run."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / PLAN).is_file():
-        raise UserError(f"{folder} holds files but no {PLAN}, so it is no run folder: not removed")
+    """Raise UserError unless a folder is new, empty or one of a run.
+
+    A run's folder holds a plan of hubq's; a first plan that was cut off leaves at most its half.
+    """
+    if not folder.is_dir() or _is_plan(folder / PLAN):
+        return
+    held = sorted(path.name for path in folder.iterdir() if path.name != f"{PLAN}{HALF}")
+    if held:
+        shown = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
+        raise UserError(
+            f"{folder} holds files ({shown}) but no {PLAN} of hubq's, so it is no run folder: "
+            "nothing was written or removed there.\n"
+            "Name a new folder with --run, or leave --run out"
+        )
 
 
 def clear(run: Path) -> None:
     """Remove what a run made: first its records, so that a kill leaves nothing half that counts.
 
-    Its plan stays, to be replaced in one step.
+    Its plan stays, to be replaced in one step, and so does whatever hubq did not write. Raises
+    UserError, before anything is removed, where such things lie in a folder that goes as a whole.
     """
     require_run(run)
-    for path in sorted(run.iterdir(), key=Path.is_dir) if run.is_dir() else ():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path.name != PLAN:
-            path.unlink()
+    _refuse_strangers(run / MODEL, run / CHECKPOINT)
+    for name in (*RECORDS, *PAPERS):
+        for path in (run / name, run / f"{name}{HALF}"):
+            if path.parent == run or not path.parent.is_symlink():
+                path.unlink(missing_ok=True)
+    for name in WHOLE:
+        if (run / name).is_symlink():
+            (run / name).unlink()
+        elif (run / name).is_dir():
+            shutil.rmtree(run / name)
+    for name in sorted({path.rpartition("/")[0] for path in PAPERS} - {""}):
+        with suppress(OSError):  # it holds something else, or isn't there
+            (run / name).rmdir()
+
+
+def _is_plan(path: Path) -> bool:
+    """Tell whether a file is a plan of this or any other version of hubq."""
+    try:
+        plan = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(plan, dict) and isinstance(plan.get("recipe"), dict) and "modules" in plan
+
+
+def _refuse_strangers(model: Path, checkpoint: Path) -> None:
+    """Refuse files in a finished model that its checkpoint does not list."""
+    try:
+        listed = json.loads(checkpoint.read_bytes())["files"].keys()
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return  # not finished: all that lies there is made anew anyway
+    if not model.is_dir() or model.is_symlink():
+        return
+    found = {path.relative_to(model).as_posix() for path in model.rglob("*") if not path.is_dir()}
+    if strangers := sorted(found - listed):
+        raise UserError(
+            f"{model} holds what hubq did not write ({', '.join(strangers[:3])}): nothing was "
+            "removed.\nMove it elsewhere, then run again"
+        )

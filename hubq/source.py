@@ -10,11 +10,11 @@ from typing import Any
 from hubq.account import account
 from hubq.adopting import renamed, unpickled
 from hubq.architecture import FAMILIES
-from hubq.base_card import BaseCard, base_card
+from hubq.base_card import BaseCard, known_card
 from hubq.client import Client
 from hubq.errors import UserError
+from hubq.front_matter import card_in
 from hubq.json_object import read_object
-from hubq.marked_yaml import parse
 from hubq.progress import SILENT, Progress
 from hubq.recipe_inputs import ModelSection
 from hubq.runtime.headers import few
@@ -56,7 +56,7 @@ def find(model: ModelSection, client: Client) -> Source:
     from hubq.gguf import converted, look_up
     from hubq.gguf_files import digest
 
-    path = _gguf_file(model)
+    path = gguf_file(model)
     sha256 = digest(path)
     if (folder := converted(sha256)).is_dir():
         return read_folder(model, folder, f"sha256:{sha256}")
@@ -75,7 +75,7 @@ def fetch(source: Source, client: Client, progress: Progress = SILENT) -> Path:
     else:
         from hubq.gguf import convert
 
-        return convert(_gguf_file(model), source, progress)
+        return convert(gguf_file(model), source, progress)
     if source.pickled:
         folder = unpickled(folder, weight_files(folder).names, progress)
     _require_one_head(folder, source)
@@ -176,7 +176,7 @@ def _require_one_head(folder: Path, source: Source) -> None:
         )
 
 
-def _gguf_file(model: ModelSection) -> Path:
+def gguf_file(model: ModelSection) -> Path:
     """Return the GGUF file on this machine."""
     if model.wheel is not None:
         return file_in_wheel(model.wheel)
@@ -193,7 +193,7 @@ def read_folder(model: ModelSection, folder: Path, identity: str | None = None) 
     files = weight_files(folder)
     safe = unpickled(folder, files.names) if files.pickled else folder
     tensors = index(safe)
-    card = base_card(_card(folder))
+    card = known_card(lambda: card_in(folder)[0], model.license)
     source = Source(
         section=model,
         identity=identity or _fingerprint(safe, tensors),
@@ -220,17 +220,6 @@ def _remarks(files: WeightFiles, safe: Path) -> Iterator[str]:
 def left_alone(others: tuple[str, ...] | list[str]) -> tuple[str, ...]:
     """Name the weights beside the model's that were not read, in a sentence if there are any."""
     return (f"other weights beside the model's were left alone: {few(others)}",) if others else ()
-
-
-def _card(folder: Path) -> dict[str, Any]:
-    """Return the metadata at the head of a folder's README; nothing where there is none."""
-    path = folder / "README.md"
-    written = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    parts = written.split("---\n", 2)
-    if len(parts) < 3 or parts[0].strip():
-        return {}
-    marked = parse(parts[1])
-    return marked.values if isinstance(marked.values, dict) else {}
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from hubq.answers import Index
-from hubq.base_card import BaseCard, base_card
+from hubq.base_card import BaseCard, base_card, known_card
 from hubq.cache import cache_folder
 from hubq.client import Client
-from hubq.companions import is_companion
+from hubq.companions import is_companion, is_tokenizer
 from hubq.errors import UserError
+from hubq.front_matter import UnreadableCardError, front_matter
 from hubq.hub_names import address
 from hubq.json_object import read_object
 from hubq.progress import SILENT, Progress
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 AT_ONCE = 8  # headers
 # What huggingface_hub raises for a header that is JSON but of other types.
 MISREAD = (JSONDecodeError, UnicodeDecodeError, TypeError, LookupError, AttributeError)
+LARGEST_TOKENIZER = 64_000_000  # bytes of a file: the greatest vocabularies take half of that
 
 
 class Verified(Record):
@@ -49,7 +51,8 @@ def find_on_hub(model: ModelSection, client: Client) -> Source:
         commit = commit_of(info)
     names = [each.rfilename for each in info.siblings or []]
     pickled = _is_pickled(repo, names)
-    identity, card = f"{info.id}@{commit}", _card(info)
+    identity = f"{info.id}@{commit}"
+    card = _card(info, client, model.license)
     config = config_on_hub(repo, commit, client)
     check_config(config, repo)
     if pickled:  # no header says what is in these: they are brought at once
@@ -75,21 +78,32 @@ def find_on_hub(model: ModelSection, client: Client) -> Source:
     return accounted(source)
 
 
-def card_on_hub(repo: str, client: Client) -> BaseCard | None:
+def card_on_hub(repo: str, client: Client, license: str | None = None) -> BaseCard | None:
     """Return what a repo says that its copies carry on; None where this Hub can't be asked for it.
 
-    Whether it is asked in vain says nothing about the model: it may live on another Hub.
+    Whether it is asked in vain says nothing about the model: it may live on another Hub. A card
+    that is there and can't be read is an error, unless the licence is known otherwise.
     """
     try:
         with client.speaking(f"looking up {repo}"):
             info = client.patience.keep_trying(lambda: client.api().model_info(repo))
+        return _card(info, client, license)
+    except UnreadableCardError:
+        raise
     except UserError:
         return None
-    return _card(info)
 
 
-def _card(info: "ModelInfo") -> BaseCard:
-    return base_card(info.card_data.to_dict() if info.card_data else {}, info.gated)
+def _card(info: "ModelInfo", client: Client, license: str | None) -> BaseCard:
+    """Pick from a repo's card as the Hub read it, or as it is where the Hub could read nothing."""
+    told = info.card_data.to_dict() if info.card_data else {}
+    names = {each.rfilename for each in info.siblings or []}
+    if told or "README.md" not in names:
+        return base_card(told, info.gated)
+    with client.speaking(f"reading the card of {info.id}"):
+        path = fetch_record(client, info.id, "README.md", commit_of(info))
+    where = f"the card of {info.id}"
+    return known_card(lambda: front_matter(path.read_bytes(), where)[0], license, info.gated)
 
 
 def _is_pickled(repo: str, names: list[str]) -> bool:
@@ -191,6 +205,24 @@ def _bring(
         if known != _states(places):
             check(snapshot, wanted, places, progress)
             Verified(files=_states(places)).save(record)
+    return places["config.json"].parent
+
+
+def tokenizer_folder(source: Source, client: Client) -> Path:
+    """Bring the tokenizer's files alone, and config.json; return their folder."""
+    from hubq.pull import Snapshot
+    from hubq.pull import download as bring
+    from hubq.remote import files_of, without_bars
+
+    repo, _, commit = source.identity.partition("@")
+    with client.speaking(f"reading the tokenizer of {repo}"), without_bars():
+        files = files_of(client, repo, commit)
+        wanted = {
+            name: file
+            for name, file in files.items()
+            if name == "config.json" or (is_tokenizer(name) and file.size <= LARGEST_TOKENIZER)
+        }
+        places = bring(Snapshot(repo, commit, None, client), wanted, SILENT)
     return places["config.json"].parent
 
 

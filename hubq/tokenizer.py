@@ -11,7 +11,8 @@ from typing import Any
 from hubq.errors import UserError
 from hubq.quiet import quiet
 
-SAMPLE = "The llama's 1st text: née, 日本語, 🦙.\n"
+# Digits, capitals, runs of spaces, line ends, accents, other scripts, an emoji.
+SAMPLE = "A llama costs 1,234.50 in 2024:\n\n\tit's  Señor Ñandú's, 北京, 🦙!"
 PANIC = "pyo3_runtime"  # whose PanicException, of Rust, is no Exception of Python
 FAST = "tokenizer.json"
 SENTENCEPIECE = ("tokenizer.model", "spiece.model")

@@ -14,8 +14,9 @@ from hubq.comparison import Entry, entry, families
 from hubq.errors import UserError
 from hubq.evaluate.report import Assessment, Interval, Measured, Measurement, Report
 from hubq.license import BUILT_WITH
+from hubq.naming import mistake_in_reference
 from hubq.progress import SILENT, Progress
-from hubq.recipe_inputs import HUB_ID, ModelSection
+from hubq.recipe_inputs import ModelSection
 
 ONLY_NUMBERS = " (numbers only)"  # behind the name of a model that can't answer
 
@@ -188,7 +189,7 @@ def base_of(model: Released, section: ModelSection | None) -> Released:
     report = model.measured
     identity = report.plan.source if isinstance(report, Report) else None
     own = None if section is None else Weights(section=section, identity=identity)
-    if own is None and re.fullmatch(HUB_ID, model.base) and "/" in model.base:
+    if own is None and mistake_in_reference(model.base) is None:
         # What was measured is not to be had here, but a model of that name may be on the Hub.
         own = Weights(section=ModelSection(hub=model.base))
     return replace(

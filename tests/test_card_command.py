@@ -156,3 +156,25 @@ def test_several_cards_do_not_go_to_one_place(own_folder: Path) -> None:
 
     assert said.exit_code == 2
     assert "take one target" in said.stderr
+
+
+def test_the_card_of_a_repo_overwrites_no_file_of_the_users(own_folder: Path) -> None:
+    (own_folder / "README.md").write_text("years of work")
+
+    said = hubq("card", "acme/one", "--out", own_folder)
+
+    assert said.exit_code == 1
+    assert "no card with its report: nothing was written there" in said.stderr
+    assert (own_folder / "README.md").read_text() == "years of work"
+
+
+def test_writing_a_card_leaves_other_pictures_alone(own_folder: Path) -> None:
+    folder = released(own_folder / "one")
+    hubq("card", folder)
+    (folder / "images" / "me.png").touch()
+    (folder / "images" / "bits-dark.png").write_text("of before, when there were siblings")
+
+    hubq("card", folder)
+
+    assert (folder / "images" / "me.png").exists()
+    assert not (folder / "images" / "bits-dark.png").exists()

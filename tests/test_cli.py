@@ -174,14 +174,17 @@ def test_fresh_replaces_the_run_folder(recipe: Path, own_folder: Path) -> None:
     assert saved["recipe"]["method"]["bits"] == 3
 
 
-def test_fresh_never_removes_a_folder_that_is_no_run(recipe: Path, own_folder: Path) -> None:
+def test_a_folder_that_is_no_run_is_neither_used_nor_cleared(
+    recipe: Path, own_folder: Path
+) -> None:
     (own_folder / "thesis").mkdir()
     (own_folder / "thesis" / "chapter.txt").write_text("years of work")
 
-    said = refused(hubq("plan", recipe, "--run", "thesis", "--fresh"))
+    for more in ([], ["--fresh"]):
+        said = refused(hubq("plan", recipe, "--run", "thesis", *more))
 
-    assert "not removed" in said
-    assert (own_folder / "thesis" / "chapter.txt").exists()
+        assert "nothing was written or removed there" in said
+        assert [path.name for path in (own_folder / "thesis").iterdir()] == ["chapter.txt"]
 
 
 def test_fresh_removes_nothing_when_the_new_plan_is_refused(recipe: Path, own_folder: Path) -> None:

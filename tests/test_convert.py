@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hubq.cli import cli
 from hubq.client import Client
-from hubq.convert import Conversion, Wish, convert
+from hubq.convert import TARGETS, Conversion, Wish, convert
 from hubq.errors import UserError
 from hubq.evaluate.loading import load
 from hubq.foreign.folder import QuantizedFolder
@@ -781,14 +781,28 @@ def test_a_second_time_overwrites_nothing(base: Path, tmp_path: Path) -> None:
     assert "is there already; replace it with --fresh" in refused(source.folder, "hubq")
 
 
-def test_fresh_replaces_an_earlier_conversion(base: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", TARGETS)
+def test_fresh_replaces_an_earlier_conversion(base: Path, tmp_path: Path, form: str) -> None:
+    source = gptq(base, tmp_path / "old", Drawing())
+    out, _ = to(form, source.folder, lossy=True)
+    before = (out / "model.safetensors").stat().st_mtime_ns
+
+    convert(source.folder, out, Wish(form, "old", lossy=True, fresh=True))
+
+    assert (out / "model.safetensors").stat().st_mtime_ns > before
+
+
+@pytest.mark.parametrize("name", ["old-hubq", "old-hubq.partial"])
+def test_what_no_conversion_wrote_is_never_replaced(base: Path, tmp_path: Path, name: str) -> None:
     source = gptq(base, tmp_path / "old", Drawing())
     out, _ = to("hubq", source.folder)
-    (out / "more.txt").touch()
+    (tmp_path / name).mkdir(exist_ok=True)
+    (tmp_path / name / "thesis.txt").write_text("years of work")
 
-    convert(source.folder, out, Wish("hubq", "old", fresh=True))
+    with pytest.raises(UserError, match=r"holds what no conversion wrote \(thesis.txt\)"):
+        convert(source.folder, out, Wish("hubq", "old", fresh=True))
 
-    assert not (out / "more.txt").exists()
+    assert (tmp_path / name / "thesis.txt").exists()
 
 
 def test_a_folder_that_no_conversion_made_is_never_replaced(base: Path, tmp_path: Path) -> None:

@@ -84,3 +84,14 @@ def test_a_mapping_that_is_no_yaml_is_refused(tiny: Path) -> None:
 
     assert result.exit_code == 1
     assert "no YAML" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["model: a/b", '{"model": "a/b"}'])
+def test_a_record_overwrites_no_other_file(own_folder: Path, text: str) -> None:
+    (own_folder / "mine.yaml").write_text(text)
+
+    result = evaluate("--model", "a/b", "--against", "a/c", "--out", "mine.yaml")
+
+    assert result.exit_code == 1
+    assert "mine.yaml is there and is no evaluation" in result.stderr
+    assert (own_folder / "mine.yaml").read_text() == text

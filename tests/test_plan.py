@@ -12,6 +12,7 @@ import torch
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.hub.faults import faulty_hub
+from hubq.hub_names import mistake_in_name
 from hubq.plan import Plan, destination, plan
 from hubq.recipe import Recipe
 from hubq.run_folder import PLAN
@@ -166,7 +167,9 @@ def test_an_option_that_a_text_does_not_take_is_told_before_anything_is_computed
 
     with pytest.raises(UserError, match="split is for a Hub data set"):
         planned(
-            llama, tmp_path, evaluate={"perplexity": [{"dataset": {"file": text, "split": "test"}}]}
+            llama,
+            tmp_path / "run",
+            evaluate={"perplexity": [{"dataset": {"file": text, "split": "test"}}]},
         )
 
 
@@ -182,7 +185,9 @@ def test_a_data_set_that_is_not_on_the_hub_is_told_before_anything_is_computed(
 
 
 def test_a_text_on_a_hub_that_cannot_be_reached_is_not_checked(llama: Path, tmp_path: Path) -> None:
-    found = planned(llama, tmp_path, evaluate={"perplexity": ["wikitext2"]})
+    texts = [{"dataset": "wikitext2", "length": 64}]
+
+    found = planned(llama, tmp_path, evaluate={"perplexity": texts})
 
     assert found.recipe["evaluate"]["perplexity"][0]["dataset"]["name"] == "wikitext2"
 
@@ -248,6 +253,19 @@ def test_a_repo_is_named_after_base_method_and_bits_as_its_licence_allows(
     found = planned(llama, tmp_path, model=model)
 
     assert found.repo == f"me/{name}"
+
+
+@pytest.mark.parametrize("called", ["my--model", "mon modèle..", "模型", "x" * 200, "a.git"])
+def test_whatever_a_folder_is_called_the_made_name_is_one_that_the_hub_takes(
+    llama: Path, tmp_path: Path, called: str
+) -> None:
+    folder = tmp_path / called
+    folder.symlink_to(llama)
+
+    _, _, name = planned(folder, tmp_path / "run").repo.partition("/")
+
+    assert mistake_in_name(name) is None
+    assert name.endswith("-RTN-4bit")
 
 
 @pytest.mark.parametrize(

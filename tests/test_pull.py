@@ -157,6 +157,16 @@ def test_damage_on_this_disk_is_mended(client: Client, model: Path, tmp_path: Pa
     assert (place / "config.json").read_bytes() == (model / "config.json").read_bytes()
 
 
+def test_a_file_that_no_download_brought_is_not_overwritten(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("mine")
+
+    with pytest.raises(UserError, match=r"config.json is there, no download brought it"):
+        pull(REPO, tmp_path, client)
+
+    assert (tmp_path / "config.json").read_text() == "mine"
+    assert not (tmp_path / "model.safetensors").exists()
+
+
 # Takes over a second: huggingface_hub sleeps one before it resumes.
 @pytest.mark.usefixtures("without_xet")
 def test_a_download_that_was_cut_off_goes_on(client: Client, hub: FaultyHub, model: Path) -> None:

@@ -1,5 +1,6 @@
 """A recipe: what it may say, and how it is refused."""
 
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from hubq.dataset_hub import NAMED
 from hubq.errors import UserError
-from hubq.method import methods
+from hubq.method import method_class, methods
 from hubq.recipe import Recipe, read
 from hubq.recipe_inputs import NAMED_DATASETS
 from hubq.recipe_schema import schema
@@ -44,6 +45,17 @@ def test_the_files_name_names_the_recipe(tmp_path: Path) -> None:
     assert recipe.name == "mine"
 
 
+@pytest.mark.parametrize("name", ["...yaml", "..yaml", ".yaml", "a\nb.yaml", b"\xff.yaml"])
+def test_a_file_whose_name_names_no_run_folder_is_refused(
+    tmp_path: Path, name: str | bytes
+) -> None:
+    path = tmp_path / os.fsdecode(name)
+    path.write_text(SMALLEST)
+
+    with pytest.raises(UserError, match=r"can't be a recipe: .* Rename it"):
+        read(path)
+
+
 def test_a_method_may_be_its_name_alone(tmp_path: Path) -> None:
     recipe = read(written(tmp_path, "model: a/b\nmethod: awq\npublish: {org: me}"))
 
@@ -67,7 +79,7 @@ def test_a_model_in_one_word_is_what_it_looks_like(
 ) -> None:
     text = SMALLEST.replace("meta-llama/Meta-Llama-3-8B@main", model)
     if value is None:
-        assert "model.hub: must look like" in mistakes(tmp_path, text)[0]
+        assert "model.hub: must be org/name" in mistakes(tmp_path, text)[0]
         return
 
     section = read(written(tmp_path, text)).model
@@ -133,7 +145,7 @@ publish:
         ("bits: 4", f"bits: {'1' * 5000}", "line 5  no plain value"),
         ("bits: 4", f"bits: {'[' * 3000}{']' * 3000}", "nested far too deep"),
         ("publish:", "evaluate: {tasks: piqa}\npublish:", "line 6  evaluate.tasks: must be a list"),
-        ("org: me", "org: ../me", "line 7  publish.org: must look like"),
+        ("org: me", "org: ../me", "line 7  publish.org: the Hub does not take '../me'"),
         (
             "meta-llama/Meta-Llama-3-8B@main",
             "{folder: ./a, gguf: ./b}",
@@ -146,6 +158,101 @@ def test_a_mistake_says_what_and_where(tmp_path: Path, old: str, new: str, sente
     found = mistakes(tmp_path, SMALLEST.replace(old, new))
 
     assert any(sentence in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("written", "sentence"),
+    [
+        ("base_model: https://huggingface.co/a/b/tree/main", "is an address; write a/b"),
+        ("base_model: hf.co/a/b", "is an address; write a/b"),
+        ("base_model: ./models/b", "must be org/name, as the Hub calls it"),
+        ("base_model: /home/me/b", "must be org/name, as the Hub calls it"),
+        ("base_model: b", "must be org/name, as the Hub calls it"),
+        ("base_model: a/my--model", "'my--model' is no name on the Hub"),
+        ("base_model: a/b@../c", "'../c' is no revision"),
+    ],
+)
+def test_a_base_is_an_id_on_the_hub(tmp_path: Path, written: str, sentence: str) -> None:
+    text = SMALLEST.replace(
+        "model: meta-llama/Meta-Llama-3-8B@main", f"model:\n  folder: ./x\n  {written}"
+    )
+
+    (told,) = mistakes(tmp_path, text)
+
+    assert told.startswith("  line 4  model.base_model: ")
+    assert sentence in told
+
+
+@pytest.mark.parametrize("name", ["my--model", "my model", "modèle", "x.git", "-x", "x" * 97])
+def test_a_name_that_the_hub_refuses_is_refused_in_the_recipe(tmp_path: Path, name: str) -> None:
+    (told,) = mistakes(tmp_path, SMALLEST + f"  name: {name}\n")
+
+    assert told.startswith(f"  line 8  publish.name: the Hub does not take '{name}': it may")
+
+
+@pytest.mark.parametrize(
+    ("written", "sentence"),
+    [
+        ("calibration: {dataset: c4, seed: yes}", "calibration.seed: must be a number"),
+        ("calibration: {dataset: c4, samples: '8'}", "samples: must be a number, without quotes"),
+        ("calibration: {dataset: c4, length: 8.0}", "length: must be a whole number"),
+        (f"calibration: {{dataset: c4, length: {10**20}}}", "length: must be at most 9,007,"),
+        ("evaluate: {limit: true}", "evaluate.limit: must be a number"),
+        ("evaluate: {seed: -1}", "evaluate.seed: must be greater than or equal to 0"),
+        ("evaluate: {require: {divergence: .inf}}", "divergence: must be a finite number"),
+        ("evaluate: {tasks: [{name: a, chat_template: 1}]}", "chat_template: must be true or"),
+        ("embeddings: yes", "embeddings: must be a number"),
+        ("embeddings: 8.0", "embeddings: must be a whole number"),
+    ],
+)
+def test_numbers_and_switches_are_what_is_written(
+    tmp_path: Path, written: str, sentence: str
+) -> None:
+    (told,) = mistakes(tmp_path, f"{written}\n{SMALLEST}")
+
+    assert sentence in told
+
+
+@pytest.mark.parametrize("name", methods())
+def test_no_number_of_a_method_is_a_switch_or_a_word(tmp_path: Path, name: str) -> None:
+    class_ = method_class(name)
+    fields = [key for key, each in class_.model_fields.items() if type(each.default) is not str]
+    for field in fields:
+        is_switch = type(class_.model_fields[field].default) is bool
+        for value in ("'4'", "1" if is_switch else "yes"):
+            method = f"{{name: {name}, {field}: {value}}}"
+
+            told = mistakes(tmp_path, f"model: a/b\nmethod: {method}\npublish: {{org: me}}\n")
+
+            assert f"method.{field}: must be" in told[0]
+
+
+def test_an_exponent_makes_a_number(tmp_path: Path) -> None:
+    method = "method: {name: gptq, damping: 1e-3}"
+    calibration = "calibration: {dataset: c4}"
+
+    recipe = read(written(tmp_path, f"model: a/b\n{method}\n{calibration}\npublish: {{org: me}}"))
+
+    assert recipe.model_dump()["method"]["damping"] == 0.001
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: " + "[" * 20_000 + "]" * 20_000,
+        "".join(f"key{number}: 1\n" for number in range(100_000)),
+        "#" + "x" * 10_000_000 + "\n",
+        "- " * 40_000,
+        "".join(f"k{number}:\n" for number in range(10_000)),
+    ],
+    ids=["brackets", "keys", "comment", "dashes", "few keys"],
+)
+def test_a_recipe_beyond_all_measure_is_refused_before_it_is_built(
+    tmp_path: Path, text: str
+) -> None:
+    (told,) = mistakes(tmp_path, text)
+
+    assert "no YAML for hubq: it" in told
 
 
 def test_an_empty_file_is_no_recipe(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ WIDE = {
     "hidden_size": 128,
     "intermediate_size": 256,
     "head_dim": 32,
+    "max_position_embeddings": 4096,
     "rope_parameters": LLAMA3_ROPE,
 }
 # name -> the class of transformers' config, and what differs from SHARED

@@ -110,11 +110,28 @@ def _of_repo(repo: str, place: Path | None, client: "Client") -> Path:
     from hubq.card import renew
     from hubq.siblings import REPORT, gather
 
-    report = _published(repo, client)
     folder = place or Path(repo.partition("@")[0].rpartition("/")[2])
+    _require_cards(folder)
+    report = _published(repo, client)
     folder.mkdir(parents=True, exist_ok=True)
     report.save(folder / REPORT)
     return renew(report, gather(report, folder, tell, client), folder)
+
+
+def _require_cards(folder: Path) -> None:
+    """Refuse a folder with files in it, unless they are a card and its records."""
+    from hubq.card_check import report_in
+    from hubq.errors import UserError
+
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    try:
+        report_in(folder)
+    except UserError as error:
+        raise UserError(
+            f"{folder} holds files, but no card with its report: nothing was written there.\n"
+            "Name a new folder with --out"
+        ) from error
 
 
 def _published(repo: str, client: "Client") -> "Report":

@@ -102,6 +102,7 @@ def evaluate(
     if run is not None or fresh:
         raise click.UsageError("--run and --fresh are for a recipe; with --model there is no run")
     place = asked.out or Path(f"{_short(asked.model)}.evaluation.json")
+    _refuse_overwriting(place)
     with client_for(hub) as client:
         from hubq.cli.bars import progress
         from hubq.evaluate.assessing import assess
@@ -111,6 +112,19 @@ def evaluate(
     found.save(place)
     _show(found, as_json)
     click.echo(place, err=as_json)
+
+
+def _refuse_overwriting(place: Path) -> None:
+    """Refuse to write the record over what is no such record."""
+    from hubq.errors import UserError
+    from hubq.json_object import read_object
+
+    try:
+        is_record = not place.exists() or {"subject", "measurements"} <= read_object(place).keys()
+    except UserError:
+        is_record = False
+    if not is_record:
+        raise UserError(f"{place} is there and is no evaluation; name another file with --out")
 
 
 def _recipe(words: tuple[str, ...], asked: Asked) -> Path:

@@ -128,7 +128,7 @@ def stages(recipe: Path, run: Path | None, fresh: bool, hub: str | None) -> Iter
 def plan(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool) -> None:
     """Foretell bytes, bits, memory and time; refuse what can't work.
 
-    Needs only the model's config.json and tensor headers, no weights.
+    Needs only the model's config.json, tensor headers and tokenizer, no weights.
     """
     from hubq.cli.tables import print_plan
     from hubq.plan import destination

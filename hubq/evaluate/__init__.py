@@ -43,6 +43,11 @@ def _refuse_changed(folder: Path, checkpoint: Checkpoint) -> None:
     from hubq.evaluate.measure import file_digests
 
     found = file_digests(folder)
+    if added := sorted(found.keys() - checkpoint.files.keys()):
+        raise UserError(
+            f"{folder / added[0]} is not of quantize's making, and might change how the model "
+            "loads; nothing was measured. Move it elsewhere, then run again"
+        )
     for name, digest in found.items():
         if checkpoint.files.get(name) != digest:
             raise UserError(

@@ -45,12 +45,14 @@ def assess(
     """
     from hubq.evaluate.beside import Sides, measured, texts_of
     from hubq.plan import dtype_of
+    from hubq.reading import require_wishes
     from hubq.source import fetch, find
     from hubq.task_names import require_known
 
     require_known([each.name for each in wishes.tasks])
-    fetching = bring(model, client, progress)
     source = find(against, client)
+    require_wishes(wishes, source.config)
+    fetching = bring(model, client, progress)
     texts = texts_of(wishes, client)
     brought = fetching()
     base = fetch(source, client, progress)

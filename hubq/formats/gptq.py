@@ -21,6 +21,7 @@ from hubq.format import AffineFormat
 from hubq.scheme import difference, the_scheme
 from hubq.tensors import Affine, QuantizedTensor
 
+OLD_CONFIG = "quantize_config.json"  # where older engines look for the config
 GROUP_SIZES = (16, 32, 64, 128, 256, 512, 1024)  # those of gptqmodel's kernels; vLLM's are fewer
 
 
@@ -106,8 +107,8 @@ class Gptq(AffineFormat):
         }
 
     def extra_files(self, config: Mapping[str, Any]) -> dict[str, bytes]:
-        """Return quantize_config.json, where older engines look for the config."""
-        return {"quantize_config.json": (json.dumps(config, indent=2) + "\n").encode()}
+        """Return the config once more, for older engines."""
+        return {OLD_CONFIG: (json.dumps(config, indent=2) + "\n").encode()}
 
 
 def _scale_mistake(scale: Tensor) -> str | None:

@@ -15,9 +15,9 @@ from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tag, Tree
 from dulwich.refs import Ref
 from dulwich.repo import Repo
 
-from hubq.hub.names import is_ref_name
 from hubq.hub.objects import Pointer
 from hubq.hub.refusals import entry_not_found, repository_not_found, revision_not_found
+from hubq.hub_names import is_revision
 
 FILE_MODE = 0o100644
 MAX_COMPARED = 200_000  # bytes of a file whose lines are compared
@@ -71,7 +71,7 @@ class Histories:
 
 def branch_ref(revision: str) -> Ref:
     """Name the ref that a commit to this revision moves, or refuse what is no name of one."""
-    if not is_ref_name(revision):
+    if not is_revision(revision):
         raise revision_not_found(revision)
     if re.fullmatch(r"refs/(pr|heads)/.+", revision):
         return Ref(revision.encode())
@@ -80,7 +80,7 @@ def branch_ref(revision: str) -> Ref:
 
 def find_commit(git: Repo, revision: str) -> Commit:
     """Find the commit of a branch, tag, refs/pr/N, HEAD, commit id or a prefix of one."""
-    if not is_ref_name(revision):
+    if not is_revision(revision):
         raise revision_not_found(revision)
     for ref in _candidate_refs(revision):
         if (oid := git.refs.read_ref(ref)) is not None:

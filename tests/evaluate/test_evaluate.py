@@ -317,6 +317,13 @@ def test_a_folder_that_changed_since_it_was_quantized_is_not_measured(
         evaluate(evaluation.plan, checkpoint, evaluation.run, Client())
 
 
+def test_a_file_that_quantize_did_not_write_is_to_be_moved(evaluation: Evaluation) -> None:
+    listed = {k: v for k, v in evaluation.checkpoint.files.items() if k != "config.json"}
+
+    with pytest.raises(UserError, match=r"config\.json is not of quantize's making.* Move it"):
+        evaluate(evaluation.plan, made_checkpoint(listed), evaluation.run, Client())
+
+
 def test_a_file_that_is_gone_since_it_was_quantized_is_missed(evaluation: Evaluation) -> None:
     checkpoint = made_checkpoint({**evaluation.checkpoint.files, "more.safetensors": "0" * 64})
 

@@ -1,0 +1,174 @@
+"""A recipe that changed since its run began: what no change of words costs is kept.
+
+Names, licences, who may have the result and what is measured leave the weights alone. Where only
+these changed a run keeps its model, finished or not; its measurements too, unless others are
+wanted. All is done anew in an order in which a kill leaves a run that the next call sets right:
+the plan, by which the change is known, is replaced last.
+"""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hubq.client import Client
+from hubq.errors import UserError
+from hubq.record import write_atomically
+from hubq.run_folder import CHECKPOINT, MODEL, PLAN
+
+if TYPE_CHECKING:
+    from hubq.plan import Plan
+    from hubq.quantize import Checkpoint
+
+REPORT = "report.json"
+BEGUN = ("blocks", CHECKPOINT)  # one of them is there once a run has begun to quantize
+# The first three depend on the machine, the fourth on the day that the base's card was read, the
+# last is words.
+NOT_COMPARED = {"seconds", "peak_memory", "compute_dtype", "base_card", "remarks"}
+# What says nothing of the weights, in a plan, in its recipe and in that recipe's model. The plan's
+# `source` says which weights a Hub id means.
+WORDS = ("repo", "base_model", "license")
+WORDS_OF_RECIPE = ("name", "evaluate", "publish")
+WORDS_OF_MODEL = ("hub", "base_model", "license")
+
+
+def adopted(saved: "Plan", planned: "Plan", run: Path, client: Client) -> "Plan":
+    """Return the plan of a run from now on, or refuse a recipe of other weights."""
+    there, here = _compared(saved), _compared(planned)
+    if there == here:
+        return kept(saved, planned, run)
+    if _of_weights(there) != _of_weights(here):
+        raise UserError(_refusal(there, here, run))
+    if _measuring(there) != _measuring(here):
+        (run / REPORT).unlink(missing_ok=True)
+    planned = _going_on(saved, planned, run)
+    _adopt(_renewed_papers(saved, planned, run, client), planned, run)
+    planned.save(run / PLAN)
+    return planned
+
+
+def kept(saved: "Plan", newest: "Plan", run: Path) -> "Plan":
+    """Return the saved plan, but of a run that has not begun in the dtype of this machine."""
+    going = _going_on(saved, newest, run)
+    if going.compute_dtype == saved.compute_dtype:
+        return saved
+    going.save(run / PLAN)
+    return going
+
+
+def _going_on(saved: "Plan", newest: "Plan", run: Path) -> "Plan":
+    """Let a newer plan go on in the dtype in which the run has begun, if it has."""
+    begun = any((run / name).exists() for name in BEGUN)
+    return newest.model_copy(update={"compute_dtype": saved.compute_dtype}) if begun else newest
+
+
+def understood(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a saved recipe as it is read now: with the options that hubq has learnt since."""
+    from pydantic import ValidationError
+
+    from hubq.recipe import Recipe
+
+    try:
+        return Recipe.model_validate(recipe).model_dump(mode="json")
+    except ValidationError:
+        return recipe
+
+
+def _compared(plan: "Plan") -> dict[str, Any]:
+    values = plan.model_dump(mode="json", exclude=NOT_COMPARED)
+    return {**values, "recipe": understood(plan.recipe)}
+
+
+def _of_weights(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out of a plan what has no effect on the weights, even if it is valid no more."""
+    recipe = _without(plan["recipe"], *WORDS_OF_RECIPE) | {"name": "", "publish": {"org": "any"}}
+    recipe["model"] = _without(recipe["model"], "base_model", "license")
+    recipe = dict(understood(recipe))
+    recipe["model"] = _without(recipe["model"], *WORDS_OF_MODEL)
+    return {**_without(plan, *WORDS), "recipe": recipe}
+
+
+def _measuring(plan: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a report's numbers depend on; what is required of them is judged later."""
+    return _without(plan["recipe"].get("evaluate", {}), "require")
+
+
+def _without(values: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in keys}
+
+
+def _renewed_papers(
+    saved: "Plan", planned: "Plan", run: Path, client: Client
+) -> "Checkpoint | None":
+    """Write what another licence asks for into a finished model; return its new checkpoint."""
+    from hubq.card_metadata import governing_license
+    from hubq.companions import beside_config
+    from hubq.quantize import Checkpoint
+    from hubq.recipe_inputs import ModelSection
+    from hubq.source import fetch_planned
+
+    before, after = governing_license(saved), governing_license(planned)
+    if before == after or not (run / CHECKPOINT).is_file():
+        return None
+    checkpoint = Checkpoint.load(run / CHECKPOINT)
+    model = ModelSection.model_validate(planned.recipe["model"])
+    base = fetch_planned(model, planned.source, client)
+    old, new = beside_config(base, before), beside_config(base, after)
+    for name in old.files.keys() - new.files.keys():
+        (run / MODEL / name).unlink(missing_ok=True)
+    for name, content in new.files.items():
+        write_atomically(run / MODEL / name, content)
+    digests = {name: sha256(content).hexdigest() for name, content in new.files.items()}
+    others = _without(checkpoint.files, *old.files)
+    facts = [fact for fact in checkpoint.facts if fact not in {*old.facts, *new.facts}]
+    renewed = checkpoint.model_copy(
+        update={
+            "files": dict(sorted({**others, **digests}.items())),
+            "facts": (*facts, *new.facts),
+        }
+    )
+    renewed.save(run / CHECKPOINT)
+    return renewed
+
+
+def _adopt(checkpoint: "Checkpoint | None", planned: "Plan", run: Path) -> None:
+    """Let a run's measurements be those of the new plan."""
+    from hubq.evaluate import Report
+
+    path = run / REPORT
+    if not path.is_file():
+        return
+    try:
+        report = Report.load(path)
+    except UserError:  # of another version: measured anew from what is remembered
+        path.unlink()
+        return
+    changes = {"plan": planned, "checkpoint": checkpoint or report.checkpoint}
+    report.model_copy(update=changes).save(path)
+
+
+def _refusal(there: Mapping[str, Any], here: Mapping[str, Any], run: Path) -> str:
+    """Say in what a run's plan differs, and the ways out."""
+    there, here = _of_weights(there), _of_weights(here)
+    differences = _differences(there["recipe"], here["recipe"]) or _differences(there, here)
+    shown = differences[:8] + (["..."] if len(differences) > 8 else [])
+    return (
+        "\n  ".join([f"{run} holds a run of another plan:", *shown])
+        + "\nReplace it with --fresh, or choose another folder with --run."
+    )
+
+
+def _differences(there: Any, here: Any, place: str = "") -> list[str]:  # noqa: ANN401
+    """List where two JSON values differ, one line for each place."""
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        lines: list[str] = []
+        for key in {**there, **here}:
+            inner = f"{place}.{key}" if place else str(key)
+            lines += _differences(there.get(key), here.get(key), inner)
+        return lines
+    return [] if there == here else [f"{place}: {_short(there)} there, {_short(here)} now"]
+
+
+def _short(value: object) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
