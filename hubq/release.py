@@ -61,7 +61,9 @@ def papers(report: Report, siblings: Siblings) -> dict[str, bytes]:
 def _refuse_other_report(report: Report, run: Path) -> None:
     """Refuse a run whose records do not belong together."""
     if Report.load(run / "report.json") != report:
-        raise UserError(f"{run / 'report.json'} was replaced meanwhile; publish again")
+        raise UserError(
+            f"{run / 'report.json'} is not the report to publish: it was replaced. Publish again"
+        )
     if type(report.plan).load(run / "plan.json") != report.plan:
         raise UserError(
             f"{run / 'report.json'} measured another plan than {run / 'plan.json'}.\nDelete it and "

@@ -13,7 +13,7 @@ from hubq.marked_yaml import RECIPE
 from hubq.method import method_class, methods
 from hubq.recipe import Recipe, read
 
-VALUES = [
+VALUES: list[Any] = [
     *(None, True, False, 0, 1, -1, 4, 4.0, 1e300, 2**70, "", "4", "yes", "a/b", "a/b@c", "c4"),
     *("./x", "~/x", "~nobody/x", "/", "\x7f", "é模", "x" * 300, {}, [], [[]], ["c4"], {"a": 1}),
     *({"name": "rtn"}, {"hub": "a/b"}, {"dataset": "c4"}, "2024-05-01", "hf.co/a/b", "..", "c--d"),
