@@ -95,12 +95,14 @@ def _saved(planned: Plan, run: Path) -> Plan:
 def _looked_up(recipe: "Recipe", model: "ModelSection", client: Client) -> Plan:
     """Look up all that the recipe names, its model as pinned, and count."""
     from hubq.budgets import refuse_unmeasured, refuse_unreachable
+    from hubq.model_check import require_consistent
     from hubq.reading import require_readable
     from hubq.source import find
 
     refuse_unmeasured(recipe.evaluate)
     _refuse_missing_data(recipe, client)
     source = find(model, client)
+    require_consistent(source)
     planned = foretell(recipe, _described(source, client))
     require_readable(recipe, source, client)
     refuse_unreachable(planned)
@@ -125,13 +127,11 @@ def _described(source: "Source", client: Client) -> "Source":
 def foretell(recipe: "Recipe", source: "Source") -> Plan:
     """Count what a recipe makes of a model; raise UserError for what can't work."""
     from hubq.costs import peak_memory, seconds
-    from hubq.model_check import require_consistent
     from hubq.naming import repo_name
     from hubq.permission import require_permission
     from hubq.selection import select
 
     require_permission(recipe.publish, source)
-    require_consistent(source)
     selection = select(recipe, source)
     quantized = {each.name: each for each in selection.modules if each.quantized}
     rest = sum(

@@ -141,14 +141,14 @@ def test_a_plan_that_was_only_looked_at_follows_the_machine(
     recipe: Recipe, machine_fast_in: As, tmp_path: Path
 ) -> None:
     machine_fast_in("bfloat16")
-    there = plan(recipe, tmp_path, NOWHERE)
+    there = plan(recipe, tmp_path / "run", NOWHERE)
 
     machine_fast_in("float32")
-    here = plan(recipe, tmp_path, NOWHERE)
+    here = plan(recipe, tmp_path / "run", NOWHERE)
 
     assert (there.compute_dtype, here.compute_dtype) == ("bfloat16", "float32")
     assert here.peak_memory > there.peak_memory
-    assert Plan.load(tmp_path / PLAN) == here
+    assert Plan.load(tmp_path / "run" / PLAN) == here
 
 
 def test_measuring_otherwise_leaves_the_dtype_of_a_run_that_has_begun(
@@ -171,7 +171,7 @@ def test_a_wish_for_no_dtype_is_refused_before_anything_is_computed(
     machine_fast_in("half")
 
     with pytest.raises(UserError, match="HUBQ_COMPUTE_DTYPE is 'half'"):
-        plan(recipe, tmp_path, NOWHERE)
+        plan(recipe, tmp_path / "run", NOWHERE)
 
 
 def test_a_model_of_float32_weights_keeps_them_while_it_is_walked(

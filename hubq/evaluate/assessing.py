@@ -50,9 +50,9 @@ def assess(
     from hubq.task_names import require_known
 
     require_known([each.name for each in wishes.tasks])
+    fetching = bring(model, client, progress)
     source = find(against, client)
     require_wishes(wishes, source.config)
-    fetching = bring(model, client, progress)
     texts = texts_of(wishes, client)
     brought = fetching()
     base = fetch(source, client, progress)
