@@ -83,7 +83,7 @@ class Guard:
 
 def _require_route(scope: Scope) -> str:
     """Return the route behind Gradio's prefix; refuse what would leave something here."""
-    path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
+    path: str = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
     if path.startswith(KEPT):
         raise Refused(404, "nothing is kept here")
     route = path.removeprefix(PREFIX)

@@ -13,8 +13,8 @@ from hubq.client import Client
 from hubq.comparison import Entry, entry, families
 from hubq.errors import UserError
 from hubq.evaluate.report import Assessment, Interval, Measured, Measurement, Report
+from hubq.hub_names import mistake_in_reference
 from hubq.license import BUILT_WITH
-from hubq.naming import mistake_in_reference
 from hubq.progress import SILENT, Progress
 from hubq.recipe_inputs import ModelSection
 

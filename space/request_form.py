@@ -33,8 +33,10 @@ class Form:
     """What each function of a page reads."""
 
     def __init__(self, page: gr.Blocks) -> None:
-        there = {number: each for number, each in page.fns.items() if each.fn is not None}
-        self._by_number: Mapping[Any, Any] = there
+        there: Mapping[Any, Any] = {
+            number: each for number, each in page.fns.items() if each.fn is not None
+        }
+        self._by_number = there
         self._by_name = {str(each.api_name): each for each in there.values()}
 
     def problem(self, name: str | None, body: bytes) -> str | None:

@@ -191,9 +191,15 @@ def _create(repo: str, settings: Settings, client: Client, tell: Tell) -> None:
     from huggingface_hub.errors import HfHubHTTPError
 
     def create(sdk: Sdk) -> None:
-        api, private = client.api(), settings.private
-        kept = {"repo_type": "space", "private": private, "exist_ok": True}
-        client.patience.keep_trying(lambda: api.create_repo(repo, space_sdk=sdk, **kept))
+        client.patience.keep_trying(
+            lambda: client.api().create_repo(
+                repo,
+                repo_type="space",
+                space_sdk=sdk,
+                private=settings.private,
+                exist_ok=True,
+            )
+        )
 
     if settings.static:
         create("static")

@@ -44,9 +44,14 @@ def files(measured: Sequence[Measured]) -> dict[str, bytes]:
     made["style.css"] = (TEMPLATES / "style.css").read_bytes()
     shown = []
     for number, family in enumerate(found):
-        chart = _bits_chart(family, number, made)
-        shown.append({"base": family.base.name, "table": _table(family, slugs), "chart": chart})
-        shown[-1]["notes"] = list(notes(family, "Bold"))
+        shown.append(
+            {
+                "base": family.base.name,
+                "table": _table(family, slugs),
+                "notes": list(notes(family, "Bold")),
+                "chart": _bits_chart(family, number, made),
+            }
+        )
     for each in measured:
         name = entry(each).name
         card = _card(each, measured, slugs[name], made)
