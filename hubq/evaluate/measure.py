@@ -143,6 +143,7 @@ def outcome_file(folder: Path, task: Task, where: Machine) -> Path:
 def _environment(orders: Iterable[Order], client: Client) -> dict[str, str]:
     """Return the worker's environment: offline, unless a task's data comes from the Hub."""
     quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    quiet["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")  # as in hubq's main
     online = any(o.task.kind == "choice" and o.task.online for o in orders)
     if not online:
         offline = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")

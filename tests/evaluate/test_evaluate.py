@@ -338,6 +338,17 @@ def test_a_worker_whose_data_is_here_is_offline() -> None:
     assert "HF_DATASETS_OFFLINE" not in os.environ
 
 
+def test_threads_wait_asleep_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert _environment([], Client())["OMP_WAIT_POLICY"] == "PASSIVE"
+
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+
+    assert _environment([], Client())["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
 def test_a_worker_whose_data_is_on_the_hub_asks_the_clients_hub() -> None:
     client = Client(endpoint="http://127.0.0.1:1", token="hf_secret")
 
