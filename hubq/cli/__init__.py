@@ -13,10 +13,11 @@ from hubq.cli.catalogue import copy, methods, recipes, schema
 from hubq.cli.comparing import compare
 from hubq.cli.conversion import convert
 from hubq.cli.evaluating import evaluate
-from hubq.cli.hubs import chat, doctor, hub, pull
+from hubq.cli.hubs import doctor, hub, pull
 from hubq.cli.refusals import Commands
 from hubq.cli.space import space
 from hubq.cli.stages import plan, publish, quantize
+from hubq.cli.talking import chat
 
 
 @click.group("hubq", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
