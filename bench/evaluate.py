@@ -1,14 +1,14 @@
 """What answering lm-eval's tasks costs, beside lm-eval's own `hf` model: python bench/evaluate.py
 
-SmolLM2-135M-Instruct in bfloat16 answers hubq_piqa, hubq_openbookqa and hubq_boolq (or the named
-tasks), without examples and with five (--shots; `5=` for the same to all questions), for the first
-items of each (--limit). `hf` is measured at several batch sizes (--batches; its own search for one
-would need 50 GB here), with its softmax in float32 as ours has it, and at the best of these as it
-comes, in bfloat16. Each run has a process of its own with one thread. Where a task is measured more
-than once (--times), the ways take turns, and the least CPU time counts. Memory is the peak after
-loading, above the loaded model, and in all.
+SmolLM2-135M-Instruct answers hubq_piqa, hubq_openbookqa and hubq_boolq (or the named tasks) in the
+dtype that this CPU is fast in, without examples and with five (--shots; `5=` for the same to all
+questions), for the first items of each (--limit). `hf` is measured at several batch sizes
+(--batches; its own search for one would need 50 GB here), with its softmax in float32 as ours has
+it, and at the best of these as it comes, in the model's dtype. Each run has a process of its own
+with one thread. Where a task is measured more than once (--times), the ways take turns, and the
+least CPU time counts. Memory is the peak after loading, above the loaded model, and in all.
 
-What bfloat16 does to the answers is shown against `hf` in float32: how many items have another
+What the dtype does to the answers is shown against `hf` in float32: how many items have another
 likeliest answer, and by how much log-likelihoods differ, typically and at most.
 
 The floor is what cannot be saved: the matrix products of the blocks, for each distinct token, and
@@ -31,6 +31,7 @@ from subject import RTN, alone, heading, recipe
 
 from hubq.allocator import keep_freed_memory
 from hubq.client import Client
+from hubq.device import compute_dtype
 from hubq.evaluate.prefixes import common
 from hubq.progress import SILENT
 from hubq.source import fetch, find
@@ -48,7 +49,7 @@ class Way(NamedTuple):
     name: str
     batch_size: int = 0
     softmax: str | None = None
-    dtype: str = "bfloat16"
+    dtype: str | None = None  # what this CPU is fast in
 
 
 OURS = Way("ours")
@@ -161,16 +162,17 @@ def one(task: str, shots: str, limit: int, way: Way) -> dict[str, Any]:
 
 def subject(folder: Path, way: Way) -> Any:  # noqa: ANN401 - an LM, which carries no types
     """Load the model as a user of lm-eval would, or as hubq's worker does."""
+    dtype = way.dtype or compute_dtype("cpu")
     if way != OURS:
         from lm_eval.models.huggingface import HFLM
 
         settings = {"batch_size": way.batch_size, "softmax_dtype": way.softmax}
-        return HFLM(str(folder), device="cpu", dtype=way.dtype, **settings)
+        return HFLM(str(folder), device="cpu", dtype=dtype, **settings)
     from hubq.evaluate.language_model import language_model
     from hubq.evaluate.loading import load
 
     keep_freed_memory()
-    model = load(folder, device="cpu", dtype="bfloat16").model
+    model = load(folder, device="cpu", dtype=dtype).model
     return language_model(model, folder, SILENT, "bench")
 
 

@@ -2,9 +2,10 @@
 
 Numbers are of calibration windows (32 and 128 without any); other words choose the methods.
 
-The floor is measured in the same run: one bfloat16 forward pass of the calibration tokens through
-the blocks, and one XᵀX for each distinct input, at the best rate found that sums in float32. Every
-row runs in a process of its own; `other` is what no part claims: imports, tokenizing, assembling.
+The floor is measured in the same run, in the dtype that quantizing runs in here: one forward pass
+of the calibration tokens through the blocks, and one XᵀX for each distinct input, at the best rate
+found that sums in float32. Every row runs in a process of its own; `other` is what no part claims:
+imports, tokenizing, assembling.
 """
 
 import json
@@ -22,7 +23,8 @@ from subject import RTN, alone, calibration, heading, quantized, quickstarts, re
 from hubq import calibrate, dataset
 from hubq.allocator import keep_freed_memory
 from hubq.client import Client
-from hubq.products import add_lower_gram
+from hubq.device import compute_dtype
+from hubq.products import add_lower_gram, factors_in
 from hubq.source import fetch, find
 
 PARTS = ("reading", "forward", "hessian", "solving", "tuning", "writing")
@@ -81,28 +83,27 @@ def floor(samples: int) -> tuple[float, float]:
     folder = fetch(find(recipe(RTN, samples).model, client), client)
     text = dataset.text(section.dataset, client, purpose="calibration")
     tokens = calibrate.windows(text, folder, section)
-    model = AutoModel.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    dtype: torch.dtype = getattr(torch, compute_dtype("cpu"))
+    model = AutoModel.from_pretrained(folder, dtype=dtype).eval()
     batches = torch.split(tokens, 8192 // LENGTH)
     model(batches[0])
     forward = least(lambda: [model(batch) for batch in batches])
     config = model.config
     widths = [config.hidden_size] * 3 + [config.intermediate_size]
-    gram = sum(gram_seconds(width, len(batches)) for width in widths)
+    gram = sum(gram_seconds(width, len(batches), dtype) for width in widths)
     return forward, gram * config.num_hidden_layers
 
 
-def gram_seconds(width: int, batches: int) -> float:
+def gram_seconds(width: int, batches: int, dtype: torch.dtype) -> float:
     """Return the least seconds of XᵀX for all tokens of one input, over ways that are exact."""
-    inputs = torch.randn(8192, width).bfloat16().float()
+    inputs = torch.randn(8192, width).to(dtype).float()
     total = torch.zeros(width, width)
-
-    def whole() -> None:
-        torch.set_float32_matmul_precision("medium")
-        total.addmm_(inputs.T, inputs)
-        torch.set_float32_matmul_precision("highest")
-
-    ways: tuple[Callable[[], object], ...] = (whole, lambda: add_lower_gram(total, inputs))
-    return min(least(way) for way in ways) * batches
+    ways: tuple[Callable[[], object], ...] = (
+        lambda: total.addmm_(inputs.T, inputs),
+        lambda: add_lower_gram(total, inputs),
+    )
+    with factors_in(dtype):
+        return min(least(way) for way in ways) * batches
 
 
 def least(work: Callable[[], object], times: int = 3) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hubq.client import Client
-from hubq.device import best_device, device_title
+from hubq.device import best_device, compute_dtype, device_title
 from hubq.plan import plan
 from hubq.quantize import Checkpoint, quantize
 from hubq.recipe import Recipe, read
@@ -90,6 +90,7 @@ def alone(script: str, *arguments: str) -> Any:  # noqa: ANN401 - the JSON that 
 
 
 def heading(title: str) -> str:
-    """Say what was measured, when and where."""
+    """Say what was measured, when, where and in which dtype."""
     cores = len(os.sched_getaffinity(0))
-    return f"{title} · {time.strftime('%Y-%m-%d')} · {device_title(best_device())}, {cores} cores"
+    device, day = best_device(), time.strftime("%Y-%m-%d")
+    return f"{title} · {day} · {device_title(device)}, {cores} cores, {compute_dtype(device.type)}"

@@ -32,7 +32,8 @@ class Speaker:
     def load(cls, folder: Path, device: str | None = None) -> Self:
         """Load a folder, on the GPU where there is one and no device is named.
 
-        Raises UserError when it does not load as it should.
+        It is loaded in the dtype that this machine's best device is fast in: bfloat16 or, on many
+        a CPU, float32. Raises UserError when it does not load as it should.
         """
         from hubq.device import best_device, compute_dtype
         from hubq.evaluate.loading import load

@@ -13,11 +13,14 @@ from hubq import __version__
 from hubq.client import Client
 from hubq.disk import gigabytes
 from hubq.engines import installed_version, missing_packages, readers_of
+from hubq.errors import UserError
 from hubq.explain import scrub
 from hubq.record import Record
 
 if TYPE_CHECKING:
     from httpx2 import Response
+
+    from hubq.device import Computing
 
 LIBRARIES = (
     "torch",
@@ -61,6 +64,8 @@ class Diagnosis(Record):
     instructions: tuple[str, ...]
     memory: int  # bytes
     gpus: tuple[str, ...]
+    compute_dtype: str  # that a model stored in bfloat16 runs in
+    compute_reason: str  # why it is this one
     formats: dict[str, str]  # name -> "yes", or what is missing for it
     hub: str
     reachable: bool
@@ -84,7 +89,7 @@ def diagnose(client: Client) -> Diagnosis:
     """Look around without changing anything; the Hub has five seconds to answer."""
     from huggingface_hub import constants
 
-    answer = ask(client)
+    answer, computing = ask(client), _computing()
     cache = Path(constants.HF_HUB_CACHE)
     return Diagnosis(
         hubq=__version__,
@@ -96,6 +101,8 @@ def diagnose(client: Client) -> Diagnosis:
         instructions=_instructions(),
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         gpus=_gpus(),
+        compute_dtype=computing.dtype,
+        compute_reason=computing.reason,
         formats=loadable(),
         hub=client.url,
         reachable=answer.reachable,
@@ -174,6 +181,16 @@ def _instructions() -> tuple[str, ...]:
     """List those of the interesting instructions that the CPU has."""
     flags = set((_cpu_field("flags") or _cpu_field("Features")).split())
     return tuple(name for name in INSTRUCTIONS if name in flags)
+
+
+def _computing() -> "Computing":
+    """Say in which dtype models run here, and why, or what is wrong with what was asked for."""
+    from hubq.device import Computing, best_device, computing
+
+    try:
+        return computing(best_device().type)
+    except UserError as error:
+        return Computing("none", str(error))
 
 
 def _gpus() -> tuple[str, ...]:

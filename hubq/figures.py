@@ -2,7 +2,7 @@
 
 import math
 
-from hubq.evaluate.report import CONFIDENCE, Interval, Measurement
+from hubq.evaluate.report import CONFIDENCE, Interval, Measured, Measurement
 
 NOT_MEASURED = "not measured"
 NONE = "—"  # where there is no such number
@@ -35,6 +35,11 @@ def share(part: Interval | None) -> str:
     if part is None:
         return NONE
     return f"{percent(part.value)}{_between(*(_hundredfold(each) for each in _ends(part)))}"
+
+
+def no_floor(measured: Measured) -> str:
+    """Write why a base has no noise: noise is what parts it from float32, or was not looked at."""
+    return "none, in float32" if measured.dtype == "float32" else NOT_MEASURED
 
 
 def difference(measurement: Measurement) -> str:

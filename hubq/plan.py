@@ -53,11 +53,11 @@ class Plan(Record):
     model_bits: float  # bits a parameter over the whole file, embeddings included
     peak_memory: int  # bytes
     seconds: float  # a rough foretelling for this machine
+    repo: str  # org/name that publish will create
+    base_card: BaseCard = BaseCard()  # what the base's repo says that its copies carry on
     # In which the calibration text runs through the model. None: there is no such text, or the plan
     # is of before this was written down: then it was bfloat16 on every CPU.
     compute_dtype: str | None = None
-    repo: str  # org/name that publish will create
-    base_card: BaseCard = BaseCard()  # what the base's repo says that its copies carry on
 
 
 def plan(recipe: "Recipe", run: Path, client: Client) -> Plan:
@@ -153,9 +153,9 @@ def foretell(recipe: "Recipe", source: "Source") -> Plan:
         model_bits=8 * size / parameters,
         peak_memory=peak_memory(recipe, source, dtype),
         seconds=seconds(recipe, source, dtype),
-        compute_dtype=dtype,
         repo=f"{recipe.publish.org}/{repo_name(recipe, source)}",
         base_card=source.card,
+        compute_dtype=dtype,
     )
 
 

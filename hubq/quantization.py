@@ -238,8 +238,8 @@ class Quantization:
             seconds_by_part={name: round(each, 2) for name, each in self.clock.seconds.items()},
             peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             device=device_title(self.device),
-            compute_dtype=str(self.dtype).removeprefix("torch.") if self.calibration else None,
             versions={name: version(name) for name in PACKAGES},
+            compute_dtype=str(self.dtype).removeprefix("torch.") if self.calibration else None,
         )
 
 

@@ -39,8 +39,8 @@ class Checkpoint(Record):
     seconds_by_part: dict[str, float]  # of the run that finished: forward, hessian, ...
     peak_memory: int  # bytes, resident
     device: str
-    compute_dtype: str | None = None  # as in the plan, and what it means where it is None
     versions: dict[str, str]
+    compute_dtype: str | None = None  # as in the plan, and what it means where it is None
 
 
 def quantize(plan: Plan, run: Path, client: Client, progress: Progress = SILENT) -> Checkpoint:

@@ -18,9 +18,8 @@ class Gathering:
         width, device = inputs.shape[-1], inputs.device
         self.tokens = 0
         self.dtype = inputs.dtype
-        self.every = max(
-            1, inputs.shape[:-1].numel() // SAMPLE
-        )  # so many tokens lie between two of the sample
+        # So many tokens lie between two of the sample.
+        self.every = max(1, inputs.shape[:-1].numel() // SAMPLE)
         self.sample: list[Tensor] | None = [] if "sample" in needs else None
         self.gram = torch.zeros(width, width, device=device) if "gram" in needs else None
         wanted = "magnitude" in needs

@@ -1,7 +1,7 @@
 """What a model needs in memory, foretold from its config.json and the headers of its files.
 
-Only bitsandbytes stays packed when transformers loads it; all other formats become 16 bits a
-parameter, with the packed tensors beside them while that happens.
+Only bitsandbytes stays packed when transformers loads it; all other formats become numbers of the
+dtype that models run in here, with the packed tensors beside them while that happens.
 """
 
 import math
@@ -14,52 +14,57 @@ if TYPE_CHECKING:
     from hubq.shards import TensorInfo
 
 PROCESS = 500_000_000  # bytes of Python, torch and transformers; 0.45 GB measured
-DENSE = 2  # bytes a parameter, as bfloat16
-LOGIT = 10  # bytes: its 16 bits, float32 and a copy while a divergence is computed
+LOGIT = 8  # bytes beside the logit itself: float32 and a copy while a divergence is computed
 FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
-# Tensors that stand for weights and become 16-bit ones; what else is not a float is small.
+# Tensors that stand for weights and become numbers; what else is not a float is small.
 PACKED = ("qweight", "weight_packed", "weight")
 WIDTHS = {"I32": 32, "U8": 8, "I8": 8}
 
 
 def footprint(
-    config: Mapping[str, Any], tensors: Mapping[str, "TensorInfo"], tokens: int, answer: int
+    config: Mapping[str, Any],
+    tensors: Mapping[str, "TensorInfo"],
+    tokens: int,
+    answer: int,
+    number: int,
 ) -> int:
     """Return the bytes that a process needs to load a model and to use it.
 
-    At most so many tokens are read and written, and an answer of them is scored.
+    At most so many tokens are read and written, and an answer of them is scored. `number` is the
+    bytes of one in the dtype that the model runs in.
     """
     quantization = config.get("quantization_config") or {}
     method = str(quantization.get("quant_method", ""))
     stored = sum(info.end - info.begin for info in tensors.values())
-    used = PROCESS + _working(config, tokens, answer)
+    used = PROCESS + _working(config, tokens, answer, number)
     if not method:
-        return used + _dense(tensors, {})
+        return used + number * _count(tensors, {})
     if method == "bitsandbytes":
         return used + 2 * stored  # the file stays mapped
-    dense = _dense(tensors, quantization)
+    dense = number * _count(tensors, quantization)
     by_us = method in ("gptq", "awq") and bool(missing_packages(method))
     return used + stored + dense * (2 if by_us else 1)
 
 
-def _working(config: Mapping[str, Any], tokens: int, answer: int) -> int:
+def _working(config: Mapping[str, Any], tokens: int, answer: int, number: int) -> int:
     """Return the bytes of the keys and values and of the logits."""
     heads = int(config.get("num_attention_heads") or 1)
     width = int(config.get("head_dim") or int(config.get("hidden_size") or 0) // heads)
     layers = int(config.get("num_hidden_layers") or 0)
     keys = layers * int(config.get("num_key_value_heads") or heads) * width
-    return tokens * 2 * DENSE * keys + answer * LOGIT * int(config.get("vocab_size") or 0)
+    logits = answer * (number + LOGIT) * int(config.get("vocab_size") or 0)
+    return tokens * 2 * number * keys + logits
 
 
-def _dense(tensors: Mapping[str, "TensorInfo"], quantization: Mapping[str, Any]) -> int:
-    """Return the bytes of all weights at 16 bits."""
+def _count(tensors: Mapping[str, "TensorInfo"], quantization: Mapping[str, Any]) -> int:
+    """Count all weights."""
     modules = quantization.get("modules")  # of the hubq format: each with its shape
     shapes = modules if isinstance(modules, Mapping) else {}
     count: int = sum(math.prod(each["shape"]) for each in shapes.values())
     plain = {
         name: info for name, info in tensors.items() if name.partition(".weight")[0] not in shapes
     }
-    return DENSE * (count + sum(_parameters(plain, _bits(quantization))))
+    return count + sum(_parameters(plain, _bits(quantization)))
 
 
 def _parameters(tensors: Mapping[str, "TensorInfo"], bits: int) -> Iterator[int]:

@@ -26,7 +26,7 @@ from exchange import (
 )
 from fetching import Fetching
 from footprint import footprint
-from machine import Memory, cores, gpu_memory, machine_memory
+from machine import Memory, cores, gpu_memory, machine_memory, number_bytes
 from shelf import Need, Shelf, StoppedError, Thing
 from turns import Ticket, Turns
 from worker import Job
@@ -141,12 +141,20 @@ class Generation(ABC, Generic[AnyThing]):
         with self.shelf.lend(need, lambda: self.make(folder), stop) as thing:
             yield from self.use(thing, order, stop)
 
+    def number(self) -> int:
+        """Return the bytes of a number in the dtype that models run in."""
+        return number_bytes()
+
     def _need(self, order: Order) -> Need:
         """Foretell what the model takes; raise UserError if it can never fit, before fetching."""
         outline = self.fetching.outline(order.model)
         try:
             size = footprint(
-                outline.config, outline.tensors, self.limits.tokens, self.limits.new_tokens
+                outline.config,
+                outline.tensors,
+                self.limits.tokens,
+                self.limits.new_tokens,
+                self.number(),
             )
         except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
             raise UserError(f"the config.json of {order.title} is damaged") from error

@@ -70,6 +70,12 @@ class InProcessGeneration(Generation[Shelved]):
         size = sum(each.numel() * each.element_size() for each in voice.model.parameters())
         return Shelved(folder, int(size), self._voices)
 
+    def number(self) -> int:
+        """Return the bytes of a number in the dtype that models run in, on the GPU if need be."""
+        from hubq.device import best_device, compute_dtype
+
+        return 4 if compute_dtype(best_device().type) == "float32" else 2
+
     def use(self, thing: Shelved, order: Order, stop: Flag) -> Iterator[Event]:
         """Pass the events on until they end or somebody stops them."""
         with closing(self._run(order, thing.folder)) as events:

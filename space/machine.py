@@ -1,4 +1,4 @@
-"""How much memory there is for models, of the GPU or else of this machine, and how many cores.
+"""What this machine has for models: memory, of the GPU or else its own, cores, and a dtype.
 
 A Space runs in a container, whose limits are often far below what the host has.
 """
@@ -6,14 +6,19 @@ A Space runs in a container, whose limits are often far below what the host has.
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+from hubq.device import asked_dtype
 
 CGROUPS = Path("/sys/fs/cgroup")
 LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # cgroup 2 and 1
 USES = ("memory.current", "memory/memory.usage_in_bytes")
 STATISTICS = ("memory.stat", "memory/memory.stat")
+ASKING = "from hubq.device import best_device, compute_dtype as c; print(c(best_device().type))"
 RECLAIMED = ("inactive_file", "total_inactive_file")  # page cache, which the kernel gives back
 
 
@@ -68,6 +73,29 @@ def _used(cgroups: Path) -> int:
     lines = dict(line.split() for line in path.read_text().splitlines()) if path else {}
     cache = next((int(lines[name]) for name in reversed(RECLAIMED) if name in lines), 0)
     return (_number(cgroups, USES) or 0) - cache
+
+
+@cache
+def number_bytes() -> int:
+    """Return the bytes of a number in the dtype that models run in here.
+
+    Unless HUBQ_COMPUTE_DTYPE says it, a process of its own looks: this one has no use for torch.
+    """
+    return 4 if (asked_dtype() or _measured_dtype()) == "float32" else 2
+
+
+def _measured_dtype() -> str:
+    asking, environment = [sys.executable, "-c", ASKING], {**os.environ, "PYTHONPATH": with_hubq()}
+    done = subprocess.run(asking, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.strip()
+
+
+def with_hubq() -> str:
+    """Return the path by which a process of ours finds hubq where this one did."""
+    import hubq
+
+    package = str(Path(hubq.__file__).parents[1])
+    return os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
 
 
 def gpu_memory() -> Memory | None:

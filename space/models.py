@@ -108,7 +108,7 @@ class Released:
 
     @property
     def parameters(self) -> int | None:
-        """Count the weights of the base: in memory, dequantized, they take two bytes each."""
+        """Count the weights of the base."""
         measured = self.measured
         if isinstance(measured, Report):
             return measured.plan.parameters

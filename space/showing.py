@@ -52,7 +52,7 @@ STYLE = """
 
 WORTH = (
     "These costs are of this moment: the models share this machine, and packed ones are unpacked "
-    "to 16 bits here. What was measured of each alone stands under Numbers."
+    "here. What was measured of each alone stands under Numbers."
 )
 
 

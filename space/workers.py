@@ -13,6 +13,7 @@ from time import monotonic
 
 import psutil
 from exchange import EVENTS, LAST, Event, Failed, Order, Ready
+from machine import with_hubq
 from worker import Job
 
 SPACE = Path(__file__).parent
@@ -139,12 +140,8 @@ class Worker:
 
 
 def _start(job: Job, threads: int) -> subprocess.Popen[str]:
-    import hubq
-
-    package = str(Path(hubq.__file__).parents[1])
-    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     count = str(threads)
-    own = {"PYTHONPATH": path, "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
+    own = {"PYTHONPATH": with_hubq(), "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
     return subprocess.Popen(
         [sys.executable, str(SPACE / "worker.py"), job.model_dump_json()],
         stdin=subprocess.PIPE,

@@ -211,6 +211,33 @@ def test_fidelity_stands_beside_the_bases_own_noise() -> None:
     assert "| same likeliest token | 91.3 % (90.9 to 91.7) | 98.9 % (98.5 to 99.3) |" in table
 
 
+def test_a_base_in_float32_has_no_noise_and_the_card_says_why() -> None:
+    report = full_report(dtype="float32")
+    assert report.fidelity is not None
+    fidelity = report.fidelity.model_copy(update={"floor": None})
+    report = report.model_copy(update={"fidelity": fidelity})
+
+    facts = quality.fidelity(report)
+    lines = {each.title: each.base for each in glance.lines(report)}
+
+    assert {fact.floor for fact in facts} == {"none, in float32"}
+    assert lines["KL divergence from the base, nats"] == "none, in float32"
+    assert "Both ran in float32, which adds no noise of its own" in render(report)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_dtype_that_the_calibration_text_ran_in_is_a_setting(dtype: str) -> None:
+    checkpoint = made_checkpoint({}).model_copy(update={"compute_dtype": dtype})
+
+    found = {each.name: each.value for each in making.settings(made_report(checkpoint=checkpoint))}
+
+    assert found["calibrated in"] == dtype
+
+
+def test_a_checkpoint_of_before_is_not_said_to_have_run_in_any_dtype() -> None:
+    assert "calibrated in" not in {each.name for each in making.settings(made_report())}
+
+
 def test_a_floor_that_was_not_measured_is_called_so() -> None:
     report = full_report()
     assert report.fidelity is not None

@@ -6,9 +6,9 @@ from typing import Any
 
 import hubq_folder
 import pytest
-import torch
 
 from hubq.chat import Speaker, answer, lay_out, pieces
+from hubq.device import compute_dtype
 from hubq.errors import UserError
 
 TinyModel = Callable[[str], Path]
@@ -31,7 +31,7 @@ def generated(folder: Path, text: str, most: int) -> str:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=compute_dtype("cpu"))
     prompt = tokenizer(text, return_tensors="pt").input_ids
     whole = model.generate(prompt, max_new_tokens=most, do_sample=False)
     return str(tokenizer.decode(whole[0, prompt.shape[1] :], skip_special_tokens=True))
@@ -83,7 +83,7 @@ def test_an_answer_ends_at_the_token_that_ends_it(folder: Path, tmp_path: Path) 
 
     copy = shutil.copytree(folder, tmp_path / "copy")
     tokenizer: Any = AutoTokenizer.from_pretrained(copy)
-    model: Any = AutoModelForCausalLM.from_pretrained(copy, dtype=torch.bfloat16)
+    model: Any = AutoModelForCausalLM.from_pretrained(copy, dtype=compute_dtype("cpu"))
     prompt = tokenizer("user: What is a llama?\nassistant: ", return_tensors="pt").input_ids
     first = int(model(prompt).logits[0, -1].argmax())
     settings = json.loads((copy / "generation_config.json").read_text())

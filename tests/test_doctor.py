@@ -5,8 +5,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 
 from hubq.client import Client
+from hubq.device import fast_on_cpu
 from hubq.doctor import Diagnosis, ask, diagnose, loadable
 from hubq.format import formats
 from hubq.hub.faults import FaultyHub, faulty_hub, refuse
@@ -135,3 +137,34 @@ def test_the_machine_is_measured() -> None:
     assert found.cores >= 1
     assert found.memory > 0
     assert found.cache_free > 0
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_the_dtype_that_models_run_in_is_told_with_its_reason(
+    dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUBQ_COMPUTE_DTYPE", dtype)
+
+    found = diagnose(Client("http://127.0.0.1:9"))
+
+    assert (found.compute_dtype, found.compute_reason) == (dtype, "HUBQ_COMPUTE_DTYPE asks for it")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="what a CPU is fast in")
+def test_what_was_measured_of_a_cpu_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HUBQ_COMPUTE_DTYPE")
+
+    found = diagnose(Client("http://127.0.0.1:9"))
+
+    assert found.compute_dtype == fast_on_cpu().dtype
+    assert "times as long as in float32 on this CPU" in found.compute_reason
+
+
+def test_a_wish_for_no_dtype_is_told_and_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUBQ_COMPUTE_DTYPE", "fp8")
+
+    found = diagnose(Client("http://127.0.0.1:9"))
+
+    assert found.compute_dtype == "none"
+    assert "set it to bfloat16, float16 or float32" in found.compute_reason
+    assert found.cores >= 1

@@ -11,7 +11,7 @@ from hubq.cli.comparison_tables import markdown
 from hubq.comparison import families
 from hubq.hub.card_rules import validate
 from hubq.pictures.canvas import drawing_software
-from hubq.recipe import read
+from hubq.recipe import Recipe, read
 from hubq.siblings import siblings_in, siblings_of
 
 ROOT = Path(__file__).parents[1]
@@ -75,11 +75,11 @@ def test_the_siblings_are_what_the_neighbours_reports_say(folder: Path) -> None:
 
 @each_card
 def test_a_card_was_made_by_the_recipe_of_its_name(folder: Path) -> None:
-    planned = report_in(folder).plan.recipe
+    planned = Recipe.model_validate(report_in(folder).plan.recipe)
 
-    recipe = read(ROOT / "recipes" / f"{planned['name']}.yaml")
+    recipe = read(ROOT / "recipes" / f"{planned.name}.yaml")
 
-    assert planned == recipe.model_dump(mode="json")
+    assert planned == recipe
 
 
 @each_card
@@ -98,14 +98,14 @@ def test_the_code_on_a_card_is_of_kinds_that_are_checked(folder: Path) -> None:
 def test_the_recipe_on_a_card_reads_back_as_the_one_that_made_it(
     folder: Path, tmp_path: Path
 ) -> None:
-    planned = report_in(folder).plan.recipe
+    planned = Recipe.model_validate(report_in(folder).plan.recipe)
     found = blocks_in((folder / CARD).read_text(encoding="utf-8"))
     (written,) = [each.code for each in found if each.language == "yaml"]
-    path = tmp_path / f"{planned['name']}.yaml"
+    path = tmp_path / f"{planned.name}.yaml"
 
     path.write_text(written, encoding="utf-8")
 
-    assert read(path).model_dump(mode="json") == planned
+    assert read(path) == planned
 
 
 @pytest.mark.skipif(not FOLDERS, reason=NONE_YET)

@@ -72,7 +72,7 @@ def test_a_report_is_a_table_by_dimension_and_what_it_costs(
     assert (
         printed(capsys, report)
         == """\
-acme/Tiny-Llama-GPTQ-4bit beside meta-llama/Meta-Llama-3-8B, on cpu (Imaginary 9000)
+acme/Tiny-Llama-GPTQ-4bit beside meta-llama/Meta-Llama-3-8B, on cpu (Imaginary 9000) in bfloat16
 measured      base this model       difference      recovery
 ─────────────────────────────────────────────────────────────────────────────
 knowledge

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from hubq.cards.quality import perplexities
 from hubq.disk import gigabytes
 from hubq.evaluate import Report
-from hubq.figures import NONE, NOT_MEASURED, judged, number, percent, share
+from hubq.figures import NONE, NOT_MEASURED, judged, no_floor, number, percent, share
 
 SOURCE_BITS = {"float32": 32, "bfloat16": 16, "float16": 16}
 
@@ -88,7 +88,7 @@ def _fidelity(report: Report) -> list[Line]:
     if found is None:
         return [Line(title, NOT_MEASURED, NOT_MEASURED) for title in titles]
     if (floor := found.floor) is None:
-        own = (NOT_MEASURED, NOT_MEASURED)
+        own = (no_floor(report), no_floor(report))
     else:
         own = (f"{number(floor.mean.value)} (floor)", percent(floor.agreement.value))
     result = (number(found.result.mean.value), percent(found.result.agreement.value))

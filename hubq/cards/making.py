@@ -54,7 +54,14 @@ def _calibration(report: Report) -> list[Setting]:
         Setting(
             "calibration seed", str(asked["seed"]), "chooses the windows; 0 takes the first ones"
         ),
+        *_computed_in(made.compute_dtype),
     ]
+
+
+def _computed_in(dtype: str | None) -> list[Setting]:
+    """Say what the text ran through the model in; checkpoints of before don't know."""
+    meaning = "what the model ran in while it read the text"
+    return [] if dtype is None else [Setting("calibrated in", dtype, meaning)]
 
 
 def _dataset_title(data: Mapping[str, Any]) -> str:

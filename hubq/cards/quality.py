@@ -3,11 +3,12 @@
 from typing import NamedTuple
 
 from hubq.cards.spelling import listed, ranged
-from hubq.evaluate.report import Divergence, Measured, Measurement
+from hubq.evaluate.report import Measured, Measurement
 from hubq.figures import (
     NONE,
     NOT_MEASURED,
     judged,
+    no_floor,
     number,
     percent,
     share,
@@ -110,20 +111,17 @@ def fidelity(measured: Measured) -> list[Fact]:
         return []
 
     def floor(spelled: str) -> str:
-        return spelled if found.floor else NOT_MEASURED
+        return spelled if found.floor else no_floor(measured)
 
     result, own = found.result, found.floor or found.result
+    tails = number(result.percentile_99), number(own.percentile_99)
     return [
         Fact("KL divergence, mean", ranged(result.mean), floor(ranged(own.mean))),
         Fact("KL divergence, median", number(result.median), floor(number(own.median))),
-        Fact("KL divergence, 99th percentile", *_tails(result, own, floor=bool(found.floor))),
+        Fact("KL divergence, 99th percentile", tails[0], floor(tails[1])),
         Fact("same likeliest token", share(result.agreement), floor(share(own.agreement))),
         Fact("tokens compared", number(result.tokens), floor(number(own.tokens))),
     ]
-
-
-def _tails(result: Divergence, own: Divergence, *, floor: bool) -> tuple[str, str]:
-    return number(result.percentile_99), number(own.percentile_99) if floor else NOT_MEASURED
 
 
 def headline(measured: Measured) -> str:

@@ -76,7 +76,7 @@ def _title(measured: "Measured") -> str:
     from hubq.comparison import entry
 
     this = entry(measured)
-    return f"{this.name} beside {this.base}, on {measured.device}"
+    return f"{this.name} beside {this.base}, on {measured.device} in {measured.dtype}"
 
 
 def _flips(flips: "Flips") -> str:
@@ -102,7 +102,7 @@ def _facts(measured: "Measured") -> Iterator[tuple[str, str]]:
     if guessed:
         yield "", f"the base is no better than guessing in {', '.join(guessed)}"
     fidelity, efficiency = measured.fidelity, measured.efficiency
-    yield "fidelity", NOT_MEASURED if fidelity is None else _followed(fidelity)
+    yield "fidelity", NOT_MEASURED if fidelity is None else _followed(measured, fidelity)
     if efficiency is None:
         yield "efficiency", NOT_MEASURED
     else:
@@ -112,12 +112,12 @@ def _facts(measured: "Measured") -> Iterator[tuple[str, str]]:
             yield "budget", f"missed: {sentence}"
 
 
-def _followed(fidelity: "Fidelity") -> str:
+def _followed(measured: "Measured", fidelity: "Fidelity") -> str:
     """Say how closely the base was followed, and how closely it follows itself."""
-    from hubq.figures import number, share
+    from hubq.figures import no_floor, number, share
 
     found, floor = fidelity.result, fidelity.floor
-    own = "not measured" if floor is None else number(floor.mean.value)
+    own = no_floor(measured) if floor is None else number(floor.mean.value)
     return (
         f"KL divergence {number(found.mean.value)} nats in the mean, {number(found.median)} in "
         f"the median, {number(found.percentile_99)} at the 99th percentile (the base's own noise: "

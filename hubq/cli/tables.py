@@ -77,6 +77,8 @@ def _facts(plan: "Plan", publishing: str) -> Iterator[tuple[str, str]]:
         f"{plan.linear_bits:.3f} stored; a parameter of the file {plan.model_bits:.3f}",
     )
     yield "peak memory", f"about {gigabytes(plan.peak_memory)}"
+    if plan.compute_dtype is not None:
+        yield "calibrates in", plan.compute_dtype
     yield "time", f"about {duration(plan.seconds)} to quantize"
     yield "repo", f"{plan.repo} ({publishing})"
 

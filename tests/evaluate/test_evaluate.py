@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from hubq.cache import cache_folder
 from hubq.calibrate import token_ids
 from hubq.client import Client
+from hubq.device import VARIABLE
 from hubq.errors import UserError
 from hubq.evaluate import Measurement, Report, _refuse_changed, evaluate
 from hubq.evaluate.harness import harness_task
@@ -118,6 +119,7 @@ def evaluation(
     progress = Recorder()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HUBQ_CACHE", str(cache))
+        patch.setenv(VARIABLE, CPU.dtype)
         put_questions(patch)
         report = evaluate(plan, checkpoint, run, Client(), progress)
     return Evaluation(plan, checkpoint, run, cache, base, twin, progress, report)
@@ -126,6 +128,7 @@ def evaluation(
 @pytest.fixture
 def same_cache(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
     monkeypatch.setenv("HUBQ_CACHE", str(evaluation.cache))
+    monkeypatch.setenv(VARIABLE, CPU.dtype)
     put_questions(monkeypatch)
 
 
@@ -215,6 +218,23 @@ def test_what_the_recipe_does_not_ask_for_is_not_measured(
 
     assert [each.metric for each in report.measurements] == ["perplexity"]
     assert (report.overall, report.fidelity, report.efficiency) == (None, None, None)
+
+
+@pytest.mark.usefixtures("same_cache")
+def test_a_recipe_says_in_which_dtype_both_are_measured(
+    evaluation: Evaluation, tmp_path: Path
+) -> None:
+    plan = evaluation.plan.model_copy(deep=True)
+    plan.recipe["evaluate"] |= {"tasks": [], "efficiency": None, "dtype": "float32"}
+    (tmp_path / "model").symlink_to(evaluation.run / "model")
+
+    report = evaluate(plan, evaluation.checkpoint, tmp_path, Client())
+
+    assert report.dtype == "float32"
+    assert report.measurements[0].base != evaluation.one("perplexity").base
+    assert report.fidelity is not None
+    assert report.fidelity.floor is None
+    assert "no floor, since that is the base in float32 itself" in report.fidelity.protocol
 
 
 def test_the_report_says_what_guessing_gives(evaluation: Evaluation) -> None:
@@ -387,7 +407,7 @@ def test_a_worker_that_fails_shows_the_end_of_its_log() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="only a CPU emulates float16")
 def test_float16_models_run_in_float32_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HUBQ_COMPUTE_DTYPE")
+    monkeypatch.delenv(VARIABLE)
 
     assert machine("float16") == Machine("cpu", "float32")
 

@@ -50,8 +50,8 @@ def test_a_repo_weighs_what_its_files_do(fetching: Fetching, model: Model) -> No
 
     local = fetching.outline(Model(folder=fetching.folder(model)))
 
-    assert footprint(remote.config, remote.tensors, 10, 10) == footprint(
-        local.config, local.tensors, 10, 10
+    assert footprint(remote.config, remote.tensors, 10, 10, 2) == footprint(
+        local.config, local.tensors, 10, 10, 2
     )
 
 

@@ -16,9 +16,9 @@ TinyModel = Callable[[str], Path]
 FORMATS = ("compressed-tensors", "gptq", "awq")
 
 
-def weighed(folder: Path, tokens: int = 0, answer: int = 0) -> int:
+def weighed(folder: Path, tokens: int = 0, answer: int = 0, number: int = 2) -> int:
     config = json.loads((folder / "config.json").read_bytes())
-    return footprint(config, index(folder), tokens, answer)
+    return footprint(config, index(folder), tokens, answer, number)
 
 
 def stored(folder: Path) -> int:
@@ -39,6 +39,7 @@ def test_a_plain_model_takes_its_weights_and_a_process(tiny_model: TinyModel) ->
     folder = tiny_model("llama")
 
     assert weighed(folder) == PROCESS + dense(folder)
+    assert weighed(folder, number=4) == PROCESS + 2 * dense(folder)
 
 
 def test_a_hubq_folder_takes_16_bits_a_parameter_and_its_file(

@@ -1,9 +1,12 @@
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from machine import cores, gpu_memory, machine_memory
+from machine import cores, gpu_memory, machine_memory, number_bytes
+
+from hubq.device import best_device, compute_dtype
 
 
 def test_without_a_limit_the_machine_has_all_of_its_memory(tmp_path: Path) -> None:
@@ -71,3 +74,32 @@ def test_a_driver_without_a_gpu_is_none(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", str(tmp_path))
 
     assert gpu_memory() is None
+
+
+@pytest.fixture
+def _unasked() -> Iterator[None]:
+    number_bytes.cache_clear()
+    yield
+    number_bytes.cache_clear()
+
+
+@pytest.mark.usefixtures("_unasked")
+@pytest.mark.parametrize(("dtype", "expected"), [("bfloat16", 2), ("float32", 4)])
+def test_a_number_takes_what_its_dtype_says(
+    dtype: str, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUBQ_COMPUTE_DTYPE", dtype)
+
+    assert number_bytes() == expected
+
+
+# Takes 3 seconds: a process of its own imports torch and looks.
+@pytest.mark.usefixtures("_unasked")
+def test_the_dtype_that_nobody_asks_for_is_what_models_are_loaded_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("HUBQ_COMPUTE_DTYPE")
+
+    dtype = compute_dtype(best_device().type)
+
+    assert number_bytes() == (4 if dtype == "float32" else 2)
