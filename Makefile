@@ -19,9 +19,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: install
-	$(BIN)/hubq publish recipes/quickstart_awq_4bit.yaml --hub local
-	$(BIN)/hubq publish recipes/quickstart_rtn_4bit.yaml --hub local
-	$(BIN)/hubq chat hubq-demo/SmolLM2-135M-Instruct-AWQ-4bit --hub local "What is a llama?"
+	$(BIN)/hubq publish recipes/demo_gptq_4bit.yaml --hub local
+	$(BIN)/hubq publish recipes/demo_rtn_4bit.yaml --hub local
+	$(BIN)/hubq chat hubq-demo/SmolLM2-135M-Instruct-GPTQ-4bit --hub local --beside base "What is a llama?"
 
 # The releases of `make demo` in the embedded hub, and the reports of those in model_cards.
 space: install

@@ -39,23 +39,46 @@ class Speaker:
         from hubq.device import best_device, compute_dtype
         from hubq.evaluate.loading import load
 
-        best = best_device()
+        place = device or str(best_device())
         with quiet():
             tokenizer = tokenizer_of(folder)
-            dtype = compute_dtype(best.type)
-            model = load(folder, device=device or str(best), dtype=dtype).model
+            model = load(folder, device=place, dtype=compute_dtype(place.partition(":")[0])).model
         return cls(folder, tokenizer, model)
 
-    def answer(self, messages: Sequence[Message], max_new_tokens: int = 256) -> Iterator[str]:
-        """Yield the answer piece by piece.
+    def answer(self, messages: Sequence[Message], max_new_tokens: int = 256) -> "Answer":
+        """Begin an answer, which comes piece by piece.
 
         Messages have a role (user, assistant, system) and content. A tokenizer with a chat
         template lays them out; without one the model completes their plain text.
         """
         prompt = lay_out(self.tokenizer, messages)
         room = room_behind(self.model, self.folder, len(prompt[0]))
-        tokens = _greedy(self.model, prompt.to(self.model.device), min(max_new_tokens, room))
-        return pieces(tokens, lambda ids: self.tokenizer.decode(ids, skip_special_tokens=True))
+        return Answer(self, prompt.to(self.model.device), min(max_new_tokens, room))
+
+
+class Answer:
+    """The pieces of an answer, to be gone through once; then it tells whether it was cut off."""
+
+    def __init__(self, speaker: Speaker, prompt: "Tensor", most: int) -> None:
+        self._speaker = speaker
+        self._prompt = prompt
+        self._most = most
+        self._tokens = 0
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the text as it comes."""
+        tokenizer = self._speaker.tokenizer
+        return pieces(self._counted(), lambda ids: tokenizer.decode(ids, skip_special_tokens=True))
+
+    def _counted(self) -> Iterator[int]:
+        for token in _greedy(self._speaker.model, self._prompt, self._most):
+            self._tokens += 1
+            yield token
+
+    @property
+    def cut_at(self) -> int | None:
+        """The number of tokens after which it was cut off; None where the model ended it."""
+        return self._tokens if self._tokens == self._most else None
 
 
 def answer(folder: Path, messages: Sequence[Message], max_new_tokens: int = 256) -> Iterator[str]:

@@ -21,6 +21,8 @@ os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hubq-tests-hf-")
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # nobody listens there
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ.pop("HF_TOKEN", None)
+# Several tests run at once. On one thread one process measures a model, whatever the machine.
+os.environ["OMP_NUM_THREADS"] = "1"
 # The same on every CPU, whatever it is fast in; HUBQ_COMPUTE_DTYPE=float32 tests all in the other.
 os.environ.setdefault("HUBQ_COMPUTE_DTYPE", "bfloat16")
 # A shell lets what it runs in the background ignore Ctrl-C, and so would all that tests start.

@@ -7,7 +7,7 @@ from typing import Any
 import hubq_folder
 import pytest
 
-from hubq.chat import Speaker, answer, pieces
+from hubq.chat import Speaker, answer, lay_out, pieces
 from hubq.device import compute_dtype
 from hubq.errors import UserError
 
@@ -93,6 +93,24 @@ def test_an_answer_ends_at_the_token_that_ends_it(folder: Path, tmp_path: Path) 
     told = list(answer(copy, QUESTION, 8))
 
     assert told == []
+
+
+def test_an_answer_tells_after_how_many_tokens_it_was_cut_off(folder: Path) -> None:
+    cut = Speaker.load(folder).answer(QUESTION, 3)
+
+    list(cut)
+
+    assert cut.cut_at == 3
+
+
+def test_an_answer_that_the_model_ended_was_not_cut_off(folder: Path) -> None:
+    speaker = Speaker.load(folder)
+    whole = speaker.answer(QUESTION, 3)
+    prompt = lay_out(speaker.tokenizer, QUESTION)
+    speaker.model.generation_config.eos_token_id = int(speaker.model(prompt).logits[0, -1].argmax())
+
+    assert list(whole) == []
+    assert whole.cut_at is None
 
 
 def test_an_answer_is_no_longer_than_the_model_reaches(folder: Path) -> None:

@@ -24,9 +24,10 @@ from hubq.client import Client
 from hubq.evaluate.decoding import drawn_prompts, generate
 from hubq.evaluate.distributions import hidden_states, text_windows
 from hubq.evaluate.divergence import divergence
-from hubq.evaluate.jobs import DivergenceTask, HiddenTask, keep_text
+from hubq.evaluate.jobs import DivergenceTask, HiddenTask, PerplexityTask, keep_text
 from hubq.evaluate.language_model import language_model
 from hubq.evaluate.loading import load
+from hubq.evaluate.passes import Passes
 from hubq.evaluate.perplexity import window_losses
 from hubq.format import format_named, formats
 from hubq.method import Inputs, Layer, method_class, methods
@@ -207,10 +208,12 @@ def result(tiny_model: Callable[[str], Path], tmp_path: Path) -> Path:
 
 def test_perplexity_is_measured_there(device: torch.device, result: Path) -> None:
     windows = text_windows(hidden_task(), result)
+    shared = hidden_task().model_dump(include={"dataset", "text", "length", "windows"})
+    task = PerplexityTask(**shared, version="1")
 
-    found = window_losses(loaded(result, device), windows, result)
+    found = window_losses(Passes(loaded(result, device), result), task, windows)
 
-    expected = window_losses(loaded(result), windows, result)
+    expected = window_losses(Passes(loaded(result), result), task, windows)
     assert found == pytest.approx(expected, rel=1e-3)
 
 
@@ -225,15 +228,15 @@ def test_divergences_are_measured_there(
     found = []
     for where in (device, "cpu"):
         states = tmp_path / f"{where}.safetensors"
-        hidden_states(loaded(base, where), base, hidden_task(), states)
+        hidden_states(Passes(loaded(base, where), base), hidden_task(), states)
         task = DivergenceTask(
-            **hidden_task().model_dump(exclude={"kind"}),
+            **hidden_task().model_dump(exclude={"kind", "precision"}),
             beside="",
             precision="float32",
             states=states,
             reference=base,
         )
-        found.append(divergence(loaded(result, where), result, task))
+        found.append(divergence(Passes(loaded(result, where), result), task))
 
     there, here = found
     assert there.mean.value == pytest.approx(here.mean.value, rel=1e-3)

@@ -15,7 +15,7 @@ from hubq.recipe_inputs import ModelSection
 from hubq.recipe_schema import schema
 
 FOLDER = Path(__file__).parents[1] / "recipes"
-NAME = re.compile(r"(quickstart_)?(?P<method>[a-z_]+)_(?P<bits>\d(\.\d)?)bit(_[a-z0-9._]+)?")
+NAME = re.compile(r"(quickstart_|demo_)?(?P<method>[a-z_]+)_(?P<bits>\d(\.\d)?)bit(_[a-z0-9._]+)?")
 # What a recipe's model has in its name -> the tiny model of its architecture, the first that fits.
 STAND_INS = {
     "Llama-3.2": "llama3.2-1b",

@@ -13,10 +13,11 @@ from hubq.cli.catalogue import copy, methods, recipes, schema
 from hubq.cli.comparing import compare
 from hubq.cli.conversion import convert
 from hubq.cli.evaluating import evaluate
-from hubq.cli.hubs import chat, doctor, hub, pull
+from hubq.cli.hubs import doctor, hub, pull
 from hubq.cli.refusals import Commands
 from hubq.cli.space import space
 from hubq.cli.stages import plan, publish, quantize
+from hubq.cli.talking import chat
 from hubq.proxies import go_direct_to_loopback
 
 
@@ -47,4 +48,6 @@ def main() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     go_direct_to_loopback()
+    # Threads that spin at each other's end make a busy machine several times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     cli()

@@ -1,14 +1,10 @@
-"""Commands around a Hub: download and verify, talk to a model, serve a Hub, diagnose."""
+"""Commands around a Hub: download and verify, serve a Hub, diagnose."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from hubq.cli.options import FOLDER, client_for, example, hub_option, json_option, print_json
-
-if TYPE_CHECKING:
-    from hubq.chat import Speaker
 
 DAY = 24 * 3600.0  # seconds
 BYTES = ("memory", "cache_free")  # of what doctor found, in bytes
@@ -33,63 +29,6 @@ def pull(repo: str, folder: Path | None, hub: str | None, as_json: bool) -> None
         print_json({"repo": repo, "folder": str(place)})
     else:
         click.echo(place)
-
-
-@click.command(
-    epilog=example(
-        'hubq chat hubq-demo/SmolLM2-135M-Instruct-AWQ-4bit --hub local "What is a llama?"'
-    )
-)
-@click.argument("model", metavar="REPO_OR_FOLDER")
-@click.argument("prompt", required=False)
-@click.option("--max-new-tokens", default=100, show_default=True, help="Length of an answer.")
-@hub_option
-def chat(model: str, prompt: str | None, max_new_tokens: int, hub: str | None) -> None:
-    """Talk to a model.
-
-    Without a PROMPT, as long as you like.
-    """
-    from hubq.chat import Speaker
-
-    speaker = Speaker.load(_folder_of(model, hub))
-    messages: list[dict[str, str]] = []
-    if prompt is not None:
-        _say(speaker, messages, prompt, max_new_tokens)
-        return
-    click.echo("An empty line or Ctrl-D ends the conversation.", err=True)
-    while asked := _asked():
-        _say(speaker, messages, asked, max_new_tokens)
-
-
-def _folder_of(model: str, hub: str | None) -> Path:
-    """Return a model's folder on this machine."""
-    from hubq.cli.bars import progress
-    from hubq.pull import pull as bring
-
-    if Path(model).is_dir():
-        return Path(model)
-    with client_for(hub) as client:
-        return bring(model, None, client, progress())
-
-
-def _asked() -> str:
-    try:
-        return input("> ").strip()
-    except EOFError:
-        return ""
-
-
-def _say(
-    speaker: "Speaker", messages: list[dict[str, str]], asked: str, max_new_tokens: int
-) -> None:
-    """Print the answer as it comes, and remember both."""
-    messages.append({"role": "user", "content": asked})
-    said = ""
-    for piece in speaker.answer(messages, max_new_tokens):
-        click.echo(piece, nl=False)
-        said += piece
-    click.echo()
-    messages.append({"role": "assistant", "content": said})
 
 
 @click.group()

@@ -1,8 +1,8 @@
 """The commands that a recipe goes through; each runs what is missing before it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +20,13 @@ from hubq.cli.options import (
     json_option,
 )
 from hubq.cli.options import print_json as show_json
+from hubq.clock import Clock
 
 if TYPE_CHECKING:
+    from hubq.cli.timing import Timed
     from hubq.client import Client
     from hubq.evaluate import Report
     from hubq.plan import Plan
-    from hubq.progress import Progress
     from hubq.publish import Publication
     from hubq.quantize import Checkpoint
     from hubq.recipe import Recipe
@@ -40,13 +41,16 @@ class Stages:
     recipe: "Recipe"
     run: Path
     client: "Client"
-    progress: "Progress"
+    progress: "Timed"
+    clock: Clock = field(default_factory=Clock)
+    parts: dict[str, Mapping[str, float]] = field(default_factory=dict)  # of a stage: seconds
 
     def plan(self) -> "Plan":
         """Plan, or take the plan of the run folder."""
         from hubq.plan import plan
 
-        return plan(self.recipe, self.run, self.client)
+        with self.clock.timing("plan"):
+            return plan(self.recipe, self.run, self.client)
 
     def checkpoint(self) -> "Checkpoint":
         """Quantize, or go on where a killed run stopped."""
@@ -56,7 +60,10 @@ class Stages:
         path = self.run / "checkpoint.json"
         if path.is_file():
             return Checkpoint.load(path)
-        return quantize(planned, self.run, self.client, self.progress)
+        with self.clock.timing("quantize"):
+            checkpoint = quantize(planned, self.run, self.client, self.progress)
+        self.parts["quantize"] = checkpoint.seconds_by_part
+        return checkpoint
 
     def report(self) -> "Report":
         """Measure the exported folder and its base."""
@@ -66,7 +73,12 @@ class Stages:
         path = self.run / "report.json"
         if path.is_file():
             return Report.load(path)
-        return evaluate(self.plan(), checkpoint, self.run, self.client, self.progress)
+        planned, before = self.plan(), dict(self.progress.seconds)
+        with self.clock.timing("evaluate"):
+            report = evaluate(planned, checkpoint, self.run, self.client, self.progress)
+        after = self.progress.seconds
+        self.parts["evaluate"] = {title: after[title] - before.get(title, 0) for title in after}
+        return report
 
     def card(self) -> Path:
         """Write the card: it is a function of the records, so it is always written anew."""
@@ -86,8 +98,9 @@ class Stages:
             self.client.writable(planned.repo.partition("/")[0])
         remember_destination(planned.repo, self.run, self.client)
         report = self.report()
-        keep(gather(report, self.run, tell, self.client), self.run)
-        return publish(report, self.run, self.client, self.progress)
+        with self.clock.timing("publish"):
+            keep(gather(report, self.run, tell, self.client), self.run)
+            return publish(report, self.run, self.client, self.progress)
 
 
 def tell(sentence: str) -> None:
@@ -111,6 +124,7 @@ def stage_options(command: Command) -> Command:
 def stages(recipe: Path, run: Path | None, fresh: bool, hub: str | None) -> Iterator[Stages]:
     """Read a recipe and open its run folder and its Hub."""
     from hubq.cli.bars import progress
+    from hubq.cli.timing import Timed
     from hubq.plan import plan_afresh
     from hubq.recipe import read
     from hubq.run_folder import locked
@@ -120,7 +134,7 @@ def stages(recipe: Path, run: Path | None, fresh: bool, hub: str | None) -> Iter
     with locked(folder), client_for(hub, wanted.publish.org) as client:
         if fresh:
             plan_afresh(wanted, folder, client)
-        yield Stages(wanted, folder, client, progress())
+        yield Stages(wanted, folder, client, Timed(progress()))
 
 
 @click.command(epilog=example(f"hubq plan {RECIPE}"))
@@ -170,6 +184,8 @@ def publish(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_jso
     All files go in one commit; then the Hub's hashes are compared with those of the run. A second
     time makes no commit.
     """
+    from hubq.cli.timing import spent
+
     with stages(recipe, run, fresh, hub) as stage:
         published = stage.publication()
         places = {
@@ -181,9 +197,12 @@ def publish(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_jso
         if hub == LOCAL:  # which ends with this command
             places["look"] = f"hubq hub serve: shows {published.repo} in a browser"
         if as_json:
-            show_json(published.model_dump(mode="json") | {"run": places["run"]})
+            seconds = {name: round(each, 2) for name, each in stage.clock.seconds.items()}
+            more = {"run": places["run"], "seconds": seconds}
+            show_json(published.model_dump(mode="json") | more)
         else:
-            click.echo("\n".join(f"{name:5} {place}" for name, place in places.items()))
+            told = [f"{name:5} {place}" for name, place in places.items()]
+            click.echo("\n".join([*told, *spent(stage.clock.seconds, stage.parts)]))
 
 
 def _shown(published: "Publication") -> str:

@@ -29,7 +29,7 @@ def evaluate(
     _refuse_changed(run / "model", checkpoint)
     sides = Sides(
         result=run / "model",
-        base=lambda: fetch_planned(model, plan.source, client, progress),
+        base=fetch_planned(model, plan.source, client, progress),
         dtype=plan.dtype,
     )
     found = measured(sides, section, client, progress)

@@ -58,9 +58,7 @@ def assess(
     base = fetch(source, client, progress)
     for text in texts:
         _refuse_other_tokens(text.text[:COMPARED], brought, base)
-    found = measured(
-        Sides(brought.folder, lambda: base, dtype_of(source)), wishes, client, progress
-    )
+    found = measured(Sides(brought.folder, base, dtype_of(source)), wishes, client, progress)
     parameters = _parameters(source)
     own = Brought(_name(source), base, "dense", _weight_bytes(base))
     return Assessment(

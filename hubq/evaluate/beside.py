@@ -1,16 +1,17 @@
 """A model beside its base: both loaded in fresh processes, measured alike, and compared."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hubq.client import Client
-from hubq.evaluate.report import Efficiency, Fidelity, Measured
+from hubq.evaluate.report import Efficiency, Measured
 from hubq.progress import Progress
 from hubq.recipe_evaluate import EvaluateSection, PerplexitySection
 
 if TYPE_CHECKING:
     from hubq.dataset import Corpus
+    from hubq.evaluate.fidelity import Asked
     from hubq.evaluate.jobs import ChoiceTask, PerplexityTask, Task
     from hubq.evaluate.measure import Pair
 
@@ -19,38 +20,45 @@ class Sides(NamedTuple):
     """What is compared."""
 
     result: Path  # a folder
-    base: Callable[[], Path]  # brings the base's folder, once it is needed
+    base: Path
     dtype: str  # of the base's weights
 
 
 def measured(
     sides: Sides, section: EvaluateSection, client: Client, progress: Progress
 ) -> Measured:
-    """Measure the result, then its base; what the section doesn't ask for stays None.
+    """Measure the result and its base; what the section doesn't ask for stays None.
 
-    The result is loaded and measured before the base is even fetched, so that a folder that
-    doesn't load stops the run early. What was measured before of the same files is not repeated.
+    What they cost comes first, or that the result loads at all: a folder that doesn't load stops
+    the run before anything long. Then come all of the base in one job and all of the result in
+    another, which needs the base's distributions. What was measured before of the same files is
+    not repeated.
     """
     from hubq.device import best_device, device_title
+    from hubq.evaluate.fidelity import fidelity
     from hubq.evaluate.jobs import LoadTask
     from hubq.evaluate.matching import matched, matched_outcomes
-    from hubq.evaluate.measure import Labelled, Pair, library_versions, machine, measure
+    from hubq.evaluate.measure import Pair, library_versions, machine
     from hubq.evaluate.pairing import left_out, measurement, overall
 
     texts = texts_of(section, client)
     tasks: list[Task] = [*perplexities_of(section, texts), *choices_of(section)]
     where = machine(sides.dtype, section.dtype)
-    label = Labelled(progress, "quantized")
-    loading, *own = measure(sides.result, (LoadTask(), *tasks), where, client, label)
-    both = Pair(sides.result, sides.base(), where, client, progress)
+    both = Pair(sides.result, sides.base, where, client, progress)
+    costs, comparison = _efficiency(both, section), _comparison(both, section, texts)
+    if costs is None:
+        both.of_result(LoadTask(), *(() if comparison else tasks))
+    both.of_base(*tasks, *(comparison.of_base(both) if comparison else ()))
+    compared = (comparison.compared,) if comparison else ()
+    loading, *own = both.of_result(LoadTask(), *tasks, *compared)[: 1 + len(tasks)]
     found = list(matched_outcomes(both, tasks, own))
     pairs = [(task.title, matched(before, after, section.seed)) for task, before, after in found]
     return Measured(
         measurements=tuple(measurement(each) for _, scores in pairs for each in scores),
         overall=overall(pairs),
         left_out=left_out(pairs),
-        fidelity=_fidelity(both, section, texts),
-        efficiency=_efficiency(both, section),
+        fidelity=fidelity(both, comparison) if comparison else None,
+        efficiency=costs,
         loader=loading.loader,
         device=device_title(best_device()),
         dtype=where.dtype,
@@ -108,13 +116,15 @@ def choices_of(section: EvaluateSection) -> "Iterator[ChoiceTask]":
         )
 
 
-def _fidelity(both: "Pair", section: EvaluateSection, texts: "Sequence[Corpus]") -> Fidelity | None:
+def _comparison(
+    both: "Pair", section: EvaluateSection, texts: "Sequence[Corpus]"
+) -> "Asked | None":
     """Compare next-token distributions on the first text, where that is asked for."""
-    from hubq.evaluate.fidelity import fidelity
+    from hubq.evaluate.fidelity import asked
 
     if section.fidelity is None or not texts:
         return None
-    return fidelity(both, texts[0], section.perplexity[0].length, section.fidelity)
+    return asked(both, texts[0], section.perplexity[0].length, section.fidelity)
 
 
 def _efficiency(both: "Pair", section: EvaluateSection) -> Efficiency | None:

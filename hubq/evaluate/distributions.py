@@ -16,7 +16,7 @@ from hubq.disk import require_space
 from hubq.errors import UserError
 from hubq.evaluate.head import Head, head_from, require_head
 from hubq.evaluate.jobs import DivergenceTask, HiddenTask, text_file
-from hubq.evaluate.perplexity import TOKENS_A_BATCH
+from hubq.evaluate.passes import Passes
 from hubq.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -52,25 +52,8 @@ def text_windows(task: HiddenTask | DivergenceTask, folder: Path) -> "Tensor":
     return torch.tensor(ids[: count * task.length]).view(count, task.length)
 
 
-def batches(windows: "Tensor", device: Any) -> "Iterator[tuple[int, Tensor]]":  # noqa: ANN401
-    """Yield a few windows at a time, on the device, with the number of the first."""
-    size = max(1, TOKENS_A_BATCH // windows.shape[1])
-    for first in range(0, len(windows), size):
-        yield first, windows[first : first + size].to(device)
-
-
-def last_states(model: Any, batch: "Tensor") -> "Tensor":  # noqa: ANN401
-    """Return what the head reads to predict each token but the first, (windows, tokens, hidden)."""
-    states: Tensor = model.get_decoder()(input_ids=batch, use_cache=False).last_hidden_state
-    return states[:, :-1]
-
-
 def hidden_states(
-    model: Any,  # noqa: ANN401 - transformers carries no types
-    folder: Path,
-    task: HiddenTask,
-    file: Path,
-    progress: Progress = SILENT,
+    passes: Passes, task: HiddenTask, file: Path, progress: Progress = SILENT
 ) -> None:
     """Write the last hidden states over a text to a file; refuse a model that needs more."""
     import torch
@@ -78,14 +61,14 @@ def hidden_states(
     from hubq import shards
     from hubq.evaluate.finite import refuse_bad_windows
 
+    model, folder = passes.model, passes.folder
     windows = text_windows(task, folder)
     with torch.inference_mode(), progress.task(task.title, len(windows)) as advance:
         head = head_weight(folder, model).to(model.device, model.dtype)
         require_head(model, folder, head_from(head, model.config))
         states = torch.empty(len(windows), task.length - 1, head.shape[1], dtype=head.dtype)
         require_space(file.parent, states.nbytes, "keeping a model's hidden states")
-        for first, batch in batches(windows, model.device):
-            found = last_states(model, batch)
+        for first, batch, found in passes.over(task, windows):
             refuse_bad_windows(model, batch, found, folder)
             states[first : first + len(batch)] = found
             advance(len(batch))

@@ -10,20 +10,18 @@ mean of the windows' means, plus and minus so many standard errors as Student's 
 for that many windows.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hubq.errors import UserError
 from hubq.evaluate.distributions import (
     Reference,
-    batches,
-    last_states,
     opened,
     text_windows,
 )
 from hubq.evaluate.finite import refuse_bad_windows
 from hubq.evaluate.head import head_of
 from hubq.evaluate.jobs import DivergenceTask
+from hubq.evaluate.passes import Passed, Passes
 from hubq.evaluate.report import Divergence, Interval
 from hubq.evaluate.resampling import student
 from hubq.progress import SILENT, Progress
@@ -42,15 +40,11 @@ class Compared(NamedTuple):
     agrees: "Tensor"  # (tokens,) bool
 
 
-def divergence(
-    model: Any,  # noqa: ANN401 - transformers carries no types
-    folder: Path,
-    task: DivergenceTask,
-    progress: Progress = SILENT,
-) -> Divergence:
-    """Compare a loaded model, whose tokenizer lies in `folder`, with a task's reference."""
+def divergence(passes: Passes, task: DivergenceTask, progress: Progress = SILENT) -> Divergence:
+    """Compare a loaded model with a task's reference."""
     import torch
 
+    model, folder = passes.model, passes.folder
     windows = text_windows(task, folder)
     with (
         torch.inference_mode(),
@@ -59,11 +53,11 @@ def divergence(
     ):
         _require_comparable(reference, model, windows, task)
         found: list[Compared] = []
-        for first, batch in batches(windows, model.device):
-            found.append(_compared(model, batch, reference, first * (task.length - 1)))
-            by_window = found[-1].divergence.view(len(batch), -1)
-            refuse_bad_windows(model, batch, by_window, folder)
-            advance(len(batch))
+        for passed in passes.over(task, windows):
+            found.append(_compared(model, passed, reference))
+            by_window = found[-1].divergence.view(len(passed.windows), -1)
+            refuse_bad_windows(model, passed.windows, by_window, folder)
+            advance(len(passed.windows))
     shape = (len(windows), -1)
     return summary(
         torch.cat([each.divergence for each in found]).view(shape),
@@ -100,20 +94,16 @@ def token_divergence(reference: "Tensor", own: "Tensor") -> Compared:  # (tokens
     return Compared(value.clamp_(min=0), (likeliest == their_likeliest).squeeze(1))
 
 
-def _compared(
-    model: Any,  # noqa: ANN401 - see above
-    batch: "Tensor",
-    reference: Reference,
-    done: int,
-) -> Compared:
-    """Compare some windows, before which the reference has so many tokens."""
+def _compared(model: Any, passed: Passed, reference: Reference) -> Compared:  # noqa: ANN401
+    """Compare some windows; the model gives its head."""
     import torch
 
-    own, head = last_states(model, batch).flatten(0, 1), head_of(model)
+    done = passed.first * passed.states.shape[1]  # tokens that the reference has before them
+    own, head = passed.states.flatten(0, 1), head_of(model)
     vocabulary = reference.head.vocabulary
     tokens = max(1, LOGITS_AT_ONCE // vocabulary)
     # A GPU is fastest with all at once; a core loses half its time where its cache overflows.
-    block = max(1, IN_CACHE // vocabulary) if batch.device.type == "cpu" else tokens
+    block = max(1, IN_CACHE // vocabulary) if own.device.type == "cpu" else tokens
     found: list[Compared] = []
     for first in range(0, len(own), tokens):
         part = own[first : first + tokens]
@@ -126,7 +116,7 @@ def _compared(
 
 def _require_comparable(
     reference: Reference,
-    model: Any,  # noqa: ANN401 - see above
+    model: Any,  # noqa: ANN401 - transformers carries no types
     windows: "Tensor",
     task: DivergenceTask,
 ) -> None:

@@ -6,35 +6,73 @@ float32: what is lost without any quantization. It is known once for each base.
 """
 
 from math import prod
+from pathlib import Path
+from typing import NamedTuple
 
 from hubq.dataset import Corpus
 from hubq.disk import gigabytes
-from hubq.evaluate.jobs import DivergenceTask, HiddenTask, Outcome, keep_text, states_file
-from hubq.evaluate.measure import Pair, content_of, outcome_file
+from hubq.evaluate.jobs import DivergenceTask, HiddenTask, Outcome, Task, keep_text, states_file
+from hubq.evaluate.measure import Pair, content_of, known, outcome_file
 from hubq.evaluate.memory import available
 from hubq.evaluate.report import Divergence, Fidelity
 from hubq.recipe_evaluate import FidelitySection
 
-FLOOR_WINDOWS = 10  # float32 is several times slower than bfloat16
+FLOOR_WINDOWS = 5  # float32 is several times slower than bfloat16, and the floor lies narrow
 EXACT = "float32"
 SPARE = 1.2  # memory for activations, over that of the weights
 
 
-def fidelity(pair: Pair, text: Corpus, length: int, section: FidelitySection) -> Fidelity:
-    """Compare next-token distributions over the first windows of `length` tokens of a text."""
+class Asked(NamedTuple):
+    """The tasks of one comparison: those of the base come before the result's."""
+
+    text: Corpus
+    hidden: HiddenTask  # of the base
+    compared: DivergenceTask  # of the result
+    exact: HiddenTask  # of the base in float32
+    floor: DivergenceTask | str  # of the base; or why there is no floor
+
+    def of_base(self, pair: Pair) -> tuple[Task, ...]:
+        """Return what the base is asked; hidden states only as far as something needs them yet."""
+        found: list[Task] = []
+        if isinstance(self.floor, DivergenceTask):
+            if not _known(pair, pair.base, self.floor):
+                found.append(self.exact)
+            found.append(self.floor)
+        if not _known(pair, pair.result, self.compared):
+            found.append(self.hidden)
+        return tuple(found)
+
+
+def asked(pair: Pair, text: Corpus, length: int, section: FidelitySection) -> Asked:
+    """Say what it takes to compare both over the first windows of `length` tokens of a text."""
     hidden = HiddenTask(
         dataset=text.title, text=keep_text(text.text), length=length, windows=section.windows
     )
-    floor = _floor(pair, hidden)
-    pair.of_base(hidden)
-    (outcome,) = pair.of_result(_against(pair, hidden, pair.where.dtype))
-    result = _divergence(outcome)
+    few = min(FLOOR_WINDOWS, hidden.windows)
+    exact = hidden.model_copy(update={"windows": few, "precision": EXACT})
+    return Asked(
+        text=text,
+        hidden=hidden,
+        compared=_against(pair, hidden),
+        exact=exact,
+        floor=_floor(pair, exact),
+    )
+
+
+def fidelity(pair: Pair, asked: Asked) -> Fidelity:
+    """Measure what isn't known yet, and compare."""
+    pair.of_base(*asked.of_base(pair))
+    (outcome,) = pair.of_result(asked.compared)
+    result, floor = _divergence(outcome), asked.floor
+    found = None if isinstance(floor, str) else _divergence(pair.of_base(floor)[0])
+    why_not = floor if isinstance(floor, str) else None
+    length = asked.hidden.length
     return Fidelity(
-        dataset=text.title,
-        version=text.version,
-        protocol=protocol(pair.where.dtype, length, result, floor),
+        dataset=asked.text.title,
+        version=asked.text.version,
+        protocol=protocol(pair.where.dtype, length, result, found or why_not or ""),
         result=result,
-        floor=floor if isinstance(floor, Divergence) else None,
+        floor=found,
     )
 
 
@@ -57,19 +95,19 @@ def _windows(found: Divergence, length: int) -> int:
     return found.tokens // (length - 1)
 
 
-def _floor(pair: Pair, hidden: HiddenTask) -> Divergence | str:
-    """Return how far the base in the report's dtype is from itself in float32, or why not."""
+def _floor(pair: Pair, exact: HiddenTask) -> DivergenceTask | str:
+    """Return the task of comparing the base with itself in float32, or say why there is none."""
     if pair.where.dtype == EXACT:
         return f"that is the base in {EXACT} itself"
-    few = hidden.model_copy(update={"windows": min(FLOOR_WINDOWS, hidden.windows)})
-    task = _against(pair, few, EXACT)
-    if not outcome_file(pair.base, task, pair.where).is_file():
-        if lacking := _lacking(pair):
-            return lacking
-        pair.of_base(few, dtype=EXACT)
-    # The hidden states for the result come along: one load of the base gives both.
-    outcome, _ = pair.of_base(task, hidden)
-    return _divergence(outcome)
+    task = _against(pair, exact)
+    if not _known(pair, pair.base, task) and (lacking := _lacking(pair)):
+        return lacking
+    return task
+
+
+def _known(pair: Pair, folder: Path, task: Task) -> bool:
+    """Tell whether a task's outcome is in the cache."""
+    return known(task, outcome_file(folder, task, pair.where))
 
 
 def _lacking(pair: Pair) -> str | None:
@@ -77,20 +115,20 @@ def _lacking(pair: Pair) -> str | None:
     from hubq.shards import index
 
     parameters = sum(prod(info.shape) for info in index(pair.base).values())
-    needed, free = int(SPARE * 4 * parameters), available(pair.where.device)
+    # It is loaded beside the model in the report's dtype.
+    needed, free = int(SPARE * (4 + 2) * parameters), available(pair.where.device)
     if needed <= free:
         return None
     return f"the base in {EXACT} needs {gigabytes(needed)} and {gigabytes(free)} are free"
 
 
-def _against(pair: Pair, hidden: HiddenTask, dtype: str) -> DivergenceTask:
-    """Return the task of comparing a model with the base in a dtype."""
-    where = pair.where._replace(dtype=dtype)
+def _against(pair: Pair, hidden: HiddenTask) -> DivergenceTask:
+    """Return the task of comparing a model with the base's states."""
     return DivergenceTask(
-        **hidden.model_dump(exclude={"kind"}),
+        **hidden.model_dump(exclude={"kind", "precision"}),
         beside=content_of(pair.base),
-        precision=dtype,
-        states=states_file(outcome_file(pair.base, hidden, where)),
+        precision=hidden.precision or pair.where.dtype,
+        states=states_file(outcome_file(pair.base, hidden, pair.where)),
         reference=pair.base.resolve(),
     )
 

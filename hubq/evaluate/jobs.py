@@ -84,6 +84,7 @@ class HiddenTask(Record):
     text: str  # sha256 of the text, which names its file
     length: int  # tokens a window
     windows: int  # at most
+    precision: str | None = None  # the dtype that the model runs in; None: the job's
 
     @property
     def title(self) -> str:
@@ -133,20 +134,32 @@ Task = Annotated[
 ]
 
 
+TextTask = PerplexityTask | HiddenTask | DivergenceTask
+
+
 class Order(Record):
     """A task, and the file that its outcome goes to."""
 
     task: Task
     outcome: Path
 
+    @property
+    def group(self) -> str:
+        """What one worker carries out: all that reads one text, else the task alone."""
+        return self.task.text if isinstance(self.task, TextTask) else self.outcome.stem
+
 
 class Job(Record):
-    """All that a worker measures of one model."""
+    """All that is measured of one model, by one worker or by several that share it."""
 
     folder: Path
     device: str
     dtype: str
     orders: tuple[Order, ...]
+    threads: int | None = None  # of this worker; None: as many as the machine says
+    shared: Path | None = (
+        None  # a folder in which each worker takes what it does; None: it is alone
+    )
 
 
 class Score(Record):

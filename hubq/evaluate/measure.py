@@ -2,11 +2,9 @@
 
 import json
 import os
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from hashlib import sha256
 from importlib.metadata import version
@@ -17,7 +15,6 @@ from hubq.cache import cache_folder
 from hubq.client import Client
 from hubq.credentials import environment_for
 from hubq.digest import sha256_of
-from hubq.errors import UserError
 from hubq.evaluate.jobs import (
     PLACES,
     PROTOCOL_VERSIONS,
@@ -28,12 +25,11 @@ from hubq.evaluate.jobs import (
     Task,
     states_file,
 )
+from hubq.evaluate.workers import run, workers_for
 from hubq.progress import Advance, Progress
-from hubq.task_names import is_offline, own_tasks
 
 # What can move a number; a measurement counts only for the same versions of these.
 LIBRARIES = ("torch", "transformers", "tokenizers", "compressed-tensors", "lm-eval", "datasets")
-LAST_LINES = 15  # of a broken worker's log, for the error message
 
 
 class Machine(NamedTuple):
@@ -82,10 +78,10 @@ class Pair(NamedTuple):
         label = Labelled(self.progress, "quantized")
         return measure(self.result, tasks, self.where, self.client, label)
 
-    def of_base(self, *tasks: Task, dtype: str | None = None) -> tuple[Outcome, ...]:
-        """Measure the base, in the dtype of both or another one."""
-        where = self.where._replace(dtype=dtype or self.where.dtype)
-        return measure(self.base, tasks, where, self.client, Labelled(self.progress, "base"))
+    def of_base(self, *tasks: Task) -> tuple[Outcome, ...]:
+        """Measure the base."""
+        label = Labelled(self.progress, "base")
+        return measure(self.base, tasks, self.where, self.client, label)
 
 
 def measure(
@@ -93,17 +89,22 @@ def measure(
 ) -> tuple[Outcome, ...]:
     """Return the outcome of each task; only those that the cache doesn't hold are measured."""
     orders = [Order(task=task, outcome=outcome_file(folder, task, where)) for task in tasks]
-    missing = tuple(order for order in orders if not _known(order))
+    missing = [order for order in orders if not known(order.task, order.outcome)]
     if missing:
-        job = Job(folder=folder.resolve(), device=where.device, dtype=where.dtype, orders=missing)
-        _run(job, _environment(missing, client), progress)
+        missing.sort(
+            key=lambda order: order.task.kind == "choice"
+        )  # texts first: they take longest
+        job = Job(
+            folder=folder.resolve(), device=where.device, dtype=where.dtype, orders=tuple(missing)
+        )
+        run(job, workers_for(job), _environment(missing, client), progress)
     return tuple(Outcome.load(order.outcome) for order in orders)
 
 
-def _known(order: Order) -> bool:
+def known(task: Task, outcome: Path) -> bool:
     """Say whether the cache holds an outcome, and the states that belong to it."""
-    kept = not isinstance(order.task, HiddenTask) or states_file(order.outcome).is_file()
-    return kept and order.outcome.is_file()
+    kept = not isinstance(task, HiddenTask) or states_file(outcome).is_file()
+    return kept and outcome.is_file()
 
 
 def content_of(folder: Path) -> str:
@@ -136,6 +137,8 @@ def outcome_file(folder: Path, task: Task, where: Machine) -> Path:
     asked = task.model_dump(mode="json", exclude=set(PLACES))
     if asked.get("at_most") is None:  # a text without a cap is known as before there were caps
         asked.pop("at_most", None)
+    if isinstance(task, HiddenTask):  # known by the dtype that it ran in
+        where = where._replace(dtype=asked.pop("precision") or where.dtype)
     parts = [PROTOCOL_VERSIONS[task.kind], content_of(folder), asked, where, library_versions()]
     key = sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return cache_folder("measurements") / f"{key}.json"
@@ -144,69 +147,9 @@ def outcome_file(folder: Path, task: Task, where: Machine) -> Path:
 def _environment(orders: Iterable[Order], client: Client) -> dict[str, str]:
     """Return the worker's environment: offline, unless a task's data comes from the Hub."""
     quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    quiet["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")  # as in hubq's main
     online = any(o.task.kind == "choice" and o.task.online for o in orders)
     if not online:
         offline = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
         return {**os.environ, **quiet, **dict.fromkeys(offline, "1")}
     return {**environment_for(client.url, client.sent_token), **quiet}
-
-
-def _run(job: Job, environment: Mapping[str, str], progress: Progress) -> None:
-    """Start a worker, relay its progress, and raise what stopped it."""
-    with tempfile.TemporaryDirectory(prefix="hubq-evaluate-") as folder:
-        order, log = Path(folder) / "job.json", Path(folder) / "log.txt"
-        job.save(order)
-        # -P: a module in the user's folder that is named like a library must not be imported.
-        command = [sys.executable, "-P", "-m", "hubq.evaluate.worker", str(order)]
-        with (
-            log.open("wb") as errors,
-            subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=errors, env=environment, text=True
-            ) as worker,
-        ):
-            try:
-                assert worker.stdout is not None
-                refusal = _relay(worker.stdout, progress)
-            except BaseException:
-                worker.kill()
-                raise
-        if refusal is not None:
-            raise UserError(refusal)
-        if worker.returncode != 0:
-            raise _broken(worker.returncode, job, log.read_text(errors="replace"))
-
-
-def _relay(messages: Iterable[str], progress: Progress) -> str | None:
-    """Pass a worker's messages on to a Progress; return what it refused, if it did."""
-    refusal: str | None = None
-    advance: Advance | None = None
-    with ExitStack() as shown:
-        for line in messages:
-            message = json.loads(line)
-            if "begin" in message:
-                task = progress.task(message["begin"], message["total"])
-                advance = shown.enter_context(task)
-            elif "advance" in message and advance is not None:
-                advance(message["advance"])
-            elif "end" in message:
-                shown.pop_all().close()
-            elif "refused" in message:
-                refusal = message["refused"]
-    return refusal
-
-
-def _broken(code: int, job: Job, log: str) -> Exception:
-    """Explain a worker that ended without saying why."""
-    tail = "\n".join(log.splitlines()[-LAST_LINES:])
-    if code == -9 or "OutOfMemoryError" in tail or "MemoryError" in tail:
-        return UserError(
-            f"measuring {job.folder} ran out of memory on {job.device}: the model is loaded whole "
-            f"for this stage; free memory or use a larger machine, then run again\n{tail}"
-        )
-    if "ConnectionError" in tail or "OfflineModeIsEnabled" in tail:
-        titles = ", ".join(order.task.title for order in job.orders)
-        return UserError(
-            f"the Hub can't be reached for the data of {titles}; connect, or use the tasks whose "
-            f"data comes in a wheel: {', '.join(filter(is_offline, own_tasks()))}\n{tail}"
-        )
-    return RuntimeError(f"measuring {job.folder} failed with exit code {code}:\n{tail}")

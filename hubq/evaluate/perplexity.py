@@ -14,13 +14,13 @@ might lie, not how far two models differ: both are measured on the same windows 
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubq.calibrate import leading_ids, token_ids
 from hubq.errors import UserError
 from hubq.evaluate.head import Head, head_of
 from hubq.evaluate.jobs import PerplexityTask, Score, text_file
+from hubq.evaluate.passes import Passed, Passes
 from hubq.evaluate.report import OVERFLOW
 from hubq.progress import SILENT, Advance, Progress
 from hubq.task_names import dimension_of
@@ -28,23 +28,20 @@ from hubq.task_names import dimension_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-TOKENS_A_BATCH = 4096  # of one forward pass
 LOGITS_AT_ONCE = 1 << 25  # 128 MB in float32, however large the vocabulary
 
 
 def perplexity(
-    model: Any,  # noqa: ANN401 - transformers carries no types
-    folder: Path,
-    task: PerplexityTask,
-    progress: Progress = SILENT,
+    passes: Passes, task: PerplexityTask, progress: Progress = SILENT
 ) -> tuple[Score, ...]:
-    """Measure the perplexity of a loaded model, whose tokenizer lies in `folder`."""
+    """Measure the perplexity of a loaded model."""
+    folder = passes.folder
     text = text_file(task.text).read_bytes().decode()
     wanted = task.windows or task.at_most
     ids = leading_ids(text, folder, wanted * task.length) if wanted else token_ids(text, folder)
     windows = evaluation_windows(ids, task)
     with progress.task(task.title, len(windows)) as advance:
-        losses = window_losses(model, windows, folder, advance)
+        losses = window_losses(passes, task, windows, advance)
     value, stderr = estimate(losses)
     return (
         Score(
@@ -105,9 +102,9 @@ def estimate(losses: list[float]) -> tuple[float, float | None]:
 
 
 def window_losses(
-    model: Any,  # noqa: ANN401 - see above
+    passes: Passes,
+    task: PerplexityTask,
     windows: "Tensor",  # (windows, length)
-    folder: Path,
     advance: Advance = lambda steps: None,
 ) -> list[float]:
     """Return each window's mean loss in nats; raise UserError where one is not finite."""
@@ -115,29 +112,26 @@ def window_losses(
 
     from hubq.evaluate.finite import refuse_bad_windows
 
-    size = max(1, TOKENS_A_BATCH // windows.shape[1])
     losses: list[float] = []
     with torch.inference_mode():
-        for first in range(0, len(windows), size):
-            batch = windows[first : first + size].to(model.device)
-            found = _batch_losses(model, batch)
-            refuse_bad_windows(model, batch, found[:, None], folder)
+        for passed in passes.over(task, windows):
+            found = _batch_losses(passes.model, passed)
+            refuse_bad_windows(passes.model, passed.windows, found[:, None], passes.folder)
             losses += found.tolist()
-            advance(len(batch))
+            advance(len(passed.windows))
     return losses
 
 
-def _batch_losses(model: Any, batch: "Tensor") -> "Tensor":  # noqa: ANN401
+def _batch_losses(model: Any, passed: Passed) -> "Tensor":  # noqa: ANN401
     """Return the mean loss of each window of a batch, (batch,) float64."""
     import torch
 
-    hidden = model.get_decoder()(input_ids=batch, use_cache=False).last_hidden_state[:, :-1]
-    head = head_of(model)
+    head, targets = head_of(model), passed.windows[:, 1:].flatten()
     parts = [
-        torch.nn.functional.cross_entropy(head(rows).float(), targets, reduction="none")
-        for rows, targets in _parts(hidden.flatten(0, 1), batch[:, 1:].flatten(), head)
+        torch.nn.functional.cross_entropy(head(rows).float(), some, reduction="none")
+        for rows, some in _parts(passed.states.flatten(0, 1), targets, head)
     ]
-    return torch.cat(parts).view(len(batch), -1).double().mean(dim=1)
+    return torch.cat(parts).view(len(passed.windows), -1).double().mean(dim=1)
 
 
 def _parts(

@@ -29,6 +29,8 @@ from hubq.evaluate.jobs import (
     PerplexityTask,
     states_file,
 )
+from hubq.evaluate.loading import load
+from hubq.evaluate.passes import Passes
 from hubq.progress import Advance, Progress
 
 
@@ -50,8 +52,31 @@ class Reporting:
         self.say(end=title)
 
 
+class Share:
+    """What a worker does of a job: each group of orders is done by whoever takes it first."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self.taken: set[str] = set()
+
+    def takes(self, order: Order) -> bool:
+        """Take an order's group, unless another worker was faster."""
+        if self.folder is None or order.group in self.taken:
+            return True
+        try:
+            (self.folder / f"{order.group}.taken").touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        self.taken.add(order.group)
+        return True
+
+
 def work(job: Job, progress: Progress) -> None:
-    """Load the model once and carry out every order."""
+    """Load the model once and carry out every order, or those that no other worker takes."""
+    if job.threads is not None:
+        import torch
+
+        torch.set_num_threads(job.threads)
     alone = any(order.task.kind == "efficiency" for order in job.orders)
     assert not alone or len(job.orders) == 1, "what is timed is timed alone"
     if not alone:  # timed is what a user's process does, which doesn't keep it either
@@ -61,51 +86,69 @@ def work(job: Job, progress: Progress) -> None:
         if not alone:
             require_head(loading.loaded.model, job.folder)
         advance(1)
-    for order in job.orders:
+    share, tasks = Share(job.shared), [order.task for order in job.orders if _in_dtype(order, job)]
+    passes = Passes(loading.loaded.model, job.folder, tasks)
+    for order in filter(share.takes, job.orders):
         began = time.monotonic()
-        found = _carried_out(loading, job, order, progress)
+        found = _carried_out(loading, passes, job, order, progress)
         seconds = time.monotonic() - began
         Outcome(**found, loader=loading.loaded.loader, seconds=seconds).save(order.outcome)
 
 
-def _carried_out(loading: Loading, job: Job, order: Order, progress: Progress) -> dict[str, Any]:
+def _in_dtype(order: Order, job: Job) -> bool:
+    """Tell whether an order is carried out with the model as the job loads it."""
+    return not isinstance(order.task, HiddenTask) or order.task.precision in (None, job.dtype)
+
+
+def _carried_out(
+    loading: Loading, passes: Passes, job: Job, order: Order, progress: Progress
+) -> dict[str, Any]:
     """Carry out one task; return what its outcome holds."""
-    model, task = loading.loaded.model, order.task
+    task = order.task
     match task:
         case PerplexityTask():
             from hubq.evaluate.perplexity import perplexity
 
-            return {"scores": perplexity(model, job.folder, task, progress)}
+            return {"scores": perplexity(passes, task, progress)}
         case ChoiceTask():
             from hubq.evaluate.harness import choice
 
-            return {"scores": choice(model, job.folder, task, progress)}
+            return {"scores": choice(passes.model, job.folder, task, progress)}
         case LoadTask():
             return {}
         case HiddenTask():
             from hubq.evaluate.distributions import hidden_states
 
-            hidden_states(model, job.folder, task, states_file(order.outcome), progress)
+            if not _in_dtype(order, job):
+                assert task.precision is not None
+                exact = load(job.folder, device=job.device, dtype=task.precision).model
+                passes = Passes(exact, job.folder)
+            hidden_states(passes, task, states_file(order.outcome), progress)
             return {}
         case DivergenceTask():
             from hubq.evaluate.divergence import divergence
 
-            return {"divergence": divergence(model, job.folder, task, progress)}
+            return {"divergence": divergence(passes, task, progress)}
         case EfficiencyTask():
             return {"cost": cost(loading, job.folder, task, progress), "engine": engine(job)}
 
 
-def main() -> int:
-    """Read the job, do it; a UserError becomes a message and exit code 1."""
-    out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever libraries print is no message
+def run(file: Path, out: TextIO) -> int:
+    """Do the job of a file; a UserError becomes a message and exit code 1."""
     reporting = Reporting(out)
     try:
-        work(Job.load(Path(sys.argv[1])), reporting)
+        work(Job.load(file), reporting)
     except UserError as error:
         reporting.say(refused=str(error))
         return 1
     return 0
+
+
+def main() -> int:
+    """Be a process of one's own, with messages on standard output."""
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever libraries print is no message
+    return run(Path(sys.argv[1]), out)
 
 
 if __name__ == "__main__":

@@ -18,12 +18,13 @@ from torch import Tensor
 
 from hubq.calibrate import token_ids
 from hubq.errors import UserError
-from hubq.evaluate import distributions
 from hubq.evaluate import divergence as module
+from hubq.evaluate import passes
 from hubq.evaluate.distributions import hidden_states
 from hubq.evaluate.divergence import divergence, summary, token_divergence
 from hubq.evaluate.jobs import DivergenceTask, HiddenTask, keep_text
 from hubq.evaluate.loading import load
+from hubq.evaluate.passes import Passes
 from hubq.evaluate.report import Divergence
 from hubq.format import format_named
 from hubq.tensors import Grid
@@ -43,11 +44,12 @@ class Comparison(NamedTuple):
 
     def divergence(self, **changes: Any) -> Divergence:
         """Measure the result."""
-        return divergence(load(self.result, **FLOAT32).model, self.result, self.task(**changes))
+        model = load(self.result, **FLOAT32).model
+        return divergence(Passes(model, self.result), self.task(**changes))
 
     def task(self, **changes: Any) -> DivergenceTask:
         return DivergenceTask(
-            **hidden_task(**changes).model_dump(exclude={"kind"}),
+            **hidden_task(**changes).model_dump(exclude={"kind", "precision"}),
             beside="",
             precision="float32",
             states=self.states,
@@ -62,7 +64,7 @@ def hidden_task(windows: int = WINDOWS, length: int = LENGTH, text: str = TEXT) 
 def compared(base: Path, result: Path, states: Path, dtype: str = "float32") -> Comparison:
     """Keep the base's states."""
     model = load(base, device="cpu", dtype=dtype).model
-    hidden_states(model, base, hidden_task(), states)
+    hidden_states(Passes(model, base), hidden_task(), states)
     return Comparison(base, result, states)
 
 
@@ -132,7 +134,7 @@ def test_a_model_does_not_diverge_from_itself(
     base = tiny_model("llama3.2")
     own = compared(base, base, tmp_path / "states.safetensors", dtype)
 
-    found = divergence(load(base, device="cpu", dtype=dtype).model, base, own.task())
+    found = divergence(Passes(load(base, device="cpu", dtype=dtype).model, base), own.task())
 
     assert (found.mean.value, found.percentile_99) == (0, 0)
     assert found.agreement.value == found.agreement.low == found.agreement.high == 1
@@ -142,7 +144,7 @@ def test_neither_batches_nor_parts_change_it(
     comparison: Comparison, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_once = comparison.divergence()
-    monkeypatch.setattr(distributions, "TOKENS_A_BATCH", 64)
+    monkeypatch.setattr(passes, "TOKENS_A_BATCH", 64)
     monkeypatch.setattr(module, "LOGITS_AT_ONCE", 7 * 260)
     monkeypatch.setattr(module, "IN_CACHE", 3 * 260)
 
@@ -176,7 +178,7 @@ def test_one_window_has_no_interval() -> None:
 def test_a_short_text_gives_the_windows_that_it_has(comparison: Comparison) -> None:
     base = load(comparison.base, **FLOAT32).model
 
-    hidden_states(base, comparison.base, hidden_task(windows=500), comparison.states)
+    hidden_states(Passes(base, comparison.base), hidden_task(windows=500), comparison.states)
 
     assert load_file(comparison.states)["windows"].shape == (21, LENGTH)
 
@@ -207,7 +209,7 @@ def test_a_base_whose_head_is_quantized_is_refused(
     model = load(tmp_path / "packed", **FLOAT32).model
 
     with pytest.raises(UserError, match=r"no plain tensor lm_head\.weight or model\.embed_tokens"):
-        hidden_states(model, tmp_path / "packed", hidden_task(), tmp_path / "states.safetensors")
+        hidden_states(Passes(model, tmp_path / "packed"), hidden_task(), tmp_path / "states")
 
 
 def test_another_vocabulary_is_refused(comparison: Comparison, tmp_path: Path) -> None:
@@ -259,14 +261,14 @@ def test_a_result_that_is_no_number_names_its_layer(comparison: Comparison) -> N
     model = broken(comparison.base)
 
     with pytest.raises(UserError, match=r"output of model\.layers\.1\.mlp\.up_proj"):
-        divergence(model, comparison.base, comparison.task())
+        divergence(Passes(model, comparison.base), comparison.task())
 
 
 def test_a_base_that_is_no_number_names_its_layer(comparison: Comparison, tmp_path: Path) -> None:
     model, file = broken(comparison.base), tmp_path / "never.safetensors"
 
     with pytest.raises(UserError, match=r"output of model\.layers\.1\.mlp\.up_proj"):
-        hidden_states(model, comparison.base, hidden_task(), file)
+        hidden_states(Passes(model, comparison.base), hidden_task(), file)
 
     assert not file.exists()
 
@@ -277,6 +279,6 @@ def test_a_gpu_finds_what_a_cpu_finds(comparison: Comparison) -> None:
     expected = comparison.divergence()
     model = load(comparison.result, device="cuda", dtype="float32").model
 
-    found = divergence(model, comparison.result, comparison.task())
+    found = divergence(Passes(model, comparison.result), comparison.task())
 
     assert found.mean.value == pytest.approx(expected.mean.value, rel=1e-3)

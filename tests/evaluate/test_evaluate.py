@@ -29,14 +29,15 @@ from hubq.evaluate.jobs import ChoiceTask, Job, LoadTask, Order, PerplexityTask,
 from hubq.evaluate.loading import load
 from hubq.evaluate.measure import (
     Machine,
-    _broken,
     _environment,
     file_digests,
     machine,
     measure,
     outcome_file,
 )
+from hubq.evaluate.passes import Passes
 from hubq.evaluate.perplexity import perplexity
+from hubq.evaluate.workers import _broken
 from hubq.format import format_named
 from hubq.plan import Plan
 from hubq.progress import Advance
@@ -138,7 +139,9 @@ def test_the_report_is_saved(evaluation: Evaluation) -> None:
 def test_the_base_is_measured_beside_the_result(evaluation: Evaluation) -> None:
     task = PerplexityTask(dataset="", version="", text=keep_text(TEXT), length=32, windows=None)
     expected = {
-        folder: perplexity(load(folder, device="cpu", dtype="bfloat16").model, folder, task)[0]
+        folder: perplexity(
+            Passes(load(folder, device="cpu", dtype="bfloat16").model, folder), task
+        )[0]
         for folder in (evaluation.base, evaluation.twin)
     }
 
@@ -259,12 +262,19 @@ def test_the_report_names_what_a_reader_needs_to_repeat_it(evaluation: Evaluatio
 def test_progress_tells_which_model_and_reaches_the_end(evaluation: Evaluation) -> None:
     progress = evaluation.progress
 
-    assert list(progress.totals)[:3] == [
+    assert list(progress.totals) == [
         "quantized: load",
+        "quantized: 4 tokens after 8",
+        "base: load",
+        "base: 4 tokens after 8",
+        "base: perplexity on text.txt",
+        "base: distributions on text.txt",
+        "base: divergence on text.txt",
+        "base: hubq_openbookqa",
         "quantized: perplexity on text.txt",
+        "quantized: divergence on text.txt",
         "quantized: hubq_openbookqa",
     ]
-    assert "base: perplexity on text.txt" in progress.totals
     assert progress.steps == progress.totals
 
 
@@ -363,6 +373,17 @@ def test_a_worker_whose_data_is_here_is_offline() -> None:
     assert environment["HF_HUB_OFFLINE"] == environment["HF_DATASETS_OFFLINE"] == "1"
     assert "HF_TOKEN" not in environment
     assert "HF_DATASETS_OFFLINE" not in os.environ
+
+
+def test_threads_wait_asleep_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert _environment([], Client())["OMP_WAIT_POLICY"] == "PASSIVE"
+
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+
+    assert _environment([], Client())["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
 def test_a_worker_whose_data_is_on_the_hub_asks_the_clients_hub() -> None:

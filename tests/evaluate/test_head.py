@@ -16,6 +16,7 @@ from hubq.evaluate.head import head_from, head_of, require_head
 from hubq.evaluate.jobs import DivergenceTask, HiddenTask, Job, PerplexityTask, keep_text
 from hubq.evaluate.likelihoods import Scorer
 from hubq.evaluate.loading import load
+from hubq.evaluate.passes import Passes
 from hubq.evaluate.perplexity import perplexity
 from hubq.evaluate.prefixes import Sequence
 from hubq.evaluate.worker import work
@@ -65,7 +66,7 @@ def test_perplexity_is_that_of_the_models_own_logits(
     losses = [model(input_ids=one[None], labels=one[None]).loss.item() for one in windows]
     task = PerplexityTask(**HIDDEN, version="1", text=keep_text(TEXT))
 
-    (found,) = perplexity(model, folder, task)
+    (found,) = perplexity(Passes(model, folder), task)
 
     assert found.value == pytest.approx(math.exp(sum(losses) / 4), rel=1e-5)
 
@@ -105,19 +106,19 @@ def test_distributions_are_kept_with_what_comes_after_the_head(
     model = load(folder, **CPU).model
     hidden = HiddenTask(**HIDDEN, text=keep_text(TEXT))
     task = DivergenceTask(
-        **hidden.model_dump(exclude={"kind"}),
+        **hidden.model_dump(exclude={"kind", "precision"}),
         beside="",
         precision="float32",
         states=states,
         reference=folder,
     )
 
-    hidden_states(model, folder, hidden, states)
+    hidden_states(Passes(model, folder), hidden, states)
 
     with torch.inference_mode(), opened(task, model) as reference:
         own = model(input_ids=reference.windows).logits[:, :-1].flatten(0, 1)
         torch.testing.assert_close(reference.logits(0, len(own)), own)
-    assert divergence(model, folder, task).mean.value == 0
+    assert divergence(Passes(model, folder), task).mean.value == 0
 
 
 def test_a_worker_refuses_a_model_that_does_more_to_its_logits(

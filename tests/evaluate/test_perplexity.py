@@ -10,9 +10,11 @@ import torch
 
 from hubq.calibrate import token_ids
 from hubq.errors import UserError
+from hubq.evaluate import passes
 from hubq.evaluate import perplexity as module
 from hubq.evaluate.jobs import PerplexityTask, keep_text
 from hubq.evaluate.loading import load
+from hubq.evaluate.passes import Passes
 from hubq.evaluate.perplexity import estimate, perplexity, window_losses
 from hubq.evaluate.report import OVERFLOW
 
@@ -42,7 +44,7 @@ def test_it_is_the_exponential_of_the_mean_loss_of_windows_scored_alone(
     windows = torch.tensor(token_ids(TEXT, folder))[: 21 * 32].view(21, 32)
     losses = [model(input_ids=one[None], labels=one[None]).loss.item() for one in windows]
 
-    (score,) = perplexity(model, folder, task())
+    (score,) = perplexity(Passes(model, folder), task())
 
     assert score.samples == 21
     assert score.value == pytest.approx(math.exp(sum(losses) / 21), rel=1e-5)
@@ -52,7 +54,7 @@ def test_only_the_first_windows_are_scored_when_so_many_are_asked_for(
     model: Any,
     folder: Path,
 ) -> None:
-    (score,) = perplexity(model, folder, task(windows=3))
+    (score,) = perplexity(Passes(model, folder), task(windows=3))
 
     assert score.samples == 3
     assert score.protocol.startswith("the first 3 non-overlapping windows of 32 tokens")
@@ -66,7 +68,7 @@ def test_at_most_so_many_windows_are_scored_where_papers_score_no_more(
 ) -> None:
     capped = task().model_copy(update={"at_most": at_most})
 
-    (score,) = perplexity(model, folder, capped)
+    (score,) = perplexity(Passes(model, folder), capped)
 
     assert score.samples == samples
     assert score.protocol.startswith(which)
@@ -77,11 +79,11 @@ def test_neither_batches_nor_parts_of_the_vocabulary_change_it(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (at_once,) = perplexity(model, folder, task())
-    monkeypatch.setattr(module, "TOKENS_A_BATCH", 64)
+    (at_once,) = perplexity(Passes(model, folder), task())
+    monkeypatch.setattr(passes, "TOKENS_A_BATCH", 64)
     monkeypatch.setattr(module, "LOGITS_AT_ONCE", 7 * 260)
 
-    (in_parts,) = perplexity(model, folder, task())
+    (in_parts,) = perplexity(Passes(model, folder), task())
 
     assert in_parts.value == pytest.approx(at_once.value, rel=1e-6)
 
@@ -106,7 +108,7 @@ def test_too_few_tokens_say_how_many_windows_there_are(
     folder: Path,
 ) -> None:
     with pytest.raises(UserError, match=r"has 684 tokens, which is 2 windows of 300, not 5"):
-        perplexity(model, folder, task(length=300, windows=5))
+        perplexity(Passes(model, folder), task(length=300, windows=5))
 
 
 def test_a_not_a_number_names_the_first_layer_that_computes_it(folder: Path) -> None:
@@ -117,7 +119,7 @@ def test_a_not_a_number_names_the_first_layer_that_computes_it(folder: Path) -> 
     with pytest.raises(
         UserError, match=r"first is in the output of model\.layers\.1\.mlp\.up_proj"
     ):
-        window_losses(broken, torch.zeros(1, 8, dtype=torch.int64), folder)
+        window_losses(Passes(broken, folder), task(8), torch.zeros(1, 8, dtype=torch.int64))
 
 
 def test_one_window_that_is_not_the_first_is_the_one_to_blame(
@@ -131,4 +133,4 @@ def test_one_window_that_is_not_the_first_is_the_one_to_blame(
     windows[1, 4] = 7
 
     with pytest.raises(UserError, match=r"first is in the output of model\.embed_tokens"):
-        window_losses(broken, windows, folder)
+        window_losses(Passes(broken, folder), task(8), windows)

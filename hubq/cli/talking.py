@@ -1,0 +1,162 @@
+"""The command that lets a model answer, alone or beside its base."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hubq.cli.options import client_for, example, hub_option
+
+if TYPE_CHECKING:
+    from hubq.chat import Answer, Speaker
+    from hubq.client import Client
+
+BASE = "base"  # in place of a name: the one that the model's report names
+MODEL = "hubq-demo/SmolLM2-135M-Instruct-GPTQ-4bit --hub local"
+
+
+@dataclass
+class Side:
+    """A model in a conversation, with what it and the user said."""
+
+    name: str
+    speaker: "Speaker"
+    messages: list[dict[str, str]] = field(default_factory=list)
+
+    def asked(self, question: str, max_new_tokens: int) -> "Answer":
+        """Begin to answer."""
+        self.messages.append({"role": "user", "content": question})
+        return self.speaker.answer(self.messages, max_new_tokens)
+
+    def remember(self, said: str) -> None:
+        """Keep an answer for the questions to come."""
+        self.messages.append({"role": "assistant", "content": said})
+
+
+@click.command(
+    epilog=example(
+        f'hubq chat {MODEL} "What is a llama?"\n  '
+        f'hubq chat {MODEL} --beside {BASE} "What is a llama?"'
+    )
+)
+@click.argument("model", metavar="REPO_OR_FOLDER")
+@click.argument("prompt", required=False)
+@click.option(
+    "--beside",
+    metavar="OTHER",
+    help=f"Let another model answer too: a repo, a folder, a GGUF file, or `{BASE}` for the one "
+    "that a model of hubq's was made from.",
+)
+@click.option("--max-new-tokens", default=100, show_default=True, help="Length of an answer.")
+@hub_option
+def chat(
+    model: str, prompt: str | None, beside: str | None, max_new_tokens: int, hub: str | None
+) -> None:
+    """Talk to a model.
+
+    Without a PROMPT, as long as you like.
+    """
+    sides = _sides(model, beside, hub)
+    if prompt is not None:
+        _say(sides, prompt, max_new_tokens)
+        return
+    click.echo("An empty line or Ctrl-D ends the conversation.", err=True)
+    while asked := _asked():
+        _say(sides, asked, max_new_tokens)
+
+
+def _sides(model: str, beside: str | None, hub: str | None) -> list[Side]:
+    """Load who answers: the other model first, since most want to know what became of it."""
+    from hubq.chat import Speaker
+
+    with client_for(hub) as client:
+        folder = _folder_of(model, client)
+        places = [(_short(model), folder)]
+        if beside is not None:
+            places.insert(0, (_title(beside), _other(beside, folder, client)))
+    return [Side(name, Speaker.load(place)) for name, place in places]
+
+
+def _folder_of(model: str, client: "Client") -> Path:
+    """Return a model's folder on this machine; that of a run is inside the run's."""
+    from hubq.cli.bars import progress
+    from hubq.pull import pull as bring
+
+    folder = Path(model)
+    if not folder.is_dir():
+        return bring(model, None, client, progress())
+    inside = folder / "model"
+    is_run = not (folder / "config.json").is_file() and (inside / "config.json").is_file()
+    return inside if is_run else folder
+
+
+def _other(beside: str, folder: Path, client: "Client") -> Path:
+    """Return the folder of the model that answers beside the one in `folder`."""
+    from hubq.base_folder import base_of
+    from hubq.cli.bars import progress
+    from hubq.evaluate.assessing import bring
+
+    if beside == BASE:
+        return base_of(folder, client, progress())
+    return bring(beside, client, progress())().folder
+
+
+def _title(beside: str) -> str:
+    return "its base" if beside == BASE else _short(beside)
+
+
+def _short(model: str) -> str:
+    """Name a model: the last part of what was written."""
+    return Path(model.partition("@")[0]).name or model
+
+
+def _asked() -> str:
+    try:
+        return input("> ").strip()
+    except EOFError:
+        return ""
+
+
+def _say(sides: list[Side], question: str, max_new_tokens: int) -> None:
+    """Print the answer as it comes, or two side by side, and remember them."""
+    if len(sides) > 1:
+        _say_side_by_side(sides, question, max_new_tokens)
+        return
+    (side,) = sides
+    answer, said = side.asked(question, max_new_tokens), ""
+    for piece in answer:
+        click.echo(piece, nl=False)
+        said += piece
+    click.echo()
+    if ending := _ending(answer, max_new_tokens):
+        click.echo(ending, err=True)
+    side.remember(said)
+
+
+def _say_side_by_side(sides: list[Side], question: str, max_new_tokens: int) -> None:
+    """Print a column for each model."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(expand=True)
+    cells: list[Text] = []
+    for side in sides:
+        table.add_column(Text(side.name), ratio=1, overflow="fold")
+        answer = side.asked(question, max_new_tokens)
+        said = "".join(answer)
+        side.remember(said)
+        ending = _ending(answer, max_new_tokens)
+        cells.append(Text(said.strip()) + Text(f"\n\n{ending}" if ending else "", style="dim"))
+    table.add_row(*cells)
+    Console().print(table)
+
+
+def _ending(answer: "Answer", max_new_tokens: int) -> str:
+    """Say that an answer was cut off, and what lets it go on."""
+    if answer.cut_at is None:
+        return ""
+    if answer.cut_at < max_new_tokens:
+        return f"(cut off after {answer.cut_at} tokens: the model takes no longer conversation)"
+    return f"(cut off after {answer.cut_at} tokens; --max-new-tokens sets how many)"

@@ -1,0 +1,75 @@
+"""A model over the windows of texts: one forward pass for all tasks that read the same ones.
+
+Perplexity, a model's own distributions and their divergence from another's all begin with the last
+hidden states over the first windows of a text. Those of windows that several tasks of a job read
+are kept in memory until the last of these tasks has read them.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hubq.evaluate.jobs import Task, TextTask
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TOKENS_A_BATCH = 4096  # of one forward pass
+UNLIMITED = 1 << 62  # windows
+
+Text = tuple[str, int]  # its sha256, and the tokens of a window
+
+
+class Passed(NamedTuple):
+    """Some windows that went through the model."""
+
+    first: int  # the number of the first
+    windows: "Tensor"  # (windows, length) token ids
+    states: "Tensor"  # (windows, length - 1, hidden): what the head predicts all but the first from
+
+
+class Passes:
+    """A loaded model with its folder, and the states that several tasks share."""
+
+    def __init__(self, model: Any, folder: Path, tasks: Iterable[Task] = ()) -> None:  # noqa: ANN401
+        self.model = model
+        self.folder = folder
+        self._readers = readers(tasks)
+        self._kept: dict[Text, list[Tensor]] = defaultdict(list)
+
+    def over(self, task: TextTask, windows: "Tensor") -> Iterator[Passed]:
+        """Yield the states over windows (windows, length) of a task's text, some at a time."""
+        text, size = (task.text, task.length), max(1, TOKENS_A_BATCH // task.length)
+        for first in range(0, len(windows), size):
+            batch = windows[first : first + size].to(self.model.device)
+            yield Passed(first, batch, self._states(text, first // size, first, batch))
+        self._readers[text] = self._readers[text][1:]
+        if not self._readers[text]:
+            self._kept.pop(text, None)
+
+    def _states(self, text: Text, number: int, first: int, batch: "Tensor") -> "Tensor":
+        """Return the states over a batch, remembered where another task reads some of it too."""
+        kept = self._kept[text]
+        if number < len(kept) and len(kept[number]) >= len(batch):
+            return kept[number][: len(batch)].to(batch.device)
+        states = last_states(self.model, batch)
+        if number == len(kept) and any(first < most for most in self._readers[text][1:]):
+            kept.append(states.cpu())
+        return states
+
+
+def readers(tasks: Iterable[Task]) -> dict[Text, list[int]]:
+    """Return how many windows each task reads at most of its text, in the order of the tasks."""
+    read: dict[Text, list[int]] = defaultdict(list)
+    for task in tasks:
+        if isinstance(task, TextTask):
+            most = task.windows or getattr(task, "at_most", None) or UNLIMITED
+            read[task.text, task.length].append(most)
+    return read
+
+
+def last_states(model: Any, batch: "Tensor") -> "Tensor":  # noqa: ANN401
+    """Return what the head reads to predict each token but the first, (windows, tokens, hidden)."""
+    states: Tensor = model.get_decoder()(input_ids=batch, use_cache=False).last_hidden_state
+    return states[:, :-1]

@@ -1,0 +1,270 @@
+"""Start the fresh processes that measure a model, relay what they say, and raise what stopped them.
+
+On a CPU two processes of half the threads each share the tasks: two threads in one matrix product
+wait for one another at its end, many times a millisecond, and lose most of their speed as soon as
+another process wants a core; and the import of the libraries, the loading and all Python code take
+one core whatever there is. Each model is loaded twice then, so there must be memory for that.
+"""
+
+import json
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from pathlib import Path
+from threading import Thread
+from typing import IO, Any, NamedTuple, Protocol, Self
+
+from hubq.errors import UserError
+from hubq.evaluate.jobs import Job
+from hubq.evaluate.memory import available
+from hubq.evaluate.nursery import Birth, Nursery
+from hubq.progress import Advance, Progress
+from hubq.task_names import is_offline, own_tasks
+
+MOST = 2  # workers that share a job
+# Memory that a worker may take: so many times the bytes of the weights as they lie on the disk (in
+# float32 twice those of bfloat16, packed ones many times as much), and the libraries.
+ROOM, ROOM_PACKED = 3, 16
+LIBRARIES = 1 << 30  # bytes
+# What libraries read when they are imported, so that it must stand before; a worker gets the rest.
+AT_IMPORT = (
+    *("HF_", "HUGGING", "TORCH", "TRANSFORMERS_", "XDG_", "HOME"),
+    *("OMP_", "MKL_", "NUMBA_", "LD_", "PYTHON"),
+)
+LAST_LINES = 15  # of a broken worker's log, for the error message
+
+Message = tuple[int, str | None]  # which worker, and a line of its output; None: it closed that
+
+
+class Stopped(NamedTuple):
+    """Which worker stopped before its work was done."""
+
+    worker: int
+    refusal: str | None  # what it refused; None: it broke
+
+
+def workers_for(job: Job) -> int:
+    """Say how many workers measure a job side by side."""
+    import torch
+
+    groups = {order.group for order in job.orders if order.task.kind != "load"}
+    if job.device != "cpu" or torch.get_num_threads() < MOST or len(groups) < MOST:
+        return 1
+    return MOST if available(job.device) > MOST * _memory(job.folder) else 1
+
+
+def _memory(folder: Path) -> int:
+    """Return the bytes that a worker takes at most, roughly."""
+    from hubq.shards import index
+
+    tensors = index(folder).values()
+    packed = any(info.dtype in ("I32", "I64", "U8", "I8") for info in tensors)
+    size = sum(info.end - info.begin for info in tensors)
+    return (ROOM_PACKED if packed else ROOM) * size + LIBRARIES
+
+
+def run(job: Job, workers: int, environment: Mapping[str, str], progress: Progress) -> None:
+    """Let so many workers do a job; raise UserError with what one of them refused."""
+    with tempfile.TemporaryDirectory(prefix="hubq-evaluate-") as folder, ExitStack() as running:
+        place = Path(folder)
+        if workers > 1:
+            job = job.model_copy(update={"shared": place, "threads": _threads(workers)})
+        job.save(place / "job.json")
+        birth = Birth(job=place / "job.json", environment=dict(environment))
+        birth.save(place / "birth.json")
+        start = _forked if _may_fork(job) else _spawned
+        logs = [place / f"{number}.log" for number in range(workers)]
+        started = [running.enter_context(start(birth, log)) for log in logs]
+        stopped = _relay(started, progress)
+        if stopped is not None:
+            if stopped.refusal is not None:
+                raise UserError(stopped.refusal)
+            log = logs[stopped.worker].read_text(errors="replace")
+            raise _broken(started[stopped.worker].wait(), job, log)
+
+
+def _may_fork(job: Job) -> bool:
+    """Tell whether a forked worker measures the same as one that imports all it needs."""
+    costs = any(order.task.kind == "efficiency" for order in job.orders)
+    return job.device == "cpu" and sys.platform == "linux" and not costs
+
+
+def _threads(workers: int) -> int:
+    """Share the threads of this process among workers."""
+    import torch
+
+    return max(1, torch.get_num_threads() // workers)
+
+
+class Worker(Protocol):
+    """A process at work: what it says, and its end."""
+
+    stdout: IO[str] | None
+
+    def wait(self) -> int:
+        """Return the exit code, negative for a signal, once the process has ended."""
+        ...
+
+    def kill(self) -> None:
+        """End it, if it hasn't ended."""
+        ...
+
+
+@contextmanager
+def _spawned(birth: Birth, log: Path) -> "Iterator[Worker]":
+    """Start a worker that imports all it needs."""
+    # -P: a module in the user's folder that is named like a library must not be imported.
+    command = [sys.executable, "-P", "-m", "hubq.evaluate.worker", str(birth.job)]
+    with (
+        log.open("wb") as errors,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, env=birth.environment, text=True
+        ) as worker,
+    ):
+        yield worker
+
+
+@contextmanager
+def _forked(birth: Birth, log: Path) -> "Iterator[Worker]":
+    """Fork a worker from a process that has imported all."""
+    kept = {key: each for key, each in birth.environment.items() if key.startswith(AT_IMPORT)}
+    nursery = _nursery(tuple(sorted(kept.items())))
+    incoming, messages = os.pipe()
+    own, status = socket.socketpair()
+    with log.open("wb") as errors, own, os.fdopen(incoming) as stdout, status:
+        try:
+            birth_file = birth.job.with_name("birth.json")
+            nursery.fork(birth_file, (messages, errors.fileno(), status.fileno()))
+        finally:
+            os.close(messages)
+        status.close()
+        with own.makefile("r") as told:
+            worker = Forked(stdout, told)
+            try:
+                yield worker
+            finally:
+                worker.wait()
+
+
+class Forked:
+    """A worker that was forked; its pid is its own until `told` is closed."""
+
+    def __init__(self, stdout: IO[str], told: IO[str]) -> None:
+        self.stdout: IO[str] | None = stdout
+        self._told = told
+        self._pid = int(told.readline())
+        self._code: int | None = None
+
+    def wait(self) -> int:
+        """Return the exit code, negative for a signal, once the process has ended."""
+        if self._code is None:
+            self._code = int(self._told.readline())
+        return self._code
+
+    def kill(self) -> None:
+        """End it, if it hasn't ended."""
+        os.kill(self._pid, signal.SIGKILL)
+
+
+@lru_cache(maxsize=1)
+def _nursery(environment: tuple[tuple[str, str], ...]) -> Nursery:
+    """Start what workers are forked from; one at a time, ended by the next or with this process."""
+    return Nursery({**os.environ, **dict(environment)})
+
+
+def _relay(workers: Sequence[Worker], progress: Progress) -> Stopped | None:
+    """Pass on what the workers say until all are done or one stops, which ends the others."""
+    lines: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    listening = [
+        Thread(target=_listen, args=(number, worker, lines), daemon=True)
+        for number, worker in enumerate(workers)
+    ]
+    for thread in listening:
+        thread.start()
+    try:
+        return _passed_on(workers, lines, progress)
+    finally:
+        for worker in workers:
+            worker.kill()
+        for thread in listening:
+            thread.join()
+
+
+def _passed_on(
+    workers: Sequence[Worker],
+    lines: "queue.SimpleQueue[Message]",
+    progress: Progress,
+) -> Stopped | None:
+    """Read what all workers say, in the order in which it comes."""
+    with ExitStack() as shown:
+        told = [shown.enter_context(Telling(progress)) for _ in workers]
+        at_work = len(workers)
+        while at_work:
+            number, line = lines.get()
+            if line is None:
+                if workers[number].wait() != 0:
+                    return Stopped(number, None)
+                at_work -= 1
+                continue
+            message = json.loads(line)
+            if "refused" in message:
+                return Stopped(number, message["refused"])
+            told[number].pass_on(message)
+    return None
+
+
+def _listen(number: int, worker: Worker, lines: "queue.SimpleQueue[Message]") -> None:
+    """Put what a worker says where one thread reads it of all."""
+    assert worker.stdout is not None
+    for line in worker.stdout:
+        lines.put((number, line))
+    lines.put((number, None))
+
+
+class Telling:
+    """What one worker says of its tasks, as tasks of a Progress."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.open = ExitStack()
+        self.advance: Advance | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.open.close()
+
+    def pass_on(self, message: Mapping[str, Any]) -> None:
+        """Begin a task, advance it, or end it."""
+        if "begin" in message:
+            task = self.progress.task(message["begin"], message["total"])
+            self.advance = self.open.enter_context(task)
+        elif "advance" in message and self.advance is not None:
+            self.advance(message["advance"])
+        elif "end" in message:
+            self.open.close()
+
+
+def _broken(code: int, job: Job, log: str) -> Exception:
+    """Explain a worker that ended without saying why."""
+    tail = "\n".join(log.splitlines()[-LAST_LINES:])
+    if code == -9 or "OutOfMemoryError" in tail or "MemoryError" in tail:
+        return UserError(
+            f"measuring {job.folder} ran out of memory on {job.device}: the model is loaded whole "
+            f"for this stage; free memory or use a larger machine, then run again\n{tail}"
+        )
+    if "ConnectionError" in tail or "OfflineModeIsEnabled" in tail:
+        titles = ", ".join(order.task.title for order in job.orders)
+        return UserError(
+            f"the Hub can't be reached for the data of {titles}; connect, or use the tasks whose "
+            f"data comes in a wheel: {', '.join(filter(is_offline, own_tasks()))}\n{tail}"
+        )
+    return RuntimeError(f"measuring {job.folder} failed with exit code {code}:\n{tail}")

@@ -1,0 +1,199 @@
+"""Workers side by side: each order once, the first that stops ends all, none stays behind.
+
+Most start processes that import torch: some seconds for all of them.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from made_questions import QUESTIONS, asked, put_rows
+from progress_recorder import Recorder
+
+from hubq.errors import UserError
+from hubq.evaluate.harness import harness_task
+from hubq.evaluate.jobs import (
+    EfficiencyTask,
+    HiddenTask,
+    Job,
+    LoadTask,
+    Order,
+    Outcome,
+    PerplexityTask,
+    Task,
+    keep_text,
+)
+from hubq.evaluate.worker import Share
+from hubq.evaluate.workers import run, workers_for
+from hubq.progress import Advance
+
+TEXT = "The llama went home. It was late, and the road was long. " * 12
+OTHER = TEXT.upper()
+
+
+def perplexity_of(text: str = TEXT) -> PerplexityTask:
+    return PerplexityTask(dataset="text", version="1", text=keep_text(text), length=32, windows=8)
+
+
+def job_of(folder: Path, place: Path, *tasks: Task) -> Job:
+    orders = [Order(task=task, outcome=place / f"{at}.json") for at, task in enumerate(tasks)]
+    return Job(folder=folder, device="cpu", dtype="float32", orders=tuple(orders))
+
+
+@pytest.fixture
+def several(
+    tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Job:
+    put_rows("hubq_openbookqa", [asked(*each) for each in QUESTIONS], monkeypatch)
+    hidden = HiddenTask(dataset="text", text=keep_text(TEXT), length=32, windows=4)
+    tasks = (LoadTask(), perplexity_of(), perplexity_of(OTHER), hidden)
+    questions = harness_task("hubq_openbookqa", seed=0)
+    return job_of(tiny_model("llama"), tmp_path, *tasks, questions)
+
+
+def test_two_workers_measure_what_one_does(several: Job) -> None:
+    run(several, 1, os.environ, Recorder())
+    alone = [Outcome.load(order.outcome).scores for order in several.orders]
+    for order in several.orders:
+        order.outcome.unlink()
+    progress = Recorder()
+
+    run(several, 2, os.environ, progress)
+
+    assert [Outcome.load(order.outcome).scores for order in several.orders] == alone
+    assert sorted(title for title in progress.titles if title != "load") == [
+        "distributions on text",
+        "hubq_openbookqa",
+        "perplexity on text",
+        "perplexity on text",
+    ]
+
+
+def test_what_reads_one_text_goes_to_one_worker(several: Job, tmp_path: Path) -> None:
+    first, second = Share(tmp_path), Share(tmp_path)
+    _, perplexity, other, hidden, _ = several.orders
+
+    assert first.takes(perplexity)
+    assert not second.takes(perplexity)
+    assert second.takes(other)
+    assert not first.takes(other)
+    assert not second.takes(hidden)
+    assert first.takes(hidden)
+
+
+def test_one_thread_is_for_one_worker(several: Job) -> None:
+    assert torch.get_num_threads() == 1
+    assert workers_for(several) == 1
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_two_threads_are_for_two_workers_where_there_is_work_for_both(several: Job) -> None:
+    alone = several.model_copy(update={"orders": several.orders[:2]})
+
+    with threads(2):
+        assert workers_for(several) == 2
+        assert workers_for(alone) == 1
+        assert workers_for(several.model_copy(update={"device": "cuda"})) == 1
+
+
+def test_a_model_without_room_beside_itself_gets_one_worker(
+    several: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hubq.evaluate import memory
+
+    (tmp_path / "memory.max").write_text("300000\n")
+    (tmp_path / "memory.current").write_text("100000\n")
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+
+    with threads(2):
+        assert workers_for(several) == 1
+
+
+def workers() -> list[psutil.Process]:
+    """Find the forked workers: each is the child of a process that waits for it."""
+    nurseries = psutil.Process().children()
+    waiting = [each for nursery in nurseries for each in nursery.children()]
+    found = [worker for each in waiting for worker in each.children()]
+    return [each for each in found if each.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_what_one_worker_refuses_ends_both(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    refused, tasks = perplexity_of("too short"), (perplexity_of(), perplexity_of(OTHER))
+
+    with pytest.raises(UserError, match="ask for fewer or shorter windows"):
+        run(job_of(tiny_model("llama"), tmp_path, refused, *tasks), 2, os.environ, Recorder())
+
+    assert workers() == []
+
+
+class Killing(Recorder):
+    """End the workers at the first word, as the kernel does when memory runs out."""
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Advance]:
+        for worker in workers():
+            worker.send_signal(signal.SIGKILL)
+        with super().task(title, total) as advance:
+            yield advance
+
+
+def test_a_worker_that_is_killed_is_explained_and_the_next_one_works(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    job = job_of(tiny_model("llama"), tmp_path, perplexity_of())
+
+    with pytest.raises(UserError, match="ran out of memory on cpu"):
+        run(job, 1, os.environ, Killing())
+    run(job, 1, os.environ, Recorder())
+
+    assert Outcome.load(job.orders[0].outcome).scores
+
+
+def test_a_forked_worker_has_the_environment_of_its_job(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    job = job_of(tiny_model("llama"), tmp_path, perplexity_of())
+    elsewhere = {**os.environ, "HUBQ_CACHE": str(tmp_path / "empty")}
+
+    with pytest.raises(RuntimeError, match=r"No such file or directory: .*/empty/texts"):
+        run(job, 1, elsewhere, Recorder())
+    run(job, 1, os.environ, Recorder())
+
+    assert Outcome.load(job.orders[0].outcome).scores
+
+
+def test_costs_are_measured_in_a_process_that_is_no_fork(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    task = EfficiencyTask(batch=1, prompt=4, output=2, repetitions=1, hardware="", beside="")
+    job = job_of(tiny_model("llama"), tmp_path, task)
+    seen: list[str] = []
+
+    class Looking(Recorder):
+        """Note how the process that speaks was started."""
+
+        @contextmanager
+        def task(self, title: str, total: int) -> Iterator[Advance]:
+            seen.extend(" ".join(each.cmdline()) for each in psutil.Process().children())
+            with super().task(title, total) as advance:
+                yield advance
+
+    run(job, 1, os.environ, Looking())
+
+    assert any("-m hubq.evaluate.worker" in each for each in seen)
