@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 from hubq.device import asked_dtype
 
@@ -20,6 +21,7 @@ USES = ("memory.current", "memory/memory.usage_in_bytes")
 STATISTICS = ("memory.stat", "memory/memory.stat")
 ASKING = "from hubq.device import best_device, compute_dtype as c; print(c(best_device().type))"
 RECLAIMED = ("inactive_file", "total_inactive_file")  # page cache, which the kernel gives back
+_LOOKING = Lock()  # a cache alone lets two who ask at once look twice
 
 
 @dataclass(frozen=True)
@@ -75,15 +77,22 @@ def _used(cgroups: Path) -> int:
     return (_number(cgroups, USES) or 0) - cache
 
 
-@cache
 def number_bytes() -> int:
-    """Return the bytes of a number in the dtype that models run in here.
+    """Return the bytes of a number in the dtype that models run in here."""
+    return 4 if model_dtype() == "float32" else 2
+
+
+def model_dtype() -> str:
+    """Return the dtype that models run in here, for all of them and as long as this process runs.
 
     Unless HUBQ_COMPUTE_DTYPE says it, a process of its own looks: this one has no use for torch.
+    It looks once, since on a busy machine it might find another, in which answers differ.
     """
-    return 4 if (asked_dtype() or _measured_dtype()) == "float32" else 2
+    with _LOOKING:
+        return asked_dtype() or _measured_dtype()
 
 
+@cache
 def _measured_dtype() -> str:
     asking, environment = [sys.executable, "-c", ASKING], {**os.environ, "PYTHONPATH": with_hubq()}
     done = subprocess.run(asking, env=environment, stdout=subprocess.PIPE, text=True, check=True)

@@ -13,8 +13,10 @@ from time import monotonic
 
 import psutil
 from exchange import EVENTS, LAST, Event, Failed, Order, Ready
-from machine import with_hubq
+from machine import model_dtype, with_hubq
 from worker import Job
+
+from hubq.device import VARIABLE as COMPUTE_DTYPE
 
 SPACE = Path(__file__).parent
 LOOK = 0.05  # seconds between two looks at whether a visitor stopped
@@ -141,13 +143,19 @@ class Worker:
 
 def _start(job: Job, threads: int) -> subprocess.Popen[str]:
     count = str(threads)
-    own = {"PYTHONPATH": with_hubq(), "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
+    own = {
+        "PYTHONPATH": with_hubq(),
+        "PYTHONIOENCODING": "utf-8",
+        "OMP_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
+        COMPUTE_DTYPE: model_dtype(),  # one for all, or a model loaded anew answers otherwise
+    }
     return subprocess.Popen(
         [sys.executable, str(SPACE / "worker.py"), job.model_dump_json()],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         encoding="utf-8",
-        env={**os.environ, **own, "PYTHONIOENCODING": "utf-8"},
+        env={**os.environ, **own},
         start_new_session=True,  # Ctrl-C is for the app, which then ends its workers
     )

@@ -16,6 +16,7 @@ from hubq.errors import UserError
 
 TinyModel = Callable[[str], Path]
 QUESTION = "What is a llama?"
+CLEARLY = 1e-4  # of a probability; kernels that sum in another order part them by 1e-6 at most
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +62,29 @@ def test_greedy_tokens_are_those_of_hubq_chat(voice: Voice) -> None:
     assert text + events[-1].rest == "".join(  # type: ignore[union-attr]
         answer(voice.folder, [{"role": "user", "content": QUESTION}], 12)
     )
+
+
+def test_equal_questions_get_equal_answers_to_the_last_bit(voice: Voice) -> None:
+    answers = []
+    for words in range(4):  # whatever the worker read in between, and wherever its memory lies
+        answers.append([each for each in spoken(voice) if isinstance(each, Token)])
+        spoken(voice, Message(role="user", content="other words " * words + "odd"))
+
+    assert all(answer == answers[0] for answer in answers)
+
+
+# Else rounding would decide what the tests of the page compare.
+@pytest.mark.parametrize("run", ["Tiny-Llama-3bit", "Tiny-Llama-4bit"])
+def test_the_page_is_tested_with_models_that_choose_clearly(
+    runs: Path, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUBQ_COMPUTE_DTYPE", "float32")  # as the Space of these tests
+
+    events = spoken(Voice.load(runs / run / "model"), max_new_tokens=200)
+
+    likeliest = [each.alternatives[:2] for each in events if isinstance(each, Token)]
+    assert len(likeliest) == 200
+    assert all(b.probability < (1 - CLEARLY) * a.probability for a, b in likeliest)
 
 
 def test_a_prompt_is_laid_out_as_the_repo_says(voice: Voice) -> None:

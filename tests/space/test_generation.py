@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any
 
 import hubq_folder
+import psutil
 import pytest
 from exchange import (
     Event,
@@ -140,6 +141,20 @@ def test_a_seed_gives_the_same_answer_in_another_process(
     kill(worker_of(generation, base))
 
     assert tokens_of(list(generation.generate(warm))) == expected
+
+
+# Takes 8 seconds: a process looks which dtype this machine is fast in, and a worker starts.
+def test_a_worker_computes_in_the_dtype_that_its_memory_was_reckoned_in(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HUBQ_COMPUTE_DTYPE")
+    generation = generation_with()
+
+    list(generation.generate(request(base)))
+
+    told = psutil.Process(pid_of(generation, base)).environ()
+    generation.close()
+    assert generation.number() == (4 if told["HUBQ_COMPUTE_DTYPE"] == "float32" else 2)
 
 
 def test_two_models_answer_at_once(generation: WorkerGeneration, base: Path, side: Path) -> None:

@@ -1,12 +1,13 @@
 import os
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import machine
 import psutil
 import pytest
-from machine import cores, gpu_memory, machine_memory, number_bytes
-
-from hubq.device import best_device, compute_dtype
+from machine import cores, gpu_memory, machine_memory, model_dtype, number_bytes
 
 
 def test_without_a_limit_the_machine_has_all_of_its_memory(tmp_path: Path) -> None:
@@ -76,14 +77,6 @@ def test_a_driver_without_a_gpu_is_none(tmp_path: Path, monkeypatch: pytest.Monk
     assert gpu_memory() is None
 
 
-@pytest.fixture
-def _unasked() -> Iterator[None]:
-    number_bytes.cache_clear()
-    yield
-    number_bytes.cache_clear()
-
-
-@pytest.mark.usefixtures("_unasked")
 @pytest.mark.parametrize(("dtype", "expected"), [("bfloat16", 2), ("float32", 4)])
 def test_a_number_takes_what_its_dtype_says(
     dtype: str, expected: int, monkeypatch: pytest.MonkeyPatch
@@ -93,13 +86,26 @@ def test_a_number_takes_what_its_dtype_says(
     assert number_bytes() == expected
 
 
-# Takes 3 seconds: a process of its own imports torch and looks.
-@pytest.mark.usefixtures("_unasked")
-def test_the_dtype_that_nobody_asks_for_is_what_models_are_loaded_in(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def _unasked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("HUBQ_COMPUTE_DTYPE")
+    machine._measured_dtype.cache_clear()
+    yield
+    machine._measured_dtype.cache_clear()
 
-    dtype = compute_dtype(best_device().type)
 
-    assert number_bytes() == (4 if dtype == "float32" else 2)
+# Takes half a second, in which all of them ask.
+@pytest.mark.usefixtures("_unasked")
+def test_the_dtype_that_nobody_asks_for_is_looked_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, program = tmp_path / "looks", tmp_path / "python"
+    program.write_text(f"#!/bin/sh\necho look >> {looks}\nsleep 0.5\necho float32\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+    with ThreadPoolExecutor(4) as executor:
+        found = {each.result() for each in [executor.submit(model_dtype) for _ in range(4)]}
+
+    assert found == {"float32"}
+    assert looks.read_text().split() == ["look"]
