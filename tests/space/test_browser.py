@@ -77,8 +77,10 @@ def answered(page: "Page", count: int = 2) -> list[str]:
 
     try:
         page.wait_for_function(
+            # Only the last message offers to ask again: costs are shown before, and the other
+            # button can be pressed still when a browser shows the first of them.
             "count => document.querySelectorAll('#answers dl').length >= count"
-            " && !document.querySelector('#ask').disabled",
+            " && ['#ask', '#again'].every(id => !document.querySelector(id).disabled)",
             arg=count,
         )
     except Error as error:
