@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 
 from hubq.architecture import Family
@@ -17,6 +18,21 @@ from hubq.errors import UserError
 from hubq.shards import Weights
 
 BATCH_TOKENS = 4096
+
+
+# What transformers and the libraries below it raise for a config that can't be.
+FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    StrictDataclassError,
+    TypeError,
+    ValueError,
+)
 
 
 class Skeleton:
@@ -103,22 +119,9 @@ def _understanding(config: Mapping[str, Any]) -> Iterator[None]:
 
     Nothing but the config is read inside, so whatever it makes them raise is the config's mistake.
     """
-    from huggingface_hub.errors import StrictDataclassError
-
     try:
         yield
-    except (
-        ArithmeticError,
-        AssertionError,
-        AttributeError,
-        ImportError,
-        LookupError,
-        OSError,
-        RuntimeError,
-        StrictDataclassError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except FAULTS as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(
             f"transformers makes no {str(config.get('model_type'))[:40]} of config.json: "

@@ -4,27 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
+from hubq import block
 from hubq.architecture import FAMILIES
 from hubq.errors import UserError
 
 Shapes = Mapping[str, tuple[int, ...]]
-# What transformers and the libraries below it raise at a config or at tensors that can't be.
-FAULTS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    SafetensorError,
-    StrictDataclassError,
-    TypeError,
-    ValueError,
-)
+FAULTS = (*block.FAULTS, SafetensorError)  # at a config, or at tensors
 
 
 def shapes_of(folder: Path, config: Mapping[str, Any], tensors: int) -> Shapes | None:
@@ -33,8 +20,6 @@ def shapes_of(folder: Path, config: Mapping[str, Any], tensors: int) -> Shapes |
     None for an architecture that hubq does not know. Raises UserError for a config that makes no
     model, or more layers than the folder has `tensors` for.
     """
-    from hubq.block import without_weights
-
     names, blocks = config.get("architectures"), config.get("num_hidden_layers")
     if not (isinstance(names, list) and names and names[0] in list(FAMILIES)):
         return None
@@ -44,7 +29,7 @@ def shapes_of(folder: Path, config: Mapping[str, Any], tensors: int) -> Shapes |
             f"{tensors} tensors; fetch the model again"
         )
     try:
-        model = without_weights(config)
+        model = block.without_weights(config)
     except FAULTS as error:
         raise UserError(
             f"{folder}: config.json makes no {names[0]} ({type(error).__name__}: "

@@ -94,24 +94,25 @@ def deploy(
     with client.speaking(f"deploying {repo}"), tempfile.TemporaryDirectory() as folder:
         site = _open(repo, settings, client, way.tell)
         shown = _shown(showcase, settings, site)
-        if site.sdk == "static":
-            content = static_files(Path(folder), shown, client)
-        else:
+        runs = site.sdk == "gradio"
+        if runs:
             hardware = settings.hardware or hardware_of(repo, client)
             content = assemble(Path(folder), showcase, hardware, way.index)
+        else:
+            content = static_files(Path(folder), shown, client)
         for token in (settings.token, *client.known_tokens):
             refuse_secrets(content, token)
         title = f"Deploy hubq {__version__}"
         change = compare(SPACES + repo, site.head, content, title, client)
         _refuse_foreign(change, client)
-        if site.sdk == "gradio":
+        if runs:
             settle(repo, settings, client)  # before the commit, which starts the building
         made = commit(change, client, way.progress)
         verify(SPACES + repo, made, content, client)
-        runs_on = request(repo, settings, client) if site.sdk == "gradio" else None
         hides = len(shown) < len(showcase.releases)
-        if site.sdk == "gradio":
+        if runs:
             hides = showcase.has_private and not reads_private(repo, client)
+        runs_on = request(repo, settings, client) if runs else None
     return Deployment(
         endpoint=client.url,
         repo=repo,
