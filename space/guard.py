@@ -15,6 +15,7 @@ MOST_BYTES = 1 << 20  # of one request: prompts of some hundred thousand charact
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # What Gradio's own pages and clients post to; all its other routes that take anything are closed.
 JOIN = "/queue/join"
+NUMBERED = (JOIN, "/run/predict")  # where browsers name a function by its number
 TOLD = ("/cancel", "/reset")
 CALLED = ("/run/", "/api/", "/call/")  # before the name of one of the page's functions
 PREFIX = "/gradio_api"
@@ -76,7 +77,7 @@ class Guard:
         """Refuse what no component of the page could have sent."""
         if route in TOLD:
             return
-        name = None if route == JOIN else route.rpartition("/")[2]
+        name = None if route in NUMBERED else route.rpartition("/")[2]
         if problem := self.form.problem(name, body):
             raise Refused(422, f"this can't be asked: {problem}")
 

@@ -361,7 +361,7 @@ def test_layer_errors_that_were_not_measured_are_called_so() -> None:
 @pytest.mark.parametrize(
     ("form", "bits", "served"),
     [
-        ("compressed-tensors", 3, False),
+        ("compressed-tensors", 3, True),
         ("compressed-tensors", 2, True),
         ("gptq", 4, True),
         ("gptq", 3, False),

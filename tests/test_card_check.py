@@ -114,7 +114,7 @@ def test_pictures_that_are_missing_changed_or_too_many_are_named(folder: Path) -
 
 
 def test_writing_a_card_anew_takes_away_pictures_of_before(folder: Path) -> None:
-    (folder / "images" / "old.png").write_bytes(b"")
+    (folder / "images" / "errors-dark.png").write_bytes(b"of before")
 
     renew(full_report(), made_siblings(full_report()), folder)
 

@@ -588,7 +588,7 @@ def test_a_repo_that_was_made_anew_is_filled(report: Report, run: Path, client: 
 def test_a_report_of_another_run_is_refused(report: Report, run: Path, client: Client) -> None:
     other = report.model_copy(update={"seed": 99})
 
-    with pytest.raises(UserError, match="was replaced meanwhile"):
+    with pytest.raises(UserError, match="is not the report to publish: it was replaced"):
         publish(other, run, client)
 
 

@@ -138,10 +138,10 @@ def test_two_runs_give_the_same_bytes(
 def test_a_plan_foretells_the_bytes_and_the_bits(
     tiny_model: Callable[[str], Path], recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
-    checkpoint = quantized(recipe(tiny_model("llama3.2")), tmp_path)
+    checkpoint = quantized(recipe(tiny_model("llama3.2")), tmp_path / "run")
 
-    planned = Plan.load(tmp_path / "plan.json")
-    weights = Weights(tmp_path / "model")
+    planned = Plan.load(tmp_path / "run" / "plan.json")
+    weights = Weights(tmp_path / "run" / "model")
     assert planned.bytes == sum(info.end - info.begin for info in weights.info.values())
     assert checkpoint.model_bits == pytest.approx(8 * checkpoint.weight_bytes / planned.parameters)
 
@@ -149,9 +149,9 @@ def test_a_plan_foretells_the_bytes_and_the_bits(
 def test_a_tied_head_stays_one_tensor(
     tiny_model: Callable[[str], Path], recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
-    quantized(recipe(tiny_model("llama3.2")), tmp_path)
+    quantized(recipe(tiny_model("llama3.2")), tmp_path / "run")
 
-    names = Weights(tmp_path / "model").info
+    names = Weights(tmp_path / "run" / "model").info
     assert "model.embed_tokens.weight" in names
     assert not [name for name in names if name.startswith("lm_head")]
 
@@ -161,9 +161,9 @@ def test_an_untied_head_is_rounded_where_the_recipe_says_so(
 ) -> None:
     method = {"name": "rtn", "bits": 4, "group_size": 32, "symmetric": True}
 
-    quantized(recipe(tiny_model("llama"), method=method, embeddings=8), tmp_path)
+    quantized(recipe(tiny_model("llama"), method=method, embeddings=8), tmp_path / "run")
 
-    names = Weights(tmp_path / "model").info
+    names = Weights(tmp_path / "run" / "model").info
     assert "lm_head.weight_packed" in names
     assert "lm_head.weight" not in names
 
@@ -376,10 +376,12 @@ def test_several_data_sets_give_the_same_bytes_each_time_and_are_named(
 def test_no_file_is_left_of_an_interrupted_assembly(
     tiny_model: Callable[[str], Path], recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
-    (tmp_path / "model.partial").mkdir()
-    (tmp_path / "model.partial" / "left.txt").write_text("over")
+    run = tmp_path / "run"
+    plan(recipe(tiny_model("llama"), "rtn"), run, NOWHERE)
+    (run / "model.partial").mkdir()
+    (run / "model.partial" / "left.txt").write_text("over")
 
-    quantized(recipe(tiny_model("llama"), "rtn"), tmp_path)
+    quantized(recipe(tiny_model("llama"), "rtn"), run)
 
-    assert not (tmp_path / "model.partial").exists()
-    assert "left.txt" not in os.listdir(tmp_path / "model")
+    assert not (run / "model.partial").exists()
+    assert "left.txt" not in os.listdir(run / "model")

@@ -113,7 +113,7 @@ def test_a_wheel_that_is_damaged_as_it_was_published_is_refused(
     cached.parent.mkdir(parents=True)
     cached.write_bytes(content)
 
-    with pytest.raises(UserError, match=r"the wheel llama-texts==1\.0 can't be unpacked"):
+    with pytest.raises(UserError, match=r"the wheel llama-texts==1\.0 is no whole archive"):
         file_in_wheel(changed(spec, sha256=digest))
 
     assert not (tmp_path / "cache/wheels" / digest / spec.file).exists()

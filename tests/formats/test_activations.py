@@ -176,8 +176,8 @@ def test_formats_that_cannot_tell_of_activations_refuse_them(form: Format, symme
     assert "use format: compressed-tensors" in mistake
 
 
-@pytest.mark.parametrize(("bits", "promised"), [(8, True), (6, False), (4, False)])
-def test_a_card_promises_engines_for_eight_bits_alone(bits: int, promised: bool) -> None:
+@pytest.mark.parametrize(("bits", "promised"), [(8, True), (6, False), (4, True)])
+def test_a_card_promises_engines_where_they_have_kernels(bits: int, promised: bool) -> None:
     plan = made_plan(nominal_bits=bits)
     plan.recipe["method"] = {"name": "smoothquant", "bits": bits}
 

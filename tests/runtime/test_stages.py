@@ -81,12 +81,13 @@ def test_evaluate_computes_with_what_quantize_wrote(
     base = tmp_path / "base"
     save_tiny_model(family, base)
     wanted = recipe(base, method, embeddings=embeddings)
-    quantize(plan(wanted, tmp_path, NOWHERE), tmp_path, NOWHERE)
+    run = tmp_path / "run"
+    quantize(plan(wanted, run, NOWHERE), run, NOWHERE)
 
-    found = load(tmp_path / "model", device="cpu", dtype="bfloat16")
+    found = load(run / "model", device="cpu", dtype="bfloat16")
 
     twin = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
-    twin.load_state_dict(dequantized(tmp_path / "model"), strict=False)
+    twin.load_state_dict(dequantized(run / "model"), strict=False)
     assert found.loader == "transformers with hubq's quantizer"
     assert torch.equal(logits(found.model), logits(twin))
 

@@ -297,7 +297,7 @@ def test_a_killed_worker_leaves_the_other_alone(
 
 
 def test_a_worker_that_hangs_is_given_up(base: Path) -> None:
-    generation = generation_with(silence=1)
+    generation = generation_with(silence=4)  # seconds, since a template's process starts first
     list(generation.generate(request(base)))
     os.kill(pid_of(generation, base), signal.SIGSTOP)
 
@@ -305,7 +305,7 @@ def test_a_worker_that_hangs_is_given_up(base: Path) -> None:
 
     generation.close()
     assert isinstance(told[-1], Failed)
-    assert "said nothing for 1 seconds" in told[-1].text
+    assert "said nothing for 4 seconds" in told[-1].text
 
 
 def test_a_damaged_model_fails_in_words_without_its_name(
