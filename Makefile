@@ -21,7 +21,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install
 	$(BIN)/hubq publish recipes/demo_gptq_4bit.yaml --hub local
 	$(BIN)/hubq publish recipes/demo_rtn_4bit.yaml --hub local
-	$(BIN)/hubq chat hubq-demo/SmolLM2-135M-Instruct-GPTQ-4bit --hub local --beside base "What is a llama?"
+	$(BIN)/hubq chat hubq-demo/SmolLM2-135M-Instruct-GPTQ-4bit --hub local --beside base "What is photosynthesis?"
 
 # The releases of `make demo` in the embedded hub, and the reports of those in model_cards.
 space: install
