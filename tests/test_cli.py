@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 from hubq.cli import cli
 from hubq.cli.bars import Lines
+from hubq.clock import Clock
 from hubq.hub.faults import FaultyHub, faulty_hub
 from hubq.publish import Publication
 
@@ -390,6 +391,7 @@ def test_publish_goes_all_the_way_and_the_second_time_does_nothing(
         repo,
     )
     assert repo == first.stdout.splitlines()[2]
+    assert first.stdout.splitlines()[3].startswith("took  ")
     assert before == {
         path: path.stat().st_mtime_ns for path in (own_folder / "runs").rglob("model/*")
     }
@@ -406,7 +408,9 @@ def test_what_went_to_the_embedded_hub_can_be_looked_at(
         private=True,
         files={},
     )
-    stage = SimpleNamespace(run=Path("runs/mine"), publication=lambda: done)
+    stage = SimpleNamespace(
+        run=Path("runs/mine"), publication=lambda: done, clock=Clock(), parts={}
+    )
     monkeypatch.setattr("hubq.cli.stages.stages", lambda *given: nullcontext(stage))
 
     here, elsewhere = (hubq("publish", recipe, "--hub", x) for x in ("local", "http://a.b"))
