@@ -9,7 +9,7 @@ def test_each_stage_is_told_with_its_longest_parts() -> None:
     parts = {"quantize": {"forward": 13.4, "writing": 0.3, "solving": 20.0}}
 
     assert spent(stages, parts) == [
-        "took  3 min",
+        "took  3 min (parts in seconds, some side by side)",
         "      plan         4 s",
         "      quantize    61 s  solving 20, forward 13",
         "      evaluate   2 min",
@@ -17,7 +17,7 @@ def test_each_stage_is_told_with_its_longest_parts() -> None:
 
 
 def test_a_run_that_had_nothing_to_do_says_nothing() -> None:
-    assert spent({"plan": 0.01}, {}) == []
+    assert spent({"plan": 4.0, "publish": 9.0}, {}) == []
 
 
 def test_a_task_that_comes_again_is_added_up() -> None:

@@ -1,6 +1,6 @@
 """The commands that a recipe goes through; each runs what is missing before it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import reduce
@@ -43,7 +43,7 @@ class Stages:
     client: "Client"
     progress: "Timed"
     clock: Clock = field(default_factory=Clock)
-    parts: dict[str, Mapping[str, float]] = field(default_factory=dict)  # of a stage: seconds
+    parts: dict[str, dict[str, float]] = field(default_factory=dict)  # of a stage: seconds
 
     def plan(self) -> "Plan":
         """Plan, or take the plan of the run folder."""
@@ -60,9 +60,9 @@ class Stages:
         path = self.run / "checkpoint.json"
         if path.is_file():
             return Checkpoint.load(path)
-        with self.clock.timing("quantize"):
+        with self._timing("quantize"):
             checkpoint = quantize(planned, self.run, self.client, self.progress)
-        self.parts["quantize"] = checkpoint.seconds_by_part
+        self.parts["quantize"] |= checkpoint.seconds_by_part
         return checkpoint
 
     def report(self) -> "Report":
@@ -73,12 +73,20 @@ class Stages:
         path = self.run / "report.json"
         if path.is_file():
             return Report.load(path)
-        planned, before = self.plan(), dict(self.progress.seconds)
-        with self.clock.timing("evaluate"):
-            report = evaluate(planned, checkpoint, self.run, self.client, self.progress)
-        after = self.progress.seconds
-        self.parts["evaluate"] = {title: after[title] - before.get(title, 0) for title in after}
-        return report
+        planned = self.plan()
+        with self._timing("evaluate"):
+            return evaluate(planned, checkpoint, self.run, self.client, self.progress)
+
+    @contextmanager
+    def _timing(self, stage: str) -> Iterator[None]:
+        """Time a stage, and what it reports of its tasks."""
+        before = dict(self.progress.seconds)
+        with self.clock.timing(stage):
+            yield
+        told = self.progress.seconds.items()
+        parts = {title: each - before.get(title, 0) for title, each in told}
+        parts.pop("Quantizing", None)  # whose parts the checkpoint knows
+        self.parts[stage] = parts
 
     def card(self) -> Path:
         """Write the card: it is a function of the records, so it is always written anew."""

@@ -29,12 +29,12 @@ class Timed:
 
 
 def spent(stages: Mapping[str, float], parts: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Say how many seconds each stage took, and the longest parts of it."""
-    told = {name: each for name, each in stages.items() if each >= LEAST}
-    if not told:
+    """Say how many seconds each stage took, and its longest parts; nothing where none ran."""
+    if not parts:
         return []
-    width = max(map(len, told))
-    lines = [f"took  {duration(sum(stages.values()))}"]
+    told = {name: each for name, each in stages.items() if each >= LEAST}
+    width = max(map(len, stages))
+    lines = [f"took  {duration(sum(stages.values()))} (parts in seconds, some side by side)"]
     for name, seconds in told.items():
         longest = _longest(parts.get(name, {}))
         lines.append(f"      {name:{width}}  {duration(seconds):>6}  {longest}".rstrip())
