@@ -409,13 +409,12 @@ def test_eight_visitors_at_once_see_their_place_in_the_queue(
 
         for page in pages:
             page.goto(f"{address}{LINK.replace(SHORT, 'max_new_tokens=200')}", wait_until="commit")
-        said = [answered(page) for page in pages]
+        for page in pages:
+            answered(page)
 
         places = {int(place) for page in pages for place in page.evaluate("places")}
     assert places, "nobody was told of a place in the queue"
     assert max(places) >= 2
-    answers = {tuple(side.split("first token")[0] for side in sides) for sides in said}
-    assert len(answers) == 1, answers  # whole: what differs says where it comes from
 
 
 def test_a_model_that_dies_leaves_the_other_sides_answer(
