@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 from request_form import Form
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hubq.proxies import LOOPBACK
+
 MOST_BYTES = 1 << 20  # of one request: prompts of some hundred thousand characters
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # What Gradio's own pages and clients post to; all its other routes that take anything are closed.
 JOIN = "/queue/join"
 NUMBERED = (JOIN, "/run/predict")  # where browsers name a function by its number

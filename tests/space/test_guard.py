@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from guard import LOOPBACK, MOST_BYTES, own_names
+from guard import MOST_BYTES, own_names
 from made_models import GPTQ, RTN
 from made_run import make_run
 from served_space import served
+
+from hubq.proxies import LOOPBACK
 
 JUNK: list[Any] = [
     *(None, 0, -1, 1e308, True, "NaN", "../../x", "x" * 1000, [], {}, [[[]]], [None], [{}]),
