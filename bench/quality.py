@@ -21,7 +21,7 @@ from subject import Way, alone, heading, quantized, recipe, studied
 
 from hubq.client import Client
 from hubq.evaluate import Report, evaluate
-from hubq.plan import Plan
+from hubq.records.plan import Plan
 
 SAMPLES = 128
 WHOLE_ROWS = [

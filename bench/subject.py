@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from hubq.client import Client
 from hubq.device import best_device, compute_dtype, device_title
 from hubq.plan import plan
-from hubq.quantize import Checkpoint, quantize
+from hubq.quantize import quantize
 from hubq.recipe import Recipe, read
 from hubq.recipe_inputs import CalibrationSection
+from hubq.records.checkpoint import Checkpoint
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 QUICKSTART = RECIPES / "quickstart_awq_4bit.yaml"

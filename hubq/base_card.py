@@ -2,26 +2,13 @@
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
-
-from pydantic import Field
+from typing import Any
 
 from hubq.front_matter import UnreadableCardError
 from hubq.language import is_language
-from hubq.record import Record
+from hubq.records.plan import BaseCard, Gate
 
 GATING = "extra_gated_"  # how the keys begin that shape the Hub's form for access requests
-# Whether downloaders must ask, and who answers; unknown: the card has a form, the repo wasn't seen.
-Gate = Literal["auto", "manual", "unknown"]
-
-
-class BaseCard(Record):
-    """The base's gate, and those keys of its card that hold for a copy too."""
-
-    gate: Gate | None = None  # None: open to everybody, or not known to be anything else
-    extra_gated: dict[str, Any] = Field(default={}, description="the keys of the form for access")
-    language: tuple[str, ...] = ()
-    license: str | None = None
 
 
 def base_card(card: Mapping[str, Any], gated: object = None) -> BaseCard:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from hubq.errors import UserError
 from hubq.evaluate.report import Measured, Report
 from hubq.figures import number, percent, share, within_noise
-from hubq.plan import Plan
 from hubq.recipe_evaluate import EvaluateSection, RequireSection, TaskSection
+from hubq.records.plan import Plan
 from hubq.task_names import dimension_of
 
 FORETOLD = 1.01  # how far what is stored may stay below what was foretold

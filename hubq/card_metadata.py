@@ -7,7 +7,7 @@ from hubq import license as licences
 from hubq.engines import engines
 from hubq.evaluate import Report
 from hubq.model_index import model_index
-from hubq.plan import Plan
+from hubq.records.plan import Plan
 from hubq.terms import governing
 
 if TYPE_CHECKING:

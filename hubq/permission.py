@@ -2,16 +2,16 @@
 
 from typing import TYPE_CHECKING, Any
 
-from hubq.base_card import Gate
 from hubq.client import Client
 from hubq.errors import UserError
+from hubq.records.plan import Gate
 from hubq.terms import terms_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hubq.plan import Plan
     from hubq.recipe import PublishSection
+    from hubq.records.plan import Plan
     from hubq.source import Source
 
 ASKING = {"auto": "whoever asks is let in", "manual": "its owners answer each request"}

@@ -2,13 +2,12 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hubq.base_card import BaseCard
 from hubq.client import Client
 from hubq.disk import require_space
 from hubq.errors import UserError
-from hubq.record import Record
+from hubq.records.plan import Plan
 from hubq.replanning import adopted, kept, understood
 from hubq.run_folder import PLAN, clear, require_run
 
@@ -19,43 +18,6 @@ if TYPE_CHECKING:
 
 DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 COPIES = 2  # of the result on disk while its parts are joined
-
-
-class PlannedModule(Record):
-    """One weight matrix: what becomes of it and what it will take on disk."""
-
-    name: str
-    shape: tuple[int, int]
-    quantized: bool
-    bits: float  # stored bits a weight
-    bytes: int
-
-
-class Plan(Record):
-    """A recipe with everything pinned and counted. Two plans are equal when they do the same."""
-
-    recipe: dict[str, Any]  # the recipe as validated, JSON values only
-    source: str  # the identity of the weights: Hub id@commit, or sha256 of a file or folder index
-    base_model: str | None  # Hub id of the base, where one is known
-    license: str | None
-    architecture: str
-    dtype: str  # of the weights as stored: bfloat16, float16 or float32
-    modules: tuple[PlannedModule, ...]
-    parameters: int
-    base_bytes: int  # of the source's weights
-    bytes: int  # of the result's weights on disk
-    nominal_bits: float  # by which the method's paper calls the setting
-    needed_bits: float  # a weight of the linears: codes, signs, flags and scales, a bit a flag
-    linear_bits: float  # stored bits a weight over the quantized linears
-    model_bits: float  # bits a parameter over the whole file, embeddings included
-    peak_memory: int  # bytes
-    seconds: float  # a rough foretelling for this machine
-    repo: str  # org/name that publish will create
-    base_card: BaseCard = BaseCard()  # what the base's repo says that its copies carry on
-    # In which the calibration text runs through the model. None: there is no such text, or the plan
-    # is of before this was written down: then it was bfloat16 on every CPU.
-    compute_dtype: str | None = None
-    remarks: tuple[str, ...] = ()  # how the source is read, where that isn't plain
 
 
 def plan(recipe: "Recipe", run: Path, client: Client) -> Plan:

@@ -12,7 +12,7 @@ from hubq.chat_template import ChatTemplateError, laid_out, template_of
 from hubq.companions import CHAT_TEMPLATES, TOKENIZER_FILES
 from hubq.digest import sha256_of
 from hubq.errors import UserError
-from hubq.record import Record
+from hubq.records.checkpoint import Prompting
 from hubq.tokenizer import tokenizer_of
 
 QUESTION = "What is a llama?"
@@ -26,16 +26,6 @@ SAMPLING = (
     "repetition_penalty",
     "max_new_tokens",
 )
-
-
-class Prompting(Record):
-    """What a folder says of its prompts; the example is the template's own work."""
-
-    template: str | None  # sha256 of the chat template's text; None: the model has none
-    example: str | None  # the question laid out, up to where the answer begins
-    sampling: dict[str, bool | int | float]  # of generation_config.json, what it sets
-    same: tuple[str, ...]  # files of the tokenizer that are the base's, byte for byte
-    changed: tuple[str, ...]  # those that are not
 
 
 def prompting(folder: Path, base: Path) -> Prompting:

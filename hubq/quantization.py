@@ -25,12 +25,12 @@ from hubq.digest import sha256_of
 from hubq.errors import UserError
 from hubq.format import format_named
 from hubq.method import Inputs, Layer
-from hubq.plan import Plan
 from hubq.progress import Progress
 from hubq.prompting import prompting
-from hubq.quantize import Checkpoint, QuantizedLayer
 from hubq.recipe import Recipe
 from hubq.record import Record, write_atomically
+from hubq.records.checkpoint import Checkpoint, QuantizedLayer
+from hubq.records.plan import Plan
 from hubq.resume import BlockRecord, FinishedBlocks, States
 from hubq.runtime.headers import LEGACY
 from hubq.selection import head_method, scale_dtype

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from hubq.plan import Plan
+from hubq.records.plan import Plan
 
 LOCAL = ("folder", "gguf", "file")  # the recipe's keys that name files of the maker's machine
 

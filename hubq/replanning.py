@@ -17,8 +17,8 @@ from hubq.record import write_atomically
 from hubq.run_folder import CHECKPOINT, MODEL, PLAN
 
 if TYPE_CHECKING:
-    from hubq.plan import Plan
-    from hubq.quantize import Checkpoint
+    from hubq.records.checkpoint import Checkpoint
+    from hubq.records.plan import Plan
 
 REPORT = "report.json"
 BEGUN = ("blocks", CHECKPOINT)  # one of them is there once a run has begun to quantize
@@ -103,8 +103,8 @@ def _renewed_papers(
     """Write what another licence asks for into a finished model; return its new checkpoint."""
     from hubq.card_metadata import governing_license
     from hubq.companions import beside_config
-    from hubq.quantize import Checkpoint
     from hubq.recipe_inputs import ModelSection
+    from hubq.records.checkpoint import Checkpoint
     from hubq.source import fetch_planned
 
     before, after = governing_license(saved), governing_license(planned)

@@ -8,8 +8,9 @@ from hubq.architecture import Family, family_of
 from hubq.errors import UserError
 from hubq.format import Format, format_named
 from hubq.method import Method
-from hubq.plan import PlannedModule, dtype_of
+from hubq.plan import dtype_of
 from hubq.recipe import Recipe
+from hubq.records.plan import PlannedModule
 from hubq.source import Source
 
 if TYPE_CHECKING:

@@ -10,13 +10,14 @@ from typing import Any
 from hubq.account import account
 from hubq.adopting import renamed, unpickled
 from hubq.architecture import FAMILIES
-from hubq.base_card import BaseCard, known_card
+from hubq.base_card import known_card
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.front_matter import card_in
 from hubq.json_object import read_object
 from hubq.progress import SILENT, Progress
 from hubq.recipe_inputs import ModelSection
+from hubq.records.plan import BaseCard
 from hubq.runtime.headers import few
 from hubq.shards import TensorInfo, Weights, index
 from hubq.weight_files import PICKLES, WeightFiles, weight_files

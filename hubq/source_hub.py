@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from hubq.answers import Index
-from hubq.base_card import BaseCard, base_card, known_card
+from hubq.base_card import base_card, known_card
 from hubq.cache import cache_folder
 from hubq.client import Client
 from hubq.companions import is_companion, is_tokenizer
@@ -22,6 +22,7 @@ from hubq.json_object import read_object
 from hubq.progress import SILENT, Progress
 from hubq.recipe_inputs import ModelSection
 from hubq.record import Record
+from hubq.records.plan import BaseCard
 from hubq.remote import commit_of, fetch_record
 from hubq.source import Source, accounted, check_config, left_alone, read_folder
 from hubq.tensor_headers import FIELDS, TensorInfo, tensor_infos

@@ -20,9 +20,8 @@ from hubq.evaluate.report import (
     Interval,
     Overall,
 )
-from hubq.plan import Plan, PlannedModule
-from hubq.prompting import Prompting
-from hubq.quantize import Checkpoint, QuantizedLayer
+from hubq.records.checkpoint import Checkpoint, Prompting, QuantizedLayer
+from hubq.records.plan import Plan, PlannedModule
 from hubq.siblings import Siblings
 
 REPO = "acme/Tiny-Llama-GPTQ-4bit"

@@ -4,7 +4,8 @@ import datetime
 
 import pytest
 
-from hubq.base_card import BaseCard, base_card
+from hubq.base_card import base_card
+from hubq.records.plan import BaseCard
 
 FORM = {
     "extra_gated_prompt": "You agree to the licence.",

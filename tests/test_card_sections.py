@@ -20,7 +20,7 @@ from hubq.comparison import entry
 from hubq.evaluate import Report
 from hubq.evaluate.report import Interval, LeftOut
 from hubq.pictures.tasks import kept
-from hubq.quantize import QuantizedLayer
+from hubq.records.checkpoint import QuantizedLayer
 from hubq.siblings import Siblings
 
 SMALL, LARGE = "acme/Tiny-Llama-QuIP-2bit", "acme/Tiny-Llama-RTN-8bit"

@@ -16,11 +16,13 @@ from hubq.costs import peak_memory, seconds
 from hubq.device import VARIABLE
 from hubq.errors import UserError
 from hubq.method import Need
-from hubq.plan import Plan, plan
+from hubq.plan import plan
 from hubq.products import add_lower_gram, factors_in
 from hubq.progress import Advance
-from hubq.quantize import Checkpoint, quantize
+from hubq.quantize import quantize
 from hubq.recipe import Recipe
+from hubq.records.checkpoint import Checkpoint
+from hubq.records.plan import Plan
 from hubq.run_folder import PLAN
 from hubq.source import find
 from hubq.statistics import Gathering

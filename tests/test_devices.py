@@ -33,8 +33,9 @@ from hubq.format import format_named, formats
 from hubq.method import Inputs, Layer, method_class, methods
 from hubq.plan import plan
 from hubq.progress import SILENT
-from hubq.quantize import Checkpoint, QuantizedLayer, quantize
+from hubq.quantize import quantize
 from hubq.recipe import Recipe
+from hubq.records.checkpoint import Checkpoint, QuantizedLayer
 from hubq.runtime.modules import Packed
 from hubq.runtime.quantizer import HubqConfig
 from hubq.runtime.unpacking import unpack_bitmap

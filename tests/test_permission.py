@@ -3,13 +3,13 @@
 import pytest
 from made_run import made_plan
 
-from hubq.base_card import BaseCard, Gate
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.patience import Patience
 from hubq.permission import require_gate_now, require_permission
 from hubq.recipe import PublishSection
 from hubq.recipe_inputs import ModelSection
+from hubq.records.plan import BaseCard, Gate
 from hubq.source import Source
 
 NOWHERE = Client("http://127.0.0.1:9", patience=Patience(tries=1))

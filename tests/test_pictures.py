@@ -25,7 +25,7 @@ from hubq.pictures.canvas import canvas, drawing_software
 from hubq.pictures.layers import errors_by_kind, spread
 from hubq.pictures.names import apart, around
 from hubq.pictures.tasks import GREATEST, draw_row, kept, reach
-from hubq.quantize import QuantizedLayer
+from hubq.records.checkpoint import QuantizedLayer
 
 FAMILY = [
     made_entry(f"acme/Tiny-{method}-{bits}bit", bits + 0.3, divergence=2.0**-bits * factor)

@@ -10,7 +10,6 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from made_run import REPO, make_run, measurement
 
-from hubq.base_card import BaseCard
 from hubq.card import render
 from hubq.client import Client
 from hubq.digest import sha256_of
@@ -22,6 +21,7 @@ from hubq.hub.faults import FaultyHub, drop, refuse
 from hubq.patience import Patience, Result
 from hubq.progress import Advance
 from hubq.publish import Publication, publish, remember_destination
+from hubq.records.plan import BaseCard
 
 COMMIT = r"/commit/main"
 

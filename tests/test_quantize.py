@@ -20,9 +20,11 @@ from hubq.client import Client
 from hubq.errors import UserError
 from hubq.format import format_named
 from hubq.method import Group, Inputs, Layer, Method
-from hubq.plan import Plan, plan
-from hubq.quantize import Checkpoint, quantize
+from hubq.plan import plan
+from hubq.quantize import quantize
 from hubq.recipe import Recipe
+from hubq.records.checkpoint import Checkpoint
+from hubq.records.plan import Plan
 from hubq.shards import Weights, write
 from hubq.tensors import Affine, Grid
 

@@ -13,10 +13,12 @@ from hubq.digest import sha256_of
 from hubq.errors import UserError
 from hubq.evaluate import Report
 from hubq.hub.faults import FaultyHub
-from hubq.plan import Plan, plan
+from hubq.plan import plan
 from hubq.progress import SILENT
-from hubq.quantize import Checkpoint, quantize
+from hubq.quantize import quantize
 from hubq.recipe import Recipe
+from hubq.records.checkpoint import Checkpoint
+from hubq.records.plan import Plan
 from hubq.release import measured_files
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")

@@ -20,10 +20,11 @@ from hubq.client import Client
 from hubq.clock import Clock
 from hubq.methods.db_llm import DBLLM
 from hubq.methods.gptq import GPTQ
-from hubq.plan import Plan, plan
+from hubq.plan import plan
 from hubq.progress import SILENT
 from hubq.quantize import quantize
 from hubq.recipe import Recipe
+from hubq.records.plan import Plan
 from hubq.resume import States
 from hubq.shards import Weights
 from hubq.teacher import Teacher, prediction_entropy

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from hubq.evaluate import Report
 from hubq.figures import number
-from hubq.plan import Plan
+from hubq.records.plan import Plan
 
 FEW = 4  # names that a sentence can list
 

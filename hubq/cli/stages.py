@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from hubq.cli.timing import Timed
     from hubq.client import Client
     from hubq.evaluate import Report
-    from hubq.plan import Plan
     from hubq.publish import Publication
-    from hubq.quantize import Checkpoint
     from hubq.recipe import Recipe
+    from hubq.records.checkpoint import Checkpoint
+    from hubq.records.plan import Plan
 
 RECIPE = "recipes/quickstart_awq_4bit.yaml"
 
@@ -54,7 +54,8 @@ class Stages:
 
     def checkpoint(self) -> "Checkpoint":
         """Quantize, or go on where a killed run stopped."""
-        from hubq.quantize import Checkpoint, quantize
+        from hubq.quantize import quantize
+        from hubq.records.checkpoint import Checkpoint
 
         planned = self.plan()
         path = self.run / "checkpoint.json"

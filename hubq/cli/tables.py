@@ -9,7 +9,7 @@ from hubq.disk import gigabytes
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hubq.plan import Plan, PlannedModule
+    from hubq.records.plan import Plan, PlannedModule
 
 
 def print_plan(plan: "Plan", publishing: str) -> None:

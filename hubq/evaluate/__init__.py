@@ -5,11 +5,11 @@ from pathlib import Path
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.evaluate.report import Measurement, Report
-from hubq.plan import Plan
 from hubq.progress import SILENT, Progress
-from hubq.quantize import Checkpoint
 from hubq.recipe_evaluate import EvaluateSection
 from hubq.recipe_inputs import ModelSection
+from hubq.records.checkpoint import Checkpoint
+from hubq.records.plan import Plan
 
 __all__ = ["Measurement", "Report", "evaluate"]
 

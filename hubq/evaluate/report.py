@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from hubq.plan import Plan
-from hubq.quantize import Checkpoint
 from hubq.record import Record
+from hubq.records.checkpoint import Checkpoint
+from hubq.records.plan import Plan
 from hubq.task_names import Dimension
 
 VERSION: Literal[2] = 2

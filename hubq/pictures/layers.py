@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from hubq.pictures.canvas import LIGHT, POINTS, Theme, canvas, label, png
-from hubq.quantize import QuantizedLayer
+from hubq.records.checkpoint import QuantizedLayer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -39,10 +39,10 @@ from hubq.evaluate.passes import Passes
 from hubq.evaluate.perplexity import perplexity
 from hubq.evaluate.workers import _broken
 from hubq.format import format_named
-from hubq.plan import Plan
 from hubq.progress import Advance
-from hubq.quantize import Checkpoint
 from hubq.recipe_inputs import ModelSection
+from hubq.records.checkpoint import Checkpoint
+from hubq.records.plan import Plan
 from hubq.source import find
 from hubq.tensors import Grid
 

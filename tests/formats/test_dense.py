@@ -13,9 +13,11 @@ from hubq.engines import engines
 from hubq.evaluate.loading import load
 from hubq.format import format_named
 from hubq.formats.dense import MARK
-from hubq.plan import Plan, plan
-from hubq.quantize import Checkpoint, quantize
+from hubq.plan import plan
+from hubq.quantize import quantize
 from hubq.recipe import Recipe
+from hubq.records.checkpoint import Checkpoint
+from hubq.records.plan import Plan
 from hubq.tensors import Affine, Binary, Grid, Mixed, QuantizedTensor
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")

@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from hubq.client import Client
 from hubq.formats.hubq import FORMAT
 from hubq.plan import plan
-from hubq.quantize import Checkpoint, quantize
+from hubq.quantize import quantize
 from hubq.recipe import Recipe
+from hubq.records.checkpoint import Checkpoint
 from hubq.shards import Weights
 
 

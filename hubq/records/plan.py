@@ -1,0 +1,56 @@
+"""What a recipe will do, with all that it names pinned and all that it costs estimated."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from hubq.record import Record
+
+# Whether downloaders must ask, and who answers; unknown: the card has a form, the repo wasn't seen.
+Gate = Literal["auto", "manual", "unknown"]
+
+
+class BaseCard(Record):
+    """The base's gate, and those keys of its card that hold for a copy too."""
+
+    gate: Gate | None = None  # None: open to everybody, or not known to be anything else
+    extra_gated: dict[str, Any] = Field(default={}, description="the keys of the form for access")
+    language: tuple[str, ...] = ()
+    license: str | None = None
+
+
+class PlannedModule(Record):
+    """One weight matrix: what becomes of it and what it will take on disk."""
+
+    name: str
+    shape: tuple[int, int]
+    quantized: bool
+    bits: float  # stored bits a weight
+    bytes: int
+
+
+class Plan(Record):
+    """A recipe with everything pinned and counted. Two plans are equal when they do the same."""
+
+    recipe: dict[str, Any]  # the recipe as validated, JSON values only
+    source: str  # the identity of the weights: Hub id@commit, or sha256 of a file or folder index
+    base_model: str | None  # Hub id of the base, where one is known
+    license: str | None
+    architecture: str
+    dtype: str  # of the weights as stored: bfloat16, float16 or float32
+    modules: tuple[PlannedModule, ...]
+    parameters: int
+    base_bytes: int  # of the source's weights
+    bytes: int  # of the result's weights on disk
+    nominal_bits: float  # by which the method's paper calls the setting
+    needed_bits: float  # a weight of the linears: codes, signs, flags and scales, a bit a flag
+    linear_bits: float  # stored bits a weight over the quantized linears
+    model_bits: float  # bits a parameter over the whole file, embeddings included
+    peak_memory: int  # bytes
+    seconds: float  # a rough foretelling for this machine
+    repo: str  # org/name that publish will create
+    base_card: BaseCard = BaseCard()  # what the base's repo says that its copies carry on
+    # In which the calibration text runs through the model. None: there is no such text, or the plan
+    # is of before this was written down: then it was bfloat16 on every CPU.
+    compute_dtype: str | None = None
+    remarks: tuple[str, ...] = ()  # how the source is read, where that isn't plain
