@@ -33,8 +33,8 @@ from hubq.allocator import keep_freed_memory
 from hubq.client import Client
 from hubq.device import compute_dtype
 from hubq.evaluate.prefixes import common
+from hubq.find import fetch, find
 from hubq.progress import SILENT
-from hubq.source import fetch, find
 from hubq.task_names import FOLDER
 
 TASKS = ("hubq_piqa", "hubq_openbookqa", "hubq_boolq")

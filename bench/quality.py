@@ -20,8 +20,9 @@ from rich.table import Table
 from subject import Way, alone, heading, quantized, recipe, studied
 
 from hubq.client import Client
-from hubq.evaluate import Report, evaluate
+from hubq.evaluate import evaluate
 from hubq.records.plan import Plan
+from hubq.records.report import Report
 
 SAMPLES = 128
 WHOLE_ROWS = [

@@ -24,8 +24,8 @@ from hubq import calibrate, dataset
 from hubq.allocator import keep_freed_memory
 from hubq.client import Client
 from hubq.device import compute_dtype
+from hubq.find import fetch, find
 from hubq.products import add_lower_gram, factors_in
-from hubq.source import fetch, find
 
 PARTS = ("reading", "forward", "hessian", "solving", "tuning", "writing")
 LENGTH = 512

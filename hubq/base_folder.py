@@ -5,12 +5,12 @@ from pathlib import Path
 
 from hubq.client import Client
 from hubq.errors import UserError
-from hubq.evaluate.report import Report
+from hubq.find import fetch_planned
 from hubq.progress import SILENT, Progress
 from hubq.recipe_inputs import ModelSection
 from hubq.recipe_text import is_local
-from hubq.siblings import IN_A_REPO, REPORT, record_in
-from hubq.source import fetch_planned
+from hubq.records.report import Report
+from hubq.run_folder import IN_A_REPO, REPORT, record_in
 
 OTHERWISE = "name it: org/name, a folder or a GGUF file"
 

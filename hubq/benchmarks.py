@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hubq.evaluate import Measurement, Report
+from hubq.records.report import Measurement, Report
 
 FOLDER = ".eval_results"
 REVISION = re.compile(r"\bdata ([0-9a-f]{40})\b")  # in a version: the commit of the task's data

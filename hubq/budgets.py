@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from hubq.errors import UserError
-from hubq.evaluate.report import Measured, Report
 from hubq.figures import number, percent, share, within_noise
 from hubq.recipe_evaluate import EvaluateSection, RequireSection, TaskSection
 from hubq.records.plan import Plan
+from hubq.records.report import Measured, Report
 from hubq.task_names import dimension_of
 
 FORETOLD = 1.01  # how far what is stored may stay below what was foretold
 
 if TYPE_CHECKING:
-    from hubq.evaluate.report import Measurement
+    from hubq.records.report import Measurement
 
 
 def unmet(report: Report) -> list[str]:

@@ -18,11 +18,11 @@ from hubq.cards import familiar, family, glance, limits, loading, making, qualit
 from hubq.cards.illustrations import NAMES, illustrations, pictures
 from hubq.cards.spelling import HUB
 from hubq.disk import gigabytes
-from hubq.evaluate import Report
 from hubq.pictures import DARK, LIGHT
 from hubq.recipe_text import is_local, recipe_text
 from hubq.record import write_atomically
 from hubq.records.plan import Plan
+from hubq.records.report import Report
 from hubq.run_folder import PICTURES
 from hubq.siblings import Siblings, keep, siblings_in
 from hubq.terms import sentences, terms_of

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from hubq import license as licences
 from hubq.engines import engines
-from hubq.evaluate import Report
 from hubq.model_index import model_index
 from hubq.records.plan import Plan
+from hubq.records.report import Report
 from hubq.terms import governing
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from itertools import takewhile
 from typing import NamedTuple
 
 from hubq.comparison import Entry
-from hubq.evaluate.report import Interval
 from hubq.front import Point, front
+from hubq.records.report import Interval
 
 COST = "stored bits a parameter of the whole file"
 DIVERGENCE = "KL divergence from the base"

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from pydantic import field_validator
 
-from hubq.evaluate.report import Assessment, Interval, Measured, Report
 from hubq.record import Record
+from hubq.records.report import Assessment, Interval, Measured, Report
 
 UNKNOWN = "unknown"  # the method of a model that hubq did not make
 ALIKE = 0.01  # how far two measurements of one base may be apart on other machines

@@ -10,9 +10,9 @@ from hubq.cards.spelling import ranged
 from hubq.choice import DIVERGENCE, axes, short_names
 from hubq.comparison import UNKNOWN, Entry, Family
 from hubq.disk import gigabytes
-from hubq.evaluate.report import Interval
 from hubq.figures import number, share
 from hubq.recipe_inputs import TEXT_SUFFIXES
+from hubq.records.report import Interval
 
 FRONT = "*"
 NOTHING = "-"

@@ -13,7 +13,7 @@ from hubq.base_card import license_of
 from hubq.front_matter import card_in
 
 if TYPE_CHECKING:
-    from hubq.convert import Conversion, ConvertedModule
+    from hubq.conversion import Conversion, ConvertedModule
 
 RESULTS = ("model-index", "eval_results", "metrics")
 FORMATS = (

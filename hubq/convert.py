@@ -15,52 +15,13 @@ index that once told compressed-tensors the groups (weight_g_idx) is gone: versi
 or to dense; to compressed-tensors only with a loss, where 8 bits lose little.
 """
 
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from hubq.conversion import RECORD, TARGETS, Conversion, Wish
 from hubq.errors import UserError, did_you_mean
 from hubq.progress import SILENT, Progress
-from hubq.record import Record
 from hubq.run_folder import HALF
-
-TARGETS = ("awq", "compressed-tensors", "dense", "gptq", "hubq")
-RECORD = "hubq/conversion.json"  # in the folder; that it is there makes the folder replaceable
-
-
-class ConvertedModule(Record):
-    """What became of one quantized module."""
-
-    name: str
-    done: str  # kept, or what was changed
-    same: bool  # both sides dequantize to the same numbers
-    difference: float  # ||new - old|| / ||old|| of the dequantized weights
-
-
-class Conversion(Record):
-    """The finished folder, and the proof of what is in it."""
-
-    source: str  # a repo, or the folder's name
-    source_format: str
-    format: str
-    modules: tuple[ConvertedModule, ...]
-    facts: tuple[str, ...]  # what else is not as in the source, a sentence each
-
-    @property
-    def changed(self) -> tuple[ConvertedModule, ...]:
-        """The modules that dequantize to other numbers, those that differ the most first."""
-        changed = [module for module in self.modules if not module.same]
-        return tuple(sorted(changed, key=lambda module: -module.difference))
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What to make of a folder, and what is allowed for that."""
-
-    form: str
-    source: str  # how to call the source
-    lossy: bool = False
-    fresh: bool = False  # replace a folder that an earlier conversion made
 
 
 def convert(model: Path, out: Path, wish: Wish, progress: Progress = SILENT) -> Conversion:

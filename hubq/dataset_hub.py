@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hubq.client import Client
-from hubq.dataset import BLANK_LINE, Corpus, Purpose, joined_text
+from hubq.corpus import BLANK_LINE, Corpus, Purpose, joined_text
 from hubq.dataset_files import Pinned, files_of
 from hubq.documents import Reading, documents
 from hubq.errors import UserError, did_you_mean

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from hubq.client import Client
-from hubq.dataset import FIRST
+from hubq.corpus import FIRST
 from hubq.dataset_files import Pinned
 from hubq.documents import SEPARATORS, Reading, Row, columns, form_of, require_column, texts
 from hubq.errors import UserError

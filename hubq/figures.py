@@ -2,7 +2,7 @@
 
 import math
 
-from hubq.evaluate.report import CONFIDENCE, OVERFLOW, Interval, Measured, Measurement
+from hubq.records.report import CONFIDENCE, OVERFLOW, Interval, Measured, Measurement
 
 NOT_MEASURED = "not measured"
 NONE = "—"  # where there is no such number

@@ -8,7 +8,7 @@ told apart may be a difference, never the reverse.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hubq.evaluate.report import Interval
+from hubq.records.report import Interval
 
 CLEARLY_FEWER = 0.99  # of the other's bits: less than that is headers and the like
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from hubq.client import Client
 from hubq.errors import UserError
-from hubq.evaluate.report import Assessment, Measured, Report, Subject
-from hubq.run_folder import PLAN
-from hubq.siblings import REPORT, record_in, report_on_hub
+from hubq.records.report import Assessment, Measured, Report, Subject
+from hubq.run_folder import PLAN, REPORT, record_in
+from hubq.siblings import report_on_hub
 
 
 def gather(words: Sequence[str], client: Client) -> list[Measured]:

@@ -4,8 +4,16 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from hubq.evaluate import Measurement, Report
-from hubq.evaluate.report import Cost, Divergence, Efficiency, Fidelity, Interval, Overall
+from hubq.records.report import (
+    Cost,
+    Divergence,
+    Efficiency,
+    Fidelity,
+    Interval,
+    Measurement,
+    Overall,
+    Report,
+)
 
 BELIEVABLE = {"samples", "stderr", "base", "base_stderr", "difference", "recovery", "protocol"}
 # What pins a data set in a report's versions: a digest, a commit of a repo, lm-eval's data.

@@ -1,6 +1,5 @@
 """All pinned, all costs foretold: what a recipe will do, computed without reading a weight."""
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,13 +9,13 @@ from hubq.errors import UserError
 from hubq.records.plan import Plan
 from hubq.replanning import adopted, kept, understood
 from hubq.run_folder import PLAN, clear, require_run
+from hubq.source import dtype_of
 
 if TYPE_CHECKING:
     from hubq.recipe import Recipe
     from hubq.recipe_inputs import ModelSection
     from hubq.source import Source
 
-DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 COPIES = 2  # of the result on disk while its parts are joined
 
 
@@ -57,9 +56,9 @@ def _saved(planned: Plan, run: Path) -> Plan:
 def _looked_up(recipe: "Recipe", model: "ModelSection", client: Client) -> Plan:
     """Look up all that the recipe names, its model as pinned, and count."""
     from hubq.budgets import refuse_unmeasured, refuse_unreachable
+    from hubq.find import find
     from hubq.model_check import require_consistent
     from hubq.reading import require_readable
-    from hubq.source import find
 
     refuse_unmeasured(recipe.evaluate)
     _refuse_missing_data(recipe, client)
@@ -128,17 +127,6 @@ def foretell(recipe: "Recipe", source: "Source") -> Plan:
         compute_dtype=dtype,
         remarks=source.remarks,
     )
-
-
-def dtype_of(source: "Source") -> str:
-    """Return the dtype that most of a model's weight matrices have, as torch spells it."""
-    matrices = Counter(info.dtype for info in source.tensors.values() if len(info.shape) == 2)
-    ((dtype, _),) = matrices.most_common(1) or [("none", 0)]
-    if dtype not in DTYPES:
-        raise UserError(
-            f"the model's weights are {dtype}; hubq quantizes {', '.join(DTYPES.values())} weights"
-        )
-    return DTYPES[dtype]
 
 
 def destination(planned: Plan, client: Client) -> str:

@@ -14,13 +14,13 @@ from hubq.budgets import refuse_unmet
 from hubq.client import Client
 from hubq.commit import ATTRIBUTES, Change, commit, compare
 from hubq.errors import UserError
-from hubq.evaluate import Report
 from hubq.permission import require_gate_now
 from hubq.progress import SILENT, Progress
 from hubq.record import Record
+from hubq.records.report import Report
 from hubq.release import REPORT, assemble, refuse_secrets
 from hubq.remote import LocalFile, differences, files_of, gate_of, head_of, history_of
-from hubq.siblings import PUBLICATION
+from hubq.run_folder import PUBLICATION
 
 FOUNDING = frozenset({ATTRIBUTES, "README.md"})  # what a repo holds that nobody filled yet
 

@@ -23,6 +23,7 @@ from hubq.companions import Companions, companions
 from hubq.device import best_device, compute_dtype, device_title
 from hubq.digest import sha256_of
 from hubq.errors import UserError
+from hubq.find import fetch_planned
 from hubq.format import format_named
 from hubq.method import Inputs, Layer
 from hubq.progress import Progress
@@ -35,7 +36,6 @@ from hubq.resume import BlockRecord, FinishedBlocks, States
 from hubq.runtime.headers import LEGACY
 from hubq.selection import head_method, scale_dtype
 from hubq.shards import Piece, Weights, merge, pieces, write
-from hubq.source import fetch_planned
 from hubq.teacher import Teacher, prediction_entropy
 from hubq.tensors import QuantizedTensor
 from hubq.terms import governing

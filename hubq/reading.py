@@ -93,7 +93,7 @@ def _lengths(section: "EvaluateSection") -> Iterator[tuple[str, int]]:
         yield f"evaluate.perplexity.{number}.length", each.length
     if section.efficiency is not None:
         from hubq.device import best_device
-        from hubq.evaluate.efficiency import lengths
+        from hubq.recipe_evaluate import lengths
 
         prompt, output = lengths(section.efficiency, best_device().type)
         yield f"evaluate.efficiency, prompt {prompt} and output {output}", prompt + output
@@ -142,8 +142,8 @@ def _plain_ids(tokenizer: Any) -> Iterator[int]:  # noqa: ANN401 - transformers 
 
 def _in_gguf(source: "Source") -> Reader:
     """Read what a GGUF file says of its tokenizer, without converting it."""
+    from hubq.find import gguf_file
     from hubq.gguf import tokenizer_in
-    from hubq.source import gguf_file
 
     path = gguf_file(source.section)
     tokens, has_template = tokenizer_in(path)

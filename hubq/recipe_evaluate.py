@@ -88,3 +88,12 @@ class EvaluateSection(AsWritten, Record):
     fidelity: FidelitySection | None = FidelitySection()
     efficiency: EfficiencySection | None = EfficiencySection()
     require: RequireSection = RequireSection()
+
+
+LENGTHS = {"cuda": (256, 512), "cpu": (64, 32)}  # tokens of prompt and output; a GPU's: the study's
+
+
+def lengths(section: EfficiencySection, device: str) -> tuple[int, int]:
+    """Return the tokens of prompt and output: those asked for, else what suits the device."""
+    prompt, output = LENGTHS[device]
+    return section.prompt or prompt, section.output or output

@@ -7,13 +7,14 @@ from pathlib import Path
 from hubq.benchmarks import eval_results
 from hubq.card import write
 from hubq.errors import UserError
-from hubq.evaluate import Report
 from hubq.explain import SECRETS
 from hubq.progress import Progress
 from hubq.recipe_text import presentable, recipe_text
 from hubq.record import write_atomically
+from hubq.records.report import Report
 from hubq.remote import LocalFile
-from hubq.siblings import IN_A_REPO, SIBLINGS, Siblings, siblings_in
+from hubq.run_folder import IN_A_REPO, SIBLINGS
+from hubq.siblings import Siblings, siblings_in
 
 REPORT = "hubq/report.json"  # in the repo; that it is there tells that hubq made the repo
 # Keys of other services whose shape is unmistakable.

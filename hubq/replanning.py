@@ -103,9 +103,9 @@ def _renewed_papers(
     """Write what another licence asks for into a finished model; return its new checkpoint."""
     from hubq.card_metadata import governing_license
     from hubq.companions import beside_config
+    from hubq.find import fetch_planned
     from hubq.recipe_inputs import ModelSection
     from hubq.records.checkpoint import Checkpoint
-    from hubq.source import fetch_planned
 
     before, after = governing_license(saved), governing_license(planned)
     if before == after or not (run / CHECKPOINT).is_file():
@@ -133,7 +133,7 @@ def _renewed_papers(
 
 def _adopt(checkpoint: "Checkpoint | None", planned: "Plan", run: Path) -> None:
     """Let a run's measurements be those of the new plan."""
-    from hubq.evaluate import Report
+    from hubq.records.report import Report
 
     path = run / REPORT
     if not path.is_file():

@@ -123,3 +123,15 @@ def _refuse_strangers(model: Path, checkpoint: Path) -> None:
             f"{model} holds what hubq did not write ({', '.join(strangers[:3])}): nothing was "
             "removed.\nMove it elsewhere, then run again"
         )
+
+
+REPORT = "report.json"
+SIBLINGS = "siblings.json"
+IN_A_REPO = "hubq"  # the folder of a repo that holds the records
+PUBLICATION = "publication.json"  # what `publish` leaves in a run that it has published
+
+
+def record_in(folder: Path, name: str) -> Path | None:
+    """Return where a folder, of a run, of a card or of a repo, holds a record; or None."""
+    places = (folder / name, folder / IN_A_REPO / name)
+    return next((place for place in places if place.is_file()), None)

@@ -8,10 +8,9 @@ from hubq.architecture import Family, family_of
 from hubq.errors import UserError
 from hubq.format import Format, format_named
 from hubq.method import Method
-from hubq.plan import dtype_of
 from hubq.recipe import Recipe
 from hubq.records.plan import PlannedModule
-from hubq.source import Source
+from hubq.source import Source, dtype_of
 
 if TYPE_CHECKING:
     import torch

@@ -211,3 +211,10 @@ def _copy(source: BinaryIO, target: BinaryIO, begin: int, end: int) -> None:
         assert piece, "a part shrank while it was being copied"
         target.write(piece)
         left -= len(piece)
+
+
+def weight_bytes(folder: Path) -> int:
+    """Count the bytes of the files that hold the weights."""
+
+    files = {info.file for info in index(folder).values()}
+    return sum((folder / name).stat().st_size for name in files)

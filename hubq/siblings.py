@@ -11,29 +11,19 @@ from pathlib import Path
 from hubq.client import Client
 from hubq.comparison import Entry, families
 from hubq.errors import UserError
-from hubq.evaluate import Report
 from hubq.hub_names import address
 from hubq.record import Record
+from hubq.records.report import Report
 from hubq.remote import MOST_LISTED, at_most, fetch_record, head_of, without_bars
-from hubq.run_folder import PLAN
+from hubq.run_folder import IN_A_REPO, PLAN, PUBLICATION, REPORT, SIBLINGS, record_in
 
-REPORT = "report.json"
-SIBLINGS = "siblings.json"
 Tell = Callable[[str], None]  # what becomes of a sentence for the user
-IN_A_REPO = "hubq"  # the folder of a repo that holds the records
-PUBLICATION = "publication.json"  # what `publish` leaves in a run that it has published
 
 
 class Siblings(Record):
     """What the other releases' own reports say of them, fewest bits first."""
 
     entries: tuple[Entry, ...] = ()
-
-
-def record_in(folder: Path, name: str) -> Path | None:
-    """Return where a folder, of a run, of a card or of a repo, holds a record; or None."""
-    places = (folder / name, folder / IN_A_REPO / name)
-    return next((place for place in places if place.is_file()), None)
 
 
 def siblings_in(folder: Path) -> Siblings:

@@ -24,7 +24,8 @@ from hubq.recipe_inputs import ModelSection
 from hubq.record import Record
 from hubq.records.plan import BaseCard
 from hubq.remote import commit_of, fetch_record
-from hubq.source import Source, accounted, check_config, left_alone, read_folder
+from hubq.source import Source, accounted, check_config, left_alone
+from hubq.source_folder import read_folder
 from hubq.tensor_headers import FIELDS, TensorInfo, tensor_infos
 from hubq.weight_files import INDEX, PICKLE, PICKLE_INDEX, SINGLE, is_weights
 

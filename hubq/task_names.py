@@ -5,11 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
 from hubq.errors import UserError, did_you_mean
-
-Dimension = Literal["knowledge", "alignment"]
+from hubq.records.report import Dimension
 
 FOLDER = Path(__file__).parent / "evaluate" / "tasks"
 OFFLINE = "hubq_"  # begins the names of our tasks over data in a wheel, and of no others

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from hubq.companions import beside_config
+from hubq.conversion import RECORD, Conversion, ConvertedModule, Wish
 from hubq.conversion_card import license_in, rendered
 from hubq.conversion_files import config_json, superfluous
-from hubq.convert import RECORD, Conversion, ConvertedModule, Wish
 from hubq.disk import require_space
 from hubq.errors import UserError
 from hubq.fitting import choose, packed, survey

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from models import Released, brief
 
-from hubq.evaluate.report import Interval, Measurement
 from hubq.figures import number, percent
 from hubq.front import overlap
+from hubq.records.report import Interval, Measurement
 
 
 class Distance(NamedTuple):

@@ -70,9 +70,9 @@ class Fetching:
 
     def _fetch(self, model: Model, outline: Outline) -> Path:
         """Bring a release with all that its report measured, a base without its other formats."""
+        from hubq.find import fetch, find
         from hubq.pull import pull
         from hubq.recipe_inputs import ModelSection
-        from hubq.source import fetch, find
 
         if outline.config.get("quantization_config"):
             return pull(model.name, None, self.client)

@@ -15,13 +15,13 @@ from pydantic import ValidationError
 
 from hubq.client import Client
 from hubq.errors import UserError
-from hubq.evaluate.report import VERSION, Assessment, Measured, Report
 from hubq.hub_names import address
 from hubq.recipe_inputs import ModelSection
+from hubq.records.report import VERSION, Assessment, Measured, Report
 from hubq.release import REPORT
 from hubq.remote import commit_of, fetch_record
-from hubq.siblings import REPORT as RECORD
-from hubq.siblings import record_in
+from hubq.run_folder import REPORT as RECORD
+from hubq.run_folder import record_in
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo

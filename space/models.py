@@ -12,11 +12,11 @@ from typing import NamedTuple
 from hubq.client import Client
 from hubq.comparison import Entry, entry, families
 from hubq.errors import UserError
-from hubq.evaluate.report import Assessment, Interval, Measured, Measurement, Report
 from hubq.hub_names import mistake_in_reference
 from hubq.license import BUILT_WITH
 from hubq.progress import SILENT, Progress
 from hubq.recipe_inputs import ModelSection
+from hubq.records.report import Assessment, Interval, Measured, Measurement, Report
 
 ONLY_NUMBERS = " (numbers only)"  # behind the name of a model that can't answer
 
@@ -62,7 +62,7 @@ class Weights:
         return self._fetch_section(client, progress)
 
     def _fetch_section(self, client: Client, progress: Progress) -> Path:
-        from hubq.source import fetch, fetch_planned, find
+        from hubq.find import fetch, fetch_planned, find
 
         assert self.section is not None, "weights have a repo, a folder or a section"
         if self.identity is not None:

@@ -17,8 +17,8 @@ from request_form import unchecked
 from step import Step
 from table import table
 
-from hubq.evaluate.report import Report
 from hubq.recipe_text import recipe_text
+from hubq.records.report import Report
 
 Choice = TypeVar("Choice")
 ABOUT_CHART = (

@@ -6,7 +6,7 @@ from typing import Any
 from made_run import made_plan, made_report, measurement
 from models import Released, Weights, released
 
-from hubq.evaluate.report import (
+from hubq.records.report import (
     Cost,
     Divergence,
     Efficiency,

@@ -10,18 +10,19 @@ from safetensors.torch import save_file
 
 from hubq.comparison import entry
 from hubq.digest import sha256_of
-from hubq.evaluate import Measurement, Report
-from hubq.evaluate.report import (
+from hubq.records.checkpoint import Checkpoint, Prompting, QuantizedLayer
+from hubq.records.plan import Plan, PlannedModule
+from hubq.records.report import (
     Cost,
     Divergence,
     Efficiency,
     Fidelity,
     Flips,
     Interval,
+    Measurement,
     Overall,
+    Report,
 )
-from hubq.records.checkpoint import Checkpoint, Prompting, QuantizedLayer
-from hubq.records.plan import Plan, PlannedModule
 from hubq.siblings import Siblings
 
 REPO = "acme/Tiny-Llama-GPTQ-4bit"

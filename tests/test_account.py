@@ -13,13 +13,14 @@ from safetensors.torch import load_file, save_file
 
 from hubq.client import Client
 from hubq.errors import UserError
+from hubq.find import fetch, find
 from hubq.patience import Patience
 from hubq.plan import plan
 from hubq.quantize import quantize
 from hubq.recipe import Recipe
 from hubq.recipe_inputs import ModelSection
 from hubq.shards import index
-from hubq.source import Source, fetch, find
+from hubq.source import Source
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9", patience=Patience(tries=1))
 

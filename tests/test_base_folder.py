@@ -9,9 +9,9 @@ from made_run import made_plan, made_report
 from hubq.base_folder import base_of
 from hubq.client import Client
 from hubq.errors import UserError
-from hubq.evaluate.report import Report
+from hubq.find import find
 from hubq.recipe_inputs import ModelSection
-from hubq.source import find
+from hubq.records.report import Report
 
 
 @pytest.fixture

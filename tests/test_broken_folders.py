@@ -14,7 +14,8 @@ from quantized_folder import write as write_ours
 from strangers import Drawing, awq_config, gptq_config
 from torch import Tensor
 
-from hubq.convert import Wish, convert
+from hubq.conversion import Wish
+from hubq.convert import convert
 from hubq.errors import UserError
 from hubq.evaluate.loading import load
 from hubq.foreign.folder import QuantizedFolder

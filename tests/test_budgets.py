@@ -9,9 +9,9 @@ from made_run import made_plan, made_report, make_run, measurement
 from hubq.budgets import refuse_unmeasured, refuse_unmet, refuse_unreachable, unmet
 from hubq.client import Client
 from hubq.errors import UserError
-from hubq.evaluate.report import Divergence, Fidelity, Interval, LeftOut, Overall, Report
 from hubq.publish import publish
 from hubq.recipe_evaluate import EvaluateSection
+from hubq.records.report import Divergence, Fidelity, Interval, LeftOut, Overall, Report
 
 OVERALL = Overall(
     accuracies=("piqa acc_norm",),

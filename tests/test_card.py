@@ -27,8 +27,6 @@ from hubq.card import (
 from hubq.cards.spelling import cell
 from hubq.disk import gigabytes
 from hubq.engines import readers_of
-from hubq.evaluate import Report
-from hubq.evaluate.report import Interval
 from hubq.figures import (
     difference,
     judged,
@@ -42,6 +40,7 @@ from hubq.figures import (
 from hubq.hub.card_rules import validate
 from hubq.recipe import Recipe, read
 from hubq.recipe_text import is_local, recipe_text
+from hubq.records.report import Interval, Report
 from hubq.siblings import Siblings
 
 RECIPES = Path(__file__).parents[1] / "recipes"

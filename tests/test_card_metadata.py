@@ -7,11 +7,10 @@ import yaml
 from made_run import full_report, made_checkpoint, made_plan, made_report, measurement
 
 from hubq.card_metadata import calibration_dataset, metadata, metrics, tags
-from hubq.evaluate import Report
-from hubq.evaluate.report import Interval
 from hubq.hub.card_rules import validate
 from hubq.model_index import data, evaluation
 from hubq.records.plan import BaseCard, Plan
+from hubq.records.report import Interval, Report
 from hubq.terms import TERMS
 
 FORM = {

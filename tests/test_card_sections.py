@@ -17,10 +17,9 @@ from hubq.cards.familiar import fidelity_is_familiar
 from hubq.cards.illustrations import illustrations, pictures
 from hubq.cards.spelling import HUB, cell, fence, quoted, tight
 from hubq.comparison import entry
-from hubq.evaluate import Report
-from hubq.evaluate.report import Interval, LeftOut
 from hubq.pictures.tasks import kept
 from hubq.records.checkpoint import QuantizedLayer
+from hubq.records.report import Interval, LeftOut, Report
 from hubq.siblings import Siblings
 
 SMALL, LARGE = "acme/Tiny-Llama-QuIP-2bit", "acme/Tiny-Llama-RTN-8bit"

@@ -2,8 +2,8 @@ from typing import Any
 
 from hubq.choice import axes, short_names
 from hubq.comparison import Entry
-from hubq.evaluate.report import Interval
 from hubq.front import Point
+from hubq.records.report import Interval
 
 
 def made_entry(name: str, bits: float | None = 4.0, **changes: Any) -> Entry:

@@ -15,10 +15,10 @@ from hubq.card import NO_SIBLINGS, render
 from hubq.cli import cli
 from hubq.client import Client
 from hubq.engines import READERS, installed_version
-from hubq.evaluate import Report
 from hubq.plan import plan
 from hubq.quantize import quantize
 from hubq.recipe import Recipe, read
+from hubq.records.report import Report
 from hubq.release import papers
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")

@@ -14,9 +14,9 @@ from test_reports import EFFICIENCY
 
 from hubq.cli import cli
 from hubq.client import Client
-from hubq.evaluate.report import Interval, Report
 from hubq.hub.faults import FaultyHub, faulty_hub
 from hubq.publish import publish
+from hubq.records.report import Interval, Report
 
 PNG = b"\x89PNG"
 

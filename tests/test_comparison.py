@@ -7,7 +7,7 @@ from test_budgets import FIDELITY
 from test_reports import EFFICIENCY
 
 from hubq.comparison import families
-from hubq.evaluate.report import Assessment, Measured, Report, Subject
+from hubq.records.report import Assessment, Measured, Report, Subject
 
 
 def made(repo: str, bits: float = 4.0, **changes: Any) -> Report:

@@ -15,6 +15,7 @@ from hubq.client import Client
 from hubq.costs import peak_memory, seconds
 from hubq.device import VARIABLE
 from hubq.errors import UserError
+from hubq.find import find
 from hubq.method import Need
 from hubq.plan import plan
 from hubq.products import add_lower_gram, factors_in
@@ -24,7 +25,6 @@ from hubq.recipe import Recipe
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 from hubq.run_folder import PLAN
-from hubq.source import find
 from hubq.statistics import Gathering
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")

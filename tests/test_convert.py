@@ -17,7 +17,8 @@ from torch import Tensor
 
 from hubq.cli import cli
 from hubq.client import Client
-from hubq.convert import TARGETS, Conversion, Wish, convert
+from hubq.conversion import TARGETS, Conversion, Wish
+from hubq.convert import convert
 from hubq.errors import UserError
 from hubq.evaluate.loading import load
 from hubq.foreign.folder import QuantizedFolder

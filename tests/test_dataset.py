@@ -17,7 +17,8 @@ import pytest
 
 from hubq.cache import cache_folder
 from hubq.client import Client
-from hubq.dataset import Purpose, corpus, require, text
+from hubq.corpus import Purpose
+from hubq.dataset import corpus, require, text
 from hubq.errors import UserError
 from hubq.patience import Patience
 from hubq.recipe_inputs import DatasetSection, WheelFile

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from hubq.cli import cli
-from hubq.evaluate.report import Assessment
+from hubq.records.report import Assessment
 
 
 def evaluate(*arguments: object) -> Result:

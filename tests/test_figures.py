@@ -3,8 +3,8 @@
 import pytest
 from made_run import measurement
 
-from hubq.evaluate.report import Interval
 from hubq.figures import difference, judged, number, share, uncertain, within_noise
+from hubq.records.report import Interval
 
 
 def test_a_share_stands_in_percent_with_its_interval() -> None:

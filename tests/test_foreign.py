@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from strangers import Drawing, Stranger, awq_config, gptq_config
 from torch import Tensor
 
-from hubq.convert import Wish, convert
+from hubq.conversion import Wish
+from hubq.convert import convert
 from hubq.errors import UserError
 from hubq.evaluate.loading import load
 from hubq.foreign.folder import QuantizedFolder

@@ -1,7 +1,7 @@
 import pytest
 
-from hubq.evaluate.report import Interval
 from hubq.front import Point, dominates, front
+from hubq.records.report import Interval
 
 
 def point(bits: float, loss: float, noise: float | None = None) -> Point:

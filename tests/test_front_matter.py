@@ -13,9 +13,9 @@ from huggingface_hub import RepoCard
 from hubq.base_card import known_card
 from hubq.client import Client
 from hubq.errors import UserError
+from hubq.find import find
 from hubq.front_matter import card_in, front_matter
 from hubq.recipe_inputs import ModelSection
-from hubq.source import find
 
 PLAIN = "---\nlicense: llama3.1\nextra_gated_prompt: Agree.\n---\n# A model\n"
 SAID = {"license": "llama3.1", "extra_gated_prompt": "Agree."}

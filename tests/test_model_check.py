@@ -18,13 +18,13 @@ from hubq.architecture import family_of
 from hubq.block import Block, Skeleton
 from hubq.client import Client
 from hubq.errors import UserError
+from hubq.find import find
 from hubq.model_check import require_consistent
 from hubq.patience import Patience
 from hubq.plan import plan
 from hubq.recipe import Recipe
 from hubq.recipe_inputs import ModelSection
 from hubq.shards import Weights
-from hubq.source import find
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9", patience=Patience(tries=1))
 

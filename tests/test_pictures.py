@@ -9,8 +9,6 @@ from test_choice import made_entry
 
 from hubq.choice import axes, short_names
 from hubq.comparison import Entry
-from hubq.evaluate import Report
-from hubq.evaluate.report import Interval
 from hubq.pictures import (
     DARK,
     LIGHT,
@@ -26,6 +24,7 @@ from hubq.pictures.layers import errors_by_kind, spread
 from hubq.pictures.names import apart, around
 from hubq.pictures.tasks import GREATEST, draw_row, kept, reach
 from hubq.records.checkpoint import QuantizedLayer
+from hubq.records.report import Interval, Report
 
 FAMILY = [
     made_entry(f"acme/Tiny-{method}-{bits}bit", bits + 0.3, divergence=2.0**-bits * factor)

@@ -11,7 +11,6 @@ from made_run import made_report
 from hubq.client import Client
 from hubq.digest import sha256_of
 from hubq.errors import UserError
-from hubq.evaluate import Report
 from hubq.hub.faults import FaultyHub
 from hubq.plan import plan
 from hubq.progress import SILENT
@@ -19,6 +18,7 @@ from hubq.quantize import quantize
 from hubq.recipe import Recipe
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
+from hubq.records.report import Report
 from hubq.release import measured_files
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")

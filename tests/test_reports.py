@@ -5,7 +5,7 @@ from made_run import made_report, measurement
 from test_budgets import FIDELITY, OVERALL
 
 from hubq.cli.reports import print_report
-from hubq.evaluate.report import Cost, Efficiency, Flips, Interval, Report
+from hubq.records.report import Cost, Efficiency, Flips, Interval, Report
 
 ACCURACY = {
     "metric": "acc_norm",

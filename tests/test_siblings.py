@@ -3,10 +3,11 @@ from pathlib import Path
 from made_run import REPO, made_plan, made_report, make_run
 
 from hubq.client import Client
-from hubq.evaluate import Report
 from hubq.hub.faults import FaultyHub, refuse
 from hubq.publish import publish
-from hubq.siblings import SIBLINGS, Siblings, beside, on_hub, siblings_in, siblings_of
+from hubq.records.report import Report
+from hubq.run_folder import SIBLINGS
+from hubq.siblings import Siblings, beside, on_hub, siblings_in, siblings_of
 
 OTHER = "acme/Tiny-Llama-GPTQ-3bit"
 BASE = "acme/Base"

@@ -16,6 +16,7 @@ from odd_folders import configure, logits, pickle_weights, renaming, rewrite
 from hubq.cli import cli
 from hubq.client import Client
 from hubq.errors import UserError
+from hubq.find import fetch, fetch_planned, find
 from hubq.hub.faults import FaultyHub, faulty_hub, flip
 from hubq.patience import Patience
 from hubq.plan import plan
@@ -23,7 +24,6 @@ from hubq.quantize import quantize
 from hubq.recipe import Recipe
 from hubq.recipe_inputs import ModelSection
 from hubq.shards import index
-from hubq.source import fetch, fetch_planned, find
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9", patience=Patience(tries=1))
 REPO = "acme/tiny"

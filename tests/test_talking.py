@@ -11,8 +11,8 @@ from made_run import made_plan, made_report
 from hubq.chat import answer
 from hubq.cli import cli
 from hubq.client import Client
+from hubq.find import find
 from hubq.recipe_inputs import ModelSection
-from hubq.source import find
 
 QUESTION = [{"role": "user", "content": "hello"}]
 

@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple
 
 from hubq.cards.quality import perplexities
-from hubq.evaluate import Report
+from hubq.records.report import Report
 
 # What a report writes of a text behind its title: a digest of its file, or a repo and its commit.
 VERSION = re.compile(r", (?=sha256:|[\w.-]+/[\w.-]+@)")

@@ -7,9 +7,9 @@ from hubq import choice
 from hubq.cards.spelling import HUB, cell, listed, ranged
 from hubq.comparison import Entry, entry
 from hubq.disk import gigabytes
-from hubq.evaluate import Report
 from hubq.figures import number, share
 from hubq.front import CLEARLY_FEWER, Point, dominates, is_clearly_less, overlap
+from hubq.records.report import Report
 from hubq.siblings import Siblings
 
 

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from hubq.cards.familiar import calibrated_on, familiar
 from hubq.cards.quality import perplexities
 from hubq.cards.spelling import listed
-from hubq.evaluate import Report
-from hubq.evaluate.report import Measurement
 from hubq.figures import NOT_MEASURED, number, share
+from hubq.records.report import Measurement, Report
 
 OWN = "hubq_"  # how the names of tasks begin that are local variants
 

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, NamedTuple
 
 from hubq.engines import engines, readers_of
-from hubq.evaluate import Report
 from hubq.origin import hubq_in_words
+from hubq.records.report import Report
 from hubq.runtime.carried import LOADER
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from hubq.evaluate import Report
 from hubq.figures import number
 from hubq.records.plan import Plan
+from hubq.records.report import Report
 
 FEW = 4  # names that a sentence can list
 

@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 from hubq.cards.spelling import listed, ranged
-from hubq.evaluate.report import Measured, Measurement
 from hubq.figures import (
     NONE,
     NOT_MEASURED,
@@ -14,6 +13,7 @@ from hubq.figures import (
     share,
     within_noise,
 )
+from hubq.records.report import Measured, Measurement
 
 NOTABLE = 0.05  # share of the time that others may hold our cores without a word
 

@@ -2,7 +2,6 @@
 
 import re
 
-from hubq.evaluate.report import Interval
 from hubq.figures import (
     NOT_MEASURED,
     difference,
@@ -13,6 +12,7 @@ from hubq.figures import (
     signed,
     uncertain,
 )
+from hubq.records.report import Interval
 
 HUB = "https://huggingface.co"  # where readers of a card are, and its links lead
 # What would end a cell or begin a tag, and what would end an attribute.

@@ -11,7 +11,7 @@ from hubq.cli.stages import RECIPE, stages, tell
 
 if TYPE_CHECKING:
     from hubq.client import Client
-    from hubq.evaluate import Report
+    from hubq.records.report import Report
 
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
 RECIPES = (".yaml", ".yml")
@@ -108,7 +108,8 @@ def _in_place(folder: Path) -> Path:
 def _of_repo(repo: str, place: Path | None, client: "Client") -> Path:
     """Write the card of a published model into a folder of its own, records included."""
     from hubq.card import renew
-    from hubq.siblings import REPORT, gather
+    from hubq.run_folder import REPORT
+    from hubq.siblings import gather
 
     folder = place or Path(repo.partition("@")[0].rpartition("/")[2])
     _require_cards(folder)
@@ -136,8 +137,9 @@ def _require_cards(folder: Path) -> None:
 
 def _published(repo: str, client: "Client") -> "Report":
     from hubq.errors import UserError
-    from hubq.evaluate import Report
-    from hubq.siblings import IN_A_REPO, REPORT, report_on_hub
+    from hubq.records.report import Report
+    from hubq.run_folder import IN_A_REPO, REPORT
+    from hubq.siblings import report_on_hub
 
     path = report_on_hub(repo, client)
     if path is None:

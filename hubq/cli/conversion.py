@@ -9,7 +9,7 @@ from hubq.cli.options import FOLDER, client_for, example, hub_option, json_optio
 from hubq.errors import UserError
 
 if TYPE_CHECKING:
-    from hubq.convert import Conversion
+    from hubq.conversion import Conversion
 
 
 @click.command(epilog=example("hubq convert ./Llama-2-7B-GPTQ --to compressed-tensors"))
@@ -48,7 +48,7 @@ def convert(  # noqa: PLR0913 - click passes each option on its own
     model goes to hubq, to dense, or with --lossy to 8 bits.
     """
     from hubq.cli.bars import progress
-    from hubq.convert import Wish
+    from hubq.conversion import Wish
     from hubq.convert import convert as transcode
 
     folder = _folder_of(model, hub)

@@ -13,10 +13,10 @@ from hubq.cli.options import print_json as show_json
 from hubq.cli.stages import RECIPE, stages
 
 if TYPE_CHECKING:
-    from hubq.evaluate.report import Measured
     from hubq.recipe_evaluate import EvaluateSection
     from hubq.recipe_inputs import ModelSection
     from hubq.record import Record
+    from hubq.records.report import Measured
 
 Section = TypeVar("Section", bound="Record")
 ANY = "hubq evaluate --model acme/Llama-3-8B-AWQ --against meta-llama/Meta-Llama-3-8B piqa arc_easy"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hubq.evaluate.report import Efficiency, Fidelity, Flips, Measured
+    from hubq.records.report import Efficiency, Fidelity, Flips, Measured
 
 COLUMNS = ("base", "this model", "difference", "recovery", "")
 BUSY = 0.05  # the share of the time that others may take without a word
@@ -40,7 +40,7 @@ def _table(measured: "Measured") -> "Table":
     from rich.table import Table
 
     from hubq.figures import difference, judged, share, uncertain
-    from hubq.task_names import Dimension
+    from hubq.records.report import Dimension
 
     table = Table(box=SIMPLE, padding=0, show_edge=False)
     table.add_column("measured", overflow="fold")
@@ -88,8 +88,8 @@ def _flips(flips: "Flips") -> str:
 def _facts(measured: "Measured") -> Iterator[tuple[str, str]]:
     """Yield what stands below the table; what was not measured is said to be so."""
     from hubq.budgets import unmet
-    from hubq.evaluate.report import Report
     from hubq.figures import NOT_MEASURED, share
+    from hubq.records.report import Report
 
     overall = measured.overall
     if overall is not None:

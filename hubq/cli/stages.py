@@ -25,11 +25,11 @@ from hubq.clock import Clock
 if TYPE_CHECKING:
     from hubq.cli.timing import Timed
     from hubq.client import Client
-    from hubq.evaluate import Report
     from hubq.publish import Publication
     from hubq.recipe import Recipe
     from hubq.records.checkpoint import Checkpoint
     from hubq.records.plan import Plan
+    from hubq.records.report import Report
 
 RECIPE = "recipes/quickstart_awq_4bit.yaml"
 
@@ -68,7 +68,8 @@ class Stages:
 
     def report(self) -> "Report":
         """Measure the exported folder and its base."""
-        from hubq.evaluate import Report, evaluate
+        from hubq.evaluate import evaluate
+        from hubq.records.report import Report
 
         checkpoint = self.checkpoint()
         path = self.run / "report.json"

@@ -4,14 +4,12 @@ from pathlib import Path
 
 from hubq.client import Client
 from hubq.errors import UserError
-from hubq.evaluate.report import Measurement, Report
 from hubq.progress import SILENT, Progress
 from hubq.recipe_evaluate import EvaluateSection
 from hubq.recipe_inputs import ModelSection
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
-
-__all__ = ["Measurement", "Report", "evaluate"]
+from hubq.records.report import Report
 
 
 def evaluate(
@@ -22,7 +20,7 @@ def evaluate(
     What was measured before of the same files is not repeated.
     """
     from hubq.evaluate.beside import Sides, measured
-    from hubq.source import fetch_planned
+    from hubq.find import fetch_planned
 
     section = EvaluateSection.model_validate(plan.recipe.get("evaluate", {}))
     model = ModelSection.model_validate(plan.recipe["model"])

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from hubq.client import Client
 from hubq.errors import UserError
-from hubq.evaluate.report import Assessment, Subject
 from hubq.gguf_files import PART
 from hubq.hub_names import address
 from hubq.progress import SILENT, Progress
 from hubq.recipe_evaluate import EvaluateSection
 from hubq.recipe_inputs import ModelSection
+from hubq.records.report import Assessment, Subject
 from hubq.source import Source
 
 GGUF = ".gguf"
@@ -44,9 +44,9 @@ def assess(
     texts that the two tokenizers cut differently: such perplexities don't compare.
     """
     from hubq.evaluate.beside import Sides, measured, texts_of
-    from hubq.plan import dtype_of
+    from hubq.find import fetch, find
     from hubq.reading import require_wishes
-    from hubq.source import fetch, find
+    from hubq.source import dtype_of
     from hubq.task_names import require_known
 
     require_known([each.name for each in wishes.tasks])
@@ -80,8 +80,8 @@ def bring(model: str, client: Client, progress: Progress) -> Callable[[], Brough
 
 def _gguf(path: Path, client: Client, progress: Progress) -> Callable[[], Brought]:
     """Look a GGUF file up: what is measured is what transformers makes of it in 16 bits."""
+    from hubq.find import fetch, find
     from hubq.gguf_files import open_gguf
-    from hubq.source import fetch, find
 
     if not path.is_file():
         raise UserError(f"there is no file {path}")
@@ -118,7 +118,8 @@ def _is_unread(path: str) -> bool:
 def _in_folder(name: str, folder: Path) -> Brought:
     """Describe a folder of safetensors."""
     from hubq.json_object import read_object
-    from hubq.source import require_harmless, require_safetensors
+    from hubq.source import require_harmless
+    from hubq.source_folder import require_safetensors
 
     require_safetensors(
         folder,
@@ -134,7 +135,7 @@ def _in_folder(name: str, folder: Path) -> Brought:
 
 def _weight_bytes(folder: Path) -> int:
     """Count the bytes of the files that hold the weights."""
-    from hubq.evaluate.efficiency import weight_bytes
+    from hubq.shards import weight_bytes
 
     return weight_bytes(folder)
 

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hubq.client import Client
-from hubq.evaluate.report import Efficiency, Measured
 from hubq.progress import Progress
 from hubq.recipe_evaluate import EvaluateSection, PerplexitySection
+from hubq.records.report import Efficiency, Measured
 
 if TYPE_CHECKING:
-    from hubq.dataset import Corpus
+    from hubq.corpus import Corpus
     from hubq.evaluate.fidelity import Asked
     from hubq.evaluate.jobs import ChoiceTask, PerplexityTask, Task
     from hubq.evaluate.measure import Pair

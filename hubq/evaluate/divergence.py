@@ -22,9 +22,9 @@ from hubq.evaluate.finite import refuse_bad_windows
 from hubq.evaluate.head import head_of
 from hubq.evaluate.jobs import DivergenceTask
 from hubq.evaluate.passes import Passed, Passes
-from hubq.evaluate.report import Divergence, Interval
 from hubq.evaluate.resampling import student
 from hubq.progress import SILENT, Progress
+from hubq.records.report import Divergence, Interval
 
 if TYPE_CHECKING:
     from torch import Tensor

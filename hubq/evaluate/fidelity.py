@@ -9,13 +9,13 @@ from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
-from hubq.dataset import Corpus
+from hubq.corpus import Corpus
 from hubq.disk import gigabytes
 from hubq.evaluate.jobs import DivergenceTask, HiddenTask, Outcome, Task, keep_text, states_file
 from hubq.evaluate.measure import Pair, content_of, known, outcome_file
 from hubq.evaluate.memory import available
-from hubq.evaluate.report import Divergence, Fidelity
 from hubq.recipe_evaluate import FidelitySection
+from hubq.records.report import Divergence, Fidelity
 
 FLOOR_WINDOWS = 5  # float32 is several times slower than bfloat16, and the floor lies narrow
 EXACT = "float32"

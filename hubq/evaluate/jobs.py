@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hubq.cache import cache_folder
-from hubq.evaluate.report import Better, Cost, Divergence
 from hubq.record import Record, write_atomically
-from hubq.task_names import Dimension, is_offline
+from hubq.records.report import Better, Cost, Dimension, Divergence
+from hubq.task_names import is_offline
 
 # Raise a kind's number when the same request would now give another outcome: old measurements of
 # that kind then don't count, and those of other kinds still do.

@@ -9,15 +9,6 @@ from typing import Literal
 import numpy as np
 
 from hubq.evaluate.jobs import Score
-from hubq.evaluate.report import (
-    CONFIDENCE,
-    OVERFLOW,
-    Flips,
-    Interval,
-    LeftOut,
-    Measurement,
-    Overall,
-)
 from hubq.evaluate.resampling import (
     Draws,
     Floats,
@@ -26,6 +17,15 @@ from hubq.evaluate.resampling import (
     is_right_or_wrong,
     mcnemar,
     ratio,
+)
+from hubq.records.report import (
+    CONFIDENCE,
+    OVERFLOW,
+    Flips,
+    Interval,
+    LeftOut,
+    Measurement,
+    Overall,
 )
 
 # The accuracy by which a task counts in the overall mean: the first of these that it has, whatever

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubq.evaluate.jobs import Score
-from hubq.evaluate.report import CONFIDENCE, OVERFLOW, Interval
+from hubq.records.report import CONFIDENCE, OVERFLOW, Interval
 
 RESAMPLES = 10_000
 TAILS = (0.025, 0.975)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, SupportsFloat
 
 from hubq.errors import UserError
 from hubq.evaluate.jobs import ChoiceTask, Score
-from hubq.evaluate.report import Better
+from hubq.records.report import Better
 from hubq.task_names import dimension_of, own_tasks
 
 NO_FILTER = "none"  # lm-eval's name for answers that are taken as they are

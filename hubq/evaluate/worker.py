@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from hubq.allocator import keep_freed_memory
 from hubq.errors import UserError
-from hubq.evaluate.efficiency import Loading, cost, engine, timed_load
+from hubq.evaluate.cost import Loading, cost, engine, timed_load
 from hubq.evaluate.head import require_head
 from hubq.evaluate.jobs import (
     ChoiceTask,

@@ -14,9 +14,9 @@ from hubq.foreign.metadata import quantization_of
 from hubq.foreign.parts import contradiction
 from hubq.format import format_named
 from hubq.json_object import read_object
-from hubq.plan import DTYPES
 from hubq.shards import Weights
-from hubq.source import require_safetensors
+from hubq.source import DTYPES
+from hubq.source_folder import require_safetensors
 from hubq.tensors import Affine, QuantizedTensor, Reordered
 
 # By format: the tensors that make up a module, the first of which it can't do without.

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from hubq import choice
 from hubq.comparison import Entry
-from hubq.evaluate.report import Interval
 from hubq.pictures.canvas import LIGHT, POINTS, Theme, canvas, label, png
 from hubq.pictures.names import Name, Position, Taken, along, apart, around, write_names
+from hubq.records.report import Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

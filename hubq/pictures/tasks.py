@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from hubq.evaluate.report import Interval, Measured, Measurement
 from hubq.figures import percent
 from hubq.pictures.canvas import LIGHT, POINTS, Theme, canvas, label, png
+from hubq.records.report import Interval, Measured, Measurement
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,12 +13,12 @@ from quantized_folder import Choice, write
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.evaluate.assessing import assess, bring
-from hubq.evaluate.report import Assessment
 from hubq.format import format_named
 from hubq.hub.faults import FaultyHub, faulty_hub
 from hubq.progress import SILENT
 from hubq.recipe_evaluate import EvaluateSection
 from hubq.recipe_inputs import ModelSection
+from hubq.records.report import Assessment
 from hubq.tensors import Grid
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hubq.dataset import Corpus
+from hubq.corpus import Corpus
 from hubq.evaluate.beside import perplexities_of
 from hubq.evaluate.measure import Machine, outcome_file
 from hubq.recipe_evaluate import EvaluateSection

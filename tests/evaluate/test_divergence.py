@@ -25,8 +25,8 @@ from hubq.evaluate.divergence import divergence, summary, token_divergence
 from hubq.evaluate.jobs import DivergenceTask, HiddenTask, keep_text
 from hubq.evaluate.loading import load
 from hubq.evaluate.passes import Passes
-from hubq.evaluate.report import Divergence
 from hubq.format import format_named
+from hubq.records.report import Divergence
 from hubq.tensors import Grid
 
 TEXT = "The llama went home. It was late, and the road was long. " * 12

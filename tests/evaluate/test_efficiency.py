@@ -13,13 +13,15 @@ from quantized_folder import Choice, write
 from hubq.cache import cache_folder
 from hubq.client import Client
 from hubq.errors import UserError
+from hubq.evaluate.cost import Loading, cost, timed_load
 from hubq.evaluate.decoding import decoded, drawn_prompts, generate
-from hubq.evaluate.efficiency import Loading, cost, efficiency, lengths, timed_load, weight_bytes
+from hubq.evaluate.efficiency import efficiency
 from hubq.evaluate.jobs import EfficiencyTask, Job
 from hubq.evaluate.measure import Machine, Pair
-from hubq.evaluate.report import Cost, Efficiency
 from hubq.format import format_named
-from hubq.recipe_evaluate import EfficiencySection
+from hubq.recipe_evaluate import EfficiencySection, lengths
+from hubq.records.report import Cost, Efficiency
+from hubq.shards import weight_bytes
 from hubq.tensors import Grid
 
 SECTION = EfficiencySection(batch=2, prompt=8, output=5, repetitions=2)

@@ -23,7 +23,7 @@ from hubq.calibrate import token_ids
 from hubq.client import Client
 from hubq.device import VARIABLE
 from hubq.errors import UserError
-from hubq.evaluate import Measurement, Report, _refuse_changed, evaluate
+from hubq.evaluate import _refuse_changed, evaluate
 from hubq.evaluate.harness import harness_task
 from hubq.evaluate.jobs import ChoiceTask, Job, LoadTask, Order, PerplexityTask, keep_text
 from hubq.evaluate.loading import load
@@ -38,12 +38,13 @@ from hubq.evaluate.measure import (
 from hubq.evaluate.passes import Passes
 from hubq.evaluate.perplexity import perplexity
 from hubq.evaluate.workers import _broken
+from hubq.find import find
 from hubq.format import format_named
 from hubq.progress import Advance
 from hubq.recipe_inputs import ModelSection
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
-from hubq.source import find
+from hubq.records.report import Measurement, Report
 from hubq.tensors import Grid
 
 TEXT = "The llama went home. It was late, and the road was long.\n\n" * 10

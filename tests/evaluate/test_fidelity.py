@@ -15,14 +15,14 @@ from quantized_folder import Choice, write
 
 from hubq.cache import cache_folder
 from hubq.client import Client
-from hubq.dataset import Corpus
+from hubq.corpus import Corpus
 from hubq.evaluate import memory
 from hubq.evaluate.fidelity import _floor, asked, fidelity
 from hubq.evaluate.jobs import HiddenTask
 from hubq.evaluate.measure import Machine, Pair
-from hubq.evaluate.report import Fidelity
 from hubq.format import format_named
 from hubq.recipe_evaluate import FidelitySection
+from hubq.records.report import Fidelity
 from hubq.tensors import Grid
 
 TEXT = Corpus("The llama went home. It was late, and the road was long.\n\n" * 10, "text", "1")

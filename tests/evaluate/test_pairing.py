@@ -19,8 +19,8 @@ from hubq.evaluate.pairing import (
     recovery,
 )
 from hubq.evaluate.perplexity import estimate
-from hubq.evaluate.report import OVERFLOW, Flips, Interval, LeftOut, Measurement
 from hubq.evaluate.resampling import mcnemar
+from hubq.records.report import OVERFLOW, Flips, Interval, LeftOut, Measurement
 
 
 def score(items: Sequence[float] = (), metric: str = "acc", **changes: object) -> Score:

@@ -16,7 +16,7 @@ from hubq.evaluate.jobs import PerplexityTask, keep_text
 from hubq.evaluate.loading import load
 from hubq.evaluate.passes import Passes
 from hubq.evaluate.perplexity import estimate, perplexity, window_losses
-from hubq.evaluate.report import OVERFLOW
+from hubq.records.report import OVERFLOW
 
 TEXT = "The llama went home. It was late, and the road was long. " * 12
 

@@ -7,7 +7,7 @@ import pytest
 from made_run import made_report
 
 from hubq.errors import UserError
-from hubq.evaluate.report import Report
+from hubq.records.report import Report
 
 NEW = {"overall", "left_out", "fidelity", "efficiency"}
 

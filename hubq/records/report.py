@@ -12,7 +12,6 @@ from pydantic import model_validator
 from hubq.record import Record
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
-from hubq.task_names import Dimension
 
 VERSION: Literal[2] = 2
 # zero: a bias score, whose sign says only which way the bias goes
@@ -196,3 +195,6 @@ def _migrated(values: dict[str, Any]) -> dict[str, Any]:
     value, noise = values["value"] - values["base"], CONFIDENCE * stderr
     difference = {"value": value, "low": value - noise, "high": value + noise}
     return {**kept, "difference": difference, "paired": True}
+
+
+Dimension = Literal["knowledge", "alignment"]
