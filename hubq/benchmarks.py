@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hubq.records.report import Measurement, Report
+from hubq.run_folder import REPORT_IN_A_REPO
 
 FOLDER = ".eval_results"
 REVISION = re.compile(r"\bdata ([0-9a-f]{40})\b")  # in a version: the commit of the task's data
@@ -83,7 +84,7 @@ def _entry(benchmark: Benchmark, measurement: Measurement, repo: str) -> bytes:
         task_id=benchmark.task,
         dataset_revision=revision[1] if revision else None,
         value=round(100 * measurement.value, 4),
-        source_url=f"https://huggingface.co/{repo}/blob/main/hubq/report.json",
+        source_url=f"https://huggingface.co/{repo}/blob/main/{REPORT_IN_A_REPO}",
         source_name="hubq's report",
         notes=f"{measurement.metric}, {measurement.protocol}; version {measurement.version}",
     )

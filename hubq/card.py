@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hubq.card_metadata import governing_license, license_of, metadata
+from hubq.card_metadata import metadata
 from hubq.cards import familiar, family, glance, limits, loading, making, quality, spelling
 from hubq.cards.illustrations import NAMES, illustrations, pictures
 from hubq.cards.spelling import HUB
@@ -25,7 +25,7 @@ from hubq.records.plan import Plan
 from hubq.records.report import Report
 from hubq.run_folder import PICTURES
 from hubq.siblings import Siblings, keep, siblings_in
-from hubq.terms import sentences, terms_of
+from hubq.terms import governing_license, published_license, sentences, terms_of
 
 CARD = "README.md"
 TEMPLATES = Path(__file__).with_name("cards")
@@ -180,7 +180,7 @@ def _about_the_base(plan: Plan) -> dict[str, Any]:
         else f"A model without a known base (`{plan.source}`)",
         "gguf": gguf_file(plan.recipe["model"]),
         "folder": plan.recipe["model"].get("folder"),
-        "plan_license": license_of(plan),
+        "plan_license": published_license(plan),
         "built_with": terms and terms.built_with,
         "duties": sentences(governing),
     }

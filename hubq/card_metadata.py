@@ -8,7 +8,7 @@ from hubq.engines import engines
 from hubq.model_index import model_index
 from hubq.records.plan import Plan
 from hubq.records.report import Report
-from hubq.terms import governing
+from hubq.terms import published_license
 
 if TYPE_CHECKING:
     from hubq.method import Method
@@ -45,7 +45,7 @@ def metadata(report: Report) -> str:
         "language": list(plan.base_card.language) or None,
         "base_model": plan.base_model,
         "base_model_relation": "quantized" if plan.base_model else None,
-        **licences.metadata(license_of(plan), plan.base_model, report.checkpoint.files),
+        **licences.metadata(published_license(plan), plan.base_model, report.checkpoint.files),
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": tags(plan),
@@ -65,16 +65,6 @@ def metrics(report: Report) -> list[str] | None:
     """Return the ids of the metrics that were measured, those that huggingface.co/metrics has."""
     named = (METRICS.get(each.metric.partition(",")[0]) for each in report.measurements)
     return list(dict.fromkeys(name for name in named if name)) or None
-
-
-def license_of(plan: Plan) -> str | None:
-    """Return the licence id: the recipe's word, else the base's."""
-    return plan.recipe["publish"].get("license") or plan.license
-
-
-def governing_license(plan: Plan) -> str | None:
-    """Return the licence whose duties the card has to do, such as "Built with Llama"."""
-    return governing(plan.license, plan.recipe["publish"].get("license"))
 
 
 def tags(plan: Plan) -> list[str]:

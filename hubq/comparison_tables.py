@@ -6,11 +6,10 @@ from io import StringIO
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from hubq.cards.spelling import ranged
 from hubq.choice import DIVERGENCE, axes, short_names
 from hubq.comparison import UNKNOWN, Entry, Family
 from hubq.disk import gigabytes
-from hubq.figures import number, share
+from hubq.figures import number, ranged, share
 from hubq.recipe_inputs import TEXT_SUFFIXES
 from hubq.records.report import Interval
 

@@ -132,3 +132,10 @@ def judged(measurement: Measurement) -> str:
         return "better" if abs(measurement.value) < abs(measurement.base) else "worse"
     grew = measurement.value > measurement.base
     return "better" if grew == (measurement.better == "higher") else "worse"
+
+
+def ranged(interval: Interval | None) -> str:
+    """Write a value with its 95 % interval, where one is known."""
+    if interval is None or interval.low is None or interval.high is None:
+        return number(None if interval is None else interval.value)
+    return f"{number(interval.value)} ({number(interval.low)} to {number(interval.high)})"

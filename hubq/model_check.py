@@ -81,7 +81,7 @@ def _require_fit(
     """Build the architecture of a config and compare it with the tensors."""
     import torch
 
-    from hubq.block import Skeleton
+    from hubq.skeleton import Skeleton
 
     _require_bounded(config, tensors, family)
     skeleton = Skeleton(config, family, torch.device("cpu"))

@@ -55,9 +55,9 @@ def _saved(planned: Plan, run: Path) -> Plan:
 
 def _looked_up(recipe: "Recipe", model: "ModelSection", client: Client) -> Plan:
     """Look up all that the recipe names, its model as pinned, and count."""
-    from hubq.budgets import refuse_unmeasured, refuse_unreachable
     from hubq.find import find
     from hubq.model_check import require_consistent
+    from hubq.plan_requirements import refuse_unmeasured, refuse_unreachable
     from hubq.reading import require_readable
 
     refuse_unmeasured(recipe.evaluate)

@@ -18,9 +18,9 @@ from hubq.permission import require_gate_now
 from hubq.progress import SILENT, Progress
 from hubq.record import Record
 from hubq.records.report import Report
-from hubq.release import REPORT, assemble, refuse_secrets
+from hubq.release import assemble, refuse_secrets
 from hubq.remote import LocalFile, differences, files_of, gate_of, head_of, history_of
-from hubq.run_folder import PUBLICATION
+from hubq.run_folder import PUBLICATION, REPORT_IN_A_REPO
 
 FOUNDING = frozenset({ATTRIBUTES, "README.md"})  # what a repo holds that nobody filled yet
 
@@ -148,7 +148,7 @@ def _close_gate(report: Report, client: Client) -> Literal["auto", "manual"] | N
 
 def _refuse_foreign(change: Change, client: Client) -> None:
     """Refuse a repo that somebody filled without hubq."""
-    if change.holds <= FOUNDING or REPORT in change.holds or not change.pending:
+    if change.holds <= FOUNDING or REPORT_IN_A_REPO in change.holds or not change.pending:
         return
     raise UserError(
         f"{change.repo} holds files that hubq did not publish, such as "

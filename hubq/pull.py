@@ -17,8 +17,8 @@ from hubq.download_bar import bar
 from hubq.errors import UserError
 from hubq.hub_names import address
 from hubq.progress import SILENT, Advance, Progress
-from hubq.release import REPORT
 from hubq.remote import LocalFile, RemoteFile, files_of, head_of, without_bars
+from hubq.run_folder import REPORT_IN_A_REPO
 
 AT_ONCE = 4  # downloads
 # Suffixes of files that no loader reads; without one there are LICENSE, .gitattributes, ...
@@ -177,9 +177,9 @@ def _delete(path: Path, snapshot: Snapshot) -> None:
 
 def _refuse_unmeasured(repo: str, files: Mapping[str, LocalFile]) -> None:
     """Refuse a release of hubq whose files are not those that its report measured."""
-    if REPORT not in files:
+    if REPORT_IN_A_REPO not in files:
         return
-    measured = _measured(files[REPORT].path)
+    measured = _measured(files[REPORT_IN_A_REPO].path)
     for path in sorted(files.keys() | measured.keys()):
         if what := _wrong(path, files, measured):
             raise UserError(
@@ -208,5 +208,5 @@ def _measured(report: Path) -> dict[str, str]:
         return {str(path): str(sha256) for path, sha256 in files.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{REPORT} of the repo is no report of hubq, so its files can't be checked"
+            f"{REPORT_IN_A_REPO} of the repo is no report of hubq, so its files can't be checked"
         ) from error

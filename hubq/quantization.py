@@ -16,7 +16,7 @@ from torch import Tensor
 from hubq import calibrate
 from hubq.allocator import keep_freed_memory
 from hubq.architecture import family_of
-from hubq.block import Block, Skeleton
+from hubq.block import Block
 from hubq.client import Client
 from hubq.clock import Clock
 from hubq.companions import Companions, companions
@@ -36,6 +36,7 @@ from hubq.resume import BlockRecord, FinishedBlocks, States
 from hubq.runtime.headers import LEGACY
 from hubq.selection import head_method, scale_dtype
 from hubq.shards import Piece, Weights, merge, pieces, write
+from hubq.skeleton import Skeleton
 from hubq.teacher import Teacher, prediction_entropy
 from hubq.tensors import QuantizedTensor
 from hubq.terms import governing

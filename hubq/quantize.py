@@ -8,6 +8,7 @@ from hubq.client import Client
 from hubq.progress import SILENT, Progress
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
+from hubq.run_folder import CHECKPOINT
 
 
 def quantize(plan: Plan, run: Path, client: Client, progress: Progress = SILENT) -> Checkpoint:
@@ -19,6 +20,6 @@ def quantize(plan: Plan, run: Path, client: Client, progress: Progress = SILENT)
     work.walk(progress)
     folder = work.assemble(run / "model")
     checkpoint = work.checkpoint(folder, perf_counter() - begin)
-    checkpoint.save(run / "checkpoint.json")
+    checkpoint.save(run / CHECKPOINT)
     shutil.rmtree(work.finished.folder)
     return checkpoint

@@ -13,10 +13,9 @@ from hubq.recipe_text import presentable, recipe_text
 from hubq.record import write_atomically
 from hubq.records.report import Report
 from hubq.remote import LocalFile
-from hubq.run_folder import IN_A_REPO, SIBLINGS
+from hubq.run_folder import IN_A_REPO, PLAN, REPORT, REPORT_IN_A_REPO, SIBLINGS
 from hubq.siblings import Siblings, siblings_in
 
-REPORT = "hubq/report.json"  # in the repo; that it is there tells that hubq made the repo
 # Keys of other services whose shape is unmistakable.
 OTHER_SECRETS = re.compile(
     r"\bghp_[A-Za-z0-9]{36}\b|\bgithub_pat_\w{60,}|\bAKIA[0-9A-Z]{16}\b"
@@ -52,20 +51,20 @@ def papers(report: Report, siblings: Siblings) -> dict[str, bytes]:
     plan = report.plan.model_copy(update={"recipe": recipe})
     public = report.model_copy(update={"plan": plan})
     return {
-        REPORT: (public.model_dump_json(indent=2) + "\n").encode(),
-        "hubq/plan.json": (plan.model_dump_json(indent=2) + "\n").encode(),
-        "hubq/recipe.yaml": recipe_text(plan).encode(),
+        REPORT_IN_A_REPO: (public.model_dump_json(indent=2) + "\n").encode(),
+        f"{IN_A_REPO}/{PLAN}": (plan.model_dump_json(indent=2) + "\n").encode(),
+        f"{IN_A_REPO}/recipe.yaml": recipe_text(plan).encode(),
         f"{IN_A_REPO}/{SIBLINGS}": (siblings.model_dump_json(indent=2) + "\n").encode(),
     }
 
 
 def _refuse_other_report(report: Report, run: Path) -> None:
     """Refuse a run whose records do not belong together."""
-    if Report.load(run / "report.json") != report:
+    if Report.load(run / REPORT) != report:
         raise UserError(
             f"{run / 'report.json'} is not the report to publish: it was replaced. Publish again"
         )
-    if type(report.plan).load(run / "plan.json") != report.plan:
+    if type(report.plan).load(run / PLAN) != report.plan:
         raise UserError(
             f"{run / 'report.json'} measured another plan than {run / 'plan.json'}.\nDelete it and "
             "run again: what was measured of the same files is remembered"

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.record import write_atomically
-from hubq.run_folder import CHECKPOINT, MODEL, PLAN
+from hubq.run_folder import CHECKPOINT, MODEL, PLAN, REPORT
 
 if TYPE_CHECKING:
     from hubq.records.checkpoint import Checkpoint
     from hubq.records.plan import Plan
 
-REPORT = "report.json"
 BEGUN = ("blocks", CHECKPOINT)  # one of them is there once a run has begun to quantize
 # The first three depend on the machine, the fourth on the day that the base's card was read, the
 # last is words.
@@ -101,11 +100,11 @@ def _renewed_papers(
     saved: "Plan", planned: "Plan", run: Path, client: Client
 ) -> "Checkpoint | None":
     """Write what another licence asks for into a finished model; return its new checkpoint."""
-    from hubq.card_metadata import governing_license
     from hubq.companions import beside_config
     from hubq.find import fetch_planned
     from hubq.recipe_inputs import ModelSection
     from hubq.records.checkpoint import Checkpoint
+    from hubq.terms import governing_license
 
     before, after = governing_license(saved), governing_license(planned)
     if before == after or not (run / CHECKPOINT).is_file():

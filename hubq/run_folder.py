@@ -12,17 +12,22 @@ from hubq.errors import UserError
 
 PLAN = "plan.json"  # what makes a folder that of a run
 CHECKPOINT = "checkpoint.json"
+REPORT = "report.json"
+SIBLINGS = "siblings.json"
+PUBLICATION = "publication.json"  # what `publish` leaves in a run that it has published
 MODEL = "model"
+IN_A_REPO = "hubq"  # the folder of a repo that holds the records
+REPORT_IN_A_REPO = f"{IN_A_REPO}/{REPORT}"  # that it is there tells that hubq made the repo
 HALF = ".partial"  # of a file that was being written
 # All that stages write into a run folder beside the plan, by name.
-RECORDS = ("report.json", CHECKPOINT, "publication.json", "destination.json", "siblings.json")
+RECORDS = (REPORT, CHECKPOINT, PUBLICATION, "destination.json", SIBLINGS)
 PICTURES = tuple(
     f"images/{name}{page}.png" for name in ("recovery", "bits", "errors") for page in ("", "-dark")
 )
 PAPERS = (
     "README.md",
     *PICTURES,
-    *(f"hubq/{name}" for name in ("report.json", "plan.json", "recipe.yaml", "siblings.json")),
+    *(f"{IN_A_REPO}/{name}" for name in (REPORT, PLAN, "recipe.yaml", SIBLINGS)),
     *(f".eval_results/{name}.yaml" for name in ("gsm8k", "mmlu_pro")),
 )
 WHOLE = (MODEL, f"{MODEL}{HALF}", "blocks")
@@ -123,12 +128,6 @@ def _refuse_strangers(model: Path, checkpoint: Path) -> None:
             f"{model} holds what hubq did not write ({', '.join(strangers[:3])}): nothing was "
             "removed.\nMove it elsewhere, then run again"
         )
-
-
-REPORT = "report.json"
-SIBLINGS = "siblings.json"
-IN_A_REPO = "hubq"  # the folder of a repo that holds the records
-PUBLICATION = "publication.json"  # what `publish` leaves in a run that it has published
 
 
 def record_in(folder: Path, name: str) -> Path | None:

@@ -4,7 +4,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hubq.account import account
 from hubq.errors import UserError
@@ -13,11 +13,11 @@ from hubq.records.plan import BaseCard
 from hubq.runtime.headers import few
 from hubq.shards import TensorInfo
 
-if TYPE_CHECKING:
-    from hubq.recipe_inputs import ModelSection
-
 MOST = {"num_hidden_layers": 10_000, "num_labels": 1_000_000}
 ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
+DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
+AUTO_ROUND = ("auto-round", "auto_round", "intel/auto-round")  # one method, named thrice
+READ = ("awq", "compressed-tensors", "fp8", "gptq", "hubq", *AUTO_ROUND)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,6 @@ def check_config(config: Mapping[str, Any], where: str) -> None:
 
 def _way_to_dense(method: object, where: str) -> str:
     """Say how to make 16 bits of a quantized model, where hubq reads its method."""
-    from hubq.foreign.metadata import READ
 
     if method not in READ:
         return ""
@@ -103,9 +102,6 @@ def accounted(source: Source, *, usual: bool = True) -> Source:
 def left_alone(others: tuple[str, ...] | list[str]) -> tuple[str, ...]:
     """Name the weights beside the model's that were not read, in a sentence if there are any."""
     return (f"other weights beside the model's were left alone: {few(others)}",) if others else ()
-
-
-DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 
 def dtype_of(source: "Source") -> str:

@@ -1,4 +1,4 @@
-"""A model in a folder of safetensors, or of pickles that are converted once: its config and headers."""
+"""A model in a folder of safetensors, or of pickles, converted once: config and headers."""
 
 import hashlib
 from collections.abc import Iterator, Mapping

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hubq.block import BATCH_TOKENS, Block, Skeleton, batches
+from hubq.block import BATCH_TOKENS, Block, batches
 from hubq.progress import Progress
 from hubq.resume import States
 from hubq.shards import Weights
+from hubq.skeleton import Skeleton
 
 PIECE = 4096  # rows of the head, that are in memory at once
 

@@ -15,6 +15,21 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hubq.records.plan import Plan
+
+_META = "Copyright © Meta Platforms, Inc. All Rights Reserved."
+_ALIBABA = "Copyright (c) Alibaba Cloud. All Rights Reserved."
+_QWEN = "https://huggingface.co/Qwen/Qwen2.5-72B/blob/main/LICENSE"
+_QWEN_RESEARCH = "https://huggingface.co/Qwen/Qwen2.5-3B/blob/main/LICENSE"
+_TONGYI = (
+    "https://github.com/QwenLM/Qwen/blob/main/Tongyi%20Qianwen%20LICENSE%20AGREEMENT",
+    "https://github.com/QwenLM/Qwen/blob/main/Tongyi%20Qianwen%20RESEARCH%20LICENSE%20AGREEMENT",
+)
+_RESEARCH = (
+    "Research and evaluation are the only uses that it allows; any other needs a licence of its "
+    "own from Alibaba Cloud."
+)
+
 
 @dataclass(frozen=True)
 class Terms:
@@ -29,20 +44,6 @@ class Terms:
     marks_changes: bool = False  # changed files must carry prominent notices of it
     stays: bool = True  # whoever changed the model can't put it under another licence
     limits: str | None = None  # what else users must be told
-
-
-_META = "Copyright © Meta Platforms, Inc. All Rights Reserved."
-_ALIBABA = "Copyright (c) Alibaba Cloud. All Rights Reserved."
-_QWEN = "https://huggingface.co/Qwen/Qwen2.5-72B/blob/main/LICENSE"
-_QWEN_RESEARCH = "https://huggingface.co/Qwen/Qwen2.5-3B/blob/main/LICENSE"
-_TONGYI = (
-    "https://github.com/QwenLM/Qwen/blob/main/Tongyi%20Qianwen%20LICENSE%20AGREEMENT",
-    "https://github.com/QwenLM/Qwen/blob/main/Tongyi%20Qianwen%20RESEARCH%20LICENSE%20AGREEMENT",
-)
-_RESEARCH = (
-    "Research and evaluation are the only uses that it allows; any other needs a licence of its "
-    "own from Alibaba Cloud."
-)
 
 
 def _llama(version: str) -> Terms:
@@ -160,3 +161,13 @@ def _plain(license: str) -> str:
     name = re.sub(r"[\s_]+", "-", license.strip().lower())
     name = re.sub(r"(-community)?(-licen[cs]e)?(-agreement)?(-terms-of-use)?$", "", name)
     return re.sub(r"^(?:meta-)?llama-?(?=\d)", "llama", name)
+
+
+def published_license(plan: Plan) -> str | None:
+    """Return the licence id: the recipe's word, else the base's."""
+    return plan.recipe["publish"].get("license") or plan.license
+
+
+def governing_license(plan: Plan) -> str | None:
+    """Return the licence whose duties the card has to do, such as "Built with Llama"."""
+    return governing(plan.license, plan.recipe["publish"].get("license"))

@@ -18,10 +18,9 @@ from hubq.errors import UserError
 from hubq.hub_names import address
 from hubq.recipe_inputs import ModelSection
 from hubq.records.report import VERSION, Assessment, Measured, Report
-from hubq.release import REPORT
 from hubq.remote import commit_of, fetch_record
 from hubq.run_folder import REPORT as RECORD
-from hubq.run_folder import record_in
+from hubq.run_folder import REPORT_IN_A_REPO, record_in
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -147,11 +146,11 @@ def _named(repo: str, client: Client) -> Iterator[Released | Problem]:
 def _of_repo(info: "ModelInfo", origin: str, client: Client) -> Released | Problem:
     """Read the report of a repo at its commit; what was read before comes from the disk."""
     name = info.id
-    if REPORT not in {each.rfilename for each in info.siblings or ()}:
-        return Problem(name, f"{name} has no {REPORT}: hubq did not publish it.")
+    if REPORT_IN_A_REPO not in {each.rfilename for each in info.siblings or ()}:
+        return Problem(name, f"{name} has no {REPORT_IN_A_REPO}: hubq did not publish it.")
     try:
         with client.speaking(f"reading the report of {name}"):
-            path = fetch_record(client, name, REPORT, commit_of(info))
+            path = fetch_record(client, name, REPORT_IN_A_REPO, commit_of(info))
     except UserError as error:
         return Problem(name, str(error))
     measured = read_report(path, name)

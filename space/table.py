@@ -5,9 +5,8 @@ from typing import Any, Literal, NamedTuple
 
 from models import Released, brief
 
-from hubq.cards.spelling import ranged
 from hubq.disk import gigabytes
-from hubq.figures import NOT_MEASURED, number, share
+from hubq.figures import NOT_MEASURED, number, ranged, share
 
 Cell = tuple[float | str | None, str]  # what it is sorted by, and what is shown
 

@@ -6,9 +6,10 @@ from typing import Any, Literal
 import pytest
 from made_run import made_plan, made_report, make_run, measurement
 
-from hubq.budgets import refuse_unmeasured, refuse_unmet, refuse_unreachable, unmet
+from hubq.budgets import refuse_unmet, unmet
 from hubq.client import Client
 from hubq.errors import UserError
+from hubq.plan_requirements import refuse_unmeasured, refuse_unreachable
 from hubq.publish import publish
 from hubq.recipe_evaluate import EvaluateSection
 from hubq.records.report import Divergence, Fidelity, Interval, LeftOut, Overall, Report

@@ -15,7 +15,7 @@ from odd_folders import configure, logits, rewrite
 from safetensors.torch import load_file
 
 from hubq.architecture import family_of
-from hubq.block import Block, Skeleton
+from hubq.block import Block
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.find import find
@@ -25,6 +25,7 @@ from hubq.plan import plan
 from hubq.recipe import Recipe
 from hubq.recipe_inputs import ModelSection
 from hubq.shards import Weights
+from hubq.skeleton import Skeleton
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9", patience=Patience(tries=1))
 

@@ -252,8 +252,9 @@ def test_folding_scales_leaves_the_blocks_function_alone(
     family: str, tiny_model: Callable[[str], Path]
 ) -> None:
     from hubq.architecture import family_of
-    from hubq.block import Block, Skeleton
+    from hubq.block import Block
     from hubq.clock import Clock
+    from hubq.skeleton import Skeleton
     from hubq.walk import Walk
 
     folder = tiny_model(family)
@@ -295,8 +296,9 @@ def test_later_layers_are_solved_on_what_quantized_ones_feed_them(
             return Affine.fit(torch.zeros_like(layer.weight), Grid(8, 32))
 
     from hubq.architecture import family_of
-    from hubq.block import Block, Skeleton
+    from hubq.block import Block
     from hubq.clock import Clock
+    from hubq.skeleton import Skeleton
     from hubq.walk import Walk
 
     config = json.loads((folder / "config.json").read_bytes())

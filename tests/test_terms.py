@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from hubq.license import HUB_LICENSES, metadata
+from hubq.language import HUB_LICENSES
+from hubq.license import metadata
 from hubq.terms import TERMS, governing, sentences, terms_of
 
 

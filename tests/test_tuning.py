@@ -15,7 +15,7 @@ from tiny_models import save_tiny_model
 from transformers import AutoModelForCausalLM
 
 from hubq.architecture import family_of
-from hubq.block import Block, Skeleton
+from hubq.block import Block
 from hubq.client import Client
 from hubq.clock import Clock
 from hubq.methods.db_llm import DBLLM
@@ -27,6 +27,7 @@ from hubq.recipe import Recipe
 from hubq.records.plan import Plan
 from hubq.resume import States
 from hubq.shards import Weights
+from hubq.skeleton import Skeleton
 from hubq.teacher import Teacher, prediction_entropy
 from hubq.tuning import BlockTuning, pass_on
 from hubq.walk import Walk

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from hubq import choice
-from hubq.cards.spelling import HUB, cell, listed, ranged
+from hubq.cards.spelling import HUB, cell, listed
 from hubq.comparison import Entry, entry
 from hubq.disk import gigabytes
-from hubq.figures import number, share
+from hubq.figures import number, ranged, share
 from hubq.front import CLEARLY_FEWER, Point, dominates, is_clearly_less, overlap
 from hubq.records.report import Report
 from hubq.siblings import Siblings

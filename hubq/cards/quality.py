@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from hubq.cards.spelling import listed, ranged
+from hubq.cards.spelling import listed
 from hubq.figures import (
     NONE,
     NOT_MEASURED,
@@ -10,6 +10,7 @@ from hubq.figures import (
     no_floor,
     number,
     percent,
+    ranged,
     share,
     within_noise,
 )

@@ -8,23 +8,16 @@ from hubq.figures import (
     judged,
     number,
     percent,
+    ranged,
     share,
     signed,
     uncertain,
 )
-from hubq.records.report import Interval
 
 HUB = "https://huggingface.co"  # where readers of a card are, and its links lead
 # What would end a cell or begin a tag, and what would end an attribute.
 MARKDOWN = str.maketrans({"|": "\\|", "<": "&lt;"})
 ATTRIBUTE = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"})
-
-
-def ranged(interval: Interval | None) -> str:
-    """Write a value with its 95 % interval, where one is known."""
-    if interval is None or interval.low is None or interval.high is None:
-        return number(None if interval is None else interval.value)
-    return f"{number(interval.value)} ({number(interval.low)} to {number(interval.high)})"
 
 
 def cell(text: str) -> str:

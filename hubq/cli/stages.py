@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hubq import run_folder
 from hubq.cli.options import (
     FILE,
     FOLDER,
@@ -58,7 +59,7 @@ class Stages:
         from hubq.records.checkpoint import Checkpoint
 
         planned = self.plan()
-        path = self.run / "checkpoint.json"
+        path = self.run / run_folder.CHECKPOINT
         if path.is_file():
             return Checkpoint.load(path)
         with self._timing("quantize"):
@@ -72,7 +73,7 @@ class Stages:
         from hubq.records.report import Report
 
         checkpoint = self.checkpoint()
-        path = self.run / "report.json"
+        path = self.run / run_folder.REPORT
         if path.is_file():
             return Report.load(path)
         planned = self.plan()
@@ -104,7 +105,7 @@ class Stages:
         from hubq.siblings import gather, keep
 
         planned = self.plan()
-        if not (self.run / "report.json").is_file():
+        if not (self.run / run_folder.REPORT).is_file():
             self.client.writable(planned.repo.partition("/")[0])
         remember_destination(planned.repo, self.run, self.client)
         report = self.report()

@@ -10,6 +10,7 @@ from hubq.recipe_inputs import ModelSection
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 from hubq.records.report import Report
+from hubq.run_folder import REPORT
 
 
 def evaluate(
@@ -32,7 +33,7 @@ def evaluate(
     )
     found = measured(sides, section, client, progress)
     report = Report(plan=plan, checkpoint=checkpoint, **dict(found))
-    report.save(run / "report.json")
+    report.save(run / REPORT)
     return report
 
 

@@ -15,9 +15,9 @@ from hubq.engines import missing_packages
 from hubq.errors import UserError
 from hubq.foreign.accounting import FAULTS
 from hubq.foreign.folder import QuantizedFolder
-from hubq.foreign.metadata import AUTO_ROUND, BESIDE, quantization_of
+from hubq.foreign.metadata import BESIDE, quantization_of
 from hubq.json_object import read_object
-from hubq.source import DTYPES
+from hubq.source import AUTO_ROUND, DTYPES
 
 UNPACKED = frozenset({"gptq", "awq", *AUTO_ROUND})  # by hubq, where transformers can't
 # What reads a folder when it is not transformers alone.

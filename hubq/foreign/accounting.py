@@ -6,12 +6,12 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from hubq import block
+from hubq import skeleton
 from hubq.architecture import FAMILIES
 from hubq.errors import UserError
 
 Shapes = Mapping[str, tuple[int, ...]]
-FAULTS = (*block.FAULTS, SafetensorError)  # at a config, or at tensors
+FAULTS = (*skeleton.FAULTS, SafetensorError)  # at a config, or at tensors
 
 
 def shapes_of(folder: Path, config: Mapping[str, Any], tensors: int) -> Shapes | None:
@@ -29,7 +29,7 @@ def shapes_of(folder: Path, config: Mapping[str, Any], tensors: int) -> Shapes |
             f"{tensors} tensors; fetch the model again"
         )
     try:
-        model = block.without_weights(config)
+        model = skeleton.without_weights(config)
     except FAULTS as error:
         raise UserError(
             f"{folder}: config.json makes no {names[0]} ({type(error).__name__}: "

@@ -13,12 +13,11 @@ from typing import Any
 from hubq.errors import UserError
 from hubq.foreign import awq, gptq
 from hubq.json_object import read_object
+from hubq.source import AUTO_ROUND, READ
 
 # Where older tools wrote the quantization, and how they called awq's options.
 BESIDE = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
 AWQ_NAMES = {"w_bit": "bits", "q_group_size": "group_size"}
-AUTO_ROUND = ("auto-round", "auto_round", "intel/auto-round")  # one method, named thrice
-READ = ("awq", "compressed-tensors", "fp8", "gptq", "hubq", *AUTO_ROUND)
 COMPARED = ("bits", "group_size", "sym", "desc_act", "checkpoint_format", "zero_point", "version")
 NOT_KEPT = ("kv_cache_scheme", "transform_config", "sparsity_config")
 

@@ -13,8 +13,7 @@ import yaml
 from hubq.hub.card_results import model_index_errors
 from hubq.hub.cards import parse, split
 from hubq.hub.plain import text
-from hubq.language import is_language
-from hubq.license import HUB_LICENSES
+from hubq.language import HUB_LICENSES, is_language
 
 # huggingface.co/tasks, those of the pipeline_tag
 TASKS = """

@@ -14,6 +14,7 @@ from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 
 VERSION: Literal[2] = 2
+Dimension = Literal["knowledge", "alignment"]
 # zero: a bias score, whose sign says only which way the bias goes
 Better = Literal["lower", "higher", "zero"]
 OVERFLOW = 1e300  # a perplexity of this is so or more: its loss is beyond what exp can take
@@ -195,6 +196,3 @@ def _migrated(values: dict[str, Any]) -> dict[str, Any]:
     value, noise = values["value"] - values["base"], CONFIDENCE * stderr
     difference = {"value": value, "low": value - noise, "high": value + noise}
     return {**kept, "difference": difference, "paired": True}
-
-
-Dimension = Literal["knowledge", "alignment"]

@@ -10,8 +10,8 @@ from hubq.client import Client
 from hubq.companions import is_companion
 from hubq.errors import UserError
 from hubq.hub_names import address
-from hubq.release import REPORT
 from hubq.remote import MOST_LISTED, RemoteFile, at_most, commit_of, fetch_record, files_of
+from hubq.run_folder import REPORT_IN_A_REPO
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -76,7 +76,11 @@ def look(org: str, client: Client) -> Showcase:
         infos = client.patience.keep_trying(
             lambda: at_most(MOST_LISTED, client.api().list_models(author=org, expand=[*ABOUT]))
         )
-        found = [each for each in infos if REPORT in {one.rfilename for one in each.siblings or ()}]
+        found = [
+            each
+            for each in infos
+            if REPORT_IN_A_REPO in {one.rfilename for one in each.siblings or ()}
+        ]
         releases = [_repo(each, client, everything=True) for each in found]
         sources = {_source(each, client) for each in found}
         bases = [base for each in sorted(sources) for base in _base(each, client)]
@@ -109,7 +113,7 @@ def _size(files: dict[str, RemoteFile]) -> int:
 
 def _source(info: "ModelInfo", client: Client) -> str:
     """Return what a release was made from: org/name@commit, or a hash; nothing where unknown."""
-    path = fetch_record(client, info.id, REPORT, commit_of(info))
+    path = fetch_record(client, info.id, REPORT_IN_A_REPO, commit_of(info))
     try:
         report: Any = json.loads(path.read_bytes())
         return str(report["plan"]["source"])

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from hubq.architecture import family_of
-from hubq.block import Block, Skeleton
+from hubq.block import Block
 from hubq.clock import Clock
 from hubq.dual_planes import DualPlanes, dual_binary, nearest_planes
 from hubq.method import Inputs, Layer
 from hubq.methods.db_llm import DBLLM
 from hubq.shards import Weights
+from hubq.skeleton import Skeleton
 from hubq.teacher import Teacher
 from hubq.tensors import Affine, Binary, Grid, values
 from hubq.tuning import BlockTuning
