@@ -29,6 +29,10 @@ class Format(ABC):
     def mistake(self, tensor: QuantizedTensor) -> str | None:
         """Say why the format can't hold this tensor, and which way out there is; or None."""
 
+    def has_room(self, tensor: QuantizedTensor) -> bool:
+        """Tell whether tensors of this kind have a place in the format at all."""
+        return True
+
     @abstractmethod
     def pack(self, module: str, tensor: QuantizedTensor) -> dict[str, Tensor]:
         """Return the file's tensors for a module, by full name."""
@@ -83,6 +87,10 @@ class Format(ABC):
 class AffineFormat(Format):
     """A format that holds affine weights in groups of equal size."""
 
+    def has_room(self, tensor: QuantizedTensor) -> bool:
+        """Tell whether a tensor is affine, with plain scales."""
+        return isinstance(tensor, Affine) and isinstance(tensor.scale, Tensor)
+
     def mistake(self, tensor: QuantizedTensor) -> str | None:
         """Refuse what isn't affine, a ragged last group, and what the layout can't hold."""
         if not isinstance(tensor, Affine) or not isinstance(tensor.scale, Tensor):
@@ -93,7 +101,7 @@ class AffineFormat(Format):
             )
             return (
                 f"{self.name} holds affine weights with plain scales only, and this method makes "
-                f"{kind}; use format: {' or '.join(_holders(tensor))}"
+                f"{kind}"
             )
         columns = tensor.shape[1]
         if columns % tensor.group_size:
@@ -127,11 +135,18 @@ class AffineFormat(Format):
         """Say why the layout can't hold an affine tensor of equal groups, or None."""
 
 
+def refusal_of(form: Format, tensor: QuantizedTensor) -> str | None:
+    """Say why a format can't hold a tensor, and which formats do where it has no room; or None."""
+    reason = form.mistake(tensor)
+    if reason is None or form.has_room(tensor):
+        return reason
+    return f"{reason}; use format: {' or '.join(_holders(tensor))}"
+
+
 def _holders(tensor: QuantizedTensor) -> list[str]:
-    """Name the formats that hold what no affine format does; a copy in 16 bits comes last."""
+    """Name the formats that hold a tensor; a copy in 16 bits comes last."""
     found = map(format_named, sorted(formats(), key=lambda name: (name == "dense", name)))
-    others = (form for form in found if not isinstance(form, AffineFormat))
-    return [form.name for form in others if form.mistake(tensor) is None]
+    return [form.name for form in found if form.mistake(tensor) is None]
 
 
 def formats() -> list[str]:

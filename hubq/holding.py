@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hubq.foreign.fp8 import Scaled
-from hubq.format import AffineFormat, Format
+from hubq.format import AffineFormat, Format, refusal_of
 from hubq.formats.dense import Dense, lacks_data, plain
 from hubq.tensors import PER_CHANNEL, Affine, Grid, QuantizedTensor, Reordered
 
@@ -111,7 +111,7 @@ def refusal(
         largest = torch.finfo(way.scales).max
         if bool((held.scales.float().abs() > largest).any()):
             return f"some scales are too large for {_spelled(way.scales)}"
-    return form.mistake(held)
+    return refusal_of(form, held)
 
 
 def _dense_refusal(name: str, tensor: QuantizedTensor, way: Way, form: Format) -> str | None:

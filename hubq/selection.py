@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hubq.architecture import Family, family_of
 from hubq.errors import UserError
-from hubq.format import Format, format_named
+from hubq.format import Format, format_named, refusal_of
 from hubq.method import Method
 from hubq.recipe import Recipe
 from hubq.records.plan import PlannedModule
@@ -162,7 +162,7 @@ def _refuse(
         else:
             key = id(sketches[name])
             if key not in told:
-                told[key] = form.mistake(sketches[name])
+                told[key] = refusal_of(form, sketches[name])
             reason = told[key]
         if reason is not None:
             reasons.setdefault(reason, []).append(name)

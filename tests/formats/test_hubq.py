@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.format import format_named
+from hubq.format import format_named, refusal_of
 from hubq.formats.hubq import FORMAT
 from hubq.runtime.reading import dequantized
 from hubq.runtime.schemes import component_names
@@ -246,7 +246,7 @@ def test_rounded_inputs_are_refused_with_a_way_out() -> None:
 def test_other_formats_send_quantized_scales_here(name: str) -> None:
     tensor = made_tensors.nested((64, 128), 4, 32)
 
-    mistake = format_named(name).mistake(tensor)
+    mistake = refusal_of(format_named(name), tensor)
 
     assert mistake is not None
     assert "makes quantized scales; use format: hubq" in mistake
@@ -254,7 +254,7 @@ def test_other_formats_send_quantized_scales_here(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["compressed-tensors", "gptq", "awq"])
 def test_other_formats_send_what_is_not_affine_here(name: str) -> None:
-    mistake = format_named(name).mistake(made_tensors.binary((64, 128)))
+    mistake = refusal_of(format_named(name), made_tensors.binary((64, 128)))
 
     assert mistake is not None
     assert "makes Binary weights; use format: hubq" in mistake
