@@ -29,12 +29,11 @@ from rich.console import Console
 from rich.table import Table
 from subject import RTN, alone, heading, recipe
 
-from hubq.allocator import keep_freed_memory
 from hubq.client import Client
-from hubq.device import compute_dtype
 from hubq.evaluate.prefixes import common
 from hubq.find import fetch, find
-from hubq.progress import SILENT
+from hubq.machine.device import compute_dtype, keep_freed_memory
+from hubq.machine.progress import SILENT
 from hubq.task_names import FOLDER
 
 TASKS = ("hubq_piqa", "hubq_openbookqa", "hubq_boolq")

@@ -21,10 +21,9 @@ from rich.table import Table
 from subject import RTN, alone, calibration, heading, quantized, quickstarts, recipe
 
 from hubq import calibrate, dataset
-from hubq.allocator import keep_freed_memory
 from hubq.client import Client
-from hubq.device import compute_dtype
 from hubq.find import fetch, find
+from hubq.machine.device import compute_dtype, keep_freed_memory
 from hubq.products import add_lower_gram, factors_in
 
 PARTS = ("reading", "forward", "hessian", "solving", "tuning", "writing")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hubq.client import Client
-from hubq.device import best_device, compute_dtype, device_title
+from hubq.machine.device import best_device, compute_dtype, device_title
 from hubq.plan import plan
 from hubq.quantize import quantize
 from hubq.recipe import Recipe, read

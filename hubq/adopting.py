@@ -15,13 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hubq.cache import cache_folder
 from hubq.companions import CHAT_TEMPLATES, is_companion, json_bytes
-from hubq.digest import sha256_of
-from hubq.disk import require_space
 from hubq.errors import UserError
-from hubq.progress import SILENT, Progress
-from hubq.record import write_atomically
+from hubq.machine.files import cache_folder, require_space, sha256_of, write_atomically
+from hubq.machine.progress import SILENT, Progress
 from hubq.shards import INDEX, Piece, index, merge
 from hubq.tensor_headers import read_header
 from hubq.weight_files import SINGLE

@@ -6,7 +6,7 @@ from pathlib import Path
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.find import fetch_planned
-from hubq.progress import SILENT, Progress
+from hubq.machine.progress import SILENT, Progress
 from hubq.recipe_inputs import ModelSection
 from hubq.recipe_text import is_local
 from hubq.records.report import Report

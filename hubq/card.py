@@ -17,10 +17,9 @@ from hubq.card_metadata import metadata
 from hubq.cards import familiar, family, glance, limits, loading, making, quality, spelling
 from hubq.cards.illustrations import NAMES, illustrations, pictures
 from hubq.cards.spelling import HUB
-from hubq.disk import gigabytes
+from hubq.machine.files import gigabytes, write_atomically
 from hubq.pictures import DARK, LIGHT
 from hubq.recipe_text import is_local, recipe_text
-from hubq.record import write_atomically
 from hubq.records.plan import Plan
 from hubq.records.report import Report
 from hubq.run_folder import PICTURES

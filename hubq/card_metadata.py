@@ -4,7 +4,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from hubq import license as licences
-from hubq.engines import engines
+from hubq.machine.engines import engines
 from hubq.model_index import model_index
 from hubq.records.plan import Plan
 from hubq.records.report import Report

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from hubq.chat_template import Message, laid_out, template_of
 from hubq.errors import UserError
-from hubq.quiet import quiet
+from hubq.machine.progress import quiet
 from hubq.tokenizer import tokenizer_of
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ class Speaker:
         It is loaded in the dtype that this machine's best device is fast in: bfloat16 or, on many
         a CPU, float32. Raises UserError when it does not load as it should.
         """
-        from hubq.device import best_device, compute_dtype
         from hubq.evaluate.loading import load
+        from hubq.machine.device import best_device, compute_dtype
 
         place = device or str(best_device())
         with quiet():

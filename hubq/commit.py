@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from hubq.client import Client
 from hubq.errors import UserError
+from hubq.machine.progress import Progress
 from hubq.patience import failures
-from hubq.progress import Progress
 from hubq.remote import LocalFile, differences, files_of, head_of, split, without_bars
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from types import MappingProxyType
 from typing import Any
 
 from hubq.errors import UserError
-from hubq.json_object import read_object
 from hubq.licence_files import is_licence_file, licence_files
+from hubq.machine.files import read_object
 
 TOKENIZER_FILES = (
     "tokenizer.json",

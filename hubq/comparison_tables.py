@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from hubq.choice import DIVERGENCE, axes, short_names
 from hubq.comparison import UNKNOWN, Entry, Family
-from hubq.disk import gigabytes
 from hubq.figures import number, ranged, share
+from hubq.machine.files import gigabytes
 from hubq.recipe_inputs import TEXT_SUFFIXES
 from hubq.records.report import Interval
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from hubq.conversion import RECORD, TARGETS, Conversion, Wish
 from hubq.errors import UserError, did_you_mean
-from hubq.progress import SILENT, Progress
+from hubq.machine.progress import SILENT, Progress
 from hubq.run_folder import HALF
 
 

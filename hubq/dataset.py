@@ -4,9 +4,9 @@ from pathlib import Path
 
 from hubq.client import Client
 from hubq.corpus import Corpus, Purpose, joined_text, require_text
-from hubq.digest import sha256_of
 from hubq.documents import Reading, documents
 from hubq.errors import UserError
+from hubq.machine.files import sha256_of
 from hubq.recipe_inputs import DatasetSection
 
 

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from hubq import __version__
 from hubq.client import Client
 from hubq.credentials import how_to_log_in
-from hubq.disk import gigabytes
-from hubq.engines import installed_version, missing_packages, readers_of
 from hubq.errors import UserError
 from hubq.explain import scrub
+from hubq.machine.engines import installed_version, missing_packages, readers_of
+from hubq.machine.files import gigabytes
 from hubq.record import Record
 
 if TYPE_CHECKING:
     from httpx2 import Response
 
-    from hubq.device import Computing
+    from hubq.machine.device import Computing
 
 LIBRARIES = (
     "torch",
@@ -185,7 +185,7 @@ def _instructions() -> tuple[str, ...]:
 
 def _computing() -> "Computing":
     """Say in which dtype models run here, and why, or what is wrong with what was asked for."""
-    from hubq.device import Computing, best_device, computing
+    from hubq.machine.device import Computing, best_device, computing
 
     try:
         return computing(best_device().type)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from hubq.answers import ImplausibleError
-from hubq.progress import Advance
+from hubq.machine.progress import Advance
 
 
 def bar(advance: Advance, most: int) -> Any:  # noqa: ANN401 - a subclass of tqdm's class is wanted

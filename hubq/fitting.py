@@ -14,7 +14,7 @@ from hubq.foreign.folder import QuantizedFolder
 from hubq.format import Format
 from hubq.formats.dense import Dense, Plain
 from hubq.holding import Way, dense_ways, exact_ways, lossy_ways, refusal, without_data
-from hubq.progress import Progress
+from hubq.machine.progress import Progress
 from hubq.tensors import QuantizedTensor
 
 ALL_KEEPING = (Way(), Way("left out"), Way("written out"))

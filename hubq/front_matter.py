@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from hubq.disk import gigabytes
 from hubq.errors import UserError
+from hubq.machine.files import gigabytes
 from hubq.marked_yaml import CARD, parse
 
 LARGEST = 20_000_000  # bytes of a README.md

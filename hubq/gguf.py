@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubq.base_card import base_card
-from hubq.cache import cache_folder
-from hubq.disk import require_space
 from hubq.errors import UserError
 from hubq.gguf_config import WAY_OUT, config_of
 from hubq.gguf_files import Gguf, open_gguf, place_alone
-from hubq.progress import Progress
-from hubq.quiet import quiet
+from hubq.machine.files import cache_folder, require_space
+from hubq.machine.progress import Progress, quiet
 from hubq.recipe_inputs import ModelSection
 from hubq.shards import TensorInfo
 from hubq.tokenizer import SAMPLE, tokenizer_of

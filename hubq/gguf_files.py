@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hubq.digest import sha256_of
 from hubq.errors import UserError
 from hubq.gguf_header import MAGIC, GgufHeader, GgufTensor, read_header
+from hubq.machine.files import sha256_of
 
 PART = re.compile(r"(?P<name>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 NUMBER, COUNT, TENSORS = "split.no", "split.count", "split.tensors.count"

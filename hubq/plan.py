@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubq.client import Client
-from hubq.disk import require_space
 from hubq.errors import UserError
+from hubq.machine.files import require_space
 from hubq.records.plan import Plan
 from hubq.replanning import adopted, kept, understood
 from hubq.run_folder import PLAN, clear, require_run
@@ -187,7 +187,7 @@ def _is_unanswered(error: UserError) -> bool:
 
 def _computed_in(recipe: "Recipe", stored: str) -> str | None:
     """Return the dtype in which calibration text runs through the model on this machine."""
-    from hubq.device import best_device, compute_dtype
+    from hubq.machine.device import best_device, compute_dtype
 
     dtype = compute_dtype(best_device().type, stored)  # a wrong wish is refused in any case
     return dtype if recipe.method.needs else None

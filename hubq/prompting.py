@@ -10,8 +10,8 @@ from typing import Any
 
 from hubq.chat_template import ChatTemplateError, laid_out, template_of
 from hubq.companions import CHAT_TEMPLATES, TOKENIZER_FILES
-from hubq.digest import sha256_of
 from hubq.errors import UserError
+from hubq.machine.files import sha256_of
 from hubq.records.checkpoint import Prompting
 from hubq.tokenizer import tokenizer_of
 

@@ -14,8 +14,8 @@ from hubq.budgets import refuse_unmet
 from hubq.client import Client
 from hubq.commit import ATTRIBUTES, Change, commit, compare
 from hubq.errors import UserError
+from hubq.machine.progress import SILENT, Progress
 from hubq.permission import require_gate_now
-from hubq.progress import SILENT, Progress
 from hubq.record import Record
 from hubq.records.report import Report
 from hubq.release import assemble, refuse_secrets

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from hubq.client import Client
-from hubq.disk import require_space
 from hubq.download_bar import bar
 from hubq.errors import UserError
 from hubq.hub_names import address
-from hubq.progress import SILENT, Advance, Progress
+from hubq.machine.files import require_space
+from hubq.machine.progress import SILENT, Advance, Progress
 from hubq.remote import LocalFile, RemoteFile, files_of, head_of, without_bars
 from hubq.run_folder import REPORT_IN_A_REPO
 

@@ -14,22 +14,21 @@ import torch
 from torch import Tensor
 
 from hubq import calibrate
-from hubq.allocator import keep_freed_memory
 from hubq.architecture import family_of
 from hubq.block import Block
 from hubq.client import Client
-from hubq.clock import Clock
 from hubq.companions import Companions, companions
-from hubq.device import best_device, compute_dtype, device_title
-from hubq.digest import sha256_of
 from hubq.errors import UserError
 from hubq.find import fetch_planned
 from hubq.format import format_named
+from hubq.machine.device import best_device, compute_dtype, device_title, keep_freed_memory
+from hubq.machine.files import sha256_of, write_atomically
+from hubq.machine.meters import Clock
+from hubq.machine.progress import Progress
 from hubq.method import Inputs, Layer
-from hubq.progress import Progress
 from hubq.prompting import prompting
 from hubq.recipe import Recipe
-from hubq.record import Record, write_atomically
+from hubq.record import Record
 from hubq.records.checkpoint import Checkpoint, QuantizedLayer
 from hubq.records.plan import Plan
 from hubq.resume import BlockRecord, FinishedBlocks, States

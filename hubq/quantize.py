@@ -5,7 +5,7 @@ from pathlib import Path
 from time import perf_counter
 
 from hubq.client import Client
-from hubq.progress import SILENT, Progress
+from hubq.machine.progress import SILENT, Progress
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 from hubq.run_folder import CHECKPOINT

@@ -92,7 +92,7 @@ def _lengths(section: "EvaluateSection") -> Iterator[tuple[str, int]]:
     for number, each in enumerate(section.perplexity):
         yield f"evaluate.perplexity.{number}.length", each.length
     if section.efficiency is not None:
-        from hubq.device import best_device
+        from hubq.machine.device import best_device
         from hubq.recipe_evaluate import lengths
 
         prompt, output = lengths(section.efficiency, best_device().type)

@@ -1,12 +1,12 @@
 """The shape that every stage's result has: a frozen record, saved last and atomically as JSON."""
 
-import os
 from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hubq.errors import UserError
+from hubq.machine.files import write_atomically
 
 
 class Record(BaseModel):
@@ -30,11 +30,3 @@ class Record(BaseModel):
                 "Use the version that wrote it, or have it made anew: a run with --fresh, another "
                 "record once its file is deleted"
             ) from error
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Put `content` at `path` in one step: a kill leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

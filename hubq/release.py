@@ -8,9 +8,9 @@ from hubq.benchmarks import eval_results
 from hubq.card import write
 from hubq.errors import UserError
 from hubq.explain import SECRETS
-from hubq.progress import Progress
+from hubq.machine.files import write_atomically
+from hubq.machine.progress import Progress
 from hubq.recipe_text import presentable, recipe_text
-from hubq.record import write_atomically
 from hubq.records.report import Report
 from hubq.remote import LocalFile
 from hubq.run_folder import IN_A_REPO, PLAN, REPORT, REPORT_IN_A_REPO, SIBLINGS

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from hubq.answers import ImplausibleError
 from hubq.client import Client
-from hubq.digest import sha256_of
 from hubq.download_bar import bar
+from hubq.machine.files import sha256_of
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import DatasetInfo, ModelInfo, RepoFile, SpaceInfo

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubq.client import Client
 from hubq.errors import UserError
-from hubq.record import write_atomically
+from hubq.machine.files import write_atomically
 from hubq.run_folder import CHECKPOINT, MODEL, PLAN, REPORT
 
 if TYPE_CHECKING:

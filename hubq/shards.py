@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.record import write_atomically
+from hubq.machine.files import write_atomically
 from hubq.tensor_headers import DTYPES, TensorInfo, read_header
 from hubq.weight_files import INDEX, weight_files
 

@@ -10,7 +10,7 @@ from hubq.architecture import FAMILIES
 from hubq.base_card import known_card
 from hubq.errors import UserError
 from hubq.front_matter import card_in
-from hubq.json_object import read_object
+from hubq.machine.files import read_object
 from hubq.recipe_inputs import ModelSection
 from hubq.shards import TensorInfo, Weights, index
 from hubq.source import Source, accounted, check_config, left_alone

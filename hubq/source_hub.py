@@ -12,14 +12,13 @@ from pydantic import ValidationError
 
 from hubq.answers import Index
 from hubq.base_card import base_card, known_card
-from hubq.cache import cache_folder
 from hubq.client import Client
 from hubq.companions import is_companion, is_tokenizer
 from hubq.errors import UserError
 from hubq.front_matter import UnreadableCardError, front_matter
 from hubq.hub_names import address
-from hubq.json_object import read_object
-from hubq.progress import SILENT, Progress
+from hubq.machine.files import cache_folder, read_object
+from hubq.machine.progress import SILENT, Progress
 from hubq.recipe_inputs import ModelSection
 from hubq.record import Record
 from hubq.records.plan import BaseCard

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hubq.block import BATCH_TOKENS, Block, batches
-from hubq.progress import Progress
+from hubq.machine.progress import Progress
 from hubq.resume import States
 from hubq.shards import Weights
 from hubq.skeleton import Skeleton

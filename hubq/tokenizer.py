@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hubq.errors import UserError
-from hubq.quiet import quiet
+from hubq.machine.progress import quiet
 
 # Digits, capitals, runs of spaces, line ends, accents, other scripts, an emoji.
 SAMPLE = "A llama costs 1,234.50 in 2024:\n\n\tit's  Señor Ñandú's, 北京, 🦙!"

@@ -11,7 +11,6 @@ from hubq.companions import beside_config
 from hubq.conversion import RECORD, Conversion, ConvertedModule, Wish
 from hubq.conversion_card import license_in, rendered
 from hubq.conversion_files import config_json, superfluous
-from hubq.disk import require_space
 from hubq.errors import UserError
 from hubq.fitting import choose, packed, survey
 from hubq.foreign.folder import QuantizedFolder
@@ -19,8 +18,8 @@ from hubq.foreign.fp8 import ROUNDED
 from hubq.format import format_named
 from hubq.formats.dense import Plain
 from hubq.holding import Way
-from hubq.progress import Progress
-from hubq.record import write_atomically
+from hubq.machine.files import require_space, write_atomically
+from hubq.machine.progress import Progress
 from hubq.shards import Piece, Weights, merge, pieces, write
 from hubq.tensors import Affine, QuantizedTensor, Reordered
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hubq.architecture import Sharing
 from hubq.block import Block, batches
-from hubq.clock import Clock
+from hubq.machine.meters import Clock
 from hubq.method import Group, Inputs, Layer, Method
 from hubq.products import factors_in, output_energy
 from hubq.statistics import Gathering

@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from hubq.errors import UserError
-from hubq.json_object import read_object
+from hubq.machine.files import read_object
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -15,10 +15,8 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
-from hubq.cache import cache_folder
-from hubq.digest import sha256_of
-from hubq.disk import require_space
 from hubq.errors import UserError
+from hubq.machine.files import cache_folder, require_space, sha256_of
 from hubq.recipe_inputs import WheelFile
 
 PICKLES = {".bin", ".ckpt", ".dill", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"}

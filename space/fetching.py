@@ -57,7 +57,7 @@ class Fetching:
         return self._locks.setdefault(model.name, Lock())
 
     def _look_up(self, model: Model) -> Outline:
-        from hubq.json_object import read_object
+        from hubq.machine.files import read_object
         from hubq.shards import index
         from hubq.source_hub import config_on_hub, headers_on_hub
 

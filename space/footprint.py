@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from hubq.engines import missing_packages
+from hubq.machine.engines import missing_packages
 
 if TYPE_CHECKING:
     from hubq.shards import TensorInfo

@@ -72,7 +72,7 @@ class InProcessGeneration(Generation[Shelved]):
 
     def number(self) -> int:
         """Return the bytes of a number in the dtype that models run in, on the GPU if need be."""
-        from hubq.device import best_device, compute_dtype
+        from hubq.machine.device import best_device, compute_dtype
 
         return 4 if compute_dtype(best_device().type) == "float32" else 2
 
@@ -87,7 +87,7 @@ class InProcessGeneration(Generation[Shelved]):
 
     def _carry_out(self, order: Order, folder: Path) -> Generator[Event, None, None]:
         """Carry an order out on the device there is: what runs in the fork."""
-        from hubq.device import best_device
+        from hubq.machine.device import best_device
 
         voice = self._voice(folder)
         voice.model.to(best_device())

@@ -13,13 +13,15 @@ from functools import cache
 from pathlib import Path
 from threading import Lock
 
-from hubq.device import asked_dtype
+from hubq.machine.device import asked_dtype
 
 CGROUPS = Path("/sys/fs/cgroup")
 LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # cgroup 2 and 1
 USES = ("memory.current", "memory/memory.usage_in_bytes")
 STATISTICS = ("memory.stat", "memory/memory.stat")
-ASKING = "from hubq.device import best_device, compute_dtype as c; print(c(best_device().type))"
+ASKING = (
+    "from hubq.machine.device import best_device, compute_dtype as c; print(c(best_device().type))"
+)
 RECLAIMED = ("inactive_file", "total_inactive_file")  # page cache, which the kernel gives back
 _LOOKING = Lock()  # a cache alone lets two who ask at once look twice
 

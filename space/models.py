@@ -14,7 +14,7 @@ from hubq.comparison import Entry, entry, families
 from hubq.errors import UserError
 from hubq.hub_names import mistake_in_reference
 from hubq.license import BUILT_WITH
-from hubq.progress import SILENT, Progress
+from hubq.machine.progress import SILENT, Progress
 from hubq.recipe_inputs import ModelSection
 from hubq.records.report import Assessment, Interval, Measured, Measurement, Report
 

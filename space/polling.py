@@ -10,9 +10,9 @@ from ballots import Ballots
 from vote_repo import VoteRepo
 from votes import VoteBook
 
-from hubq.cache import cache_folder
 from hubq.client import Client
 from hubq.errors import UserError
+from hubq.machine.files import cache_folder
 
 FORGETFUL = (
     "Votes are counted until this Space restarts: the variable HUBQ_SPACE_VOTES names no repo."

@@ -10,8 +10,8 @@ from typing import Generic, Protocol, TypeVar
 
 from machine import Memory
 
-from hubq.disk import gigabytes
 from hubq.errors import UserError
+from hubq.machine.files import gigabytes
 
 
 class Thing(Protocol):

@@ -9,7 +9,7 @@ from leaderboard import Standing
 from shading import visible
 from sides import Side
 
-from hubq.disk import gigabytes
+from hubq.machine.files import gigabytes
 
 STYLE = """
 .block.hubq-shown > div { padding: 0 !important; }

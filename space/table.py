@@ -5,8 +5,8 @@ from typing import Any, Literal, NamedTuple
 
 from models import Released, brief
 
-from hubq.disk import gigabytes
 from hubq.figures import NOT_MEASURED, number, ranged, share
+from hubq.machine.files import gigabytes
 
 Cell = tuple[float | str | None, str]  # what it is sorted by, and what is shown
 

@@ -66,8 +66,8 @@ def main() -> int:
     from answering import carry_out
     from voice import Voice
 
-    from hubq.allocator import keep_freed_memory
     from hubq.errors import UserError
+    from hubq.machine.device import keep_freed_memory
 
     keep_freed_memory()
     try:

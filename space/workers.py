@@ -16,7 +16,7 @@ from exchange import EVENTS, LAST, Event, Failed, Order, Ready
 from machine import model_dtype, with_hubq
 from worker import Job
 
-from hubq.device import VARIABLE as COMPUTE_DTYPE
+from hubq.machine.device import VARIABLE as COMPUTE_DTYPE
 
 SPACE = Path(__file__).parent
 LOOK = 0.05  # seconds between two looks at whether a visitor stopped

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from hubq.comparison import entry
-from hubq.digest import sha256_of
+from hubq.machine.files import sha256_of
 from hubq.records.checkpoint import Checkpoint, Prompting, QuantizedLayer
 from hubq.records.plan import Plan, PlannedModule
 from hubq.records.report import (

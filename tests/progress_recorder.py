@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hubq.progress import Advance
+from hubq.machine.progress import Advance
 
 
 class Recorder:

@@ -25,8 +25,6 @@ from hubq.card import (
     render,
 )
 from hubq.cards.spelling import cell
-from hubq.disk import gigabytes
-from hubq.engines import readers_of
 from hubq.figures import (
     difference,
     judged,
@@ -38,6 +36,8 @@ from hubq.figures import (
     within_noise,
 )
 from hubq.hub.card_rules import validate
+from hubq.machine.engines import readers_of
+from hubq.machine.files import gigabytes
 from hubq.recipe import Recipe, read
 from hubq.recipe_text import is_local, recipe_text
 from hubq.records.report import Interval, Report

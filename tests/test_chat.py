@@ -8,8 +8,8 @@ import hubq_folder
 import pytest
 
 from hubq.chat import Speaker, answer, lay_out, pieces
-from hubq.device import compute_dtype
 from hubq.errors import UserError
+from hubq.machine.device import compute_dtype
 
 TinyModel = Callable[[str], Path]
 QUESTION = [{"role": "user", "content": "What is a llama?"}]

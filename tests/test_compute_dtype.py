@@ -13,13 +13,13 @@ from tiny_models import save_tiny_model
 
 from hubq.client import Client
 from hubq.costs import peak_memory, seconds
-from hubq.device import VARIABLE
 from hubq.errors import UserError
 from hubq.find import find
+from hubq.machine.device import VARIABLE
+from hubq.machine.progress import Advance
 from hubq.method import Need
 from hubq.plan import plan
 from hubq.products import add_lower_gram, factors_in
-from hubq.progress import Advance
 from hubq.quantize import quantize
 from hubq.recipe import Recipe
 from hubq.records.checkpoint import Checkpoint

@@ -15,11 +15,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from hubq.cache import cache_folder
 from hubq.client import Client
 from hubq.corpus import Purpose
 from hubq.dataset import corpus, require, text
 from hubq.errors import UserError
+from hubq.machine.files import cache_folder
 from hubq.patience import Patience
 from hubq.recipe_inputs import DatasetSection, WheelFile
 

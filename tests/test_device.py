@@ -8,7 +8,8 @@ import sys
 import pytest
 import torch
 
-from hubq.device import (
+from hubq.errors import UserError
+from hubq.machine.device import (
     DTYPES,
     VARIABLE,
     asked_dtype,
@@ -18,7 +19,6 @@ from hubq.device import (
     faster,
     measuring_dtype,
 )
-from hubq.errors import UserError
 
 only_a_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="what a CPU is fast in")
 
@@ -51,7 +51,7 @@ def test_a_cpu_is_measured_once_so_that_its_choice_stays() -> None:
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="instructions of x86 are taken away")
 def test_without_instructions_for_bfloat16_float32_is_taken() -> None:
     bare = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
-    code = "from hubq.device import fast_on_cpu; print(fast_on_cpu().dtype)"
+    code = "from hubq.machine.device import fast_on_cpu; print(fast_on_cpu().dtype)"
 
     found = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **bare}, capture_output=True, text=True

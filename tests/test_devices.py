@@ -30,9 +30,9 @@ from hubq.evaluate.loading import load
 from hubq.evaluate.passes import Passes
 from hubq.evaluate.perplexity import window_losses
 from hubq.format import format_named, formats
+from hubq.machine.progress import SILENT
 from hubq.method import Inputs, Layer, method_class, methods
 from hubq.plan import plan
-from hubq.progress import SILENT
 from hubq.quantize import quantize
 from hubq.recipe import Recipe
 from hubq.records.checkpoint import Checkpoint, QuantizedLayer

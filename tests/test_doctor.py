@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from hubq.client import Client
-from hubq.device import fast_on_cpu
 from hubq.doctor import Diagnosis, ask, diagnose, loadable
 from hubq.format import formats
 from hubq.hub.faults import FaultyHub, faulty_hub, refuse
+from hubq.machine.device import fast_on_cpu
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from hubq.client import Client
 from hubq.errors import UserError
 from hubq.hub.administration import add_user, mint_token
 from hubq.hub.faults import FaultyHub, cut, faulty_hub, flip, refuse
+from hubq.machine.progress import Advance
 from hubq.patience import Patience
-from hubq.progress import Advance
 from hubq.publish import publish
 from hubq.pull import pull
 

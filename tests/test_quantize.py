@@ -253,7 +253,7 @@ def test_folding_scales_leaves_the_blocks_function_alone(
 ) -> None:
     from hubq.architecture import family_of
     from hubq.block import Block
-    from hubq.clock import Clock
+    from hubq.machine.meters import Clock
     from hubq.skeleton import Skeleton
     from hubq.walk import Walk
 
@@ -297,7 +297,7 @@ def test_later_layers_are_solved_on_what_quantized_ones_feed_them(
 
     from hubq.architecture import family_of
     from hubq.block import Block
-    from hubq.clock import Clock
+    from hubq.machine.meters import Clock
     from hubq.skeleton import Skeleton
     from hubq.walk import Walk
 

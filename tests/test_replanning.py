@@ -9,11 +9,11 @@ import pytest
 from made_run import made_report
 
 from hubq.client import Client
-from hubq.digest import sha256_of
 from hubq.errors import UserError
 from hubq.hub.faults import FaultyHub
+from hubq.machine.files import sha256_of
+from hubq.machine.progress import SILENT
 from hubq.plan import plan
-from hubq.progress import SILENT
 from hubq.quantize import quantize
 from hubq.recipe import Recipe
 from hubq.records.checkpoint import Checkpoint

@@ -1,7 +1,7 @@
 """What `hubq publish` says of its time."""
 
 from hubq.cli.timing import Timed, spent
-from hubq.progress import SILENT
+from hubq.machine.progress import SILENT
 
 
 def test_each_stage_is_told_with_its_longest_parts() -> None:

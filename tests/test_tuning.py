@@ -17,11 +17,11 @@ from transformers import AutoModelForCausalLM
 from hubq.architecture import family_of
 from hubq.block import Block
 from hubq.client import Client
-from hubq.clock import Clock
+from hubq.machine.meters import Clock
+from hubq.machine.progress import SILENT
 from hubq.methods.db_llm import DBLLM
 from hubq.methods.gptq import GPTQ
 from hubq.plan import plan
-from hubq.progress import SILENT
 from hubq.quantize import quantize
 from hubq.recipe import Recipe
 from hubq.records.plan import Plan

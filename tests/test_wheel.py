@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hubq.digest import sha256_of
 from hubq.errors import UserError
+from hubq.machine.files import sha256_of
 from hubq.recipe_inputs import WheelFile
 from hubq.wheel import file_in_wheel
 

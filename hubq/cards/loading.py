@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from hubq.engines import engines, readers_of
+from hubq.machine.engines import engines, readers_of
 from hubq.origin import hubq_in_words
 from hubq.records.report import Report
 from hubq.runtime.carried import LOADER

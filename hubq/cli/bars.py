@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hubq.progress import Advance, Progress
+from hubq.machine.progress import Advance, Progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress

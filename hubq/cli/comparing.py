@@ -67,9 +67,9 @@ def compare(  # noqa: PLR0913 - click passes each option on its own
 
 def _draw(found: "list[Family]", path: Path) -> None:
     """Draw the one family that there is."""
+    from hubq.machine.files import write_atomically
     from hubq.pictures.bits import bits_figure
     from hubq.pictures.canvas import png, svg
-    from hubq.record import write_atomically
 
     if len(found) > 1:
         raise UserError(

@@ -117,7 +117,7 @@ def evaluate(
 def _refuse_overwriting(place: Path) -> None:
     """Refuse to write the record over what is no such record."""
     from hubq.errors import UserError
-    from hubq.json_object import read_object
+    from hubq.machine.files import read_object
 
     try:
         is_record = not place.exists() or {"subject", "measurements"} <= read_object(place).keys()

@@ -114,7 +114,7 @@ def _print_values(values: dict[str, object], indent: str = "") -> None:
 
 
 def _spelled(name: str, value: object) -> str:
-    from hubq.disk import gigabytes
+    from hubq.machine.files import gigabytes
 
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"

@@ -128,8 +128,8 @@ def _followed(measured: "Measured", fidelity: "Fidelity") -> str:
 
 def _costs(efficiency: "Efficiency") -> Iterator[tuple[str, str]]:
     """Yield what the result takes beside its base, and how that was measured."""
-    from hubq.disk import gigabytes
     from hubq.figures import number, percent
+    from hubq.machine.files import gigabytes
 
     own, base = efficiency.result, efficiency.base
     sizes = (

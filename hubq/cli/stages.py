@@ -21,7 +21,7 @@ from hubq.cli.options import (
     json_option,
 )
 from hubq.cli.options import print_json as show_json
-from hubq.clock import Clock
+from hubq.machine.meters import Clock
 
 if TYPE_CHECKING:
     from hubq.cli.timing import Timed

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hubq.cli.bars import duration
-from hubq.disk import gigabytes
+from hubq.machine.files import gigabytes
 
 if TYPE_CHECKING:
     from rich.table import Table

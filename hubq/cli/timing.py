@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from hubq.cli.bars import duration
-from hubq.progress import Advance, Progress
+from hubq.machine.progress import Advance, Progress
 
 SHOWN = 6  # parts of a stage
 LEAST = 0.5  # seconds; what took less is not told

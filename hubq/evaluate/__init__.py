@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hubq.client import Client
 from hubq.errors import UserError
-from hubq.progress import SILENT, Progress
+from hubq.machine.progress import SILENT, Progress
 from hubq.recipe_evaluate import EvaluateSection
 from hubq.recipe_inputs import ModelSection
 from hubq.records.checkpoint import Checkpoint

@@ -9,7 +9,7 @@ from hubq.client import Client
 from hubq.errors import UserError
 from hubq.gguf_files import PART
 from hubq.hub_names import address
-from hubq.progress import SILENT, Progress
+from hubq.machine.progress import SILENT, Progress
 from hubq.recipe_evaluate import EvaluateSection
 from hubq.recipe_inputs import ModelSection
 from hubq.records.report import Assessment, Subject
@@ -117,7 +117,7 @@ def _is_unread(path: str) -> bool:
 
 def _in_folder(name: str, folder: Path) -> Brought:
     """Describe a folder of safetensors."""
-    from hubq.json_object import read_object
+    from hubq.machine.files import read_object
     from hubq.source import require_harmless
     from hubq.source_folder import require_safetensors
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hubq.client import Client
-from hubq.progress import Progress
+from hubq.machine.progress import Progress
 from hubq.recipe_evaluate import EvaluateSection, PerplexitySection
 from hubq.records.report import Efficiency, Measured
 
@@ -34,12 +34,12 @@ def measured(
     another, which needs the base's distributions. What was measured before of the same files is
     not repeated.
     """
-    from hubq.device import best_device, device_title
     from hubq.evaluate.fidelity import fidelity
     from hubq.evaluate.jobs import LoadTask
     from hubq.evaluate.matching import matched, matched_outcomes
     from hubq.evaluate.measure import Pair, library_versions, machine
     from hubq.evaluate.pairing import left_out, measurement, overall
+    from hubq.machine.device import best_device, device_title
 
     texts = texts_of(section, client)
     tasks: list[Task] = [*perplexities_of(section, texts), *choices_of(section)]

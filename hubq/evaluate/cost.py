@@ -6,13 +6,11 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from hubq.errors import UserError
-from hubq.evaluate.contention import Contention
 from hubq.evaluate.decoding import drawn_prompts, generate, synchronize
-from hubq.evaluate.energy import meter
 from hubq.evaluate.jobs import EfficiencyTask, Job
 from hubq.evaluate.loading import Loaded, load
-from hubq.evaluate.memory import held, peak
-from hubq.progress import SILENT, Progress
+from hubq.machine.meters import Contention, held, meter, peak
+from hubq.machine.progress import SILENT, Progress
 from hubq.records.report import Cost, Interval
 from hubq.shards import weight_bytes
 

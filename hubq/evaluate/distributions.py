@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubq.calibrate import leading_ids
-from hubq.disk import require_space
 from hubq.errors import UserError
 from hubq.evaluate.head import Head, head_from, require_head
 from hubq.evaluate.jobs import DivergenceTask, HiddenTask, text_file
 from hubq.evaluate.passes import Passes
-from hubq.progress import SILENT, Progress
+from hubq.machine.files import require_space
+from hubq.machine.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -23,7 +23,7 @@ from hubq.evaluate.head import head_of
 from hubq.evaluate.jobs import DivergenceTask
 from hubq.evaluate.passes import Passed, Passes
 from hubq.evaluate.resampling import student
-from hubq.progress import SILENT, Progress
+from hubq.machine.progress import SILENT, Progress
 from hubq.records.report import Divergence, Interval
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ def efficiency(pair: Pair, section: EfficiencySection) -> Efficiency:
     """
     import torch
 
-    from hubq.device import device_title, hardware
+    from hubq.machine.device import device_title, hardware
 
     device = torch.device(pair.where.device)
     prompt, output = lengths(section, device.type)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hubq.corpus import Corpus
-from hubq.disk import gigabytes
 from hubq.evaluate.jobs import DivergenceTask, HiddenTask, Outcome, Task, keep_text, states_file
 from hubq.evaluate.measure import Pair, content_of, known, outcome_file
-from hubq.evaluate.memory import available
+from hubq.machine.files import gigabytes
+from hubq.machine.meters import available
 from hubq.recipe_evaluate import FidelitySection
 from hubq.records.report import Divergence, Fidelity
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hubq.chat_template import template_of
 from hubq.errors import UserError
 from hubq.evaluate.jobs import ChoiceTask, Score
-from hubq.progress import SILENT, Progress
+from hubq.machine.progress import SILENT, Progress
 from hubq.task_names import ALIASES, CUSTOMARY_SHOTS, FOLDER, home_of, own_tasks
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from hubq.errors import UserError
 from hubq.evaluate import prefixes
 from hubq.evaluate.generation import Prompt, Writer, wish
 from hubq.evaluate.likelihoods import Scorer
-from hubq.progress import Advance, Progress
+from hubq.machine.progress import Advance, Progress
 from hubq.tokenizer import tokenizer_of
 
 CHARACTERS_AT_ONCE = 1 << 22  # of the requests whose tokens are held at a time

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hubq.conversion_files import LEFT_OUT, superfluous
-from hubq.engines import missing_packages
 from hubq.errors import UserError
 from hubq.foreign.accounting import FAULTS
 from hubq.foreign.folder import QuantizedFolder
 from hubq.foreign.metadata import BESIDE, quantization_of
-from hubq.json_object import read_object
+from hubq.machine.engines import missing_packages
+from hubq.machine.files import read_object
 from hubq.source import AUTO_ROUND, DTYPES
 
 UNPACKED = frozenset({"gptq", "awq", *AUTO_ROUND})  # by hubq, where transformers can't

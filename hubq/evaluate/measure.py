@@ -11,10 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from hubq.cache import cache_folder
 from hubq.client import Client
 from hubq.credentials import environment_for
-from hubq.digest import sha256_of
 from hubq.evaluate.jobs import (
     PLACES,
     PROTOCOL_VERSIONS,
@@ -26,7 +24,8 @@ from hubq.evaluate.jobs import (
     states_file,
 )
 from hubq.evaluate.workers import run, workers_for
-from hubq.progress import Advance, Progress
+from hubq.machine.files import cache_folder, sha256_of
+from hubq.machine.progress import Advance, Progress
 
 # What can move a number; a measurement counts only for the same versions of these.
 LIBRARIES = ("torch", "transformers", "tokenizers", "compressed-tensors", "lm-eval", "datasets")
@@ -41,7 +40,7 @@ class Machine(NamedTuple):
 
 def machine(stored: str, asked: str | None = None) -> Machine:
     """Choose the device and, unless a recipe asks for one, the dtype that suits what is stored."""
-    from hubq.device import best_device, measuring_dtype
+    from hubq.machine.device import best_device, measuring_dtype
 
     return Machine(best_device().type, asked or measuring_dtype(stored).dtype)
 

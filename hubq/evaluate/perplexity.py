@@ -21,7 +21,7 @@ from hubq.errors import UserError
 from hubq.evaluate.head import Head, head_of
 from hubq.evaluate.jobs import PerplexityTask, Score, text_file
 from hubq.evaluate.passes import Passed, Passes
-from hubq.progress import SILENT, Advance, Progress
+from hubq.machine.progress import SILENT, Advance, Progress
 from hubq.records.report import OVERFLOW
 from hubq.task_names import dimension_of
 

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from hubq.allocator import keep_freed_memory
 from hubq.errors import UserError
 from hubq.evaluate.cost import Loading, cost, engine, timed_load
 from hubq.evaluate.head import require_head
@@ -31,7 +30,8 @@ from hubq.evaluate.jobs import (
 )
 from hubq.evaluate.loading import load
 from hubq.evaluate.passes import Passes
-from hubq.progress import Advance, Progress
+from hubq.machine.device import keep_freed_memory
+from hubq.machine.progress import Advance, Progress
 
 
 class Reporting:

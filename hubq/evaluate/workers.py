@@ -23,9 +23,9 @@ from typing import IO, Any, NamedTuple, Protocol, Self
 
 from hubq.errors import UserError
 from hubq.evaluate.jobs import Job
-from hubq.evaluate.memory import available
 from hubq.evaluate.nursery import Birth, Nursery
-from hubq.progress import Advance, Progress
+from hubq.machine.meters import available
+from hubq.machine.progress import Advance, Progress
 from hubq.task_names import is_offline, own_tasks
 
 MOST = 2  # workers that share a job

@@ -13,7 +13,7 @@ from hubq.foreign.accounting import Shapes, shapes_of
 from hubq.foreign.metadata import quantization_of
 from hubq.foreign.parts import contradiction
 from hubq.format import format_named
-from hubq.json_object import read_object
+from hubq.machine.files import read_object
 from hubq.shards import Weights
 from hubq.source import DTYPES
 from hubq.source_folder import require_safetensors

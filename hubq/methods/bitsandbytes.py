@@ -20,9 +20,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from hubq.engines import missing_packages
 from hubq.errors import UserError
 from hubq.levels import levels
+from hubq.machine.engines import missing_packages
 from hubq.method import Layer, Method
 from hubq.tensors import Codebook, Values
 

@@ -16,10 +16,11 @@ from hubq.commit import ATTRIBUTES, Change, commit, compare
 from hubq.errors import UserError
 from hubq.gathering import gather
 from hubq.hub_names import address, require_account
+from hubq.machine.files import write_atomically
+from hubq.machine.progress import SILENT, Progress
 from hubq.patience import status_of
-from hubq.progress import SILENT, Progress
 from hubq.publish import FOUNDING, verify
-from hubq.record import Record, write_atomically
+from hubq.record import Record
 from hubq.release import refuse_secrets
 from hubq.remote import SPACES, LocalFile, head_of
 from hubq.siblings import Tell

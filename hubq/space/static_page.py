@@ -15,8 +15,8 @@ from hubq.cards.illustrations import of_tasks
 from hubq.comparison import Family, entry, families
 from hubq.comparison_tables import columns, csv, marks, notes
 from hubq.errors import UserError
+from hubq.machine.files import write_atomically
 from hubq.pictures import THEMES, Theme, quality_against_bits, recovery_by_task
-from hubq.record import write_atomically
 from hubq.records.report import Measured, Report
 from hubq.siblings import siblings_of
 

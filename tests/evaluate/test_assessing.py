@@ -15,7 +15,7 @@ from hubq.errors import UserError
 from hubq.evaluate.assessing import assess, bring
 from hubq.format import format_named
 from hubq.hub.faults import FaultyHub, faulty_hub
-from hubq.progress import SILENT
+from hubq.machine.progress import SILENT
 from hubq.recipe_evaluate import EvaluateSection
 from hubq.recipe_inputs import ModelSection
 from hubq.records.report import Assessment

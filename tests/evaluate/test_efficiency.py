@@ -10,7 +10,6 @@ import torch
 from progress_recorder import Recorder
 from quantized_folder import Choice, write
 
-from hubq.cache import cache_folder
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.evaluate.cost import Loading, cost, timed_load
@@ -19,6 +18,7 @@ from hubq.evaluate.efficiency import efficiency
 from hubq.evaluate.jobs import EfficiencyTask, Job
 from hubq.evaluate.measure import Machine, Pair
 from hubq.format import format_named
+from hubq.machine.files import cache_folder
 from hubq.recipe_evaluate import EfficiencySection, lengths
 from hubq.records.report import Cost, Efficiency
 from hubq.shards import weight_bytes

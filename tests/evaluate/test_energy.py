@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hubq.evaluate.energy import Packages, meter
+from hubq.machine.meters import Packages, meter
 
 
 def zone(powercap: Path, name: str, called: str, counter: int = 0) -> Path:

@@ -18,10 +18,8 @@ from made_run import made_checkpoint, made_plan
 from quantized_folder import Choice, write
 from safetensors.torch import load_file, save_file
 
-from hubq.cache import cache_folder
 from hubq.calibrate import token_ids
 from hubq.client import Client
-from hubq.device import VARIABLE
 from hubq.errors import UserError
 from hubq.evaluate import _refuse_changed, evaluate
 from hubq.evaluate.harness import harness_task
@@ -40,7 +38,9 @@ from hubq.evaluate.perplexity import perplexity
 from hubq.evaluate.workers import _broken
 from hubq.find import find
 from hubq.format import format_named
-from hubq.progress import Advance
+from hubq.machine.device import VARIABLE
+from hubq.machine.files import cache_folder
+from hubq.machine.progress import Advance
 from hubq.recipe_inputs import ModelSection
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan

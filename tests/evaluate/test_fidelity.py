@@ -13,14 +13,14 @@ import torch
 from progress_recorder import Recorder
 from quantized_folder import Choice, write
 
-from hubq.cache import cache_folder
 from hubq.client import Client
 from hubq.corpus import Corpus
-from hubq.evaluate import memory
 from hubq.evaluate.fidelity import _floor, asked, fidelity
 from hubq.evaluate.jobs import HiddenTask
 from hubq.evaluate.measure import Machine, Pair
 from hubq.format import format_named
+from hubq.machine import meters
+from hubq.machine.files import cache_folder
 from hubq.recipe_evaluate import FidelitySection
 from hubq.records.report import Fidelity
 from hubq.tensors import Grid
@@ -144,9 +144,9 @@ def test_without_memory_for_float32_the_protocol_says_why_there_is_no_floor(
     measured: Measured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     forget_floor()
-    (tmp_path / "memory.max").write_text("300000\n")
-    (tmp_path / "memory.current").write_text("100000\n")
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    (tmp_path / "meters.max").write_text("300000\n")
+    (tmp_path / "meters.current").write_text("100000\n")
+    monkeypatch.setattr(meters, "CGROUP", tmp_path)
 
     again, done = measured.again()
 

@@ -20,7 +20,7 @@ from hubq.evaluate.passes import Passes
 from hubq.evaluate.perplexity import perplexity
 from hubq.evaluate.prefixes import Sequence
 from hubq.evaluate.worker import work
-from hubq.progress import SILENT
+from hubq.machine.progress import SILENT
 
 CPU = {"device": "cpu", "dtype": "float32"}
 PLAIN = ["llama", "llama3.2", "mistral", "qwen2", "qwen3"]

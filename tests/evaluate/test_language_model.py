@@ -21,7 +21,7 @@ from hubq.evaluate import language_model as module
 from hubq.evaluate.language_model import LanguageModel, language_model
 from hubq.evaluate.loading import load
 from hubq.format import format_named
-from hubq.progress import SILENT, Advance
+from hubq.machine.progress import SILENT, Advance
 from hubq.tensors import Grid
 from hubq.tokenizer import tokenizer_of
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hubq.evaluate import memory
-from hubq.evaluate.contention import Contention
-from hubq.evaluate.memory import available, held, peak
+from hubq.machine import meters
+from hubq.machine.meters import Contention, available, held, peak
 
 MEGABYTES = 100 << 20
 PRECISION = 1 << 20  # bytes, of the kernel's counters
@@ -29,9 +28,9 @@ def test_a_tensor_is_held_until_it_is_freed_and_stays_in_the_peak() -> None:
 def test_a_containers_limit_counts_where_it_is_lower(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "memory.max").write_text("3000\n")
-    (tmp_path / "memory.current").write_text("1000\n")
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    (tmp_path / "meters.max").write_text("3000\n")
+    (tmp_path / "meters.current").write_text("1000\n")
+    monkeypatch.setattr(meters, "CGROUP", tmp_path)
 
     assert available("cpu") == 2000
 
@@ -39,9 +38,9 @@ def test_a_containers_limit_counts_where_it_is_lower(
 def test_a_container_without_a_limit_has_what_the_machine_has(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("1000\n")
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    (tmp_path / "meters.max").write_text("max\n")
+    (tmp_path / "meters.current").write_text("1000\n")
+    monkeypatch.setattr(meters, "CGROUP", tmp_path)
 
     assert available("cpu") > 10_000_000
 

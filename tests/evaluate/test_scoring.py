@@ -13,7 +13,7 @@ from hubq.evaluate.jobs import Score
 from hubq.evaluate.language_model import language_model as wrapped
 from hubq.evaluate.loading import load
 from hubq.evaluate.scoring import scores
-from hubq.progress import SILENT
+from hubq.machine.progress import SILENT
 
 CHOICE = """
 task: {name}

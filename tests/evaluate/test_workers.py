@@ -30,7 +30,8 @@ from hubq.evaluate.jobs import (
 )
 from hubq.evaluate.worker import Share
 from hubq.evaluate.workers import run, workers_for
-from hubq.progress import Advance
+from hubq.machine import meters
+from hubq.machine.progress import Advance
 
 TEXT = "The llama went home. It was late, and the road was long. " * 12
 OTHER = TEXT.upper()
@@ -113,11 +114,10 @@ def test_two_threads_are_for_two_workers_where_there_is_work_for_both(several: J
 def test_a_model_without_room_beside_itself_gets_one_worker(
     several: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hubq.evaluate import memory
 
-    (tmp_path / "memory.max").write_text("300000\n")
-    (tmp_path / "memory.current").write_text("100000\n")
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    (tmp_path / "meters.max").write_text("300000\n")
+    (tmp_path / "meters.current").write_text("100000\n")
+    monkeypatch.setattr(meters, "CGROUP", tmp_path)
 
     with threads(2):
         assert workers_for(several) == 1

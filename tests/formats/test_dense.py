@@ -9,10 +9,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from hubq.client import Client
-from hubq.engines import engines
 from hubq.evaluate.loading import load
 from hubq.format import format_named
 from hubq.formats.dense import MARK
+from hubq.machine.engines import engines
 from hubq.plan import plan
 from hubq.quantize import quantize
 from hubq.recipe import Recipe

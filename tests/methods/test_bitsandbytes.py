@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from hubq import engines
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.levels import data_type_of, levels
+from hubq.machine import engines
 from hubq.method import Inputs, Layer
 from hubq.methods.bitsandbytes import BitsAndBytes
 from hubq.plan import plan

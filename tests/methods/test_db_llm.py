@@ -11,8 +11,8 @@ from torch import Tensor
 
 from hubq.architecture import family_of
 from hubq.block import Block
-from hubq.clock import Clock
 from hubq.dual_planes import DualPlanes, dual_binary, nearest_planes
+from hubq.machine.meters import Clock
 from hubq.method import Inputs, Layer
 from hubq.methods.db_llm import DBLLM
 from hubq.shards import Weights

@@ -1,12 +1,6 @@
-"""Where to compute, and in which dtype.
+"""Where to compute, in which dtype, and how memory that is freed is kept."""
 
-CPUs are not alike: one with AVX512-BF16, AMX or Arm's BF16 multiplies in bfloat16 several times
-faster than in float32, others, most laptops among them, several times slower. What a processor
-lists isn't what a library can use of it, so a product of each kind is timed, which takes some
-milliseconds: the processor's time on one thread, in turns and the least of each, so that other work
-on the machine doesn't count.
-"""
-
+import ctypes
 import os
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,6 +15,10 @@ VARIABLE = "HUBQ_COMPUTE_DTYPE"
 CLEARLY = 0.9  # of float32's time; bfloat16 that is hardly faster isn't worth its rounding
 SIZES = (128, 256, 256)  # of the products that are timed: rows, inputs, outputs
 TURNS = 5
+
+M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
+LARGEST = 32 << 20  # bytes: glibc takes no higher threshold; larger blocks still come and go
 
 
 class Computing(NamedTuple):
@@ -149,3 +147,12 @@ def _processor() -> str:
     lines = path.read_text().splitlines() if path.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def keep_freed_memory() -> None:
+    """Give back what is free now, then tell glibc to keep what is freed; elsewhere, do nothing."""
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)
+        library.mallopt(M_MMAP_THRESHOLD, LARGEST)
+        library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

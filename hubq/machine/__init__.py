@@ -1,0 +1,4 @@
+"""What hubq knows of the machine it runs on: files, devices, meters, engines, progress.
+
+Everybody may ask it; it imports `hubq.errors` alone and keeps no state of a run.
+"""

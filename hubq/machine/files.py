@@ -1,0 +1,67 @@
+"""Files: fingerprints, JSON that others wrote, room on the disk, and where hubq keeps its own."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from hubq.errors import UserError
+
+MAX_BYTES = 100_000_000  # a description longer than that describes no model
+
+
+def require_space(folder: Path, needed: int, purpose: str) -> None:
+    """Raise UserError when the disk of a folder (made or not) has fewer free bytes than needed."""
+    standing = next(each for each in [folder, *folder.absolute().parents] if each.is_dir())
+    free = shutil.disk_usage(standing).free
+    if free < needed:
+        raise UserError(
+            f"not enough space on the disk of {folder}: {purpose} needs {gigabytes(needed)}, "
+            f"{gigabytes(free)} are free.\nMake room there, then run again to continue"
+        )
+
+
+def gigabytes(count: float) -> str:
+    """Spell a number of bytes for people."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object; raise UserError for anything else."""
+    if not path.is_file():  # a pipe would be read for ever
+        raise UserError(f"{path} is missing; a model folder needs one")
+    if path.stat().st_size > MAX_BYTES:
+        raise UserError(f"{path} has {path.stat().st_size:,} bytes; fetch the model again")
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path} is not JSON ({error}); correct it, or fetch the model again"
+        ) from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds no JSON object; correct it, or fetch the model again")
+    return value
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's sha256 as 64 hex digits, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_folder(*parts: str) -> Path:
+    """Return a folder below HUBQ_CACHE, or below the user's cache folder; make it if need be."""
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = Path(os.environ.get("HUBQ_CACHE") or user / "hubq").joinpath(*parts)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Put `content` at `path` in one step: a kill leaves the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)

@@ -1,0 +1,160 @@
+"""What work takes of this machine: seconds by part, cores that others held, joules, memory."""
+
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+
+import psutil
+
+THREADS = Path("/proc/self/task")  # each with its schedstat: ns run, ns waited for a core, turns
+
+POWERCAP = Path("/sys/class/powercap")
+Meter = Callable[[], float]  # joules since the meter was made
+
+STATUS = Path("/proc/self/status")
+CGROUP = Path("/sys/fs/cgroup")
+
+
+class Clock:
+    """Sums the seconds spent under each name; what is timed inside another name counts once."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._inside = 0.0  # seconds that were counted since the innermost open name began
+
+    @contextmanager
+    def timing(self, name: str) -> Iterator[None]:
+        """Add the time until the context ends to a name."""
+        outside, self._inside = self._inside, 0.0
+        begin = perf_counter()
+        try:
+            yield
+        finally:
+            spent = perf_counter() - begin
+            self.seconds[name] += spent - self._inside
+            self._inside = outside + spent
+
+
+class Contention:
+    """How long the threads of this process wait for a core, from now on."""
+
+    def __init__(self, threads: Path = THREADS) -> None:
+        self.threads = threads
+        self.before = self._waited()
+
+    def share(self, seconds: float) -> float | None:
+        """Return the share of some seconds for which the slowest thread waited; None: not told."""
+        waited = [now - self.before.get(thread, 0) for thread, now in self._waited().items()]
+        return min(1.0, max(waited) / 1e9 / seconds) if waited else None
+
+    def _waited(self) -> dict[str, int]:
+        """Read how long each thread has waited, in nanoseconds; nothing where it isn't told."""
+        files = self.threads.glob("*/schedstat")
+        return {file.parent.name: int(file.read_text().split()[1]) for file in files}
+
+
+def meter(device: str) -> Meter | None:
+    """Return what counts the joules of the whole device from now; None where none is told."""
+    return _of_gpu() if device == "cuda" else Packages.found(POWERCAP)
+
+
+class Packages:
+    """The energy of all processor packages, by RAPL; the counters' turnovers are made up for.
+
+    A counter turns over after minutes under full load: call it more often than that.
+    """
+
+    def __init__(self, folders: list[Path]) -> None:
+        self.last = {folder: _read(folder / "energy_uj") for folder in folders}
+        self.ranges = {folder: _read(folder / "max_energy_range_uj") for folder in folders}
+        self.spent = 0  # microjoules since the first reading
+
+    @classmethod
+    def found(cls, powercap: Path) -> "Packages | None":
+        """Return a machine's packages; None where it has none or doesn't let us read them.
+
+        Subzones (intel-rapl:0:1) are parts of a package, and psys holds more than processors.
+        """
+        zones = sorted(powercap.glob("intel-rapl:[0-9]*"))
+        try:
+            named = {zone: (zone / "name").read_text() for zone in zones}
+            packages = [zone for zone, name in named.items() if name.startswith("package")]
+            return cls(packages) if packages else None
+        except (OSError, ValueError):  # since 2020 only root may read the counters
+            return None
+
+    def __call__(self) -> float:
+        """Return the joules since the first reading."""
+        for folder, before in self.last.items():
+            now = _read(folder / "energy_uj")
+            self.spent += now - before if now >= before else now - before + self.ranges[folder]
+            self.last[folder] = now
+        return self.spent / 1e6
+
+
+def _read(path: Path) -> int:
+    """Read a counter."""
+    return int(path.read_text())
+
+
+def _of_gpu() -> Meter | None:
+    """Return the counter of the current GPU, through NVML where its package is installed."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    import torch
+
+    try:
+        pynvml.nvmlInit()
+        uuid = torch.cuda.get_device_properties(torch.cuda.current_device()).uuid
+        gpu = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+        before = pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu)  # in millijoules, since Volta
+    except pynvml.NVMLError:
+        return None
+    return lambda: (pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu) - before) / 1000
+
+
+def held(device: str) -> int:
+    """Return the bytes of this process, or of its tensors on a GPU."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.memory_allocated()
+    return int(psutil.Process().memory_info().rss)
+
+
+def peak(device: str) -> int:
+    """Return the most bytes that this process, or its tensors on a GPU, held so far."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+    if STATUS.is_file():
+        # Not getrusage: on Linux it counts what the parent held when it started this process.
+        lines = STATUS.read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def available(device: str) -> int:
+    """Return the bytes that a new process could take, of this machine or container or of a GPU."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info()[0]
+    free = int(psutil.virtual_memory().available)
+    limit, used = (_number(CGROUP / f"memory.{name}") for name in ("max", "current"))
+    return free if limit is None or used is None else min(free, limit - used)
+
+
+def _number(path: Path) -> int | None:
+    """Read a number from a file of the kernel's; None where there is none, or no limit."""
+    word = path.read_text().strip() if path.is_file() else ""
+    return int(word) if word.isdigit() else None
