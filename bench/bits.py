@@ -21,8 +21,8 @@ from subject import GROUP_SIZE, RECIPES, STUDIED, heading
 from hubq.errors import UserError
 from hubq.plan import foretell
 from hubq.recipe import Recipe, read
-from hubq.recipe_inputs import ModelSection
 from hubq.records.plan import Plan
+from hubq.records.recipe_inputs import ModelSection
 from hubq.shards import TensorInfo
 from hubq.source import Source
 

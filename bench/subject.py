@@ -14,8 +14,8 @@ from hubq.machine.device import best_device, compute_dtype, device_title
 from hubq.plan import plan
 from hubq.quantize import quantize
 from hubq.recipe import Recipe, read
-from hubq.recipe_inputs import CalibrationSection
 from hubq.records.checkpoint import Checkpoint
+from hubq.records.recipe_inputs import CalibrationSection
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 QUICKSTART = RECIPES / "quickstart_awq_4bit.yaml"

@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from hubq.errors import UserError
-from hubq.hub_names import is_path, is_repo
+from hubq.records.repo_names import is_path, is_repo
 
 MOST_BYTES = 2**50  # of a file: more than any Hub takes
 

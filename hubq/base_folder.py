@@ -7,10 +7,10 @@ from hubq.client import Client
 from hubq.errors import UserError
 from hubq.find import fetch_planned
 from hubq.machine.progress import SILENT, Progress
-from hubq.recipe_inputs import ModelSection
 from hubq.recipe_text import is_local
+from hubq.records.recipe_inputs import ModelSection
 from hubq.records.report import Report
-from hubq.run_folder import IN_A_REPO, REPORT, record_in
+from hubq.records.run_folder import IN_A_REPO, REPORT, record_in
 
 OTHERWISE = "name it: org/name, a folder or a GGUF file"
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hubq.records.report import Measurement, Report
-from hubq.run_folder import REPORT_IN_A_REPO
+from hubq.records.run_folder import REPORT_IN_A_REPO
 
 FOLDER = ".eval_results"
 REVISION = re.compile(r"\bdata ([0-9a-f]{40})\b")  # in a version: the commit of the task's data

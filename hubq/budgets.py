@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from hubq.errors import UserError
-from hubq.figures import number, percent, share, within_noise
-from hubq.recipe_evaluate import EvaluateSection, RequireSection
+from hubq.records.number_format import number, percent, share, within_noise
+from hubq.records.recipe_evaluate import EvaluateSection, RequireSection
 from hubq.records.report import Measured, Report
 
 if TYPE_CHECKING:

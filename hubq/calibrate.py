@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hubq.client import Client
 from hubq.dataset import corpus
 from hubq.errors import UserError
-from hubq.recipe_inputs import CalibrationSection
+from hubq.records.recipe_inputs import CalibrationSection
 from hubq.tokenizer import tokenizer_of
 
 if TYPE_CHECKING:

@@ -1,12 +1,8 @@
 """The model card: README.md and its pictures as a pure function of the report and the siblings.
 
-Every number on it is in the report or computed from numbers there; every number is spelled by
-`hubq/figures.py`. A name that a template misses is an error, never a blank. What the sections say
-is in `hubq/cards/`, how they look in the templates beside it.
-
-A card's folder, of a run or in `model_cards/`, holds README.md, images/, and the records that they
-are made of, report.json and siblings.json. In a repo the card lies the same, so that its links are
-the same, and the records in hubq/.
+Every number on it is in the report or computed from numbers there, and is spelled by
+`hubq/records/number_format.py`. A name that a template misses is an error, never a blank. What the
+sections say is in `hubq/cards/`, how they look in the templates beside it.
 """
 
 from collections.abc import Mapping
@@ -22,7 +18,7 @@ from hubq.pictures import DARK, LIGHT
 from hubq.recipe_text import is_local, recipe_text
 from hubq.records.plan import Plan
 from hubq.records.report import Report
-from hubq.run_folder import PICTURES
+from hubq.records.run_folder import PICTURES
 from hubq.siblings import Siblings, keep, siblings_in
 from hubq.terms import governing_license, published_license, sentences, terms_of
 

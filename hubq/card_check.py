@@ -7,7 +7,7 @@ from hubq.card import CARD, contents
 from hubq.cards.illustrations import FOLDER
 from hubq.errors import UserError
 from hubq.records.report import Report
-from hubq.run_folder import IN_A_REPO, REPORT, record_in
+from hubq.records.run_folder import IN_A_REPO, REPORT, record_in
 from hubq.siblings import siblings_in
 
 SHOWN = 3  # lines that differ

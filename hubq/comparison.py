@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from pydantic import field_validator
 
-from hubq.record import Record
+from hubq.records.record import Record
 from hubq.records.report import Assessment, Interval, Measured, Report
 
 UNKNOWN = "unknown"  # the method of a model that hubq did not make

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from hubq.choice import DIVERGENCE, axes, short_names
 from hubq.comparison import UNKNOWN, Entry, Family
-from hubq.figures import number, ranged, share
 from hubq.machine.files import gigabytes
-from hubq.recipe_inputs import TEXT_SUFFIXES
+from hubq.records.number_format import number, ranged, share
+from hubq.records.recipe_inputs import TEXT_SUFFIXES
 from hubq.records.report import Interval
 
 FRONT = "*"

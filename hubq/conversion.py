@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hubq.record import Record
+from hubq.records.record import Record
 
 TARGETS = ("awq", "compressed-tensors", "dense", "gptq", "hubq")
 RECORD = "hubq/conversion.json"  # in the folder; that it is there makes the folder replaceable

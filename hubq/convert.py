@@ -21,7 +21,7 @@ from pathlib import Path
 from hubq.conversion import RECORD, TARGETS, Conversion, Wish
 from hubq.errors import UserError, did_you_mean
 from hubq.machine.progress import SILENT, Progress
-from hubq.run_folder import HALF
+from hubq.records.run_folder import HALF
 
 
 def convert(model: Path, out: Path, wish: Wish, progress: Progress = SILENT) -> Conversion:

@@ -7,7 +7,7 @@ from hubq.corpus import Corpus, Purpose, joined_text, require_text
 from hubq.documents import Reading, documents
 from hubq.errors import UserError
 from hubq.machine.files import sha256_of
-from hubq.recipe_inputs import DatasetSection
+from hubq.records.recipe_inputs import DatasetSection
 
 
 def text(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> str:

@@ -12,8 +12,8 @@ from hubq.corpus import BLANK_LINE, Corpus, Purpose, joined_text
 from hubq.dataset_files import Pinned, files_of
 from hubq.documents import Reading, documents
 from hubq.errors import UserError, did_you_mean
-from hubq.hub_names import address
-from hubq.recipe_inputs import DatasetSection
+from hubq.records.recipe_inputs import DatasetSection
+from hubq.records.repo_names import address
 from hubq.remote import DATASETS, commit_of, fetch_listed
 
 DEFAULT_SPLIT: Mapping[Purpose, str] = {"calibration": "train", "evaluation": "test"}

@@ -16,7 +16,7 @@ from hubq.errors import UserError
 from hubq.explain import scrub
 from hubq.machine.engines import installed_version, missing_packages, readers_of
 from hubq.machine.files import gigabytes
-from hubq.record import Record
+from hubq.records.record import Record
 
 if TYPE_CHECKING:
     from httpx2 import Response

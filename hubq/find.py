@@ -6,7 +6,7 @@ from hubq.adopting import renamed, unpickled
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.machine.progress import SILENT, Progress
-from hubq.recipe_inputs import ModelSection
+from hubq.records.recipe_inputs import ModelSection
 from hubq.source import Source
 from hubq.source_folder import read_folder, require_one_head
 from hubq.weight_files import weight_files

@@ -10,7 +10,7 @@ from typing import Any
 
 from hubq.errors import UserError
 from hubq.machine.files import gigabytes
-from hubq.marked_yaml import CARD, parse
+from hubq.records.yaml_lines import CARD, parse
 
 LARGEST = 20_000_000  # bytes of a README.md
 _OPENING = re.compile(r"\A\s*---[ \t]*(?:\n|\Z)")

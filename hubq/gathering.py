@@ -8,7 +8,7 @@ from pathlib import Path
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.records.report import Assessment, Measured, Report, Subject
-from hubq.run_folder import PLAN, REPORT, record_in
+from hubq.records.run_folder import PLAN, REPORT, record_in
 from hubq.siblings import report_on_hub
 
 

@@ -15,7 +15,7 @@ from hubq.gguf_config import WAY_OUT, config_of
 from hubq.gguf_files import Gguf, open_gguf, place_alone
 from hubq.machine.files import cache_folder, require_space
 from hubq.machine.progress import Progress, quiet
-from hubq.recipe_inputs import ModelSection
+from hubq.records.recipe_inputs import ModelSection
 from hubq.shards import TensorInfo
 from hubq.tokenizer import SAMPLE, tokenizer_of
 

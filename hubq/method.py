@@ -15,8 +15,8 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from hubq.as_written import AsWritten
 from hubq.errors import UserError, did_you_mean
+from hubq.records.record import AsWritten
 from hubq.tensors import PER_CHANNEL, Affine, Grid, QuantizedTensor
 
 Need = Literal["gram", "magnitude", "sample"]

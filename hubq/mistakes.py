@@ -7,7 +7,7 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, JsonValue
 
 from hubq.errors import UserError, did_you_mean
-from hubq.marked_yaml import MarkedYaml, Place
+from hubq.records.yaml_lines import MarkedYaml, Place
 
 Mistake = tuple[int, str]  # line and sentence
 NOT_WRITTEN: dict[str, JsonValue] = {

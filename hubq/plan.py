@@ -7,13 +7,13 @@ from hubq.client import Client
 from hubq.errors import UserError
 from hubq.machine.files import require_space
 from hubq.records.plan import Plan
+from hubq.records.run_folder import PLAN, clear, require_run
 from hubq.replanning import adopted, kept, understood
-from hubq.run_folder import PLAN, clear, require_run
 from hubq.source import dtype_of
 
 if TYPE_CHECKING:
     from hubq.recipe import Recipe
-    from hubq.recipe_inputs import ModelSection
+    from hubq.records.recipe_inputs import ModelSection
     from hubq.source import Source
 
 COPIES = 2  # of the result on disk while its parts are joined

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from hubq.errors import UserError
-from hubq.figures import number
-from hubq.recipe_evaluate import EvaluateSection, TaskSection
+from hubq.records.number_format import number
 from hubq.records.plan import Plan
+from hubq.records.recipe_evaluate import EvaluateSection, TaskSection
 from hubq.task_names import dimension_of
 
 FORETOLD = 1.01  # how far what is stored may stay below what was foretold

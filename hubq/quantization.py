@@ -28,9 +28,9 @@ from hubq.machine.progress import Progress
 from hubq.method import Inputs, Layer
 from hubq.prompting import prompting
 from hubq.recipe import Recipe
-from hubq.record import Record
 from hubq.records.checkpoint import Checkpoint, QuantizedLayer
 from hubq.records.plan import Plan
+from hubq.records.record import Record
 from hubq.resume import BlockRecord, FinishedBlocks, States
 from hubq.runtime.headers import LEGACY
 from hubq.selection import head_method, scale_dtype

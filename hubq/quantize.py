@@ -8,7 +8,7 @@ from hubq.client import Client
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
-from hubq.run_folder import CHECKPOINT
+from hubq.records.run_folder import CHECKPOINT
 
 
 def quantize(plan: Plan, run: Path, client: Client, progress: Progress = SILENT) -> Checkpoint:

@@ -13,7 +13,7 @@ from hubq.errors import UserError
 if TYPE_CHECKING:
     from hubq.client import Client
     from hubq.recipe import Recipe
-    from hubq.recipe_evaluate import EvaluateSection
+    from hubq.records.recipe_evaluate import EvaluateSection
     from hubq.source import Source
 
 STRETCHED = ("linear", "dynamic", "yarn")  # rope scalings that go beyond the positions named
@@ -93,7 +93,7 @@ def _lengths(section: "EvaluateSection") -> Iterator[tuple[str, int]]:
         yield f"evaluate.perplexity.{number}.length", each.length
     if section.efficiency is not None:
         from hubq.machine.device import best_device
-        from hubq.recipe_evaluate import lengths
+        from hubq.records.recipe_evaluate import lengths
 
         prompt, output = lengths(section.efficiency, best_device().type)
         yield f"evaluate.efficiency, prompt {prompt} and output {output}", prompt + output

@@ -14,16 +14,15 @@ from pydantic import (
     model_validator,
 )
 
-from hubq.as_written import AsWritten
 from hubq.errors import UserError, did_you_mean
 from hubq.format import formats
-from hubq.hub_names import mistake_in_name
-from hubq.marked_yaml import RECIPE, MarkedYaml, parse
 from hubq.method import Method, method_class, methods
 from hubq.mistakes import NOT_WRITTEN, Mistake, explain, refuse
-from hubq.recipe_evaluate import EvaluateSection
-from hubq.recipe_inputs import FOLDER, CalibrationSection, ModelSection
-from hubq.record import Record
+from hubq.records.recipe_evaluate import EvaluateSection
+from hubq.records.recipe_inputs import FOLDER, CalibrationSection, ModelSection
+from hubq.records.record import AsWritten, Record
+from hubq.records.repo_names import mistake_in_name
+from hubq.records.yaml_lines import RECIPE, MarkedYaml, parse
 
 NO_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, undecodable bytes
 

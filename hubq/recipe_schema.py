@@ -5,7 +5,7 @@ from typing import Any
 from hubq.format import formats
 from hubq.method import method_class, methods
 from hubq.recipe import Recipe
-from hubq.recipe_inputs import NAMED_DATASETS
+from hubq.records.recipe_inputs import NAMED_DATASETS
 
 ONE_WORD = {
     "ModelSection": "a Hub id with an optional @revision, or a path to a folder or a .gguf file",

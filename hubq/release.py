@@ -12,8 +12,8 @@ from hubq.machine.files import write_atomically
 from hubq.machine.progress import Progress
 from hubq.recipe_text import presentable, recipe_text
 from hubq.records.report import Report
+from hubq.records.run_folder import IN_A_REPO, PLAN, REPORT, REPORT_IN_A_REPO, SIBLINGS
 from hubq.remote import LocalFile
-from hubq.run_folder import IN_A_REPO, PLAN, REPORT, REPORT_IN_A_REPO, SIBLINGS
 from hubq.siblings import Siblings, siblings_in
 
 # Keys of other services whose shape is unmistakable.

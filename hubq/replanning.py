@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.machine.files import write_atomically
-from hubq.run_folder import CHECKPOINT, MODEL, PLAN, REPORT
+from hubq.records.run_folder import CHECKPOINT, MODEL, PLAN, REPORT
 
 if TYPE_CHECKING:
     from hubq.records.checkpoint import Checkpoint
@@ -102,8 +102,8 @@ def _renewed_papers(
     """Write what another licence asks for into a finished model; return its new checkpoint."""
     from hubq.companions import beside_config
     from hubq.find import fetch_planned
-    from hubq.recipe_inputs import ModelSection
     from hubq.records.checkpoint import Checkpoint
+    from hubq.records.recipe_inputs import ModelSection
     from hubq.terms import governing_license
 
     before, after = governing_license(saved), governing_license(planned)

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field
 from torch import Tensor
 
-from hubq.record import Record
+from hubq.records.record import Record
 from hubq.shards import Weights, write
 
 

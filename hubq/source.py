@@ -8,8 +8,8 @@ from typing import Any
 
 from hubq.account import account
 from hubq.errors import UserError
-from hubq.recipe_inputs import ModelSection
 from hubq.records.plan import BaseCard
+from hubq.records.recipe_inputs import ModelSection
 from hubq.runtime.headers import few
 from hubq.shards import TensorInfo
 

@@ -11,7 +11,7 @@ from hubq.base_card import known_card
 from hubq.errors import UserError
 from hubq.front_matter import card_in
 from hubq.machine.files import read_object
-from hubq.recipe_inputs import ModelSection
+from hubq.records.recipe_inputs import ModelSection
 from hubq.shards import TensorInfo, Weights, index
 from hubq.source import Source, accounted, check_config, left_alone
 from hubq.weight_files import PICKLES, WeightFiles, weight_files

@@ -16,12 +16,12 @@ from hubq.client import Client
 from hubq.companions import is_companion, is_tokenizer
 from hubq.errors import UserError
 from hubq.front_matter import UnreadableCardError, front_matter
-from hubq.hub_names import address
 from hubq.machine.files import cache_folder, read_object
 from hubq.machine.progress import SILENT, Progress
-from hubq.recipe_inputs import ModelSection
-from hubq.record import Record
 from hubq.records.plan import BaseCard
+from hubq.records.recipe_inputs import ModelSection
+from hubq.records.record import Record
+from hubq.records.repo_names import address
 from hubq.remote import commit_of, fetch_record
 from hubq.source import Source, accounted, check_config, left_alone
 from hubq.source_folder import read_folder

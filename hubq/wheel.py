@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from hubq.errors import UserError
 from hubq.machine.files import cache_folder, require_space, sha256_of
-from hubq.recipe_inputs import WheelFile
+from hubq.records.recipe_inputs import WheelFile
 
 PICKLES = {".bin", ".ckpt", ".dill", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"}
 # What pip says, in its warnings, when it reached no index at all.

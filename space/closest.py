@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from models import Released, brief
 
-from hubq.figures import number, percent
 from hubq.front import overlap
+from hubq.records.number_format import number, percent
 from hubq.records.report import Interval, Measurement
 
 

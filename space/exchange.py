@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from hubq.errors import UserError, did_you_mean
-from hubq.record import Record
+from hubq.records.record import Record
 
 
 class Line(Record):

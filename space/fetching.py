@@ -72,7 +72,7 @@ class Fetching:
         """Bring a release with all that its report measured, a base without its other formats."""
         from hubq.find import fetch, find
         from hubq.pull import pull
-        from hubq.recipe_inputs import ModelSection
+        from hubq.records.recipe_inputs import ModelSection
 
         if outline.config.get("quantization_config"):
             return pull(model.name, None, self.client)

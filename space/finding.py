@@ -15,12 +15,12 @@ from pydantic import ValidationError
 
 from hubq.client import Client
 from hubq.errors import UserError
-from hubq.hub_names import address
-from hubq.recipe_inputs import ModelSection
+from hubq.records.recipe_inputs import ModelSection
+from hubq.records.repo_names import address
 from hubq.records.report import VERSION, Assessment, Measured, Report
+from hubq.records.run_folder import REPORT as RECORD
+from hubq.records.run_folder import REPORT_IN_A_REPO, record_in
 from hubq.remote import commit_of, fetch_record
-from hubq.run_folder import REPORT as RECORD
-from hubq.run_folder import REPORT_IN_A_REPO, record_in
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo

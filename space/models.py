@@ -12,10 +12,10 @@ from typing import NamedTuple
 from hubq.client import Client
 from hubq.comparison import Entry, entry, families
 from hubq.errors import UserError
-from hubq.hub_names import mistake_in_reference
 from hubq.license import BUILT_WITH
 from hubq.machine.progress import SILENT, Progress
-from hubq.recipe_inputs import ModelSection
+from hubq.records.recipe_inputs import ModelSection
+from hubq.records.repo_names import mistake_in_reference
 from hubq.records.report import Assessment, Interval, Measured, Measurement, Report
 
 ONLY_NUMBERS = " (numbers only)"  # behind the name of a model that can't answer

@@ -7,7 +7,7 @@ from models import Recovery, Released
 from pareto import short
 from scales import Scale, fitted
 
-from hubq.figures import percent, share
+from hubq.records.number_format import percent, share
 
 WIDTH = 420.0
 LEFT, RIGHT = 22.0, 22.0

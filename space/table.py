@@ -5,8 +5,8 @@ from typing import Any, Literal, NamedTuple
 
 from models import Released, brief
 
-from hubq.figures import NOT_MEASURED, number, ranged, share
 from hubq.machine.files import gigabytes
+from hubq.records.number_format import NOT_MEASURED, number, ranged, share
 
 Cell = tuple[float | str | None, str]  # what it is sorted by, and what is shown
 

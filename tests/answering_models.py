@@ -9,7 +9,7 @@ from made_run import made_plan
 
 from hubq.client import Client
 from hubq.find import find
-from hubq.recipe_inputs import ModelSection
+from hubq.records.recipe_inputs import ModelSection
 
 BASE = "acme/Tiny-Llama"
 THREE, FOUR = "acme/Tiny-Llama-3bit", "acme/Tiny-Llama-4bit"

@@ -10,7 +10,7 @@ from hubq.base_folder import base_of
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.find import find
-from hubq.recipe_inputs import ModelSection
+from hubq.records.recipe_inputs import ModelSection
 from hubq.records.report import Report
 
 

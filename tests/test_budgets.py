@@ -11,7 +11,7 @@ from hubq.client import Client
 from hubq.errors import UserError
 from hubq.plan_requirements import refuse_unmeasured, refuse_unreachable
 from hubq.publish import publish
-from hubq.recipe_evaluate import EvaluateSection
+from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.records.report import Divergence, Fidelity, Interval, LeftOut, Overall, Report
 
 OVERALL = Overall(

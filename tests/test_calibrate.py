@@ -13,7 +13,7 @@ from hubq import calibrate
 from hubq.calibrate import leading_ids, token_ids, tokens, windows
 from hubq.client import Client
 from hubq.errors import UserError
-from hubq.recipe_inputs import CalibrationSection, DatasetSection
+from hubq.records.recipe_inputs import CalibrationSection, DatasetSection
 
 BEGIN = 0  # the first special token's id
 WORDS = (

@@ -25,7 +25,12 @@ from hubq.card import (
     render,
 )
 from hubq.cards.spelling import cell
-from hubq.figures import (
+from hubq.hub.card_rules import validate
+from hubq.machine.engines import readers_of
+from hubq.machine.files import gigabytes
+from hubq.recipe import Recipe, read
+from hubq.recipe_text import is_local, recipe_text
+from hubq.records.number_format import (
     difference,
     judged,
     number,
@@ -35,11 +40,6 @@ from hubq.figures import (
     uncertain,
     within_noise,
 )
-from hubq.hub.card_rules import validate
-from hubq.machine.engines import readers_of
-from hubq.machine.files import gigabytes
-from hubq.recipe import Recipe, read
-from hubq.recipe_text import is_local, recipe_text
 from hubq.records.report import Interval, Report
 from hubq.siblings import Siblings
 

@@ -216,7 +216,7 @@ def test_a_run_folder_that_another_process_uses_is_refused_until_it_ends(
 ) -> None:
     run = own_folder / "runs" / "mine"
     code = (
-        "import pathlib, time; from hubq.run_folder import locked\n"
+        "import pathlib, time; from hubq.records.run_folder import locked\n"
         f"with locked(pathlib.Path({str(run)!r})): print('locked', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:

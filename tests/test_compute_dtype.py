@@ -24,7 +24,7 @@ from hubq.quantize import quantize
 from hubq.recipe import Recipe
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
-from hubq.run_folder import PLAN
+from hubq.records.run_folder import PLAN
 from hubq.statistics import Gathering
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")

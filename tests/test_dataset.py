@@ -21,7 +21,7 @@ from hubq.dataset import corpus, require, text
 from hubq.errors import UserError
 from hubq.machine.files import cache_folder
 from hubq.patience import Patience
-from hubq.recipe_inputs import DatasetSection, WheelFile
+from hubq.records.recipe_inputs import DatasetSection, WheelFile
 
 Serve = Callable[[Mapping[str, bytes]], tuple[Client, list[str]]]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

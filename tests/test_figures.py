@@ -3,7 +3,7 @@
 import pytest
 from made_run import measurement
 
-from hubq.figures import difference, judged, number, share, uncertain, within_noise
+from hubq.records.number_format import difference, judged, number, share, uncertain, within_noise
 from hubq.records.report import Interval
 
 

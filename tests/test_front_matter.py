@@ -15,7 +15,7 @@ from hubq.client import Client
 from hubq.errors import UserError
 from hubq.find import find
 from hubq.front_matter import card_in, front_matter
-from hubq.recipe_inputs import ModelSection
+from hubq.records.recipe_inputs import ModelSection
 
 PLAIN = "---\nlicense: llama3.1\nextra_gated_prompt: Agree.\n---\n# A model\n"
 SAID = {"license": "llama3.1", "extra_gated_prompt": "Agree."}

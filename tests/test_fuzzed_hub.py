@@ -24,7 +24,7 @@ from hubq.doctor import ask
 from hubq.errors import UserError
 from hubq.publish import publish, remember_destination
 from hubq.pull import pull
-from hubq.recipe_inputs import DatasetSection, ModelSection
+from hubq.records.recipe_inputs import DatasetSection, ModelSection
 from hubq.remote import gate_of, history_of
 from hubq.siblings import report_on_hub
 from hubq.source_hub import card_on_hub, find_on_hub

@@ -18,7 +18,7 @@ from tiny_models import TINY, save_tiny_model
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.find import fetch, find
-from hubq.recipe_inputs import ModelSection
+from hubq.records.recipe_inputs import ModelSection
 from hubq.shards import Weights, index
 from hubq.source import Source
 from hubq.tokenizer import SAMPLE

@@ -24,7 +24,7 @@ from hubq.errors import UserError
 from hubq.patience import Patience
 from hubq.publish import publish
 from hubq.pull import pull
-from hubq.recipe_inputs import DatasetSection, ModelSection
+from hubq.records.recipe_inputs import DatasetSection, ModelSection
 from hubq.remote import files_of, history_of
 from hubq.siblings import report_on_hub
 from hubq.source_hub import config_on_hub, find_on_hub, headers_on_hub

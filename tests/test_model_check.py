@@ -23,7 +23,7 @@ from hubq.model_check import require_consistent
 from hubq.patience import Patience
 from hubq.plan import plan
 from hubq.recipe import Recipe
-from hubq.recipe_inputs import ModelSection
+from hubq.records.recipe_inputs import ModelSection
 from hubq.shards import Weights
 from hubq.skeleton import Skeleton
 

@@ -11,8 +11,8 @@ import yaml
 from hubq.client import Client
 from hubq.plan import plan
 from hubq.recipe import Recipe, read
-from hubq.recipe_inputs import ModelSection
 from hubq.recipe_schema import schema
+from hubq.records.recipe_inputs import ModelSection
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 NAME = re.compile(r"(quickstart_|demo_)?(?P<method>[a-z_]+)_(?P<bits>\d(\.\d)?)bit(_[a-z0-9._]+)?")

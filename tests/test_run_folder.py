@@ -10,7 +10,7 @@ from made_run import make_run
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.publish import publish
-from hubq.run_folder import PLAN, clear, require_run
+from hubq.records.run_folder import PLAN, clear, require_run
 
 
 @pytest.fixture

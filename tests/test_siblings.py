@@ -6,7 +6,7 @@ from hubq.client import Client
 from hubq.hub.faults import FaultyHub, refuse
 from hubq.publish import publish
 from hubq.records.report import Report
-from hubq.run_folder import SIBLINGS
+from hubq.records.run_folder import SIBLINGS
 from hubq.siblings import Siblings, beside, on_hub, siblings_in, siblings_of
 
 OTHER = "acme/Tiny-Llama-GPTQ-3bit"

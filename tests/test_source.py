@@ -22,7 +22,7 @@ from hubq.patience import Patience
 from hubq.plan import plan
 from hubq.quantize import quantize
 from hubq.recipe import Recipe
-from hubq.recipe_inputs import ModelSection
+from hubq.records.recipe_inputs import ModelSection
 from hubq.shards import index
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9", patience=Patience(tries=1))

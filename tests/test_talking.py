@@ -12,7 +12,7 @@ from hubq.chat import answer
 from hubq.cli import cli
 from hubq.client import Client
 from hubq.find import find
-from hubq.recipe_inputs import ModelSection
+from hubq.records.recipe_inputs import ModelSection
 
 QUESTION = [{"role": "user", "content": "hello"}]
 

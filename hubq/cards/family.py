@@ -6,9 +6,9 @@ from typing import NamedTuple
 from hubq import choice
 from hubq.cards.spelling import HUB, cell, listed
 from hubq.comparison import Entry, entry
-from hubq.figures import number, ranged, share
 from hubq.front import CLEARLY_FEWER, Point, dominates, is_clearly_less, overlap
 from hubq.machine.files import gigabytes
+from hubq.records.number_format import number, ranged, share
 from hubq.records.report import Report
 from hubq.siblings import Siblings
 

@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 from hubq.cards.quality import perplexities
-from hubq.figures import NONE, NOT_MEASURED, judged, no_floor, number, percent, share
 from hubq.machine.files import gigabytes
+from hubq.records.number_format import NONE, NOT_MEASURED, judged, no_floor, number, percent, share
 from hubq.records.report import Report
 
 SOURCE_BITS = {"float32": 32, "bfloat16": 16, "float16": 16}

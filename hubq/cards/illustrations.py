@@ -7,9 +7,9 @@ from hubq.cards.family import all_of, compared
 from hubq.cards.making import errors
 from hubq.cards.spelling import listed
 from hubq.choice import short_names
-from hubq.figures import number, share
 from hubq.pictures import THEMES, Theme, error_by_layer, quality_against_bits, recovery_by_task
 from hubq.pictures.tasks import kept
+from hubq.records.number_format import number, share
 from hubq.records.report import Measured, Report
 from hubq.siblings import Siblings
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from hubq.cards.familiar import calibrated_on, familiar
 from hubq.cards.quality import perplexities
 from hubq.cards.spelling import listed
-from hubq.figures import NOT_MEASURED, number, share
+from hubq.records.number_format import NOT_MEASURED, number, share
 from hubq.records.report import Measurement, Report
 
 OWN = "hubq_"  # how the names of tasks begin that are local variants

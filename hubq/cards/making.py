@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from hubq.figures import number
+from hubq.records.number_format import number
 from hubq.records.plan import Plan
 from hubq.records.report import Report
 

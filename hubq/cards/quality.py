@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from hubq.cards.spelling import listed
-from hubq.figures import (
+from hubq.records.number_format import (
     NONE,
     NOT_MEASURED,
     judged,

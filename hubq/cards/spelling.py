@@ -1,8 +1,8 @@
-"""How the card writes intervals and texts; the digits are those of hubq/figures.py."""
+"""How the card writes texts; its digits are those of hubq/records/number_format.py."""
 
 import re
 
-from hubq.figures import (
+from hubq.records.number_format import (
     NOT_MEASURED,
     difference,
     judged,

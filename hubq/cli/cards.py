@@ -97,7 +97,7 @@ def _in_place(folder: Path) -> Path:
     """Write the card of a folder anew, from its report and what lies beside it."""
     from hubq.card import renew
     from hubq.card_check import report_in
-    from hubq.run_folder import locked
+    from hubq.records.run_folder import locked
     from hubq.siblings import gather
 
     with locked(folder):
@@ -108,7 +108,7 @@ def _in_place(folder: Path) -> Path:
 def _of_repo(repo: str, place: Path | None, client: "Client") -> Path:
     """Write the card of a published model into a folder of its own, records included."""
     from hubq.card import renew
-    from hubq.run_folder import REPORT
+    from hubq.records.run_folder import REPORT
     from hubq.siblings import gather
 
     folder = place or Path(repo.partition("@")[0].rpartition("/")[2])
@@ -138,7 +138,7 @@ def _require_cards(folder: Path) -> None:
 def _published(repo: str, client: "Client") -> "Report":
     from hubq.errors import UserError
     from hubq.records.report import Report
-    from hubq.run_folder import IN_A_REPO, REPORT
+    from hubq.records.run_folder import IN_A_REPO, REPORT
     from hubq.siblings import report_on_hub
 
     path = report_on_hub(repo, client)

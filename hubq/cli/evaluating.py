@@ -13,9 +13,9 @@ from hubq.cli.options import print_json as show_json
 from hubq.cli.stages import RECIPE, stages
 
 if TYPE_CHECKING:
-    from hubq.recipe_evaluate import EvaluateSection
-    from hubq.recipe_inputs import ModelSection
-    from hubq.record import Record
+    from hubq.records.recipe_evaluate import EvaluateSection
+    from hubq.records.recipe_inputs import ModelSection
+    from hubq.records.record import Record
     from hubq.records.report import Measured
 
 Section = TypeVar("Section", bound="Record")
@@ -140,7 +140,7 @@ def _recipe(words: tuple[str, ...], asked: Asked) -> Path:
 
 def _against(asked: Asked) -> "ModelSection":
     """Read which model is the base."""
-    from hubq.recipe_inputs import ModelSection
+    from hubq.records.recipe_inputs import ModelSection
 
     if asked.against is None:
         raise click.UsageError("--model needs --against BASE: the 16-bit model it was made from")
@@ -151,7 +151,7 @@ def _against(asked: Asked) -> "ModelSection":
 
 def _wishes(asked: Asked, tasks: tuple[str, ...]) -> "EvaluateSection":
     """Read what is to be measured."""
-    from hubq.recipe_evaluate import EvaluateSection
+    from hubq.records.recipe_evaluate import EvaluateSection
 
     sizes = {"length": asked.length, "windows": asked.windows}
     given = {name: each for name, each in sizes.items() if each is not None}
@@ -168,7 +168,7 @@ def _wishes(asked: Asked, tasks: tuple[str, ...]) -> "EvaluateSection":
 def _written(word: str) -> Any:  # noqa: ANN401 - any YAML
     """Read a word, or a mapping as it would stand in a recipe."""
     from hubq.errors import UserError
-    from hubq.marked_yaml import parse
+    from hubq.records.yaml_lines import parse
 
     if not word.startswith("{"):
         return word
@@ -183,8 +183,8 @@ def _read(kind: "type[Section]", values: object, where: str) -> "Section":
     from pydantic import ValidationError
 
     from hubq.errors import UserError
-    from hubq.marked_yaml import MarkedYaml
     from hubq.mistakes import explain
+    from hubq.records.yaml_lines import MarkedYaml
 
     try:
         return kind.model_validate(values)

@@ -39,7 +39,7 @@ def _table(measured: "Measured") -> "Table":
     from rich.box import SIMPLE
     from rich.table import Table
 
-    from hubq.figures import difference, judged, share, uncertain
+    from hubq.records.number_format import difference, judged, share, uncertain
     from hubq.records.report import Dimension
 
     table = Table(box=SIMPLE, padding=0, show_edge=False)
@@ -88,7 +88,7 @@ def _flips(flips: "Flips") -> str:
 def _facts(measured: "Measured") -> Iterator[tuple[str, str]]:
     """Yield what stands below the table; what was not measured is said to be so."""
     from hubq.budgets import unmet
-    from hubq.figures import NOT_MEASURED, share
+    from hubq.records.number_format import NOT_MEASURED, share
     from hubq.records.report import Report
 
     overall = measured.overall
@@ -114,7 +114,7 @@ def _facts(measured: "Measured") -> Iterator[tuple[str, str]]:
 
 def _followed(measured: "Measured", fidelity: "Fidelity") -> str:
     """Say how closely the base was followed, and how closely it follows itself."""
-    from hubq.figures import no_floor, number, share
+    from hubq.records.number_format import no_floor, number, share
 
     found, floor = fidelity.result, fidelity.floor
     own = no_floor(measured) if floor is None else number(floor.mean.value)
@@ -128,8 +128,8 @@ def _followed(measured: "Measured", fidelity: "Fidelity") -> str:
 
 def _costs(efficiency: "Efficiency") -> Iterator[tuple[str, str]]:
     """Yield what the result takes beside its base, and how that was measured."""
-    from hubq.figures import number, percent
     from hubq.machine.files import gigabytes
+    from hubq.records.number_format import number, percent
 
     own, base = efficiency.result, efficiency.base
     sizes = (

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hubq import run_folder
 from hubq.cli.options import (
     FILE,
     FOLDER,
@@ -22,6 +21,7 @@ from hubq.cli.options import (
 )
 from hubq.cli.options import print_json as show_json
 from hubq.machine.meters import Clock
+from hubq.records import run_folder
 
 if TYPE_CHECKING:
     from hubq.cli.timing import Timed
@@ -138,7 +138,7 @@ def stages(recipe: Path, run: Path | None, fresh: bool, hub: str | None) -> Iter
     from hubq.cli.timing import Timed
     from hubq.plan import plan_afresh
     from hubq.recipe import read
-    from hubq.run_folder import locked
+    from hubq.records.run_folder import locked
 
     wanted = read(recipe)
     folder = run or Path("runs") / wanted.name

@@ -5,12 +5,12 @@ from pathlib import Path
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.machine.progress import SILENT, Progress
-from hubq.recipe_evaluate import EvaluateSection
-from hubq.recipe_inputs import ModelSection
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
+from hubq.records.recipe_evaluate import EvaluateSection
+from hubq.records.recipe_inputs import ModelSection
 from hubq.records.report import Report
-from hubq.run_folder import REPORT
+from hubq.records.run_folder import REPORT
 
 
 def evaluate(

@@ -8,10 +8,10 @@ from typing import NamedTuple
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.gguf_files import PART
-from hubq.hub_names import address
 from hubq.machine.progress import SILENT, Progress
-from hubq.recipe_evaluate import EvaluateSection
-from hubq.recipe_inputs import ModelSection
+from hubq.records.recipe_evaluate import EvaluateSection
+from hubq.records.recipe_inputs import ModelSection
+from hubq.records.repo_names import address
 from hubq.records.report import Assessment, Subject
 from hubq.source import Source
 

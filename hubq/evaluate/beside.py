@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hubq.client import Client
 from hubq.machine.progress import Progress
-from hubq.recipe_evaluate import EvaluateSection, PerplexitySection
+from hubq.records.recipe_evaluate import EvaluateSection, PerplexitySection
 from hubq.records.report import Efficiency, Measured
 
 if TYPE_CHECKING:

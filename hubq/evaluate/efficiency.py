@@ -14,7 +14,7 @@ waited for a core stands beside them.
 
 from hubq.evaluate.jobs import EfficiencyTask, Outcome
 from hubq.evaluate.measure import Pair, content_of, outcome_file
-from hubq.recipe_evaluate import EfficiencySection, lengths
+from hubq.records.recipe_evaluate import EfficiencySection, lengths
 from hubq.records.report import Efficiency
 
 

@@ -14,7 +14,7 @@ from hubq.evaluate.jobs import DivergenceTask, HiddenTask, Outcome, Task, keep_t
 from hubq.evaluate.measure import Pair, content_of, known, outcome_file
 from hubq.machine.files import gigabytes
 from hubq.machine.meters import available
-from hubq.recipe_evaluate import FidelitySection
+from hubq.records.recipe_evaluate import FidelitySection
 from hubq.records.report import Divergence, Fidelity
 
 FLOOR_WINDOWS = 5  # float32 is several times slower than bfloat16, and the floor lies narrow

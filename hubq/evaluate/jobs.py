@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hubq.machine.files import cache_folder, write_atomically
-from hubq.record import Record
+from hubq.records.record import Record
 from hubq.records.report import Better, Cost, Dimension, Divergence
 from hubq.task_names import is_offline
 

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from hubq.record import Record
+from hubq.records.record import Record
 
 PATH_BYTES = 4096
 FILES = 3

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from hubq.figures import percent
 from hubq.pictures.canvas import LIGHT, POINTS, Theme, canvas, label, png
+from hubq.records.number_format import percent
 from hubq.records.report import Interval, Measured, Measurement
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """What became of a plan: the quantized model, every file by its sha256, and the bits as stored."""
 
-from hubq.record import Record
+from hubq.records.record import Record
 
 
 class Prompting(Record):

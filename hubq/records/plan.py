@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from hubq.record import Record
+from hubq.records.record import Record
 
 # Whether downloaders must ask, and who answers; unknown: the card has a form, the repo wasn't seen.
 Gate = Literal["auto", "manual", "unknown"]

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from hubq.record import Record
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
+from hubq.records.record import Record
 
 VERSION: Literal[2] = 2
 Dimension = Literal["knowledge", "alignment"]

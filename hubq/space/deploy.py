@@ -15,12 +15,12 @@ from hubq.client import Client
 from hubq.commit import ATTRIBUTES, Change, commit, compare
 from hubq.errors import UserError
 from hubq.gathering import gather
-from hubq.hub_names import address, require_account
 from hubq.machine.files import write_atomically
 from hubq.machine.progress import SILENT, Progress
 from hubq.patience import status_of
 from hubq.publish import FOUNDING, verify
-from hubq.record import Record
+from hubq.records.record import Record
+from hubq.records.repo_names import address, require_account
 from hubq.release import refuse_secrets
 from hubq.remote import SPACES, LocalFile, head_of
 from hubq.siblings import Tell

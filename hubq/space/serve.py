@@ -11,8 +11,8 @@ from pathlib import Path
 from hubq.client import Client
 from hubq.credentials import environment_for
 from hubq.errors import UserError
-from hubq.hub_names import address, require_account
 from hubq.proxies import go_direct_to_loopback, refuse_unusable
+from hubq.records.repo_names import address, require_account
 from hubq.space.contents import PACKAGE, app_folder
 
 

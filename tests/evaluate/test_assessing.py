@@ -16,8 +16,8 @@ from hubq.evaluate.assessing import assess, bring
 from hubq.format import format_named
 from hubq.hub.faults import FaultyHub, faulty_hub
 from hubq.machine.progress import SILENT
-from hubq.recipe_evaluate import EvaluateSection
-from hubq.recipe_inputs import ModelSection
+from hubq.records.recipe_evaluate import EvaluateSection
+from hubq.records.recipe_inputs import ModelSection
 from hubq.records.report import Assessment
 from hubq.tensors import Grid
 

@@ -19,7 +19,7 @@ from hubq.evaluate.jobs import EfficiencyTask, Job
 from hubq.evaluate.measure import Machine, Pair
 from hubq.format import format_named
 from hubq.machine.files import cache_folder
-from hubq.recipe_evaluate import EfficiencySection, lengths
+from hubq.records.recipe_evaluate import EfficiencySection, lengths
 from hubq.records.report import Cost, Efficiency
 from hubq.shards import weight_bytes
 from hubq.tensors import Grid

@@ -41,9 +41,9 @@ from hubq.format import format_named
 from hubq.machine.device import VARIABLE
 from hubq.machine.files import cache_folder
 from hubq.machine.progress import Advance
-from hubq.recipe_inputs import ModelSection
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
+from hubq.records.recipe_inputs import ModelSection
 from hubq.records.report import Measurement, Report
 from hubq.tensors import Grid
 

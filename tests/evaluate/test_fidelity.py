@@ -21,7 +21,7 @@ from hubq.evaluate.measure import Machine, Pair
 from hubq.format import format_named
 from hubq.machine import meters
 from hubq.machine.files import cache_folder
-from hubq.recipe_evaluate import FidelitySection
+from hubq.records.recipe_evaluate import FidelitySection
 from hubq.records.report import Fidelity
 from hubq.tensors import Grid
 

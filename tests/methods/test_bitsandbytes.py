@@ -17,7 +17,7 @@ from hubq.method import Inputs, Layer
 from hubq.methods.bitsandbytes import BitsAndBytes
 from hubq.plan import plan
 from hubq.recipe import read
-from hubq.recipe_inputs import ModelSection
+from hubq.records.recipe_inputs import ModelSection
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 each_block_type = pytest.mark.parametrize("data_type", ["nf4", "fp4"])

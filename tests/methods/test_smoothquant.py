@@ -11,7 +11,7 @@ from hubq.method import Group, Inputs, Layer
 from hubq.methods.smoothquant import SmoothQuant
 from hubq.plan import plan
 from hubq.recipe import read
-from hubq.recipe_inputs import ModelSection
+from hubq.records.recipe_inputs import ModelSection
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 

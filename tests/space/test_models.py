@@ -324,7 +324,7 @@ def test_a_tiny_base_in_a_folder_is_fetched_from_there(tmp_path: Path, tiny_mode
     from models import Weights
 
     from hubq.find import find as find_source
-    from hubq.recipe_inputs import ModelSection
+    from hubq.records.recipe_inputs import ModelSection
 
     section = ModelSection(folder=tiny_model("llama"))
     weights = Weights(section=section, identity=find_source(section, NOBODY).identity)

@@ -15,9 +15,9 @@ from hubq.cli import cli
 from hubq.client import Client
 from hubq.comparison import entry
 from hubq.errors import UserError
-from hubq.figures import number
 from hubq.hub.card_rules import validate
 from hubq.hub.faults import FaultyHub, refuse
+from hubq.records.number_format import number
 from hubq.records.report import Report
 from hubq.space.deploy import Way, deploy
 from hubq.space.settings import Settings

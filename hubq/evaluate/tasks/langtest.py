@@ -20,7 +20,7 @@ from hubq.evaluate.tasks.rows import (
     summarized,
     yes_or_no,
 )
-from hubq.recipe_inputs import WheelFile
+from hubq.records.recipe_inputs import WheelFile
 from hubq.wheel import file_in_wheel
 
 if TYPE_CHECKING:

@@ -8,10 +8,9 @@ from typing import Self, TypeVar
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from hubq.as_written import AsWritten
 from hubq.errors import did_you_mean
-from hubq.hub_names import mistake_in_reference
-from hubq.record import Record
+from hubq.records.record import AsWritten, Record
+from hubq.records.repo_names import mistake_in_reference
 
 NAMED_DATASETS = ("wikitext2", "c4", "ptb")
 TEXT_SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz", ".zst")

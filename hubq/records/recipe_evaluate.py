@@ -4,9 +4,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from hubq.as_written import AsWritten
-from hubq.recipe_inputs import DatasetSection
-from hubq.record import Record
+from hubq.records.recipe_inputs import DatasetSection
+from hubq.records.record import AsWritten, Record
 
 
 class PerplexitySection(AsWritten, Record):
