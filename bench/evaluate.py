@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from subject import RTN, alone, heading, recipe
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.evaluate.prefixes import common
 from hubq.find import fetch, find
 from hubq.machine.device import compute_dtype, keep_freed_memory

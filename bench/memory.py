@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from subject import RTN, alone, calibration, heading, recipe
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.find import fetch, find
 from hubq.plan import plan
 from hubq.quantize import quantize

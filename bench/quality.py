@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from subject import Way, alone, heading, quantized, recipe, studied
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.evaluate import evaluate
 from hubq.records.plan import Plan
 from hubq.records.report import Report

@@ -21,7 +21,7 @@ from rich.table import Table
 from subject import RTN, alone, calibration, heading, quantized, quickstarts, recipe
 
 from hubq import calibrate, dataset
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.find import fetch, find
 from hubq.machine.device import compute_dtype, keep_freed_memory
 from hubq.products import add_lower_gram, factors_in

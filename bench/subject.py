@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.machine.device import best_device, compute_dtype, device_title
 from hubq.plan import plan
 from hubq.quantize import quantize

@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from hubq.client.vocabulary import is_language
 from hubq.front_matter import UnreadableCardError
-from hubq.language import is_language
 from hubq.records.plan import BaseCard, Gate
 
 GATING = "extra_gated_"  # how the keys begin that shape the Hub's form for access requests

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.find import fetch_planned
 from hubq.machine.progress import SILENT, Progress

@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.dataset import corpus
 from hubq.errors import UserError
 from hubq.records.recipe_inputs import CalibrationSection

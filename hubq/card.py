@@ -3,6 +3,10 @@
 Every number on it is in the report or computed from numbers there, and is spelled by
 `hubq/records/number_format.py`. A name that a template misses is an error, never a blank. What the
 sections say is in `hubq/cards/`, how they look in the templates beside it.
+
+A card's folder, of a run or in `model_cards/`, holds README.md, images/, and the records that they
+are made of, report.json and siblings.json. In a repo the card lies the same, so that its links are
+the same, and the records in hubq/.
 """
 
 from collections.abc import Mapping

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.corpus import Corpus, Purpose, joined_text, require_text
 from hubq.documents import Reading, documents
 from hubq.errors import UserError

@@ -7,14 +7,14 @@ code would run here, and today's libraries refuse it too.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from hubq.client import Client
+from hubq.client.client import Client
+from hubq.client.repo_files import DATASETS, commit_of, fetch_listed
 from hubq.corpus import BLANK_LINE, Corpus, Purpose, joined_text
 from hubq.dataset_files import Pinned, files_of
 from hubq.documents import Reading, documents
 from hubq.errors import UserError, did_you_mean
 from hubq.records.recipe_inputs import DatasetSection
 from hubq.records.repo_names import address
-from hubq.remote import DATASETS, commit_of, fetch_listed
 
 DEFAULT_SPLIT: Mapping[Purpose, str] = {"calibration": "train", "evaluation": "test"}
 CALIBRATION_DOCUMENTS = 10_000  # training splits can be larger than the machine

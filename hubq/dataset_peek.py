@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.corpus import FIRST
 from hubq.dataset_files import Pinned
 from hubq.documents import SEPARATORS, Reading, Row, columns, form_of, require_column, texts
@@ -107,7 +107,7 @@ def _fetched(pinned: Pinned, name: str, part: str, most: int, client: Client) ->
     from huggingface_hub import get_session, hf_hub_url, hf_raise_for_status
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    from hubq.border import HOME
+    from hubq.client.border import HOME
 
     url = hf_hub_url(
         pinned.repo, name, repo_type="dataset", revision=pinned.commit, endpoint=client.url

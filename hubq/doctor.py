@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hubq import __version__
-from hubq.client import Client
-from hubq.credentials import how_to_log_in
+from hubq.client.client import Client
+from hubq.client.credentials import how_to_log_in
+from hubq.client.error_messages import scrub
 from hubq.errors import UserError
-from hubq.explain import scrub
 from hubq.machine.engines import installed_version, missing_packages, readers_of
 from hubq.machine.files import gigabytes
 from hubq.records.record import Record

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hubq.adopting import renamed, unpickled
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.recipe_inputs import ModelSection

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.records.report import Assessment, Measured, Report, Subject
 from hubq.records.run_folder import PLAN, REPORT, record_in

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection
 
-from hubq.language import HUB_LICENSES
+from hubq.client.vocabulary import HUB_LICENSES
 from hubq.terms import TERMS, terms_of
 
 UNNAMED = "same-as-base-model"  # the Hub wants a name for `other`, and the base gave none

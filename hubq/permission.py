@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.records.plan import Gate
 from hubq.terms import terms_of

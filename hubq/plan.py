@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.machine.files import require_space
 from hubq.records.plan import Plan
@@ -173,14 +173,14 @@ def _once(client: Client) -> Client:
     """Return a client that asks once: a plan doesn't wait for a network."""
     from dataclasses import replace
 
-    from hubq.patience import Patience
+    from hubq.client.retries import Patience
 
     return replace(client, patience=Patience(tries=1))
 
 
 def _is_unanswered(error: UserError) -> bool:
     """Tell whether the Hub could not be asked, so that nothing is known of the answer."""
-    from hubq.patience import chain, status_of
+    from hubq.client.retries import chain, status_of
 
     return error.__cause__ is not None and not any(map(status_of, chain(error)))
 

@@ -11,8 +11,9 @@ from typing import Literal
 
 from hubq import __version__
 from hubq.budgets import refuse_unmet
-from hubq.client import Client
-from hubq.commit import ATTRIBUTES, Change, commit, compare
+from hubq.client.client import Client
+from hubq.client.commit import ATTRIBUTES, Change, commit, compare
+from hubq.client.repo_files import LocalFile, differences, files_of, gate_of, head_of, history_of
 from hubq.errors import UserError
 from hubq.machine.progress import SILENT, Progress
 from hubq.permission import require_gate_now
@@ -20,7 +21,6 @@ from hubq.records.record import Record
 from hubq.records.report import Report
 from hubq.records.run_folder import PUBLICATION, REPORT_IN_A_REPO
 from hubq.release import assemble, refuse_secrets
-from hubq.remote import LocalFile, differences, files_of, gate_of, head_of, history_of
 
 FOUNDING = frozenset({ATTRIBUTES, "README.md"})  # what a repo holds that nobody filled yet
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from hubq import calibrate
 from hubq.architecture import family_of
 from hubq.block import Block
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.companions import Companions, companions
 from hubq.errors import UserError
 from hubq.find import fetch_planned

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from time import perf_counter
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hubq.errors import UserError
 
 if TYPE_CHECKING:
-    from hubq.client import Client
+    from hubq.client.client import Client
     from hubq.recipe import Recipe
     from hubq.records.recipe_evaluate import EvaluateSection
     from hubq.source import Source

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from hubq.benchmarks import eval_results
 from hubq.card import write
+from hubq.client.error_messages import SECRETS
+from hubq.client.repo_files import LocalFile
 from hubq.errors import UserError
-from hubq.explain import SECRETS
 from hubq.machine.files import write_atomically
 from hubq.machine.progress import Progress
 from hubq.recipe_text import presentable, recipe_text
 from hubq.records.report import Report
 from hubq.records.run_folder import IN_A_REPO, PLAN, REPORT, REPORT_IN_A_REPO, SIBLINGS
-from hubq.remote import LocalFile
 from hubq.siblings import Siblings, siblings_in
 
 # Keys of other services whose shape is unmistakable.

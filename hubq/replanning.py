@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.machine.files import write_atomically
 from hubq.records.run_folder import CHECKPOINT, MODEL, PLAN, REPORT

@@ -8,14 +8,14 @@ published is nobody's choice yet, and a private model is not shown on a public o
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from hubq.client import Client
+from hubq.client.client import Client
+from hubq.client.repo_files import MOST_LISTED, at_most, fetch_record, head_of, without_bars
 from hubq.comparison import Entry, families
 from hubq.errors import UserError
 from hubq.records.record import Record
 from hubq.records.repo_names import address
 from hubq.records.report import Report
 from hubq.records.run_folder import IN_A_REPO, PLAN, PUBLICATION, REPORT, SIBLINGS, record_in
-from hubq.remote import MOST_LISTED, at_most, fetch_record, head_of, without_bars
 
 Tell = Callable[[str], None]  # what becomes of a sentence for the user
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from hubq.answers import Index
 from hubq.base_card import base_card, known_card
-from hubq.client import Client
+from hubq.client.answers import Index
+from hubq.client.client import Client
+from hubq.client.repo_files import commit_of, fetch_record
 from hubq.companions import is_companion, is_tokenizer
 from hubq.errors import UserError
 from hubq.front_matter import UnreadableCardError, front_matter
@@ -22,7 +23,6 @@ from hubq.records.plan import BaseCard
 from hubq.records.recipe_inputs import ModelSection
 from hubq.records.record import Record
 from hubq.records.repo_names import address
-from hubq.remote import commit_of, fetch_record
 from hubq.source import Source, accounted, check_config, left_alone
 from hubq.source_folder import read_folder
 from hubq.tensor_headers import FIELDS, TensorInfo, tensor_infos
@@ -191,9 +191,9 @@ def _bring(
     identity: str, chosen: Callable[[str], bool], client: Client, progress: Progress
 ) -> Path:
     """Download the chosen files of a commit and what lies beside the weights of a model."""
-    from hubq.pull import Snapshot, check
-    from hubq.pull import download as bring
-    from hubq.remote import files_of, without_bars
+    from hubq.client.pull import Snapshot, check
+    from hubq.client.pull import download as bring
+    from hubq.client.repo_files import files_of, without_bars
 
     repo, _, commit = identity.partition("@")
     with client.speaking(f"downloading {repo}"), without_bars():
@@ -211,9 +211,9 @@ def _bring(
 
 def tokenizer_folder(source: Source, client: Client) -> Path:
     """Bring the tokenizer's files alone, and config.json; return their folder."""
-    from hubq.pull import Snapshot
-    from hubq.pull import download as bring
-    from hubq.remote import files_of, without_bars
+    from hubq.client.pull import Snapshot
+    from hubq.client.pull import download as bring
+    from hubq.client.repo_files import files_of, without_bars
 
     repo, _, commit = source.identity.partition("@")
     with client.speaking(f"reading the tokenizer of {repo}"), without_bars():

@@ -31,8 +31,8 @@ from step import QUIET, STREAM, THREADS, WAITING, Step, kept
 from stops import Stops
 from vote_tab import vote_tab
 
-from hubq.client import Client
-from hubq.patience import Patience
+from hubq.client.client import Client
+from hubq.client.retries import Patience
 
 TITLE = "Compare quantized models"
 # The fonts of the visitor's own machine: nothing is asked of other servers.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from models import Released
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 
 LONGEST = 400_000  # bytes of a card that are shown

@@ -10,7 +10,7 @@ from threading import Lock
 from finding import Sources, find
 from models import Listing, Problem, Released
 
-from hubq.client import Client
+from hubq.client.client import Client
 
 LIFETIME = 120.0  # seconds
 FRESH = 5.0  # seconds in which nobody's wish makes it ask again

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from exchange import Model
 
-from hubq.client import Client
+from hubq.client.client import Client
 
 if TYPE_CHECKING:
     from hubq.shards import TensorInfo
@@ -70,8 +70,8 @@ class Fetching:
 
     def _fetch(self, model: Model, outline: Outline) -> Path:
         """Bring a release with all that its report measured, a base without its other formats."""
+        from hubq.client.pull import pull
         from hubq.find import fetch, find
-        from hubq.pull import pull
         from hubq.records.recipe_inputs import ModelSection
 
         if outline.config.get("quantization_config"):

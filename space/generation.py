@@ -32,7 +32,7 @@ from turns import Ticket, Turns
 from worker import Job
 from workers import Worker
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 
 AnyThing = TypeVar("AnyThing", bound=Thing)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from request_form import Form
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hubq.proxies import LOOPBACK
+from hubq.client.credentials import LOOPBACK
 
 MOST_BYTES = 1 << 20  # of one request: prompts of some hundred thousand characters
 # What Gradio's own pages and clients post to; all its other routes that take anything are closed.

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.comparison import Entry, entry, families
 from hubq.errors import UserError
 from hubq.license import BUILT_WITH
@@ -56,7 +56,7 @@ class Weights:
                 raise UserError(f"{self.folder} is gone since this list was made")
             return self.folder
         if self.repo is not None:
-            from hubq.pull import pull
+            from hubq.client.pull import pull
 
             return pull(self.repo, None, client, progress)
         return self._fetch_section(client, progress)

@@ -10,7 +10,7 @@ from ballots import Ballots
 from vote_repo import VoteRepo
 from votes import VoteBook
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.machine.files import cache_folder
 

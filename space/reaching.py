@@ -3,7 +3,7 @@
 from exchange import Model
 from models import Released
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 
 

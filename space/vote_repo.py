@@ -10,8 +10,8 @@ from uuid import uuid4
 
 from votes import Vote
 
-from hubq.client import Client
-from hubq.remote import DATASETS, fetch_record, files_of, head_of
+from hubq.client.client import Client
+from hubq.client.repo_files import DATASETS, fetch_record, files_of, head_of
 
 MINUTES = 2.0  # between two commits
 FOLDER = "votes"  # in the repo

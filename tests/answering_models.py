@@ -7,7 +7,7 @@ import hubq_folder
 from made_models import full_report
 from made_run import made_plan
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.find import find
 from hubq.records.recipe_inputs import ModelSection
 

@@ -13,7 +13,7 @@ from tiny_models import save_tiny_model
 if TYPE_CHECKING:
     import torch
 
-    from hubq.client import Client
+    from hubq.client.client import Client
     from hubq.hub.faults import FaultyHub
 
 # huggingface_hub reads these at import; nothing may reach the user's login, cache or network.
@@ -78,7 +78,7 @@ def hub(tmp_path: Path) -> "Iterator[FaultyHub]":
 @pytest.fixture
 def client(hub: "FaultyHub") -> "Client":
     """Give the user's client of that hub, which tries again soon."""
-    from hubq.client import Client
-    from hubq.patience import Patience
+    from hubq.client.client import Client
+    from hubq.client.retries import Patience
 
     return Client(hub.endpoint, hub.token, Patience(first=0.01))

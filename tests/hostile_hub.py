@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-from hubq.client import Client
-from hubq.patience import Patience
+from hubq.client.client import Client
+from hubq.client.retries import Patience
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPO = "acme/tiny"

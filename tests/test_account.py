@@ -11,10 +11,10 @@ import torch
 from odd_folders import configure, logits, pickle_weights, renaming, rewrite
 from safetensors.torch import load_file, save_file
 
-from hubq.client import Client
+from hubq.client.client import Client
+from hubq.client.retries import Patience
 from hubq.errors import UserError
 from hubq.find import fetch, find
-from hubq.patience import Patience
 from hubq.plan import plan
 from hubq.quantize import quantize
 from hubq.recipe import Recipe

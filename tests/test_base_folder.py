@@ -7,7 +7,7 @@ import pytest
 from made_run import made_plan, made_report
 
 from hubq.base_folder import base_of
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.find import find
 from hubq.records.recipe_inputs import ModelSection

@@ -7,7 +7,7 @@ import pytest
 from made_run import made_plan, made_report, make_run, measurement
 
 from hubq.budgets import refuse_unmet, unmet
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.plan_requirements import refuse_unmeasured, refuse_unreachable
 from hubq.publish import publish

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from hubq import calibrate
 from hubq.calibrate import leading_ids, token_ids, tokens, windows
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.records.recipe_inputs import CalibrationSection, DatasetSection
 

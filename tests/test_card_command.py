@@ -9,9 +9,9 @@ from made_run import REPO, full_report, make_run
 
 from hubq.card import render
 from hubq.cli import cli
-from hubq.client import Client
+from hubq.client.client import Client
+from hubq.client.retries import Patience
 from hubq.hub.faults import FaultyHub
-from hubq.patience import Patience
 from hubq.publish import publish
 from hubq.records.report import Report
 from hubq.siblings import siblings_in

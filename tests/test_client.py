@@ -9,12 +9,12 @@ from typing import Any
 import httpx2
 import pytest
 
-from hubq.client import Client
+from hubq.client.client import Client
+from hubq.client.error_messages import scrub
+from hubq.client.retries import Patience, asked_to_wait
 from hubq.errors import UserError
-from hubq.explain import scrub
 from hubq.hub.administration import add_org, add_user, mint_token
 from hubq.hub.faults import FaultyHub, drop, faulty_hub, refuse
-from hubq.patience import Patience, asked_to_wait
 
 TOKEN = "hf_" + "Ab1" * 11
 IMPATIENT = Patience(tries=1)

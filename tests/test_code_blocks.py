@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 
 from hubq.card import NO_SIBLINGS, render
 from hubq.cli import cli
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.machine.engines import READERS, installed_version
 from hubq.plan import plan
 from hubq.quantize import quantize

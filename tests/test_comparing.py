@@ -13,7 +13,7 @@ from test_comparison import assessed
 from test_reports import EFFICIENCY
 
 from hubq.cli import cli
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.hub.faults import FaultyHub, faulty_hub
 from hubq.publish import publish
 from hubq.records.report import Interval, Report

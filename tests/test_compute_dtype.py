@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny_models import save_tiny_model
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.costs import peak_memory, seconds
 from hubq.errors import UserError
 from hubq.find import find

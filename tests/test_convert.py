@@ -16,14 +16,14 @@ from strangers import Drawing, Stranger, awq_config, gptq_config
 from torch import Tensor
 
 from hubq.cli import cli
-from hubq.client import Client
+from hubq.client.client import Client
+from hubq.client.pull import pull
 from hubq.conversion import TARGETS, Conversion, Wish
 from hubq.convert import convert
 from hubq.errors import UserError
 from hubq.evaluate.loading import load
 from hubq.foreign.folder import QuantizedFolder
 from hubq.format import format_named
-from hubq.pull import pull
 from hubq.tensors import Affine, Binary, Grid, QuantizedTensor, Rotated
 
 Base = Callable[[str], Path]

@@ -15,12 +15,12 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from hubq.client import Client
+from hubq.client.client import Client
+from hubq.client.retries import Patience
 from hubq.corpus import Purpose
 from hubq.dataset import corpus, require, text
 from hubq.errors import UserError
 from hubq.machine.files import cache_folder
-from hubq.patience import Patience
 from hubq.records.recipe_inputs import DatasetSection, WheelFile
 
 Serve = Callable[[Mapping[str, bytes]], tuple[Client, list[str]]]

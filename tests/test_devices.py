@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM
 
 from hubq import quantization
 from hubq.bitmap import pack_bitmap
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.evaluate.decoding import drawn_prompts, generate
 from hubq.evaluate.distributions import hidden_states, text_windows
 from hubq.evaluate.divergence import divergence

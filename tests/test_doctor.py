@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.doctor import Diagnosis, ask, diagnose, loadable
 from hubq.format import formats
 from hubq.hub.faults import FaultyHub, faulty_hub, refuse

@@ -11,7 +11,7 @@ import yaml
 from huggingface_hub import RepoCard
 
 from hubq.base_card import known_card
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.find import find
 from hubq.front_matter import card_in, front_matter

@@ -17,15 +17,15 @@ import pytest
 from hostile_hub import COMMIT, REPO, Asked, HostileHub, Said, hostile_hub
 from made_run import make_run
 
-from hubq.border import Limits, make_client
-from hubq.client import Client
+from hubq.client.border import Limits, make_client
+from hubq.client.client import Client
+from hubq.client.pull import pull
+from hubq.client.repo_files import gate_of, history_of
 from hubq.dataset_hub import hub_corpus
 from hubq.doctor import ask
 from hubq.errors import UserError
 from hubq.publish import publish, remember_destination
-from hubq.pull import pull
 from hubq.records.recipe_inputs import DatasetSection, ModelSection
-from hubq.remote import gate_of, history_of
 from hubq.siblings import report_on_hub
 from hubq.source_hub import card_on_hub, find_on_hub
 from hubq.space.settings import Settings, reads_private, request, settle

@@ -15,7 +15,7 @@ from made_gguf import HIDDEN, VOCABULARY, Edit, gguf_of, write_gguf
 from safetensors.torch import load_file
 from tiny_models import TINY, save_tiny_model
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.find import fetch, find
 from hubq.records.recipe_inputs import ModelSection

@@ -17,15 +17,15 @@ from hostile_hub import COMMIT, REPO, TOKEN, Asked, HostileHub, Said, hostile_hu
 from made_run import REPO as RELEASED
 from made_run import make_run
 
-from hubq.border import Limits, make_client
-from hubq.client import Client
+from hubq.client.border import Limits, make_client
+from hubq.client.client import Client
+from hubq.client.pull import pull
+from hubq.client.repo_files import files_of, history_of
+from hubq.client.retries import Patience
 from hubq.dataset_hub import hub_corpus
 from hubq.errors import UserError
-from hubq.patience import Patience
 from hubq.publish import publish
-from hubq.pull import pull
 from hubq.records.recipe_inputs import DatasetSection, ModelSection
-from hubq.remote import files_of, history_of
 from hubq.siblings import report_on_hub
 from hubq.source_hub import config_on_hub, find_on_hub, headers_on_hub
 from hubq.space.showcase import look

@@ -10,12 +10,12 @@ import pytest
 from huggingface_hub import ModelCard
 from made_run import make_run
 
-from hubq.client import Client
+from hubq.client.client import Client
+from hubq.client.retries import Patience
 from hubq.companions import beside_config
 from hubq.hub.faults import faulty_hub
 from hubq.machine.files import sha256_of
 from hubq.naming import required_start
-from hubq.patience import Patience
 from hubq.publish import publish
 from hubq.terms import TERMS
 

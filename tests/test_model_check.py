@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 
 from hubq.architecture import family_of
 from hubq.block import Block
-from hubq.client import Client
+from hubq.client.client import Client
+from hubq.client.retries import Patience
 from hubq.errors import UserError
 from hubq.find import find
 from hubq.model_check import require_consistent
-from hubq.patience import Patience
 from hubq.plan import plan
 from hubq.recipe import Recipe
 from hubq.records.recipe_inputs import ModelSection

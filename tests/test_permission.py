@@ -3,9 +3,9 @@
 import pytest
 from made_run import made_plan
 
-from hubq.client import Client
+from hubq.client.client import Client
+from hubq.client.retries import Patience
 from hubq.errors import UserError
-from hubq.patience import Patience
 from hubq.permission import require_gate_now, require_permission
 from hubq.recipe import PublishSection
 from hubq.records.plan import BaseCard, Gate

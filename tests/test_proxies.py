@@ -11,14 +11,14 @@ from hostile_hub import REPO, HostileHub, hostile_hub
 from made_run import REPO as RELEASED
 from made_run import make_run
 
-from hubq.border import make_client
-from hubq.client import Client
+from hubq.client.border import make_client
+from hubq.client.client import Client
+from hubq.client.credentials import go_direct_to_loopback, proxy_of
+from hubq.client.pull import pull
+from hubq.client.retries import Patience
 from hubq.errors import UserError
 from hubq.hub.faults import FaultyHub
-from hubq.patience import Patience
-from hubq.proxies import go_direct_to_loopback, proxy_of
 from hubq.publish import publish
-from hubq.pull import pull
 
 NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 NOBODY = "http://127.0.0.1:9"
@@ -73,7 +73,7 @@ def test_a_socks_proxy_without_its_package_is_a_sentence_with_the_way_out(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", f"{kind}://127.0.0.1:9")
-    monkeypatch.setattr("hubq.proxies.find_spec", lambda name: None)
+    monkeypatch.setattr("hubq.client.credentials.find_spec", lambda name: None)
 
     with pytest.raises(UserError, match="pip install socksio"):
         pull(REPO, None, Client("http://hub.example", None, Patience(tries=1)))

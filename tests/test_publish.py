@@ -11,14 +11,14 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from made_run import REPO, make_run, measurement
 
 from hubq.card import render
-from hubq.client import Client
+from hubq.client.client import Client
+from hubq.client.retries import Patience, Result
 from hubq.errors import UserError
 from hubq.hub.administration import add_org, add_user, mint_token
 from hubq.hub.checking import fsck
 from hubq.hub.faults import FaultyHub, drop, refuse
 from hubq.machine.files import sha256_of
 from hubq.machine.progress import Advance
-from hubq.patience import Patience, Result
 from hubq.publish import Publication, publish, remember_destination
 from hubq.records.plan import BaseCard
 from hubq.records.report import Report

@@ -7,14 +7,14 @@ import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from made_run import REPO, make_run
 
-from hubq.client import Client
+from hubq.client.client import Client
+from hubq.client.pull import pull
+from hubq.client.retries import Patience
 from hubq.errors import UserError
 from hubq.hub.administration import add_user, mint_token
 from hubq.hub.faults import FaultyHub, cut, faulty_hub, flip, refuse
 from hubq.machine.progress import Advance
-from hubq.patience import Patience
 from hubq.publish import publish
-from hubq.pull import pull
 
 WEIGHTS = r"/resolve/.*/model.safetensors"
 CONFIG = r"/resolve/.*/config.json"

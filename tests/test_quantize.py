@@ -16,7 +16,7 @@ from tiny_models import save_tiny_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.format import format_named
 from hubq.method import Group, Inputs, Layer, Method
@@ -196,7 +196,7 @@ KILLER = """
 import json, os, random, signal, sys, time
 from pathlib import Path
 import hubq.quantization
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.plan import Plan
 from hubq.quantize import quantize
 import transformers.models.llama.modeling_llama

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import try_to_load_from_cache
 from tiny_models import tiny_tokenizer
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.plan import plan
 from hubq.reading import positions_of

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 import yaml
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.plan import plan
 from hubq.recipe import Recipe, read
 from hubq.recipe_schema import schema

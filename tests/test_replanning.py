@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from made_run import made_report
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.hub.faults import FaultyHub
 from hubq.machine.files import sha256_of

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from made_run import make_run
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.publish import publish
 from hubq.records.run_folder import PLAN, clear, require_run

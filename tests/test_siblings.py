@@ -2,7 +2,7 @@ from pathlib import Path
 
 from made_run import REPO, made_plan, made_report, make_run
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.hub.faults import FaultyHub, refuse
 from hubq.publish import publish
 from hubq.records.report import Report

@@ -14,11 +14,11 @@ from damaged_header import assembled, taken_apart
 from odd_folders import configure, logits, pickle_weights, renaming, rewrite
 
 from hubq.cli import cli
-from hubq.client import Client
+from hubq.client.client import Client
+from hubq.client.retries import Patience
 from hubq.errors import UserError
 from hubq.find import fetch, fetch_planned, find
 from hubq.hub.faults import FaultyHub, faulty_hub, flip
-from hubq.patience import Patience
 from hubq.plan import plan
 from hubq.quantize import quantize
 from hubq.recipe import Recipe
@@ -269,7 +269,7 @@ def test_a_verified_download_is_not_hashed_again(
 ) -> None:
     source = find(uploaded, client)
     first = fetch(source, client)
-    monkeypatch.setattr("hubq.pull.check", None)  # calling it would fail
+    monkeypatch.setattr("hubq.client.pull.check", None)  # calling it would fail
 
     assert fetch(source, client) == first
 

@@ -10,7 +10,7 @@ from made_run import made_plan, made_report
 
 from hubq.chat import answer
 from hubq.cli import cli
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.find import find
 from hubq.records.recipe_inputs import ModelSection
 

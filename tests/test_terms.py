@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from hubq.language import HUB_LICENSES
+from hubq.client.vocabulary import HUB_LICENSES
 from hubq.license import metadata
 from hubq.terms import TERMS, governing, sentences, terms_of
 

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from hubq.architecture import family_of
 from hubq.block import Block
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.machine.meters import Clock
 from hubq.machine.progress import SILENT
 from hubq.methods.db_llm import DBLLM
@@ -244,7 +244,7 @@ def _quantize_until(run: Path, file: str) -> None:
 QUANTIZE = """
 import sys
 from pathlib import Path
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.plan import Plan
 from hubq.quantize import quantize
 

@@ -18,7 +18,7 @@ from hubq.cli.refusals import Commands
 from hubq.cli.space import space
 from hubq.cli.stages import plan, publish, quantize
 from hubq.cli.talking import chat
-from hubq.proxies import go_direct_to_loopback
+from hubq.client.credentials import go_direct_to_loopback
 
 
 @click.group("hubq", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

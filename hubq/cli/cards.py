@@ -10,7 +10,7 @@ from hubq.cli.options import FOLDER, client_for, example, hub_option, json_optio
 from hubq.cli.stages import RECIPE, stages, tell
 
 if TYPE_CHECKING:
-    from hubq.client import Client
+    from hubq.client.client import Client
     from hubq.records.report import Report
 
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")

@@ -64,7 +64,7 @@ def convert(  # noqa: PLR0913 - click passes each option on its own
 def _folder_of(model: str, hub: str | None) -> Path:
     """Return the model's folder on this machine; fetch a repo."""
     from hubq.cli.bars import progress
-    from hubq.pull import pull as bring
+    from hubq.client.pull import pull as bring
 
     if Path(model).is_dir():
         return Path(model)

@@ -21,7 +21,7 @@ def pull(repo: str, folder: Path | None, hub: str | None, as_json: bool) -> None
     REPO is org/name or org/name@revision; without a FOLDER it goes where from_pretrained looks.
     """
     from hubq.cli.bars import progress
-    from hubq.pull import pull as bring
+    from hubq.client.pull import pull as bring
 
     with client_for(hub) as client:
         place = bring(repo, folder, client, progress())

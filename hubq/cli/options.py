@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from hubq.client import Client
+    from hubq.client.client import Client
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -34,8 +34,8 @@ def example(text: str) -> str:
 @contextmanager
 def client_for(hub: str | None, org: str | None = None) -> Iterator["Client"]:
     """Give the client of a Hub; `local` serves one with that organization while it is needed."""
-    from hubq.client import Client
-    from hubq.credentials import talking_to
+    from hubq.client.client import Client
+    from hubq.client.credentials import talking_to
 
     if hub is None:
         yield Client()
@@ -51,7 +51,7 @@ def client_for(hub: str | None, org: str | None = None) -> Iterator["Client"]:
 
 
 def _require_address(hub: str) -> None:
-    from hubq.credentials import origin
+    from hubq.client.credentials import origin
 
     scheme, host, _ = origin(hub)
     if scheme not in ("http", "https") or not host or not hub.isascii() or set(hub) & set(" ?#@"):

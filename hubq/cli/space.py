@@ -33,7 +33,7 @@ def run(  # noqa: PLR0913 - click passes each option by itself
 
     RUN_OR_REPO is a run folder, a folder of such folders, or org/name on the Hub.
     """
-    from hubq.proxies import LOOPBACK
+    from hubq.client.credentials import LOOPBACK
     from hubq.space.serve import Place, serve
 
     if not models and org is None:

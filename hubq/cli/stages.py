@@ -25,7 +25,7 @@ from hubq.records import run_folder
 
 if TYPE_CHECKING:
     from hubq.cli.timing import Timed
-    from hubq.client import Client
+    from hubq.client.client import Client
     from hubq.publish import Publication
     from hubq.recipe import Recipe
     from hubq.records.checkpoint import Checkpoint

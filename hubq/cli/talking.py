@@ -10,7 +10,7 @@ from hubq.cli.options import client_for, example, hub_option
 
 if TYPE_CHECKING:
     from hubq.chat import Answer, Speaker
-    from hubq.client import Client
+    from hubq.client.client import Client
 
 BASE = "base"  # in place of a name: the one that the model's report names
 MODEL = "hubq-demo/SmolLM2-135M-Instruct-GPTQ-4bit --hub local"
@@ -81,7 +81,7 @@ def _sides(model: str, beside: str | None, hub: str | None) -> list[Side]:
 def _folder_of(model: str, client: "Client") -> Path:
     """Return a model's folder on this machine; that of a run is inside the run's."""
     from hubq.cli.bars import progress
-    from hubq.pull import pull as bring
+    from hubq.client.pull import pull as bring
 
     folder = Path(model)
     if not folder.is_dir():

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.checkpoint import Checkpoint

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.gguf_files import PART
 from hubq.machine.progress import SILENT, Progress
@@ -92,8 +92,8 @@ def _gguf(path: Path, client: Client, progress: Progress) -> Callable[[], Brough
 
 def _on_hub(model: str, client: Client, progress: Progress) -> Callable[[], Brought]:
     """Look a repo up and pin it."""
-    from hubq.pull import pull
-    from hubq.remote import files_of, head_of
+    from hubq.client.pull import pull
+    from hubq.client.repo_files import files_of, head_of
 
     repo, revision = address(model)
     with client.speaking(f"looking up {model}"):

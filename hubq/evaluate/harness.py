@@ -190,8 +190,8 @@ def _understood(task: ChoiceTask) -> Iterator[None]:
     from datasets.exceptions import DatasetsError
     from jinja2 import TemplateError
 
-    from hubq.border import guard
-    from hubq.client import Client
+    from hubq.client.border import guard
+    from hubq.client.client import Client
 
     guard()
     url = Client().url

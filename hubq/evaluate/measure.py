@@ -11,8 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from hubq.client import Client
-from hubq.credentials import environment_for
+from hubq.client.client import Client
+from hubq.client.credentials import environment_for
 from hubq.evaluate.jobs import (
     PLACES,
     PROTOCOL_VERSIONS,

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Literal
 
 from hubq import __version__
-from hubq.client import Client
-from hubq.commit import ATTRIBUTES, Change, commit, compare
+from hubq.client.client import Client
+from hubq.client.commit import ATTRIBUTES, Change, commit, compare
+from hubq.client.repo_files import SPACES, LocalFile, head_of
+from hubq.client.retries import status_of
 from hubq.errors import UserError
 from hubq.gathering import gather
 from hubq.machine.files import write_atomically
 from hubq.machine.progress import SILENT, Progress
-from hubq.patience import status_of
 from hubq.publish import FOUNDING, verify
 from hubq.records.record import Record
 from hubq.records.repo_names import address, require_account
 from hubq.release import refuse_secrets
-from hubq.remote import SPACES, LocalFile, head_of
 from hubq.siblings import Tell
 from hubq.space.contents import app_files, app_folder, hubq_files
 from hubq.space.readme import readme, static_readme

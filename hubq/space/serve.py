@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from hubq.client import Client
-from hubq.credentials import environment_for
+from hubq.client.client import Client
+from hubq.client.credentials import environment_for, go_direct_to_loopback, refuse_unusable
 from hubq.errors import UserError
-from hubq.proxies import go_direct_to_loopback, refuse_unusable
 from hubq.records.repo_names import address, require_account
 from hubq.space.contents import PACKAGE, app_folder
 

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError, did_you_mean
 
 FREE = "cpu-basic"  # what a Space has as long as nobody asked for more

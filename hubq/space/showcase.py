@@ -6,12 +6,19 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any, Literal
 
-from hubq.client import Client
+from hubq.client.client import Client
+from hubq.client.repo_files import (
+    MOST_LISTED,
+    RemoteFile,
+    at_most,
+    commit_of,
+    fetch_record,
+    files_of,
+)
 from hubq.companions import is_companion
 from hubq.errors import UserError
 from hubq.records.repo_names import address
 from hubq.records.run_folder import REPORT_IN_A_REPO
-from hubq.remote import MOST_LISTED, RemoteFile, at_most, commit_of, fetch_record, files_of
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo

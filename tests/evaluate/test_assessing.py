@@ -10,7 +10,7 @@ from huggingface_hub import HfApi
 from made_gguf import write_gguf
 from quantized_folder import Choice, write
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.evaluate.assessing import assess, bring
 from hubq.format import format_named

@@ -10,7 +10,7 @@ import torch
 from progress_recorder import Recorder
 from quantized_folder import Choice, write
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.evaluate.cost import Loading, cost, timed_load
 from hubq.evaluate.decoding import decoded, drawn_prompts, generate

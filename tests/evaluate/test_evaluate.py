@@ -19,7 +19,7 @@ from quantized_folder import Choice, write
 from safetensors.torch import load_file, save_file
 
 from hubq.calibrate import token_ids
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.evaluate import _refuse_changed, evaluate
 from hubq.evaluate.harness import harness_task

@@ -13,7 +13,7 @@ import torch
 from progress_recorder import Recorder
 from quantized_folder import Choice, write
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.corpus import Corpus
 from hubq.evaluate.fidelity import _floor, asked, fidelity
 from hubq.evaluate.jobs import HiddenTask

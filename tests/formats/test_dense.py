@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.evaluate.loading import load
 from hubq.format import format_named
 from hubq.formats.dense import MARK

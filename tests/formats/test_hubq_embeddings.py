@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.formats.hubq import FORMAT
 from hubq.plan import plan
 from hubq.quantize import quantize

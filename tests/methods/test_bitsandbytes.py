@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.levels import data_type_of, levels
 from hubq.machine import engines

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.method import Group, Inputs, Layer
 from hubq.methods.smoothquant import SmoothQuant
 from hubq.plan import plan

@@ -18,7 +18,7 @@ from damaged_folder import DAMAGES
 from hubq_folder import round_all, write
 from transformers import AutoModelForCausalLM
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.evaluate.loading import load
 from hubq.hub.faults import FaultyHub, faulty_hub
 from hubq.runtime.carried import LOADER, loader_source

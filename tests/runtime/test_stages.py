@@ -13,7 +13,7 @@ from tiny_models import save_tiny_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.evaluate.loading import load
 from hubq.format import format_named
 from hubq.method import Inputs, Layer, Method, method_class, methods

@@ -11,9 +11,9 @@ from made_models import GPTQ, RTN
 from made_run import make_run
 from served_space import served
 
-from hubq.client import Client
+from hubq.client.client import Client
+from hubq.client.retries import Patience
 from hubq.hub.faults import FaultyHub
-from hubq.patience import Patience
 from hubq.publish import publish
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from finding import Sources
 from made_models import full_report
 from models import Problem, Released
 
-from hubq.client import Client
+from hubq.client.client import Client
+from hubq.client.retries import Patience
 from hubq.hub.faults import FaultyHub, refuse
-from hubq.patience import Patience
 
 
 class Clock:

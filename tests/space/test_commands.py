@@ -16,7 +16,7 @@ from made_models import GPTQ, full_report
 from made_run import make_run
 
 from hubq.cli import cli
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.hub.faults import FaultyHub
 from hubq.space.serve import Place, environment
 

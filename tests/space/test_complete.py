@@ -16,7 +16,7 @@ from made_models import RTN
 from packaging.requirements import Requirement
 from served_space import served
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.formats.compressed_tensors import FORMAT
 from hubq.space.deploy import deploy
 from hubq.space.settings import Settings

@@ -7,7 +7,7 @@ import yaml
 from huggingface_hub import CommitOperationAdd
 from made_models import GPTQ, RTN
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.hub import add_user, fsck, mint_token
 from hubq.hub.card_rules import validate

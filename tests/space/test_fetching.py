@@ -11,10 +11,10 @@ from generation import Limits, WorkerGeneration
 from huggingface_hub import HfApi
 from machine import Memory
 
-from hubq.client import Client
+from hubq.client.client import Client
+from hubq.client.retries import Patience
 from hubq.errors import UserError
 from hubq.hub.faults import FaultyHub, faulty_hub
-from hubq.patience import Patience
 
 TinyModel = Callable[[str], Path]
 BASE, SIDE = Model(repo="acme/base"), Model(repo="acme/side")

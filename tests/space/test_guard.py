@@ -13,7 +13,7 @@ from made_models import GPTQ, RTN
 from made_run import make_run
 from served_space import served
 
-from hubq.proxies import LOOPBACK
+from hubq.client.credentials import LOOPBACK
 
 JUNK: list[Any] = [
     *(None, 0, -1, 1e308, True, "NaN", "../../x", "x" * 1000, [], {}, [[[]]], [None], [{}]),

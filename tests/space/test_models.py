@@ -11,9 +11,9 @@ from made_models import BASE, full_report, made_model
 from made_run import made_plan, made_report, make_run, measurement
 from models import Listing, Problem
 
-from hubq.client import Client
+from hubq.client.client import Client
+from hubq.client.retries import Patience
 from hubq.hub.faults import FaultyHub, refuse
-from hubq.patience import Patience
 from hubq.publish import publish
 
 NOBODY = Client("http://127.0.0.1:9", patience=Patience(tries=1))

@@ -15,7 +15,7 @@ import json
 import gradio as gr
 from app import build, kitchen
 from polling import polling
-from hubq.client import Client
+from hubq.client.client import Client
 
 cooks = kitchen()
 page = build(cooks, polling({}, Client()))

@@ -12,7 +12,7 @@ from made_models import GPTQ, RTN, full_report
 from made_run import make_run
 
 from hubq.cli import cli
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.comparison import entry
 from hubq.errors import UserError
 from hubq.hub.card_rules import validate

@@ -9,7 +9,7 @@ from exchange import Model, Settings
 from vote_repo import VoteRepo
 from votes import Vote, VoteBook
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.hub.faults import FaultyHub, faulty_hub
 

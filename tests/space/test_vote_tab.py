@@ -8,7 +8,7 @@ from models import Listing, Released, base_of
 from polling import polling
 from voting import drawn
 
-from hubq.client import Client
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.hub.faults import FaultyHub
 

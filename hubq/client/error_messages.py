@@ -4,9 +4,9 @@ import errno
 import re
 from traceback import walk_tb
 
-from hubq.credentials import how_to_log_in
+from hubq.client.credentials import how_to_log_in
+from hubq.client.retries import asked_to_wait, chain, failures, status_of
 from hubq.errors import UserError
-from hubq.patience import asked_to_wait, chain, failures, status_of
 
 # What libraries raise where an answer is not what they expect.
 UNREAD = (LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, RecursionError)
@@ -19,7 +19,7 @@ NO_SPACE = ("no space left", "os error 28", "disk quota")
 
 def failures_of_answers() -> tuple[type[Exception], ...]:
     """Name the exceptions that can be explained, if a library raised them."""
-    from hubq.answers import ImplausibleError
+    from hubq.client.answers import ImplausibleError
 
     return (ImplausibleError, *failures(), *UNREAD)
 

@@ -1,4 +1,4 @@
-"""Which codes of languages the Hub takes on a card."""
+"""Words that the Hub knows: ids of licenses, and codes of languages on a card."""
 
 import re
 

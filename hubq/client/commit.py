@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hubq.client import Client
+from hubq.client.client import Client
+from hubq.client.repo_files import LocalFile, differences, files_of, head_of, split, without_bars
+from hubq.client.retries import failures
 from hubq.errors import UserError
 from hubq.machine.progress import Progress
-from hubq.patience import failures
-from hubq.remote import LocalFile, differences, files_of, head_of, split, without_bars
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd

@@ -5,7 +5,7 @@ what holds here holds for every call of hubq and of the libraries below it, what
 
 - A token goes to the Hub that it is for. A redirect or a next page elsewhere goes without it.
 - Headers that become paths and numbers in the cache have their form, or the answer is refused.
-- An answer in JSON is read to its end here, checked, and reduced to what `hubq.answers` names.
+- An answer in JSON is read to its end here, checked, and reduced to what `answers.py` names.
 - Nothing is without bounds: the bytes of an answer, its time, its pages, the wait it asks for.
 - Loopback is never reached through a proxy.
 """
@@ -21,10 +21,10 @@ from urllib.parse import urljoin
 import httpx2
 from pydantic import TypeAdapter
 
-from hubq.answers import ImplausibleError, form_of, reduced
-from hubq.credentials import REAL, origin, token_for
-from hubq.deadlines import Deadline, hurry
-from hubq.proxies import go_direct_to_loopback, proxy_of
+from hubq.client.answer_forms import form_of, reduced
+from hubq.client.answers import ImplausibleError
+from hubq.client.credentials import REAL, go_direct_to_loopback, origin, proxy_of, token_for
+from hubq.client.deadlines import Deadline, hurry
 
 HOME = "x-hubq-home"  # the address of the Hub that a request's token is for; never sent
 # Forms of the headers that huggingface_hub makes paths, addresses and numbers of.

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hubq.credentials import how_to_log_in, token_for
+from hubq.client.credentials import how_to_log_in, token_for
+from hubq.client.error_messages import explain, failures_of_answers, scrub
+from hubq.client.retries import Patience
 from hubq.errors import UserError
-from hubq.explain import explain, failures_of_answers, scrub
-from hubq.patience import Patience
 
 if TYPE_CHECKING:
     from httpx2 import Response
@@ -48,7 +48,7 @@ class Client:
         """Return huggingface_hub's client for this Hub and token."""
         from huggingface_hub import HfApi
 
-        from hubq.border import HOME, guard
+        from hubq.client.border import HOME, guard
 
         guard()
         token = self.sent_token or False
@@ -59,7 +59,7 @@ class Client:
         """Ask for a path once: huggingface_hub would try for half a minute."""
         from huggingface_hub import get_session
 
-        from hubq.border import HOME, guard
+        from hubq.client.border import HOME, guard
 
         guard()
         headers = {HOME: self.url}

@@ -11,14 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from hubq.client import Client
-from hubq.download_bar import bar
+from hubq.client.client import Client
+from hubq.client.repo_files import LocalFile, RemoteFile, bar, files_of, head_of, without_bars
 from hubq.errors import UserError
 from hubq.machine.files import require_space
 from hubq.machine.progress import SILENT, Advance, Progress
 from hubq.records.repo_names import address
 from hubq.records.run_folder import REPORT_IN_A_REPO
-from hubq.remote import LocalFile, RemoteFile, files_of, head_of, without_bars
 
 AT_ONCE = 4  # downloads
 # Suffixes of files that no loader reads; without one there are LICENSE, .gitattributes, ...
