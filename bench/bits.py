@@ -23,8 +23,8 @@ from hubq.plan import foretell
 from hubq.recipe import Recipe, read
 from hubq.records.plan import Plan
 from hubq.records.recipe_inputs import ModelSection
-from hubq.shards import TensorInfo
-from hubq.source import Source
+from hubq.sources.shards import TensorInfo
+from hubq.sources.source import Source
 
 SMALL = "SmolLM2-135M"
 SHAPES: dict[str, dict[str, Any]] = {

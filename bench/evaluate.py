@@ -31,10 +31,10 @@ from subject import RTN, alone, heading, recipe
 
 from hubq.client.client import Client
 from hubq.evaluate.prefixes import common
-from hubq.find import fetch, find
 from hubq.machine.device import compute_dtype, keep_freed_memory
 from hubq.machine.progress import SILENT
-from hubq.task_names import FOLDER
+from hubq.sources.find import fetch, find
+from hubq.sources.task_names import FOLDER
 
 TASKS = ("hubq_piqa", "hubq_openbookqa", "hubq_boolq")
 TOKENS = 2048  # of the matrix products that the floor is made of

@@ -17,11 +17,11 @@ from rich.table import Table
 from subject import RTN, alone, calibration, heading, recipe
 
 from hubq.client.client import Client
-from hubq.find import fetch, find
 from hubq.plan import plan
 from hubq.quantize import quantize
 from hubq.recipe import Recipe
-from hubq.shards import merge, pieces, write
+from hubq.sources.find import fetch, find
+from hubq.sources.shards import merge, pieces, write
 
 DEPTHS = (16, 70)
 SAMPLES = 16

@@ -20,11 +20,12 @@ from rich.console import Console
 from rich.table import Table
 from subject import RTN, alone, calibration, heading, quantized, quickstarts, recipe
 
-from hubq import calibrate, dataset
 from hubq.client.client import Client
-from hubq.find import fetch, find
 from hubq.machine.device import compute_dtype, keep_freed_memory
 from hubq.products import add_lower_gram, factors_in
+from hubq.sources import calibration_tokens
+from hubq.sources.find import fetch, find
+from hubq.sources.texts.find import text as corpus_text
 
 PARTS = ("reading", "forward", "hessian", "solving", "tuning", "writing")
 LENGTH = 512
@@ -80,8 +81,8 @@ def floor(samples: int) -> tuple[float, float]:
     keep_freed_memory()
     client, section = Client(), calibration(samples)
     folder = fetch(find(recipe(RTN, samples).model, client), client)
-    text = dataset.text(section.parts[0][0], client, purpose="calibration")
-    tokens = calibrate.windows(text, folder, section)
+    text = corpus_text(section.parts[0][0], client, purpose="calibration")
+    tokens = calibration_tokens.windows(text, folder, section)
     dtype: torch.dtype = getattr(torch, compute_dtype("cpu"))
     model = AutoModel.from_pretrained(folder, dtype=dtype, trust_remote_code=False).eval()
     batches = torch.split(tokens, 8192 // LENGTH)

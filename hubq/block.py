@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from hubq.errors import UserError
-from hubq.shards import Weights
-from hubq.skeleton import Skeleton
+from hubq.sources.shards import Weights
+from hubq.sources.skeleton import Skeleton
 
 BATCH_TOKENS = 4096
 

@@ -24,7 +24,7 @@ from hubq.records.plan import Plan
 from hubq.records.report import Report
 from hubq.records.run_folder import PICTURES
 from hubq.siblings import Siblings, keep, siblings_in
-from hubq.terms import governing_license, published_license, sentences, terms_of
+from hubq.sources.license_terms import governing_license, published_license, sentences, terms_of
 
 CARD = "README.md"
 TEMPLATES = Path(__file__).with_name("cards")

@@ -8,7 +8,7 @@ from hubq.machine.engines import engines
 from hubq.model_index import model_index
 from hubq.records.plan import Plan
 from hubq.records.report import Report
-from hubq.terms import published_license
+from hubq.sources.license_terms import published_license
 
 if TYPE_CHECKING:
     from hubq.method import Method
@@ -69,7 +69,7 @@ def metrics(report: Report) -> list[str] | None:
 
 def tags(plan: Plan) -> list[str]:
     """Return the words by which the Hub's users find such a model."""
-    from hubq.architecture import FAMILIES
+    from hubq.sources.architecture import FAMILIES
 
     form, method = plan.recipe["format"], planned_method(plan)
     served = [] if plan.recipe.get("embeddings", 16) < 16 else _engines(form, method)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from hubq.chat_template import Message, laid_out, template_of
 from hubq.errors import UserError
 from hubq.machine.progress import quiet
-from hubq.tokenizer import tokenizer_of
+from hubq.sources.chat_template import Message, laid_out, template_of
+from hubq.sources.tokenizer import tokenizer_of
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubq import __version__
-from hubq.base_card import license_of
-from hubq.front_matter import card_in
+from hubq.sources.base_card import card_in, license_of
 
 if TYPE_CHECKING:
     from hubq.conversion import Conversion, ConvertedModule

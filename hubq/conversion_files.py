@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hubq.companions import json_bytes
 from hubq.errors import UserError
 from hubq.foreign.folder import QuantizedFolder
 from hubq.format import Format
 from hubq.formats.dense import MARK
+from hubq.sources.auxiliary_files import json_bytes
 
 LEFT_OUT = ("quantization_config", "compression_config", "auto_map", MARK)
 

@@ -70,11 +70,11 @@ def _refuse_strangers(folder: Path) -> None:
 
 def _is_ours(path: str) -> bool:
     """Tell whether a file in a converted folder, finished or not, is one that converting writes."""
-    from hubq.companions import is_companion
     from hubq.formats.gptq import OLD_CONFIG
-    from hubq.licence_files import CHANGES, NOTICE, WHEREABOUTS
     from hubq.runtime.carried import LOADER
-    from hubq.shards import INDEX
+    from hubq.sources.auxiliary_files import is_companion
+    from hubq.sources.license_terms import CHANGES, NOTICE, WHEREABOUTS
+    from hubq.sources.shards import INDEX
 
     name = path.removesuffix(HALF)
     others = {RECORD, "README.md", INDEX, OLD_CONFIG, LOADER, CHANGES, NOTICE, WHEREABOUTS}

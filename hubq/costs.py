@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hubq.recipe import Recipe
-    from hubq.shards import TensorInfo
-    from hubq.source import Source
+    from hubq.sources.shards import TensorInfo
+    from hubq.sources.source import Source
 
 # Bytes: torch, transformers and numba take 0.5 GB, tokenizing a text of 10 MB as much again.
 OVERHEAD = 1_000_000_000
@@ -95,7 +95,7 @@ def rate(dtype: str) -> float:
 
 def _inputs(source: "Source") -> Iterator[int]:
     """Yield the widths of the first block's inputs; linears that share one count once."""
-    from hubq.architecture import family_of
+    from hubq.sources.architecture import family_of
 
     family = family_of(source.config)
     for group in family.groups:
@@ -104,7 +104,7 @@ def _inputs(source: "Source") -> Iterator[int]:
 
 def _linears(source: "Source") -> Iterator[tuple[int, int]]:
     """Yield the shapes of the first block's linears."""
-    from hubq.architecture import family_of
+    from hubq.sources.architecture import family_of
 
     family = family_of(source.config)
     for group in family.groups:
@@ -126,14 +126,14 @@ def _block_copy(source: "Source", dtype: str) -> int:
 
 def _block(source: "Source") -> "Iterator[TensorInfo]":
     """Yield the tensors of the first block."""
-    from hubq.architecture import family_of
+    from hubq.sources.architecture import family_of
 
     start = f"{family_of(source.config).blocks}.0."
     return (info for name, info in source.tensors.items() if name.startswith(start))
 
 
 def _embedding_bytes(source: "Source") -> int:
-    from hubq.architecture import family_of
+    from hubq.sources.architecture import family_of
 
     info = source.tensors[f"{family_of(source.config).embeddings}.weight"]
     return info.end - info.begin

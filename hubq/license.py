@@ -4,11 +4,11 @@ import re
 from collections.abc import Collection
 
 from hubq.client.vocabulary import HUB_LICENSES
-from hubq.terms import TERMS, terms_of
+from hubq.sources.license_terms import TERMS, terms_of
 
 UNNAMED = "same-as-base-model"  # the Hub wants a name for `other`, and the base gave none
 
-# What licences want displayed prominently; what else they ask for is in hubq/terms.py.
+# What licences want displayed prominently; the rest is in hubq/sources/license_terms.py.
 BUILT_WITH = {name: each.built_with for name, each in TERMS.items() if each.built_with}
 LINKED = ("LICENSE", "LICENSE.md")  # the files of a repo that the Hub takes for a link
 

@@ -7,14 +7,13 @@ and each tensor must have its place there, and each place its tensor.
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from hubq.account import blocks_in
-from hubq.architecture import Family, family_of
 from hubq.errors import UserError
 from hubq.runtime.headers import few
+from hubq.sources.architecture import Family, blocks_in, family_of
 
 if TYPE_CHECKING:
-    from hubq.source import Source
-    from hubq.tensor_headers import TensorInfo
+    from hubq.sources.source import Source
+    from hubq.sources.tensor_headers import TensorInfo
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -81,7 +80,7 @@ def _require_fit(
     """Build the architecture of a config and compare it with the tensors."""
     import torch
 
-    from hubq.skeleton import Skeleton
+    from hubq.sources.skeleton import Skeleton
 
     _require_bounded(config, tensors, family)
     skeleton = Skeleton(config, family, torch.device("cpu"))

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 from hubq.errors import UserError
 from hubq.records.repo_names import LONGEST_NAME
-from hubq.terms import governing, terms_of
+from hubq.sources.license_terms import governing, terms_of
 
 if TYPE_CHECKING:
     from hubq.recipe import Recipe
-    from hubq.source import Source
+    from hubq.sources.source import Source
 
 
 def repo_name(recipe: "Recipe", source: "Source") -> str:

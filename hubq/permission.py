@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.records.plan import Gate
-from hubq.terms import terms_of
+from hubq.sources.license_terms import terms_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hubq.recipe import PublishSection
     from hubq.records.plan import Plan
-    from hubq.source import Source
+    from hubq.sources.source import Source
 
 ASKING = {"auto": "whoever asks is let in", "manual": "its owners answer each request"}
 
@@ -51,7 +51,7 @@ def require_gate(publish: "Mapping[str, Any]", gate: Gate | None, base: str) -> 
 
 def require_gate_now(plan: "Plan", client: Client) -> None:
     """Look at the base's gate once more before anything becomes public: it may be newer."""
-    from hubq.source_hub import card_on_hub
+    from hubq.sources.hub import card_on_hub
 
     publish = plan.recipe["publish"]
     require_gate(publish, plan.base_card.gate, plan.base_model or plan.source)

@@ -9,12 +9,12 @@ from hubq.machine.files import require_space
 from hubq.records.plan import Plan
 from hubq.records.run_folder import PLAN, clear, require_run
 from hubq.replanning import adopted, kept, understood
-from hubq.source import dtype_of
+from hubq.sources.source import dtype_of
 
 if TYPE_CHECKING:
     from hubq.recipe import Recipe
     from hubq.records.recipe_inputs import ModelSection
-    from hubq.source import Source
+    from hubq.sources.source import Source
 
 COPIES = 2  # of the result on disk while its parts are joined
 
@@ -55,10 +55,10 @@ def _saved(planned: Plan, run: Path) -> Plan:
 
 def _looked_up(recipe: "Recipe", model: "ModelSection", client: Client) -> Plan:
     """Look up all that the recipe names, its model as pinned, and count."""
-    from hubq.find import find
     from hubq.model_check import require_consistent
     from hubq.plan_requirements import refuse_unmeasured, refuse_unreachable
     from hubq.reading import require_readable
+    from hubq.sources.find import find
 
     refuse_unmeasured(recipe.evaluate)
     _refuse_missing_data(recipe, client)
@@ -74,7 +74,7 @@ def _described(source: "Source", client: Client) -> "Source":
     """Ask the Hub about the base of weights that lie elsewhere: its gate binds their copies too."""
     from dataclasses import replace
 
-    from hubq.source_hub import card_on_hub
+    from hubq.sources.hub import card_on_hub
 
     if source.base_model is None or source.section.hub is not None:
         return source
@@ -153,8 +153,8 @@ def _is_pinned(recipe: "Recipe") -> bool:
 
 def _refuse_missing_data(recipe: "Recipe", client: Client) -> None:
     """Refuse tasks that nobody has and texts that are not there, before anything is computed."""
-    from hubq.dataset import require
-    from hubq.task_names import require_known
+    from hubq.sources.task_names import require_known
+    from hubq.sources.texts.find import require
 
     require_known([each.name for each in recipe.evaluate.tasks])
     once = _once(client)

@@ -6,7 +6,7 @@ from hubq.errors import UserError
 from hubq.records.number_format import number
 from hubq.records.plan import Plan
 from hubq.records.recipe_evaluate import EvaluateSection, TaskSection
-from hubq.task_names import dimension_of
+from hubq.sources.task_names import dimension_of
 
 FORETOLD = 1.01  # how far what is stored may stay below what was foretold
 

@@ -8,12 +8,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from hubq.chat_template import ChatTemplateError, laid_out, template_of
-from hubq.companions import CHAT_TEMPLATES, TOKENIZER_FILES
 from hubq.errors import UserError
 from hubq.machine.files import sha256_of
 from hubq.records.checkpoint import Prompting
-from hubq.tokenizer import tokenizer_of
+from hubq.sources.auxiliary_files import CHAT_TEMPLATES, TOKENIZER_FILES
+from hubq.sources.chat_template import ChatTemplateError, laid_out, template_of
+from hubq.sources.tokenizer import tokenizer_of
 
 QUESTION = "What is a llama?"
 DATE = "26 Jul 2024"  # what templates that tell the date show, so that it is the same on every day

@@ -13,13 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hubq import calibrate
-from hubq.architecture import family_of
 from hubq.block import Block
 from hubq.client.client import Client
-from hubq.companions import Companions, companions
 from hubq.errors import UserError
-from hubq.find import fetch_planned
 from hubq.format import format_named
 from hubq.machine.device import best_device, compute_dtype, device_title, keep_freed_memory
 from hubq.machine.files import sha256_of, write_atomically
@@ -34,11 +30,15 @@ from hubq.records.record import Record
 from hubq.resume import BlockRecord, FinishedBlocks, States
 from hubq.runtime.headers import LEGACY
 from hubq.selection import head_method, scale_dtype
-from hubq.shards import Piece, Weights, merge, pieces, write
-from hubq.skeleton import Skeleton
+from hubq.sources import calibration_tokens
+from hubq.sources.architecture import family_of
+from hubq.sources.auxiliary_files import Companions, companions
+from hubq.sources.find import fetch_planned
+from hubq.sources.license_terms import governing
+from hubq.sources.shards import Piece, Weights, merge, pieces, write
+from hubq.sources.skeleton import Skeleton
 from hubq.teacher import Teacher, prediction_entropy
 from hubq.tensors import QuantizedTensor
-from hubq.terms import governing
 from hubq.walk import Outcome, Walk
 
 PACKAGES = ("hubq", "torch", "transformers", "safetensors", "numba", "numpy")
@@ -105,7 +105,7 @@ class Quantization:
         else:
             section = self.recipe.calibration
             assert section is not None, "plan refuses a method without its calibration"
-            tokens = calibrate.tokens(section, self.base, client)
+            tokens = calibration_tokens.tokens(section, self.base, client)
             rows, place = torch.unique(tokens.ids, return_inverse=True)
             self.hidden = self.weights.rows(f"{self.family.embeddings}.weight", rows)[place]
             self.taught = self.hidden if self.recipe.method.tunes else None

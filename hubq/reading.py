@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hubq.client.client import Client
     from hubq.recipe import Recipe
     from hubq.records.recipe_evaluate import EvaluateSection
-    from hubq.source import Source
+    from hubq.sources.source import Source
 
 STRETCHED = ("linear", "dynamic", "yarn")  # rope scalings that go beyond the positions named
 
@@ -100,7 +100,7 @@ def _lengths(section: "EvaluateSection") -> Iterator[tuple[str, int]]:
 
 
 def _rows(source: "Source") -> int | None:
-    from hubq.architecture import family_of
+    from hubq.sources.architecture import family_of
 
     info = source.tensors.get(f"{family_of(source.config).embeddings}.weight")
     return info.shape[0] if info and info.shape else None
@@ -108,11 +108,11 @@ def _rows(source: "Source") -> int | None:
 
 def _reader(source: "Source", client: "Client") -> Reader:
     """Look at the tokenizer where it lies."""
-    from hubq.gguf import converted
+    from hubq.sources.gguf.convert import converted
 
     model = source.section
     if model.hub is not None:
-        from hubq.source_hub import tokenizer_folder
+        from hubq.sources.hub import tokenizer_folder
 
         return _in_folder(tokenizer_folder(source, client), source.identity)
     if model.folder is not None:
@@ -125,7 +125,7 @@ def _reader(source: "Source", client: "Client") -> Reader:
 
 def _in_folder(folder: Path, where: str) -> Reader:
     """Load a tokenizer, and read with it."""
-    from hubq.tokenizer import SAMPLE, tokenizer_of
+    from hubq.sources.tokenizer import SAMPLE, tokenizer_of
 
     tokenizer = tokenizer_of(folder)
     ids = {*tokenizer(SAMPLE, verbose=False)["input_ids"], *_plain_ids(tokenizer)}
@@ -142,8 +142,8 @@ def _plain_ids(tokenizer: Any) -> Iterator[int]:  # noqa: ANN401 - transformers 
 
 def _in_gguf(source: "Source") -> Reader:
     """Read what a GGUF file says of its tokenizer, without converting it."""
-    from hubq.find import gguf_file
-    from hubq.gguf import tokenizer_in
+    from hubq.sources.find import gguf_file
+    from hubq.sources.gguf.convert import tokenizer_in
 
     path = gguf_file(source.section)
     tokens, has_template = tokenizer_in(path)

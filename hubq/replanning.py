@@ -100,11 +100,11 @@ def _renewed_papers(
     saved: "Plan", planned: "Plan", run: Path, client: Client
 ) -> "Checkpoint | None":
     """Write what another licence asks for into a finished model; return its new checkpoint."""
-    from hubq.companions import beside_config
-    from hubq.find import fetch_planned
     from hubq.records.checkpoint import Checkpoint
     from hubq.records.recipe_inputs import ModelSection
-    from hubq.terms import governing_license
+    from hubq.sources.auxiliary_files import beside_config
+    from hubq.sources.find import fetch_planned
+    from hubq.sources.license_terms import governing_license
 
     before, after = governing_license(saved), governing_license(planned)
     if before == after or not (run / CHECKPOINT).is_file():

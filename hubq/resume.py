@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hubq.records.record import Record
-from hubq.shards import Weights, write
+from hubq.sources.shards import Weights, write
 
 
 class BlockRecord(Record):

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hubq.architecture import Family, family_of
 from hubq.errors import UserError
 from hubq.format import Format, format_named, refusal_of
 from hubq.method import Method
 from hubq.recipe import Recipe
 from hubq.records.plan import PlannedModule
-from hubq.source import Source, dtype_of
+from hubq.sources.architecture import Family, family_of
+from hubq.sources.source import Source, dtype_of
 
 if TYPE_CHECKING:
     import torch

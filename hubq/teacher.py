@@ -9,8 +9,8 @@ from torch import Tensor
 from hubq.block import BATCH_TOKENS, Block, batches
 from hubq.machine.progress import Progress
 from hubq.resume import States
-from hubq.shards import Weights
-from hubq.skeleton import Skeleton
+from hubq.sources.shards import Weights
+from hubq.sources.skeleton import Skeleton
 
 PIECE = 4096  # rows of the head, that are in memory at once
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from hubq.companions import beside_config
 from hubq.conversion import RECORD, Conversion, ConvertedModule, Wish
 from hubq.conversion_card import license_in, rendered
 from hubq.conversion_files import config_json, superfluous
@@ -20,7 +19,8 @@ from hubq.formats.dense import Plain
 from hubq.holding import Way
 from hubq.machine.files import require_space, write_atomically
 from hubq.machine.progress import Progress
-from hubq.shards import Piece, Weights, merge, pieces, write
+from hubq.sources.auxiliary_files import beside_config
+from hubq.sources.shards import Piece, Weights, merge, pieces, write
 from hubq.tensors import Affine, QuantizedTensor, Reordered
 
 COPIES = 2  # of the result on disk while its parts are joined

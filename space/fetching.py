@@ -11,7 +11,7 @@ from exchange import Model
 from hubq.client.client import Client
 
 if TYPE_CHECKING:
-    from hubq.shards import TensorInfo
+    from hubq.sources.shards import TensorInfo
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Fetching:
 
     def _look_up(self, model: Model) -> Outline:
         from hubq.machine.files import read_object
-        from hubq.shards import index
-        from hubq.source_hub import config_on_hub, headers_on_hub
+        from hubq.sources.hub import config_on_hub, headers_on_hub
+        from hubq.sources.shards import index
 
         if model.folder is not None:
             return Outline(read_object(model.folder / "config.json"), index(model.folder))
@@ -71,8 +71,8 @@ class Fetching:
     def _fetch(self, model: Model, outline: Outline) -> Path:
         """Bring a release with all that its report measured, a base without its other formats."""
         from hubq.client.pull import pull
-        from hubq.find import fetch, find
         from hubq.records.recipe_inputs import ModelSection
+        from hubq.sources.find import fetch, find
 
         if outline.config.get("quantization_config"):
             return pull(model.name, None, self.client)

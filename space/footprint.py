@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hubq.machine.engines import missing_packages
 
 if TYPE_CHECKING:
-    from hubq.shards import TensorInfo
+    from hubq.sources.shards import TensorInfo
 
 PROCESS = 500_000_000  # bytes of Python, torch and transformers; 0.45 GB measured
 LOGIT = 8  # bytes beside the logit itself: float32 and a copy while a divergence is computed

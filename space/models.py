@@ -62,7 +62,7 @@ class Weights:
         return self._fetch_section(client, progress)
 
     def _fetch_section(self, client: Client, progress: Progress) -> Path:
-        from hubq.find import fetch, fetch_planned, find
+        from hubq.sources.find import fetch, fetch_planned, find
 
         assert self.section is not None, "weights have a repo, a folder or a section"
         if self.identity is not None:

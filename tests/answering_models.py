@@ -8,8 +8,8 @@ from made_models import full_report
 from made_run import made_plan
 
 from hubq.client.client import Client
-from hubq.find import find
 from hubq.records.recipe_inputs import ModelSection
+from hubq.sources.find import find
 
 BASE = "acme/Tiny-Llama"
 THREE, FOUR = "acme/Tiny-Llama-3bit", "acme/Tiny-Llama-4bit"

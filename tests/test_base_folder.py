@@ -9,9 +9,9 @@ from made_run import made_plan, made_report
 from hubq.base_folder import base_of
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.find import find
 from hubq.records.recipe_inputs import ModelSection
 from hubq.records.report import Report
+from hubq.sources.find import find
 
 
 @pytest.fixture

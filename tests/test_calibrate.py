@@ -9,11 +9,11 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from hubq import calibrate
-from hubq.calibrate import leading_ids, token_ids, tokens, windows
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.records.recipe_inputs import CalibrationSection, DatasetSection
+from hubq.sources import calibration_tokens
+from hubq.sources.calibration_tokens import leading_ids, token_ids, tokens, windows
 
 BEGIN = 0  # the first special token's id
 WORDS = (
@@ -179,8 +179,8 @@ def test_chunks_give_the_ids_of_one_call(
     folder = make(tmp_path)
     text = WORDS * 40
     whole = token_ids(text, folder)
-    monkeypatch.setattr(calibrate, "CHUNK", 701)
-    monkeypatch.setattr(calibrate, "OVERLAP", 200)
+    monkeypatch.setattr(calibration_tokens, "CHUNK", 701)
+    monkeypatch.setattr(calibration_tokens, "OVERLAP", 200)
 
     in_chunks = token_ids(text, folder)
 
@@ -192,8 +192,8 @@ def test_chunks_that_never_agree_are_tokenized_in_one_call(
 ) -> None:
     folder = byte_level(tmp_path)
     whole = token_ids(WORDS * 10, folder)
-    monkeypatch.setattr(calibrate, "CHUNK", 300)
-    monkeypatch.setattr(calibrate, "OVERLAP", 3)
+    monkeypatch.setattr(calibration_tokens, "CHUNK", 300)
+    monkeypatch.setattr(calibration_tokens, "OVERLAP", 3)
 
     in_chunks = token_ids(WORDS * 10, folder)
 
@@ -229,8 +229,8 @@ def test_a_truncation_that_leaked_into_a_tokenizer_is_ignored(
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(50)
     tokenizer.save(str(folder / "tokenizer.json"))
-    monkeypatch.setattr(calibrate, "CHUNK", 701)
-    monkeypatch.setattr(calibrate, "OVERLAP", 200)
+    monkeypatch.setattr(calibration_tokens, "CHUNK", 701)
+    monkeypatch.setattr(calibration_tokens, "OVERLAP", 200)
 
     in_chunks = token_ids(WORDS * 10, folder)
 

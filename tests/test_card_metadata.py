@@ -11,7 +11,7 @@ from hubq.hub.card_rules import validate
 from hubq.model_index import data, evaluation
 from hubq.records.plan import BaseCard, Plan
 from hubq.records.report import Interval, Report
-from hubq.terms import TERMS
+from hubq.sources.license_terms import TERMS
 
 FORM = {
     "extra_gated_prompt": "You agree:\n- to this\n- and that",

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hubq.chat_template import SECONDS, ChatTemplateError, laid_out, template_of
 from hubq.errors import UserError
-from hubq.tokenizer import tokenizer_of
+from hubq.sources.chat_template import SECONDS, ChatTemplateError, laid_out, template_of
+from hubq.sources.tokenizer import tokenizer_of
 
 ASKED = [{"role": "user", "content": "Hello"}]
 LOOPS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"

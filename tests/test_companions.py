@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hubq.companions import Companions, companions
 from hubq.errors import UserError
+from hubq.sources.auxiliary_files import Companions, companions
 
 QUANTIZATION = {"quant_method": "compressed-tensors", "ignore": ["lm_head"]}
 

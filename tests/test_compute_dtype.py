@@ -14,7 +14,6 @@ from tiny_models import save_tiny_model
 from hubq.client.client import Client
 from hubq.costs import peak_memory, seconds
 from hubq.errors import UserError
-from hubq.find import find
 from hubq.machine.device import VARIABLE
 from hubq.machine.progress import Advance
 from hubq.method import Need
@@ -25,6 +24,7 @@ from hubq.recipe import Recipe
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 from hubq.records.run_folder import PLAN
+from hubq.sources.find import find
 from hubq.statistics import Gathering
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")

@@ -17,11 +17,11 @@ import pytest
 
 from hubq.client.client import Client
 from hubq.client.retries import Patience
-from hubq.corpus import Purpose
-from hubq.dataset import corpus, require, text
 from hubq.errors import UserError
 from hubq.machine.files import cache_folder
 from hubq.records.recipe_inputs import DatasetSection, WheelFile
+from hubq.sources.texts.corpus import Purpose
+from hubq.sources.texts.find import corpus, require, text
 
 Serve = Callable[[Mapping[str, bytes]], tuple[Client, list[str]]]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

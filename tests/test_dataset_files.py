@@ -2,8 +2,8 @@
 
 import pytest
 
-from hubq.dataset_files import Pinned, files_of, fits
 from hubq.errors import UserError
+from hubq.sources.texts.hub_files import Pinned, files_of, fits
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -11,9 +11,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from hubq import lines
-from hubq.documents import Reading, documents
 from hubq.errors import UserError
+from hubq.sources.texts import lines
+from hubq.sources.texts.documents import Reading, documents
 
 ROWS = [{"id": 1, "text": 'one, "two"\nthree'}, {"id": 2, "text": "née ⚘ 🦙"}]
 TEXTS = [row["text"] for row in ROWS]

@@ -10,12 +10,11 @@ import pytest
 import yaml
 from huggingface_hub import RepoCard
 
-from hubq.base_card import known_card
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.find import find
-from hubq.front_matter import card_in, front_matter
 from hubq.records.recipe_inputs import ModelSection
+from hubq.sources.base_card import card_in, front_matter, known_card
+from hubq.sources.find import find
 
 PLAIN = "---\nlicense: llama3.1\nextra_gated_prompt: Agree.\n---\n# A model\n"
 SAID = {"license": "llama3.1", "extra_gated_prompt": "Agree."}

@@ -21,13 +21,13 @@ from hubq.client.border import Limits, make_client
 from hubq.client.client import Client
 from hubq.client.pull import pull
 from hubq.client.repo_files import gate_of, history_of
-from hubq.dataset_hub import hub_corpus
 from hubq.doctor import ask
 from hubq.errors import UserError
 from hubq.publish import publish, remember_destination
 from hubq.records.recipe_inputs import DatasetSection, ModelSection
 from hubq.siblings import report_on_hub
-from hubq.source_hub import card_on_hub, find_on_hub
+from hubq.sources.hub import card_on_hub, find_on_hub
+from hubq.sources.texts.hub import hub_corpus
 from hubq.space.settings import Settings, reads_private, request, settle
 from hubq.space.showcase import look
 

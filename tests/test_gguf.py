@@ -17,11 +17,11 @@ from tiny_models import TINY, save_tiny_model
 
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.find import fetch, find
 from hubq.records.recipe_inputs import ModelSection
-from hubq.shards import Weights, index
-from hubq.source import Source
-from hubq.tokenizer import SAMPLE
+from hubq.sources.find import fetch, find
+from hubq.sources.shards import Weights, index
+from hubq.sources.source import Source
+from hubq.sources.tokenizer import SAMPLE
 
 CLIENT = Client()
 
@@ -46,7 +46,7 @@ def converted(file: Path, kept_cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_shapes_foretold_are_those_of_the_converted_folder(file: Path, converted: Path) -> None:
-    from hubq.gguf import look_up
+    from hubq.sources.gguf.convert import look_up
 
     foretold = look_up(ModelSection(gguf=file), file, "sha256:0").tensors
 

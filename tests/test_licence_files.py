@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hubq.licence_files import LicenceFiles, licence_files
-from hubq.terms import TERMS
+from hubq.sources.license_terms import TERMS, LicenceFiles, licence_files
 
 LLAMAS = ["llama2", "llama3", "llama3.1", "llama3.2", "llama3.3", "llama4"]
 NOTICED = sorted(name for name, terms in TERMS.items() if terms.notice)

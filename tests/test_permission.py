@@ -10,7 +10,7 @@ from hubq.permission import require_gate_now, require_permission
 from hubq.recipe import PublishSection
 from hubq.records.plan import BaseCard, Gate
 from hubq.records.recipe_inputs import ModelSection
-from hubq.source import Source
+from hubq.sources.source import Source
 
 NOWHERE = Client("http://127.0.0.1:9", patience=Patience(tries=1))
 

@@ -25,7 +25,7 @@ from hubq.quantize import quantize
 from hubq.recipe import Recipe
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
-from hubq.shards import Weights, write
+from hubq.sources.shards import Weights, write
 from hubq.tensors import Affine, Grid
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")
@@ -251,10 +251,10 @@ class _Scale(Method):
 def test_folding_scales_leaves_the_blocks_function_alone(
     family: str, tiny_model: Callable[[str], Path]
 ) -> None:
-    from hubq.architecture import family_of
     from hubq.block import Block
     from hubq.machine.meters import Clock
-    from hubq.skeleton import Skeleton
+    from hubq.sources.architecture import family_of
+    from hubq.sources.skeleton import Skeleton
     from hubq.walk import Walk
 
     folder = tiny_model(family)
@@ -295,10 +295,10 @@ def test_later_layers_are_solved_on_what_quantized_ones_feed_them(
             seen[layer.name] = layer.inputs
             return Affine.fit(torch.zeros_like(layer.weight), Grid(8, 32))
 
-    from hubq.architecture import family_of
     from hubq.block import Block
     from hubq.machine.meters import Clock
-    from hubq.skeleton import Skeleton
+    from hubq.sources.architecture import family_of
+    from hubq.sources.skeleton import Skeleton
     from hubq.walk import Walk
 
     config = json.loads((folder / "config.json").read_bytes())

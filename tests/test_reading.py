@@ -67,7 +67,7 @@ def test_a_sentencepiece_tokenizer_without_its_library_says_what_to_install(
 ) -> None:
     drop(folder, "tokenizer.json", "tokenizer_config.json")
     (folder / "tokenizer.model").write_bytes(b"\x0a\x0btest")
-    monkeypatch.setattr("hubq.tokenizer.find_spec", lambda name: None)
+    monkeypatch.setattr("hubq.sources.tokenizer.find_spec", lambda name: None)
 
     with pytest.raises(UserError, match="pip install sentencepiece"):
         planned({"folder": folder}, tmp_path / "run")

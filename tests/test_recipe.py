@@ -8,12 +8,12 @@ from random import Random
 
 import pytest
 
-from hubq.dataset_hub import NAMED
 from hubq.errors import UserError
 from hubq.method import method_class, methods
 from hubq.recipe import Recipe, read
 from hubq.recipe_schema import schema
 from hubq.records.recipe_inputs import NAMED_DATASETS
+from hubq.sources.texts.hub import NAMED
 
 SMALLEST = """\
 # for tests

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.shards import INDEX, Weights, index, merge, pieces, write
-from hubq.weight_files import weight_files
+from hubq.sources.shards import INDEX, Weights, index, merge, pieces, write
+from hubq.sources.weight_files import weight_files
 
 TENSORS = {
     "odd": torch.arange(5, dtype=torch.uint8),

@@ -17,13 +17,13 @@ from hubq.cli import cli
 from hubq.client.client import Client
 from hubq.client.retries import Patience
 from hubq.errors import UserError
-from hubq.find import fetch, fetch_planned, find
 from hubq.hub.faults import FaultyHub, faulty_hub, flip
 from hubq.plan import plan
 from hubq.quantize import quantize
 from hubq.recipe import Recipe
 from hubq.records.recipe_inputs import ModelSection
-from hubq.shards import index
+from hubq.sources.find import fetch, fetch_planned, find
+from hubq.sources.shards import index
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9", patience=Patience(tries=1))
 REPO = "acme/tiny"
@@ -329,7 +329,7 @@ def test_a_repo_of_pickles_is_fetched_and_converted_once(
     assert source.identity == f"{REPO}@{client.api().model_info(REPO).sha}"
     assert source.base_model == REPO
     assert source.tensors.keys() == plain.keys()
-    monkeypatch.setattr("hubq.adopting._convert", None)  # calling it would fail
+    monkeypatch.setattr("hubq.sources.normalized_folder._convert", None)  # calling it would fail
     place = fetch_planned(ModelSection(hub=REPO), source.identity, client)
     assert torch.equal(logits(place), logits(folder, use_safetensors=False))
 

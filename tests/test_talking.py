@@ -11,8 +11,8 @@ from made_run import made_plan, made_report
 from hubq.chat import answer
 from hubq.cli import cli
 from hubq.client.client import Client
-from hubq.find import find
 from hubq.records.recipe_inputs import ModelSection
+from hubq.sources.find import find
 
 QUESTION = [{"role": "user", "content": "hello"}]
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from hubq.errors import UserError
-from hubq.task_names import (
+from hubq.sources.task_names import (
     ALIASES,
     STUDY,
     _lm_eval_names,
@@ -66,7 +66,7 @@ def test_tasks_groups_and_tags_of_lm_eval_are_known(name: str) -> None:
 def test_no_name_needs_lm_eval_itself() -> None:
     # A process of its own, since this one may have imported it: half a second.
     code = (
-        "import sys; from hubq.task_names import require_known; "
+        "import sys; from hubq.sources.task_names import require_known; "
         "require_known(['piqa', 'mmlu_stem']); print('lm_eval' in sys.modules)"
     )
 

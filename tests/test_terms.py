@@ -6,7 +6,7 @@ import pytest
 
 from hubq.client.vocabulary import HUB_LICENSES
 from hubq.license import metadata
-from hubq.terms import TERMS, governing, sentences, terms_of
+from hubq.sources.license_terms import TERMS, governing, sentences, terms_of
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from hubq.errors import UserError
 from hubq.evaluate.loading import load
-from hubq.tokenizer import tokenizer_of
+from hubq.sources.tokenizer import tokenizer_of
 
 PROGRAM = "from pathlib import Path\nPath({ran!r}).touch()\n"
 JUNK: tuple[Any, ...] = (None, True, -1, 2**70, 1.5, "x", "", [], {}, [[]], {"a": 1}, "\ud800")

@@ -14,7 +14,6 @@ import torch
 from tiny_models import save_tiny_model
 from transformers import AutoModelForCausalLM
 
-from hubq.architecture import family_of
 from hubq.block import Block
 from hubq.client.client import Client
 from hubq.machine.meters import Clock
@@ -26,8 +25,9 @@ from hubq.quantize import quantize
 from hubq.recipe import Recipe
 from hubq.records.plan import Plan
 from hubq.resume import States
-from hubq.shards import Weights
-from hubq.skeleton import Skeleton
+from hubq.sources.architecture import family_of
+from hubq.sources.shards import Weights
+from hubq.sources.skeleton import Skeleton
 from hubq.teacher import Teacher, prediction_entropy
 from hubq.tuning import BlockTuning, pass_on
 from hubq.walk import Walk

@@ -12,7 +12,7 @@ import pytest
 from hubq.errors import UserError
 from hubq.machine.files import sha256_of
 from hubq.records.recipe_inputs import WheelFile
-from hubq.wheel import file_in_wheel
+from hubq.sources.pypi_wheel import file_in_wheel
 
 # Every download starts a pip process, which takes about half a second.
 

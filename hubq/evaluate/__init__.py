@@ -21,7 +21,7 @@ def evaluate(
     What was measured before of the same files is not repeated.
     """
     from hubq.evaluate.beside import Sides, measured
-    from hubq.find import fetch_planned
+    from hubq.sources.find import fetch_planned
 
     section = EvaluateSection.model_validate(plan.recipe.get("evaluate", {}))
     model = ModelSection.model_validate(plan.recipe["model"])

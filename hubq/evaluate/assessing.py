@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.gguf_files import PART
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.records.recipe_inputs import ModelSection
 from hubq.records.repo_names import address
 from hubq.records.report import Assessment, Subject
-from hubq.source import Source
+from hubq.sources.gguf.files import PART
+from hubq.sources.source import Source
 
 GGUF = ".gguf"
 # Beside safetensors nobody reads these: copies of the weights for other libraries.
@@ -44,10 +44,10 @@ def assess(
     texts that the two tokenizers cut differently: such perplexities don't compare.
     """
     from hubq.evaluate.beside import Sides, measured, texts_of
-    from hubq.find import fetch, find
     from hubq.reading import require_wishes
-    from hubq.source import dtype_of
-    from hubq.task_names import require_known
+    from hubq.sources.find import fetch, find
+    from hubq.sources.source import dtype_of
+    from hubq.sources.task_names import require_known
 
     require_known([each.name for each in wishes.tasks])
     fetching = bring(model, client, progress)
@@ -80,8 +80,8 @@ def bring(model: str, client: Client, progress: Progress) -> Callable[[], Brough
 
 def _gguf(path: Path, client: Client, progress: Progress) -> Callable[[], Brought]:
     """Look a GGUF file up: what is measured is what transformers makes of it in 16 bits."""
-    from hubq.find import fetch, find
-    from hubq.gguf_files import open_gguf
+    from hubq.sources.find import fetch, find
+    from hubq.sources.gguf.files import open_gguf
 
     if not path.is_file():
         raise UserError(f"there is no file {path}")
@@ -118,8 +118,8 @@ def _is_unread(path: str) -> bool:
 def _in_folder(name: str, folder: Path) -> Brought:
     """Describe a folder of safetensors."""
     from hubq.machine.files import read_object
-    from hubq.source import require_harmless
-    from hubq.source_folder import require_safetensors
+    from hubq.sources.folder import require_safetensors
+    from hubq.sources.source import require_harmless
 
     require_safetensors(
         folder,
@@ -135,7 +135,7 @@ def _in_folder(name: str, folder: Path) -> Brought:
 
 def _weight_bytes(folder: Path) -> int:
     """Count the bytes of the files that hold the weights."""
-    from hubq.shards import weight_bytes
+    from hubq.sources.shards import weight_bytes
 
     return weight_bytes(folder)
 
@@ -177,7 +177,7 @@ def _name(base: Source) -> str:
 
 def _refuse_other_tokens(text: str, brought: Brought, base: Path) -> None:
     """Raise UserError where the two tokenizers cut a text differently."""
-    from hubq.calibrate import token_ids
+    from hubq.sources.calibration_tokens import token_ids
 
     if _tokenizer_files(brought.folder) == _tokenizer_files(base):
         return
@@ -191,7 +191,7 @@ def _refuse_other_tokens(text: str, brought: Brought, base: Path) -> None:
 
 def _tokenizer_files(folder: Path) -> dict[str, bytes]:
     """Read what decides how a text is cut, where all of it is plain to see."""
-    from hubq.companions import CONFIGS, TOKENIZER_FILES
+    from hubq.sources.auxiliary_files import CONFIGS, TOKENIZER_FILES
 
     names = (name for name in TOKENIZER_FILES if name not in CONFIGS)
     return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}

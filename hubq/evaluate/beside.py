@@ -10,10 +10,10 @@ from hubq.records.recipe_evaluate import EvaluateSection, PerplexitySection
 from hubq.records.report import Efficiency, Measured
 
 if TYPE_CHECKING:
-    from hubq.corpus import Corpus
     from hubq.evaluate.fidelity import Asked
     from hubq.evaluate.jobs import ChoiceTask, PerplexityTask, Task
     from hubq.evaluate.measure import Pair
+    from hubq.sources.texts.corpus import Corpus
 
 
 class Sides(NamedTuple):
@@ -70,7 +70,7 @@ def measured(
 
 def texts_of(section: EvaluateSection, client: Client) -> "list[Corpus]":
     """Read the texts of a section."""
-    from hubq.dataset import corpus
+    from hubq.sources.texts.find import corpus
 
     return [corpus(each.dataset, client, purpose="evaluation") for each in section.perplexity]
 
@@ -94,7 +94,7 @@ def perplexities_of(
 
 def _cap(section: PerplexitySection) -> int | None:
     """Return how many windows papers evaluate at most, where the recipe doesn't say how many."""
-    from hubq.dataset_hub import most_tokens
+    from hubq.sources.texts.hub import most_tokens
 
     most = most_tokens(section.dataset)
     return None if most is None or section.windows else max(1, most // section.length)
@@ -103,7 +103,7 @@ def _cap(section: PerplexitySection) -> int | None:
 def choices_of(section: EvaluateSection) -> "Iterator[ChoiceTask]":
     """Turn names of tasks into tasks."""
     from hubq.evaluate.harness import harness_task
-    from hubq.task_names import require_known
+    from hubq.sources.task_names import require_known
 
     require_known([each.name for each in section.tasks])
     for each in section.tasks:

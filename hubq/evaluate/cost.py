@@ -12,7 +12,7 @@ from hubq.evaluate.loading import Loaded, load
 from hubq.machine.meters import Contention, held, meter, peak
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.report import Cost, Interval
-from hubq.shards import weight_bytes
+from hubq.sources.shards import weight_bytes
 
 
 class Loading(NamedTuple):

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubq.calibrate import leading_ids
 from hubq.errors import UserError
 from hubq.evaluate.head import Head, head_from, require_head
 from hubq.evaluate.jobs import DivergenceTask, HiddenTask, text_file
 from hubq.evaluate.passes import Passes
 from hubq.machine.files import require_space
 from hubq.machine.progress import SILENT, Progress
+from hubq.sources.calibration_tokens import leading_ids
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,8 +58,8 @@ def hidden_states(
     """Write the last hidden states over a text to a file; refuse a model that needs more."""
     import torch
 
-    from hubq import shards
     from hubq.evaluate.finite import refuse_bad_windows
+    from hubq.sources import shards
 
     model, folder = passes.model, passes.folder
     windows = text_windows(task, folder)
@@ -106,7 +106,7 @@ def head_weight(folder: Path, model: Any) -> "Tensor":  # noqa: ANN401
     The model is of the folder's architecture; what it calls its head, or the embeddings where both
     are tied, is the tensor's name.
     """
-    from hubq.shards import Weights
+    from hubq.sources.shards import Weights
 
     weights = Weights(folder)
     names = [

@@ -9,13 +9,13 @@ from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
-from hubq.corpus import Corpus
 from hubq.evaluate.jobs import DivergenceTask, HiddenTask, Outcome, Task, keep_text, states_file
 from hubq.evaluate.measure import Pair, content_of, known, outcome_file
 from hubq.machine.files import gigabytes
 from hubq.machine.meters import available
 from hubq.records.recipe_evaluate import FidelitySection
 from hubq.records.report import Divergence, Fidelity
+from hubq.sources.texts.corpus import Corpus
 
 FLOOR_WINDOWS = 5  # float32 is several times slower than bfloat16, and the floor lies narrow
 EXACT = "float32"
@@ -112,7 +112,7 @@ def _known(pair: Pair, folder: Path, task: Task) -> bool:
 
 def _lacking(pair: Pair) -> str | None:
     """Say how much memory there is, where it is too little for the base in float32."""
-    from hubq.shards import index
+    from hubq.sources.shards import index
 
     parameters = sum(prod(info.shape) for info in index(pair.base).values())
     # It is loaded beside the model in the report's dtype.

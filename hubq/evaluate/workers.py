@@ -26,7 +26,7 @@ from hubq.evaluate.jobs import Job
 from hubq.evaluate.nursery import Birth, Nursery
 from hubq.machine.meters import available
 from hubq.machine.progress import Advance, Progress
-from hubq.task_names import is_offline, own_tasks
+from hubq.sources.task_names import is_offline, own_tasks
 
 MOST = 2  # workers that share a job
 # Memory that a worker may take: so many times the bytes of the weights as they lie on the disk (in
@@ -62,7 +62,7 @@ def workers_for(job: Job) -> int:
 
 def _memory(folder: Path) -> int:
     """Return the bytes that a worker takes at most, roughly."""
-    from hubq.shards import index
+    from hubq.sources.shards import index
 
     tensors = index(folder).values()
     packed = any(info.dtype in ("I32", "I64", "U8", "I8") for info in tensors)

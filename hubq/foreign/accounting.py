@@ -6,9 +6,9 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from hubq import skeleton
-from hubq.architecture import FAMILIES
 from hubq.errors import UserError
+from hubq.sources import skeleton
+from hubq.sources.architecture import FAMILIES
 
 Shapes = Mapping[str, tuple[int, ...]]
 FAULTS = (*skeleton.FAULTS, SafetensorError)  # at a config, or at tensors

@@ -14,9 +14,9 @@ from hubq.foreign.metadata import quantization_of
 from hubq.foreign.parts import contradiction
 from hubq.format import format_named
 from hubq.machine.files import read_object
-from hubq.shards import Weights
-from hubq.source import DTYPES
-from hubq.source_folder import require_safetensors
+from hubq.sources.folder import require_safetensors
+from hubq.sources.shards import Weights
+from hubq.sources.source import DTYPES
 from hubq.tensors import Affine, QuantizedTensor, Reordered
 
 # By format: the tensors that make up a module, the first of which it can't do without.

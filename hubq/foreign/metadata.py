@@ -13,7 +13,7 @@ from typing import Any
 from hubq.errors import UserError
 from hubq.foreign import awq, gptq
 from hubq.machine.files import read_object
-from hubq.source import AUTO_ROUND, READ
+from hubq.sources.source import AUTO_ROUND, READ
 
 # Where older tools wrote the quantization, and how they called awq's options.
 BESIDE = {"quantize_config.json": "gptq", "quant_config.json": "awq"}

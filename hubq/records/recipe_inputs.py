@@ -61,7 +61,9 @@ class ModelSection(AsWritten, Record):
 class DatasetSection(AsWritten, Record):
     """A text data set: exactly one of name, hub, file and wheel."""
 
-    name: str | None = Field(None, description="wikitext2, c4, ptb, ...: see hubq/dataset_hub.py")
+    name: str | None = Field(
+        None, description="wikitext2, c4, ptb, ...: see hubq/sources/texts/hub.py"
+    )
     hub: str | None = Field(None, description="Hub data set id, with an optional @revision")
     file: Path | None = Field(
         None, description="txt, jsonl, json, csv, tsv or parquet file; .gz and .zst too"

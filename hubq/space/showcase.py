@@ -15,10 +15,10 @@ from hubq.client.repo_files import (
     fetch_record,
     files_of,
 )
-from hubq.companions import is_companion
 from hubq.errors import UserError
 from hubq.records.repo_names import address
 from hubq.records.run_folder import REPORT_IN_A_REPO
+from hubq.sources.auxiliary_files import is_companion
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo

@@ -16,7 +16,6 @@ from tiny_models import save_tiny_model, tiny_tokenizer
 from tokenizers.normalizers import Lowercase
 from torch import Tensor
 
-from hubq.calibrate import token_ids
 from hubq.errors import UserError
 from hubq.evaluate import divergence as module
 from hubq.evaluate import passes
@@ -27,6 +26,7 @@ from hubq.evaluate.loading import load
 from hubq.evaluate.passes import Passes
 from hubq.format import format_named
 from hubq.records.report import Divergence
+from hubq.sources.calibration_tokens import token_ids
 from hubq.tensors import Grid
 
 TEXT = "The llama went home. It was late, and the road was long. " * 12

@@ -21,7 +21,7 @@ from hubq.format import format_named
 from hubq.machine.files import cache_folder
 from hubq.records.recipe_evaluate import EfficiencySection, lengths
 from hubq.records.report import Cost, Efficiency
-from hubq.shards import weight_bytes
+from hubq.sources.shards import weight_bytes
 from hubq.tensors import Grid
 
 SECTION = EfficiencySection(batch=2, prompt=8, output=5, repetitions=2)

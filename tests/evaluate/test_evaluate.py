@@ -18,7 +18,6 @@ from made_run import made_checkpoint, made_plan
 from quantized_folder import Choice, write
 from safetensors.torch import load_file, save_file
 
-from hubq.calibrate import token_ids
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.evaluate import _refuse_changed, evaluate
@@ -36,7 +35,6 @@ from hubq.evaluate.measure import (
 from hubq.evaluate.passes import Passes
 from hubq.evaluate.perplexity import perplexity
 from hubq.evaluate.workers import _broken
-from hubq.find import find
 from hubq.format import format_named
 from hubq.machine.device import VARIABLE
 from hubq.machine.files import cache_folder
@@ -45,6 +43,8 @@ from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 from hubq.records.recipe_inputs import ModelSection
 from hubq.records.report import Measurement, Report
+from hubq.sources.calibration_tokens import token_ids
+from hubq.sources.find import find
 from hubq.tensors import Grid
 
 TEXT = "The llama went home. It was late, and the road was long.\n\n" * 10

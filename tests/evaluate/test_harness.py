@@ -11,7 +11,6 @@ from datasets.exceptions import DatasetNotFoundError
 from lm_eval.tasks import TaskManager
 from made_questions import QUESTIONS, asked, put_rows
 
-from hubq.calibrate import token_ids
 from hubq.errors import UserError
 from hubq.evaluate import language_model as language_models
 from hubq.evaluate.harness import (
@@ -25,7 +24,8 @@ from hubq.evaluate.harness import (
 )
 from hubq.evaluate.jobs import Score
 from hubq.evaluate.loading import load
-from hubq.task_names import own_tasks
+from hubq.sources.calibration_tokens import token_ids
+from hubq.sources.task_names import own_tasks
 
 EXAMS = [asked(*each) for each in QUESTIONS]
 STORIES = [

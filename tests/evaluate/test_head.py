@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from hubq.calibrate import token_ids
 from hubq.errors import UserError
 from hubq.evaluate.distributions import hidden_states, opened
 from hubq.evaluate.divergence import divergence
@@ -21,6 +20,7 @@ from hubq.evaluate.perplexity import perplexity
 from hubq.evaluate.prefixes import Sequence
 from hubq.evaluate.worker import work
 from hubq.machine.progress import SILENT
+from hubq.sources.calibration_tokens import token_ids
 
 CPU = {"device": "cpu", "dtype": "float32"}
 PLAIN = ["llama", "llama3.2", "mistral", "qwen2", "qwen3"]

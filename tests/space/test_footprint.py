@@ -9,7 +9,7 @@ from footprint import PROCESS, footprint
 from safetensors.torch import load_file
 
 from hubq.format import format_named
-from hubq.shards import index
+from hubq.sources.shards import index
 from hubq.tensors import Grid
 
 TinyModel = Callable[[str], Path]

@@ -323,8 +323,8 @@ def test_a_base_without_a_name_that_is_not_here_has_no_weights(tmp_path: Path) -
 def test_a_tiny_base_in_a_folder_is_fetched_from_there(tmp_path: Path, tiny_model: Any) -> None:
     from models import Weights
 
-    from hubq.find import find as find_source
     from hubq.records.recipe_inputs import ModelSection
+    from hubq.sources.find import find as find_source
 
     section = ModelSection(folder=tiny_model("llama"))
     weights = Weights(section=section, identity=find_source(section, NOBODY).identity)

@@ -1,0 +1,180 @@
+"""The calibration tokens: a text becomes windows of equal length, spread evenly and seeded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hubq.client.client import Client
+from hubq.errors import UserError
+from hubq.records.recipe_inputs import CalibrationSection
+from hubq.sources.texts.find import corpus
+from hubq.sources.tokenizer import tokenizer_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CHUNK = 100_000  # characters that one thread tokenizes at a time
+OVERLAP = 2_000  # characters that neighbouring chunks share, to find where they agree
+AGREEMENT = 16  # tokens in a row that must be equal on both sides of a seam
+CHARACTERS = 8  # a token, generously
+
+Token = tuple[int, int, int]  # where it starts and ends in the text, and its id
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What a model is calibrated on, and what a report says of it."""
+
+    ids: "Tensor"  # (samples, length) int64
+    text: str
+
+
+def tokens(section: CalibrationSection, tokenizer_folder: Path, client: Client) -> Tokens:
+    """Read the windows of a recipe's calibration: of one text, or of several in turn.
+
+    Of several each has its share of the windows, spread over its own text, and they take turns
+    as evenly as their numbers allow; the same section gives the same windows in the same order.
+    """
+    import torch
+
+    parts: list[Tensor] = []
+    texts: list[str] = []
+    for data, samples in section.parts:
+        found = corpus(data, client, purpose="calibration")
+        share = section.model_copy(update={"samples": samples})
+        parts.append(windows(found.text, tokenizer_folder, share, title=found.title))
+        texts.append(f"{found.title}, {found.version}")
+    if section.datasets:
+        texts = [f"{len(part)} windows of {text}" for part, text in zip(parts, texts, strict=True)]
+    return Tokens(torch.cat(parts)[_in_turn([len(part) for part in parts])], "; ".join(texts))
+
+
+def _in_turn(counts: Sequence[int]) -> list[int]:
+    """Order windows that stand part after part so that each part is spread evenly over all."""
+    places = [
+        (Fraction(2 * number + 1, 2 * count), part)
+        for part, count in enumerate(counts)
+        for number in range(count)
+    ]
+    return sorted(range(len(places)), key=places.__getitem__)
+
+
+def windows(
+    text: str, tokenizer_folder: Path, section: CalibrationSection, *, title: str = "the text"
+) -> "Tensor":
+    """Return (samples, length) int64 token ids: one window from each of `samples` stretches.
+
+    The text is tokenized as one stream; window i starts at token (i * step + offset) * length,
+    where a stretch is `step` windows long. Seed 0 has offset 0; any other draws one.
+    """
+    import torch
+
+    ids = token_ids(text, tokenizer_folder)
+    available = len(ids) // section.length
+    step = available // section.samples
+    if step == 0:
+        raise UserError(_too_little(len(ids), section, title))
+    every = torch.tensor(ids[: available * section.length]).view(available, section.length)
+    return every[_offset(section.seed, step) :: step][: section.samples].clone()
+
+
+def _offset(seed: int, step: int) -> int:
+    """Draw which window of its stretch every sample takes."""
+    import random
+
+    return 0 if seed == 0 else random.Random(seed).randrange(step)
+
+
+def _too_little(tokens: int, section: CalibrationSection, title: str) -> str:
+    """Say how much text there is, and which settings it is enough for."""
+    wanted = section.samples * section.length
+    fits = tokens // section.length
+    way_out = "use a longer text"
+    if fits and section.datasets:
+        way_out = f"it is enough for {fits}: give it less weight, or {way_out}"
+    elif fits:
+        way_out = f"use samples: {fits}, or a longer text"
+    elif tokens >= section.samples:
+        way_out = f"use length: {tokens // section.samples} or less, or a longer text"
+    return (
+        f"calibration: {title} has {tokens:,} tokens, and {section.samples} windows of "
+        f"{section.length} need {wanted:,}; {way_out}"
+    )
+
+
+def token_ids(text: str, tokenizer_folder: Path) -> list[int]:
+    """Tokenize a text as one stream, special tokens (if any) only at its ends.
+
+    Long texts are tokenized in overlapping chunks on all cores; the ids are those of one call.
+    """
+    tokenizer = tokenizer_of(tokenizer_folder)
+    if tokenizer.is_fast and len(text) > CHUNK + OVERLAP:
+        stream = _stitched(text, tokenizer.backend_tokenizer)
+        if stream is not None:
+            return _with_specials(stream, text, tokenizer.backend_tokenizer)
+    ids: list[int] = tokenizer(text, verbose=False)["input_ids"]
+    return ids
+
+
+def leading_ids(text: str, tokenizer_folder: Path, count: int) -> list[int]:
+    """Return the first `count` tokens of a text, or all where it has no more.
+
+    Only as much is tokenized as that takes; what a cut changes lies within an overlap of it.
+    """
+    length = CHARACTERS * count + OVERLAP
+    while length < len(text):
+        ids = token_ids(text[:length], tokenizer_folder)
+        if len(ids) >= count + OVERLAP:
+            return ids[:count]
+        length *= 2
+    return token_ids(text, tokenizer_folder)[:count]
+
+
+def _stitched(text: str, backend: Any) -> list[int] | None:  # noqa: ANN401 - see tokenizer.py
+    """Tokenize overlapping chunks and join them where they agree; None where two never do.
+
+    A token depends on little of what surrounds it, so past a chunk's edge both neighbours settle
+    on the same tokens; a long run of equal ones at equal places is where to join them.
+    """
+    starts = range(0, len(text), CHUNK)
+    chunks = [text[start : start + CHUNK + OVERLAP] for start in starts]
+    backend.no_truncation()  # some published tokenizers carry one
+    backend.no_padding()
+    encodings = backend.encode_batch(chunks, add_special_tokens=False)
+    stream: list[Token] = []
+    for start, encoding in zip(starts, encodings, strict=True):
+        tokens = [
+            (start + begin, start + end, token)
+            for (begin, end), token in zip(encoding.offsets, encoding.ids, strict=True)
+        ]
+        seam = _seam(stream[-OVERLAP:], tokens) if stream else (0, 0)
+        if seam is None:
+            return None
+        dropped, skipped = seam
+        del stream[len(stream) - dropped :]
+        stream += tokens[skipped:]
+    return [token for _, _, token in stream]
+
+
+def _seam(left: Sequence[Token], right: Sequence[Token]) -> tuple[int, int] | None:
+    """Return how many tokens to drop at left's end and to skip at right's start, if they agree."""
+    place = {token: index for index, token in reversed(list(enumerate(left)))}
+    for skipped, token in enumerate(right[:OVERLAP]):
+        index = place.get(token)
+        if index is None:
+            continue
+        run = left[index : index + AGREEMENT]
+        if len(run) == AGREEMENT and run == right[skipped : skipped + AGREEMENT]:
+            return len(left) - index, skipped
+    return None
+
+
+def _with_specials(stream: list[int], text: str, backend: Any) -> list[int]:  # noqa: ANN401
+    """Put around a stream what the tokenizer puts around any text."""
+    sample = backend.encode(text[:OVERLAP])
+    content = [index for index, added in enumerate(sample.special_tokens_mask) if not added]
+    before, after = content[0], content[-1] + 1
+    ids: list[int] = sample.ids
+    return ids[:before] + stream + ids[after:]

@@ -1,0 +1,5 @@
+"""GGUF files: their head checked, their metadata as a config, their tensors as safetensors.
+
+In comes a path; out come a Source and, once, a folder that is proven against the file. It imports
+what other sources do.
+"""

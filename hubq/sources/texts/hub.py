@@ -1,0 +1,182 @@
+"""Texts on the Hub: the study's three by name, and any data set that lies there as files.
+
+Only files of text are read. A data set that is a program (a loading script) is refused: its
+code would run here, and today's libraries refuse it too.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from hubq.client.client import Client
+from hubq.client.repo_files import DATASETS, commit_of, fetch_listed
+from hubq.errors import UserError, did_you_mean
+from hubq.records.recipe_inputs import DatasetSection
+from hubq.records.repo_names import address
+from hubq.sources.texts.corpus import BLANK_LINE, Corpus, Purpose, joined_text
+from hubq.sources.texts.documents import Reading, documents
+from hubq.sources.texts.hub_files import Pinned, files_of
+
+DEFAULT_SPLIT: Mapping[Purpose, str] = {"calibration": "train", "evaluation": "test"}
+CALIBRATION_DOCUMENTS = 10_000  # training splits can be larger than the machine
+ALL = None
+
+
+@dataclass(frozen=True)
+class Named:
+    """A text that papers name, with the one way in which hubq reads it."""
+
+    title: str
+    repo: str
+    files: Mapping[Purpose, str]
+    field: str
+    between: str
+    first: Mapping[Purpose, int | None]  # documents
+    revision: str | None = None
+    most: int | None = ALL  # tokens that are evaluated
+
+
+NAMED: Mapping[str, Named] = {
+    "wikitext2": Named(
+        title="WikiText-2",
+        repo="Salesforce/wikitext",
+        files={
+            "calibration": "wikitext-2-raw-v1/train-00000-of-00001.parquet",
+            "evaluation": "wikitext-2-raw-v1/test-00000-of-00001.parquet",
+        },
+        field="text",
+        between=BLANK_LINE,
+        first={"calibration": ALL, "evaluation": ALL},
+    ),
+    # The newer of the two loaders in use: documents in their order, not random crops.
+    "c4": Named(
+        title="C4",
+        repo="allenai/c4",
+        files={
+            "calibration": "en/c4-train.00000-of-01024.json.gz",
+            "evaluation": "en/c4-validation.00000-of-00008.json.gz",
+        },
+        field="text",
+        between=" ",
+        first={"calibration": CALIBRATION_DOCUMENTS, "evaluation": 1100},
+        most=256 * 2048,
+    ),
+    # The repo's own branch holds a script; the Hub's conversion holds the same rows as files.
+    "ptb": Named(
+        title="Penn Treebank",
+        repo="ptb-text-only/ptb_text_only",
+        files={
+            "calibration": "penn_treebank/train/0000.parquet",
+            "evaluation": "penn_treebank/test/0000.parquet",
+        },
+        field="sentence",
+        between=" ",
+        first={"calibration": ALL, "evaluation": ALL},
+        revision="refs/convert/parquet",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Located:
+    """A text on the Hub, found but not read."""
+
+    pinned: Pinned
+    files: Sequence[str]
+    title: str
+    field: str | None
+    between: str
+    first: int | None  # documents
+
+
+def most_tokens(dataset: DatasetSection) -> int | None:
+    """Return how many tokens of a named text papers evaluate at most; None: all."""
+    named = NAMED.get(dataset.name or "")
+    return named.most if named else ALL
+
+
+def hub_corpus(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> Corpus:
+    """Read a data set of the Hub, named or by id."""
+    found = located(dataset, client, purpose=purpose)
+    pinned = found.pinned
+    reading = Reading()
+    texts = _documents(found, client, reading)
+    joined = joined_text(texts, found.title, between=found.between, first=found.first)
+    how = f"{_rule(found.field, found.first, found.between)}{reading.note()}"
+    return Corpus(joined, found.title, f"{pinned.repo}@{pinned.commit} ({how})")
+
+
+def require_on_hub(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> None:
+    """Raise UserError for a data set that isn't there, or whose first rows have no such field."""
+    from hubq.sources.texts.first_rows import require_first_rows
+
+    found = located(dataset, client, purpose=purpose)
+    if dataset.name is None:  # those with names are known
+        require_first_rows(found.pinned, found.files[0], found.field, client)
+
+
+def located(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> Located:
+    """Find the files of a data set, named or by id; raise UserError where there are none."""
+    if dataset.name is not None:
+        return _located_by_name(dataset, client, purpose)
+    assert dataset.hub is not None
+    repo, revision = address(dataset.hub)
+    pinned = _pin(repo, revision, client)
+    default = DEFAULT_SPLIT[purpose]
+    split, files = files_of(pinned, dataset.subset, dataset.split, default=default)
+    return Located(
+        pinned=pinned,
+        files=files,
+        title=f"{repo}{f' {dataset.subset}' if dataset.subset else ''} ({split})",
+        field=dataset.field,
+        between=BLANK_LINE,
+        first=CALIBRATION_DOCUMENTS if purpose == "calibration" else ALL,
+    )
+
+
+def _located_by_name(dataset: DatasetSection, client: Client, purpose: Purpose) -> Located:
+    """Find a text in the way that its name stands for."""
+    name = dataset.name
+    assert name is not None
+    if name not in NAMED:
+        raise UserError(f"no text is called {name}; {did_you_mean(name, NAMED)}")
+    for option in ("subset", "split", "field"):
+        if getattr(dataset, option) is not None:
+            raise UserError(f"{name} has its own {option}: remove it, or use `hub:` with an id")
+    named = NAMED[name]
+    file = named.files[purpose]
+    return Located(
+        pinned=_pin(named.repo, named.revision, client),
+        files=[file],
+        title=f"{named.title} ({DEFAULT_SPLIT[purpose] if name != 'c4' else file})",
+        field=named.field,
+        between=named.between,
+        first=named.first[purpose],
+    )
+
+
+def _rule(field: str | None, first: int | None, between: str) -> str:
+    """Say which documents were taken and how they were joined."""
+    which = f"at most {first} documents" if first else "all documents"
+    joint = "a blank line" if between == BLANK_LINE else "a space"
+    return f"field {field or 'text'}, {which} joined by {joint}"
+
+
+def _pin(repo: str, revision: str | None, client: Client) -> Pinned:
+    """Ask the Hub which commit a revision is, and what it holds."""
+    with client.speaking(f"looking up the data set {repo}"):
+        info = client.patience.keep_trying(
+            lambda: client.api().dataset_info(repo, revision=revision)
+        )
+        commit = commit_of(info)
+    card = info.card_data.to_dict() if info.card_data else {}
+    names = [each.rfilename for each in info.siblings or ()]
+    return Pinned(repo, commit, names, card.get("configs"))
+
+
+def _documents(found: Located, client: Client, reading: Reading) -> Iterator[str]:
+    """Fetch files one after another, each only when its turn comes, and yield their documents."""
+    repo, commit = found.pinned.repo, found.pinned.commit
+    for name in found.files:
+        with client.speaking(f"fetching {name} of the data set {repo}"):
+            path = fetch_listed(client, f"{DATASETS}{repo}", name, commit)
+        yield from documents(path, found.field, reading)
