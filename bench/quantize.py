@@ -22,10 +22,10 @@ from subject import RTN, alone, calibration, heading, quantized, quickstarts, re
 
 from hubq.client.client import Client
 from hubq.machine.device import compute_dtype, keep_freed_memory
-from hubq.products import add_lower_gram, factors_in
 from hubq.sources import calibration_tokens
 from hubq.sources.find import fetch, find
 from hubq.sources.texts.find import text as corpus_text
+from hubq.tensors.gram import add_lower_gram, factors_in
 
 PARTS = ("reading", "forward", "hessian", "solving", "tuning", "writing")
 LENGTH = 512

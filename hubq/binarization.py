@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hubq.fit_kernels import two_means
 from hubq.tensors import SMALLEST_SCALE
+from hubq.tensors.kernels.level_fitting import two_means
 
 RIDGE = 1e-3  # of each level's own part in the normal equations: few weights may be left
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hubq.bitmap import bitmap_words, pack_bitmap
-from hubq.packing import pack_fields, pack_stream, words
 from hubq.runtime.reading import Fields
 from hubq.runtime.schemes import ROOT
 from hubq.tensors import Affine, Binary, Codebook, Masked, Mixed, Reordered, Rotated, Values
+from hubq.tensors.bitmap import bitmap_words, pack_bitmap
+from hubq.tensors.packing import pack_fields, pack_stream, words
 
 Named = Iterator[tuple[str, Tensor]]
 

@@ -8,10 +8,10 @@ Everything is transposed and in solving order, as hubq/solver.py has it.
 import torch
 from torch import Tensor
 
-from hubq.plane_kernels import fit_levels, round_to_signs, sign_errors
-from hubq.plane_refitting import refit_levels
 from hubq.solver import Hessian
 from hubq.tensors import Affine, Grid
+from hubq.tensors.kernels.sign_plane_refit import refit_levels
+from hubq.tensors.kernels.sign_planes import fit_levels, round_to_signs, sign_errors
 
 
 class Planes:

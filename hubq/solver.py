@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.kernels import Exceptions, Levels, round_columns
 from hubq.method import Inputs
+from hubq.tensors.kernels.column_rounding import Exceptions, Levels, round_columns
 
 RETRIES = 3  # each with ten times the damping
 BLOCK = 128  # columns between two matrix products

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from hubq.errors import UserError
 from hubq.method import Inputs, Need
-from hubq.products import add_lower_gram, factors_in
+from hubq.tensors.gram import add_lower_gram, factors_in
 
 SAMPLE = 2048  # tokens, or few more
 

@@ -14,11 +14,11 @@ from torch import Tensor
 from hubq.block import Block, batches
 from hubq.machine.meters import Clock
 from hubq.method import Group, Inputs, Layer, Method
-from hubq.products import factors_in, output_energy
 from hubq.sources.architecture import Sharing
 from hubq.statistics import Gathering
 from hubq.teacher import Teacher
 from hubq.tensors import QuantizedTensor
+from hubq.tensors.gram import factors_in, output_energy
 from hubq.tuning import BlockTuning, pass_on
 
 ForwardPart = Callable[[Tensor], Tensor]

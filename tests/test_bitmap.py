@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from hubq.bitmap import bitmap_words, pack_bitmap
 from hubq.runtime.unpacking import ALONG_ROWS, DOWN_COLUMNS, RAW, blocks_of, unpack_bitmap
+from hubq.tensors.bitmap import bitmap_words, pack_bitmap
 
 SHAPES = ((0, 5), (1, 1), (7, 13), (1, 64), (64, 64), (65, 127), (96, 520))
 

@@ -18,7 +18,6 @@ from hubq.machine.device import VARIABLE
 from hubq.machine.progress import Advance
 from hubq.method import Need
 from hubq.plan import plan
-from hubq.products import add_lower_gram, factors_in
 from hubq.quantize import quantize
 from hubq.recipe import Recipe
 from hubq.records.checkpoint import Checkpoint
@@ -26,6 +25,7 @@ from hubq.records.plan import Plan
 from hubq.records.run_folder import PLAN
 from hubq.sources.find import find
 from hubq.statistics import Gathering
+from hubq.tensors.gram import add_lower_gram, factors_in
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")
 NEEDS: frozenset[Need] = frozenset({"gram", "magnitude", "sample"})

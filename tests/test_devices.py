@@ -19,7 +19,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoModelForCausalLM
 
 from hubq import quantization
-from hubq.bitmap import pack_bitmap
 from hubq.client.client import Client
 from hubq.evaluate.decoding import drawn_prompts, generate
 from hubq.evaluate.distributions import hidden_states, text_windows
@@ -40,6 +39,7 @@ from hubq.runtime.modules import Packed
 from hubq.runtime.quantizer import HubqConfig
 from hubq.runtime.unpacking import unpack_bitmap
 from hubq.tensors import Grid, QuantizedTensor
+from hubq.tensors.bitmap import pack_bitmap
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")
 TEXT = "The llama went home. It was late, and the road was long. " * 12

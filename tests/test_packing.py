@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hubq import packing
+from hubq.tensors import packing
 
 WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8)
 COUNTS = (1, 7, 8, 31, 32, 33, 96, 100)

@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.kernels import Levels, round_columns
 from hubq.method import Inputs, Layer
 from hubq.methods.gptq import GPTQ
 from hubq.solver import Rounding, factorize, foreseen, prepare
 from hubq.tensors import Affine, Grid
+from hubq.tensors.kernels.column_rounding import Levels, round_columns
 
 ZEROS = torch.zeros(6, dtype=torch.int64)
 

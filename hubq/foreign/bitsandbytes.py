@@ -9,8 +9,8 @@ from torch import Tensor
 
 from hubq.errors import UserError
 from hubq.foreign.parts import contradiction, require_finite, take
-from hubq.levels import levels
 from hubq.tensors import Codebook, Values
+from hubq.tensors.data_types import levels
 
 NESTED_BLOCK = 256  # scales that share one, doubly quantized
 STATE = "quant_state.bitsandbytes__"  # and nf4 or fp4

@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hubq import packing
 from hubq.errors import UserError
 from hubq.foreign import fp8
 from hubq.foreign.parts import contradiction, fits, matrix, order_of, require_finite, take
-from hubq.tensors import PER_CHANNEL, Affine, QuantizedTensor, Reordered
+from hubq.tensors import PER_CHANNEL, Affine, QuantizedTensor, Reordered, packing
 
 EVERY_LINEAR = "Linear"
 STRATEGIES = ("group", "channel", "tensor")

@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hubq import packing
 from hubq.errors import UserError
 from hubq.foreign.parts import contradiction, fits, matrix, order_of, require_finite
-from hubq.tensors import PER_CHANNEL, Affine, QuantizedTensor, Reordered
+from hubq.tensors import PER_CHANNEL, Affine, QuantizedTensor, Reordered, packing
 
 WIDTHS = (2, 3, 4, 8)
 VERSION_2 = "gptq_v2"

@@ -11,11 +11,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from hubq import packing
 from hubq.foreign.awq import require
 from hubq.format import AffineFormat
 from hubq.scheme import difference, the_scheme
-from hubq.tensors import Affine, QuantizedTensor
+from hubq.tensors import Affine, QuantizedTensor, packing
 
 BITS = 4
 GROUP_SIZES = (16, 32, 64, 128)  # those of gptqmodel's kernels; vLLM's are fewer

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from hubq.foreign.bitsandbytes import NESTED_BLOCK, STATE, read
 from hubq.format import Format
-from hubq.levels import data_type_of
 from hubq.tensors import Codebook, QuantizedTensor, Values
+from hubq.tensors.data_types import data_type_of
 
 BLOCK = 64  # weights that share a scale in 4 bits
 HEAD = "lm_head"  # stays as it is without being named

@@ -14,12 +14,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from hubq import packing
 from hubq.errors import UserError
 from hubq.foreign.gptq import read
 from hubq.format import AffineFormat
 from hubq.scheme import difference, the_scheme
-from hubq.tensors import Affine, QuantizedTensor
+from hubq.tensors import Affine, QuantizedTensor, packing
 
 OLD_CONFIG = "quantize_config.json"  # where older engines look for the config
 GROUP_SIZES = (16, 32, 64, 128, 256, 512, 1024)  # those of gptqmodel's kernels; vLLM's are fewer

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from hubq.clipping import search_reach
 from hubq.method import AffineMethod, Group, Layer, Need, Writer
-from hubq.products import factors_in, output_energy
 from hubq.tensors import Affine
+from hubq.tensors.gram import factors_in, output_energy
 
 # All rows of a group share the power and the loss is a sum over them: so many of each layer, evenly
 # spaced, find the same power.

@@ -38,10 +38,10 @@ from torch import Tensor
 
 from hubq.binary_method import BinaryMethod
 from hubq.method import Group, Layer
-from hubq.plane_kernels import fit_levels
 from hubq.planes import Planes
 from hubq.solver import Hessian, refine, solve
 from hubq.tensors import Affine, Binary, Grid
+from hubq.tensors.kernels.sign_planes import fit_levels
 
 ROWS = 64  # of a layer, spread evenly, on which the number of salient columns is searched
 COUNTS = 8  # numbers of salient columns that are tried, evenly spaced

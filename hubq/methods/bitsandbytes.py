@@ -21,10 +21,10 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.levels import levels
 from hubq.machine.engines import missing_packages
 from hubq.method import Layer, Method
 from hubq.tensors import Codebook, Values
+from hubq.tensors.data_types import levels
 
 BLOCK = 64  # weights that share a scale in NF4 and FP4
 SCALE_BLOCK = 256  # scales of NF4 and FP4 that share one in their turn

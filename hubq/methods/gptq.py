@@ -17,10 +17,10 @@ from pydantic import Field
 from torch import Tensor
 
 from hubq.clipping import search_reach
-from hubq.kernels import Levels
 from hubq.method import AffineMethod, Group, Layer, Need
 from hubq.solver import Fit, Rounding, prepare
 from hubq.tensors import PER_CHANNEL, Affine, Grid, Reach
+from hubq.tensors.kernels.column_rounding import Levels
 
 
 class GPTQ(AffineMethod):

@@ -27,10 +27,10 @@ from torch import Tensor
 
 from hubq.binarization import Pair, fit_pair, improve_pair
 from hubq.binary_method import BinaryMethod
-from hubq.kernels import Exceptions, Levels
 from hubq.method import Group, Layer, ragged
 from hubq.solver import Hessian, Rounding
 from hubq.tensors import SMALLEST_SCALE, Affine, Binary, Grid, Masked
+from hubq.tensors.kernels.column_rounding import Exceptions, Levels
 
 KEPT_BITS = 8
 CHOICES = 3  # of what is kept: each moves the levels of the rest, and they what loses most

@@ -25,10 +25,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hubq.kernels import Levels
 from hubq.method import Group, Layer, Method, Need, ragged
 from hubq.solver import Hessian, Rounding, prepare, solve_on
 from hubq.tensors import Grid, Mixed
+from hubq.tensors.kernels.column_rounding import Levels
 from hubq.widths import Width
 
 STEPS = (-1, 0, 1)  # from the average width to that of each part

@@ -155,7 +155,7 @@ class Grid:
         """Return what rounding to these grids adds to each weight, (out, groups, width)."""
         grouped, scale = self.grouped(weight), scale.float()
         if weight.device.type == "cpu":
-            from hubq.fit_kernels import rounding_error
+            from hubq.tensors.kernels.level_fitting import rounding_error
 
             return rounding_error(grouped, scale, zero, self.levels)
         codes = self.round(weight, scale, zero)
@@ -165,7 +165,7 @@ class Grid:
         """Return the squared errors times each input's energy (in,), summed to (out, groups)."""
         energies = self.grouped(energy[None])[0]
         if weight.device.type == "cpu":
-            from hubq.fit_kernels import rounding_loss
+            from hubq.tensors.kernels.level_fitting import rounding_loss
 
             return rounding_loss(self.grouped(weight), scale.float(), zero, self.levels, energies)
         return self.error(weight, scale, zero).square_().mul_(energies).sum(2)

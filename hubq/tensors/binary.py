@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from hubq.bitmap import bitmap_words
 from hubq.runtime.formulas import binary_weight, column_groups
+from hubq.tensors.bitmap import bitmap_words
 from hubq.tensors.quantized import QuantizedTensor, Values, value_bits, values
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from hubq.bitmap import bitmap_words
 from hubq.tensors.affine import Affine
 from hubq.tensors.binary import Binary
+from hubq.tensors.bitmap import bitmap_words
 from hubq.tensors.quantized import QuantizedTensor
 
 

@@ -10,10 +10,10 @@ from hubq.format import format_named
 from hubq.method import Group, Inputs, Layer
 from hubq.methods.billm import BiLLM
 from hubq.methods.rtn import RTN
-from hubq.plane_kernels import fit_levels
 from hubq.planes import Planes
 from hubq.solver import Hessian, prepare, refine, solve
 from hubq.tensors import QuantizedTensor
+from hubq.tensors.kernels.sign_planes import fit_levels
 
 
 def layer_of(out: int = 24, columns: int = 96) -> Layer:

@@ -11,13 +11,13 @@ import torch
 
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.levels import data_type_of, levels
 from hubq.machine import engines
 from hubq.method import Inputs, Layer
 from hubq.methods.bitsandbytes import BitsAndBytes
 from hubq.plan import plan
 from hubq.recipe import read
 from hubq.records.recipe_inputs import ModelSection
+from hubq.tensors.data_types import data_type_of, levels
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 each_block_type = pytest.mark.parametrize("data_type", ["nf4", "fp4"])

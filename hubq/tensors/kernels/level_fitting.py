@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hubq.compiling import Flags, Floats, as_array, parallel
+from hubq.tensors.kernels.numba_parallel import Flags, Floats, as_array, parallel
 
 LLOYD = 8  # steps: groups of 64 hardly move after 5
 

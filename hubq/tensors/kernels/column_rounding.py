@@ -10,7 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hubq.compiling import ROWS, Codes, Flags, Floats, Places, as_array, parallel
+from hubq.tensors.kernels.numba_parallel import (
+    ROWS,
+    Codes,
+    Flags,
+    Floats,
+    Places,
+    as_array,
+    parallel,
+)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hubq.compiling import ROWS, Codes, Flags, Floats, as_array, parallel
+from hubq.tensors.kernels.numba_parallel import ROWS, Codes, Flags, Floats, as_array, parallel
 
 RIDGE = 1e-3  # of each level's own weight in the equations: a set may have just one column
 

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hubq.packing import pack_fields, pack_stream, words
 from hubq.runtime.unpacking import (
     ALONG_ROWS,
     COUNT_BITS,
@@ -27,6 +26,7 @@ from hubq.runtime.unpacking import (
     block_ways,
     lane_mask,
 )
+from hubq.tensors.packing import pack_fields, pack_stream, words
 
 RUNS = (8, 16, 32, 64)  # blocks that share their least count: those that are tried
 

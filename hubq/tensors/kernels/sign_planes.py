@@ -7,7 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hubq.compiling import ROWS, Codes, Flags, Floats, Places, as_array, parallel
+from hubq.tensors.kernels.numba_parallel import (
+    ROWS,
+    Codes,
+    Flags,
+    Floats,
+    Places,
+    as_array,
+    parallel,
+)
 
 LEAST = 1e-6  # of the mean energy, added to each: sums and differences of them stay exact enough
 
