@@ -200,7 +200,7 @@ def _about_the_files(report: Report) -> dict[str, Any]:
 
 def method_of(plan: Plan) -> Any:  # noqa: ANN401 - the class of a method, imported late
     """Return the method's class, which knows its title and its paper."""
-    from hubq.method import method_class
+    from hubq.methods import method_class
 
     return method_class(plan.recipe["method"]["name"])
 

@@ -11,7 +11,7 @@ from hubq.records.report import Report
 from hubq.sources.license_terms import published_license
 
 if TYPE_CHECKING:
-    from hubq.method import Method
+    from hubq.methods import Method
 
 # Where the data sets that recipes call by name live.
 HUB_DATASETS = {
@@ -94,7 +94,7 @@ def _engines(form: str, method: "Method") -> list[str]:
 
 def planned_method(plan: Plan) -> "Method":
     """Return the method with the recipe's options."""
-    from hubq.method import method_class
+    from hubq.methods import method_class
 
     options = {key: value for key, value in plan.recipe["method"].items() if key != "name"}
     return method_class(plan.recipe["method"]["name"]).model_validate(options)

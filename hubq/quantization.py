@@ -21,7 +21,7 @@ from hubq.machine.device import best_device, compute_dtype, device_title, keep_f
 from hubq.machine.files import sha256_of, write_atomically
 from hubq.machine.meters import Clock
 from hubq.machine.progress import Progress
-from hubq.method import Inputs, Layer
+from hubq.methods import Inputs, Layer
 from hubq.prompting import prompting
 from hubq.recipe import Recipe
 from hubq.records.checkpoint import Checkpoint, QuantizedLayer

@@ -16,7 +16,7 @@ from pydantic import (
 
 from hubq.errors import UserError, did_you_mean
 from hubq.format import formats
-from hubq.method import Method, method_class, methods
+from hubq.methods import Method, method_class, methods
 from hubq.mistakes import NOT_WRITTEN, Mistake, explain, refuse
 from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.records.recipe_inputs import FOLDER, CalibrationSection, ModelSection

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hubq.errors import UserError
 from hubq.format import Format, format_named, refusal_of
-from hubq.method import Method
+from hubq.methods import Method
 from hubq.recipe import Recipe
 from hubq.records.plan import PlannedModule
 from hubq.sources.architecture import Family, family_of

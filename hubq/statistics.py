@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.method import Inputs, Need
+from hubq.methods import Inputs, Need
 from hubq.tensors.gram import add_lower_gram, factors_in
 
 SAMPLE = 2048  # tokens, or few more

@@ -16,7 +16,7 @@ from hubq.tensors import QuantizedTensor
 
 
 class BlockTuning:
-    """A block whose linears are quantized, as `Tuning` in hubq/method.py describes it."""
+    """A block whose linears are quantized, as `Tuning` in hubq/methods/__init__.py describes it."""
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hubq.block import Block, batches
 from hubq.machine.meters import Clock
-from hubq.method import Group, Inputs, Layer, Method
+from hubq.methods import Group, Inputs, Layer, Method
 from hubq.sources.architecture import Sharing
 from hubq.statistics import Gathering
 from hubq.teacher import Teacher

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hubq.binarization import Pair, fit_pair, improve_pair
+from hubq.methods.solvers.binarization import Pair, fit_pair, improve_pair
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hubq.clipping import STEP, search_reach
+from hubq.methods.solvers.clipping import STEP, search_reach
 from hubq.tensors import Affine, Grid, Reach
 
 GRID = Grid(3, 32)

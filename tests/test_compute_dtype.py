@@ -16,7 +16,7 @@ from hubq.costs import peak_memory, seconds
 from hubq.errors import UserError
 from hubq.machine.device import VARIABLE
 from hubq.machine.progress import Advance
-from hubq.method import Need
+from hubq.methods import Need
 from hubq.plan import plan
 from hubq.quantize import quantize
 from hubq.recipe import Recipe

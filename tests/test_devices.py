@@ -30,7 +30,7 @@ from hubq.evaluate.passes import Passes
 from hubq.evaluate.perplexity import window_losses
 from hubq.format import format_named, formats
 from hubq.machine.progress import SILENT
-from hubq.method import Inputs, Layer, method_class, methods
+from hubq.methods import Inputs, Layer, method_class, methods
 from hubq.plan import plan
 from hubq.quantize import quantize
 from hubq.recipe import Recipe

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save
 
 from hubq.format import format_named, formats
-from hubq.method import Group, Inputs, Layer, Method, method_class, methods
+from hubq.methods import Group, Inputs, Layer, Method, method_class, methods
 from hubq.tensors import Masked, Mixed
 
 

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.format import format_named
-from hubq.method import Group, Inputs, Layer, Method
+from hubq.methods import Group, Inputs, Layer, Method
 from hubq.plan import plan
 from hubq.quantize import quantize
 from hubq.recipe import Recipe

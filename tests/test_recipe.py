@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from hubq.errors import UserError
-from hubq.method import method_class, methods
+from hubq.methods import method_class, methods
 from hubq.recipe import Recipe, read
 from hubq.recipe_schema import schema
 from hubq.records.recipe_inputs import NAMED_DATASETS

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from hubq.errors import UserError
-from hubq.method import method_class, methods
+from hubq.methods import method_class, methods
 from hubq.recipe import Recipe, read
 from hubq.records.yaml_lines import RECIPE
 

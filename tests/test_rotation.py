@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from hubq.runtime.rotation import turns, uniform, unrotate
-from hubq.tensors.gram import rotate, rotate_gram
+from hubq.tensors.gram import rotate_gram
+from hubq.tensors.rotated import rotate
 
 CPU = torch.device("cpu")
 SHAPES = [(12, 30), (7, 13), (1, 8), (64, 1), (36, 96)]

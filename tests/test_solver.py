@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.method import Inputs, Layer
+from hubq.methods import Inputs, Layer
 from hubq.methods.gptq import GPTQ
-from hubq.solver import Rounding, factorize, foreseen, prepare
+from hubq.methods.solvers.column_solver import Rounding, factorize, foreseen, prepare
 from hubq.tensors import Affine, Grid
 from hubq.tensors.kernels.column_rounding import Levels, round_columns
 
@@ -114,7 +114,7 @@ def test_a_hessian_that_stays_singular_names_the_layer() -> None:
 
 
 def test_layers_solved_together_are_as_if_solved_alone() -> None:
-    from hubq.method import Group
+    from hubq.methods import Group
 
     first = layer_of(8, 32)
     second = Layer("other", torch.randn(5, 32), first.inputs)

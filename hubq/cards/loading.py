@@ -8,7 +8,7 @@ from hubq.records.report import Report
 from hubq.runtime.carried import LOADER
 
 if TYPE_CHECKING:
-    from hubq.method import Method
+    from hubq.methods import Method
 
 YES, NO, UNKNOWN = "✓", "✗", "?"
 SERVING = ("vLLM", "SGLang")
@@ -122,7 +122,7 @@ def activation_bits(report: Report) -> int | None:
 
 def _method(report: Report) -> "Method":
     """Return the method with the recipe's options."""
-    from hubq.method import method_class
+    from hubq.methods import method_class
 
     options = dict(report.plan.recipe["method"])
     return method_class(options.pop("name")).model_validate(options)

@@ -27,7 +27,7 @@ def settings(report: Report) -> list[Setting]:
 
 
 def _options(plan: Plan) -> list[Setting]:
-    from hubq.method import method_class
+    from hubq.methods import method_class
 
     values = dict(plan.recipe["method"])
     fields = method_class(values.pop("name")).model_fields

@@ -13,7 +13,7 @@ from hubq.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hubq.method import Method
+    from hubq.methods import Method
 
 TYPICAL = (4096, 4096)  # outputs and inputs of a layer that every method and format is made for
 EVERYTHING = "dense"  # holds each result in 16 bits, so it isn't listed with every method
@@ -64,9 +64,9 @@ def copy(name: str, file: Path) -> None:
 @json_option
 def methods(as_json: bool) -> None:
     """List the methods: bits, options with defaults, formats that hold the result, papers."""
-    from hubq import method
+    from hubq import methods as registry
 
-    found = {name: _about(method.method_class(name)) for name in method.methods()}
+    found = {name: _about(registry.method_class(name)) for name in registry.methods()}
     if as_json:
         print_json(found)
         return

@@ -1,1 +1,226 @@
-"""The methods, one file each; the file's name is the method's name in a recipe."""
+"""The contract between the walk and a method: tensors in, tensors out.
+
+A method is one file in `hubq/methods/`; the file's name is its name in a recipe, and the class's
+fields are its options there. It never sees a model, a path or a device.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import ClassVar, Literal, Protocol
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from hubq.errors import UserError, did_you_mean
+from hubq.records.record import AsWritten
+from hubq.tensors import PER_CHANNEL, Affine, Grid, QuantizedTensor
+
+Need = Literal["gram", "magnitude", "sample"]
+Writer = Literal["norm", "linear"]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the walk gathered of the calibration tokens that reach a group of linears."""
+
+    tokens: int
+    gram: Tensor | None = (
+        None  # (in, in) float32: sum over tokens of x xᵀ; GPTQ's Hessian is twice it
+    )
+    mean_magnitude: Tensor | None = None  # (in,) float32: mean over tokens of |x|
+    max_magnitude: Tensor | None = None  # (in,) float32: max over tokens of |x|
+    sample: Tensor | None = None  # (some tokens, in) float32: spread evenly over the tokens
+    dtype: torch.dtype = torch.float32  # that the tokens had, beyond which nothing is known of them
+
+    def scaled(self, factor: Tensor) -> "Inputs":  # (in,)
+        """Return the statistics of x / factor."""
+        return replace(
+            self,
+            gram=None if self.gram is None else self.gram / factor.outer(factor),
+            mean_magnitude=None if self.mean_magnitude is None else self.mean_magnitude / factor,
+            max_magnitude=None if self.max_magnitude is None else self.max_magnitude / factor,
+            sample=None if self.sample is None else self.sample / factor,
+        )
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One linear layer to quantize."""
+
+    name: str  # the module's full name, such as model.layers.0.mlp.up_proj
+    weight: Tensor  # (out, in) float32
+    inputs: Inputs
+    scale_dtype: torch.dtype = torch.bfloat16  # what the file stores scales in
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Group:
+    """The linear layers that share one input."""
+
+    layers: tuple[Layer, ...]
+    snap: Callable[[Tensor], Tensor] = lambda factor: factor  # to what the writer holds exactly
+
+    @property
+    def inputs(self) -> Inputs:
+        """The statistics of the shared input."""
+        return self.layers[0].inputs
+
+    def scaled(self, factor: Tensor) -> "Group":  # (in,)
+        """Return the group whose input is x / factor, so each weight's columns times it."""
+        inputs = self.inputs.scaled(factor)
+        return Group(
+            tuple(replace(each, weight=each.weight * factor, inputs=inputs) for each in self.layers)
+        )
+
+
+class Tuning(Protocol):
+    """A decoder block whose linears are quantized, for methods that go on to train them.
+
+    All tensors are on one device; windows are named by their numbers, (some,) int64.
+    """
+
+    @property
+    def quantized(self) -> Mapping[str, QuantizedTensor]:
+        """What `quantize` chose, by the linears' full names."""
+
+    @property
+    def windows(self) -> int:
+        """How many calibration windows there are."""
+
+    def weight(self, name: str) -> Tensor:
+        """Return a linear's weight before quantization, (out, in) float32."""
+
+    def inputs(self, windows: Tensor) -> Tensor:
+        """Return what the quantized blocks before feed this one, (windows, length, hidden)."""
+
+    def targets(self, windows: Tensor) -> Tensor:
+        """Return what this block puts out in the unquantized model, (windows, length, hidden)."""
+
+    def entropy(self, windows: Tensor) -> Tensor:
+        """Return that of each token's prediction by the unquantized model, (windows, length)."""
+
+    def forward(self, inputs: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+        """Run the block with other weights; differentiable by inputs and weights."""
+
+    def epoch_done(self) -> None:
+        """Show that one of the method's `tuning_epochs` is over."""
+
+
+class Method(AsWritten, ABC):
+    """A way to choose a quantized tensor for each linear layer."""
+
+    title: ClassVar[str]
+    paper: ClassVar[str]  # an address
+    bibtex: ClassVar[str]
+    needs: ClassVar[frozenset[Need]] = frozenset()  # empty: no calibration data, no forward pass
+    # Before which kinds of modules `scale` is asked for factors.
+    folds: ClassVar[frozenset[Writer]] = frozenset()
+    tunes: ClassVar[bool] = False  # whether `tune` trains a block once it is quantized
+    remark: ClassVar[str] = ""  # a sentence for the card, where the paper left something open
+
+    @abstractmethod
+    def sketch(self, shape: tuple[int, int], scale_dtype: torch.dtype) -> QuantizedTensor:
+        """Return what `quantize` would for a weight of this shape, on the meta device."""
+
+    @abstractmethod
+    def quantize(self, layer: Layer) -> QuantizedTensor:
+        """Choose the quantized tensor of one layer."""
+
+    def quantize_group(self, group: Group) -> tuple[QuantizedTensor, ...]:
+        """Quantize the layers of a group; a method that solves them together overrides this."""
+        return tuple(self.quantize(layer) for layer in group.layers)
+
+    def scale(self, group: Group) -> Tensor:
+        """Return a factor for each input channel (in,), snapped, to fold into the writer."""
+        raise NotImplementedError(f"{self.title} folds no scales")
+
+    def tune(self, block: Tuning) -> Mapping[str, QuantizedTensor]:
+        """Train a block's quantized linears, and return them all by name."""
+        raise NotImplementedError(f"{self.title} tunes nothing")
+
+    @property
+    def tuning_epochs(self) -> int:
+        """How many times `tune` goes over the calibration windows."""
+        return 0
+
+    def mistake(self, shape: tuple[int, int]) -> str | None:
+        """Say why a weight of this (out, in) cannot be quantized so, or None."""
+        return None
+
+    @property
+    def activation_bits(self) -> int | None:
+        """The bits to which each token's inputs are rounded as they arrive; None: they are not."""
+        return None
+
+    @property
+    @abstractmethod
+    def nominal_bits(self) -> float:
+        """The bits a weight by which the paper calls this setting; the file takes more."""
+
+
+class AffineMethod(Method):
+    """A method whose result is an Affine tensor: codes with a scale and a zero a group."""
+
+    bits: Literal[2, 3, 4, 8] = Field(4, description="width of each code")
+    group_size: int = Field(128, description="input columns that share a scale; -1: a whole row")
+    symmetric: bool = Field(False, description="fix the zero in the middle of the range")
+
+    @field_validator("group_size")
+    @classmethod
+    def _a_size(cls, value: int) -> int:
+        if value < 1 and value != PER_CHANNEL:
+            raise ValueError(f"must be positive, or -1 for a whole row; you wrote {value}")
+        return value
+
+    @property
+    def nominal_bits(self) -> float:
+        """The width of the codes."""
+        return float(self.bits)
+
+    def grid(self, scale_dtype: torch.dtype) -> Grid:
+        """Return the options as a grid."""
+        return Grid(self.bits, self.group_size, self.symmetric, scale_dtype)
+
+    def sketch(self, shape: tuple[int, int], scale_dtype: torch.dtype) -> Affine:
+        """Return the affine tensor without data."""
+        return Affine.sketch(shape, self.grid(scale_dtype))
+
+    def mistake(self, shape: tuple[int, int]) -> str | None:
+        """Refuse a group size that leaves a ragged group, and say which sizes fit."""
+        if self.group_size == PER_CHANNEL:
+            return None
+        return ragged(self.group_size, shape[1], "-1 (a whole row)")
+
+
+def ragged(group_size: int, columns: int, *others: str) -> str | None:
+    """Say that a group size leaves a ragged group and what fits: sizes, or the others; or None."""
+    if columns % group_size == 0:
+        return None
+    fitting = [str(size) for size in (32, 64, 128, 256) if columns % size == 0]
+    way_out = " or ".join([*fitting, *others]) or "a divisor"
+    return f"group_size {group_size} does not divide {columns} inputs; use {way_out}"
+
+
+def methods() -> list[str]:
+    """List the names of the methods: the files in hubq/methods, without its folders."""
+    return sorted(each.name for each in iter_modules(__path__) if not each.ispkg)
+
+
+def method_class(name: str) -> type[Method]:
+    """Return the method class of a name; raise UserError for an unknown one."""
+    if name not in methods():
+        raise UserError(f"no method is called {name}; {did_you_mean(name, methods())}")
+    module = import_module(f"hubq.methods.{name}")
+    (found,) = (
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, Method)
+        and value.__module__ == module.__name__
+    )
+    return found

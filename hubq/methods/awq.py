@@ -12,8 +12,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hubq.clipping import search_reach
-from hubq.method import AffineMethod, Group, Layer, Need, Writer
+from hubq.methods import AffineMethod, Group, Layer, Need, Writer
+from hubq.methods.solvers.clipping import search_reach
 from hubq.tensors import Affine
 from hubq.tensors.gram import factors_in, output_energy
 

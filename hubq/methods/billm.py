@@ -36,10 +36,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hubq.binary_method import BinaryMethod
-from hubq.method import Group, Layer
-from hubq.planes import Planes
-from hubq.solver import Hessian, refine, solve
+from hubq.methods import Group, Layer
+from hubq.methods.solvers.binarization import BinaryMethod
+from hubq.methods.solvers.column_solver import Hessian, refine, solve
+from hubq.methods.solvers.sign_planes import Planes
 from hubq.tensors import Affine, Binary, Grid
 from hubq.tensors.kernels.sign_planes import fit_levels
 

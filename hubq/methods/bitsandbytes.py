@@ -22,7 +22,7 @@ from torch import Tensor
 
 from hubq.errors import UserError
 from hubq.machine.engines import missing_packages
-from hubq.method import Layer, Method
+from hubq.methods import Layer, Method
 from hubq.tensors import Codebook, Values
 from hubq.tensors.data_types import levels
 

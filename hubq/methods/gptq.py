@@ -5,8 +5,8 @@ columns with the most energy are rounded first, while the others can still make 
 groups are fitted beforehand and stay where they are ("static"), so nothing of the order is stored.
 
 Beyond the paper, whose grids span the whole range: each group's range is clipped where that loses
-less of the output (hubq/clipping.py); on SmolLM2 that took the perplexity on XSum from 30.7 to 29.0
-at 4 bits and from 50.7 to 42.5 at 3. `clips: 0` is the paper's way.
+less of the output (hubq/methods/solvers/clipping.py); on SmolLM2 that took the perplexity on XSum
+from 30.7 to 29.0 at 4 bits and from 50.7 to 42.5 at 3. `clips: 0` is the paper's way.
 """
 
 from dataclasses import replace
@@ -16,9 +16,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hubq.clipping import search_reach
-from hubq.method import AffineMethod, Group, Layer, Need
-from hubq.solver import Fit, Rounding, prepare
+from hubq.methods import AffineMethod, Group, Layer, Need
+from hubq.methods.solvers.clipping import search_reach
+from hubq.methods.solvers.column_solver import Fit, Rounding, prepare
 from hubq.tensors import PER_CHANNEL, Affine, Grid, Reach
 from hubq.tensors.kernels.column_rounding import Levels
 

@@ -25,10 +25,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hubq.binarization import Pair, fit_pair, improve_pair
-from hubq.binary_method import BinaryMethod
-from hubq.method import Group, Layer, ragged
-from hubq.solver import Hessian, Rounding
+from hubq.methods import Group, Layer, ragged
+from hubq.methods.solvers.binarization import BinaryMethod, Pair, fit_pair, improve_pair
+from hubq.methods.solvers.column_solver import Hessian, Rounding
 from hubq.tensors import SMALLEST_SCALE, Affine, Binary, Grid, Masked
 from hubq.tensors.kernels.column_rounding import Exceptions, Levels
 

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from hubq.method import AffineMethod, Layer
+from hubq.methods import AffineMethod, Layer
 from hubq.tensors import Affine
 
 

@@ -13,8 +13,9 @@ Where it departs from the paper:
   over six layers of SmolLM2 relative to GPTQ's: 0.98 and 1.02 by divergence at 2 and 3 bits, 0.83
   and 0.86 by solving. By divergence the perplexities on XSum and BoolQ were 196 and 191 at 2 bits,
   42.5 and 34.2 at 3, where GPTQ had 195 and 184, 43.0 and 34.8.
-- Levels are clipped by the loss weighted by each input's energy (hubq/clipping.py), as GPTQ's are
-  here, in place of the scan of ±10 % weighted by a mask of salient weights (section 3.3).
+- Levels are clipped by the loss weighted by each input's energy (hubq/methods/solvers/clipping.py),
+  as GPTQ's are here, in place of the scan of ±10 % weighted by a mask of salient weights (section
+  3.3).
 - The mean and the scale of a group of one bit take 8 bits each: it costs no more than the others.
 """
 
@@ -25,11 +26,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hubq.method import Group, Layer, Method, Need, ragged
-from hubq.solver import Hessian, Rounding, prepare, solve_on
+from hubq.methods import Group, Layer, Method, Need, ragged
+from hubq.methods.solvers.column_solver import Hessian, Rounding, prepare, solve_on
+from hubq.methods.solvers.group_widths import Width
 from hubq.tensors import Grid, Mixed
 from hubq.tensors.kernels.column_rounding import Levels
-from hubq.widths import Width
 
 STEPS = (-1, 0, 1)  # from the average width to that of each part
 ROWS = 64  # of a layer, spread evenly, on which the number of groups to move is searched

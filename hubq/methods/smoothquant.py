@@ -23,7 +23,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hubq.method import Group, Layer, Method, Need, Writer
+from hubq.methods import Group, Layer, Method, Need, Writer
 from hubq.tensors import PER_CHANNEL, Affine, Grid
 
 SMALLEST = 1e-5  # of a column's weights and of a factor, as in the authors' code

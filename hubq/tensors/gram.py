@@ -3,10 +3,6 @@
 Where the model runs in bfloat16, its inputs lose nothing as bfloat16 factors, with sums in float32;
 on a CPU that is fast in it such products run at several times the rate of float32. On others, which
 run the model in float32, they would be slower, and less exact.
-
-Turning weights into the frame of a rotation; the way back is `hubq/runtime/rotation.py`.
-
-In float32: what this rounds is rounded away with the weights, and only the way back is exact.
 """
 
 from collections.abc import Iterator
@@ -20,13 +16,6 @@ from hubq.runtime.rotation import turns
 PANEL = 512  # columns of a Gram matrix that one product fills at most
 # What torch may round float32 factors to: bfloat16, and on a GPU TF32, which holds a float16.
 PRECISIONS = {torch.bfloat16: "medium", torch.float16: "high"}
-
-
-def rotate(weight: Tensor, seed: int) -> Tensor:  # (out, in)
-    """Return U W Vᵀ in float32."""
-    output, inputs = turns(weight.shape[0], weight.shape[1], seed, weight.device)
-    turned = inputs.forth(weight.float()).T.contiguous()
-    return output.forth(turned).T.contiguous()
 
 
 def rotate_gram(gram: Tensor, out: int, seed: int) -> Tensor:  # (in, in)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from hubq.runtime.formulas import rotated_weight
+from hubq.runtime.rotation import turns
 from hubq.tensors.quantized import QuantizedTensor
 
 SEED_BITS = 64
@@ -41,3 +42,10 @@ class Rotated(QuantizedTensor):
         out, columns = self.shape
         diagonal = columns * self.diagonal.dtype.itemsize * 8
         return (diagonal + SEED_BITS) / (out * columns)
+
+
+def rotate(weight: Tensor, seed: int) -> Tensor:  # (out, in)
+    """Return U W Vᵀ in float32."""
+    output, inputs = turns(weight.shape[0], weight.shape[1], seed, weight.device)
+    turned = inputs.forth(weight.float()).T.contiguous()
+    return output.forth(turned).T.contiguous()

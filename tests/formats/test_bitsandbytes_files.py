@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.format import format_named
-from hubq.method import Inputs, Layer, method_class
+from hubq.methods import Inputs, Layer, method_class
 from hubq.methods.bitsandbytes import BitsAndBytes
 from hubq.plan import plan
 from hubq.quantize import quantize

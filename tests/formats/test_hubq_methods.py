@@ -7,7 +7,7 @@ import torch
 from made_tensors import same
 
 from hubq.formats.hubq import FORMAT
-from hubq.method import Inputs, Layer, Method, method_class, methods
+from hubq.methods import Inputs, Layer, Method, method_class, methods
 from hubq.tensors import QuantizedTensor
 
 LLAMA3_8B = ((4096, 4096), (1024, 4096), (14336, 4096), (4096, 14336))

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from hubq.format import format_named
-from hubq.method import Group, Inputs, Layer
+from hubq.methods import Group, Inputs, Layer
 from hubq.methods.billm import BiLLM
 from hubq.methods.rtn import RTN
-from hubq.planes import Planes
-from hubq.solver import Hessian, prepare, refine, solve
+from hubq.methods.solvers.column_solver import Hessian, prepare, refine, solve
+from hubq.methods.solvers.sign_planes import Planes
 from hubq.tensors import QuantizedTensor
 from hubq.tensors.kernels.sign_planes import fit_levels
 

@@ -12,7 +12,7 @@ import torch
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.machine import engines
-from hubq.method import Inputs, Layer
+from hubq.methods import Inputs, Layer
 from hubq.methods.bitsandbytes import BitsAndBytes
 from hubq.plan import plan
 from hubq.recipe import read
@@ -148,7 +148,7 @@ def fresh() -> "subprocess.CompletedProcess[str]":
     """Sketch and quantize where nothing is imported yet; torch and the library take seconds."""
     script = """
 import sys, torch
-from hubq.method import Inputs, Layer, method_class
+from hubq.methods import Inputs, Layer, method_class
 method = method_class("bitsandbytes")()
 method.mistake((32, 64))
 method.sketch((32, 64), torch.bfloat16).stored_bits()

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from hubq.block import Block
-from hubq.dual_planes import DualPlanes, dual_binary, nearest_planes
 from hubq.machine.meters import Clock
-from hubq.method import Inputs, Layer
+from hubq.methods import Inputs, Layer
 from hubq.methods.db_llm import DBLLM
+from hubq.methods.solvers.dual_planes import DualPlanes, dual_binary, nearest_planes
 from hubq.sources.architecture import family_of
 from hubq.sources.shards import Weights
 from hubq.sources.skeleton import Skeleton

@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from hubq.method import Inputs, Layer
+from hubq.methods import Inputs, Layer
 from hubq.methods.pb_llm import PBLLM
 from hubq.tensors import Affine, Grid, Masked
 

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from hubq.format import format_named
-from hubq.method import Inputs, Layer
+from hubq.methods import Inputs, Layer
 from hubq.methods.gptq import GPTQ
 from hubq.methods.quip import GAUSSIAN, QuIP
 from hubq.tensors import Codebook, QuantizedTensor, Rotated, values
-from hubq.tensors.gram import rotate, rotate_gram
+from hubq.tensors.gram import rotate_gram
+from hubq.tensors.rotated import rotate
 
 
 def layer_of(out: int, columns: int, *, outlier: float = 1) -> Layer:

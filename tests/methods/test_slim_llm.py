@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from hubq.clipping import STEP
-from hubq.method import Inputs, Layer
+from hubq.methods import Inputs, Layer
 from hubq.methods.gptq import GPTQ
 from hubq.methods.slim_llm import SliMLLM
+from hubq.methods.solvers.clipping import STEP
 from hubq.tensors import Affine, Binary, Grid, Mixed, QuantizedTensor, values
 
 GROUP = 16

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hubq.client.client import Client
-from hubq.method import Group, Inputs, Layer
+from hubq.methods import Group, Inputs, Layer
 from hubq.methods.smoothquant import SmoothQuant
 from hubq.plan import plan
 from hubq.recipe import read

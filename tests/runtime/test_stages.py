@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from hubq.client.client import Client
 from hubq.evaluate.loading import load
 from hubq.format import format_named
-from hubq.method import Inputs, Layer, Method, method_class, methods
+from hubq.methods import Inputs, Layer, Method, method_class, methods
 from hubq.plan import plan
 from hubq.quantize import quantize
 from hubq.recipe import Recipe

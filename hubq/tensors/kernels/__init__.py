@@ -1,1 +1,4 @@
-"""TODO."""
+"""The compiled loops, one file a kind, each with its shapes; numba compiles them once a machine.
+
+In come arrays, out come arrays: they know nothing of models, and import one another alone.
+"""

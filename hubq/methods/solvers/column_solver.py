@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.method import Inputs
+from hubq.methods import Inputs
 from hubq.tensors.kernels.column_rounding import Exceptions, Levels, round_columns
 
 RETRIES = 3  # each with ten times the damping

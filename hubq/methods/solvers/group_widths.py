@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hubq.binarization import Pair, fit_pair
-from hubq.clipping import search_reach
+from hubq.methods.solvers.binarization import Pair, fit_pair
+from hubq.methods.solvers.clipping import search_reach
 from hubq.tensors import Affine, Binary, Grid, QuantizedTensor
 
 # Of a binary group's mean and scale. Its levels are so far apart that 2 bits of mantissa lose

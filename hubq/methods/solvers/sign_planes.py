@@ -2,13 +2,13 @@
 
 The levels are mean ± larger ± smaller. Both a residual binarization of order 2 and a split into
 small and large weights are of this form (hubq/tensors/binary.py), and so both are fitted alike.
-Everything is transposed and in solving order, as hubq/solver.py has it.
+Everything is transposed and in solving order, as hubq/methods/solvers/column_solver.py has it.
 """
 
 import torch
 from torch import Tensor
 
-from hubq.solver import Hessian
+from hubq.methods.solvers.column_solver import Hessian
 from hubq.tensors import Affine, Grid
 from hubq.tensors.kernels.sign_plane_refit import refit_levels
 from hubq.tensors.kernels.sign_planes import fit_levels, round_to_signs, sign_errors
