@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from hubq.errors import UserError
-from hubq.foreign.folder import QuantizedFolder
-from hubq.format import Format
+from hubq.formats import Format
 from hubq.formats.dense import MARK
+from hubq.formats.foreign.folder import QuantizedFolder
 from hubq.sources.auxiliary_files import json_bytes
 
 LEFT_OUT = ("quantization_config", "compression_config", "auto_map", MARK)

@@ -71,7 +71,7 @@ def _refuse_strangers(folder: Path) -> None:
 def _is_ours(path: str) -> bool:
     """Tell whether a file in a converted folder, finished or not, is one that converting writes."""
     from hubq.formats.gptq import OLD_CONFIG
-    from hubq.runtime.carried import LOADER
+    from hubq.formats.layouts.carried_loader import LOADER
     from hubq.sources.auxiliary_files import is_companion
     from hubq.sources.license_terms import CHANGES, NOTICE, WHEREABOUTS
     from hubq.sources.shards import INDEX

@@ -117,7 +117,7 @@ def diagnose(client: Client) -> Diagnosis:
 
 def loadable() -> dict[str, str]:
     """Say of each format whether transformers can load it here, and else what to install."""
-    from hubq.format import formats
+    from hubq.formats import formats
 
     return {name: _missing(name) or "yes" for name in formats()}
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import torch
 
 from hubq.errors import UserError
-from hubq.foreign.folder import QuantizedFolder
-from hubq.format import Format
+from hubq.formats import Format
 from hubq.formats.dense import Dense, Plain
+from hubq.formats.foreign.folder import QuantizedFolder
 from hubq.holding import Way, dense_ways, exact_ways, lossy_ways, refusal, without_data
 from hubq.machine.progress import Progress
 from hubq.tensors import QuantizedTensor

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from hubq.foreign.fp8 import Scaled
-from hubq.format import AffineFormat, Format, refusal_of
+from hubq.formats import AffineFormat, Format, refusal_of
 from hubq.formats.dense import Dense, lacks_data, plain
+from hubq.formats.foreign.fp8 import Scaled
 from hubq.tensors import PER_CHANNEL, Affine, Grid, QuantizedTensor, Reordered
 
 EMBEDDINGS = ("embed_tokens", "lm_head")

@@ -16,7 +16,7 @@ from torch import Tensor
 from hubq.block import Block
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.format import format_named
+from hubq.formats import format_named
 from hubq.machine.device import best_device, compute_dtype, device_title, keep_freed_memory
 from hubq.machine.files import sha256_of, write_atomically
 from hubq.machine.meters import Clock

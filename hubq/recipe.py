@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from hubq.errors import UserError, did_you_mean
-from hubq.format import formats
+from hubq.formats import formats
 from hubq.methods import Method, method_class, methods
 from hubq.mistakes import NOT_WRITTEN, Mistake, explain, refuse
 from hubq.records.recipe_evaluate import EvaluateSection

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hubq.format import formats
+from hubq.formats import formats
 from hubq.methods import method_class, methods
 from hubq.recipe import Recipe
 from hubq.records.recipe_inputs import NAMED_DATASETS

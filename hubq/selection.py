@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hubq.errors import UserError
-from hubq.format import Format, format_named, refusal_of
+from hubq.formats import Format, format_named, refusal_of
 from hubq.methods import Method
 from hubq.recipe import Recipe
 from hubq.records.plan import PlannedModule

@@ -12,10 +12,10 @@ from hubq.conversion_card import license_in, rendered
 from hubq.conversion_files import config_json, superfluous
 from hubq.errors import UserError
 from hubq.fitting import choose, packed, survey
-from hubq.foreign.folder import QuantizedFolder
-from hubq.foreign.fp8 import ROUNDED
-from hubq.format import format_named
+from hubq.formats import format_named
 from hubq.formats.dense import Plain
+from hubq.formats.foreign.folder import QuantizedFolder
+from hubq.formats.foreign.fp8 import ROUNDED
 from hubq.holding import Way
 from hubq.machine.files import require_space, write_atomically
 from hubq.machine.progress import Progress

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hubq.format import format_named
+from hubq.formats import format_named
 from hubq.sources.auxiliary_files import companions
 from hubq.tensors import Affine, Grid, QuantizedTensor
 

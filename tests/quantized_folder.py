@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from hubq.format import Format
+from hubq.formats import Format
 from hubq.sources.auxiliary_files import companions
 from hubq.tensors import Affine, Grid
 

@@ -18,8 +18,8 @@ from hubq.conversion import Wish
 from hubq.convert import convert
 from hubq.errors import UserError
 from hubq.evaluate.loading import load
-from hubq.foreign.folder import QuantizedFolder
-from hubq.format import format_named
+from hubq.formats import format_named
+from hubq.formats.foreign.folder import QuantizedFolder
 from hubq.tensors import Grid
 
 Make = Callable[[Path, Path], object]

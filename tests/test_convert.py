@@ -22,8 +22,8 @@ from hubq.conversion import TARGETS, Conversion, Wish
 from hubq.convert import convert
 from hubq.errors import UserError
 from hubq.evaluate.loading import load
-from hubq.foreign.folder import QuantizedFolder
-from hubq.format import format_named
+from hubq.formats import format_named
+from hubq.formats.foreign.folder import QuantizedFolder
 from hubq.tensors import Affine, Binary, Grid, QuantizedTensor, Rotated
 
 Base = Callable[[str], Path]

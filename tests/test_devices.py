@@ -28,7 +28,7 @@ from hubq.evaluate.language_model import language_model
 from hubq.evaluate.loading import load
 from hubq.evaluate.passes import Passes
 from hubq.evaluate.perplexity import window_losses
-from hubq.format import format_named, formats
+from hubq.formats import format_named, formats
 from hubq.machine.progress import SILENT
 from hubq.methods import Inputs, Layer, method_class, methods
 from hubq.plan import plan

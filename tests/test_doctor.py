@@ -9,7 +9,7 @@ import torch
 
 from hubq.client.client import Client
 from hubq.doctor import Diagnosis, ask, diagnose, loadable
-from hubq.format import formats
+from hubq.formats import formats
 from hubq.hub.faults import FaultyHub, faulty_hub, refuse
 from hubq.machine.device import fast_on_cpu
 

@@ -16,7 +16,7 @@ from hubq.conversion import Wish
 from hubq.convert import convert
 from hubq.errors import UserError
 from hubq.evaluate.loading import load
-from hubq.foreign.folder import QuantizedFolder
+from hubq.formats.foreign.folder import QuantizedFolder
 
 Base = Callable[[str], Path]
 DOWN = "model.layers.1.mlp.down_proj"

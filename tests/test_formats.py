@@ -13,7 +13,7 @@ from quantized_folder import Choice, write
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.format import Format, format_named, formats
+from hubq.formats import Format, format_named, formats
 from hubq.tensors import PER_CHANNEL, Affine, Grid
 
 COMPRESSED_TENSORS = format_named("compressed-tensors")

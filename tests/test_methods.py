@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from hubq.format import format_named, formats
+from hubq.formats import format_named, formats
 from hubq.methods import Group, Inputs, Layer, Method, method_class, methods
 from hubq.tensors import Masked, Mixed
 

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.format import format_named
+from hubq.formats import format_named
 from hubq.methods import Group, Inputs, Layer, Method
 from hubq.plan import plan
 from hubq.quantize import quantize

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from hubq.formats.layouts.carried_loader import LOADER
 from hubq.machine.engines import engines, readers_of
 from hubq.origin import hubq_in_words
 from hubq.records.report import Report
-from hubq.runtime.carried import LOADER
 
 if TYPE_CHECKING:
     from hubq.methods import Method

@@ -106,7 +106,7 @@ def _formats(method: "type[Method]") -> dict[str, list[float]]:
     """Return the formats that hold the method's result, with some options, and at which bits."""
     import torch
 
-    from hubq.format import format_named, formats
+    from hubq.formats import format_named, formats
 
     found: dict[str, list[float]] = {}
     for name in formats():

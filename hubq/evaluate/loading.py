@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 from hubq.conversion_files import LEFT_OUT, superfluous
 from hubq.errors import UserError
-from hubq.foreign.accounting import FAULTS
-from hubq.foreign.folder import QuantizedFolder
-from hubq.foreign.metadata import BESIDE, quantization_of
+from hubq.formats.foreign.folder import FAULTS, QuantizedFolder
+from hubq.formats.foreign.metadata import BESIDE, quantization_of
 from hubq.machine.engines import missing_packages
 from hubq.machine.files import read_object
 from hubq.sources.source import AUTO_ROUND, DTYPES

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from hubq.foreign.awq import require
-from hubq.format import AffineFormat
-from hubq.scheme import difference, the_scheme
+from hubq.formats import AffineFormat
+from hubq.formats.foreign.awq import require
+from hubq.formats.layouts.affine_scheme import difference, the_scheme
 from hubq.tensors import Affine, QuantizedTensor, packing
 
 BITS = 4

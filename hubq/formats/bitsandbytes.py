@@ -21,8 +21,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from hubq.foreign.bitsandbytes import NESTED_BLOCK, STATE, read
-from hubq.format import Format
+from hubq.formats import Format
+from hubq.formats.foreign.bitsandbytes import NESTED_BLOCK, STATE, read
 from hubq.tensors import Codebook, QuantizedTensor, Values
 from hubq.tensors.data_types import data_type_of
 

@@ -26,9 +26,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from hubq.foreign.compressed_tensors import EVERY_LINEAR, read
-from hubq.format import AffineFormat, Embedding
-from hubq.scheme import Scheme, difference, schemes
+from hubq.formats import AffineFormat, Embedding
+from hubq.formats.foreign.compressed_tensors import EVERY_LINEAR, read
+from hubq.formats.layouts.affine_scheme import Scheme, difference, schemes
 from hubq.tensors import PER_CHANNEL, Affine, QuantizedTensor, packing
 
 LAYOUT_VERSION = "0.18.0"  # the first release with this layout, whichever is installed here

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from hubq.foreign.parts import take
-from hubq.format import Format
+from hubq.formats import Format
+from hubq.formats.foreign.parts import take
 from hubq.tensors import QuantizedTensor
 
 FLOATS = (torch.bfloat16, torch.float16)

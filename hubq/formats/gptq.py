@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.foreign.gptq import read
-from hubq.format import AffineFormat
-from hubq.scheme import difference, the_scheme
+from hubq.formats import AffineFormat
+from hubq.formats.foreign.gptq import read
+from hubq.formats.layouts.affine_scheme import difference, the_scheme
 from hubq.tensors import Affine, QuantizedTensor, packing
 
 OLD_CONFIG = "quantize_config.json"  # where older engines look for the config

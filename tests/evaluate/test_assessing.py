@@ -13,7 +13,7 @@ from quantized_folder import Choice, write
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.evaluate.assessing import assess, bring
-from hubq.format import format_named
+from hubq.formats import format_named
 from hubq.hub.faults import FaultyHub, faulty_hub
 from hubq.machine.progress import SILENT
 from hubq.records.recipe_evaluate import EvaluateSection

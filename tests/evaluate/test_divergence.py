@@ -24,7 +24,7 @@ from hubq.evaluate.divergence import divergence, summary, token_divergence
 from hubq.evaluate.jobs import DivergenceTask, HiddenTask, keep_text
 from hubq.evaluate.loading import load
 from hubq.evaluate.passes import Passes
-from hubq.format import format_named
+from hubq.formats import format_named
 from hubq.records.report import Divergence
 from hubq.sources.calibration_tokens import token_ids
 from hubq.tensors import Grid

@@ -17,7 +17,7 @@ from hubq.evaluate.decoding import decoded, drawn_prompts, generate
 from hubq.evaluate.efficiency import efficiency
 from hubq.evaluate.jobs import EfficiencyTask, Job
 from hubq.evaluate.measure import Machine, Pair
-from hubq.format import format_named
+from hubq.formats import format_named
 from hubq.machine.files import cache_folder
 from hubq.records.recipe_evaluate import EfficiencySection, lengths
 from hubq.records.report import Cost, Efficiency

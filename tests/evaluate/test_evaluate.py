@@ -35,7 +35,7 @@ from hubq.evaluate.measure import (
 from hubq.evaluate.passes import Passes
 from hubq.evaluate.perplexity import perplexity
 from hubq.evaluate.workers import _broken
-from hubq.format import format_named
+from hubq.formats import format_named
 from hubq.machine.device import VARIABLE
 from hubq.machine.files import cache_folder
 from hubq.machine.progress import Advance

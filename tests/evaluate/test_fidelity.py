@@ -17,7 +17,7 @@ from hubq.client.client import Client
 from hubq.evaluate.fidelity import _floor, asked, fidelity
 from hubq.evaluate.jobs import HiddenTask
 from hubq.evaluate.measure import Machine, Pair
-from hubq.format import format_named
+from hubq.formats import format_named
 from hubq.machine import meters
 from hubq.machine.files import cache_folder
 from hubq.records.recipe_evaluate import FidelitySection

@@ -20,7 +20,7 @@ from hubq.errors import UserError
 from hubq.evaluate import language_model as module
 from hubq.evaluate.language_model import LanguageModel, language_model
 from hubq.evaluate.loading import load
-from hubq.format import format_named
+from hubq.formats import format_named
 from hubq.machine.progress import SILENT, Advance
 from hubq.sources.tokenizer import tokenizer_of
 from hubq.tensors import Grid

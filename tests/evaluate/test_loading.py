@@ -15,7 +15,7 @@ from tiny_models import save_tiny_model
 
 from hubq.errors import UserError
 from hubq.evaluate.loading import load
-from hubq.format import format_named
+from hubq.formats import format_named
 from hubq.tensors import Grid
 
 IDS = torch.arange(40).view(2, 20)

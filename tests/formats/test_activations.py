@@ -14,7 +14,7 @@ from made_run import made_plan, made_report
 from quantized_folder import Choice, write
 
 from hubq.card import render
-from hubq.format import Format, format_named
+from hubq.formats import Format, format_named
 from hubq.tensors import PER_CHANNEL, Affine, Grid
 
 COMPRESSED_TENSORS = format_named("compressed-tensors")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.format import format_named
+from hubq.formats import format_named
 from hubq.methods import Inputs, Layer, method_class
 from hubq.methods.bitsandbytes import BitsAndBytes
 from hubq.plan import plan

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from hubq.client.client import Client
 from hubq.evaluate.loading import load
-from hubq.format import format_named
+from hubq.formats import format_named
 from hubq.formats.dense import MARK
 from hubq.machine.engines import engines
 from hubq.plan import plan

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.format import format_named, refusal_of
+from hubq.formats import format_named, refusal_of
 from hubq.formats.hubq import FORMAT
 from hubq.runtime.reading import dequantized
 from hubq.runtime.schemes import component_names

@@ -15,7 +15,7 @@ from quantized_folder import Choice, write
 from transformers import AutoModelForCausalLM, AwqConfig, GPTQConfig, LlamaConfig
 from transformers.utils.quantization_config import AwqBackend
 
-from hubq.format import format_named
+from hubq.formats import format_named
 from hubq.tensors import PER_CHANNEL, Grid
 
 # How much farther than plain bfloat16 the logits may be from those of the dequantized model in

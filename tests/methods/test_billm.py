@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hubq.format import format_named
+from hubq.formats import format_named
 from hubq.methods import Group, Inputs, Layer
 from hubq.methods.billm import BiLLM
 from hubq.methods.rtn import RTN

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hubq.format import format_named
+from hubq.formats import format_named
 from hubq.methods import Inputs, Layer
 from hubq.methods.gptq import GPTQ
 from hubq.methods.quip import GAUSSIAN, QuIP

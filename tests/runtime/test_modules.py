@@ -11,7 +11,7 @@ from tiny_models import save_tiny_model
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from hubq.format import format_named
+from hubq.formats import format_named
 from hubq.runtime.modules import PackedEmbedding, PackedLinear
 from hubq.tensors import QuantizedTensor
 

@@ -6,7 +6,7 @@ from types import ModuleType
 
 from transformers.quantizers import auto
 
-from hubq.runtime.carried import loader_source
+from hubq.formats.layouts.carried_loader import loader_source
 from hubq.runtime.quantizer import HubqQuantizer, register
 
 KNOWN = "from transformers.quantizers import auto; print('hubq' in auto.AUTO_QUANTIZER_MAPPING)"

@@ -10,7 +10,7 @@ from hubq_folder import write
 from made_run import REPO, made_plan, made_report
 
 from hubq.card import render
-from hubq.runtime.carried import LOADER
+from hubq.formats.layouts.carried_loader import LOADER
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from hubq.client.client import Client
 from hubq.evaluate.loading import load
-from hubq.format import format_named
+from hubq.formats import format_named
 from hubq.methods import Inputs, Layer, Method, method_class, methods
 from hubq.plan import plan
 from hubq.quantize import quantize

@@ -8,7 +8,7 @@ import quantized_folder
 from footprint import PROCESS, footprint
 from safetensors.torch import load_file
 
-from hubq.format import format_named
+from hubq.formats import format_named
 from hubq.sources.shards import index
 from hubq.tensors import Grid
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.foreign.parts import contradiction, matrix, require_finite, take
+from hubq.formats.foreign.parts import contradiction, matrix, require_finite, take
 from hubq.tensors import QuantizedTensor
 
 BITS = 8

@@ -1,24 +1,33 @@
-"""A quantized model folder that anyone wrote: its modules one at a time, and all that is beside."""
+"""A quantized model folder that anyone wrote: its modules one at a time, and all that is beside.
 
+Which tensors a quantized folder's architecture has, to compare with those that are there.
+"""
+
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.foreign import fp8
-from hubq.foreign.accounting import Shapes, shapes_of
-from hubq.foreign.metadata import quantization_of
-from hubq.foreign.parts import contradiction
-from hubq.format import format_named
+from hubq.formats import format_named
+from hubq.formats.foreign import fp8
+from hubq.formats.foreign.metadata import quantization_of
+from hubq.formats.foreign.parts import contradiction
 from hubq.machine.files import read_object
+from hubq.sources import skeleton
+from hubq.sources.architecture import FAMILIES
 from hubq.sources.folder import require_safetensors
 from hubq.sources.shards import Weights
 from hubq.sources.source import DTYPES
 from hubq.tensors import Affine, QuantizedTensor, Reordered
 
+Shapes = Mapping[str, tuple[int, ...]]
+FAULTS = (*skeleton.FAULTS, SafetensorError)  # at a config, or at tensors
 # By format: the tensors that make up a module, the first of which it can't do without.
 PARTS = {
     "gptq": ("qweight", "qzeros", "scales", "g_idx"),
@@ -38,6 +47,30 @@ CODES = ("qweight", "weight_packed")  # the large ones, where a module has them 
 KEPT = ("weight", "bias")
 HEAD = "lm_head"
 BUFFER = "rotary_emb.inv_freq"  # which older writers stored; it follows from the config
+
+
+def shapes_of(folder: Path, config: Mapping[str, Any], tensors: int) -> Shapes | None:
+    """Return the shape of each tensor of the model that a config describes, none of them quantized.
+
+    None for an architecture that hubq does not know. Raises UserError for a config that makes no
+    model, or more layers than the folder has `tensors` for.
+    """
+    names, blocks = config.get("architectures"), config.get("num_hidden_layers")
+    if not (isinstance(names, list) and names and names[0] in list(FAMILIES)):
+        return None
+    if type(blocks) is not int or blocks > tensors:
+        raise UserError(
+            f"{folder}: config.json says num_hidden_layers: {str(blocks)[:80]}, and there are "
+            f"{tensors} tensors; fetch the model again"
+        )
+    try:
+        model = skeleton.without_weights(config)
+    except FAULTS as error:
+        raise UserError(
+            f"{folder}: config.json makes no {names[0]} ({type(error).__name__}: "
+            f"{str(error)[:300]}); fetch the model again"
+        ) from error
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
 class QuantizedFolder:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.foreign.parts import contradiction, require_finite, take
+from hubq.formats.foreign.parts import contradiction, require_finite, take
 from hubq.tensors import Codebook, Values
 from hubq.tensors.data_types import levels
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hubq.errors import UserError
-from hubq.foreign import awq, gptq
+from hubq.formats.foreign import awq, gptq
 from hubq.machine.files import read_object
 from hubq.sources.source import AUTO_ROUND, READ
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.foreign.parts import contradiction, fits, matrix, order_of, require_finite
+from hubq.formats.foreign.parts import contradiction, fits, matrix, order_of, require_finite
 from hubq.tensors import PER_CHANNEL, Affine, QuantizedTensor, Reordered, packing
 
 WIDTHS = (2, 3, 4, 8)

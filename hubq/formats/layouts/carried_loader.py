@@ -14,7 +14,7 @@ from hubq import __version__
 LOADER = "hubq_loader.py"
 ENTRIES = ("hubq.runtime.quantizer", "hubq.runtime.loader")
 CLASS = "HubqForCausalLM"
-RUNTIME = Path(__file__).parent
+RUNTIME = Path(__file__).parents[2] / "runtime"
 HEADER = f'''"""Read this repo's weights, which are in the hubq format, into transformers.
 
 transformers runs this file for from_pretrained(..., trust_remote_code=True). With hubq installed

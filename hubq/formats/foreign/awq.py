@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.foreign.parts import contradiction, matrix, require_finite
+from hubq.formats.foreign.parts import contradiction, matrix, require_finite
 
 BITS = 4
 IN_A_WORD = 8

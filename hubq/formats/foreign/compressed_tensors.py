@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.foreign import fp8
-from hubq.foreign.parts import contradiction, fits, matrix, order_of, require_finite, take
+from hubq.formats.foreign import fp8
+from hubq.formats.foreign.parts import contradiction, fits, matrix, order_of, require_finite, take
 from hubq.tensors import PER_CHANNEL, Affine, QuantizedTensor, Reordered, packing
 
 EVERY_LINEAR = "Linear"

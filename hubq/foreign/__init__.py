@@ -1,1 +1,0 @@
-"""Quantized modules that anyone wrote, read and checked against their config."""
