@@ -19,12 +19,12 @@ from rich.table import Table
 from subject import GROUP_SIZE, RECIPES, STUDIED, heading
 
 from hubq.errors import UserError
-from hubq.plan import foretell
-from hubq.recipe import Recipe, read
 from hubq.records.plan import Plan
 from hubq.records.recipe_inputs import ModelSection
 from hubq.sources.shards import TensorInfo
 from hubq.sources.source import Source
+from hubq.stages.plan.plan import foretell
+from hubq.stages.recipe.recipe import Recipe, read
 
 SMALL = "SmolLM2-135M"
 SHAPES: dict[str, dict[str, Any]] = {

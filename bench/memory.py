@@ -17,11 +17,11 @@ from rich.table import Table
 from subject import RTN, alone, calibration, heading, recipe
 
 from hubq.client.client import Client
-from hubq.plan import plan
-from hubq.quantize import quantize
-from hubq.recipe import Recipe
 from hubq.sources.find import fetch, find
 from hubq.sources.shards import merge, pieces, write
+from hubq.stages.plan.plan import plan
+from hubq.stages.quantize.quantize import quantize
+from hubq.stages.recipe.recipe import Recipe
 
 DEPTHS = (16, 70)
 SAMPLES = 16

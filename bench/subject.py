@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 from hubq.client.client import Client
 from hubq.machine.device import best_device, compute_dtype, device_title
-from hubq.plan import plan
-from hubq.quantize import quantize
-from hubq.recipe import Recipe, read
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.recipe_inputs import CalibrationSection
+from hubq.stages.plan.plan import plan
+from hubq.stages.quantize.quantize import quantize
+from hubq.stages.recipe.recipe import Recipe, read
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 QUICKSTART = RECIPES / "quickstart_awq_4bit.yaml"

@@ -6,11 +6,11 @@ from pathlib import Path
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.machine.progress import SILENT, Progress
-from hubq.recipe_text import is_local
 from hubq.records.recipe_inputs import ModelSection
 from hubq.records.report import Report
 from hubq.records.run_folder import IN_A_REPO, REPORT, record_in
 from hubq.sources.find import fetch_planned
+from hubq.stages.recipe.text import is_local
 
 OTHERWISE = "name it: org/name, a folder or a GGUF file"
 

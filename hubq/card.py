@@ -19,12 +19,12 @@ from hubq.cards.illustrations import NAMES, illustrations, pictures
 from hubq.cards.spelling import HUB
 from hubq.machine.files import gigabytes, write_atomically
 from hubq.pictures import DARK, LIGHT
-from hubq.recipe_text import is_local, recipe_text
 from hubq.records.plan import Plan
 from hubq.records.report import Report
 from hubq.records.run_folder import PICTURES
 from hubq.siblings import Siblings, keep, siblings_in
 from hubq.sources.license_terms import governing_license, published_license, sentences, terms_of
+from hubq.stages.recipe.text import is_local, recipe_text
 
 CARD = "README.md"
 TEMPLATES = Path(__file__).with_name("cards")

@@ -16,11 +16,11 @@ from hubq.client.commit import ATTRIBUTES, Change, commit, compare
 from hubq.client.repo_files import LocalFile, differences, files_of, gate_of, head_of, history_of
 from hubq.errors import UserError
 from hubq.machine.progress import SILENT, Progress
-from hubq.permission import require_gate_now
 from hubq.records.record import Record
 from hubq.records.report import Report
 from hubq.records.run_folder import PUBLICATION, REPORT_IN_A_REPO
 from hubq.release import assemble, refuse_secrets
+from hubq.stages.plan.permission import require_gate_now
 
 FOUNDING = frozenset({ATTRIBUTES, "README.md"})  # what a repo holds that nobody filled yet
 

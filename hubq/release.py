@@ -11,10 +11,10 @@ from hubq.client.repo_files import LocalFile
 from hubq.errors import UserError
 from hubq.machine.files import write_atomically
 from hubq.machine.progress import Progress
-from hubq.recipe_text import presentable, recipe_text
 from hubq.records.report import Report
 from hubq.records.run_folder import IN_A_REPO, PLAN, REPORT, REPORT_IN_A_REPO, SIBLINGS
 from hubq.siblings import Siblings, siblings_in
+from hubq.stages.recipe.text import presentable, recipe_text
 
 # Keys of other services whose shape is unmistakable.
 OTHER_SECRETS = re.compile(

@@ -17,8 +17,8 @@ from request_form import unchecked
 from step import Step
 from table import table
 
-from hubq.recipe_text import recipe_text
 from hubq.records.report import Report
+from hubq.stages.recipe.text import recipe_text
 
 Choice = TypeVar("Choice")
 ABOUT_CHART = (

@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 from hubq.client.client import Client
 from hubq.client.retries import Patience
 from hubq.errors import UserError
-from hubq.plan import plan
-from hubq.quantize import quantize
-from hubq.recipe import Recipe
 from hubq.records.recipe_inputs import ModelSection
 from hubq.sources.find import fetch, find
 from hubq.sources.shards import index
 from hubq.sources.source import Source
+from hubq.stages.plan.plan import plan
+from hubq.stages.quantize.quantize import quantize
+from hubq.stages.recipe.recipe import Recipe
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9", patience=Patience(tries=1))
 

@@ -14,12 +14,12 @@ from quantized_folder import write as write_ours
 from strangers import Drawing, awq_config, gptq_config
 from torch import Tensor
 
-from hubq.conversion import Wish
-from hubq.convert import convert
 from hubq.errors import UserError
 from hubq.evaluate.loading import load
 from hubq.formats import format_named
 from hubq.formats.foreign.folder import QuantizedFolder
+from hubq.stages.convert.conversion import Wish
+from hubq.stages.convert.convert import convert
 from hubq.tensors import Grid
 
 Make = Callable[[Path, Path], object]

@@ -28,8 +28,6 @@ from hubq.cards.spelling import cell
 from hubq.hub.card_rules import validate
 from hubq.machine.engines import readers_of
 from hubq.machine.files import gigabytes
-from hubq.recipe import Recipe, read
-from hubq.recipe_text import is_local, recipe_text
 from hubq.records.number_format import (
     difference,
     judged,
@@ -42,6 +40,8 @@ from hubq.records.number_format import (
 )
 from hubq.records.report import Interval, Report
 from hubq.siblings import Siblings
+from hubq.stages.recipe.recipe import Recipe, read
+from hubq.stages.recipe.text import is_local, recipe_text
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 CODE = re.compile(r"```.*?```", re.DOTALL)

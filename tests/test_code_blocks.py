@@ -15,11 +15,11 @@ from hubq.card import NO_SIBLINGS, render
 from hubq.cli import cli
 from hubq.client.client import Client
 from hubq.machine.engines import READERS, installed_version
-from hubq.plan import plan
-from hubq.quantize import quantize
-from hubq.recipe import Recipe, read
 from hubq.records.report import Report
 from hubq.release import papers
+from hubq.stages.plan.plan import plan
+from hubq.stages.quantize.quantize import quantize
+from hubq.stages.recipe.recipe import Recipe, read
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")
 FENCED = re.compile(r"^(`{3,})(\w*)\n(.*?)^\1$", re.DOTALL | re.MULTILINE)

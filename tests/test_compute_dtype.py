@@ -12,19 +12,19 @@ import torch
 from tiny_models import save_tiny_model
 
 from hubq.client.client import Client
-from hubq.costs import peak_memory, seconds
 from hubq.errors import UserError
 from hubq.machine.device import VARIABLE
 from hubq.machine.progress import Advance
 from hubq.methods import Need
-from hubq.plan import plan
-from hubq.quantize import quantize
-from hubq.recipe import Recipe
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 from hubq.records.run_folder import PLAN
 from hubq.sources.find import find
-from hubq.statistics import Gathering
+from hubq.stages.plan.costs import peak_memory, seconds
+from hubq.stages.plan.plan import plan
+from hubq.stages.quantize.input_statistics import Gathering
+from hubq.stages.quantize.quantize import quantize
+from hubq.stages.recipe.recipe import Recipe
 from hubq.tensors.gram import add_lower_gram, factors_in
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")

@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoModelForCausalLM
 
-from hubq import quantization
 from hubq.client.client import Client
 from hubq.evaluate.decoding import drawn_prompts, generate
 from hubq.evaluate.distributions import hidden_states, text_windows
@@ -31,13 +30,14 @@ from hubq.evaluate.perplexity import window_losses
 from hubq.formats import format_named, formats
 from hubq.machine.progress import SILENT
 from hubq.methods import Inputs, Layer, method_class, methods
-from hubq.plan import plan
-from hubq.quantize import quantize
-from hubq.recipe import Recipe
 from hubq.records.checkpoint import Checkpoint, QuantizedLayer
 from hubq.runtime.modules import Packed
 from hubq.runtime.quantizer import HubqConfig
 from hubq.runtime.unpacking import unpack_bitmap
+from hubq.stages.plan.plan import plan
+from hubq.stages.quantize import quantization
+from hubq.stages.quantize.quantize import quantize
+from hubq.stages.recipe.recipe import Recipe
 from hubq.tensors import Grid, QuantizedTensor
 from hubq.tensors.bitmap import pack_bitmap
 

@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from strangers import Drawing, Stranger, awq_config, gptq_config
 from torch import Tensor
 
-from hubq.conversion import Wish
-from hubq.convert import convert
 from hubq.errors import UserError
 from hubq.evaluate.loading import load
 from hubq.formats.foreign.folder import QuantizedFolder
+from hubq.stages.convert.conversion import Wish
+from hubq.stages.convert.convert import convert
 
 Base = Callable[[str], Path]
 DOWN = "model.layers.1.mlp.down_proj"

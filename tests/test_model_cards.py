@@ -11,8 +11,8 @@ from hubq.comparison import families
 from hubq.comparison_tables import markdown
 from hubq.hub.card_rules import validate
 from hubq.pictures.canvas import drawing_software
-from hubq.recipe import Recipe, read
 from hubq.siblings import siblings_in, siblings_of
+from hubq.stages.recipe.recipe import Recipe, read
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = sorted(path.parent for path in ROOT.glob(f"model_cards/*/{CARD}"))

@@ -14,18 +14,18 @@ from contradicting_config import contradicting
 from odd_folders import configure, logits, rewrite
 from safetensors.torch import load_file
 
-from hubq.block import Block
 from hubq.client.client import Client
 from hubq.client.retries import Patience
 from hubq.errors import UserError
-from hubq.model_check import require_consistent
-from hubq.plan import plan
-from hubq.recipe import Recipe
 from hubq.records.recipe_inputs import ModelSection
 from hubq.sources.architecture import family_of
 from hubq.sources.find import find
 from hubq.sources.shards import Weights
 from hubq.sources.skeleton import Skeleton
+from hubq.stages.plan.model_check import require_consistent
+from hubq.stages.plan.plan import plan
+from hubq.stages.quantize.block import Block
+from hubq.stages.recipe.recipe import Recipe
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9", patience=Patience(tries=1))
 

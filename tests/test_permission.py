@@ -6,11 +6,11 @@ from made_run import made_plan
 from hubq.client.client import Client
 from hubq.client.retries import Patience
 from hubq.errors import UserError
-from hubq.permission import require_gate_now, require_permission
-from hubq.recipe import PublishSection
 from hubq.records.plan import BaseCard, Gate
 from hubq.records.recipe_inputs import ModelSection
 from hubq.sources.source import Source
+from hubq.stages.plan.permission import require_gate_now, require_permission
+from hubq.stages.recipe.recipe import PublishSection
 
 NOWHERE = Client("http://127.0.0.1:9", patience=Patience(tries=1))
 

@@ -12,11 +12,11 @@ import torch
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.hub.faults import faulty_hub
-from hubq.plan import destination, plan
-from hubq.recipe import Recipe
 from hubq.records.plan import Plan
 from hubq.records.repo_names import mistake_in_name
 from hubq.records.run_folder import PLAN
+from hubq.stages.plan.plan import destination, plan
+from hubq.stages.recipe.recipe import Recipe
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")
 TINY_TEXT = {"file": "/nowhere/but/not/read.txt"}

@@ -20,12 +20,12 @@ from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.formats import format_named
 from hubq.methods import Group, Inputs, Layer, Method
-from hubq.plan import plan
-from hubq.quantize import quantize
-from hubq.recipe import Recipe
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 from hubq.sources.shards import Weights, write
+from hubq.stages.plan.plan import plan
+from hubq.stages.quantize.quantize import quantize
+from hubq.stages.recipe.recipe import Recipe
 from hubq.tensors import Affine, Grid
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")
@@ -195,10 +195,10 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
 KILLER = """
 import json, os, random, signal, sys, time
 from pathlib import Path
-import hubq.quantization
+import hubq.stages.quantize.quantization
 from hubq.client.client import Client
-from hubq.plan import Plan
-from hubq.quantize import quantize
+from hubq.stages.plan.plan import Plan
+from hubq.stages.quantize.quantize import quantize
 import transformers.models.llama.modeling_llama
 
 run, chance, kills, seen = Path(sys.argv[1]), random.Random(7), 0, []
@@ -251,11 +251,11 @@ class _Scale(Method):
 def test_folding_scales_leaves_the_blocks_function_alone(
     family: str, tiny_model: Callable[[str], Path]
 ) -> None:
-    from hubq.block import Block
     from hubq.machine.meters import Clock
     from hubq.sources.architecture import family_of
     from hubq.sources.skeleton import Skeleton
-    from hubq.walk import Walk
+    from hubq.stages.quantize.block import Block
+    from hubq.stages.quantize.walk import Walk
 
     folder = tiny_model(family)
     config = json.loads((folder / "config.json").read_bytes())
@@ -295,11 +295,11 @@ def test_later_layers_are_solved_on_what_quantized_ones_feed_them(
             seen[layer.name] = layer.inputs
             return Affine.fit(torch.zeros_like(layer.weight), Grid(8, 32))
 
-    from hubq.block import Block
     from hubq.machine.meters import Clock
     from hubq.sources.architecture import family_of
     from hubq.sources.skeleton import Skeleton
-    from hubq.walk import Walk
+    from hubq.stages.quantize.block import Block
+    from hubq.stages.quantize.walk import Walk
 
     config = json.loads((folder / "config.json").read_bytes())
     skeleton = Skeleton(config, family_of(config), torch.device("cpu"), torch.bfloat16)

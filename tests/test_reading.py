@@ -12,9 +12,9 @@ from tiny_models import tiny_tokenizer
 
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.plan import plan
-from hubq.reading import positions_of
-from hubq.recipe import Recipe
+from hubq.stages.plan.plan import plan
+from hubq.stages.plan.readable import positions_of
+from hubq.stages.recipe.recipe import Recipe
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")
 ASKED = {"tasks": [{"name": "hubq_piqa", "chat_template": True}], "efficiency": None}

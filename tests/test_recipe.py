@@ -10,10 +10,10 @@ import pytest
 
 from hubq.errors import UserError
 from hubq.methods import method_class, methods
-from hubq.recipe import Recipe, read
-from hubq.recipe_schema import schema
 from hubq.records.recipe_inputs import NAMED_DATASETS
 from hubq.sources.texts.hub import NAMED
+from hubq.stages.recipe.recipe import Recipe, read
+from hubq.stages.recipe.schema import schema
 
 SMALLEST = """\
 # for tests

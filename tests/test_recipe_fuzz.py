@@ -10,8 +10,8 @@ import yaml
 
 from hubq.errors import UserError
 from hubq.methods import method_class, methods
-from hubq.recipe import Recipe, read
 from hubq.records.yaml_lines import RECIPE
+from hubq.stages.recipe.recipe import Recipe, read
 
 VALUES: list[Any] = [
     *(None, True, False, 0, 1, -1, 4, 4.0, 1e300, 2**70, "", "4", "yes", "a/b", "a/b@c", "c4"),

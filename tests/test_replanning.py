@@ -13,13 +13,13 @@ from hubq.errors import UserError
 from hubq.hub.faults import FaultyHub
 from hubq.machine.files import sha256_of
 from hubq.machine.progress import SILENT
-from hubq.plan import plan
-from hubq.quantize import quantize
-from hubq.recipe import Recipe
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 from hubq.records.report import Report
 from hubq.release import measured_files
+from hubq.stages.plan.plan import plan
+from hubq.stages.quantize.quantize import quantize
+from hubq.stages.recipe.recipe import Recipe
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")
 

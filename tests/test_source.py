@@ -18,12 +18,12 @@ from hubq.client.client import Client
 from hubq.client.retries import Patience
 from hubq.errors import UserError
 from hubq.hub.faults import FaultyHub, faulty_hub, flip
-from hubq.plan import plan
-from hubq.quantize import quantize
-from hubq.recipe import Recipe
 from hubq.records.recipe_inputs import ModelSection
 from hubq.sources.find import fetch, fetch_planned, find
 from hubq.sources.shards import index
+from hubq.stages.plan.plan import plan
+from hubq.stages.quantize.quantize import quantize
+from hubq.stages.recipe.recipe import Recipe
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9", patience=Patience(tries=1))
 REPO = "acme/tiny"

@@ -14,23 +14,23 @@ import torch
 from tiny_models import save_tiny_model
 from transformers import AutoModelForCausalLM
 
-from hubq.block import Block
 from hubq.client.client import Client
 from hubq.machine.meters import Clock
 from hubq.machine.progress import SILENT
 from hubq.methods.db_llm import DBLLM
 from hubq.methods.gptq import GPTQ
-from hubq.plan import plan
-from hubq.quantize import quantize
-from hubq.recipe import Recipe
 from hubq.records.plan import Plan
-from hubq.resume import States
 from hubq.sources.architecture import family_of
 from hubq.sources.shards import Weights
 from hubq.sources.skeleton import Skeleton
-from hubq.teacher import Teacher, prediction_entropy
-from hubq.tuning import BlockTuning, pass_on
-from hubq.walk import Walk
+from hubq.stages.plan.plan import plan
+from hubq.stages.quantize.block import Block
+from hubq.stages.quantize.quantize import quantize
+from hubq.stages.quantize.resume import States
+from hubq.stages.quantize.teacher import Teacher, prediction_entropy
+from hubq.stages.quantize.tuning import BlockTuning, pass_on
+from hubq.stages.quantize.walk import Walk
+from hubq.stages.recipe.recipe import Recipe
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")
 TOKENS = torch.arange(60).view(3, 20)
@@ -65,7 +65,9 @@ def opened(tiny_model: Callable[[str], Path]) -> Opened:
 def test_the_entropy_is_that_of_the_models_own_predictions(
     family: str, tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hubq.teacher.PIECE", 100)  # three pieces of the head, the last ragged
+    monkeypatch.setattr(
+        "hubq.stages.quantize.teacher.PIECE", 100
+    )  # three pieces of the head, the last ragged
     opened = Opened(tiny_model(family))
 
     entropy = prediction_entropy(
@@ -245,8 +247,8 @@ QUANTIZE = """
 import sys
 from pathlib import Path
 from hubq.client.client import Client
-from hubq.plan import Plan
-from hubq.quantize import quantize
+from hubq.stages.plan.plan import Plan
+from hubq.stages.quantize.quantize import quantize
 
 run = Path(sys.argv[1])
 quantize(Plan.load(run / "plan.json"), run, Client(endpoint="http://127.0.0.1:9"))

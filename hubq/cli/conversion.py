@@ -9,7 +9,7 @@ from hubq.cli.options import FOLDER, client_for, example, hub_option, json_optio
 from hubq.errors import UserError
 
 if TYPE_CHECKING:
-    from hubq.conversion import Conversion
+    from hubq.stages.convert.conversion import Conversion
 
 
 @click.command(epilog=example("hubq convert ./Llama-2-7B-GPTQ --to compressed-tensors"))
@@ -48,8 +48,8 @@ def convert(  # noqa: PLR0913 - click passes each option on its own
     model goes to hubq, to dense, or with --lossy to 8 bits.
     """
     from hubq.cli.bars import progress
-    from hubq.conversion import Wish
-    from hubq.convert import convert as transcode
+    from hubq.stages.convert.conversion import Wish
+    from hubq.stages.convert.convert import convert as transcode
 
     folder = _folder_of(model, hub)
     name = Path(model).resolve().name if Path(model).is_dir() else model
@@ -84,7 +84,7 @@ def _beside(model: str, form: str) -> Path:
 
 def _tell(place: Path, done: "Conversion") -> None:
     """Print what was made, and what is proven of it."""
-    from hubq.conversion_card import proof
+    from hubq.stages.convert.card import proof
 
     click.echo(place)
     click.echo(proof(done))

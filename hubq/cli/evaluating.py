@@ -183,8 +183,8 @@ def _read(kind: "type[Section]", values: object, where: str) -> "Section":
     from pydantic import ValidationError
 
     from hubq.errors import UserError
-    from hubq.mistakes import explain
     from hubq.records.yaml_lines import MarkedYaml
+    from hubq.stages.recipe.validation_errors import explain
 
     try:
         return kind.model_validate(values)

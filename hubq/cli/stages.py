@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from hubq.cli.timing import Timed
     from hubq.client.client import Client
     from hubq.publish import Publication
-    from hubq.recipe import Recipe
     from hubq.records.checkpoint import Checkpoint
     from hubq.records.plan import Plan
     from hubq.records.report import Report
+    from hubq.stages.recipe.recipe import Recipe
 
 RECIPE = "recipes/quickstart_awq_4bit.yaml"
 
@@ -48,15 +48,15 @@ class Stages:
 
     def plan(self) -> "Plan":
         """Plan, or take the plan of the run folder."""
-        from hubq.plan import plan
+        from hubq.stages.plan.plan import plan
 
         with self.clock.timing("plan"):
             return plan(self.recipe, self.run, self.client)
 
     def checkpoint(self) -> "Checkpoint":
         """Quantize, or go on where a killed run stopped."""
-        from hubq.quantize import quantize
         from hubq.records.checkpoint import Checkpoint
+        from hubq.stages.quantize.quantize import quantize
 
         planned = self.plan()
         path = self.run / run_folder.CHECKPOINT
@@ -136,9 +136,9 @@ def stages(recipe: Path, run: Path | None, fresh: bool, hub: str | None) -> Iter
     """Read a recipe and open its run folder and its Hub."""
     from hubq.cli.bars import progress
     from hubq.cli.timing import Timed
-    from hubq.plan import plan_afresh
-    from hubq.recipe import read
     from hubq.records.run_folder import locked
+    from hubq.stages.plan.plan import plan_afresh
+    from hubq.stages.recipe.recipe import read
 
     wanted = read(recipe)
     folder = run or Path("runs") / wanted.name
@@ -156,7 +156,7 @@ def plan(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: 
     Needs only the model's config.json, tensor headers and tokenizer, no weights.
     """
     from hubq.cli.tables import print_plan
-    from hubq.plan import destination
+    from hubq.stages.plan.plan import destination
 
     with stages(recipe, run, fresh, hub) as stage:
         planned = stage.plan()

@@ -44,10 +44,10 @@ def assess(
     texts that the two tokenizers cut differently: such perplexities don't compare.
     """
     from hubq.evaluate.beside import Sides, measured, texts_of
-    from hubq.reading import require_wishes
     from hubq.sources.find import fetch, find
     from hubq.sources.source import dtype_of
     from hubq.sources.task_names import require_known
+    from hubq.stages.plan.readable import require_wishes
 
     require_known([each.name for each in wishes.tasks])
     fetching = bring(model, client, progress)

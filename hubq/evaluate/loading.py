@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hubq.conversion_files import LEFT_OUT, superfluous
 from hubq.errors import UserError
 from hubq.formats.foreign.folder import FAULTS, QuantizedFolder
 from hubq.formats.foreign.metadata import BESIDE, quantization_of
 from hubq.machine.engines import missing_packages
 from hubq.machine.files import read_object
 from hubq.sources.source import AUTO_ROUND, DTYPES
+from hubq.stages.convert.files import LEFT_OUT, superfluous
 
 UNPACKED = frozenset({"gptq", "awq", *AUTO_ROUND})  # by hubq, where transformers can't
 # What reads a folder when it is not transformers alone.

@@ -17,9 +17,9 @@ from hubq.errors import UserError
 from hubq.formats import format_named
 from hubq.methods import Inputs, Layer, method_class
 from hubq.methods.bitsandbytes import BitsAndBytes
-from hubq.plan import plan
-from hubq.quantize import quantize
-from hubq.recipe import Recipe
+from hubq.stages.plan.plan import plan
+from hubq.stages.quantize.quantize import quantize
+from hubq.stages.recipe.recipe import Recipe
 from hubq.tensors import Affine, Codebook, Grid
 
 BITSANDBYTES = format_named("bitsandbytes")

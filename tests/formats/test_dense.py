@@ -13,11 +13,11 @@ from hubq.evaluate.loading import load
 from hubq.formats import format_named
 from hubq.formats.dense import MARK
 from hubq.machine.engines import engines
-from hubq.plan import plan
-from hubq.quantize import quantize
-from hubq.recipe import Recipe
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
+from hubq.stages.plan.plan import plan
+from hubq.stages.quantize.quantize import quantize
+from hubq.stages.recipe.recipe import Recipe
 from hubq.tensors import Affine, Binary, Grid, Mixed, QuantizedTensor
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")

@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 
 from hubq.client.client import Client
 from hubq.formats.hubq import FORMAT
-from hubq.plan import plan
-from hubq.quantize import quantize
-from hubq.recipe import Recipe
 from hubq.records.checkpoint import Checkpoint
 from hubq.sources.shards import Weights
+from hubq.stages.plan.plan import plan
+from hubq.stages.quantize.quantize import quantize
+from hubq.stages.recipe.recipe import Recipe
 
 
 def quantized(base: Path, run: Path, embeddings: int, **method: object) -> Checkpoint:

@@ -14,9 +14,9 @@ from hubq.errors import UserError
 from hubq.machine import engines
 from hubq.methods import Inputs, Layer
 from hubq.methods.bitsandbytes import BitsAndBytes
-from hubq.plan import plan
-from hubq.recipe import read
 from hubq.records.recipe_inputs import ModelSection
+from hubq.stages.plan.plan import plan
+from hubq.stages.recipe.recipe import read
 from hubq.tensors.data_types import data_type_of, levels
 
 RECIPES = Path(__file__).parents[2] / "recipes"

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from hubq.block import Block
 from hubq.machine.meters import Clock
 from hubq.methods import Inputs, Layer
 from hubq.methods.db_llm import DBLLM
@@ -17,10 +16,11 @@ from hubq.methods.solvers.dual_planes import DualPlanes, dual_binary, nearest_pl
 from hubq.sources.architecture import family_of
 from hubq.sources.shards import Weights
 from hubq.sources.skeleton import Skeleton
-from hubq.teacher import Teacher
+from hubq.stages.quantize.block import Block
+from hubq.stages.quantize.teacher import Teacher
+from hubq.stages.quantize.tuning import BlockTuning
+from hubq.stages.quantize.walk import Walk
 from hubq.tensors import Affine, Binary, Grid, values
-from hubq.tuning import BlockTuning
-from hubq.walk import Walk
 
 RANDOM = torch.Generator().manual_seed(0)
 SCALES = [(2.0, -1.0), (2.0, 1.0), (-2.0, 1.0), (-2.0, -1.0), (1.7, -1.1), (-2.3, 0.6)]

@@ -9,9 +9,9 @@ import torch
 from hubq.client.client import Client
 from hubq.methods import Group, Inputs, Layer
 from hubq.methods.smoothquant import SmoothQuant
-from hubq.plan import plan
-from hubq.recipe import read
 from hubq.records.recipe_inputs import ModelSection
+from hubq.stages.plan.plan import plan
+from hubq.stages.recipe.recipe import read
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 

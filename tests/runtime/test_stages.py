@@ -17,9 +17,9 @@ from hubq.client.client import Client
 from hubq.evaluate.loading import load
 from hubq.formats import format_named
 from hubq.methods import Inputs, Layer, Method, method_class, methods
-from hubq.plan import plan
-from hubq.quantize import quantize
-from hubq.recipe import Recipe
+from hubq.stages.plan.plan import plan
+from hubq.stages.quantize.quantize import quantize
+from hubq.stages.recipe.recipe import Recipe
 from hubq.tensors import QuantizedTensor
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import torch
 
-from hubq.conversion import RECORD, Conversion, ConvertedModule, Wish
-from hubq.conversion_card import license_in, rendered
-from hubq.conversion_files import config_json, superfluous
 from hubq.errors import UserError
-from hubq.fitting import choose, packed, survey
 from hubq.formats import format_named
 from hubq.formats.dense import Plain
 from hubq.formats.foreign.folder import QuantizedFolder
 from hubq.formats.foreign.fp8 import ROUNDED
-from hubq.holding import Way
 from hubq.machine.files import require_space, write_atomically
 from hubq.machine.progress import Progress
 from hubq.sources.auxiliary_files import beside_config
 from hubq.sources.shards import Piece, Weights, merge, pieces, write
+from hubq.stages.convert.card import license_in, rendered
+from hubq.stages.convert.choose_strategy import choose, packed, survey
+from hubq.stages.convert.conversion import RECORD, Conversion, ConvertedModule, Wish
+from hubq.stages.convert.files import config_json, superfluous
+from hubq.stages.convert.strategies import Way
 from hubq.tensors import Affine, QuantizedTensor, Reordered
 
 COPIES = 2  # of the result on disk while its parts are joined

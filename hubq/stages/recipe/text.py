@@ -22,7 +22,7 @@ def recipe_text(plan: Plan) -> str:
     """
     import yaml
 
-    from hubq.recipe import Recipe
+    from hubq.stages.recipe.recipe import Recipe
 
     recipe = {key: value for key, value in plan.recipe.items() if key != "name"}
     return yaml.safe_dump(

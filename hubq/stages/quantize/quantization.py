@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hubq.block import Block
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.formats import format_named
@@ -22,14 +21,10 @@ from hubq.machine.files import sha256_of, write_atomically
 from hubq.machine.meters import Clock
 from hubq.machine.progress import Progress
 from hubq.methods import Inputs, Layer
-from hubq.prompting import prompting
-from hubq.recipe import Recipe
 from hubq.records.checkpoint import Checkpoint, QuantizedLayer
 from hubq.records.plan import Plan
 from hubq.records.record import Record
-from hubq.resume import BlockRecord, FinishedBlocks, States
 from hubq.runtime.headers import LEGACY
-from hubq.selection import head_method, scale_dtype
 from hubq.sources import calibration_tokens
 from hubq.sources.architecture import family_of
 from hubq.sources.auxiliary_files import Companions, companions
@@ -37,9 +32,14 @@ from hubq.sources.find import fetch_planned
 from hubq.sources.license_terms import governing
 from hubq.sources.shards import Piece, Weights, merge, pieces, write
 from hubq.sources.skeleton import Skeleton
-from hubq.teacher import Teacher, prediction_entropy
+from hubq.stages.plan.selection import head_method, scale_dtype
+from hubq.stages.quantize.block import Block
+from hubq.stages.quantize.prompting import prompting
+from hubq.stages.quantize.resume import BlockRecord, FinishedBlocks, States
+from hubq.stages.quantize.teacher import Teacher, prediction_entropy
+from hubq.stages.quantize.walk import Outcome, Walk
+from hubq.stages.recipe.recipe import Recipe
 from hubq.tensors import QuantizedTensor
-from hubq.walk import Outcome, Walk
 
 PACKAGES = ("hubq", "torch", "transformers", "safetensors", "numba", "numpy")
 

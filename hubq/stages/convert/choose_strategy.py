@@ -13,8 +13,15 @@ from hubq.errors import UserError
 from hubq.formats import Format
 from hubq.formats.dense import Dense, Plain
 from hubq.formats.foreign.folder import QuantizedFolder
-from hubq.holding import Way, dense_ways, exact_ways, lossy_ways, refusal, without_data
 from hubq.machine.progress import Progress
+from hubq.stages.convert.strategies import (
+    Way,
+    dense_ways,
+    exact_ways,
+    lossy_ways,
+    refusal,
+    without_data,
+)
 from hubq.tensors import QuantizedTensor
 
 ALL_KEEPING = (Way(), Way("left out"), Way("written out"))

@@ -10,9 +10,9 @@ from hubq.sources.license_terms import terms_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hubq.recipe import PublishSection
     from hubq.records.plan import Plan
     from hubq.sources.source import Source
+    from hubq.stages.recipe.recipe import PublishSection
 
 ASKING = {"auto": "whoever asks is let in", "manual": "its owners answer each request"}
 

@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from hubq.block import Block, batches
 from hubq.machine.meters import Clock
 from hubq.methods import Group, Inputs, Layer, Method
 from hubq.sources.architecture import Sharing
-from hubq.statistics import Gathering
-from hubq.teacher import Teacher
+from hubq.stages.quantize.block import Block, batches
+from hubq.stages.quantize.input_statistics import Gathering
+from hubq.stages.quantize.teacher import Teacher
+from hubq.stages.quantize.tuning import BlockTuning, pass_on
 from hubq.tensors import QuantizedTensor
 from hubq.tensors.gram import factors_in, output_energy
-from hubq.tuning import BlockTuning, pass_on
 
 ForwardPart = Callable[[Tensor], Tensor]
 PREVIEW = 8  # one window in so many shows what reaches a linear before its writer is quantized

@@ -6,9 +6,9 @@ from math import prod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hubq.recipe import Recipe
     from hubq.sources.shards import TensorInfo
     from hubq.sources.source import Source
+    from hubq.stages.recipe.recipe import Recipe
 
 # Bytes: torch, transformers and numba take 0.5 GB, tokenizing a text of 10 MB as much again.
 OVERHEAD = 1_000_000_000

@@ -8,8 +8,8 @@ from hubq.records.repo_names import LONGEST_NAME
 from hubq.sources.license_terms import governing, terms_of
 
 if TYPE_CHECKING:
-    from hubq.recipe import Recipe
     from hubq.sources.source import Source
+    from hubq.stages.recipe.recipe import Recipe
 
 
 def repo_name(recipe: "Recipe", source: "Source") -> str:

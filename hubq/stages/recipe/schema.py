@@ -4,8 +4,8 @@ from typing import Any
 
 from hubq.formats import formats
 from hubq.methods import method_class, methods
-from hubq.recipe import Recipe
 from hubq.records.recipe_inputs import NAMED_DATASETS
+from hubq.stages.recipe.recipe import Recipe
 
 ONE_WORD = {
     "ModelSection": "a Hub id with an optional @revision, or a path to a folder or a .gguf file",

@@ -12,9 +12,9 @@ from hubq.errors import UserError
 
 if TYPE_CHECKING:
     from hubq.client.client import Client
-    from hubq.recipe import Recipe
     from hubq.records.recipe_evaluate import EvaluateSection
     from hubq.sources.source import Source
+    from hubq.stages.recipe.recipe import Recipe
 
 STRETCHED = ("linear", "dynamic", "yarn")  # rope scalings that go beyond the positions named
 

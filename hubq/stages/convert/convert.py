@@ -18,10 +18,10 @@ or to dense; to compressed-tensors only with a loss, where 8 bits lose little.
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from hubq.conversion import RECORD, TARGETS, Conversion, Wish
 from hubq.errors import UserError, did_you_mean
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.run_folder import HALF
+from hubq.stages.convert.conversion import RECORD, TARGETS, Conversion, Wish
 
 
 def convert(model: Path, out: Path, wish: Wish, progress: Progress = SILENT) -> Conversion:
@@ -33,7 +33,7 @@ def convert(model: Path, out: Path, wish: Wish, progress: Progress = SILENT) -> 
         raise UserError(f"hubq converts to no {wish.form}; {did_you_mean(wish.form, TARGETS)}")
     _require_free(out, model, fresh=wish.fresh)
 
-    from hubq.transcoding import Transcoding
+    from hubq.stages.convert.transcoding import Transcoding
 
     work = Transcoding(model, wish, progress)
     partial = out.with_name(out.name + HALF)

@@ -8,13 +8,13 @@ from hubq.errors import UserError
 from hubq.machine.files import require_space
 from hubq.records.plan import Plan
 from hubq.records.run_folder import PLAN, clear, require_run
-from hubq.replanning import adopted, kept, understood
 from hubq.sources.source import dtype_of
+from hubq.stages.plan.replanning import adopted, kept, understood
 
 if TYPE_CHECKING:
-    from hubq.recipe import Recipe
     from hubq.records.recipe_inputs import ModelSection
     from hubq.sources.source import Source
+    from hubq.stages.recipe.recipe import Recipe
 
 COPIES = 2  # of the result on disk while its parts are joined
 
@@ -55,10 +55,10 @@ def _saved(planned: Plan, run: Path) -> Plan:
 
 def _looked_up(recipe: "Recipe", model: "ModelSection", client: Client) -> Plan:
     """Look up all that the recipe names, its model as pinned, and count."""
-    from hubq.model_check import require_consistent
-    from hubq.plan_requirements import refuse_unmeasured, refuse_unreachable
-    from hubq.reading import require_readable
     from hubq.sources.find import find
+    from hubq.stages.plan.model_check import require_consistent
+    from hubq.stages.plan.readable import require_readable
+    from hubq.stages.plan.requirements import refuse_unmeasured, refuse_unreachable
 
     refuse_unmeasured(recipe.evaluate)
     _refuse_missing_data(recipe, client)
@@ -87,10 +87,10 @@ def _described(source: "Source", client: Client) -> "Source":
 
 def foretell(recipe: "Recipe", source: "Source") -> Plan:
     """Count what a recipe makes of a model; raise UserError for what can't work."""
-    from hubq.costs import peak_memory, seconds
-    from hubq.naming import repo_name
-    from hubq.permission import require_permission
-    from hubq.selection import select
+    from hubq.stages.plan.costs import peak_memory, seconds
+    from hubq.stages.plan.permission import require_permission
+    from hubq.stages.plan.repo_name import repo_name
+    from hubq.stages.plan.selection import select
 
     require_permission(recipe.publish, source)
     selection = select(recipe, source)

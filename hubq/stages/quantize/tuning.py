@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from hubq.block import Block, batches
-from hubq.teacher import Teacher
+from hubq.stages.quantize.block import Block, batches
+from hubq.stages.quantize.teacher import Teacher
 from hubq.tensors import QuantizedTensor
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hubq.block import BATCH_TOKENS, Block, batches
 from hubq.machine.progress import Progress
-from hubq.resume import States
 from hubq.sources.shards import Weights
 from hubq.sources.skeleton import Skeleton
+from hubq.stages.quantize.block import BATCH_TOKENS, Block, batches
+from hubq.stages.quantize.resume import States
 
 PIECE = 4096  # rows of the head, that are in memory at once
 

@@ -65,7 +65,7 @@ def understood(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a saved recipe as it is read now: with the options that hubq has learnt since."""
     from pydantic import ValidationError
 
-    from hubq.recipe import Recipe
+    from hubq.stages.recipe.recipe import Recipe
 
     try:
         return Recipe.model_validate(recipe).model_dump(mode="json")

@@ -12,7 +12,7 @@ from hubq import __version__
 from hubq.sources.base_card import card_in, license_of
 
 if TYPE_CHECKING:
-    from hubq.conversion import Conversion, ConvertedModule
+    from hubq.stages.convert.conversion import Conversion, ConvertedModule
 
 RESULTS = ("model-index", "eval_results", "metrics")
 FORMATS = (

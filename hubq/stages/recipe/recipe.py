@@ -17,12 +17,12 @@ from pydantic import (
 from hubq.errors import UserError, did_you_mean
 from hubq.formats import formats
 from hubq.methods import Method, method_class, methods
-from hubq.mistakes import NOT_WRITTEN, Mistake, explain, refuse
 from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.records.recipe_inputs import FOLDER, CalibrationSection, ModelSection
 from hubq.records.record import AsWritten, Record
 from hubq.records.repo_names import mistake_in_name
 from hubq.records.yaml_lines import RECIPE, MarkedYaml, parse
+from hubq.stages.recipe.validation_errors import NOT_WRITTEN, Mistake, explain, refuse
 
 NO_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, undecodable bytes
 

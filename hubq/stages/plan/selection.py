@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from hubq.errors import UserError
 from hubq.formats import Format, format_named, refusal_of
 from hubq.methods import Method
-from hubq.recipe import Recipe
 from hubq.records.plan import PlannedModule
 from hubq.sources.architecture import Family, family_of
 from hubq.sources.source import Source, dtype_of
+from hubq.stages.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,7 @@ from hubq.records.run_folder import CHECKPOINT
 
 def quantize(plan: Plan, run: Path, client: Client, progress: Progress = SILENT) -> Checkpoint:
     """Write run/model and run/checkpoint.json; continue where a killed run stopped."""
-    from hubq.quantization import Quantization
+    from hubq.stages.quantize.quantization import Quantization
 
     begin = perf_counter()
     work = Quantization(plan, run, client, progress)
