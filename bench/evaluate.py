@@ -30,11 +30,11 @@ from rich.table import Table
 from subject import RTN, alone, heading, recipe
 
 from hubq.client.client import Client
-from hubq.evaluate.prefixes import common
 from hubq.machine.device import compute_dtype, keep_freed_memory
 from hubq.machine.progress import SILENT
 from hubq.sources.find import fetch, find
 from hubq.sources.task_names import FOLDER
+from hubq.stages.evaluate.inference.prefix_tree import common
 
 TASKS = ("hubq_piqa", "hubq_openbookqa", "hubq_boolq")
 TOKENS = 2048  # of the matrix products that the floor is made of
@@ -167,8 +167,8 @@ def subject(folder: Path, way: Way) -> Any:  # noqa: ANN401 - an LM, which carri
 
         settings = {"batch_size": way.batch_size, "softmax_dtype": way.softmax}
         return HFLM(str(folder), device="cpu", dtype=dtype, **settings)
-    from hubq.evaluate.language_model import language_model
-    from hubq.evaluate.loading import load
+    from hubq.stages.evaluate.inference.loading import load
+    from hubq.stages.evaluate.lm_eval_model import language_model
 
     keep_freed_memory()
     model = load(folder, device="cpu", dtype=dtype).model

@@ -20,9 +20,9 @@ from rich.table import Table
 from subject import Way, alone, heading, quantized, recipe, studied
 
 from hubq.client.client import Client
-from hubq.evaluate import evaluate
 from hubq.records.plan import Plan
 from hubq.records.report import Report
+from hubq.stages.evaluate.evaluate import evaluate
 
 SAMPLES = 128
 WHOLE_ROWS = [

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 from hubq import __version__
-from hubq.budgets import refuse_unmet
 from hubq.client.client import Client
 from hubq.client.commit import ATTRIBUTES, Change, commit, compare
 from hubq.client.repo_files import LocalFile, differences, files_of, gate_of, head_of, history_of
@@ -20,6 +19,7 @@ from hubq.records.record import Record
 from hubq.records.report import Report
 from hubq.records.run_folder import PUBLICATION, REPORT_IN_A_REPO
 from hubq.release import assemble, refuse_secrets
+from hubq.stages.evaluate.requirements import refuse_unmet
 from hubq.stages.plan.permission import require_gate_now
 
 FOUNDING = frozenset({ATTRIBUTES, "README.md"})  # what a repo holds that nobody filled yet

@@ -15,8 +15,8 @@ from exchange import Event, Finished, Prompt, Request, Settings, Statistics, Tok
 from torch import Tensor
 from voice import Voice
 
-from hubq.chat import Unfolding, room_behind
 from hubq.errors import UserError
+from hubq.stages.evaluate.inference.chat import Unfolding, room_behind
 
 PIECE = 256  # tokens of the prompt in one forward pass
 EVERY = 1.0  # seconds between two statistics

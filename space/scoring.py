@@ -14,8 +14,8 @@ from exchange import Scored, Scores, Scoring
 from torch import Tensor
 from voice import Voice
 
-from hubq.chat import Unfolding
 from hubq.errors import UserError
+from hubq.stages.evaluate.inference.chat import Unfolding
 
 ROWS = 64  # positions at a time
 

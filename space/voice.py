@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from exchange import Alternative, Message
 
-from hubq.chat import UNFINISHED, Speaker, ends_of, lay_out
+from hubq.stages.evaluate.inference.chat import UNFINISHED, Speaker, ends_of, lay_out
 
 if TYPE_CHECKING:
     from torch import Tensor

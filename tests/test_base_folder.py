@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from made_run import made_plan, made_report
 
-from hubq.base_folder import base_of
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.records.recipe_inputs import ModelSection
 from hubq.records.report import Report
 from hubq.sources.find import find
+from hubq.stages.evaluate.base_folder import base_of
 
 
 @pytest.fixture

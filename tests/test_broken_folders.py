@@ -15,11 +15,11 @@ from strangers import Drawing, awq_config, gptq_config
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.evaluate.loading import load
 from hubq.formats import format_named
 from hubq.formats.foreign.folder import QuantizedFolder
 from hubq.stages.convert.conversion import Wish
 from hubq.stages.convert.convert import convert
+from hubq.stages.evaluate.inference.loading import load
 from hubq.tensors import Grid
 
 Make = Callable[[Path, Path], object]

@@ -6,12 +6,12 @@ from typing import Any, Literal
 import pytest
 from made_run import made_plan, made_report, make_run, measurement
 
-from hubq.budgets import refuse_unmet, unmet
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.publish import publish
 from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.records.report import Divergence, Fidelity, Interval, LeftOut, Overall, Report
+from hubq.stages.evaluate.requirements import refuse_unmet, unmet
 from hubq.stages.plan.requirements import refuse_unmeasured, refuse_unreachable
 
 OVERALL = Overall(

@@ -7,9 +7,9 @@ from typing import Any
 import hubq_folder
 import pytest
 
-from hubq.chat import Speaker, answer, lay_out, pieces
 from hubq.errors import UserError
 from hubq.machine.device import compute_dtype
+from hubq.stages.evaluate.inference.chat import Speaker, answer, lay_out, pieces
 
 TinyModel = Callable[[str], Path]
 QUESTION = [{"role": "user", "content": "What is a llama?"}]

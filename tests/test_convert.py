@@ -19,11 +19,11 @@ from hubq.cli import cli
 from hubq.client.client import Client
 from hubq.client.pull import pull
 from hubq.errors import UserError
-from hubq.evaluate.loading import load
 from hubq.formats import format_named
 from hubq.formats.foreign.folder import QuantizedFolder
 from hubq.stages.convert.conversion import TARGETS, Conversion, Wish
 from hubq.stages.convert.convert import convert
+from hubq.stages.evaluate.inference.loading import load
 from hubq.tensors import Affine, Binary, Grid, QuantizedTensor, Rotated
 
 Base = Callable[[str], Path]

@@ -19,14 +19,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoModelForCausalLM
 
 from hubq.client.client import Client
-from hubq.evaluate.decoding import drawn_prompts, generate
-from hubq.evaluate.distributions import hidden_states, text_windows
-from hubq.evaluate.divergence import divergence
-from hubq.evaluate.jobs import DivergenceTask, HiddenTask, PerplexityTask, keep_text
-from hubq.evaluate.language_model import language_model
-from hubq.evaluate.loading import load
-from hubq.evaluate.passes import Passes
-from hubq.evaluate.perplexity import window_losses
 from hubq.formats import format_named, formats
 from hubq.machine.progress import SILENT
 from hubq.methods import Inputs, Layer, method_class, methods
@@ -34,6 +26,14 @@ from hubq.records.checkpoint import Checkpoint, QuantizedLayer
 from hubq.runtime.modules import Packed
 from hubq.runtime.quantizer import HubqConfig
 from hubq.runtime.unpacking import unpack_bitmap
+from hubq.stages.evaluate.distributions import hidden_states, text_windows
+from hubq.stages.evaluate.divergence import divergence
+from hubq.stages.evaluate.inference.greedy_decoding import drawn_prompts, generate
+from hubq.stages.evaluate.inference.loading import load
+from hubq.stages.evaluate.inference.passes import Passes
+from hubq.stages.evaluate.jobs import DivergenceTask, HiddenTask, PerplexityTask, keep_text
+from hubq.stages.evaluate.lm_eval_model import language_model
+from hubq.stages.evaluate.perplexity import window_losses
 from hubq.stages.plan.plan import plan
 from hubq.stages.quantize import quantization
 from hubq.stages.quantize.quantize import quantize

@@ -13,10 +13,10 @@ from strangers import Drawing, Stranger, awq_config, gptq_config
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.evaluate.loading import load
 from hubq.formats.foreign.folder import QuantizedFolder
 from hubq.stages.convert.conversion import Wish
 from hubq.stages.convert.convert import convert
+from hubq.stages.evaluate.inference.loading import load
 
 Base = Callable[[str], Path]
 DOWN = "model.layers.1.mlp.down_proj"

@@ -8,11 +8,11 @@ import pytest
 from click.testing import CliRunner, Result
 from made_run import made_plan, made_report
 
-from hubq.chat import answer
 from hubq.cli import cli
 from hubq.client.client import Client
 from hubq.records.recipe_inputs import ModelSection
 from hubq.sources.find import find
+from hubq.stages.evaluate.inference.chat import answer
 
 QUESTION = [{"role": "user", "content": "hello"}]
 

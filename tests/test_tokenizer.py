@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from hubq.errors import UserError
-from hubq.evaluate.loading import load
 from hubq.sources.tokenizer import tokenizer_of
+from hubq.stages.evaluate.inference.loading import load
 
 PROGRAM = "from pathlib import Path\nPath({ran!r}).touch()\n"
 JUNK: tuple[Any, ...] = (None, True, -1, 2**70, 1.5, "x", "", [], {}, [[]], {"a": 1}, "\ud800")

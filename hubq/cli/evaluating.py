@@ -105,7 +105,7 @@ def evaluate(
     _refuse_overwriting(place)
     with client_for(hub) as client:
         from hubq.cli.bars import progress
-        from hubq.evaluate.assessing import assess
+        from hubq.stages.evaluate.assess import assess
 
         against, wishes = _against(asked), _wishes(asked, words)
         found = assess(asked.model, against, wishes, client, progress())

@@ -87,9 +87,9 @@ def _flips(flips: "Flips") -> str:
 
 def _facts(measured: "Measured") -> Iterator[tuple[str, str]]:
     """Yield what stands below the table; what was not measured is said to be so."""
-    from hubq.budgets import unmet
     from hubq.records.number_format import NOT_MEASURED, share
     from hubq.records.report import Report
+    from hubq.stages.evaluate.requirements import unmet
 
     overall = measured.overall
     if overall is not None:

@@ -69,8 +69,8 @@ class Stages:
 
     def report(self) -> "Report":
         """Measure the exported folder and its base."""
-        from hubq.evaluate import evaluate
         from hubq.records.report import Report
+        from hubq.stages.evaluate.evaluate import evaluate
 
         checkpoint = self.checkpoint()
         path = self.run / run_folder.REPORT

@@ -9,8 +9,8 @@ import click
 from hubq.cli.options import client_for, example, hub_option
 
 if TYPE_CHECKING:
-    from hubq.chat import Answer, Speaker
     from hubq.client.client import Client
+    from hubq.stages.evaluate.inference.chat import Answer, Speaker
 
 BASE = "base"  # in place of a name: the one that the model's report names
 MODEL = "hubq-demo/SmolLM2-135M-Instruct-GPTQ-4bit --hub local"
@@ -68,7 +68,7 @@ def chat(
 
 def _sides(model: str, beside: str | None, hub: str | None) -> list[Side]:
     """Load who answers: the other model first, since most want to know what became of it."""
-    from hubq.chat import Speaker
+    from hubq.stages.evaluate.inference.chat import Speaker
 
     with client_for(hub) as client:
         folder = _folder_of(model, client)
@@ -93,9 +93,9 @@ def _folder_of(model: str, client: "Client") -> Path:
 
 def _other(beside: str, folder: Path, client: "Client") -> Path:
     """Return the folder of the model that answers beside the one in `folder`."""
-    from hubq.base_folder import base_of
     from hubq.cli.bars import progress
-    from hubq.evaluate.assessing import bring
+    from hubq.stages.evaluate.assess import bring
+    from hubq.stages.evaluate.base_folder import base_of
 
     if beside == BASE:
         return base_of(folder, client, progress())

@@ -12,13 +12,13 @@ from quantized_folder import Choice, write
 
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.evaluate.assessing import assess, bring
 from hubq.formats import format_named
 from hubq.hub.faults import FaultyHub, faulty_hub
 from hubq.machine.progress import SILENT
 from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.records.recipe_inputs import ModelSection
 from hubq.records.report import Assessment
+from hubq.stages.evaluate.assess import assess, bring
 from hubq.tensors import Grid
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")

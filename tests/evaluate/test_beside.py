@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from hubq.evaluate.beside import perplexities_of
-from hubq.evaluate.measure import Machine, outcome_file
 from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.sources.texts.corpus import Corpus
+from hubq.stages.evaluate.against_base import perplexities_of
+from hubq.stages.evaluate.measure import Machine, outcome_file
 
 TEXT = Corpus("The llama went home.", "a text", "1")
 

@@ -17,16 +17,16 @@ from tokenizers.normalizers import Lowercase
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.evaluate import divergence as module
-from hubq.evaluate import passes
-from hubq.evaluate.distributions import hidden_states
-from hubq.evaluate.divergence import divergence, summary, token_divergence
-from hubq.evaluate.jobs import DivergenceTask, HiddenTask, keep_text
-from hubq.evaluate.loading import load
-from hubq.evaluate.passes import Passes
 from hubq.formats import format_named
 from hubq.records.report import Divergence
 from hubq.sources.calibration_tokens import token_ids
+from hubq.stages.evaluate import divergence as module
+from hubq.stages.evaluate.distributions import hidden_states
+from hubq.stages.evaluate.divergence import divergence, summary, token_divergence
+from hubq.stages.evaluate.evaluate import passes
+from hubq.stages.evaluate.inference.loading import load
+from hubq.stages.evaluate.inference.passes import Passes
+from hubq.stages.evaluate.jobs import DivergenceTask, HiddenTask, keep_text
 from hubq.tensors import Grid
 
 TEXT = "The llama went home. It was late, and the road was long. " * 12

@@ -12,16 +12,16 @@ from quantized_folder import Choice, write
 
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.evaluate.cost import Loading, cost, timed_load
-from hubq.evaluate.decoding import decoded, drawn_prompts, generate
-from hubq.evaluate.efficiency import efficiency
-from hubq.evaluate.jobs import EfficiencyTask, Job
-from hubq.evaluate.measure import Machine, Pair
 from hubq.formats import format_named
 from hubq.machine.files import cache_folder
 from hubq.records.recipe_evaluate import EfficiencySection, lengths
 from hubq.records.report import Cost, Efficiency
 from hubq.sources.shards import weight_bytes
+from hubq.stages.evaluate.cost import Loading, cost, timed_load
+from hubq.stages.evaluate.efficiency import efficiency
+from hubq.stages.evaluate.inference.greedy_decoding import decoded, drawn_prompts, generate
+from hubq.stages.evaluate.jobs import EfficiencyTask, Job
+from hubq.stages.evaluate.measure import Machine, Pair
 from hubq.tensors import Grid
 
 SECTION = EfficiencySection(batch=2, prompt=8, output=5, repetitions=2)

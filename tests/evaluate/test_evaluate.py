@@ -20,21 +20,6 @@ from safetensors.torch import load_file, save_file
 
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.evaluate import _refuse_changed, evaluate
-from hubq.evaluate.harness import harness_task
-from hubq.evaluate.jobs import ChoiceTask, Job, LoadTask, Order, PerplexityTask, keep_text
-from hubq.evaluate.loading import load
-from hubq.evaluate.measure import (
-    Machine,
-    _environment,
-    file_digests,
-    machine,
-    measure,
-    outcome_file,
-)
-from hubq.evaluate.passes import Passes
-from hubq.evaluate.perplexity import perplexity
-from hubq.evaluate.workers import _broken
 from hubq.formats import format_named
 from hubq.machine.device import VARIABLE
 from hubq.machine.files import cache_folder
@@ -45,6 +30,21 @@ from hubq.records.recipe_inputs import ModelSection
 from hubq.records.report import Measurement, Report
 from hubq.sources.calibration_tokens import token_ids
 from hubq.sources.find import find
+from hubq.stages.evaluate.evaluate import _refuse_changed, evaluate
+from hubq.stages.evaluate.inference.loading import load
+from hubq.stages.evaluate.inference.passes import Passes
+from hubq.stages.evaluate.jobs import ChoiceTask, Job, LoadTask, Order, PerplexityTask, keep_text
+from hubq.stages.evaluate.lm_eval_tasks import harness_task
+from hubq.stages.evaluate.measure import (
+    Machine,
+    _environment,
+    file_digests,
+    machine,
+    measure,
+    outcome_file,
+)
+from hubq.stages.evaluate.perplexity import perplexity
+from hubq.stages.evaluate.workers import _broken
 from hubq.tensors import Grid
 
 TEXT = "The llama went home. It was late, and the road was long.\n\n" * 10

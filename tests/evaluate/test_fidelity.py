@@ -14,15 +14,15 @@ from progress_recorder import Recorder
 from quantized_folder import Choice, write
 
 from hubq.client.client import Client
-from hubq.evaluate.fidelity import _floor, asked, fidelity
-from hubq.evaluate.jobs import HiddenTask
-from hubq.evaluate.measure import Machine, Pair
 from hubq.formats import format_named
 from hubq.machine import meters
 from hubq.machine.files import cache_folder
 from hubq.records.recipe_evaluate import FidelitySection
 from hubq.records.report import Fidelity
 from hubq.sources.texts.corpus import Corpus
+from hubq.stages.evaluate.fidelity import _floor, asked, fidelity
+from hubq.stages.evaluate.jobs import HiddenTask
+from hubq.stages.evaluate.measure import Machine, Pair
 from hubq.tensors import Grid
 
 TEXT = Corpus("The llama went home. It was late, and the road was long.\n\n" * 10, "text", "1")

@@ -12,8 +12,12 @@ from lm_eval.tasks import TaskManager
 from made_questions import QUESTIONS, asked, put_rows
 
 from hubq.errors import UserError
-from hubq.evaluate import language_model as language_models
-from hubq.evaluate.harness import (
+from hubq.sources.calibration_tokens import token_ids
+from hubq.sources.task_names import own_tasks
+from hubq.stages.evaluate import lm_eval_model as language_models
+from hubq.stages.evaluate.inference.loading import load
+from hubq.stages.evaluate.jobs import Score
+from hubq.stages.evaluate.lm_eval_tasks import (
     _require_examples,
     _require_sentence_splitter,
     _shots,
@@ -22,10 +26,6 @@ from hubq.evaluate.harness import (
     definition,
     harness_task,
 )
-from hubq.evaluate.jobs import Score
-from hubq.evaluate.loading import load
-from hubq.sources.calibration_tokens import token_ids
-from hubq.sources.task_names import own_tasks
 
 EXAMS = [asked(*each) for each in QUESTIONS]
 STORIES = [

@@ -9,18 +9,18 @@ import pytest
 import torch
 
 from hubq.errors import UserError
-from hubq.evaluate.distributions import hidden_states, opened
-from hubq.evaluate.divergence import divergence
-from hubq.evaluate.head import head_from, head_of, require_head
-from hubq.evaluate.jobs import DivergenceTask, HiddenTask, Job, PerplexityTask, keep_text
-from hubq.evaluate.likelihoods import Scorer
-from hubq.evaluate.loading import load
-from hubq.evaluate.passes import Passes
-from hubq.evaluate.perplexity import perplexity
-from hubq.evaluate.prefixes import Sequence
-from hubq.evaluate.worker import work
 from hubq.machine.progress import SILENT
 from hubq.sources.calibration_tokens import token_ids
+from hubq.stages.evaluate.distributions import hidden_states, opened
+from hubq.stages.evaluate.divergence import divergence
+from hubq.stages.evaluate.inference.likelihoods import Scorer
+from hubq.stages.evaluate.inference.lm_head import head_from, head_of, require_head
+from hubq.stages.evaluate.inference.loading import load
+from hubq.stages.evaluate.inference.passes import Passes
+from hubq.stages.evaluate.inference.prefix_tree import Sequence
+from hubq.stages.evaluate.jobs import DivergenceTask, HiddenTask, Job, PerplexityTask, keep_text
+from hubq.stages.evaluate.perplexity import perplexity
+from hubq.stages.evaluate.worker import work
 
 CPU = {"device": "cpu", "dtype": "float32"}
 PLAIN = ["llama", "llama3.2", "mistral", "qwen2", "qwen3"]

@@ -20,9 +20,9 @@ from dulwich.objects import ObjectID
 from dulwich.refs import Ref
 from dulwich.repo import Repo
 
-from hubq.evaluate.jobs import Score
 from hubq.hub import add_org
 from hubq.hub.faults import FaultyHub, faulty_hub
+from hubq.stages.evaluate.jobs import Score
 
 # The head of the real card: sizes of splits that are not those of the test's files.
 SNLI_CARD = """---
@@ -87,8 +87,8 @@ CODE = """
 import json, sys
 from pathlib import Path
 from hubq.errors import UserError
-from hubq.evaluate.harness import choice, harness_task
-from hubq.evaluate.loading import load
+from hubq.stages.evaluate.lm_eval_tasks import choice, harness_task
+from hubq.stages.evaluate.inference.loading import load
 
 folder, *names = sys.argv[1:]
 model = load(Path(folder), device="cpu", dtype="float32").model

@@ -17,12 +17,12 @@ from tiny_models import save_tiny_model, tiny_tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from hubq.errors import UserError
-from hubq.evaluate import language_model as module
-from hubq.evaluate.language_model import LanguageModel, language_model
-from hubq.evaluate.loading import load
 from hubq.formats import format_named
 from hubq.machine.progress import SILENT, Advance
 from hubq.sources.tokenizer import tokenizer_of
+from hubq.stages.evaluate import lm_eval_model as module
+from hubq.stages.evaluate.inference.loading import load
+from hubq.stages.evaluate.lm_eval_model import LanguageModel, language_model
 from hubq.tensors import Grid
 
 Answer = tuple[float, bool]

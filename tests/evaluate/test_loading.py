@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from tiny_models import save_tiny_model
 
 from hubq.errors import UserError
-from hubq.evaluate.loading import load
 from hubq.formats import format_named
+from hubq.stages.evaluate.inference.loading import load
 from hubq.tensors import Grid
 
 IDS = torch.arange(40).view(2, 20)

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hubq.evaluate import resampling
-from hubq.evaluate.jobs import Score
-from hubq.evaluate.pairing import (
+from hubq.records.report import OVERFLOW, Flips, Interval, LeftOut, Measurement
+from hubq.stages.evaluate import bootstrap
+from hubq.stages.evaluate.bootstrap import mcnemar
+from hubq.stages.evaluate.jobs import Score
+from hubq.stages.evaluate.paired_difference import (
     Matched,
     difference,
     flips,
@@ -18,9 +20,7 @@ from hubq.evaluate.pairing import (
     overall,
     recovery,
 )
-from hubq.evaluate.perplexity import estimate
-from hubq.evaluate.resampling import mcnemar
-from hubq.records.report import OVERFLOW, Flips, Interval, LeftOut, Measurement
+from hubq.stages.evaluate.perplexity import estimate
 
 
 def score(items: Sequence[float] = (), metric: str = "acc", **changes: object) -> Score:
@@ -89,7 +89,7 @@ def test_without_any_flip_the_rule_of_three_bounds_the_difference() -> None:
 def test_the_interval_of_an_accuracy_covers_the_truth_as_often_as_it_says(
     lost: int, won: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resampling, "RESAMPLES", 1000)
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 1000)
     kinds = np.array([500, lost, won, 500 - lost - won]) / 1000
     random = np.random.default_rng(1)
     covered = []
@@ -108,7 +108,7 @@ def test_the_interval_of_an_accuracy_covers_the_truth_as_often_as_it_says(
 def test_the_interval_of_a_perplexity_covers_the_truth_as_often_as_it_says(
     windows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resampling, "RESAMPLES", 1000)
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 1000)
     random = np.random.default_rng(1)
     covered = []
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from hubq.evaluate import passes as module
-from hubq.evaluate.distributions import hidden_states, text_windows
-from hubq.evaluate.divergence import divergence
-from hubq.evaluate.jobs import DivergenceTask, HiddenTask, PerplexityTask, Task, keep_text
-from hubq.evaluate.loading import load
-from hubq.evaluate.passes import Passes
-from hubq.evaluate.perplexity import perplexity
+from hubq.stages.evaluate.distributions import hidden_states, text_windows
+from hubq.stages.evaluate.divergence import divergence
+from hubq.stages.evaluate.evaluate import passes as module
+from hubq.stages.evaluate.inference.loading import load
+from hubq.stages.evaluate.inference.passes import Passes
+from hubq.stages.evaluate.jobs import DivergenceTask, HiddenTask, PerplexityTask, Task, keep_text
+from hubq.stages.evaluate.perplexity import perplexity
 
 TEXT = "The llama went home. It was late, and the road was long. " * 12
 LENGTH = 32

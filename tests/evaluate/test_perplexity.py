@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from hubq.errors import UserError
-from hubq.evaluate import passes
-from hubq.evaluate import perplexity as module
-from hubq.evaluate.jobs import PerplexityTask, keep_text
-from hubq.evaluate.loading import load
-from hubq.evaluate.passes import Passes
-from hubq.evaluate.perplexity import estimate, perplexity, window_losses
 from hubq.records.report import OVERFLOW
 from hubq.sources.calibration_tokens import token_ids
+from hubq.stages.evaluate import perplexity as module
+from hubq.stages.evaluate.evaluate import passes
+from hubq.stages.evaluate.inference.loading import load
+from hubq.stages.evaluate.inference.passes import Passes
+from hubq.stages.evaluate.jobs import PerplexityTask, keep_text
+from hubq.stages.evaluate.perplexity import estimate, perplexity, window_losses
 
 TEXT = "The llama went home. It was late, and the road was long. " * 12
 

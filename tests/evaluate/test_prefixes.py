@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from hubq.evaluate.prefixes import LARGE, Part, Sequence, Tree, parts
-from hubq.evaluate.rows import LONG, Batch, batches
+from hubq.stages.evaluate.inference.batching import LONG, Batch, batches
+from hubq.stages.evaluate.inference.prefix_tree import LARGE, Part, Sequence, Tree, parts
 
 ANY = 1 << 30
 

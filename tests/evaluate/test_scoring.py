@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from hubq.errors import UserError
-from hubq.evaluate.harness import harness_task
-from hubq.evaluate.jobs import Score
-from hubq.evaluate.language_model import language_model as wrapped
-from hubq.evaluate.loading import load
-from hubq.evaluate.scoring import scores
 from hubq.machine.progress import SILENT
+from hubq.stages.evaluate.inference.loading import load
+from hubq.stages.evaluate.jobs import Score
+from hubq.stages.evaluate.lm_eval_model import language_model as wrapped
+from hubq.stages.evaluate.lm_eval_scores import scores
+from hubq.stages.evaluate.lm_eval_tasks import harness_task
 
 CHOICE = """
 task: {name}

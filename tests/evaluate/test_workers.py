@@ -16,8 +16,9 @@ from made_questions import QUESTIONS, asked, put_rows
 from progress_recorder import Recorder
 
 from hubq.errors import UserError
-from hubq.evaluate.harness import harness_task
-from hubq.evaluate.jobs import (
+from hubq.machine import meters
+from hubq.machine.progress import Advance
+from hubq.stages.evaluate.jobs import (
     EfficiencyTask,
     HiddenTask,
     Job,
@@ -28,10 +29,9 @@ from hubq.evaluate.jobs import (
     Task,
     keep_text,
 )
-from hubq.evaluate.worker import Share
-from hubq.evaluate.workers import run, workers_for
-from hubq.machine import meters
-from hubq.machine.progress import Advance
+from hubq.stages.evaluate.lm_eval_tasks import harness_task
+from hubq.stages.evaluate.worker import Share
+from hubq.stages.evaluate.workers import run, workers_for
 
 TEXT = "The llama went home. It was late, and the road was long. " * 12
 OTHER = TEXT.upper()
@@ -196,4 +196,4 @@ def test_costs_are_measured_in_a_process_that_is_no_fork(
 
     run(job, 1, os.environ, Looking())
 
-    assert any("-m hubq.evaluate.worker" in each for each in seen)
+    assert any("-m hubq.stages.evaluate.worker" in each for each in seen)

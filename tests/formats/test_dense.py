@@ -9,12 +9,12 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from hubq.client.client import Client
-from hubq.evaluate.loading import load
 from hubq.formats import format_named
 from hubq.formats.dense import MARK
 from hubq.machine.engines import engines
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
+from hubq.stages.evaluate.inference.loading import load
 from hubq.stages.plan.plan import plan
 from hubq.stages.quantize.quantize import quantize
 from hubq.stages.recipe.recipe import Recipe

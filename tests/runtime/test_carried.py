@@ -19,9 +19,9 @@ from hubq_folder import round_all, write
 from transformers import AutoModelForCausalLM
 
 from hubq.client.client import Client
-from hubq.evaluate.loading import load
 from hubq.formats.layouts.carried_loader import LOADER, loader_source
 from hubq.hub.faults import FaultyHub, faulty_hub
+from hubq.stages.evaluate.inference.loading import load
 
 WITHOUT_HUBQ = Path(__file__).with_name("without_hubq.py")
 FAMILIES = ("llama", "qwen2")

@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from hubq.client.client import Client
-from hubq.evaluate.loading import load
 from hubq.formats import format_named
 from hubq.methods import Inputs, Layer, Method, method_class, methods
+from hubq.stages.evaluate.inference.loading import load
 from hubq.stages.plan.plan import plan
 from hubq.stages.quantize.quantize import quantize
 from hubq.stages.recipe.recipe import Recipe

@@ -44,7 +44,7 @@ SPEAK = """
 import os, sys
 from pathlib import Path
 sys.path[:0] = [os.getcwd(), os.environ["LISTED"]]
-from hubq.chat import Speaker
+from hubq.stages.evaluate.inference.chat import Speaker
 for folder in sys.argv[1:]:
     answer = Speaker.load(Path(folder)).answer([{"role": "user", "content": "What?"}], 4)
     print(len("".join(answer)) > 0)

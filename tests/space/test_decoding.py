@@ -11,8 +11,8 @@ from decoding import speak
 from exchange import Event, Finished, Message, Model, Prompt, Request, Settings, Statistics, Token
 from voice import Voice
 
-from hubq.chat import answer
 from hubq.errors import UserError
+from hubq.stages.evaluate.inference.chat import answer
 
 TinyModel = Callable[[str], Path]
 QUESTION = "What is a llama?"

@@ -6,7 +6,7 @@ thread runs and no number was drawn. Not with a GPU, whose driver does not survi
 beyond Linux, where libraries may start threads at import, and not to measure memory, since pages
 of libraries that a fork has not touched don't count as its own.
 
-`python -m hubq.evaluate.nursery SOCKET` gets the file of a `Birth` at a time on its socket, with
+`python -m hubq.stages.evaluate.fork_server SOCKET` gets the file of a `Birth` at a time on its socket, with
 three files: for the worker's messages, for all else that it prints, and the one that tells its pid
 and its exit code. It ends when the socket is closed.
 """
@@ -40,7 +40,13 @@ class Nursery:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.socket, far = socket.socketpair()
         # -P: a module in the user's folder that is named like a library must not be imported.
-        command = [sys.executable, "-P", "-m", "hubq.evaluate.nursery", str(far.fileno())]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "hubq.stages.evaluate.fork_server",
+            str(far.fileno()),
+        ]
         with far:
             process = subprocess.Popen(
                 command, pass_fds=[far.fileno()], env=environment, stdin=subprocess.DEVNULL
@@ -103,7 +109,7 @@ def _wait_for(birth: Path, files: Sequence[int]) -> int:
 
 def _work(birth: Birth, messages: int, log: int) -> int:
     """Be the worker; return its exit code."""
-    from hubq.evaluate.worker import run
+    from hubq.stages.evaluate.worker import run
 
     os.environ.clear()
     os.environ.update(birth.environment)
@@ -118,7 +124,7 @@ def main() -> None:
     """Import what workers need, then serve."""
     from transformers import AutoModelForCausalLM, PreTrainedModel  # noqa: F401
 
-    import hubq.evaluate.worker  # noqa: F401
+    import hubq.stages.evaluate.worker  # noqa: F401
 
     with socket.socket(fileno=int(sys.argv[1])) as parent:
         serve(parent)

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hubq.evaluate.finite import first_non_finite, refuse_non_finite
-from hubq.evaluate.head import Head, head_of
-from hubq.evaluate.prefixes import Sequence, parts
-from hubq.evaluate.rows import Batch, batches
-from hubq.evaluate.stem import Stem, longest_masked
+from hubq.stages.evaluate.inference.batching import Batch, batches
+from hubq.stages.evaluate.inference.lm_head import Head, head_of
+from hubq.stages.evaluate.inference.nan_check import first_non_finite, refuse_non_finite
+from hubq.stages.evaluate.inference.prefix_cache import Stem, longest_masked
+from hubq.stages.evaluate.inference.prefix_tree import Sequence, parts
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,16 +8,6 @@ from typing import Literal
 
 import numpy as np
 
-from hubq.evaluate.jobs import Score
-from hubq.evaluate.resampling import (
-    Draws,
-    Floats,
-    draw,
-    interval,
-    is_right_or_wrong,
-    mcnemar,
-    ratio,
-)
 from hubq.records.report import (
     CONFIDENCE,
     OVERFLOW,
@@ -27,6 +17,16 @@ from hubq.records.report import (
     Measurement,
     Overall,
 )
+from hubq.stages.evaluate.bootstrap import (
+    Draws,
+    Floats,
+    draw,
+    interval,
+    is_right_or_wrong,
+    mcnemar,
+    ratio,
+)
+from hubq.stages.evaluate.jobs import Score
 
 # The accuracy by which a task counts in the overall mean: the first of these that it has, whatever
 # filter (in parentheses) reads its answers.

@@ -22,11 +22,11 @@ from threading import Thread
 from typing import IO, Any, NamedTuple, Protocol, Self
 
 from hubq.errors import UserError
-from hubq.evaluate.jobs import Job
-from hubq.evaluate.nursery import Birth, Nursery
 from hubq.machine.meters import available
 from hubq.machine.progress import Advance, Progress
 from hubq.sources.task_names import is_offline, own_tasks
+from hubq.stages.evaluate.fork_server import Birth, Nursery
+from hubq.stages.evaluate.jobs import Job
 
 MOST = 2  # workers that share a job
 # Memory that a worker may take: so many times the bytes of the weights as they lie on the disk (in
@@ -121,7 +121,7 @@ class Worker(Protocol):
 def _spawned(birth: Birth, log: Path) -> "Iterator[Worker]":
     """Start a worker that imports all it needs."""
     # -P: a module in the user's folder that is named like a library must not be imported.
-    command = [sys.executable, "-P", "-m", "hubq.evaluate.worker", str(birth.job)]
+    command = [sys.executable, "-P", "-m", "hubq.stages.evaluate.worker", str(birth.job)]
     with (
         log.open("wb") as errors,
         subprocess.Popen(

@@ -7,9 +7,9 @@ one side is about other items than what is measured of the other side today.
 from collections.abc import Iterator, Sequence
 
 from hubq.errors import UserError
-from hubq.evaluate.jobs import ChoiceTask, Outcome, Score, Task
-from hubq.evaluate.measure import Pair, outcome_file
-from hubq.evaluate.pairing import Matched
+from hubq.stages.evaluate.jobs import ChoiceTask, Outcome, Score, Task
+from hubq.stages.evaluate.measure import Pair, outcome_file
+from hubq.stages.evaluate.paired_difference import Matched
 
 ITEMS = ("dataset", "version", "samples", "chance")  # what tells of a score which items it is of
 

@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 from hubq.client.client import Client
 from hubq.client.credentials import environment_for
-from hubq.evaluate.jobs import (
+from hubq.machine.files import cache_folder, sha256_of
+from hubq.machine.progress import Advance, Progress
+from hubq.stages.evaluate.jobs import (
     PLACES,
     PROTOCOL_VERSIONS,
     HiddenTask,
@@ -23,9 +25,7 @@ from hubq.evaluate.jobs import (
     Task,
     states_file,
 )
-from hubq.evaluate.workers import run, workers_for
-from hubq.machine.files import cache_folder, sha256_of
-from hubq.machine.progress import Advance, Progress
+from hubq.stages.evaluate.workers import run, workers_for
 
 # What can move a number; a measurement counts only for the same versions of these.
 LIBRARIES = ("torch", "transformers", "tokenizers", "compressed-tensors", "lm-eval", "datasets")

@@ -16,9 +16,9 @@ from statistics import fmean
 from typing import Any, NamedTuple, SupportsFloat
 
 from hubq.errors import UserError
-from hubq.evaluate.jobs import ChoiceTask, Score
 from hubq.records.report import Better
 from hubq.sources.task_names import dimension_of, own_tasks
+from hubq.stages.evaluate.jobs import ChoiceTask, Score
 
 NO_FILTER = "none"  # lm-eval's name for answers that are taken as they are
 DIGEST = 12  # hexadecimal digits of a generated answer: enough to tell whether it changed

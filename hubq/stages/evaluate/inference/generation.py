@@ -15,9 +15,9 @@ from lm_eval.models.utils import (
     postprocess_generated_text,
 )
 
-from hubq.evaluate.finite import refuse_non_finite
-from hubq.evaluate.prefixes import common
-from hubq.evaluate.stem import Stem, longest_masked
+from hubq.stages.evaluate.inference.nan_check import refuse_non_finite
+from hubq.stages.evaluate.inference.prefix_cache import Stem, longest_masked
+from hubq.stages.evaluate.inference.prefix_tree import common
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -30,8 +30,8 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
-from hubq.evaluate.jobs import Score
 from hubq.records.report import CONFIDENCE, OVERFLOW, Interval
+from hubq.stages.evaluate.jobs import Score
 
 RESAMPLES = 10_000
 TAILS = (0.025, 0.975)

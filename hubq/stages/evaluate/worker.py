@@ -1,4 +1,4 @@
-"""The fresh process that measures one model: `python -m hubq.evaluate.worker JOB.json`.
+"""The fresh process that measures one model: `python -m hubq.stages.evaluate.worker JOB.json`.
 
 Standard output carries one JSON message a line for the parent; everything that libraries print goes
 to standard error, which the parent keeps. Each outcome is saved as soon as it is known.
@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from hubq.errors import UserError
-from hubq.evaluate.cost import Loading, cost, engine, timed_load
-from hubq.evaluate.head import require_head
-from hubq.evaluate.jobs import (
+from hubq.machine.device import keep_freed_memory
+from hubq.machine.progress import Advance, Progress
+from hubq.stages.evaluate.cost import Loading, cost, engine, timed_load
+from hubq.stages.evaluate.inference.lm_head import require_head
+from hubq.stages.evaluate.inference.loading import load
+from hubq.stages.evaluate.inference.passes import Passes
+from hubq.stages.evaluate.jobs import (
     ChoiceTask,
     DivergenceTask,
     EfficiencyTask,
@@ -28,10 +32,6 @@ from hubq.evaluate.jobs import (
     PerplexityTask,
     states_file,
 )
-from hubq.evaluate.loading import load
-from hubq.evaluate.passes import Passes
-from hubq.machine.device import keep_freed_memory
-from hubq.machine.progress import Advance, Progress
 
 
 class Reporting:
@@ -107,17 +107,17 @@ def _carried_out(
     task = order.task
     match task:
         case PerplexityTask():
-            from hubq.evaluate.perplexity import perplexity
+            from hubq.stages.evaluate.perplexity import perplexity
 
             return {"scores": perplexity(passes, task, progress)}
         case ChoiceTask():
-            from hubq.evaluate.harness import choice
+            from hubq.stages.evaluate.lm_eval_tasks import choice
 
             return {"scores": choice(passes.model, job.folder, task, progress)}
         case LoadTask():
             return {}
         case HiddenTask():
-            from hubq.evaluate.distributions import hidden_states
+            from hubq.stages.evaluate.distributions import hidden_states
 
             if not _in_dtype(order, job):
                 assert task.precision is not None
@@ -126,7 +126,7 @@ def _carried_out(
             hidden_states(passes, task, states_file(order.outcome), progress)
             return {}
         case DivergenceTask():
-            from hubq.evaluate.divergence import divergence
+            from hubq.stages.evaluate.divergence import divergence
 
             return {"divergence": divergence(passes, task, progress)}
         case EfficiencyTask():

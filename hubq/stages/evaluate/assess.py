@@ -43,10 +43,10 @@ def assess(
     `model` is a folder, org/name with an optional @revision, or a GGUF file. Raises UserError for
     texts that the two tokenizers cut differently: such perplexities don't compare.
     """
-    from hubq.evaluate.beside import Sides, measured, texts_of
     from hubq.sources.find import fetch, find
     from hubq.sources.source import dtype_of
     from hubq.sources.task_names import require_known
+    from hubq.stages.evaluate.against_base import Sides, measured, texts_of
     from hubq.stages.plan.readable import require_wishes
 
     require_known([each.name for each in wishes.tasks])

@@ -12,10 +12,10 @@ runs, shared among the tokens of output. Seconds on a busy machine say little: h
 waited for a core stands beside them.
 """
 
-from hubq.evaluate.jobs import EfficiencyTask, Outcome
-from hubq.evaluate.measure import Pair, content_of, outcome_file
 from hubq.records.recipe_evaluate import EfficiencySection, lengths
 from hubq.records.report import Efficiency
+from hubq.stages.evaluate.jobs import EfficiencyTask, Outcome
+from hubq.stages.evaluate.measure import Pair, content_of, outcome_file
 
 
 def efficiency(pair: Pair, section: EfficiencySection) -> Efficiency:

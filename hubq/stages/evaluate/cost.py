@@ -6,13 +6,13 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from hubq.errors import UserError
-from hubq.evaluate.decoding import drawn_prompts, generate, synchronize
-from hubq.evaluate.jobs import EfficiencyTask, Job
-from hubq.evaluate.loading import Loaded, load
 from hubq.machine.meters import Contention, held, meter, peak
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.report import Cost, Interval
 from hubq.sources.shards import weight_bytes
+from hubq.stages.evaluate.inference.greedy_decoding import drawn_prompts, generate, synchronize
+from hubq.stages.evaluate.inference.loading import Loaded, load
+from hubq.stages.evaluate.jobs import EfficiencyTask, Job
 
 
 class Loading(NamedTuple):

@@ -13,18 +13,18 @@ for that many windows.
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hubq.errors import UserError
-from hubq.evaluate.distributions import (
+from hubq.machine.progress import SILENT, Progress
+from hubq.records.report import Divergence, Interval
+from hubq.stages.evaluate.bootstrap import student
+from hubq.stages.evaluate.distributions import (
     Reference,
     opened,
     text_windows,
 )
-from hubq.evaluate.finite import refuse_bad_windows
-from hubq.evaluate.head import head_of
-from hubq.evaluate.jobs import DivergenceTask
-from hubq.evaluate.passes import Passed, Passes
-from hubq.evaluate.resampling import student
-from hubq.machine.progress import SILENT, Progress
-from hubq.records.report import Divergence, Interval
+from hubq.stages.evaluate.inference.lm_head import head_of
+from hubq.stages.evaluate.inference.nan_check import refuse_bad_windows
+from hubq.stages.evaluate.inference.passes import Passed, Passes
+from hubq.stages.evaluate.jobs import DivergenceTask
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,10 +10,10 @@ from hubq.records.recipe_evaluate import EvaluateSection, PerplexitySection
 from hubq.records.report import Efficiency, Measured
 
 if TYPE_CHECKING:
-    from hubq.evaluate.fidelity import Asked
-    from hubq.evaluate.jobs import ChoiceTask, PerplexityTask, Task
-    from hubq.evaluate.measure import Pair
     from hubq.sources.texts.corpus import Corpus
+    from hubq.stages.evaluate.fidelity import Asked
+    from hubq.stages.evaluate.jobs import ChoiceTask, PerplexityTask, Task
+    from hubq.stages.evaluate.measure import Pair
 
 
 class Sides(NamedTuple):
@@ -34,12 +34,12 @@ def measured(
     another, which needs the base's distributions. What was measured before of the same files is
     not repeated.
     """
-    from hubq.evaluate.fidelity import fidelity
-    from hubq.evaluate.jobs import LoadTask
-    from hubq.evaluate.matching import matched, matched_outcomes
-    from hubq.evaluate.measure import Pair, library_versions, machine
-    from hubq.evaluate.pairing import left_out, measurement, overall
     from hubq.machine.device import best_device, device_title
+    from hubq.stages.evaluate.fidelity import fidelity
+    from hubq.stages.evaluate.jobs import LoadTask
+    from hubq.stages.evaluate.measure import Pair, library_versions, machine
+    from hubq.stages.evaluate.paired_difference import left_out, measurement, overall
+    from hubq.stages.evaluate.paired_items import matched, matched_outcomes
 
     texts = texts_of(section, client)
     tasks: list[Task] = [*perplexities_of(section, texts), *choices_of(section)]
@@ -79,7 +79,7 @@ def perplexities_of(
     section: EvaluateSection, texts: "Sequence[Corpus]"
 ) -> "Iterator[PerplexityTask]":
     """Turn texts into tasks, and keep them where workers find them."""
-    from hubq.evaluate.jobs import PerplexityTask, keep_text
+    from hubq.stages.evaluate.jobs import PerplexityTask, keep_text
 
     for each, text in zip(section.perplexity, texts, strict=True):
         yield PerplexityTask(
@@ -102,8 +102,8 @@ def _cap(section: PerplexitySection) -> int | None:
 
 def choices_of(section: EvaluateSection) -> "Iterator[ChoiceTask]":
     """Turn names of tasks into tasks."""
-    from hubq.evaluate.harness import harness_task
     from hubq.sources.task_names import require_known
+    from hubq.stages.evaluate.lm_eval_tasks import harness_task
 
     require_known([each.name for each in section.tasks])
     for each in section.tasks:
@@ -120,7 +120,7 @@ def _comparison(
     both: "Pair", section: EvaluateSection, texts: "Sequence[Corpus]"
 ) -> "Asked | None":
     """Compare next-token distributions on the first text, where that is asked for."""
-    from hubq.evaluate.fidelity import asked
+    from hubq.stages.evaluate.fidelity import asked
 
     if section.fidelity is None or not texts:
         return None
@@ -129,6 +129,6 @@ def _comparison(
 
 def _efficiency(both: "Pair", section: EvaluateSection) -> Efficiency | None:
     """Measure what both take to run, where that is asked for."""
-    from hubq.evaluate.efficiency import efficiency
+    from hubq.stages.evaluate.efficiency import efficiency
 
     return None if section.efficiency is None else efficiency(both, section.efficiency)

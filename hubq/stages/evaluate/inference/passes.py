@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hubq.evaluate.jobs import Task, TextTask
+from hubq.stages.evaluate.jobs import Task, TextTask
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -18,12 +18,12 @@ from lm_eval.models.utils import configure_pad_token, resolve_max_length
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from hubq.errors import UserError
-from hubq.evaluate import prefixes
-from hubq.evaluate.generation import Prompt, Writer, wish
-from hubq.evaluate.likelihoods import Scorer
 from hubq.machine.progress import Advance, Progress
 from hubq.sources.chat_template import ChatTemplateError, laid_out, template_of
 from hubq.sources.tokenizer import tokenizer_of
+from hubq.stages.evaluate.evaluate import prefixes
+from hubq.stages.evaluate.inference.generation import Prompt, Writer, wish
+from hubq.stages.evaluate.inference.likelihoods import Scorer
 
 CHARACTERS_AT_ONCE = 1 << 22  # of the requests whose tokens are held at a time
 

@@ -195,7 +195,7 @@ def _first_forward(model: Any, folder: Path) -> None:  # noqa: ANN401
     """Run two tokens through: compressed-tensors unpacks itself here, and NaN weights show."""
     import torch
 
-    from hubq.evaluate.finite import refuse_non_finite
+    from hubq.stages.evaluate.inference.nan_check import refuse_non_finite
 
     ids = torch.tensor([[0, 1]], device=model.device)
     with torch.inference_mode():

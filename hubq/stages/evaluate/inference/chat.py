@@ -36,8 +36,8 @@ class Speaker:
         It is loaded in the dtype that this machine's best device is fast in: bfloat16 or, on many
         a CPU, float32. Raises UserError when it does not load as it should.
         """
-        from hubq.evaluate.loading import load
         from hubq.machine.device import best_device, compute_dtype
+        from hubq.stages.evaluate.inference.loading import load
 
         place = device or str(best_device())
         with quiet():

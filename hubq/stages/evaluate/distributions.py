@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubq.errors import UserError
-from hubq.evaluate.head import Head, head_from, require_head
-from hubq.evaluate.jobs import DivergenceTask, HiddenTask, text_file
-from hubq.evaluate.passes import Passes
 from hubq.machine.files import require_space
 from hubq.machine.progress import SILENT, Progress
 from hubq.sources.calibration_tokens import leading_ids
+from hubq.stages.evaluate.inference.lm_head import Head, head_from, require_head
+from hubq.stages.evaluate.inference.passes import Passes
+from hubq.stages.evaluate.jobs import DivergenceTask, HiddenTask, text_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,8 +58,8 @@ def hidden_states(
     """Write the last hidden states over a text to a file; refuse a model that needs more."""
     import torch
 
-    from hubq.evaluate.finite import refuse_bad_windows
     from hubq.sources import shards
+    from hubq.stages.evaluate.inference.nan_check import refuse_bad_windows
 
     model, folder = passes.model, passes.folder
     windows = text_windows(task, folder)

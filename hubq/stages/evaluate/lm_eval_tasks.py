@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubq.errors import UserError
-from hubq.evaluate.jobs import ChoiceTask, Score
 from hubq.machine.progress import SILENT, Progress
 from hubq.sources.chat_template import template_of
 from hubq.sources.task_names import ALIASES, CUSTOMARY_SHOTS, FOLDER, home_of, own_tasks
+from hubq.stages.evaluate.jobs import ChoiceTask, Score
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
@@ -75,7 +75,7 @@ def choice(
     from lm_eval.evaluator import evaluate
     from transformers import set_seed
 
-    from hubq.evaluate.scoring import scores
+    from hubq.stages.evaluate.lm_eval_scores import scores
 
     set_seed(task.seed)  # some definitions shuffle their choices while they are read
     loaded = _loaded(task)
@@ -101,7 +101,7 @@ def choice(
 
 def _language_model(model: Any, folder: Path, task: ChoiceTask, progress: Progress) -> Any:  # noqa: ANN401
     """Wrap the model for lm-eval; its tokenizer must be there, and have the template asked for."""
-    from hubq.evaluate.language_model import language_model as wrapped
+    from hubq.stages.evaluate.lm_eval_model import language_model as wrapped
 
     language_model = wrapped(model, folder, progress, task.title)
     if task.chat_template and template_of(language_model.tokenizer) is None:

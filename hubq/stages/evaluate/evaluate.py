@@ -20,8 +20,8 @@ def evaluate(
 
     What was measured before of the same files is not repeated.
     """
-    from hubq.evaluate.beside import Sides, measured
     from hubq.sources.find import fetch_planned
+    from hubq.stages.evaluate.against_base import Sides, measured
 
     section = EvaluateSection.model_validate(plan.recipe.get("evaluate", {}))
     model = ModelSection.model_validate(plan.recipe["model"])
@@ -39,7 +39,7 @@ def evaluate(
 
 def _refuse_changed(folder: Path, checkpoint: Checkpoint) -> None:
     """Raise UserError unless the folder holds just what `quantize` wrote."""
-    from hubq.evaluate.measure import file_digests
+    from hubq.stages.evaluate.measure import file_digests
 
     found = file_digests(folder)
     if added := sorted(found.keys() - checkpoint.files.keys()):

@@ -17,13 +17,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from hubq.errors import UserError
-from hubq.evaluate.head import Head, head_of
-from hubq.evaluate.jobs import PerplexityTask, Score, text_file
-from hubq.evaluate.passes import Passed, Passes
 from hubq.machine.progress import SILENT, Advance, Progress
 from hubq.records.report import OVERFLOW
 from hubq.sources.calibration_tokens import leading_ids, token_ids
 from hubq.sources.task_names import dimension_of
+from hubq.stages.evaluate.inference.lm_head import Head, head_of
+from hubq.stages.evaluate.inference.passes import Passed, Passes
+from hubq.stages.evaluate.jobs import PerplexityTask, Score, text_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,7 +110,7 @@ def window_losses(
     """Return each window's mean loss in nats; raise UserError where one is not finite."""
     import torch
 
-    from hubq.evaluate.finite import refuse_bad_windows
+    from hubq.stages.evaluate.inference.nan_check import refuse_bad_windows
 
     losses: list[float] = []
     with torch.inference_mode():
