@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from models import Released, brief
 
-from hubq.front import overlap
 from hubq.records.number_format import number, percent
 from hubq.records.report import Interval, Measurement
+from hubq.stages.compare.pareto import overlap
 
 
 class Distance(NamedTuple):

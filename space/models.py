@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hubq.client.client import Client
-from hubq.comparison import Entry, entry, families
 from hubq.errors import UserError
-from hubq.license import BUILT_WITH
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.recipe_inputs import ModelSection
 from hubq.records.repo_names import mistake_in_reference
 from hubq.records.report import Assessment, Interval, Measured, Measurement, Report
+from hubq.stages.card.license import BUILT_WITH
+from hubq.stages.compare.comparison import Entry, entry, families
 
 ONLY_NUMBERS = " (numbers only)"  # behind the name of a model that can't answer
 

@@ -12,10 +12,10 @@ from drawing import COLORS, INK, SMALL, button, dot, extent, figure, line, path,
 from models import Released, brief
 from scales import Scale, fitted
 
-from hubq.front import Point as Place
-from hubq.front import front
 from hubq.records.number_format import number, percent
 from hubq.records.report import Interval
+from hubq.stages.compare.pareto import Point as Place
+from hubq.stages.compare.pareto import front
 
 # What a gr.HTML with such a chart gets as js_on_load: its `select` event then has the model's name.
 PRESSED = """

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from hubq.comparison import entry
 from hubq.machine.files import sha256_of
 from hubq.records.checkpoint import Checkpoint, Prompting, QuantizedLayer
 from hubq.records.plan import Plan, PlannedModule
@@ -23,7 +22,8 @@ from hubq.records.report import (
     Overall,
     Report,
 )
-from hubq.siblings import Siblings
+from hubq.stages.compare.comparison import entry
+from hubq.stages.compare.siblings import Siblings
 
 REPO = "acme/Tiny-Llama-GPTQ-4bit"
 RECIPE: dict[str, Any] = {

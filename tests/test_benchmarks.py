@@ -7,9 +7,9 @@ import yaml
 from huggingface_hub import parse_eval_result_entries
 from made_run import made_report, measurement
 
-from hubq.benchmarks import BENCHMARKS, eval_results
 from hubq.hub.eval_results import entry_errors
 from hubq.records.report import Measurement
+from hubq.stages.card.eval_results import BENCHMARKS, eval_results
 
 
 def official(name: str = "gsm8k", **changes: Any) -> Measurement:

@@ -8,11 +8,11 @@ from made_run import made_plan, made_report, make_run, measurement
 
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.publish import publish
 from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.records.report import Divergence, Fidelity, Interval, LeftOut, Overall, Report
 from hubq.stages.evaluate.requirements import refuse_unmet, unmet
 from hubq.stages.plan.requirements import refuse_unmeasured, refuse_unreachable
+from hubq.stages.publish.publish import publish
 
 OVERALL = Overall(
     accuracies=("piqa acc_norm",),

@@ -16,15 +16,6 @@ from made_run import (
     measurement,
 )
 
-from hubq.card import (
-    FILTERS,
-    NO_SIBLINGS,
-    TEMPLATES,
-    card,
-    context,
-    render,
-)
-from hubq.cards.spelling import cell
 from hubq.hub.card_rules import validate
 from hubq.machine.engines import readers_of
 from hubq.machine.files import gigabytes
@@ -39,7 +30,16 @@ from hubq.records.number_format import (
     within_noise,
 )
 from hubq.records.report import Interval, Report
-from hubq.siblings import Siblings
+from hubq.stages.card.card import (
+    FILTERS,
+    NO_SIBLINGS,
+    TEMPLATES,
+    card,
+    context,
+    render,
+)
+from hubq.stages.card.sections.markdown import cell
+from hubq.stages.compare.siblings import Siblings
 from hubq.stages.recipe.recipe import Recipe, read
 from hubq.stages.recipe.text import is_local, recipe_text
 

@@ -6,11 +6,11 @@ from made_run import full_report, made_siblings
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from hubq.card import renew
-from hubq.card_check import differences, report_in
 from hubq.errors import UserError
-from hubq.pictures import alike
-from hubq.release import papers
+from hubq.stages.card.card import renew
+from hubq.stages.card.check import differences, report_in
+from hubq.stages.card.plots import alike
+from hubq.stages.publish.release import papers
 
 
 @pytest.fixture(scope="module")

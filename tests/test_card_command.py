@@ -7,14 +7,14 @@ import pytest
 from click.testing import CliRunner, Result
 from made_run import REPO, full_report, make_run
 
-from hubq.card import render
 from hubq.cli import cli
 from hubq.client.client import Client
 from hubq.client.retries import Patience
 from hubq.hub.faults import FaultyHub
-from hubq.publish import publish
 from hubq.records.report import Report
-from hubq.siblings import siblings_in
+from hubq.stages.card.card import render
+from hubq.stages.compare.siblings import siblings_in
+from hubq.stages.publish.publish import publish
 
 OTHER = "acme/Tiny-Llama-GPTQ-3bit"
 

@@ -6,12 +6,12 @@ import pytest
 import yaml
 from made_run import full_report, made_checkpoint, made_plan, made_report, measurement
 
-from hubq.card_metadata import calibration_dataset, metadata, metrics, tags
 from hubq.hub.card_rules import validate
-from hubq.model_index import data, evaluation
 from hubq.records.plan import BaseCard, Plan
 from hubq.records.report import Interval, Report
 from hubq.sources.license_terms import TERMS
+from hubq.stages.card.metadata import calibration_dataset, metadata, metrics, tags
+from hubq.stages.card.model_index import data, evaluation
 
 FORM = {
     "extra_gated_prompt": "You agree:\n- to this\n- and that",

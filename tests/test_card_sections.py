@@ -11,16 +11,23 @@ from made_run import (
     measurement,
 )
 
-from hubq.card import NO_SIBLINGS, render, spaced
-from hubq.cards import family, glance, limits, loading, making, quality
-from hubq.cards.familiar import fidelity_is_familiar
-from hubq.cards.illustrations import illustrations, pictures
-from hubq.cards.spelling import HUB, cell, fence, quoted, tight
-from hubq.comparison import entry
-from hubq.pictures.tasks import kept
 from hubq.records.checkpoint import QuantizedLayer
 from hubq.records.report import Interval, LeftOut, Report
-from hubq.siblings import Siblings
+from hubq.stages.card.card import NO_SIBLINGS, render, spaced
+from hubq.stages.card.plots.task_recovery import kept
+from hubq.stages.card.sections import (
+    evaluation,
+    limitations,
+    quantization_details,
+    related_models,
+    summary,
+    usage,
+)
+from hubq.stages.card.sections.calibration_overlap import fidelity_is_familiar
+from hubq.stages.card.sections.figures import illustrations, pictures
+from hubq.stages.card.sections.markdown import HUB, cell, fence, quoted, tight
+from hubq.stages.compare.comparison import entry
+from hubq.stages.compare.siblings import Siblings
 
 SMALL, LARGE = "acme/Tiny-Llama-QuIP-2bit", "acme/Tiny-Llama-RTN-8bit"
 
@@ -52,7 +59,7 @@ def beside(
 
 
 def test_the_headline_says_that_a_loss_is_more_than_chance_explains() -> None:
-    assert quality.headline(full_report()) == (
+    assert evaluation.headline(full_report()) == (
         "91.3 % of its likeliest next tokens are the base's, and its mean KL divergence from it is "
         "0.06120 nats. It keeps 94.6 % (92.7 to 96.4) of the base's mean accuracy over 2 tasks: "
         "less than the base by more than chance explains. Beyond noise it is worse on 1 of 3 tasks "
@@ -73,13 +80,13 @@ def test_the_headline_calls_nothing_a_loss_that_chance_explains() -> None:
     report = within_noise_in_the_mean()
     piqa = report.measurements[1:2]
 
-    said = quality.headline(report.model_copy(update={"measurements": piqa}))
+    said = evaluation.headline(report.model_copy(update={"measurements": piqa}))
 
     assert said.endswith("which differs from the base's by no more than chance explains.")
 
 
 def test_the_headline_does_not_hide_losses_behind_a_mean_that_chance_explains() -> None:
-    said = quality.headline(within_noise_in_the_mean())
+    said = evaluation.headline(within_noise_in_the_mean())
 
     assert said.endswith(
         "of the base's mean accuracy over 2 tasks. Beyond noise it is worse on 1 of 3 tasks and 1 "
@@ -88,7 +95,7 @@ def test_the_headline_does_not_hide_losses_behind_a_mean_that_chance_explains() 
 
 
 def test_the_headline_of_perplexities_alone_tells_one() -> None:
-    assert quality.headline(made_report()) == (
+    assert evaluation.headline(made_report()) == (
         "Its perplexity on xsum is 29.58, the base's 25.97. Beyond noise it is worse on 1 of 1 "
         "text."
     )
@@ -124,11 +131,11 @@ def test_a_card_whose_base_only_guesses_has_no_mean_and_says_why() -> None:
 
 
 def test_the_headline_of_nothing_measured_says_so() -> None:
-    assert quality.headline(made_report(measurements=())) == "Its quality: not measured."
+    assert evaluation.headline(made_report(measurements=())) == "Its quality: not measured."
 
 
 def test_at_a_glance_everything_stands_beside_the_base() -> None:
-    lines = {line.title: line[1:] for line in glance.lines(full_report())}
+    lines = {line.title: line[1:] for line in summary.lines(full_report())}
 
     assert lines["tokens a second"] == ("31.40", "22.90")
     assert lines["mean accuracy, 2 tasks"] == ("0.7011", "0.6631, 94.6 % (92.7 to 96.4)")
@@ -137,7 +144,7 @@ def test_at_a_glance_everything_stands_beside_the_base() -> None:
 
 
 def test_at_a_glance_what_was_not_measured_says_so() -> None:
-    lines = {line.title: line[1:] for line in glance.lines(made_report(measurements=()))}
+    lines = {line.title: line[1:] for line in summary.lines(made_report(measurements=()))}
 
     missing = ("not measured", "not measured")
     assert [title for title, values in lines.items() if values == missing] == [
@@ -216,8 +223,8 @@ def test_a_base_in_float32_has_no_noise_and_the_card_says_why() -> None:
     fidelity = report.fidelity.model_copy(update={"floor": None})
     report = report.model_copy(update={"fidelity": fidelity})
 
-    facts = quality.fidelity(report)
-    lines = {each.title: each.base for each in glance.lines(report)}
+    facts = evaluation.fidelity(report)
+    lines = {each.title: each.base for each in summary.lines(report)}
 
     assert {fact.floor for fact in facts} == {"none, in float32"}
     assert lines["KL divergence from the base, nats"] == "none, in float32"
@@ -228,13 +235,18 @@ def test_a_base_in_float32_has_no_noise_and_the_card_says_why() -> None:
 def test_the_dtype_that_the_calibration_text_ran_in_is_a_setting(dtype: str) -> None:
     checkpoint = made_checkpoint({}).model_copy(update={"compute_dtype": dtype})
 
-    found = {each.name: each.value for each in making.settings(made_report(checkpoint=checkpoint))}
+    found = {
+        each.name: each.value
+        for each in quantization_details.settings(made_report(checkpoint=checkpoint))
+    }
 
     assert found["calibrated in"] == dtype
 
 
 def test_a_checkpoint_of_before_is_not_said_to_have_run_in_any_dtype() -> None:
-    assert "calibrated in" not in {each.name for each in making.settings(made_report())}
+    assert "calibrated in" not in {
+        each.name for each in quantization_details.settings(made_report())
+    }
 
 
 def test_a_floor_that_was_not_measured_is_called_so() -> None:
@@ -242,7 +254,7 @@ def test_a_floor_that_was_not_measured_is_called_so() -> None:
     assert report.fidelity is not None
     fidelity = report.fidelity.model_copy(update={"floor": None})
 
-    facts = quality.fidelity(report.model_copy(update={"fidelity": fidelity}))
+    facts = evaluation.fidelity(report.model_copy(update={"fidelity": fidelity}))
 
     assert {fact.floor for fact in facts} == {"not measured"}
 
@@ -280,11 +292,11 @@ def test_what_becomes_of_packed_weights_in_memory_is_told_for_each_format(
     plan.recipe["format"] = form
     plan.recipe["method"] |= {} if symmetric is None else {"symmetric": symmetric}
 
-    assert said in loading.in_memory(made_report(plan=plan, loader=loader))
+    assert said in usage.in_memory(made_report(plan=plan, loader=loader))
 
 
 def test_an_engine_that_ran_the_model_is_tested_and_others_are_not() -> None:
-    engines = {each.name: each for each in loading.table(made_report())}
+    engines = {each.name: each for each in usage.table(made_report())}
 
     assert engines["transformers with compressed-tensors>=0.18"].known == (
         "tested: measured with transformers 5.23.0"
@@ -311,7 +323,7 @@ def test_what_vllm_does_with_a_format_is_told_as_its_sources_have_it(
     plan = made_plan()
     plan.recipe["format"], plan.recipe["method"] = form, method
 
-    (vllm,) = [each for each in loading.table(made_report(plan=plan)) if each.name == "vLLM"]
+    (vllm,) = [each for each in usage.table(made_report(plan=plan)) if each.name == "vLLM"]
 
     assert vllm.mark == mark
     assert known in vllm.known
@@ -327,13 +339,13 @@ def test_stored_bits_below_the_needed_ones_are_explained() -> None:
 def test_what_hubq_read_itself_was_not_tested_with_transformers() -> None:
     loader = "hubq's own gptq reader (gptqmodel not installed)"
 
-    (first, *_) = loading.table(made_report(loader=loader))
+    (first, *_) = usage.table(made_report(loader=loader))
 
     assert first.known == f"by its sources; measured with {loader}"
 
 
 def test_a_machine_without_a_gpu_is_not_promised_by_what_ran_on_one() -> None:
-    engines = {each.name: each for each in loading.table(made_report(device="NVIDIA A100"))}
+    engines = {each.name: each for each in usage.table(made_report(device="NVIDIA A100"))}
 
     assert engines["without a GPU"] == ("without a GPU", "?", "not tried; measured on NVIDIA A100")
 
@@ -350,7 +362,7 @@ def test_without_siblings_the_card_says_so_in_one_line() -> None:
 def test_a_model_on_the_front_is_said_to_be_there_with_its_neighbours() -> None:
     siblings = beside((SMALL, 9.0, 0.3), (LARGE, 15.0, 0.001))
 
-    assert family.advice(full_report(), siblings) == [
+    assert related_models.advice(full_report(), siblings) == [
         "No other loses as little with as few bits as **this one** (0.06120 at 12.15 bits).",
         f"Smaller, and losing more: [QuIP-2bit]({HUB}/{SMALL}) (0.3000 at 9 bits).",
         f"Larger, and losing less: [RTN-8bit]({HUB}/{LARGE}) (0.001000 at 15 bits).",
@@ -360,7 +372,7 @@ def test_a_model_on_the_front_is_said_to_be_there_with_its_neighbours() -> None:
 def test_a_model_that_another_beats_sends_the_reader_there() -> None:
     siblings = beside(("acme/Tiny-Llama-AWQ-4bit", 12.0, 0.05))
 
-    assert family.advice(full_report(), siblings) == [
+    assert related_models.advice(full_report(), siblings) == [
         f"Take [AWQ-4bit]({HUB}/acme/Tiny-Llama-AWQ-4bit) (0.05000 at 12 bits) rather than this "
         "one (0.06120 at 12.15 bits)."
     ]
@@ -369,7 +381,7 @@ def test_a_model_that_another_beats_sends_the_reader_there() -> None:
 def test_one_that_noise_may_explain_is_not_advised() -> None:
     siblings = beside(("acme/Tiny-Llama-AWQ-4bit", 12.15, 0.0605), (SMALL, 9.0, 0.066), noise=0.003)
 
-    assert family.advice(full_report(), siblings) == [
+    assert related_models.advice(full_report(), siblings) == [
         "No other is clearly better than **this one** (0.06120 at 12.15 bits).",
         "No clear difference in loss, since the intervals overlap: "
         f"[QuIP-2bit]({HUB}/{SMALL}) (0.06600 at 9 bits) and "
@@ -380,7 +392,7 @@ def test_one_that_noise_may_explain_is_not_advised() -> None:
 def test_a_better_one_in_another_format_is_advised_only_where_that_loads() -> None:
     siblings = beside(("acme/Tiny-Llama-QuIP-4bit", 12.0, 0.05), form="hubq")
 
-    (said,) = family.advice(full_report(), siblings)
+    (said,) = related_models.advice(full_report(), siblings)
 
     assert said.endswith(", wherever the format hubq loads.")
 
@@ -388,19 +400,21 @@ def test_a_better_one_in_another_format_is_advised_only_where_that_loads() -> No
 def test_of_several_better_ones_the_one_that_loses_least_is_advised() -> None:
     siblings = beside(("acme/Tiny-Llama-A", 10.0, 0.06), ("acme/Tiny-Llama-B", 11.0, 0.01))
 
-    assert family.advice(full_report(), siblings)[0].startswith("Take [B]")
+    assert related_models.advice(full_report(), siblings)[0].startswith("Take [B]")
 
 
 def test_nothing_is_advised_where_nothing_was_measured() -> None:
     report = made_report(measurements=())
 
-    assert family.advice(report, made_siblings(report)) == []
+    assert related_models.advice(report, made_siblings(report)) == []
 
 
 def test_the_table_of_siblings_marks_this_one_and_the_front() -> None:
     report = full_report()
 
-    rows = family.relatives(report, beside((SMALL, 9.0, 0.3), ("acme/Tiny-Llama-X", 13.0, 0.2)))
+    rows = related_models.relatives(
+        report, beside((SMALL, 9.0, 0.3), ("acme/Tiny-Llama-X", 13.0, 0.2))
+    )
 
     assert [(row.short, row.is_this, row.is_front) for row in rows] == [
         ("QuIP-2bit", False, True),
@@ -410,7 +424,7 @@ def test_the_table_of_siblings_marks_this_one_and_the_front() -> None:
 
 
 def test_each_setting_comes_with_what_it_means() -> None:
-    settings = {each.name: each for each in making.settings(made_report())}
+    settings = {each.name: each for each in quantization_details.settings(made_report())}
 
     assert settings["group_size"] == (
         "group_size",
@@ -424,7 +438,7 @@ def test_each_setting_comes_with_what_it_means() -> None:
     ("value", "spelled"), [(True, "yes"), (0.01, "0.01"), (1 / 7, "0.1429"), ("nf4", "nf4")]
 )
 def test_an_option_is_spelled_as_in_a_recipe(value: object, spelled: str) -> None:
-    assert making.option(value) == spelled
+    assert quantization_details.option(value) == spelled
 
 
 def test_what_the_solver_had_to_do_beyond_the_recipe_is_told() -> None:
@@ -434,13 +448,13 @@ def test_what_the_solver_had_to_do_beyond_the_recipe_is_told() -> None:
     )
     checkpoint = made_checkpoint({}).model_copy(update={"layers": layers})
 
-    assert making.solved(made_report(checkpoint=checkpoint)) == [
+    assert quantization_details.solved(made_report(checkpoint=checkpoint)) == [
         "damping: 0.1000 to 0.2000 in 2 layers"
     ]
 
 
 def test_the_limits_are_those_of_what_was_measured() -> None:
-    said = limits.limits(made_report())
+    said = limitations.limits(made_report())
 
     assert said == [
         "At 4 bits the perplexity on xsum is 1.139 times the base's (25.97 became 29.58).",
@@ -494,7 +508,7 @@ def test_a_text_of_the_calibration_data_is_called_in_distribution(
     checkpoint = made_checkpoint({}).model_copy(update={"calibration_text": calibrated})
     row = measurement(dataset=dataset, version=version)
 
-    said = " ".join(limits.limits(made_report(checkpoint=checkpoint, measurements=(row,))))
+    said = " ".join(limitations.limits(made_report(checkpoint=checkpoint, measurements=(row,))))
 
     assert ("in-distribution" in said) is (what is not None)
     assert what is None or f"What was measured on {dataset} is in-distribution: it was" in said
@@ -505,7 +519,7 @@ def test_local_variants_of_tasks_are_not_passed_off_as_the_tasks() -> None:
     report = full_report()
     own = report.measurements[1].model_copy(update={"task": "hubq_piqa"})
 
-    said = limits.limits(report.model_copy(update={"measurements": (own,)}))
+    said = limitations.limits(report.model_copy(update={"measurements": (own,)}))
 
     assert said[-1].startswith("hubq_piqa is a local variant of the task that it is named after")
 
@@ -514,7 +528,7 @@ def test_the_longest_text_that_was_measured_is_named() -> None:
     plan = made_plan()
     plan.recipe["evaluate"]["perplexity"] = [{"length": 2048}, {"length": 512}]
 
-    said = limits.limits(made_report(plan=plan))
+    said = limitations.limits(made_report(plan=plan))
 
     assert any("has 2,048 tokens" in each for each in said)
 
@@ -594,11 +608,11 @@ def test_a_busy_machine_is_said_beside_its_times() -> None:
 
 
 def test_many_comparisons_are_said_to_differ_by_chance_now_and_then() -> None:
-    said = quality.comparisons(full_report())
+    said = evaluation.comparisons(full_report())
 
     assert said.startswith("Each of the 4 comparisons is at 95 %: where nothing differs, about one")
     assert said in render(full_report())
-    assert quality.comparisons(made_report(measurements=(measurement(),))) == ""
+    assert evaluation.comparisons(made_report(measurements=(measurement(),))) == ""
 
 
 def test_intervals_without_pairs_are_said_to_be_wider() -> None:

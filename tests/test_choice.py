@@ -1,9 +1,8 @@
 from typing import Any
 
-from hubq.choice import axes, short_names
-from hubq.comparison import Entry
-from hubq.front import Point
 from hubq.records.report import Interval
+from hubq.stages.compare.comparison import Entry
+from hubq.stages.compare.pareto import Point, axes, short_names
 
 
 def made_entry(name: str, bits: float | None = 4.0, **changes: Any) -> Entry:

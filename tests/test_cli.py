@@ -20,7 +20,7 @@ from hubq.cli import cli
 from hubq.cli.bars import Lines
 from hubq.hub.faults import FaultyHub, faulty_hub
 from hubq.machine.meters import Clock
-from hubq.publish import Publication
+from hubq.stages.publish.publish import Publication
 
 HEAVY = ("torch", "transformers", "huggingface_hub", "lm_eval", "pydantic", "numpy", "rich", "yaml")
 

@@ -11,13 +11,13 @@ import yaml
 from made_run import full_report, made_report
 from packaging.requirements import Requirement
 
-from hubq.card import NO_SIBLINGS, render
 from hubq.cli import cli
 from hubq.client.client import Client
 from hubq.machine.engines import READERS, installed_version
 from hubq.records.report import Report
-from hubq.release import papers
+from hubq.stages.card.card import NO_SIBLINGS, render
 from hubq.stages.plan.plan import plan
+from hubq.stages.publish.release import papers
 from hubq.stages.quantize.quantize import quantize
 from hubq.stages.recipe.recipe import Recipe, read
 

@@ -15,8 +15,8 @@ from test_reports import EFFICIENCY
 from hubq.cli import cli
 from hubq.client.client import Client
 from hubq.hub.faults import FaultyHub, faulty_hub
-from hubq.publish import publish
 from hubq.records.report import Interval, Report
+from hubq.stages.publish.publish import publish
 
 PNG = b"\x89PNG"
 

@@ -6,8 +6,8 @@ from made_run import made_checkpoint, made_plan, made_report, measurement
 from test_budgets import FIDELITY
 from test_reports import EFFICIENCY
 
-from hubq.comparison import families
 from hubq.records.report import Assessment, Measured, Report, Subject
+from hubq.stages.compare.comparison import families
 
 
 def made(repo: str, bits: float = 4.0, **changes: Any) -> Report:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from hubq.cli.diagnosis import Diagnosis, ask, diagnose, loadable
 from hubq.client.client import Client
-from hubq.doctor import Diagnosis, ask, diagnose, loadable
 from hubq.formats import formats
 from hubq.hub.faults import FaultyHub, faulty_hub, refuse
 from hubq.machine.device import fast_on_cpu
@@ -76,7 +76,7 @@ def test_without_a_network_the_rest_is_still_told() -> None:
 def test_a_hub_that_never_answers_is_not_waited_for(
     silent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hubq.doctor.PATIENCE", 0.1)
+    monkeypatch.setattr("hubq.cli.diagnosis.PATIENCE", 0.1)
 
     answer = ask(Client(silent, "hf_" + "x" * 34))
 

@@ -1,7 +1,7 @@
 import pytest
 
-from hubq.front import Point, dominates, front
 from hubq.records.report import Interval
+from hubq.stages.compare.pareto import Point, dominates, front
 
 
 def point(bits: float, loss: float, noise: float | None = None) -> Point:

@@ -17,19 +17,19 @@ import pytest
 from hostile_hub import COMMIT, REPO, Asked, HostileHub, Said, hostile_hub
 from made_run import make_run
 
+from hubq.cli.diagnosis import ask
 from hubq.client.border import Limits, make_client
 from hubq.client.client import Client
 from hubq.client.pull import pull
 from hubq.client.repo_files import gate_of, history_of
-from hubq.doctor import ask
 from hubq.errors import UserError
-from hubq.publish import publish, remember_destination
 from hubq.records.recipe_inputs import DatasetSection, ModelSection
-from hubq.siblings import report_on_hub
 from hubq.sources.hub import card_on_hub, find_on_hub
 from hubq.sources.texts.hub import hub_corpus
-from hubq.space.settings import Settings, reads_private, request, settle
-from hubq.space.showcase import look
+from hubq.stages.compare.siblings import report_on_hub
+from hubq.stages.publish.publish import publish, remember_destination
+from hubq.stages.publish.space.settings import Settings, reads_private, request, settle
+from hubq.stages.publish.space.showcase import look
 
 # Stands for an absolute path in the test's own folder: a test that fails must do no harm either.
 OUTSIDE = "/OUTSIDE"

@@ -23,12 +23,12 @@ from hubq.client.pull import pull
 from hubq.client.repo_files import files_of, history_of
 from hubq.client.retries import Patience
 from hubq.errors import UserError
-from hubq.publish import publish
 from hubq.records.recipe_inputs import DatasetSection, ModelSection
-from hubq.siblings import report_on_hub
 from hubq.sources.hub import config_on_hub, find_on_hub, headers_on_hub
 from hubq.sources.texts.hub import hub_corpus
-from hubq.space.showcase import look
+from hubq.stages.compare.siblings import report_on_hub
+from hubq.stages.publish.publish import publish
+from hubq.stages.publish.space.showcase import look
 
 KEY = "ssh-ed25519 AAAA"
 # Stands for an absolute path in the test's own folder: a test that fails must do no harm either.

@@ -14,10 +14,10 @@ from hubq.client.client import Client
 from hubq.client.retries import Patience
 from hubq.hub.faults import faulty_hub
 from hubq.machine.files import sha256_of
-from hubq.publish import publish
 from hubq.sources.auxiliary_files import beside_config
 from hubq.sources.license_terms import TERMS
 from hubq.stages.plan.repo_name import required_start
+from hubq.stages.publish.publish import publish
 
 PICTURES = {f"images/{name}{way}.png" for name in ("recovery", "errors") for way in ("", "-dark")}
 RECORDS = {f"hubq/{name}" for name in ("plan.json", "recipe.yaml", "report.json", "siblings.json")}

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from test_code_blocks import LANGUAGES, blocks_in, commands, is_checked
 
-from hubq.card import CARD, render
-from hubq.card_check import differences, report_in
-from hubq.comparison import families
-from hubq.comparison_tables import markdown
 from hubq.hub.card_rules import validate
-from hubq.pictures.canvas import drawing_software
-from hubq.siblings import siblings_in, siblings_of
+from hubq.stages.card.card import CARD, render
+from hubq.stages.card.check import differences, report_in
+from hubq.stages.card.plots.style import drawing_software
+from hubq.stages.compare.comparison import families
+from hubq.stages.compare.siblings import siblings_in, siblings_of
+from hubq.stages.compare.tables import markdown
 from hubq.stages.recipe.recipe import Recipe, read
 
 ROOT = Path(__file__).parents[1]

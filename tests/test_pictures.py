@@ -7,9 +7,9 @@ from made_run import made_report, measurement
 from PIL import Image
 from test_choice import made_entry
 
-from hubq.choice import axes, short_names
-from hubq.comparison import Entry
-from hubq.pictures import (
+from hubq.records.checkpoint import QuantizedLayer
+from hubq.records.report import Interval, Report
+from hubq.stages.card.plots import (
     DARK,
     LIGHT,
     THEMES,
@@ -18,13 +18,13 @@ from hubq.pictures import (
     quality_against_bits,
     recovery_by_task,
 )
-from hubq.pictures.bits import bits_figure
-from hubq.pictures.canvas import canvas, drawing_software
-from hubq.pictures.layers import errors_by_kind, spread
-from hubq.pictures.names import apart, around
-from hubq.pictures.tasks import GREATEST, draw_row, kept, reach
-from hubq.records.checkpoint import QuantizedLayer
-from hubq.records.report import Interval, Report
+from hubq.stages.card.plots.labels import apart, around
+from hubq.stages.card.plots.layer_errors import errors_by_kind, spread
+from hubq.stages.card.plots.quality_vs_bits import bits_figure
+from hubq.stages.card.plots.style import canvas, drawing_software
+from hubq.stages.card.plots.task_recovery import GREATEST, draw_row, kept, reach
+from hubq.stages.compare.comparison import Entry
+from hubq.stages.compare.pareto import axes, short_names
 
 FAMILY = [
     made_entry(f"acme/Tiny-{method}-{bits}bit", bits + 0.3, divergence=2.0**-bits * factor)

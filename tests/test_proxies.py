@@ -18,7 +18,7 @@ from hubq.client.pull import pull
 from hubq.client.retries import Patience
 from hubq.errors import UserError
 from hubq.hub.faults import FaultyHub
-from hubq.publish import publish
+from hubq.stages.publish.publish import publish
 
 NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 NOBODY = "http://127.0.0.1:9"

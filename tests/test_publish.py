@@ -10,7 +10,6 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from made_run import REPO, make_run, measurement
 
-from hubq.card import render
 from hubq.client.client import Client
 from hubq.client.retries import Patience, Result
 from hubq.errors import UserError
@@ -19,9 +18,10 @@ from hubq.hub.checking import fsck
 from hubq.hub.faults import FaultyHub, drop, refuse
 from hubq.machine.files import sha256_of
 from hubq.machine.progress import Advance
-from hubq.publish import Publication, publish, remember_destination
 from hubq.records.plan import BaseCard
 from hubq.records.report import Report
+from hubq.stages.card.card import render
+from hubq.stages.publish.publish import Publication, publish, remember_destination
 
 COMMIT = r"/commit/main"
 

@@ -14,7 +14,7 @@ from hubq.errors import UserError
 from hubq.hub.administration import add_user, mint_token
 from hubq.hub.faults import FaultyHub, cut, faulty_hub, flip, refuse
 from hubq.machine.progress import Advance
-from hubq.publish import publish
+from hubq.stages.publish.publish import publish
 
 WEIGHTS = r"/resolve/.*/model.safetensors"
 CONFIG = r"/resolve/.*/config.json"

@@ -16,8 +16,8 @@ from hubq.machine.progress import SILENT
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 from hubq.records.report import Report
-from hubq.release import measured_files
 from hubq.stages.plan.plan import plan
+from hubq.stages.publish.release import measured_files
 from hubq.stages.quantize.quantize import quantize
 from hubq.stages.recipe.recipe import Recipe
 

@@ -9,8 +9,8 @@ from made_run import make_run
 
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.publish import publish
 from hubq.records.run_folder import PLAN, clear, require_run
+from hubq.stages.publish.publish import publish
 
 
 @pytest.fixture

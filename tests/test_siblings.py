@@ -4,10 +4,10 @@ from made_run import REPO, made_plan, made_report, make_run
 
 from hubq.client.client import Client
 from hubq.hub.faults import FaultyHub, refuse
-from hubq.publish import publish
 from hubq.records.report import Report
 from hubq.records.run_folder import SIBLINGS
-from hubq.siblings import Siblings, beside, on_hub, siblings_in, siblings_of
+from hubq.stages.compare.siblings import Siblings, beside, on_hub, siblings_in, siblings_of
+from hubq.stages.publish.publish import publish
 
 OTHER = "acme/Tiny-Llama-GPTQ-3bit"
 BASE = "acme/Base"

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from hubq.client.vocabulary import HUB_LICENSES
-from hubq.license import metadata
 from hubq.sources.license_terms import TERMS, governing, sentences, terms_of
+from hubq.stages.card.license import metadata
 
 
 @pytest.mark.parametrize(

@@ -95,10 +95,10 @@ def _written(target: str, place: Path | None, hub: str | None, *, fresh: bool) -
 
 def _in_place(folder: Path) -> Path:
     """Write the card of a folder anew, from its report and what lies beside it."""
-    from hubq.card import renew
-    from hubq.card_check import report_in
     from hubq.records.run_folder import locked
-    from hubq.siblings import gather
+    from hubq.stages.card.card import renew
+    from hubq.stages.card.check import report_in
+    from hubq.stages.compare.siblings import gather
 
     with locked(folder):
         report = report_in(folder)
@@ -107,9 +107,9 @@ def _in_place(folder: Path) -> Path:
 
 def _of_repo(repo: str, place: Path | None, client: "Client") -> Path:
     """Write the card of a published model into a folder of its own, records included."""
-    from hubq.card import renew
     from hubq.records.run_folder import REPORT
-    from hubq.siblings import gather
+    from hubq.stages.card.card import renew
+    from hubq.stages.compare.siblings import gather
 
     folder = place or Path(repo.partition("@")[0].rpartition("/")[2])
     _require_cards(folder)
@@ -121,8 +121,8 @@ def _of_repo(repo: str, place: Path | None, client: "Client") -> Path:
 
 def _require_cards(folder: Path) -> None:
     """Refuse a folder with files in it, unless they are a card and its records."""
-    from hubq.card_check import report_in
     from hubq.errors import UserError
+    from hubq.stages.card.check import report_in
 
     if not folder.is_dir() or not any(folder.iterdir()):
         return
@@ -139,7 +139,7 @@ def _published(repo: str, client: "Client") -> "Report":
     from hubq.errors import UserError
     from hubq.records.report import Report
     from hubq.records.run_folder import IN_A_REPO, REPORT
-    from hubq.siblings import report_on_hub
+    from hubq.stages.compare.siblings import report_on_hub
 
     path = report_on_hub(repo, client)
     if path is None:
@@ -152,8 +152,8 @@ def _published(repo: str, client: "Client") -> "Report":
 
 def _check(folders: list[Path], as_json: bool) -> None:
     """Print how each card differs from its records; exit with 1 where one does."""
-    from hubq.card_check import differences
     from hubq.errors import UserError
+    from hubq.stages.card.check import differences
 
     found = {str(folder): differences(folder) for folder in folders}
     wrong = [line for lines in found.values() for line in lines]

@@ -23,7 +23,8 @@ def shipped() -> dict[str, Path]:
     """Return the recipes that come with hubq, by name."""
     import hubq
 
-    folder = Path(hubq.__file__).parent / "recipes"  # in the repository a link to recipes/
+    # In the repository a link to recipes/.
+    folder = Path(hubq.__file__).parent / "stages" / "recipe" / "recipes"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 

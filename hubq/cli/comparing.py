@@ -9,7 +9,7 @@ from hubq.cli.options import FILE, client_for, example, hub_option, json_option,
 from hubq.errors import UserError
 
 if TYPE_CHECKING:
-    from hubq.comparison import Family
+    from hubq.stages.compare.comparison import Family
 
 PICTURES = (".png", ".svg")
 
@@ -41,10 +41,10 @@ def compare(  # noqa: PLR0913 - click passes each option on its own
     at clearly fewer bits; where 95 % intervals overlap no difference is clear. Models are ranked
     only with those of the same base, measured on the same texts.
     """
-    from hubq import comparison_tables as tables
     from hubq.cli.comparison_tables import print_family
-    from hubq.comparison import families
-    from hubq.gathering import gather
+    from hubq.stages.compare import tables
+    from hubq.stages.compare.comparison import families
+    from hubq.stages.compare.reports import gather
 
     if as_json + as_csv + as_markdown > 1:
         raise click.UsageError("choose one of --json, --csv and --markdown")
@@ -68,8 +68,8 @@ def compare(  # noqa: PLR0913 - click passes each option on its own
 def _draw(found: "list[Family]", path: Path) -> None:
     """Draw the one family that there is."""
     from hubq.machine.files import write_atomically
-    from hubq.pictures.bits import bits_figure
-    from hubq.pictures.canvas import png, svg
+    from hubq.stages.card.plots.quality_vs_bits import bits_figure
+    from hubq.stages.card.plots.style import png, svg
 
     if len(found) > 1:
         raise UserError(

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hubq.comparison import Family
-from hubq.comparison_tables import FRONT, NOTHING, Column, columns, marks, notes
+from hubq.stages.compare.comparison import Family
+from hubq.stages.compare.tables import FRONT, NOTHING, Column, columns, marks, notes
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -91,7 +91,7 @@ def token(root: Path | None, user: str, org: str | None, role: str, days: float 
 @json_option
 def doctor(hub: str | None, as_json: bool) -> None:
     """Say what works here: libraries, devices, formats, token."""
-    from hubq.doctor import diagnose
+    from hubq.cli.diagnosis import diagnose
 
     with client_for(hub) as client:
         found = diagnose(client).model_dump(mode="json")

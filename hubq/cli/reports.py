@@ -73,7 +73,7 @@ def _in_two_lines(cell: str) -> str:
 
 def _title(measured: "Measured") -> str:
     """Name both sides and the machine."""
-    from hubq.comparison import entry
+    from hubq.stages.compare.comparison import entry
 
     this = entry(measured)
     return f"{this.name} beside {this.base}, on {measured.device} in {measured.dtype}"

@@ -34,7 +34,7 @@ def run(  # noqa: PLR0913 - click passes each option by itself
     RUN_OR_REPO is a run folder, a folder of such folders, or org/name on the Hub.
     """
     from hubq.client.credentials import LOOPBACK
-    from hubq.space.serve import Place, serve
+    from hubq.stages.publish.space.serve import Place, serve
 
     if not models and org is None:
         raise click.UsageError("name models (run folders or org/name), or an --org")
@@ -77,9 +77,9 @@ def deploy(  # noqa: PLR0913 - click passes each option by itself
     refuses one, this says so and deploys a static page with the numbers, charts and cards.
     """
     from hubq.cli.bars import progress
-    from hubq.space import deploy as stage
-    from hubq.space.settings import Settings
-    from hubq.space.settings import token_from as read
+    from hubq.stages.publish.space import deploy as stage
+    from hubq.stages.publish.space.settings import Settings
+    from hubq.stages.publish.space.settings import token_from as read
 
     token = None if token_from is None else read(token_from)
     settings = Settings(org, private, hardware, token, votes, static)
@@ -118,9 +118,9 @@ def build(folder: Path, models: tuple[str, ...], org: str | None, hub: str | Non
 
     RUN_OR_REPO is a run folder, a folder with a report, or org/name on the Hub.
     """
-    from hubq.gathering import gather
-    from hubq.space.showcase import look
-    from hubq.space.static_page import write
+    from hubq.stages.compare.reports import gather
+    from hubq.stages.publish.space.showcase import look
+    from hubq.stages.publish.space.static_page import write
 
     if not models and org is None:
         raise click.UsageError("name models (run folders or org/name), or an --org")

@@ -26,10 +26,10 @@ from hubq.records import run_folder
 if TYPE_CHECKING:
     from hubq.cli.timing import Timed
     from hubq.client.client import Client
-    from hubq.publish import Publication
     from hubq.records.checkpoint import Checkpoint
     from hubq.records.plan import Plan
     from hubq.records.report import Report
+    from hubq.stages.publish.publish import Publication
     from hubq.stages.recipe.recipe import Recipe
 
 RECIPE = "recipes/quickstart_awq_4bit.yaml"
@@ -93,16 +93,16 @@ class Stages:
 
     def card(self) -> Path:
         """Write the card: it is a function of the records, so it is always written anew."""
-        from hubq.card import renew
-        from hubq.siblings import gather
+        from hubq.stages.card.card import renew
+        from hubq.stages.compare.siblings import gather
 
         report = self.report()
         return renew(report, gather(report, self.run, tell), self.run)
 
     def publication(self) -> "Publication":
         """Publish; the Hub is asked before anything is computed, and compared with at the end."""
-        from hubq.publish import publish, remember_destination
-        from hubq.siblings import gather, keep
+        from hubq.stages.compare.siblings import gather, keep
+        from hubq.stages.publish.publish import publish, remember_destination
 
         planned = self.plan()
         if not (self.run / run_folder.REPORT).is_file():

@@ -23,7 +23,7 @@ from hubq.sources.calibration_tokens import token_ids
 from hubq.stages.evaluate import divergence as module
 from hubq.stages.evaluate.distributions import hidden_states
 from hubq.stages.evaluate.divergence import divergence, summary, token_divergence
-from hubq.stages.evaluate.evaluate import passes
+from hubq.stages.evaluate.inference import passes
 from hubq.stages.evaluate.inference.loading import load
 from hubq.stages.evaluate.inference.passes import Passes
 from hubq.stages.evaluate.jobs import DivergenceTask, HiddenTask, keep_text

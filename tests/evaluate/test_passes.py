@@ -9,7 +9,7 @@ import torch
 
 from hubq.stages.evaluate.distributions import hidden_states, text_windows
 from hubq.stages.evaluate.divergence import divergence
-from hubq.stages.evaluate.evaluate import passes as module
+from hubq.stages.evaluate.inference import passes as module
 from hubq.stages.evaluate.inference.loading import load
 from hubq.stages.evaluate.inference.passes import Passes
 from hubq.stages.evaluate.jobs import DivergenceTask, HiddenTask, PerplexityTask, Task, keep_text

@@ -12,7 +12,7 @@ from hubq.errors import UserError
 from hubq.records.report import OVERFLOW
 from hubq.sources.calibration_tokens import token_ids
 from hubq.stages.evaluate import perplexity as module
-from hubq.stages.evaluate.evaluate import passes
+from hubq.stages.evaluate.inference import passes
 from hubq.stages.evaluate.inference.loading import load
 from hubq.stages.evaluate.inference.passes import Passes
 from hubq.stages.evaluate.jobs import PerplexityTask, keep_text

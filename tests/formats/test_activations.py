@@ -13,8 +13,8 @@ import torch
 from made_run import made_plan, made_report
 from quantized_folder import Choice, write
 
-from hubq.card import render
 from hubq.formats import Format, format_named
+from hubq.stages.card.card import render
 from hubq.tensors import PER_CHANNEL, Affine, Grid
 
 COMPRESSED_TENSORS = format_named("compressed-tensors")

@@ -9,8 +9,8 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 from made_run import REPO, full_report, made_siblings
 
-from hubq.card import contents
 from hubq.hub.faults import FaultyHub
+from hubq.stages.card.card import contents
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

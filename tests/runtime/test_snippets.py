@@ -9,8 +9,8 @@ import pytest
 from hubq_folder import write
 from made_run import REPO, made_plan, made_report
 
-from hubq.card import render
 from hubq.formats.layouts.carried_loader import LOADER
+from hubq.stages.card.card import render
 
 
 @pytest.fixture(scope="module")

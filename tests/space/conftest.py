@@ -14,7 +14,7 @@ from served_space import served
 from hubq.client.client import Client
 from hubq.client.retries import Patience
 from hubq.hub.faults import FaultyHub
-from hubq.publish import publish
+from hubq.stages.publish.publish import publish
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

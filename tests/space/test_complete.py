@@ -18,8 +18,8 @@ from served_space import served
 
 from hubq.client.client import Client
 from hubq.formats.compressed_tensors import FORMAT
-from hubq.space.deploy import deploy
-from hubq.space.settings import Settings
+from hubq.stages.publish.space.deploy import deploy
+from hubq.stages.publish.space.settings import Settings
 from hubq.tensors import Grid
 
 BROUGHT = ("pydantic_core",)  # by pydantic, which alone decides its version

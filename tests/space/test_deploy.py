@@ -12,10 +12,10 @@ from hubq.errors import UserError
 from hubq.hub import add_user, fsck, mint_token
 from hubq.hub.card_rules import validate
 from hubq.hub.faults import FaultyHub, drop, refuse
-from hubq.space.contents import APP, app_folder
-from hubq.space.deploy import Deployment, Way, deploy
-from hubq.space.requirements import read_pins
-from hubq.space.settings import Settings, token_from
+from hubq.stages.publish.space.contents import APP, app_folder
+from hubq.stages.publish.space.deploy import Deployment, Way, deploy
+from hubq.stages.publish.space.requirements import read_pins
+from hubq.stages.publish.space.settings import Settings, token_from
 
 SPACE = "acme/compare"
 PLAIN = Settings(org="acme")

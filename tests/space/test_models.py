@@ -14,7 +14,7 @@ from models import Listing, Problem
 from hubq.client.client import Client
 from hubq.client.retries import Patience
 from hubq.hub.faults import FaultyHub, refuse
-from hubq.publish import publish
+from hubq.stages.publish.publish import publish
 
 NOBODY = Client("http://127.0.0.1:9", patience=Patience(tries=1))
 

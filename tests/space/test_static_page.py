@@ -13,15 +13,15 @@ from made_run import make_run
 
 from hubq.cli import cli
 from hubq.client.client import Client
-from hubq.comparison import entry
 from hubq.errors import UserError
 from hubq.hub.card_rules import validate
 from hubq.hub.faults import FaultyHub, refuse
 from hubq.records.number_format import number
 from hubq.records.report import Report
-from hubq.space.deploy import Way, deploy
-from hubq.space.settings import Settings
-from hubq.space.static_page import MARK, files, write
+from hubq.stages.compare.comparison import entry
+from hubq.stages.publish.space.deploy import Way, deploy
+from hubq.stages.publish.space.settings import Settings
+from hubq.stages.publish.space.static_page import MARK, files, write
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -1,1 +1,4 @@
-"""TODO."""
+"""Beside the pipeline: a quantized folder of anyone's in another format, proven module by module.
+
+In come a folder and a wish, out come a folder and the record of what became of each module.
+"""

@@ -6,9 +6,9 @@ thread runs and no number was drawn. Not with a GPU, whose driver does not survi
 beyond Linux, where libraries may start threads at import, and not to measure memory, since pages
 of libraries that a fork has not touched don't count as its own.
 
-`python -m hubq.stages.evaluate.fork_server SOCKET` gets the file of a `Birth` at a time on its socket, with
-three files: for the worker's messages, for all else that it prints, and the one that tells its pid
-and its exit code. It ends when the socket is closed.
+`python -m hubq.stages.evaluate.fork_server SOCKET` gets the file of a `Birth` at a time on its
+socket, with three files: for the worker's messages, for all else that it prints, and the one that
+tells its pid and its exit code. It ends when the socket is closed.
 """
 
 import os

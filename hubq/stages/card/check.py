@@ -1,0 +1,71 @@
+"""Whether a card says what its records say: it is written anew and compared."""
+
+from itertools import zip_longest
+from pathlib import Path
+
+from hubq.errors import UserError
+from hubq.records.report import Report
+from hubq.records.run_folder import IN_A_REPO, REPORT, record_in
+from hubq.stages.card.card import CARD, contents
+from hubq.stages.card.sections.figures import FOLDER
+from hubq.stages.compare.siblings import siblings_in
+
+SHOWN = 3  # lines that differ
+NOTHING = "(no such line)"
+
+
+def report_in(folder: Path) -> Report:
+    """Return the report of a card's folder; raise UserError where there is none."""
+    path = record_in(folder, REPORT)
+    if path is None:
+        raise UserError(
+            f"{folder} holds neither {REPORT} nor {IN_A_REPO}/{REPORT}, so no card can be written "
+            "or checked there.\nName a run folder, a folder of model_cards/, or a copy of a repo"
+        )
+    return Report.load(path)
+
+
+def differences(folder: Path) -> list[str]:
+    """Say where a folder's card or pictures are not what its records make of them."""
+    made = contents(report_in(folder), siblings_in(folder))
+    written = made.pop(CARD).decode()
+    return [*_lines(folder / CARD, written), *_pictures(folder, made)]
+
+
+def _lines(path: Path, written: str) -> list[str]:
+    """Compare a card with what it should be; the first few lines that differ say enough."""
+    if not path.is_file():
+        return [f"{path} is missing"]
+    pairs = zip_longest(
+        path.read_text(encoding="utf-8", errors="replace").splitlines(),
+        written.splitlines(),
+        fillvalue=NOTHING,
+    )
+    found = [
+        f"{path}, line {number}\n  it says:         {here}\n  its records say: {there}"
+        for number, (here, there) in enumerate(pairs, start=1)
+        if here != there
+    ]
+    more = [f"{path}, {len(found) - SHOWN} more lines"] if len(found) > SHOWN else []
+    if not found and path.read_bytes() != written.encode():
+        return [f"{path} differs in its line ends or its encoding"]
+    return [*found[:SHOWN], *more]
+
+
+def _pictures(folder: Path, made: dict[str, bytes]) -> list[str]:
+    """Compare the pictures; a file that the card does not have must not lie there either."""
+    from hubq.stages.card.plots import alike
+
+    there = {
+        path.relative_to(folder).as_posix()
+        for path in (folder / FOLDER).glob("*")
+        if path.is_file()
+    }
+    wrong = [
+        f"{folder / name} does not show what the records say"
+        for name in sorted(made.keys() & there)
+        if not alike((folder / name).read_bytes(), made[name])
+    ]
+    missing = [f"{folder / name} is missing" for name in sorted(made.keys() - there)]
+    more = [f"{folder / name} is no picture of this card" for name in sorted(there - made.keys())]
+    return [*wrong, *missing, *more]

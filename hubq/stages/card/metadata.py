@@ -1,0 +1,110 @@
+"""The card's YAML: what the Hub reads of a model card, from the report."""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from hubq.machine.engines import engines
+from hubq.records.plan import Plan
+from hubq.records.report import Report
+from hubq.sources.license_terms import published_license
+from hubq.stages.card import license as licences
+from hubq.stages.card.model_index import model_index
+
+if TYPE_CHECKING:
+    from hubq.methods import Method
+
+# Where the data sets that recipes call by name live.
+HUB_DATASETS = {
+    "wikitext2": "Salesforce/wikitext",
+    "c4": "allenai/c4",
+    "ptb": "ptb-text-only/ptb_text_only",
+}
+
+# What lm-eval calls the metrics that huggingface.co/metrics has.
+METRICS = {
+    "perplexity": "perplexity",
+    "acc": "accuracy",
+    "acc_norm": "accuracy",
+    "mc1": "accuracy",
+    "exact_match": "exact_match",
+    "f1": "f1",
+    "bleu": "bleu",
+    "chrf": "chrf",
+    "rouge1": "rouge",
+    "rouge2": "rouge",
+    "rougeL": "rouge",
+}
+
+
+def metadata(report: Report) -> str:
+    """Return the YAML block that the Hub reads."""
+    from huggingface_hub import ModelCardData
+
+    plan = report.plan
+    keys: dict[str, Any] = {
+        "language": list(plan.base_card.language) or None,
+        "base_model": plan.base_model,
+        "base_model_relation": "quantized" if plan.base_model else None,
+        **licences.metadata(published_license(plan), plan.base_model, report.checkpoint.files),
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": tags(plan),
+        "datasets": calibration_dataset(report),
+        "metrics": metrics(report),
+        "quantized_by": plan.repo.partition("/")[0],
+        # No hosted service has the reader of our own format, so the page need not offer one.
+        "inference": False if plan.recipe["format"] == "hubq" else None,
+        **plan.base_card.extra_gated,
+        "model_name": plan.repo.partition("/")[2],
+        "eval_results": model_index(report) or None,
+    }
+    return ModelCardData(**keys).to_yaml()
+
+
+def metrics(report: Report) -> list[str] | None:
+    """Return the ids of the metrics that were measured, those that huggingface.co/metrics has."""
+    named = (METRICS.get(each.metric.partition(",")[0]) for each in report.measurements)
+    return list(dict.fromkeys(name for name in named if name)) or None
+
+
+def tags(plan: Plan) -> list[str]:
+    """Return the words by which the Hub's users find such a model."""
+    from hubq.sources.architecture import FAMILIES
+
+    form, method = plan.recipe["format"], planned_method(plan)
+    served = [] if plan.recipe.get("embeddings", 16) < 16 else _engines(form, method)
+    family = re.sub(r"[\d.]+$", "", FAMILIES[plan.architecture].title).lower()
+    words = ["hubq", "quantized", plan.recipe["method"]["name"], *_widths(plan, method)]
+    return list(dict.fromkeys([*words, form, *served, family]))
+
+
+def _widths(plan: Plan, method: "Method") -> list[str]:
+    """Return the tags for whole numbers of bits: 4-bit and w4a16."""
+    if not float(plan.nominal_bits).is_integer():
+        return []
+    bits = int(plan.nominal_bits)
+    return [f"{bits}-bit", f"w{bits}a{method.activation_bits or 16}"]
+
+
+def _engines(form: str, method: "Method") -> list[str]:
+    """Return the serving engines that load the model."""
+    found = engines(form, method.nominal_bits, method.activation_bits)
+    return [name.lower() for name in found]
+
+
+def planned_method(plan: Plan) -> "Method":
+    """Return the method with the recipe's options."""
+    from hubq.methods import method_class
+
+    options = {key: value for key, value in plan.recipe["method"].items() if key != "name"}
+    return method_class(plan.recipe["method"]["name"]).model_validate(options)
+
+
+def calibration_dataset(report: Report) -> list[str] | None:
+    """Return the Hub ids of the data that the method was calibrated on, where there are any."""
+    if not report.checkpoint.calibration_tokens:
+        return None
+    asked = report.plan.recipe.get("calibration") or {}
+    every = asked.get("datasets") or [asked.get("dataset") or {}]
+    ids = (data.get("hub") or HUB_DATASETS.get(data.get("name") or "") or "" for data in every)
+    return list(dict.fromkeys(each.partition("@")[0] for each in ids if each)) or None

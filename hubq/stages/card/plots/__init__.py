@@ -1,0 +1,18 @@
+"""Pictures for people who would rather look than read; each a PNG for light and for dark pages."""
+
+from hubq.stages.card.plots.image_diff import alike
+from hubq.stages.card.plots.layer_errors import error_by_layer
+from hubq.stages.card.plots.quality_vs_bits import quality_against_bits
+from hubq.stages.card.plots.style import DARK, LIGHT, THEMES, Theme
+from hubq.stages.card.plots.task_recovery import recovery_by_task
+
+__all__ = [
+    "DARK",
+    "LIGHT",
+    "THEMES",
+    "Theme",
+    "alike",
+    "error_by_layer",
+    "quality_against_bits",
+    "recovery_by_task",
+]

