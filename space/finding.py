@@ -17,10 +17,10 @@ from hubq.client.client import Client
 from hubq.client.repo_files import commit_of, fetch_record
 from hubq.errors import UserError
 from hubq.records.recipe_inputs import ModelSection
-from hubq.records.repo_names import address
 from hubq.records.report import VERSION, Assessment, Measured, Report
 from hubq.records.run_folder import REPORT as RECORD
 from hubq.records.run_folder import REPORT_IN_A_REPO, record_in
+from hubq.records.vocabulary import address
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo

@@ -13,8 +13,8 @@ from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.recipe_inputs import ModelSection
-from hubq.records.repo_names import mistake_in_reference
 from hubq.records.report import Assessment, Interval, Measured, Measurement, Report
+from hubq.records.vocabulary import mistake_in_reference
 from hubq.stages.card.license import BUILT_WITH
 from hubq.stages.compare.comparison import Entry, entry, families
 

@@ -8,7 +8,7 @@ from hostile_hub import HostileHub, hostile_hub
 
 from hubq.cli import cli
 from hubq.errors import UserError
-from hubq.records.repo_names import Address, address, is_path, require_account
+from hubq.records.vocabulary import Address, address, is_path, require_account
 
 WRONG = (
     "my--model/x",

@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils._validators import validate_repo_id
 
-from hubq.records.repo_names import LONGEST_NAME, mistake_in_id, mistake_in_name
+from hubq.records.vocabulary import LONGEST_NAME, mistake_in_id, mistake_in_name
 
 
 @pytest.mark.parametrize("seed", range(10))

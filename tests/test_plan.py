@@ -13,8 +13,8 @@ from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.hub.faults import faulty_hub
 from hubq.records.plan import Plan
-from hubq.records.repo_names import mistake_in_name
 from hubq.records.run_folder import PLAN
+from hubq.records.vocabulary import mistake_in_name
 from hubq.stages.plan.plan import destination, plan
 from hubq.stages.recipe.recipe import Recipe
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from hubq.client.vocabulary import HUB_LICENSES
+from hubq.records.vocabulary import HUB_LICENSES
 from hubq.sources.license_terms import TERMS, governing, sentences, terms_of
 from hubq.stages.card.license import metadata
 

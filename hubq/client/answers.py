@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from hubq.errors import UserError
-from hubq.records.repo_names import is_path, is_repo
+from hubq.records.vocabulary import is_path, is_repo
 
 MOST_BYTES = 2**50  # of a file: more than any Hub takes
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]

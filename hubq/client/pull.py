@@ -16,8 +16,8 @@ from hubq.client.repo_files import LocalFile, RemoteFile, bar, files_of, head_of
 from hubq.errors import UserError
 from hubq.machine.files import require_space
 from hubq.machine.progress import SILENT, Advance, Progress
-from hubq.records.repo_names import address
 from hubq.records.run_folder import REPORT_IN_A_REPO
+from hubq.records.vocabulary import address
 
 AT_ONCE = 4  # downloads
 # Suffixes of files that no loader reads; without one there are LICENSE, .gitattributes, ...

@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from hubq.client.vocabulary import HUB_LICENSES, is_language
 from hubq.hub.card_results import model_index_errors
 from hubq.hub.cards import parse, split
 from hubq.hub.plain import text
+from hubq.records.vocabulary import HUB_LICENSES, is_language
 
 # huggingface.co/tasks, those of the pipeline_tag
 TASKS = """

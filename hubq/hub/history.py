@@ -17,7 +17,7 @@ from dulwich.repo import Repo
 
 from hubq.hub.objects import Pointer
 from hubq.hub.refusals import entry_not_found, repository_not_found, revision_not_found
-from hubq.records.repo_names import is_revision
+from hubq.records.vocabulary import is_revision
 
 FILE_MODE = 0o100644
 MAX_COMPARED = 200_000  # bytes of a file whose lines are compared

@@ -3,7 +3,7 @@
 import re
 
 from hubq.hub.refusals import bad_request
-from hubq.records.repo_names import is_gits_own, is_revision, mistake_in_name
+from hubq.records.vocabulary import is_gits_own, is_revision, mistake_in_name
 
 RESERVED = frozenset(
     {"api", "assets", "collections", "datasets", "docs", "join", "lfs", "login", "models", "new"}

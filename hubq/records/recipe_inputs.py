@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from hubq.errors import did_you_mean
 from hubq.records.record import AsWritten, Record
-from hubq.records.repo_names import mistake_in_reference
+from hubq.records.vocabulary import mistake_in_reference
 
 NAMED_DATASETS = ("wikitext2", "c4", "ptb")
 TEXT_SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz", ".zst")

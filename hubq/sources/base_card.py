@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hubq.client.vocabulary import is_language
 from hubq.errors import UserError
 from hubq.machine.files import gigabytes
 from hubq.records.plan import BaseCard, Gate
+from hubq.records.vocabulary import is_language
 from hubq.records.yaml_lines import CARD, parse
 
 LARGEST = 20_000_000  # bytes of a README.md

@@ -19,7 +19,7 @@ from hubq.machine.progress import SILENT, Progress
 from hubq.records.plan import BaseCard
 from hubq.records.recipe_inputs import ModelSection
 from hubq.records.record import Record
-from hubq.records.repo_names import address
+from hubq.records.vocabulary import address
 from hubq.sources.auxiliary_files import is_companion, is_tokenizer
 from hubq.sources.base_card import UnreadableCardError, base_card, front_matter, known_card
 from hubq.sources.folder import read_folder

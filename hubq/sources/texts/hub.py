@@ -11,7 +11,7 @@ from hubq.client.client import Client
 from hubq.client.repo_files import DATASETS, commit_of, fetch_listed
 from hubq.errors import UserError, did_you_mean
 from hubq.records.recipe_inputs import DatasetSection
-from hubq.records.repo_names import address
+from hubq.records.vocabulary import address
 from hubq.sources.texts.corpus import BLANK_LINE, Corpus, Purpose, joined_text
 from hubq.sources.texts.documents import Reading, documents
 from hubq.sources.texts.hub_files import Pinned, files_of

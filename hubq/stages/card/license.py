@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection
 
-from hubq.client.vocabulary import HUB_LICENSES
+from hubq.records.vocabulary import HUB_LICENSES
 from hubq.sources.license_terms import TERMS, terms_of
 
 UNNAMED = "same-as-base-model"  # the Hub wants a name for `other`, and the base gave none

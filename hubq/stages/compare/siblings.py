@@ -12,9 +12,9 @@ from hubq.client.client import Client
 from hubq.client.repo_files import MOST_LISTED, at_most, fetch_record, head_of, without_bars
 from hubq.errors import UserError
 from hubq.records.record import Record
-from hubq.records.repo_names import address
 from hubq.records.report import Report
 from hubq.records.run_folder import IN_A_REPO, PLAN, PUBLICATION, REPORT, SIBLINGS, record_in
+from hubq.records.vocabulary import address
 from hubq.stages.compare.comparison import Entry, families
 
 Tell = Callable[[str], None]  # what becomes of a sentence for the user

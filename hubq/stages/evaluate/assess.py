@@ -10,8 +10,8 @@ from hubq.errors import UserError
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.records.recipe_inputs import ModelSection
-from hubq.records.repo_names import address
 from hubq.records.report import Assessment, Subject
+from hubq.records.vocabulary import address
 from hubq.sources.gguf.files import PART
 from hubq.sources.source import Source
 

@@ -4,7 +4,7 @@ import re
 from typing import TYPE_CHECKING
 
 from hubq.errors import UserError
-from hubq.records.repo_names import LONGEST_NAME
+from hubq.records.vocabulary import LONGEST_NAME
 from hubq.sources.license_terms import governing, terms_of
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from hubq.methods import Method, method_class, methods
 from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.records.recipe_inputs import FOLDER, CalibrationSection, ModelSection
 from hubq.records.record import AsWritten, Record
-from hubq.records.repo_names import mistake_in_name
+from hubq.records.vocabulary import mistake_in_name
 from hubq.records.yaml_lines import RECIPE, MarkedYaml, parse
 from hubq.stages.recipe.validation_errors import NOT_WRITTEN, Mistake, explain, refuse
 

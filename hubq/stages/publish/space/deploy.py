@@ -19,7 +19,7 @@ from hubq.errors import UserError
 from hubq.machine.files import write_atomically
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.record import Record
-from hubq.records.repo_names import address, require_account
+from hubq.records.vocabulary import address, require_account
 from hubq.stages.compare.reports import gather
 from hubq.stages.compare.siblings import Tell
 from hubq.stages.publish.publish import FOUNDING, verify

@@ -11,7 +11,7 @@ from pathlib import Path
 from hubq.client.client import Client
 from hubq.client.credentials import environment_for, go_direct_to_loopback, refuse_unusable
 from hubq.errors import UserError
-from hubq.records.repo_names import address, require_account
+from hubq.records.vocabulary import address, require_account
 from hubq.stages.publish.space.contents import PACKAGE, app_folder
 
 

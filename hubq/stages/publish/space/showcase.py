@@ -16,8 +16,8 @@ from hubq.client.repo_files import (
     files_of,
 )
 from hubq.errors import UserError
-from hubq.records.repo_names import address
 from hubq.records.run_folder import REPORT_IN_A_REPO
+from hubq.records.vocabulary import address
 from hubq.sources.auxiliary_files import is_companion
 
 if TYPE_CHECKING:
