@@ -8,8 +8,8 @@ from huggingface_hub import parse_eval_result_entries
 from made_run import made_report, measurement
 
 from hubq.benchmarks import BENCHMARKS, eval_results
+from hubq.embedded_hub.eval_results import entry_errors
 from hubq.evaluate import Measurement
-from hubq.hub.eval_results import entry_errors
 
 
 def official(name: str = "gsm8k", **changes: Any) -> Measurement:

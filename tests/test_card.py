@@ -26,6 +26,7 @@ from hubq.card import (
 )
 from hubq.cards.spelling import cell
 from hubq.disk import gigabytes
+from hubq.embedded_hub.card_rules import validate
 from hubq.engines import readers_of
 from hubq.evaluate import Report
 from hubq.evaluate.report import Interval
@@ -39,7 +40,6 @@ from hubq.figures import (
     uncertain,
     within_noise,
 )
-from hubq.hub.card_rules import validate
 from hubq.recipe import Recipe, read
 from hubq.recipe_text import is_local, recipe_text
 from hubq.siblings import Siblings

@@ -10,8 +10,8 @@ from made_run import REPO, full_report, make_run
 from hubq.card import render
 from hubq.cli import cli
 from hubq.client import Client
+from hubq.embedded_hub.faults import FaultyHub
 from hubq.evaluate import Report
-from hubq.hub.faults import FaultyHub
 from hubq.patience import Patience
 from hubq.publish import publish
 from hubq.siblings import siblings_in

@@ -8,9 +8,9 @@ from made_run import full_report, made_checkpoint, made_plan, made_report, measu
 
 from hubq.base_card import BaseCard
 from hubq.card_metadata import calibration_dataset, metadata, metrics, tags
+from hubq.embedded_hub.card_rules import validate
 from hubq.evaluate import Report
 from hubq.evaluate.report import Interval
-from hubq.hub.card_rules import validate
 from hubq.model_index import data, evaluation
 from hubq.plan import Plan
 from hubq.terms import TERMS

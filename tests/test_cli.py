@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from hubq.cli import cli
 from hubq.cli.bars import Lines
 from hubq.clock import Clock
-from hubq.hub.faults import FaultyHub, faulty_hub
+from hubq.embedded_hub.faults import FaultyHub, faulty_hub
 from hubq.publish import Publication
 
 HEAVY = ("torch", "transformers", "huggingface_hub", "lm_eval", "pydantic", "numpy", "rich", "yaml")

@@ -10,10 +10,10 @@ import httpx2
 import pytest
 
 from hubq.client import Client
+from hubq.embedded_hub.administration import add_org, add_user, mint_token
+from hubq.embedded_hub.faults import FaultyHub, drop, faulty_hub, refuse
 from hubq.errors import UserError
 from hubq.explain import scrub
-from hubq.hub.administration import add_org, add_user, mint_token
-from hubq.hub.faults import FaultyHub, drop, faulty_hub, refuse
 from hubq.patience import Patience, asked_to_wait
 
 TOKEN = "hf_" + "Ab1" * 11

@@ -14,8 +14,8 @@ from test_reports import EFFICIENCY
 
 from hubq.cli import cli
 from hubq.client import Client
+from hubq.embedded_hub.faults import FaultyHub, faulty_hub
 from hubq.evaluate.report import Interval, Report
-from hubq.hub.faults import FaultyHub, faulty_hub
 from hubq.publish import publish
 
 PNG = b"\x89PNG"

@@ -10,8 +10,8 @@ import torch
 from hubq.client import Client
 from hubq.device import fast_on_cpu
 from hubq.doctor import Diagnosis, ask, diagnose, loadable
+from hubq.embedded_hub.faults import FaultyHub, faulty_hub, refuse
 from hubq.format import formats
-from hubq.hub.faults import FaultyHub, faulty_hub, refuse
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from hubq.card import CARD, render
 from hubq.card_check import differences, report_in
 from hubq.comparison import families
 from hubq.comparison_tables import markdown
-from hubq.hub.card_rules import validate
+from hubq.embedded_hub.card_rules import validate
 from hubq.pictures.canvas import drawing_software
 from hubq.recipe import Recipe, read
 from hubq.siblings import siblings_in, siblings_of

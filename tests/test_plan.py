@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from hubq.client import Client
+from hubq.embedded_hub.faults import faulty_hub
 from hubq.errors import UserError
-from hubq.hub.faults import faulty_hub
 from hubq.hub_names import mistake_in_name
 from hubq.plan import Plan, destination, plan
 from hubq.recipe import Recipe

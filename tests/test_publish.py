@@ -14,11 +14,11 @@ from hubq.base_card import BaseCard
 from hubq.card import render
 from hubq.client import Client
 from hubq.digest import sha256_of
+from hubq.embedded_hub.administration import add_org, add_user, mint_token
+from hubq.embedded_hub.checking import fsck
+from hubq.embedded_hub.faults import FaultyHub, drop, refuse
 from hubq.errors import UserError
 from hubq.evaluate import Report
-from hubq.hub.administration import add_org, add_user, mint_token
-from hubq.hub.checking import fsck
-from hubq.hub.faults import FaultyHub, drop, refuse
 from hubq.patience import Patience, Result
 from hubq.progress import Advance
 from hubq.publish import Publication, publish, remember_destination

@@ -10,9 +10,9 @@ from made_run import made_report
 
 from hubq.client import Client
 from hubq.digest import sha256_of
+from hubq.embedded_hub.faults import FaultyHub
 from hubq.errors import UserError
 from hubq.evaluate import Report
-from hubq.hub.faults import FaultyHub
 from hubq.plan import Plan, plan
 from hubq.progress import SILENT
 from hubq.quantize import Checkpoint, quantize

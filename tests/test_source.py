@@ -15,8 +15,8 @@ from odd_folders import configure, logits, pickle_weights, renaming, rewrite
 
 from hubq.cli import cli
 from hubq.client import Client
+from hubq.embedded_hub.faults import FaultyHub, faulty_hub, flip
 from hubq.errors import UserError
-from hubq.hub.faults import FaultyHub, faulty_hub, flip
 from hubq.patience import Patience
 from hubq.plan import plan
 from hubq.quantize import quantize
@@ -305,7 +305,7 @@ def test_the_gate_of_a_repo_and_its_form_are_known(
 def test_a_gated_repo_without_access_is_refused(
     uploaded: ModelSection, client: Client, hub: FaultyHub
 ) -> None:
-    from hubq.hub.administration import add_user, mint_token
+    from hubq.embedded_hub.administration import add_user, mint_token
 
     client.api().update_repo_settings(REPO, gated="manual", private=False)
     add_user(hub.root, "bob")

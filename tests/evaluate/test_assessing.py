@@ -11,11 +11,11 @@ from made_gguf import write_gguf
 from quantized_folder import Choice, write
 
 from hubq.client import Client
+from hubq.embedded_hub.faults import FaultyHub, faulty_hub
 from hubq.errors import UserError
 from hubq.evaluate.assessing import assess, bring
 from hubq.evaluate.report import Assessment
 from hubq.format import format_named
-from hubq.hub.faults import FaultyHub, faulty_hub
 from hubq.progress import SILENT
 from hubq.recipe_evaluate import EvaluateSection
 from hubq.recipe_inputs import ModelSection

@@ -20,9 +20,9 @@ from dulwich.objects import ObjectID
 from dulwich.refs import Ref
 from dulwich.repo import Repo
 
+from hubq.embedded_hub import add_org
+from hubq.embedded_hub.faults import FaultyHub, faulty_hub
 from hubq.evaluate.jobs import Score
-from hubq.hub import add_org
-from hubq.hub.faults import FaultyHub, faulty_hub
 
 # The head of the real card: sizes of splits that are not those of the test's files.
 SNLI_CARD = """---

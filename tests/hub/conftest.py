@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hubq.hub import add_user, fsck, mint_token
-from hubq.hub.faults import FaultyHub, faulty_hub
+from hubq.embedded_hub import add_user, fsck, mint_token
+from hubq.embedded_hub.faults import FaultyHub, faulty_hub
 
 if TYPE_CHECKING:
     import httpx

@@ -8,10 +8,10 @@ import httpx
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
-from hubq.hub.access import Access
-from hubq.hub.app import SUBJECTS
-from hubq.hub.faults import FaultyHub
-from hubq.hub.routing import Route
+from hubq.embedded_hub.access import Access
+from hubq.embedded_hub.app import SUBJECTS
+from hubq.embedded_hub.faults import FaultyHub
+from hubq.embedded_hub.routing import Route
 
 TEXT = b"what only members may read\n"
 LARGE = bytes(range(256)) * 20

@@ -8,8 +8,8 @@ import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
-from hubq.hub import add_org, add_user, mint_token, revoke_token
-from hubq.hub.faults import FaultyHub
+from hubq.embedded_hub import add_org, add_user, mint_token, revoke_token
+from hubq.embedded_hub.faults import FaultyHub
 
 
 def status_of(error: pytest.ExceptionInfo[HfHubHTTPError]) -> int:

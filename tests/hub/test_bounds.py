@@ -11,10 +11,10 @@ import lz4.frame
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from hubq.hub.faults import FaultyHub
-from hubq.hub.markdown import render
-from hubq.hub.refusals import Refusal
-from hubq.hub.xorbs import LZ4, MAX_CHUNK, scan
+from hubq.embedded_hub.faults import FaultyHub
+from hubq.embedded_hub.markdown import render
+from hubq.embedded_hub.refusals import Refusal
+from hubq.embedded_hub.xorbs import LZ4, MAX_CHUNK, scan
 
 MEGABYTE = 1_000_000
 
@@ -58,7 +58,7 @@ def test_a_body_of_endless_values_takes_little_memory(
 def test_a_commit_of_endless_changes_is_refused(
     http: httpx.Client, repo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hubq.hub.api.commits.MAX_CHANGES", 3)
+    monkeypatch.setattr("hubq.embedded_hub.api.commits.MAX_CHANGES", 3)
     header = b'{"key": "header", "value": {"summary": "s"}}\n'
     line = b'{"key": "deletedFile", "value": {"path": "a"}}\n'
 

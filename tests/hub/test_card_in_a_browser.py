@@ -10,7 +10,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from made_run import REPO, full_report, made_siblings
 
 from hubq.card import contents
-from hubq.hub.faults import FaultyHub
+from hubq.embedded_hub.faults import FaultyHub
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hubq.hub.faults import FaultyHub
+from hubq.embedded_hub.faults import FaultyHub
 
 TRANSFORMERS = """
 import sys, torch

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from hubq.hub.faults import FaultyHub
+from hubq.embedded_hub.faults import FaultyHub
 
 QUIET = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1", "HOME": "/nowhere"}
 

@@ -12,10 +12,10 @@ from dulwich.repo import Repo
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError, RevisionNotFoundError
 
-from hubq.hub.committing import Message, move_ref, put_blob, write_commit
-from hubq.hub.faults import FaultyHub
-from hubq.hub.history import Histories, branch_ref
-from hubq.hub.refusals import Refusal
+from hubq.embedded_hub.committing import Message, move_ref, put_blob, write_commit
+from hubq.embedded_hub.faults import FaultyHub
+from hubq.embedded_hub.history import Histories, branch_ref
+from hubq.embedded_hub.refusals import Refusal
 
 
 def add(api: HfApi, repo: str, path: str, content: bytes = b"x", **options: str) -> str:

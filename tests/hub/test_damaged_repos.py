@@ -5,10 +5,10 @@ import pytest
 from dulwich.refs import Ref
 from huggingface_hub import HfApi
 
-from hubq.hub.api.repos import split_name
-from hubq.hub.committing import Change, Message, commit_changes, put_blob
-from hubq.hub.faults import FaultyHub
-from hubq.hub.hub import Hub
+from hubq.embedded_hub.api.repos import split_name
+from hubq.embedded_hub.committing import Change, Message, commit_changes, put_blob
+from hubq.embedded_hub.faults import FaultyHub
+from hubq.embedded_hub.hub import Hub
 
 DEEP = b"[" * 3000 + b"]" * 3000
 RESULT = b"- dataset: {id: a/b, task_id: t}\n  value: "

@@ -4,7 +4,7 @@ import httpx
 import pytest
 from huggingface_hub import HfApi
 
-from hubq.hub.faults import FaultyHub, cut, drop, flip, refuse
+from hubq.embedded_hub.faults import FaultyHub, cut, drop, flip, refuse
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from huggingface_hub import HfApi
 
-from hubq.hub.faults import FaultyHub, faulty_hub
-from hubq.hub.serving import Running, write_note
+from hubq.embedded_hub.faults import FaultyHub, faulty_hub
+from hubq.embedded_hub.serving import Running, write_note
 
 
 class FullDisk:

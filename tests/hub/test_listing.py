@@ -10,7 +10,7 @@ import httpx
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from hubq.hub.faults import FaultyHub
+from hubq.embedded_hub.faults import FaultyHub
 
 
 class Reads:

@@ -13,11 +13,11 @@ import httpx
 import pytest
 from huggingface_hub import HfApi
 
-import hubq.hub
+import hubq.embedded_hub
+from hubq.embedded_hub import default_root, find_running, local_hub, serve
+from hubq.embedded_hub.faults import FaultyHub
+from hubq.embedded_hub.serving import NOTE, Running, write_note
 from hubq.errors import UserError
-from hubq.hub import default_root, find_running, local_hub, serve
-from hubq.hub.faults import FaultyHub
-from hubq.hub.serving import NOTE, Running, write_note
 
 # Each test here that starts a hub takes about a second: a new Python imports the server.
 
@@ -116,7 +116,7 @@ def test_hubs_started_at_the_same_time_become_one(tmp_path: Path) -> None:
 def test_a_killed_parent_takes_its_hub_along(tmp_path: Path) -> None:
     script = (
         "import sys, time, pathlib\n"
-        "from hubq.hub import local_hub\n"
+        "from hubq.embedded_hub import local_hub\n"
         "with local_hub(pathlib.Path(sys.argv[1])) as hub:\n"
         "    print(hub.endpoint, flush=True)\n"
         "    time.sleep(60)\n"
@@ -137,7 +137,9 @@ def test_a_killed_parent_takes_its_hub_along(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_server_leaves_in_good_order(tmp_path: Path, number: int) -> None:
-    script = "import sys, pathlib; from hubq.hub import serve; serve(pathlib.Path(sys.argv[1]))"
+    script = (
+        "import sys, pathlib; from hubq.embedded_hub import serve; serve(pathlib.Path(sys.argv[1]))"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path)], stderr=subprocess.PIPE, text=True
     ) as server:
@@ -155,14 +157,17 @@ def test_an_interrupted_server_leaves_in_good_order(tmp_path: Path, number: int)
 def test_what_is_not_installed_is_named_with_the_way_to_get_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hubq.hub.find_spec", lambda name: None if name == "lz4" else name)
+    monkeypatch.setattr("hubq.embedded_hub.find_spec", lambda name: None if name == "lz4" else name)
 
     with pytest.raises(UserError, match=r"needs lz4\. .*pip install 'hubq\[hub\]'"):
-        hubq.hub.local_hub  # noqa: B018 - the look-up is what fails
+        hubq.embedded_hub.local_hub  # noqa: B018 - the look-up is what fails
 
 
 def test_importing_the_package_imports_no_server() -> None:
-    script = "import sys, hubq.hub; print({'starlette', 'uvicorn', 'dulwich'} & set(sys.modules))"
+    script = (
+        "import sys, hubq.embedded_hub; "
+        "print({'starlette', 'uvicorn', 'dulwich'} & set(sys.modules))"
+    )
 
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True

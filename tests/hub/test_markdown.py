@@ -2,7 +2,7 @@
 
 import pytest
 
-from hubq.hub.markdown import render
+from hubq.embedded_hub.markdown import render
 
 REPO = "acme/model"
 PICTURE = """\

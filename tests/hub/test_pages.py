@@ -7,7 +7,7 @@ import httpx
 import pytest
 from huggingface_hub import HfApi
 
-from hubq.hub.faults import FaultyHub
+from hubq.embedded_hub.faults import FaultyHub
 
 CARD = b"""---
 license: mit

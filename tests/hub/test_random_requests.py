@@ -10,8 +10,8 @@ import httpx
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
-from hubq.hub.app import SUBJECTS
-from hubq.hub.faults import FaultyHub
+from hubq.embedded_hub.app import SUBJECTS
+from hubq.embedded_hub.faults import FaultyHub
 
 ROUTES = [route for subject in SUBJECTS for route in subject.ROUTES]
 ODD = [

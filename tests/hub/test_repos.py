@@ -8,7 +8,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from hubq.hub.faults import FaultyHub
+from hubq.embedded_hub.faults import FaultyHub
 
 KINDS = ["model", "dataset", "space"]
 

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from hubq.embedded_hub.faults import FaultyHub, faulty_hub
+from hubq.embedded_hub.hub import Hub
 from hubq.errors import UserError
-from hubq.hub.faults import FaultyHub, faulty_hub
-from hubq.hub.hub import Hub
 
 CONTENT = bytes(5000)
 OID = hashlib.sha256(CONTENT).hexdigest()
@@ -48,7 +48,7 @@ def test_an_upload_goes_on_after_a_restart(tmp_path: Path) -> None:
 def test_an_upload_in_parts_goes_on_after_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hubq.hub.api.lfs.MULTIPART_FROM", 1000)
+    monkeypatch.setattr("hubq.embedded_hub.api.lfs.MULTIPART_FROM", 1000)
     with faulty_hub(tmp_path) as hub, client(hub) as http:
         upload = begin(http, "multipart")
         http.put(path_of(upload["header"]["1"]), content=CONTENT).raise_for_status()

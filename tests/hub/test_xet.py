@@ -12,14 +12,14 @@ import lz4.frame
 import pytest
 from huggingface_hub import HfApi
 
-from hubq.hub.database import Database
-from hubq.hub.faults import FaultyHub
-from hubq.hub.objects import Objects
-from hubq.hub.reconstruction import reconstruct
-from hubq.hub.refusals import Refusal
-from hubq.hub.shards import BOOKEND, HAS_PROOFS, HAS_SHA256, Term
-from hubq.hub.xet import Xet
-from hubq.hub.xet_hashes import (
+from hubq.embedded_hub.database import Database
+from hubq.embedded_hub.faults import FaultyHub
+from hubq.embedded_hub.objects import Objects
+from hubq.embedded_hub.reconstruction import reconstruct
+from hubq.embedded_hub.refusals import Refusal
+from hubq.embedded_hub.shards import BOOKEND, HAS_PROOFS, HAS_SHA256, Term
+from hubq.embedded_hub.xet import Xet
+from hubq.embedded_hub.xet_hashes import (
     Node,
     hash_chunk,
     hash_file,
@@ -27,7 +27,7 @@ from hubq.hub.xet_hashes import (
     hash_xorb,
     write_hash,
 )
-from hubq.hub.xorbs import GROUPED_LZ4, LZ4, PLAIN, scan, unpack
+from hubq.embedded_hub.xorbs import GROUPED_LZ4, LZ4, PLAIN, scan, unpack
 
 CHUNKS = [bytes([number]) * (1000 + 333 * number) for number in range(9)]
 CONTENT = b"".join(CHUNKS)

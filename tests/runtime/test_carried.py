@@ -19,8 +19,8 @@ from hubq_folder import round_all, write
 from transformers import AutoModelForCausalLM
 
 from hubq.client import Client
+from hubq.embedded_hub.faults import FaultyHub, faulty_hub
 from hubq.evaluate.loading import load
-from hubq.hub.faults import FaultyHub, faulty_hub
 from hubq.runtime.carried import LOADER, loader_source
 
 WITHOUT_HUBQ = Path(__file__).with_name("without_hubq.py")

@@ -12,7 +12,7 @@ from made_run import make_run
 from served_space import served
 
 from hubq.client import Client
-from hubq.hub.faults import FaultyHub
+from hubq.embedded_hub.faults import FaultyHub
 from hubq.patience import Patience
 from hubq.publish import publish
 

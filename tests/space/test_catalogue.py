@@ -11,7 +11,7 @@ from made_models import full_report
 from models import Problem, Released
 
 from hubq.client import Client
-from hubq.hub.faults import FaultyHub, refuse
+from hubq.embedded_hub.faults import FaultyHub, refuse
 from hubq.patience import Patience
 
 

@@ -17,7 +17,7 @@ from made_run import make_run
 
 from hubq.cli import cli
 from hubq.client import Client
-from hubq.hub.faults import FaultyHub
+from hubq.embedded_hub.faults import FaultyHub
 from hubq.space.serve import Place, environment
 
 STARTED = "the Space is at "

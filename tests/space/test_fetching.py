@@ -12,8 +12,8 @@ from huggingface_hub import HfApi
 from machine import Memory
 
 from hubq.client import Client
+from hubq.embedded_hub.faults import FaultyHub, faulty_hub
 from hubq.errors import UserError
-from hubq.hub.faults import FaultyHub, faulty_hub
 from hubq.patience import Patience
 
 TinyModel = Callable[[str], Path]

@@ -12,7 +12,7 @@ from made_run import made_plan, made_report, make_run, measurement
 from models import Listing, Problem
 
 from hubq.client import Client
-from hubq.hub.faults import FaultyHub, refuse
+from hubq.embedded_hub.faults import FaultyHub, refuse
 from hubq.patience import Patience
 from hubq.publish import publish
 

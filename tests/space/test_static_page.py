@@ -14,11 +14,11 @@ from made_run import make_run
 from hubq.cli import cli
 from hubq.client import Client
 from hubq.comparison import entry
+from hubq.embedded_hub.card_rules import validate
+from hubq.embedded_hub.faults import FaultyHub, refuse
 from hubq.errors import UserError
 from hubq.evaluate.report import Report
 from hubq.figures import number
-from hubq.hub.card_rules import validate
-from hubq.hub.faults import FaultyHub, refuse
 from hubq.space.deploy import Way, deploy
 from hubq.space.settings import Settings
 from hubq.space.static_page import MARK, files, write

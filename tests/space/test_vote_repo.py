@@ -10,8 +10,8 @@ from vote_repo import VoteRepo
 from votes import Vote, VoteBook
 
 from hubq.client import Client
+from hubq.embedded_hub.faults import FaultyHub, faulty_hub
 from hubq.errors import UserError
-from hubq.hub.faults import FaultyHub, faulty_hub
 
 REPO = "acme/votes"
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the client's

@@ -9,8 +9,8 @@ from polling import polling
 from voting import drawn
 
 from hubq.client import Client
+from hubq.embedded_hub.faults import FaultyHub
 from hubq.errors import UserError
-from hubq.hub.faults import FaultyHub
 
 NAMES = ("acme/A", "acme/B", "acme/C")
 

@@ -1,0 +1,61 @@
+"""The embedded Hugging Face Hub: what the real client speaks to, on your own machine."""
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from hubq.errors import UserError
+
+if TYPE_CHECKING:
+    from hubq.embedded_hub.administration import add_org, add_user, mint_token, revoke_token
+    from hubq.embedded_hub.app import create_app
+    from hubq.embedded_hub.checking import fsck
+    from hubq.embedded_hub.local import LocalHub, default_root, local_hub
+    from hubq.embedded_hub.serving import Running, find_running, serve
+
+__all__ = [
+    "LocalHub",
+    "Running",
+    "add_org",
+    "add_user",
+    "create_app",
+    "default_root",
+    "find_running",
+    "fsck",
+    "local_hub",
+    "mint_token",
+    "revoke_token",
+    "serve",
+]
+
+_HOMES = {
+    "LocalHub": "local",
+    "Running": "serving",
+    "add_org": "administration",
+    "add_user": "administration",
+    "create_app": "app",
+    "default_root": "local",
+    "find_running": "serving",
+    "fsck": "checking",
+    "local_hub": "local",
+    "mint_token": "administration",
+    "revoke_token": "administration",
+    "serve": "serving",
+}
+
+
+_NEEDED = ("blake3", "dulwich", "lz4", "markdown_it", "starlette", "uvicorn")
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name when it is first used: a server is heavy to import.
+
+    Raises UserError when the packages that the hub needs are not installed.
+    """
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if missing := [package for package in _NEEDED if find_spec(package) is None]:
+        raise UserError(
+            f"The embedded hub needs {', '.join(missing)}. Install them: pip install 'hubq[hub]'"
+        )
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
