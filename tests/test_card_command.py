@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from faulty_hub import FaultyHub
 from made_run import REPO, full_report, make_run
 
 from hubq.card import render
 from hubq.cli import cli
 from hubq.client import Client
-from hubq.embedded_hub.faults import FaultyHub
 from hubq.evaluate import Report
 from hubq.patience import Patience
 from hubq.publish import publish

@@ -15,11 +15,11 @@ import click
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from faulty_hub import FaultyHub, faulty_hub
 
 from hubq.cli import cli
 from hubq.cli.bars import Lines
 from hubq.clock import Clock
-from hubq.embedded_hub.faults import FaultyHub, faulty_hub
 from hubq.publish import Publication
 
 HEAVY = ("torch", "transformers", "huggingface_hub", "lm_eval", "pydantic", "numpy", "rich", "yaml")

@@ -8,10 +8,10 @@ from typing import Any
 
 import httpx2
 import pytest
+from faulty_hub import FaultyHub, drop, faulty_hub, refuse
 
 from hubq.client import Client
 from hubq.embedded_hub.administration import add_org, add_user, mint_token
-from hubq.embedded_hub.faults import FaultyHub, drop, faulty_hub, refuse
 from hubq.errors import UserError
 from hubq.explain import scrub
 from hubq.patience import Patience, asked_to_wait

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from faulty_hub import FaultyHub, faulty_hub, refuse
 
 from hubq.client import Client
 from hubq.device import fast_on_cpu
 from hubq.doctor import Diagnosis, ask, diagnose, loadable
-from hubq.embedded_hub.faults import FaultyHub, faulty_hub, refuse
 from hubq.format import formats
 
 

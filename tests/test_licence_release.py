@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from faulty_hub import faulty_hub
 from huggingface_hub import ModelCard
 from made_run import make_run
 
 from hubq.client import Client
 from hubq.companions import beside_config
 from hubq.digest import sha256_of
-from hubq.embedded_hub.faults import faulty_hub
 from hubq.naming import required_start
 from hubq.patience import Patience
 from hubq.publish import publish

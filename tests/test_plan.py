@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from faulty_hub import faulty_hub
 
 from hubq.client import Client
-from hubq.embedded_hub.faults import faulty_hub
 from hubq.errors import UserError
 from hubq.hub_names import mistake_in_name
 from hubq.plan import Plan, destination, plan

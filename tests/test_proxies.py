@@ -7,13 +7,13 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+from faulty_hub import FaultyHub
 from hostile_hub import REPO, HostileHub, hostile_hub
 from made_run import REPO as RELEASED
 from made_run import make_run
 
 from hubq.border import make_client
 from hubq.client import Client
-from hubq.embedded_hub.faults import FaultyHub
 from hubq.errors import UserError
 from hubq.patience import Patience
 from hubq.proxies import go_direct_to_loopback, proxy_of
@@ -128,7 +128,7 @@ def test_a_download_through_xet_goes_directly_too(
     hub: HostileHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Takes seconds: what hf_xet reads of the environment it reads once in a process."""
-    from hubq.embedded_hub.faults import faulty_hub
+    from faulty_hub import faulty_hub
 
     with faulty_hub(tmp_path / "hub", user="ann", org="acme") as running:
         publish(make_run(tmp_path / "run"), tmp_path / "run", _client(running))

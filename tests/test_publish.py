@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from faulty_hub import FaultyHub, drop, refuse
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from made_run import REPO, make_run, measurement
@@ -16,7 +17,6 @@ from hubq.client import Client
 from hubq.digest import sha256_of
 from hubq.embedded_hub.administration import add_org, add_user, mint_token
 from hubq.embedded_hub.checking import fsck
-from hubq.embedded_hub.faults import FaultyHub, drop, refuse
 from hubq.errors import UserError
 from hubq.evaluate import Report
 from hubq.patience import Patience, Result

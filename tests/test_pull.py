@@ -4,12 +4,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from faulty_hub import FaultyHub, cut, faulty_hub, flip, refuse
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from made_run import REPO, make_run
 
 from hubq.client import Client
 from hubq.embedded_hub.administration import add_user, mint_token
-from hubq.embedded_hub.faults import FaultyHub, cut, faulty_hub, flip, refuse
 from hubq.errors import UserError
 from hubq.patience import Patience
 from hubq.progress import Advance

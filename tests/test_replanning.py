@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from faulty_hub import FaultyHub
 from made_run import made_report
 
 from hubq.client import Client
 from hubq.digest import sha256_of
-from hubq.embedded_hub.faults import FaultyHub
 from hubq.errors import UserError
 from hubq.evaluate import Report
 from hubq.plan import Plan, plan

@@ -1,9 +1,9 @@
 from pathlib import Path
 
+from faulty_hub import FaultyHub, refuse
 from made_run import REPO, made_plan, made_report, make_run
 
 from hubq.client import Client
-from hubq.embedded_hub.faults import FaultyHub, refuse
 from hubq.evaluate import Report
 from hubq.publish import publish
 from hubq.siblings import SIBLINGS, Siblings, beside, on_hub, siblings_in, siblings_of

@@ -11,11 +11,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 from damaged_header import assembled, taken_apart
+from faulty_hub import FaultyHub, faulty_hub, flip
 from odd_folders import configure, logits, pickle_weights, renaming, rewrite
 
 from hubq.cli import cli
 from hubq.client import Client
-from hubq.embedded_hub.faults import FaultyHub, faulty_hub, flip
 from hubq.errors import UserError
 from hubq.patience import Patience
 from hubq.plan import plan

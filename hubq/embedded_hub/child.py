@@ -4,12 +4,14 @@ import sys
 import threading
 from pathlib import Path
 
+from hubq.embedded_hub.app import create_app
 from hubq.embedded_hub.serving import make_server, run
 
 
 def main(root: Path) -> None:
     """Serve a root on a free port until standard input ends."""
-    server = make_server(root, host="127.0.0.1", allow_remote=False)
+    app = create_app(root)
+    server = make_server(app)
 
     def watch() -> None:
         # The pipe closes when the parent is done and also when it is killed.
@@ -17,7 +19,7 @@ def main(root: Path) -> None:
         server.should_exit = True
 
     threading.Thread(target=watch, daemon=True).start()
-    run(server, root, "127.0.0.1", 0)
+    run(server, app.state.hub, "127.0.0.1", 0)
 
 
 if __name__ == "__main__":

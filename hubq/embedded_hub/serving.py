@@ -13,13 +13,14 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.request import ProxyHandler, build_opener
 
 from hubq.errors import UserError
 
 if TYPE_CHECKING:
     import uvicorn
+    from starlette.types import ASGIApp
 
     from hubq.embedded_hub.hub import Hub
 
@@ -50,13 +51,6 @@ def serve(
     Raises UserError when another process serves the folder, the port is taken, or the host is
     not loopback and that was not allowed.
     """
-    run(make_server(root, allow_remote=allow_remote, host=host), root, host, port, ready)
-
-
-def make_server(root: Path, *, host: str, allow_remote: bool) -> "uvicorn.Server":
-    """Make the server of the hub in a folder, not yet listening."""
-    import uvicorn
-
     from hubq.embedded_hub.app import create_app
 
     if host not in LOOPBACK and not allow_remote:
@@ -65,6 +59,13 @@ def make_server(root: Path, *, host: str, allow_remote: bool) -> "uvicorn.Server
             "Say explicitly that others may reach it if you mean it."
         )
     app = create_app(root, hosts=("*",) if allow_remote else LOOPBACK)
+    run(make_server(app), app.state.hub, host, port, ready)
+
+
+def make_server(app: "ASGIApp") -> "uvicorn.Server":
+    """Make the server of an application, not yet listening."""
+    import uvicorn
+
     # No access log: addresses of downloads carry signatures.
     config = uvicorn.Config(
         app,
@@ -79,17 +80,19 @@ def make_server(root: Path, *, host: str, allow_remote: bool) -> "uvicorn.Server
 
 def run(
     server: "uvicorn.Server",
-    root: Path,
+    hub: "Hub",
     host: str,
     port: int,
     ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Let a server serve a root: claim the root, listen, leave the note, clean up at the end."""
-    hub = _hub(server)
-    with closing(hub.database), _claim(root), _listen(host, port) as listener:
-        _sweep(root, hub)
+    """Let a server serve a hub: claim its root, listen, leave the note, clean up at the end.
+
+    What the server calls may be more than the hub's own application, such as a wrapper of it.
+    """
+    with closing(hub.database), _claim(hub.root), _listen(host, port) as listener:
+        _sweep(hub.root, hub)
         endpoint = f"http://{host}:{listener.getsockname()[1]}"
-        with _note(root, Running(os.getpid(), endpoint, hub.instance)):
+        with _note(hub.root, Running(os.getpid(), endpoint, hub.instance)):
             # The socket listens already, so whoever reads the note or is called waits, not fails.
             if ready is not None:
                 ready(endpoint)
@@ -154,14 +157,6 @@ def write_note(root: Path, note: Running) -> None:
     draft = root / f"{NOTE}.{os.getpid()}"
     draft.write_text(json.dumps(asdict(note)))
     draft.replace(root / NOTE)
-
-
-def _hub(server: "uvicorn.Server") -> "Hub":
-    app: Any = server.config.app
-    while not hasattr(app, "state"):  # under a test's middleware
-        app = app.app
-    hub: Hub = app.state.hub
-    return hub
 
 
 @contextmanager

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from faulty_hub import FaultyHub, faulty_hub
 
 from hubq.embedded_hub import add_user, fsck, mint_token
-from hubq.embedded_hub.faults import FaultyHub, faulty_hub
 
 if TYPE_CHECKING:
     import httpx

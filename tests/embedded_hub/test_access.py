@@ -6,11 +6,11 @@ from typing import Any
 
 import httpx
 import pytest
+from faulty_hub import FaultyHub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from hubq.embedded_hub.access import Access
 from hubq.embedded_hub.app import SUBJECTS
-from hubq.embedded_hub.faults import FaultyHub
 from hubq.embedded_hub.routing import Route
 
 TEXT = b"what only members may read\n"

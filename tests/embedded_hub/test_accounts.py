@@ -5,11 +5,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from faulty_hub import FaultyHub
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
 from hubq.embedded_hub import add_org, add_user, mint_token, revoke_token
-from hubq.embedded_hub.faults import FaultyHub
 
 
 def status_of(error: pytest.ExceptionInfo[HfHubHTTPError]) -> int:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import httpx
 import lz4.frame
 import pytest
+from faulty_hub import FaultyHub
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from hubq.embedded_hub.faults import FaultyHub
 from hubq.embedded_hub.markdown import render
 from hubq.embedded_hub.refusals import Refusal
 from hubq.embedded_hub.xorbs import LZ4, MAX_CHUNK, scan

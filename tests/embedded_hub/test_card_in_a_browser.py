@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pytest
+from faulty_hub import FaultyHub
 from huggingface_hub import CommitOperationAdd, HfApi
 from made_run import REPO, full_report, made_siblings
 
 from hubq.card import contents
-from hubq.embedded_hub.faults import FaultyHub
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

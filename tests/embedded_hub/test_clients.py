@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from hubq.embedded_hub.faults import FaultyHub
+from faulty_hub import FaultyHub
 
 TRANSFORMERS = """
 import sys, torch

@@ -4,9 +4,8 @@ import os
 import subprocess
 from pathlib import Path
 
+from faulty_hub import FaultyHub
 from huggingface_hub import HfApi
-
-from hubq.embedded_hub.faults import FaultyHub
 
 QUIET = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1", "HOME": "/nowhere"}
 

@@ -9,11 +9,11 @@ import httpx
 import pytest
 from dulwich.objects import Blob
 from dulwich.repo import Repo
+from faulty_hub import FaultyHub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError, RevisionNotFoundError
 
 from hubq.embedded_hub.committing import Message, move_ref, put_blob, write_commit
-from hubq.embedded_hub.faults import FaultyHub
 from hubq.embedded_hub.history import Histories, branch_ref
 from hubq.embedded_hub.refusals import Refusal
 

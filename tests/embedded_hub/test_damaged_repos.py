@@ -3,11 +3,11 @@
 import httpx
 import pytest
 from dulwich.refs import Ref
+from faulty_hub import FaultyHub
 from huggingface_hub import HfApi
 
 from hubq.embedded_hub.api.repos import split_name
 from hubq.embedded_hub.committing import Change, Message, commit_changes, put_blob
-from hubq.embedded_hub.faults import FaultyHub
 from hubq.embedded_hub.hub import Hub
 
 DEEP = b"[" * 3000 + b"]" * 3000

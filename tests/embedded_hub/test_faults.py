@@ -2,9 +2,8 @@
 
 import httpx
 import pytest
+from faulty_hub import FaultyHub, cut, drop, flip, refuse
 from huggingface_hub import HfApi
-
-from hubq.embedded_hub.faults import FaultyHub, cut, drop, flip, refuse
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from typing import Any
 
 import httpx
 import pytest
+from faulty_hub import FaultyHub, faulty_hub
 from huggingface_hub import HfApi
 
-from hubq.embedded_hub.faults import FaultyHub, faulty_hub
 from hubq.embedded_hub.serving import Running, write_note
 
 

@@ -8,9 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
+from faulty_hub import FaultyHub
 from huggingface_hub import CommitOperationAdd, HfApi
-
-from hubq.embedded_hub.faults import FaultyHub
 
 
 class Reads:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from faulty_hub import FaultyHub
 from huggingface_hub import HfApi
 
 import hubq.embedded_hub
 from hubq.embedded_hub import default_root, find_running, local_hub, serve
-from hubq.embedded_hub.faults import FaultyHub
 from hubq.embedded_hub.serving import NOTE, Running, write_note
 from hubq.errors import UserError
 

@@ -5,9 +5,8 @@ from http.client import HTTPConnection
 
 import httpx
 import pytest
+from faulty_hub import FaultyHub
 from huggingface_hub import HfApi
-
-from hubq.embedded_hub.faults import FaultyHub
 
 CARD = b"""---
 license: mit

@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from faulty_hub import FaultyHub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from hubq.embedded_hub.app import SUBJECTS
-from hubq.embedded_hub.faults import FaultyHub
 
 ROUTES = [route for subject in SUBJECTS for route in subject.ROUTES]
 ODD = [

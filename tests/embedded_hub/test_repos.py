@@ -1,14 +1,13 @@
 """Repos of every kind: made, described, renamed, deleted; their branches and tags."""
 
 import pytest
+from faulty_hub import FaultyHub
 from huggingface_hub import HfApi
 from huggingface_hub.errors import (
     HfHubHTTPError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-
-from hubq.embedded_hub.faults import FaultyHub
 
 KINDS = ["model", "dataset", "space"]
 

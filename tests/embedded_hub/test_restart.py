@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
+from faulty_hub import FaultyHub, faulty_hub
 
-from hubq.embedded_hub.faults import FaultyHub, faulty_hub
 from hubq.embedded_hub.hub import Hub
 from hubq.errors import UserError
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from faulty_hub import FaultyHub, cut, flip
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, HfApi
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError
-
-from hubq.embedded_hub.faults import FaultyHub, cut, flip
 
 
 def noise(size: int, seed: int = 0) -> bytes:

@@ -10,10 +10,10 @@ from pathlib import Path
 import httpx
 import lz4.frame
 import pytest
+from faulty_hub import FaultyHub
 from huggingface_hub import HfApi
 
 from hubq.embedded_hub.database import Database
-from hubq.embedded_hub.faults import FaultyHub
 from hubq.embedded_hub.objects import Objects
 from hubq.embedded_hub.reconstruction import reconstruct
 from hubq.embedded_hub.refusals import Refusal

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from faulty_hub import FaultyHub, faulty_hub
 from huggingface_hub import HfApi
 from made_gguf import write_gguf
 from quantized_folder import Choice, write
 
 from hubq.client import Client
-from hubq.embedded_hub.faults import FaultyHub, faulty_hub
 from hubq.errors import UserError
 from hubq.evaluate.assessing import assess, bring
 from hubq.evaluate.report import Assessment

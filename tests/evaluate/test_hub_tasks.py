@@ -19,9 +19,9 @@ import pytest
 from dulwich.objects import ObjectID
 from dulwich.refs import Ref
 from dulwich.repo import Repo
+from faulty_hub import FaultyHub, faulty_hub
 
 from hubq.embedded_hub import add_org
-from hubq.embedded_hub.faults import FaultyHub, faulty_hub
 from hubq.evaluate.jobs import Score
 
 # The head of the real card: sizes of splits that are not those of the test's files.

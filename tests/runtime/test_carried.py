@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import torch
 from damaged_folder import DAMAGES
+from faulty_hub import FaultyHub, faulty_hub
 from hubq_folder import round_all, write
 from transformers import AutoModelForCausalLM
 
 from hubq.client import Client
-from hubq.embedded_hub.faults import FaultyHub, faulty_hub
 from hubq.evaluate.loading import load
 from hubq.runtime.carried import LOADER, loader_source
 

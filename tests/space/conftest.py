@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from answering_models import write_family
+from faulty_hub import FaultyHub
 from made_models import GPTQ, RTN
 from made_run import make_run
 from served_space import served
 
 from hubq.client import Client
-from hubq.embedded_hub.faults import FaultyHub
 from hubq.patience import Patience
 from hubq.publish import publish
 

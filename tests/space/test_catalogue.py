@@ -6,12 +6,12 @@ from threading import Thread
 import finding
 import pytest
 from catalogue import FRESH, LIFETIME, Catalogue
+from faulty_hub import FaultyHub, refuse
 from finding import Sources
 from made_models import full_report
 from models import Problem, Released
 
 from hubq.client import Client
-from hubq.embedded_hub.faults import FaultyHub, refuse
 from hubq.patience import Patience
 
 

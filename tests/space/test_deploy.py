@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import yaml
+from faulty_hub import FaultyHub, drop, refuse
 from huggingface_hub import CommitOperationAdd
 from made_models import GPTQ, RTN
 
 from hubq.client import Client
 from hubq.embedded_hub import add_user, fsck, mint_token
 from hubq.embedded_hub.card_rules import validate
-from hubq.embedded_hub.faults import FaultyHub, drop, refuse
 from hubq.errors import UserError
 from hubq.space.contents import APP, app_folder
 from hubq.space.deploy import Deployment, Way, deploy

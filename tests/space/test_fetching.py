@@ -5,6 +5,7 @@ from threading import Event
 import hubq_folder
 import pytest
 from exchange import Finished, Message, Model, Request
+from faulty_hub import FaultyHub, faulty_hub
 from fetching import Fetching
 from footprint import footprint
 from generation import Limits, WorkerGeneration
@@ -12,7 +13,6 @@ from huggingface_hub import HfApi
 from machine import Memory
 
 from hubq.client import Client
-from hubq.embedded_hub.faults import FaultyHub, faulty_hub
 from hubq.errors import UserError
 from hubq.patience import Patience
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from card import card_text
+from faulty_hub import FaultyHub, refuse
 from finding import Sources, find
 from huggingface_hub import CommitOperationAdd
 from made_models import BASE, full_report, made_model
@@ -12,7 +13,6 @@ from made_run import made_plan, made_report, make_run, measurement
 from models import Listing, Problem
 
 from hubq.client import Client
-from hubq.embedded_hub.faults import FaultyHub, refuse
 from hubq.patience import Patience
 from hubq.publish import publish
 

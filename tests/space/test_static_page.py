@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from faulty_hub import FaultyHub, refuse
 from made_models import GPTQ, RTN, full_report
 from made_run import make_run
 
@@ -15,7 +16,6 @@ from hubq.cli import cli
 from hubq.client import Client
 from hubq.comparison import entry
 from hubq.embedded_hub.card_rules import validate
-from hubq.embedded_hub.faults import FaultyHub, refuse
 from hubq.errors import UserError
 from hubq.evaluate.report import Report
 from hubq.figures import number

@@ -6,11 +6,11 @@ from random import Random
 import pytest
 from ballots import Ballots, Contestant
 from exchange import Model, Settings
+from faulty_hub import FaultyHub, faulty_hub
 from vote_repo import VoteRepo
 from votes import Vote, VoteBook
 
 from hubq.client import Client
-from hubq.embedded_hub.faults import FaultyHub, faulty_hub
 from hubq.errors import UserError
 
 REPO = "acme/votes"

@@ -3,13 +3,13 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from faulty_hub import FaultyHub
 from made_models import made_model
 from models import Listing, Released, base_of
 from polling import polling
 from voting import drawn
 
 from hubq.client import Client
-from hubq.embedded_hub.faults import FaultyHub
 from hubq.errors import UserError
 
 NAMES = ("acme/A", "acme/B", "acme/C")

@@ -1,4 +1,4 @@
-"""For tests only: a hub whose answers fail, get lost or change on the way, when told to.
+"""A hub whose answers fail, get lost or change on the way, when told to.
 
 with faulty_hub(tmp_path) as hub:
     hub.faults.add(drop("POST", "/commit/", after=True))  # it lands, the answer is lost
@@ -19,7 +19,7 @@ from typing import Any, TypedDict, Unpack
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hubq.embedded_hub.hub import FIRST_USER
+from hubq.embedded_hub.hub import FIRST_USER, Hub
 
 
 @dataclass
@@ -139,7 +139,7 @@ class FaultyApp:
         self.app = app
         self.faults = faults
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -209,17 +209,19 @@ class FaultyHub:
 @contextmanager
 def faulty_hub(root: Path, user: str = FIRST_USER, org: str | None = None) -> Iterator[FaultyHub]:
     """Serve a hub from a thread of this process, with faults to plan."""
+    from hubq.embedded_hub.app import create_app
     from hubq.embedded_hub.serving import make_server, run
 
     faults = Faults()
-    server = make_server(root, host="127.0.0.1", allow_remote=False)
-    accounts = server.config.app.state.hub.accounts  # type: ignore[union-attr]
+    app = create_app(root)
+    hub: Hub = app.state.hub
+    server = make_server(FaultyApp(app, faults))
+    accounts = hub.accounts
     accounts.add_user(user)
     if org is not None:
         accounts.add_org(org, {user: "write"})
-    server.config.app = FaultyApp(server.config.app, faults)  # type: ignore[arg-type]
     endpoints: list[str] = []
-    thread = threading.Thread(target=run, args=(server, root, "127.0.0.1", 0, endpoints.append))
+    thread = threading.Thread(target=run, args=(server, hub, "127.0.0.1", 0, endpoints.append))
     thread.start()
     try:
         while not server.started and thread.is_alive():
