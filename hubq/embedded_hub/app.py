@@ -30,10 +30,9 @@ from hubq.embedded_hub.api import (
     tree,
     xet,
 )
-from hubq.embedded_hub.hub import Hub
+from hubq.embedded_hub.hub import LOOPBACK, Hub
 from hubq.embedded_hub.refusals import Refusal
 
-LOOPBACK = ("127.0.0.1", "localhost")
 # The routes of pages match any two segments, so they come last; collections, which are no kind of
 # repo, come before the routes of repos.
 SUBJECTS = (

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from dulwich.errors import NotGitRepository
 from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tag, Tree
+from dulwich.patch import write_object_diff
 from dulwich.refs import Ref
 from dulwich.repo import Repo
 
@@ -225,8 +226,6 @@ def difference(git: Repo, old: Commit, new: Commit) -> str:
 
     Files too large to compare in a moment are only named, and so are those behind `MAX_DIFF`.
     """
-    from dulwich.patch import write_object_diff
-
     out = io.BytesIO()
     for paths, modes, blobs in git.object_store.tree_changes(old.tree, new.tree):
         sizes = [_peek(git, blob.decode())[0] if blob else 0 for blob in blobs]

@@ -17,6 +17,7 @@ from hubq.embedded_hub.xet import Xet
 from hubq.errors import UserError
 
 FIRST_USER = "local"
+LOOPBACK = ("127.0.0.1", "localhost")  # where a hub may listen, and what its visitors may call it
 
 
 def close_to_others(root: Path) -> None:

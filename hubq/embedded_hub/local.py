@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hubq.embedded_hub.hub import FIRST_USER
+from hubq.embedded_hub.hub import FIRST_USER, Hub
 from hubq.embedded_hub.serving import Running, find_running
 from hubq.errors import UserError
 
@@ -43,11 +43,8 @@ def local_hub(
     The user and the organization are made if they are missing, with the user as a writer. The
     token ends with the context, and so does a server that was started for it.
     """
-    from hubq.embedded_hub.accounts import Accounts
-    from hubq.embedded_hub.hub import Hub
-
     place = (default_root() if root is None else root).absolute()
-    accounts: Accounts = Hub.open(place).accounts
+    accounts = Hub.open(place).accounts
     accounts.add_user(user)
     if org is not None:
         accounts.add_org(org, {user: "write"})

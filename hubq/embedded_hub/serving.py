@@ -16,17 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import ProxyHandler, build_opener
 
+from starlette.types import ASGIApp
+
+from hubq.embedded_hub.hub import LOOPBACK, Hub
 from hubq.errors import UserError
 
 if TYPE_CHECKING:
     import uvicorn
-    from starlette.types import ASGIApp
-
-    from hubq.embedded_hub.hub import Hub
 
 NOTE = "running.json"
 PARTS_LIFE = 24 * 3600.0  # seconds; until then the client of an upload in parts may go on
-LOOPBACK = ("127.0.0.1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,7 @@ def serve(
     Raises UserError when another process serves the folder, the port is taken, or the host is
     not loopback and that was not allowed.
     """
+    # A client that only looks for a running server needs neither the routes nor uvicorn.
     from hubq.embedded_hub.app import create_app
 
     if host not in LOOPBACK and not allow_remote:
@@ -62,7 +62,7 @@ def serve(
     run(make_server(app), app.state.hub, host, port, ready)
 
 
-def make_server(app: "ASGIApp") -> "uvicorn.Server":
+def make_server(app: ASGIApp) -> "uvicorn.Server":
     """Make the server of an application, not yet listening."""
     import uvicorn
 
@@ -80,7 +80,7 @@ def make_server(app: "ASGIApp") -> "uvicorn.Server":
 
 def run(
     server: "uvicorn.Server",
-    hub: "Hub",
+    hub: Hub,
     host: str,
     port: int,
     ready: Callable[[str], None] | None = None,
@@ -114,7 +114,7 @@ def _ended_by_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _sweep(root: Path, hub: "Hub") -> None:
+def _sweep(root: Path, hub: Hub) -> None:
     """Remove what an earlier server didn't live to finish. Nobody else writes there now."""
     for leftovers in ("objects/incoming", "xet/incoming", "repos/incoming"):
         shutil.rmtree(root / leftovers, ignore_errors=True)

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+import lz4.frame
+
 from hubq.embedded_hub.refusals import bad_request
 from hubq.embedded_hub.xet_hashes import Node, hash_chunk, hash_xorb, write_hash
 
@@ -91,8 +93,6 @@ def _decompress(data: bytes, scheme: int, length: int) -> bytes:
 
 
 def _lz4(data: bytes, length: int) -> bytes:
-    import lz4.frame
-
     # Bounded, so that a small upload can't claim all memory.
     decompressor = lz4.frame.LZ4FrameDecompressor()
     try:
