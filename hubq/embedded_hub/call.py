@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from hubq.embedded_hub.access import Access, admit, check_write
 from hubq.embedded_hub.accounts import Visitor
 from hubq.embedded_hub.hub import Hub
-from hubq.embedded_hub.plain import read_json
+from hubq.embedded_hub.parsing import read_json
 from hubq.embedded_hub.refusals import Refusal, bad_request, forbidden, sign_in_first
 from hubq.embedded_hub.repositories import KINDS, Kind, Repository
 

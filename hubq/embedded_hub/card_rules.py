@@ -11,8 +11,7 @@ from typing import Any
 import yaml
 
 from hubq.embedded_hub.card_results import model_index_errors
-from hubq.embedded_hub.cards import parse, split
-from hubq.embedded_hub.plain import text
+from hubq.embedded_hub.parsing import read_yaml, split_card, utf8_text
 from hubq.language import is_language
 from hubq.license import HUB_LICENSES
 
@@ -57,20 +56,20 @@ class Verdict:
 def validate(readme: str, kind: str) -> Verdict:
     """Check the YAML of a card by the rules for its kind of repo."""
     verdict = Verdict()
-    front, _ = split(readme)
+    front, _ = split_card(readme)
     if front is None or not front.strip():
         verdict.warnings.append(EMPTY)
         return verdict
     try:
-        values = parse(front)
+        values = read_yaml(front)
     except yaml.YAMLError as error:
-        verdict.errors.append(f"Invalid YAML in README.md: {text(error)}")
+        verdict.errors.append(f"Invalid YAML in README.md: {utf8_text(error)}")
         return verdict
     if not isinstance(values, dict):
         verdict.errors.append("Invalid YAML in README.md: the metadata must be a mapping")
         return verdict
-    verdict.errors += map(text, _errors(values, kind))
-    verdict.warnings += map(text, _warnings(values))
+    verdict.errors += map(utf8_text, _errors(values, kind))
+    verdict.warnings += map(utf8_text, _warnings(values))
     return verdict
 
 

@@ -6,10 +6,10 @@ from typing import Any
 from dulwich.objects import Commit
 from dulwich.repo import Repo
 
-from hubq.embedded_hub import cards, eval_results
+from hubq.embedded_hub import eval_results
 from hubq.embedded_hub.history import Entry, commit_id, describe, list_entries, read_blob
 from hubq.embedded_hub.hub import Hub
-from hubq.embedded_hub.plain import read_damaged_json
+from hubq.embedded_hub.parsing import card_metadata, card_tags, read_damaged_json
 from hubq.embedded_hub.repositories import Repository
 
 MAX_CONFIG = 1024 * 1024
@@ -40,7 +40,7 @@ def describe_repo(
         "downloads": 0,
         "likes": 0,
         "cardData": card or None,
-        "tags": cards.tags(card, repo.kind),
+        "tags": card_tags(card, repo.kind),
         "siblings": [_sibling(git, path, entry, blobs) for path, entry in sorted(entries.items())],
         "usedStorage": sum(hub.objects.size(sha) or 0 for sha in hub.repositories.holdings(repo)),
     }
@@ -67,7 +67,7 @@ def read_card(git: Repo, entries: dict[str, Entry]) -> dict[str, Any]:
     """Return the metadata of the repo's card in values that JSON can hold."""
     entry = entries.get("README.md")
     readme = read_blob(git, entry.blob).decode(errors="replace") if entry else ""
-    return cards.metadata(readme)
+    return card_metadata(readme)
 
 
 def _sibling(git: Repo, path: str, entry: Entry, blobs: bool) -> dict[str, Any]:

@@ -14,9 +14,8 @@ import yaml
 from dulwich.repo import Repo
 
 from hubq.embedded_hub.card_results import object_errors
-from hubq.embedded_hub.cards import parse
 from hubq.embedded_hub.history import Entry, read_blob
-from hubq.embedded_hub.plain import plain, text
+from hubq.embedded_hub.parsing import json_value, read_yaml, utf8_text
 
 FILES = ".eval_results/*.yaml"
 # huggingface.co/docs/hub/eval-results: what an entry may say.
@@ -33,18 +32,18 @@ def listed(git: Repo, entries: Mapping[str, Entry]) -> list[dict[str, Any]]:
 
 def _read(path: str, content: bytes) -> Iterator[dict[str, Any]]:
     try:
-        results = parse(content.decode(errors="replace"))
+        results = read_yaml(content.decode(errors="replace"))
     except yaml.YAMLError as error:
-        yield {"filename": path, "error": f"Invalid YAML: {text(error)}"}
+        yield {"filename": path, "error": f"Invalid YAML: {utf8_text(error)}"}
         return
     if not isinstance(results, list):
         yield {"filename": path, "error": "must be an array"}
         return
     for number, entry in enumerate(results):
         if (wrong := next(entry_errors(entry), None)) is not None:
-            yield {"filename": path, "error": f"[{number}]: {text(wrong)}"}
+            yield {"filename": path, "error": f"[{number}]: {utf8_text(wrong)}"}
         else:
-            yield {"filename": path, "verified": False, "data": plain(entry)}
+            yield {"filename": path, "verified": False, "data": json_value(entry)}
 
 
 def entry_errors(entry: object) -> Iterator[str]:

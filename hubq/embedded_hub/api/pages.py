@@ -10,7 +10,7 @@ from jinja2 import DictLoader, Environment
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from hubq.embedded_hub import cards, markdown, templates
+from hubq.embedded_hub import markdown, templates
 from hubq.embedded_hub.access import Access
 from hubq.embedded_hub.api.discussions import discussion_number
 from hubq.embedded_hub.api.tree import describe_commit
@@ -26,6 +26,7 @@ from hubq.embedded_hub.history import (
     read_blob,
     walk_commits,
 )
+from hubq.embedded_hub.parsing import split_card
 from hubq.embedded_hub.refusals import Refusal, sign_in_first
 from hubq.embedded_hub.repositories import may_read
 from hubq.embedded_hub.routing import Route, everywhere
@@ -87,7 +88,7 @@ def repo_page(call: Call) -> Response:
         found = [describe(git, path, entry) for path, entry in sorted(entries.items())]
         readme = read_blob(git, entries["README.md"].blob) if "README.md" in entries else b""
         commits = [_commit(commit) for commit in islice(walk_commits(git, head), COMMITS)]
-    front, text = cards.split(readme.decode(errors="replace"))
+    front, text = split_card(readme.decode(errors="replace"))
     return _page(
         call,
         "repo",
