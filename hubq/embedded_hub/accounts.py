@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hubq.embedded_hub.database import Database
-from hubq.embedded_hub.names import check_account_name
-from hubq.embedded_hub.refusals import bad_credentials
+from hubq.embedded_hub.refusals import bad_credentials, check_account_name
 
 Role = Literal["read", "write"]
 OrgRole = Literal["read", "write", "admin"]

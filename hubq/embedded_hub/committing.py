@@ -14,8 +14,7 @@ from dulwich.refs import Ref
 from dulwich.repo import Repo
 
 from hubq.embedded_hub.history import FILE_MODE, Entry, commit_id, list_entries, peel
-from hubq.embedded_hub.names import check_path
-from hubq.embedded_hub.refusals import Refusal, bad_request, entry_not_found
+from hubq.embedded_hub.refusals import Refusal, bad_request, check_path, entry_not_found
 
 PATIENCE = 20.0  # seconds that a commit waits for another one of the same repo
 LOOK = 0.01  # seconds between two looks at what another request writes

@@ -15,8 +15,7 @@ from starlette.types import Receive, Scope, Send
 from hubq.embedded_hub.access import Access
 from hubq.embedded_hub.accounts import Visitor
 from hubq.embedded_hub.call import Call, find_visitor, read_body
-from hubq.embedded_hub.names import RESERVED
-from hubq.embedded_hub.refusals import Refusal
+from hubq.embedded_hub.refusals import RESERVED, Refusal
 
 Whole = Callable[[Call], Response]
 Streaming = Callable[[Call], Awaitable[Response]]

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from hubq.embedded_hub.names import (
+from hubq.embedded_hub.refusals import (
+    Refusal,
     check_account_name,
     check_branch_name,
     check_path,
     check_repo_name,
 )
-from hubq.embedded_hub.refusals import Refusal
 
 
 @pytest.mark.parametrize(

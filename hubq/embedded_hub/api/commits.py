@@ -23,11 +23,16 @@ from hubq.embedded_hub.committing import (
 )
 from hubq.embedded_hub.discussions import Discussions
 from hubq.embedded_hub.history import branch_ref, commit_id, describe, find_commit, list_entries
-from hubq.embedded_hub.names import check_path
 from hubq.embedded_hub.objects import Pointer
 from hubq.embedded_hub.parsing import read_json
 from hubq.embedded_hub.pull_requests import check_commit, open_pull_request, opens_pull_request
-from hubq.embedded_hub.refusals import Refusal, bad_request, forbidden, revision_not_found
+from hubq.embedded_hub.refusals import (
+    Refusal,
+    bad_request,
+    check_path,
+    forbidden,
+    revision_not_found,
+)
 from hubq.embedded_hub.repositories import Repository
 from hubq.embedded_hub.routing import Route
 from hubq.embedded_hub.upload_modes import MAX_REGULAR, UploadModes

@@ -12,8 +12,7 @@ from hubq.embedded_hub.access import Access
 from hubq.embedded_hub.call import Call
 from hubq.embedded_hub.committing import Message, move_ref, squash
 from hubq.embedded_hub.history import commit_id, find_commit, peel
-from hubq.embedded_hub.names import check_branch_name
-from hubq.embedded_hub.refusals import Refusal, forbidden, revision_not_found
+from hubq.embedded_hub.refusals import Refusal, check_branch_name, forbidden, revision_not_found
 from hubq.embedded_hub.routing import Route
 
 BRANCHES, TAGS, PULLS = b"refs/heads/", b"refs/tags/", b"refs/pr/"

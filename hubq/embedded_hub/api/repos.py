@@ -13,9 +13,14 @@ from hubq.embedded_hub.call import Call
 from hubq.embedded_hub.description import describe_repo
 from hubq.embedded_hub.founding import found, remove
 from hubq.embedded_hub.history import find_commit
-from hubq.embedded_hub.names import check_account_name, check_repo_name
 from hubq.embedded_hub.paging import page
-from hubq.embedded_hub.refusals import Refusal, bad_request, forbidden
+from hubq.embedded_hub.refusals import (
+    Refusal,
+    bad_request,
+    check_account_name,
+    check_repo_name,
+    forbidden,
+)
 from hubq.embedded_hub.repositories import KINDS, Belongings, Kind, Repository, draft, may_read
 from hubq.embedded_hub.routing import Route
 from hubq.embedded_hub.settings import check
