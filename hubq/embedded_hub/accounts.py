@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hubq.embedded_hub.database import Database
 from hubq.embedded_hub.refusals import bad_credentials, check_account_name
+from hubq.embedded_hub.storage import Database
 
 Role = Literal["read", "write"]
 OrgRole = Literal["read", "write", "admin"]

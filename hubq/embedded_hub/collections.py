@@ -8,9 +8,9 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from hubq.embedded_hub.database import Database
 from hubq.embedded_hub.description import timestamp
 from hubq.embedded_hub.refusals import Refusal
+from hubq.embedded_hub.storage import Database
 
 Row = sqlite3.Row
 NOT_FOUND = "Collection not found"

@@ -11,11 +11,11 @@ from typing import Any
 from dulwich.objects import Commit
 
 from hubq.embedded_hub.committing import Message
-from hubq.embedded_hub.database import Database
 from hubq.embedded_hub.description import timestamp
 from hubq.embedded_hub.history import commit_id
 from hubq.embedded_hub.refusals import Refusal
 from hubq.embedded_hub.repositories import Repository
+from hubq.embedded_hub.storage import Database
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from dulwich.patch import write_object_diff
 from dulwich.refs import Ref
 from dulwich.repo import Repo
 
-from hubq.embedded_hub.objects import Pointer
 from hubq.embedded_hub.refusals import entry_not_found, repository_not_found, revision_not_found
+from hubq.embedded_hub.storage import Pointer
 from hubq.hub_names import is_revision
 
 FILE_MODE = 0o100644

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from hubq.embedded_hub.accounts import Accounts
 from hubq.embedded_hub.committing import Locks
-from hubq.embedded_hub.database import Database
 from hubq.embedded_hub.history import Histories
-from hubq.embedded_hub.objects import Objects
 from hubq.embedded_hub.repositories import Repositories
+from hubq.embedded_hub.storage import Database, Objects
 from hubq.embedded_hub.tickets import Tickets
 from hubq.embedded_hub.xet import Xet
 from hubq.errors import UserError

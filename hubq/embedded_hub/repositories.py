@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hubq.embedded_hub.accounts import Visitor
-from hubq.embedded_hub.database import Database
 from hubq.embedded_hub.refusals import check_repo_name
+from hubq.embedded_hub.storage import Database
 
 Kind = Literal["model", "dataset", "space"]
 Gate = Literal["no", "auto", "manual"]

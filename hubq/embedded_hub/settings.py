@@ -6,10 +6,10 @@ Nothing runs here, so nothing ever needs the value of a secret: it is not stored
 from collections.abc import Mapping
 from typing import Any
 
-from hubq.embedded_hub.database import Database
 from hubq.embedded_hub.description import timestamp
 from hubq.embedded_hub.refusals import bad_request
 from hubq.embedded_hub.repositories import insert_setting
+from hubq.embedded_hub.storage import Database
 
 
 def check(setting: object) -> None:

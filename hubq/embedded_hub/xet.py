@@ -12,10 +12,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from hubq.embedded_hub.database import Database
-from hubq.embedded_hub.objects import Incoming, Objects
 from hubq.embedded_hub.refusals import Refusal, bad_request
 from hubq.embedded_hub.shards import ShardFile, Term, parse
+from hubq.embedded_hub.storage import Database, Incoming, Objects
 from hubq.embedded_hub.xet_hashes import hash_file, hash_term, write_hash
 from hubq.embedded_hub.xorbs import Chunk, read_index, scan, unpack, verify, write_index
 

@@ -13,11 +13,10 @@ import pytest
 from faulty_hub import FaultyHub
 from huggingface_hub import HfApi
 
-from hubq.embedded_hub.database import Database
-from hubq.embedded_hub.objects import Objects
 from hubq.embedded_hub.reconstruction import reconstruct
 from hubq.embedded_hub.refusals import Refusal
 from hubq.embedded_hub.shards import BOOKEND, HAS_PROOFS, HAS_SHA256, Term
+from hubq.embedded_hub.storage import Database, Objects
 from hubq.embedded_hub.xet import Xet
 from hubq.embedded_hub.xet_hashes import (
     Node,

@@ -23,7 +23,6 @@ from hubq.embedded_hub.committing import (
 )
 from hubq.embedded_hub.discussions import Discussions
 from hubq.embedded_hub.history import branch_ref, commit_id, describe, find_commit, list_entries
-from hubq.embedded_hub.objects import Pointer
 from hubq.embedded_hub.parsing import read_json
 from hubq.embedded_hub.pull_requests import check_commit, open_pull_request, opens_pull_request
 from hubq.embedded_hub.refusals import (
@@ -35,6 +34,7 @@ from hubq.embedded_hub.refusals import (
 )
 from hubq.embedded_hub.repositories import Repository
 from hubq.embedded_hub.routing import Route
+from hubq.embedded_hub.storage import Pointer
 from hubq.embedded_hub.upload_modes import MAX_REGULAR, UploadModes
 
 MAX_FILES = 1000  # a call of preupload

@@ -12,10 +12,10 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from hubq.embedded_hub.access import Access
 from hubq.embedded_hub.call import Call, stream_body
-from hubq.embedded_hub.objects import Incoming, Pointer
 from hubq.embedded_hub.refusals import Refusal, bad_request
 from hubq.embedded_hub.repositories import Repository
 from hubq.embedded_hub.routing import Route, everywhere
+from hubq.embedded_hub.storage import Incoming, Pointer
 
 MULTIPART_FROM = 64 * 1024 * 1024  # bytes; a smaller file comes in one piece
 PART = 32 * 1024 * 1024
