@@ -6,12 +6,11 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from hubq.embedded_hub.accounts import Accounts
+from hubq.embedded_hub.accounts import Accounts, Tickets
 from hubq.embedded_hub.committing import Locks
 from hubq.embedded_hub.history import Histories
 from hubq.embedded_hub.repositories import Repositories
 from hubq.embedded_hub.storage import Database, Objects
-from hubq.embedded_hub.tickets import Tickets
 from hubq.embedded_hub.xet import Xet
 from hubq.errors import UserError
 
