@@ -1,4 +1,7 @@
-"""The list of repos: their kind, name, visibility, and which large files each of them holds."""
+"""The list of repos: kind, name, visibility, large files, and who may do what with each.
+
+`admit` is the one place where a visitor is let in to a repo or refused.
+"""
 
 import dataclasses
 import sqlite3
@@ -6,10 +9,17 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Literal
 
 from hubq.embedded_hub.accounts import Visitor
-from hubq.embedded_hub.refusals import check_repo_name
+from hubq.embedded_hub.refusals import (
+    check_repo_name,
+    forbidden,
+    gated,
+    repository_not_found,
+    sign_in_first,
+)
 from hubq.embedded_hub.storage import Database
 
 Kind = Literal["model", "dataset", "space"]
@@ -204,3 +214,37 @@ def may_read(repo: Repository, visitor: Visitor) -> bool:
 def _repository(row: sqlite3.Row) -> Repository:
     values = dict(row)
     return Repository(gate=values.pop("gated"), private=bool(values.pop("private")), **values)
+
+
+class Access(Enum):
+    """What a route gives or takes, and so whom it lets in. Each route names one."""
+
+    OPEN = "no token counts: the request carries a ticket, or what it asks is everybody's"
+    NO_REPO = "the address names no repo; one that the body or a list names is admitted apart"
+    KNOW = "names, sizes, the card, what people said: of a gated repo everybody may have it"
+    READ = "the content of files, in whatever form, or a way to it"
+    WRITE = "changing the repo"
+
+
+def admit(
+    repositories: Repositories, repo: Repository | None, visitor: Visitor, access: Access
+) -> Repository:
+    """Return the repo for a visitor who has that access to it, or refuse.
+
+    A repo that the visitor may not know of is answered for as one that doesn't exist.
+    """
+    if repo is None or not may_read(repo, visitor):
+        raise repository_not_found(anonymous=visitor.anonymous)
+    if access is Access.READ and not repositories.admits(repo, visitor):
+        raise gated(repo.full_name, anonymous=visitor.anonymous)
+    if access is Access.WRITE:
+        check_write(visitor, repo.namespace, repo.address)
+    return repo
+
+
+def check_write(visitor: Visitor, namespace: str, what: str) -> None:
+    """Refuse a visitor who may not write to a namespace."""
+    if visitor.anonymous:
+        raise sign_in_first()
+    if not visitor.writes_to(namespace):
+        raise forbidden(f"You don't have the rights to write to {what}")

@@ -12,10 +12,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
-from hubq.embedded_hub.access import Access
 from hubq.embedded_hub.accounts import Visitor
 from hubq.embedded_hub.call import Call, find_visitor, read_body
 from hubq.embedded_hub.refusals import RESERVED, Refusal
+from hubq.embedded_hub.repositories import Access
 
 Whole = Callable[[Call], Response]
 Streaming = Callable[[Call], Awaitable[Response]]

@@ -9,8 +9,8 @@ import pytest
 from faulty_hub import FaultyHub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
-from hubq.embedded_hub.access import Access
 from hubq.embedded_hub.app import SUBJECTS
+from hubq.embedded_hub.repositories import Access
 from hubq.embedded_hub.routing import Route
 
 TEXT = b"what only members may read\n"

@@ -9,7 +9,6 @@ from dulwich.repo import Repo
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
-from hubq.embedded_hub.access import Access
 from hubq.embedded_hub.call import Call, stream_body
 from hubq.embedded_hub.card_rules import validate
 from hubq.embedded_hub.committing import (
@@ -32,7 +31,7 @@ from hubq.embedded_hub.refusals import (
     forbidden,
     revision_not_found,
 )
-from hubq.embedded_hub.repositories import Repository
+from hubq.embedded_hub.repositories import Access, Repository
 from hubq.embedded_hub.routing import Route
 from hubq.embedded_hub.storage import Pointer
 from hubq.embedded_hub.upload_modes import MAX_REGULAR, UploadModes

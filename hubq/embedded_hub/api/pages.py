@@ -11,7 +11,6 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from hubq.embedded_hub import markdown, templates
-from hubq.embedded_hub.access import Access
 from hubq.embedded_hub.api.discussions import discussion_number
 from hubq.embedded_hub.api.tree import describe_commit
 from hubq.embedded_hub.call import Call
@@ -28,7 +27,7 @@ from hubq.embedded_hub.history import (
 )
 from hubq.embedded_hub.parsing import split_card
 from hubq.embedded_hub.refusals import Refusal, sign_in_first
-from hubq.embedded_hub.repositories import may_read
+from hubq.embedded_hub.repositories import Access, may_read
 from hubq.embedded_hub.routing import Route, everywhere
 
 COMMITS = 30

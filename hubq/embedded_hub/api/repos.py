@@ -8,7 +8,6 @@ from typing import Any
 from dulwich.errors import FileFormatException
 from starlette.responses import JSONResponse, Response
 
-from hubq.embedded_hub.access import Access
 from hubq.embedded_hub.call import Call
 from hubq.embedded_hub.description import describe_repo
 from hubq.embedded_hub.founding import found, remove
@@ -21,7 +20,15 @@ from hubq.embedded_hub.refusals import (
     check_repo_name,
     forbidden,
 )
-from hubq.embedded_hub.repositories import KINDS, Belongings, Kind, Repository, draft, may_read
+from hubq.embedded_hub.repositories import (
+    KINDS,
+    Access,
+    Belongings,
+    Kind,
+    Repository,
+    draft,
+    may_read,
+)
 from hubq.embedded_hub.routing import Route
 from hubq.embedded_hub.settings import check
 

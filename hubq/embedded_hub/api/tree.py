@@ -8,7 +8,6 @@ from dulwich.objects import Commit
 from dulwich.repo import Repo
 from starlette.responses import JSONResponse, Response
 
-from hubq.embedded_hub.access import Access
 from hubq.embedded_hub.call import Call
 from hubq.embedded_hub.description import timestamp
 from hubq.embedded_hub.history import (
@@ -23,6 +22,7 @@ from hubq.embedded_hub.history import (
 )
 from hubq.embedded_hub.paging import page, window
 from hubq.embedded_hub.refusals import bad_request, entry_not_found
+from hubq.embedded_hub.repositories import Access
 from hubq.embedded_hub.routing import Route
 
 PAGE = 1000
