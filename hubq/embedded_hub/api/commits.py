@@ -12,8 +12,10 @@ from starlette.responses import JSONResponse, Response
 from hubq.embedded_hub.call import Call, stream_body
 from hubq.embedded_hub.card_rules import validate
 from hubq.embedded_hub.committing import (
+    MAX_REGULAR,
     Change,
     Message,
+    UploadModes,
     apply_changes,
     check_parent,
     commit_changes,
@@ -34,7 +36,6 @@ from hubq.embedded_hub.refusals import (
 from hubq.embedded_hub.repositories import Access, Repository
 from hubq.embedded_hub.routing import Route
 from hubq.embedded_hub.storage import Pointer
-from hubq.embedded_hub.upload_modes import MAX_REGULAR, UploadModes
 
 MAX_FILES = 1000  # a call of preupload
 MAX_COMMIT = 1024**3  # bytes of a commit's body, which is spooled to disk
