@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from hubq.embedded_hub.card_results import model_index_errors
+from hubq.embedded_hub.eval_results import model_index_errors
 from hubq.embedded_hub.parsing import read_yaml, split_card, utf8_text
 from hubq.language import is_language
 from hubq.license import HUB_LICENSES

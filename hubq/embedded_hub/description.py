@@ -6,7 +6,7 @@ from typing import Any
 from dulwich.objects import Commit
 from dulwich.repo import Repo
 
-from hubq.embedded_hub import eval_results
+from hubq.embedded_hub.eval_results import list_results
 from hubq.embedded_hub.history import Entry, commit_id, describe, list_entries, read_blob
 from hubq.embedded_hub.hub import Hub
 from hubq.embedded_hub.parsing import card_metadata, card_tags, read_damaged_json
@@ -101,7 +101,7 @@ def _model(
         "tags": list(dict.fromkeys(tags)),
         "config": config,
         "model-index": card.get("model-index"),
-        "evalResults": eval_results.listed(git, entries),
+        "evalResults": list_results(git, entries),
         "spaces": [],
     }
 
