@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, Response
 
 from hubq.embedded_hub.api.repos import check_namespace, created, private_or_none, split_name, taken
 from hubq.embedded_hub.call import Call
-from hubq.embedded_hub.founding import founding
+from hubq.embedded_hub.hub import place_repo
 from hubq.embedded_hub.repositories import Access, Belongings, draft
 from hubq.embedded_hub.routing import Route
 
@@ -26,7 +26,7 @@ def duplicate(call: Call) -> Response:
     )
     given = Belongings(large_files=tuple(call.hub.repositories.holdings(source)))
     try:
-        with founding(call.hub, copy, given) as place, call.hub.locks.hold(source.id):
+        with place_repo(call.hub, copy, given) as place, call.hub.locks.hold(source.id):
             shutil.copytree(call.hub.histories.path(source.id), place)
     except FileExistsError as error:
         raise taken(call, copy, "You already created this {kind} repo") from error

@@ -10,8 +10,8 @@ from starlette.responses import JSONResponse, Response
 
 from hubq.embedded_hub.call import Call
 from hubq.embedded_hub.description import describe_repo
-from hubq.embedded_hub.founding import found, remove
 from hubq.embedded_hub.history import find_commit
+from hubq.embedded_hub.hub import create_repo, delete_repo
 from hubq.embedded_hub.paging import page
 from hubq.embedded_hub.refusals import (
     Refusal,
@@ -53,7 +53,7 @@ def create(call: Call) -> Response:
     if existing is not None:
         raise taken(call, existing, "You already created this {kind} repo")
     try:
-        found(call.hub, repo, call.user(), Belongings(settings=given))
+        create_repo(call.hub, repo, call.user(), Belongings(settings=given))
     except FileExistsError as error:
         raise taken(call, repo, "You already created this {kind} repo") from error
     return JSONResponse(created(call, repo))
@@ -64,7 +64,7 @@ def delete(call: Call) -> Response:
     namespace = call.json().get("organization") or call.user()
     repo = call.named(_kind(call.json()), str(namespace), call.text("name"), Access.WRITE)
     with call.hub.locks.hold(repo.id):
-        remove(call.hub, repo)
+        delete_repo(call.hub, repo)
     return JSONResponse({})
 
 
