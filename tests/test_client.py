@@ -11,7 +11,7 @@ import pytest
 from faulty_hub import FaultyHub, drop, faulty_hub, refuse
 
 from hubq.client import Client
-from hubq.embedded_hub.administration import add_org, add_user, mint_token
+from hubq.embedded_hub.local import add_org, add_user, mint_token
 from hubq.errors import UserError
 from hubq.explain import scrub
 from hubq.patience import Patience, asked_to_wait

@@ -15,8 +15,7 @@ from hubq.base_card import BaseCard
 from hubq.card import render
 from hubq.client import Client
 from hubq.digest import sha256_of
-from hubq.embedded_hub.administration import add_org, add_user, mint_token
-from hubq.embedded_hub.checking import fsck
+from hubq.embedded_hub.local import add_org, add_user, fsck, mint_token
 from hubq.errors import UserError
 from hubq.evaluate import Report
 from hubq.patience import Patience, Result

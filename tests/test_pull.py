@@ -9,7 +9,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from made_run import REPO, make_run
 
 from hubq.client import Client
-from hubq.embedded_hub.administration import add_user, mint_token
+from hubq.embedded_hub.local import add_user, mint_token
 from hubq.errors import UserError
 from hubq.patience import Patience
 from hubq.progress import Advance

@@ -305,7 +305,7 @@ def test_the_gate_of_a_repo_and_its_form_are_known(
 def test_a_gated_repo_without_access_is_refused(
     uploaded: ModelSection, client: Client, hub: FaultyHub
 ) -> None:
-    from hubq.embedded_hub.administration import add_user, mint_token
+    from hubq.embedded_hub.local import add_user, mint_token
 
     client.api().update_repo_settings(REPO, gated="manual", private=False)
     add_user(hub.root, "bob")

@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING
 from hubq.errors import UserError
 
 if TYPE_CHECKING:
-    from hubq.embedded_hub.administration import add_org, add_user, mint_token, revoke_token
     from hubq.embedded_hub.app import create_app
-    from hubq.embedded_hub.checking import fsck
-    from hubq.embedded_hub.local import LocalHub, default_root, local_hub
+    from hubq.embedded_hub.local import (
+        LocalHub,
+        add_org,
+        add_user,
+        default_root,
+        fsck,
+        local_hub,
+        mint_token,
+        revoke_token,
+    )
     from hubq.embedded_hub.serving import Running, find_running, serve
 
 __all__ = [
@@ -31,15 +38,15 @@ __all__ = [
 _HOMES = {
     "LocalHub": "local",
     "Running": "serving",
-    "add_org": "administration",
-    "add_user": "administration",
+    "add_org": "local",
+    "add_user": "local",
     "create_app": "app",
     "default_root": "local",
     "find_running": "serving",
-    "fsck": "checking",
+    "fsck": "local",
     "local_hub": "local",
-    "mint_token": "administration",
-    "revoke_token": "administration",
+    "mint_token": "local",
+    "revoke_token": "local",
     "serve": "serving",
 }
 

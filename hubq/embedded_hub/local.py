@@ -1,14 +1,19 @@
-"""A hub for the length of a `with`: the one that runs already, or a new one."""
+"""A hub on this machine, used by its owner: one for the length of a `with`, or directly its folder.
+
+`local_hub` attaches to the hub that serves a folder, or starts one. Users, organizations and tokens
+can be made, and git asked whether all is sound, whether the hub is being served or not.
+"""
 
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hubq.embedded_hub.accounts import OrgRole, Role
 from hubq.embedded_hub.hub import FIRST_USER, Hub
 from hubq.embedded_hub.serving import Running, find_running
 from hubq.errors import UserError
@@ -107,3 +112,54 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
         child.kill()
         child.wait()
     child.stderr.close()
+
+
+def mint_token(root: Path, *, user: str, role: Role, expires_in: float | None) -> str:
+    """Make a token for a user, good for some seconds or for ever.
+
+    It is shown once: the hub keeps only its sha256. Raises ValueError for an unknown user.
+    """
+    return Hub.open(root).accounts.mint(user, role, expires_in)
+
+
+def revoke_token(root: Path, token: str) -> None:
+    """Make a token worthless."""
+    Hub.open(root).accounts.revoke(token)
+
+
+def add_user(root: Path, name: str) -> None:
+    """Add a user unless there is one of that name. Raises ValueError if it is an organization's."""
+    Hub.open(root).accounts.add_user(name)
+
+
+def add_org(root: Path, name: str, members: Mapping[str, OrgRole] | Iterable[str]) -> None:
+    """Add an organization unless it exists, and members: with their roles, or as writers.
+
+    Raises ValueError if the name is a user's.
+    """
+    roles: dict[str, OrgRole]
+    if isinstance(members, Mapping):
+        roles = dict(members)
+    else:
+        roles = {member: "write" for member in members}
+    Hub.open(root).accounts.add_org(name, roles)
+
+
+FSCK = ("git", "fsck", "--strict", "--full", "--no-dangling")
+
+
+def fsck(root: Path) -> None:
+    """Run `git fsck --strict` over all repositories of a hub.
+
+    Raises RuntimeError with git's words when it finds fault.
+    """
+    for repository in sorted((root / "repos").glob("*.git")):
+        done = subprocess.run(
+            [FSCK[0], "-C", str(repository), *FSCK[1:]],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        complaints = done.stdout + done.stderr
+        if done.returncode != 0 or complaints.strip():
+            raise RuntimeError(f"git fsck of {repository}:\n{complaints}")
