@@ -78,7 +78,7 @@ def _start(root: Path) -> subprocess.Popen[bytes]:
     package = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     return subprocess.Popen(
-        [sys.executable, "-m", "hubq.embedded_hub.child", str(root)],
+        [sys.executable, "-m", "hubq.embedded_hub.serving", str(root)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -1,4 +1,7 @@
-"""Running a hub: one server for a root at a time, and a note by which others find it."""
+"""Running a hub: one server for a root at a time, and a note by which others find it.
+
+As a program (`python -m hubq.embedded_hub.serving ROOT`) it ends when its parent's pipe closes.
+"""
 
 import fcntl
 import json
@@ -6,6 +9,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -60,6 +64,22 @@ def serve(
         )
     app = create_app(root, hosts=("*",) if allow_remote else LOOPBACK)
     run(make_server(app), app.state.hub, host, port, ready)
+
+
+def serve_for_parent(root: Path) -> None:
+    """Serve the hub in a folder on a free port until standard input ends."""
+    from hubq.embedded_hub.app import create_app
+
+    app = create_app(root)
+    server = make_server(app)
+
+    def watch() -> None:
+        # The pipe closes when the parent is done and also when it is killed.
+        sys.stdin.buffer.read()
+        server.should_exit = True
+
+    threading.Thread(target=watch, daemon=True).start()
+    run(server, app.state.hub, "127.0.0.1", 0)
 
 
 def make_server(app: ASGIApp) -> "uvicorn.Server":
@@ -183,3 +203,7 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with listener:
         yield listener
+
+
+if __name__ == "__main__":
+    serve_for_parent(Path(sys.argv[1]))
