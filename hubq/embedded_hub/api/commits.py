@@ -22,10 +22,14 @@ from hubq.embedded_hub.committing import (
     put_blob,
     write_commit,
 )
-from hubq.embedded_hub.discussions import Discussions
+from hubq.embedded_hub.discussions import (
+    Discussions,
+    check_commit,
+    open_pull_request,
+    opens_pull_request,
+)
 from hubq.embedded_hub.history import branch_ref, commit_id, describe, find_commit, list_entries
 from hubq.embedded_hub.parsing import read_json
-from hubq.embedded_hub.pull_requests import check_commit, open_pull_request, opens_pull_request
 from hubq.embedded_hub.refusals import (
     Refusal,
     bad_request,

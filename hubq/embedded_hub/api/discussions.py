@@ -6,10 +6,16 @@ from starlette.responses import JSONResponse, Response
 
 from hubq.embedded_hub.call import Call
 from hubq.embedded_hub.committing import Message
-from hubq.embedded_hub.discussions import Discussion, Discussions, comment_data
+from hubq.embedded_hub.discussions import (
+    Discussion,
+    Discussions,
+    comment_data,
+    list_conflicts,
+    merge_pull_request,
+    open_pull_request,
+)
 from hubq.embedded_hub.history import difference, find_commit
 from hubq.embedded_hub.paging import whole_number
-from hubq.embedded_hub.pull_requests import list_conflicts, merge_pull_request, open_pull_request
 from hubq.embedded_hub.refusals import bad_request, forbidden
 from hubq.embedded_hub.repositories import Access, Repository
 from hubq.embedded_hub.routing import Route
