@@ -4,9 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from hubq.embedded_hub.refusals import Refusal
-from hubq.embedded_hub.shards import Term
 from hubq.embedded_hub.xet import Xet
-from hubq.embedded_hub.xorbs import Chunk
+from hubq.embedded_hub.xet_formats import Chunk, Term
 
 Address = Callable[[str, int, int], str]  # of a xorb, its first and last byte
 

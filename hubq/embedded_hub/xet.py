@@ -13,10 +13,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hubq.embedded_hub.refusals import Refusal, bad_request
-from hubq.embedded_hub.shards import ShardFile, Term, parse
 from hubq.embedded_hub.storage import Database, Incoming, Objects
-from hubq.embedded_hub.xet_hashes import hash_file, hash_term, write_hash
-from hubq.embedded_hub.xorbs import Chunk, read_index, scan, unpack, verify, write_index
+from hubq.embedded_hub.xet_formats import (
+    Chunk,
+    ShardFile,
+    Term,
+    hash_file,
+    hash_term,
+    read_index,
+    read_shard,
+    scan_xorb,
+    unpack_xorb,
+    verify_xorb,
+    write_hash,
+    write_index,
+)
 
 
 class Xet:
@@ -49,8 +60,8 @@ class Xet:
             return False
         incoming.flush()
         with incoming.path.open("rb") as file:
-            chunks = scan(file)
-        verify(chunks, xorb)
+            chunks = scan_xorb(file)
+        verify_xorb(chunks, xorb)
         destination.parent.mkdir(parents=True, exist_ok=True)
         write_index(destination.with_suffix(".index"), chunks)
         incoming.keep(destination)
@@ -58,7 +69,7 @@ class Xet:
 
     def register(self, shard: bytes) -> list[str]:
         """Rebuild and keep the files that a shard describes; return their sha256s."""
-        files = parse(shard)
+        files = read_shard(shard)
         for file in files:
             self._check_hashes(file)
             if not self._is_known(file):
@@ -141,7 +152,7 @@ class Xet:
         run = self._run(term)
         with self.path(term.xorb).open("rb") as xorb:
             xorb.seek(run[0].start)
-            for _, (content, _) in zip(run, unpack(xorb), strict=False):
+            for _, (content, _) in zip(run, unpack_xorb(xorb), strict=False):
                 yield content
 
 

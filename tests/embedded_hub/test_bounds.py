@@ -14,7 +14,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 
 from hubq.embedded_hub.markdown import render
 from hubq.embedded_hub.refusals import Refusal
-from hubq.embedded_hub.xorbs import LZ4, MAX_CHUNK, scan
+from hubq.embedded_hub.xet_formats import LZ4, MAX_CHUNK, scan_xorb
 
 MEGABYTE = 1_000_000
 
@@ -73,7 +73,7 @@ def test_a_xorb_that_unpacks_to_gigabytes_is_refused() -> None:
     chunk = b"\0" + sizes[0] + bytes([LZ4]) + sizes[1] + packed
 
     with pytest.raises(Refusal, match="The xorb holds over"):
-        scan(io.BytesIO(chunk * 600))
+        scan_xorb(io.BytesIO(chunk * 600))
 
 
 def test_large_files_are_named_and_not_compared(api: HfApi, http: httpx.Client, repo: str) -> None:

@@ -15,18 +15,25 @@ from huggingface_hub import HfApi
 
 from hubq.embedded_hub.reconstruction import reconstruct
 from hubq.embedded_hub.refusals import Refusal
-from hubq.embedded_hub.shards import BOOKEND, HAS_PROOFS, HAS_SHA256, Term
 from hubq.embedded_hub.storage import Database, Objects
 from hubq.embedded_hub.xet import Xet
-from hubq.embedded_hub.xet_hashes import (
+from hubq.embedded_hub.xet_formats import (
+    BOOKEND,
+    GROUPED_LZ4,
+    HAS_PROOFS,
+    HAS_SHA256,
+    LZ4,
+    PLAIN,
     Node,
+    Term,
     hash_chunk,
     hash_file,
     hash_term,
     hash_xorb,
+    scan_xorb,
+    unpack_xorb,
     write_hash,
 )
-from hubq.embedded_hub.xorbs import GROUPED_LZ4, LZ4, PLAIN, scan, unpack
 
 CHUNKS = [bytes([number]) * (1000 + 333 * number) for number in range(9)]
 CONTENT = b"".join(CHUNKS)
@@ -83,7 +90,7 @@ def store(tmp_path: Path) -> Xet:
 
 
 def test_chunks_of_every_compression_unpack_to_what_was_packed() -> None:
-    assert [content for content, _ in unpack(io.BytesIO(xorb()))] == CHUNKS
+    assert [content for content, _ in unpack_xorb(io.BytesIO(xorb()))] == CHUNKS
 
 
 def test_hashes_are_those_of_the_real_client(api: HfApi, repo: str, hub: FaultyHub) -> None:
@@ -94,7 +101,7 @@ def test_hashes_are_those_of_the_real_client(api: HfApi, repo: str, hub: FaultyH
     (index,) = (hub.root / "xet" / "xorbs").rglob("*.index")
     stored = index.with_suffix("")
     with stored.open("rb") as file:
-        nodes = [chunk.node for chunk in scan(file)]
+        nodes = [chunk.node for chunk in scan_xorb(file)]
     (entry,) = api.get_paths_info(repo, ["a.bin"])
     assert len(nodes) > 4
     assert stored.name == write_hash(hash_xorb(nodes))
@@ -127,7 +134,7 @@ def test_a_xorb_that_hashes_to_something_else_is_refused(store: Xet) -> None:
 @pytest.mark.parametrize("cut", [4, 50, -1])
 def test_a_xorb_that_ends_too_early_is_refused(cut: int) -> None:
     with pytest.raises(Refusal):
-        scan(io.BytesIO(xorb()[:cut]))
+        scan_xorb(io.BytesIO(xorb()[:cut]))
 
 
 def test_a_chunk_that_unpacks_to_more_than_it_says_is_refused() -> None:
@@ -135,7 +142,7 @@ def test_a_chunk_that_unpacks_to_more_than_it_says_is_refused() -> None:
     header = b"\0" + len(bomb).to_bytes(3, "little") + bytes([LZ4]) + (100).to_bytes(3, "little")
 
     with pytest.raises(Refusal, match="wrong size"):
-        scan(io.BytesIO(header + bomb))
+        scan_xorb(io.BytesIO(header + bomb))
 
 
 def test_a_file_with_a_wrong_sha256_is_refused_and_not_kept(store: Xet) -> None:

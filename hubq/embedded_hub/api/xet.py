@@ -13,7 +13,7 @@ from hubq.embedded_hub.reconstruction import reconstruct
 from hubq.embedded_hub.refusals import Refusal, bad_request, forbidden
 from hubq.embedded_hub.repositories import Access, Repository, admit
 from hubq.embedded_hub.routing import Route
-from hubq.embedded_hub.xorbs import MAX_XORB
+from hubq.embedded_hub.xet_formats import MAX_XORB
 
 LIFETIME = 3600  # seconds that a Xet token is good for
 MAX_SHARD = 64 * 1024 * 1024
