@@ -13,10 +13,9 @@ import pytest
 from faulty_hub import FaultyHub
 from huggingface_hub import HfApi
 
-from hubq.embedded_hub.reconstruction import reconstruct
 from hubq.embedded_hub.refusals import Refusal
 from hubq.embedded_hub.storage import Database, Objects
-from hubq.embedded_hub.xet import Xet
+from hubq.embedded_hub.xet import Xet, reconstruct
 from hubq.embedded_hub.xet_formats import (
     BOOKEND,
     GROUPED_LZ4,
