@@ -13,13 +13,13 @@ from dulwich.objects import Commit
 from dulwich.refs import Ref
 from dulwich.repo import Repo
 
-from hubq.embedded_hub.call import Call
 from hubq.embedded_hub.committing import Message, conflicts, merge, move_ref
 from hubq.embedded_hub.description import timestamp
 from hubq.embedded_hub.history import commit_id, find_commit
 from hubq.embedded_hub.hub import Hub
 from hubq.embedded_hub.refusals import Refusal, forbidden
 from hubq.embedded_hub.repositories import Repository
+from hubq.embedded_hub.requests import Call
 from hubq.embedded_hub.storage import Database
 
 

@@ -13,9 +13,9 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
 from hubq.embedded_hub.accounts import Visitor
-from hubq.embedded_hub.call import Call, find_visitor, read_body
 from hubq.embedded_hub.refusals import RESERVED, Refusal
 from hubq.embedded_hub.repositories import Access
+from hubq.embedded_hub.requests import Call, find_visitor, read_body
 
 Whole = Callable[[Call], Response]
 Streaming = Callable[[Call], Awaitable[Response]]

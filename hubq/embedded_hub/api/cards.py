@@ -2,9 +2,9 @@
 
 from starlette.responses import JSONResponse, Response
 
-from hubq.embedded_hub.call import Call
 from hubq.embedded_hub.card_rules import validate
 from hubq.embedded_hub.repositories import Access
+from hubq.embedded_hub.requests import Call
 from hubq.embedded_hub.routing import Route
 
 

@@ -14,9 +14,9 @@ from dulwich.server import BackendRepo, DictBackend, UploadPackHandler
 from starlette.background import BackgroundTask
 from starlette.responses import Response, StreamingResponse
 
-from hubq.embedded_hub.call import MAX_BODY, Call
 from hubq.embedded_hub.refusals import Refusal, bad_request, forbidden
 from hubq.embedded_hub.repositories import Access
+from hubq.embedded_hub.requests import MAX_BODY, Call
 from hubq.embedded_hub.routing import everywhere
 
 # What the library raises for bodies that are not git's, or that want what isn't there.

@@ -4,11 +4,10 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from hubq.embedded_hub.call import Call
 from hubq.embedded_hub.collections import NOT_FOUND, Collections, Item
-from hubq.embedded_hub.paging import page
 from hubq.embedded_hub.refusals import Refusal, bad_request
 from hubq.embedded_hub.repositories import KINDS, Access
+from hubq.embedded_hub.requests import Call, page
 from hubq.embedded_hub.routing import Route
 
 PAGE = 100

@@ -9,7 +9,6 @@ from dulwich.repo import Repo
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
-from hubq.embedded_hub.call import Call, stream_body
 from hubq.embedded_hub.card_rules import validate
 from hubq.embedded_hub.committing import (
     MAX_REGULAR,
@@ -38,6 +37,7 @@ from hubq.embedded_hub.refusals import (
     revision_not_found,
 )
 from hubq.embedded_hub.repositories import Access, Repository
+from hubq.embedded_hub.requests import Call, stream_body
 from hubq.embedded_hub.routing import Route
 from hubq.embedded_hub.storage import Pointer
 

@@ -4,7 +4,6 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from hubq.embedded_hub.call import Call
 from hubq.embedded_hub.committing import Message
 from hubq.embedded_hub.discussions import (
     Discussion,
@@ -15,9 +14,9 @@ from hubq.embedded_hub.discussions import (
     open_pull_request,
 )
 from hubq.embedded_hub.history import difference, find_commit
-from hubq.embedded_hub.paging import whole_number
 from hubq.embedded_hub.refusals import bad_request, forbidden
 from hubq.embedded_hub.repositories import Access, Repository
+from hubq.embedded_hub.requests import Call, whole_number
 from hubq.embedded_hub.routing import Route
 
 PAGE = 50

@@ -6,9 +6,9 @@ import shutil
 from starlette.responses import JSONResponse, Response
 
 from hubq.embedded_hub.api.repos import check_namespace, created, private_or_none, split_name, taken
-from hubq.embedded_hub.call import Call
 from hubq.embedded_hub.hub import place_repo
 from hubq.embedded_hub.repositories import Access, Belongings, draft
+from hubq.embedded_hub.requests import Call
 from hubq.embedded_hub.routing import Route
 
 

@@ -4,12 +4,11 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from hubq.embedded_hub.call import Call
 from hubq.embedded_hub.description import timestamp
 from hubq.embedded_hub.history import describe, find_commit, list_entries
-from hubq.embedded_hub.paging import page
 from hubq.embedded_hub.refusals import bad_request
 from hubq.embedded_hub.repositories import KINDS, Access, Repository
+from hubq.embedded_hub.requests import Call, page
 from hubq.embedded_hub.routing import Route
 
 PAGE = 1000

@@ -10,9 +10,9 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from hubq.embedded_hub.call import Call, stream_body
 from hubq.embedded_hub.refusals import Refusal, bad_request
 from hubq.embedded_hub.repositories import Access, Repository
+from hubq.embedded_hub.requests import Call, stream_body
 from hubq.embedded_hub.routing import Route, everywhere
 from hubq.embedded_hub.storage import Incoming, Pointer
 

@@ -13,7 +13,6 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from hubq.embedded_hub import markdown, templates
 from hubq.embedded_hub.api.discussions import discussion_number
 from hubq.embedded_hub.api.tree import describe_commit
-from hubq.embedded_hub.call import Call
 from hubq.embedded_hub.description import describe_repo
 from hubq.embedded_hub.discussions import Discussions
 from hubq.embedded_hub.history import (
@@ -28,6 +27,7 @@ from hubq.embedded_hub.history import (
 from hubq.embedded_hub.parsing import split_card
 from hubq.embedded_hub.refusals import Refusal, sign_in_first
 from hubq.embedded_hub.repositories import Access, may_read
+from hubq.embedded_hub.requests import Call
 from hubq.embedded_hub.routing import Route, everywhere
 
 COMMITS = 30

@@ -8,11 +8,11 @@ from dulwich.refs import Ref
 from dulwich.repo import Repo
 from starlette.responses import JSONResponse, Response
 
-from hubq.embedded_hub.call import Call
 from hubq.embedded_hub.committing import Message, move_ref, squash
 from hubq.embedded_hub.history import commit_id, find_commit, peel
 from hubq.embedded_hub.refusals import Refusal, check_branch_name, forbidden, revision_not_found
 from hubq.embedded_hub.repositories import Access
+from hubq.embedded_hub.requests import Call
 from hubq.embedded_hub.routing import Route
 
 BRANCHES, TAGS, PULLS = b"refs/heads/", b"refs/tags/", b"refs/pr/"

@@ -8,11 +8,9 @@ from typing import Any
 from dulwich.errors import FileFormatException
 from starlette.responses import JSONResponse, Response
 
-from hubq.embedded_hub.call import Call
 from hubq.embedded_hub.description import describe_repo
 from hubq.embedded_hub.history import find_commit
 from hubq.embedded_hub.hub import create_repo, delete_repo
-from hubq.embedded_hub.paging import page
 from hubq.embedded_hub.refusals import (
     Refusal,
     bad_request,
@@ -29,6 +27,7 @@ from hubq.embedded_hub.repositories import (
     draft,
     may_read,
 )
+from hubq.embedded_hub.requests import Call, page
 from hubq.embedded_hub.routing import Route
 from hubq.embedded_hub.settings import check
 

@@ -6,10 +6,10 @@ from urllib.parse import quote
 
 from starlette.responses import FileResponse, PlainTextResponse, Response
 
-from hubq.embedded_hub.call import Call
 from hubq.embedded_hub.history import File, commit_id, find_commit, find_file, read_blob
 from hubq.embedded_hub.refusals import Refusal, check_path
 from hubq.embedded_hub.repositories import Access, Repository
+from hubq.embedded_hub.requests import Call
 from hubq.embedded_hub.routing import everywhere
 from hubq.embedded_hub.storage import Pointer
 

@@ -2,10 +2,10 @@
 
 from starlette.responses import JSONResponse, Response
 
-from hubq.embedded_hub.call import Call
 from hubq.embedded_hub.description import runtime as describe_runtime
 from hubq.embedded_hub.refusals import Refusal
 from hubq.embedded_hub.repositories import Access, Repository
+from hubq.embedded_hub.requests import Call
 from hubq.embedded_hub.routing import Route
 from hubq.embedded_hub.settings import drop, put, show
 

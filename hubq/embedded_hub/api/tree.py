@@ -8,7 +8,6 @@ from dulwich.objects import Commit
 from dulwich.repo import Repo
 from starlette.responses import JSONResponse, Response
 
-from hubq.embedded_hub.call import Call
 from hubq.embedded_hub.description import timestamp
 from hubq.embedded_hub.history import (
     Entry,
@@ -20,9 +19,9 @@ from hubq.embedded_hub.history import (
     list_folders,
     walk_commits,
 )
-from hubq.embedded_hub.paging import page, window
 from hubq.embedded_hub.refusals import bad_request, entry_not_found
 from hubq.embedded_hub.repositories import Access
+from hubq.embedded_hub.requests import Call, page, window
 from hubq.embedded_hub.routing import Route
 
 PAGE = 1000

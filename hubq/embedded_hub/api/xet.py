@@ -7,10 +7,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from hubq.embedded_hub.accounts import Visitor
-from hubq.embedded_hub.call import Call, read_body, stream_body
 from hubq.embedded_hub.discussions import check_commit
 from hubq.embedded_hub.refusals import Refusal, bad_request, forbidden
 from hubq.embedded_hub.repositories import Access, Repository, admit
+from hubq.embedded_hub.requests import Call, read_body, stream_body
 from hubq.embedded_hub.routing import Route
 from hubq.embedded_hub.xet import reconstruct
 from hubq.embedded_hub.xet_formats import MAX_XORB

@@ -1,11 +1,15 @@
-"""One request as the handlers see it: who asks, for which repo, with what in the body."""
+"""One request as the handlers see it: who asks, for which repo, with what in the body.
+
+Lists are answered in pages, with the address of the next one in the Link header.
+"""
 
 import base64
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
 
 from hubq.embedded_hub.accounts import Visitor
 from hubq.embedded_hub.hub import Hub
@@ -168,3 +172,45 @@ def _password(credentials: str) -> str:
         return base64.b64decode(credentials).decode().partition(":")[2]
     except ValueError:  # of which binascii's own error is a kind
         return ""
+
+
+T = TypeVar("T")
+
+
+def page(
+    call: Call, items: Sequence[T], render: Callable[[T], Any | None], *, size: int
+) -> JSONResponse:
+    """Render the page of a list that the query's cursor asks for, and no more than that.
+
+    What `render` has nothing to say about is left out, and the page goes on behind it.
+    """
+    position, limit = _begin(call, size)
+    rendered: list[Any] = []
+    while position < len(items) and len(rendered) < limit:
+        answer = render(items[position])
+        rendered += [] if answer is None else [answer]
+        position += 1
+    headers = {}
+    if position < len(items):
+        following = call.request.url.include_query_params(cursor=position)
+        path = call.request.scope["raw_path"].decode("latin-1")
+        headers["Link"] = f'<{call.base}{path}?{following.query}>; rel="next"'
+    return JSONResponse(rendered, headers=headers)
+
+
+def window(call: Call, items: Sequence[T], *, size: int) -> Sequence[T]:
+    """Return the items of the page, for what is cheaper to find out about all of them at once."""
+    start, limit = _begin(call, size)
+    return items[start : start + limit]
+
+
+def _begin(call: Call, size: int) -> tuple[int, int]:
+    return whole_number(call, "cursor", 0), min(size, max(1, whole_number(call, "limit", size)))
+
+
+def whole_number(call: Call, name: str, default: int) -> int:
+    """Return a number of the query, or refuse what is none."""
+    value = call.query.get(name, str(default))
+    if not value.isdecimal() or len(value) > 12:
+        raise bad_request(f"{name!r} must be a number")
+    return int(value)
