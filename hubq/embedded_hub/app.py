@@ -13,7 +13,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from hubq.embedded_hub.api import (
-    cards,
     clone,
     collections,
     commits,
@@ -37,7 +36,6 @@ from hubq.embedded_hub.refusals import Refusal
 # repo, come before the routes of repos.
 SUBJECTS = (
     identity,
-    cards,
     collections,
     spaces,
     repos,

@@ -1,4 +1,4 @@
-"""Committing: first how each file shall come, then all of them at once."""
+"""Committing: first how each file shall come, and whether a card is valid, then all at once."""
 
 import base64
 import tempfile
@@ -219,7 +219,18 @@ def _decode(text: str) -> bytes:
         raise bad_request("Content that claims to be base64 is not") from error
 
 
+def validate_yaml(call: Call) -> Response:
+    """Say what is wrong with a README.md; 400 when it must not be committed so."""
+    verdict = validate(call.text("content"), call.text("repoType", "model"))
+    answer = {
+        "errors": [{"message": message} for message in verdict.errors],
+        "warnings": [{"message": message} for message in verdict.warnings],
+    }
+    return JSONResponse(answer, 400 if verdict.errors else 200)
+
+
 ROUTES = (
     Route("POST", "/api/{kind}/{namespace}/{name}/preupload/{revision}", preupload, Access.READ),
     Route("POST", "/api/{kind}/{namespace}/{name}/commit/{revision}", commit, Access.READ),
+    Route("POST", "/api/validate-yaml", validate_yaml, Access.NO_REPO),
 )
