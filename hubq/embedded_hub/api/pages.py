@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from hubq.embedded_hub import markdown, templates
 from hubq.embedded_hub.api.discussions import discussion_number
-from hubq.embedded_hub.api.tree import describe_commit
+from hubq.embedded_hub.api.files import describe_commit
 from hubq.embedded_hub.description import describe_repo
 from hubq.embedded_hub.discussions import Discussions
 from hubq.embedded_hub.history import (
