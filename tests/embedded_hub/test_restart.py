@@ -48,7 +48,7 @@ def test_an_upload_goes_on_after_a_restart(tmp_path: Path) -> None:
 def test_an_upload_in_parts_goes_on_after_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hubq.embedded_hub.api.lfs.MULTIPART_FROM", 1000)
+    monkeypatch.setattr("hubq.embedded_hub.api.large_files.MULTIPART_FROM", 1000)
     with faulty_hub(tmp_path) as hub, client(hub) as http:
         upload = begin(http, "multipart")
         http.put(path_of(upload["header"]["1"]), content=CONTENT).raise_for_status()

@@ -184,7 +184,7 @@ def test_an_upload_that_is_not_what_was_announced_is_refused_and_gone(
 def test_completing_an_upload_without_its_parts_does_not_open_another_repos_file(
     api: HfApi, stranger: HfApi, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hubq.embedded_hub.api.lfs.MULTIPART_FROM", 1000)
+    monkeypatch.setattr("hubq.embedded_hub.api.large_files.MULTIPART_FROM", 1000)
     content = noise(5000)
     api.create_repo("acme/secret", private=True)
     api.upload_file(path_or_fileobj=content, path_in_repo="a.bin", repo_id="acme/secret")
