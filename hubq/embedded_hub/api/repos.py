@@ -1,6 +1,7 @@
-"""Creating, describing, listing, renaming and deleting repos."""
+"""Creating, describing, listing, renaming, copying and deleting repos."""
 
 import dataclasses
+import shutil
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from hubq.embedded_hub.description import describe_repo
 from hubq.embedded_hub.history import find_commit
-from hubq.embedded_hub.hub import create_repo, delete_repo
+from hubq.embedded_hub.hub import create_repo, delete_repo, place_repo
 from hubq.embedded_hub.refusals import (
     Refusal,
     bad_request,
@@ -236,6 +237,27 @@ def created(call: Call, repo: Repository) -> dict[str, Any]:
     return {"url": f"{call.base}/{repo.address}", "name": repo.full_name, "id": repo.id[:24]}
 
 
+def duplicate(call: Call) -> Response:
+    """Copy a repo that the visitor may download, as it is now."""
+    source = call.repo()
+    namespace, name = split_name(call.text("repository"))
+    check_namespace(call, source.kind, namespace)
+    private = private_or_none(call.json())
+    copy = dataclasses.replace(
+        draft(source.kind, namespace, name, private=source.private if private is None else private),
+        sdk=source.sdk,
+        hardware=source.hardware,
+        gate=source.gate,  # else a copy would be a way around it
+    )
+    given = Belongings(large_files=tuple(call.hub.repositories.holdings(source)))
+    try:
+        with place_repo(call.hub, copy, given) as place, call.hub.locks.hold(source.id):
+            shutil.copytree(call.hub.histories.path(source.id), place)
+    except FileExistsError as error:
+        raise taken(call, copy, "You already created this {kind} repo") from error
+    return JSONResponse(created(call, copy))
+
+
 ROUTES = (
     Route("POST", "/api/repos/create", create, Access.NO_REPO),
     Route("DELETE", "/api/repos/delete", delete, Access.NO_REPO),
@@ -251,4 +273,5 @@ ROUTES = (
         handle_access,
         Access.WRITE,
     ),
+    Route("POST", "/api/{kind}/{namespace}/{name}/duplicate", duplicate, Access.READ),
 )
