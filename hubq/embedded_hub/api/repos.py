@@ -9,6 +9,7 @@ from typing import Any
 from dulwich.errors import FileFormatException
 from starlette.responses import JSONResponse, Response
 
+from hubq.embedded_hub.api.spaces import check_setting
 from hubq.embedded_hub.description import describe_repo
 from hubq.embedded_hub.history import find_commit
 from hubq.embedded_hub.hub import create_repo, delete_repo, place_repo
@@ -30,7 +31,6 @@ from hubq.embedded_hub.repositories import (
 )
 from hubq.embedded_hub.requests import Call, page
 from hubq.embedded_hub.routing import Route
-from hubq.embedded_hub.settings import check
 
 SDKS = ("gradio", "streamlit", "docker", "static")
 VISIBILITIES = {"public": False, "private": True, "protected": True}
@@ -214,7 +214,7 @@ def _settings(call: Call) -> tuple[tuple[str, dict[str, Any]], ...]:
     tables = ("secrets", "variables")
     given = tuple((table, setting) for table in tables for setting in call.rows(table))
     for _, setting in given:
-        check(setting)
+        check_setting(setting)
     return given
 
 
