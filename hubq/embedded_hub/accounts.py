@@ -19,6 +19,8 @@ from hubq.embedded_hub.storage import Database
 
 Role = Literal["read", "write"]
 OrgRole = Literal["read", "write", "admin"]
+# Answered with 403, not 401: a client would blame its token, which isn't even looked at.
+ANEW = "Begin the upload or the download anew"
 
 
 @dataclass(frozen=True)
@@ -129,10 +131,6 @@ class Accounts:
 def _digest(token: str) -> str:
     """Hash a token; it is random and long, so a plain sha256 cannot be guessed back."""
     return hashlib.sha256(token.encode()).hexdigest()
-
-
-# Answered with 403, not 401: a client would blame its token, which isn't even looked at.
-ANEW = "Begin the upload or the download anew"
 
 
 class Tickets:

@@ -24,6 +24,7 @@ from hubq.embedded_hub.refusals import Refusal, bad_request, check_path, entry_n
 
 PATIENCE = 20.0  # seconds that a commit waits for another one of the same repo
 LOOK = 0.01  # seconds between two looks at what another request writes
+MAX_REGULAR = 10 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -210,9 +211,6 @@ def _three_sides(
     common = find_merge_base(git, [ours.id, theirs.id])
     base = list_entries(git, peel(git, common[0])) if common else {}
     return base, list_entries(git, ours), list_entries(git, theirs)
-
-
-MAX_REGULAR = 10 * 1024 * 1024
 
 
 class UploadModes:

@@ -18,6 +18,11 @@ from hubq.embedded_hub.history import Entry, read_blob
 from hubq.embedded_hub.parsing import json_value, read_yaml, utf8_text
 
 DATASET_TYPE = re.compile(r"(?:[\w-]+/)?[\w.-]+", re.ASCII)
+FILES = ".eval_results/*.yaml"
+# huggingface.co/docs/hub/eval-results: what an entry may say.
+KEYS = ("dataset", "value", "verifyToken", "date", "source", "evaluation_framework", "notes")
+_DATASET = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d([T ].*)?")
 
 
 def model_index_errors(given: object) -> Iterator[str]:
@@ -112,13 +117,6 @@ def text_errors(
             yield f'"{place}.{key}" must be a string'
         elif not given[key]:
             yield f'"{place}.{key}" is not allowed to be empty'
-
-
-FILES = ".eval_results/*.yaml"
-# huggingface.co/docs/hub/eval-results: what an entry may say.
-KEYS = ("dataset", "value", "verifyToken", "date", "source", "evaluation_framework", "notes")
-_DATASET = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
-_DATE = re.compile(r"\d{4}-\d\d-\d\d([T ].*)?")
 
 
 def list_results(git: Repo, entries: Mapping[str, Entry]) -> list[dict[str, Any]]:

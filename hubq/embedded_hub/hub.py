@@ -24,6 +24,18 @@ from hubq.errors import UserError
 
 FIRST_USER = "local"
 LOOPBACK = ("127.0.0.1", "localhost")  # where a hub may listen, and what its visitors may call it
+# Suffixes of files that git should not keep.
+LARGE = """
+    7z arrow bin bz2 ckpt ftz gguf gz h5 joblib mlmodel model msgpack npy npz onnx ot parquet pb
+    pickle pkl pt pth rar safetensors tar tflite tgz wasm xz zip zst
+"""
+LARGE_MEDIA = "png jpg jpeg gif webp mp3 mp4 wav flac ogg webm"
+SPACE_CARD = """---
+title: {title}
+sdk: {sdk}
+pinned: false
+---
+"""
 
 
 def close_to_others(root: Path) -> None:
@@ -81,21 +93,6 @@ class Hub:
             tickets=Tickets(bytes.fromhex(database.fact("ticket_key", size=32))),
             locks=Locks(),
         )
-
-
-# Suffixes of files that git should not keep.
-LARGE = """
-    7z arrow bin bz2 ckpt ftz gguf gz h5 joblib mlmodel model msgpack npy npz onnx ot parquet pb
-    pickle pkl pt pth rar safetensors tar tflite tgz wasm xz zip zst
-"""
-LARGE_MEDIA = "png jpg jpeg gif webp mp3 mp4 wav flac ogg webm"
-
-SPACE_CARD = """---
-title: {title}
-sdk: {sdk}
-pinned: false
----
-"""
 
 
 def create_repo(hub: Hub, repo: Repository, author: str, given: Belongings) -> None:

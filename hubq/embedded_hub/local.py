@@ -21,6 +21,7 @@ from hubq.errors import UserError
 START = 60.0  # seconds that a new server may take to answer
 STOP = 10.0  # seconds that it may take to end
 TOKEN_LIFE = 24 * 3600.0  # seconds; the token goes with the context, this is for a killed parent
+FSCK = ("git", "fsck", "--strict", "--full", "--no-dangling")
 
 
 @dataclass(frozen=True)
@@ -143,9 +144,6 @@ def add_org(root: Path, name: str, members: Mapping[str, OrgRole] | Iterable[str
     else:
         roles = {member: "write" for member in members}
     Hub.open(root).accounts.add_org(name, roles)
-
-
-FSCK = ("git", "fsck", "--strict", "--full", "--no-dangling")
 
 
 def fsck(root: Path) -> None:

@@ -27,6 +27,7 @@ ALLOWED = {
     "img": frozenset({"src", "alt", "width"}),
 }
 Locate = Callable[[str], str | None]  # a picture's address on the page; None: it is foreign
+PUBLIC = "https://huggingface.co"  # a card that names a file of its own repo there means this one
 
 
 class _Reader(HTMLParser):
@@ -93,9 +94,6 @@ def _image(values: dict[str, str], locate: Locate) -> str:
     width = values.get("width", "")
     size = f' width="{width}"' if WIDTH.fullmatch(width) else ""
     return f'<img src="{escape(place)}" alt="{alt}"{size}>'
-
-
-PUBLIC = "https://huggingface.co"  # a card that names a file of its own repo there means this one
 
 
 def render(text: str, address: str) -> str:

@@ -13,6 +13,14 @@ import yaml
 
 MAX_DEPTH = 64
 MAX_VALUES = 500_000  # of one JSON text: each takes some 50 to 100 bytes of memory
+_FRONT_MATTER = re.compile(r"\A\ufeff?\s*---[ \t]*\r?\n(.*?\n)?---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
+# As keys of a card these clash with arguments of the client's own class, and stop its lists.
+UNSHOWN = ("self", "ignore_metadata_errors")
+MAX_METADATA = 256 * 1024  # characters; libyaml takes half a second for them
+# PyYAML's own parser takes ten times as long; it is there where libyaml isn't.
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# What its constructors raise for `2024-13-45`, `!!int ""`, `!!bool x` and the like.
+_BROKEN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 def json_value(value: object, depth: int = 0) -> Any:  # noqa: ANN401 - whatever JSON holds
@@ -74,18 +82,6 @@ def _key(key: object) -> str:
     if key is None or isinstance(key, bool | int | float):
         return json.dumps(json_value(key))
     return utf8_text(key)
-
-
-_FRONT_MATTER = re.compile(r"\A\ufeff?\s*---[ \t]*\r?\n(.*?\n)?---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
-
-
-# As keys of a card these clash with arguments of the client's own class, and stop its lists.
-UNSHOWN = ("self", "ignore_metadata_errors")
-MAX_METADATA = 256 * 1024  # characters; libyaml takes half a second for them
-# PyYAML's own parser takes ten times as long; it is there where libyaml isn't.
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-# What its constructors raise for `2024-13-45`, `!!int ""`, `!!bool x` and the like.
-_BROKEN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 def read_yaml(front: str) -> Any:  # noqa: ANN401 - whatever YAML holds

@@ -11,6 +11,14 @@ from starlette.responses import JSONResponse
 
 from hubq.hub_names import is_gits_own, is_revision, mistake_in_name
 
+RESERVED = frozenset(
+    {"api", "assets", "collections", "datasets", "docs", "join", "lfs", "login", "models", "new"}
+    | {"organizations", "settings", "spaces", "users", "xet"}
+)
+# Control characters, what Windows takes for a slash, halves of characters.
+_BAD_PATH = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
+MAX_DEPTH = 100  # folders in one another
+
 
 class Refusal(Exception):  # noqa: N818 - it is an answer, not a failure
     """A request that is answered with an error status."""
@@ -90,15 +98,6 @@ def _one_line(message: str) -> str:
     """Make a message fit for a header: one line of printable Latin-1."""
     line = " ".join(message.split()).encode("latin-1", "replace").decode("latin-1")
     return "".join(letter if letter.isprintable() else "?" for letter in line)
-
-
-RESERVED = frozenset(
-    {"api", "assets", "collections", "datasets", "docs", "join", "lfs", "login", "models", "new"}
-    | {"organizations", "settings", "spaces", "users", "xet"}
-)
-# Control characters, what Windows takes for a slash, halves of characters.
-_BAD_PATH = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
-MAX_DEPTH = 100  # folders in one another
 
 
 def check_account_name(name: str) -> str:

@@ -18,6 +18,7 @@ from hubq.embedded_hub.refusals import Refusal, bad_request, forbidden, sign_in_
 from hubq.embedded_hub.repositories import KINDS, Access, Kind, Repository, admit, check_write
 
 MAX_BODY = 16 * 1024 * 1024  # of requests that are read whole; uploads are streamed instead
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -172,9 +173,6 @@ def _password(credentials: str) -> str:
         return base64.b64decode(credentials).decode().partition(":")[2]
     except ValueError:  # of which binascii's own error is a kind
         return ""
-
-
-T = TypeVar("T")
 
 
 def page(

@@ -60,6 +60,11 @@ CREATE TABLE IF NOT EXISTS items (
     type TEXT NOT NULL, item TEXT NOT NULL, note TEXT, position INTEGER NOT NULL,
     UNIQUE (slug, type, item));
 """
+_POINTER = re.compile(
+    rb"version https://git-lfs\.github\.com/spec/v1\n"
+    rb"oid sha256:([0-9a-f]{64})\nsize ([0-9]{1,18})\n"
+)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Database:
@@ -116,13 +121,6 @@ class Database:
             )
             row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         return str(row["value"])
-
-
-_POINTER = re.compile(
-    rb"version https://git-lfs\.github\.com/spec/v1\n"
-    rb"oid sha256:([0-9a-f]{64})\nsize ([0-9]{1,18})\n"
-)
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)

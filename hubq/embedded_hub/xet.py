@@ -30,6 +30,8 @@ from hubq.embedded_hub.xet_formats import (
     write_index,
 )
 
+Address = Callable[[str, int, int], str]  # of a xorb, its first and last byte
+
 
 class Xet:
     """The xorbs and the files made of them."""
@@ -163,9 +165,6 @@ def _size(terms: list[Term]) -> int:
 
 def _write_terms(terms: list[Term]) -> str:
     return json.dumps([dataclasses.asdict(term) for term in terms])
-
-
-Address = Callable[[str, int, int], str]  # of a xorb, its first and last byte
 
 
 def reconstruct(

@@ -25,9 +25,24 @@ CHUNK_KEY = bytes.fromhex("6697f5775b9550de3135cbaca597181c9de421109beb2b58b4d0b
 NODE_KEY = bytes.fromhex("017ec5c7a5472996fd946666b48a02e65ddd536f37c76dd2f86352e64a53713f")
 TERM_KEY = bytes.fromhex("7f1857d6ce56ed66127ff913e7a5c3f3a4cd26d5b5db49e64124987f28fb94c3")
 FILE_KEY = bytes(32)
-
 MEAN_BRANCHES = 4
 MAX_BRANCHES = 2 * MEAN_BRANCHES + 1
+
+MAX_XORB = 80 * 1024 * 1024  # 64 MiB of chunks, their headers and a footer
+MAX_CONTENT = 64 * 1024 * 1024 + 1024 * 1024  # unpacked; the specification has 64 MiB
+MAX_CHUNKS = 8 * 1024 + 1024  # the specification has 8 Ki
+MAX_CHUNK = 128 * 1024
+FOOTER = b"XETBLOB"  # older clients append an index of their own; ours is made here
+PLAIN, LZ4, GROUPED_LZ4 = 0, 1, 2
+_INDEX = struct.Struct("<32sIII")
+
+RECORD = 48  # bytes of each in a shard
+VERSION = 2  # of shards
+HAS_PROOFS = 1 << 31
+HAS_SHA256 = 1 << 30
+BOOKEND = b"\xff" * 32
+_HEADER = struct.Struct("<32sQQ")
+_COUNTS = struct.Struct("<32sIIII")
 
 
 class Node(NamedTuple):
@@ -88,16 +103,6 @@ def _merge(nodes: Sequence[Node]) -> Node:
     lines = "".join(f"{write_hash(node.hash)} : {node.length}\n" for node in nodes)
     digest = blake3(lines.encode(), key=NODE_KEY).digest()
     return Node(digest, sum(node.length for node in nodes))
-
-
-MAX_XORB = 80 * 1024 * 1024  # 64 MiB of chunks, their headers and a footer
-MAX_CONTENT = 64 * 1024 * 1024 + 1024 * 1024  # unpacked; the specification has 64 MiB
-MAX_CHUNKS = 8 * 1024 + 1024  # the specification has 8 Ki
-MAX_CHUNK = 128 * 1024
-FOOTER = b"XETBLOB"  # older clients append an index of their own; ours is made here
-PLAIN, LZ4, GROUPED_LZ4 = 0, 1, 2
-
-_INDEX = struct.Struct("<32sIII")
 
 
 class Chunk(NamedTuple):
@@ -196,16 +201,6 @@ def write_index(path: Path, chunks: list[Chunk]) -> None:
 def read_index(path: Path) -> list[Chunk]:
     """Load the list of a xorb's chunks."""
     return [Chunk(*values) for values in _INDEX.iter_unpack(path.read_bytes())]
-
-
-RECORD = 48
-VERSION = 2
-HAS_PROOFS = 1 << 31
-HAS_SHA256 = 1 << 30
-BOOKEND = b"\xff" * 32
-
-_HEADER = struct.Struct("<32sQQ")
-_COUNTS = struct.Struct("<32sIIII")
 
 
 @dataclass(frozen=True)

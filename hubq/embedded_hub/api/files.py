@@ -35,6 +35,14 @@ EXPANDED_PAGE = 50
 MAX_PATHS = 1000
 
 Listed = Entry | str  # a file's entry, or the id of a folder's tree
+# What a browser may show in place; all else that a repo holds is text or a download to it.
+INLINE = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/svg+xml")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+SAFE = {
+    # An SVG may style itself but not run scripts or load anything.
+    "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 def tree(call: Call) -> Response:
@@ -158,16 +166,6 @@ def _file_row(git: Repo, path: str, entry: Entry, xet: Mapping[str, str]) -> dic
         if sha256 in xet:
             row["xetHash"] = xet[sha256]
     return row
-
-
-# What a browser may show in place; all else that a repo holds is text or a download to it.
-INLINE = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/svg+xml")
-_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
-SAFE = {
-    # An SVG may style itself but not run scripts or load anything.
-    "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'",
-    "X-Content-Type-Options": "nosniff",
-}
 
 
 def resolve(call: Call) -> Response:

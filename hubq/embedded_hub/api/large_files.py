@@ -25,6 +25,7 @@ LIFETIME = 24 * 3600  # seconds that an upload may take
 MAX_SIZE = 10_000 * PART
 MAX_PARTS = 100_000  # of one answer, each with a ticket of its own
 MEDIA_TYPE = "application/vnd.git-lfs+json"
+PAGE = 1000
 
 
 def batch(call: Call) -> Response:
@@ -178,9 +179,6 @@ def _download(call: Call, wanted: Pointer, *, known: bool) -> dict[str, Any]:
 def _header(answer: dict[str, Any]) -> dict[str, str]:
     header = answer.get("actions", {}).get("upload", {}).get("header", {})
     return dict(header)
-
-
-PAGE = 1000
 
 
 def listing(call: Call) -> Response:
