@@ -1,4 +1,28 @@
-"""The embedded Hugging Face Hub: what the real client speaks to, on your own machine."""
+"""The embedded Hugging Face Hub: what the real client speaks to, on your own machine.
+
+For demos, tests and private work: requests of huggingface_hub, transformers, git and browsers come
+in by HTTP, and the answers that the real Hub gives go out; repos, large files and accounts stay in
+one folder. Of hubq it imports `errors` and the client's vocabulary (names, languages and licenses
+that a Hub knows); of hubq, the command line alone imports it.
+
+A module imports only those above it in this list, or before it on its line:
+
+    refusals parsing markdown templates      what is refused, read, shown; nothing is kept
+    storage xet_formats                      bytes: SQLite, large files, what Xet clients send
+    accounts history xet                     who asks; git repositories and xorbs, read
+    repositories committing                  the list of repos with their rights; git, written
+    eval_results card_rules                  what a card or a result must hold
+    hub                                      all stores, opened together
+    description requests                     what is said of a repo; a request, its visitor admitted
+    collections discussions routing          ... and pull requests; which handler a path means
+    api                                      the handlers, one file a subject
+    app                                      the ASGI application
+    serving                                  one server for a folder
+    local                                    the owner's door, from Python
+
+Public names are imported when they are first used, and uvicorn and `app` inside the functions that
+serve: a client that looks for a running server needs none of them.
+"""
 
 from importlib import import_module
 from importlib.util import find_spec

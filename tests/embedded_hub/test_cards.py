@@ -28,7 +28,7 @@ def judge(front: str, kind: str = "model") -> tuple[list[str], list[str]]:
 
 FORM = """
 extra_gated_heading: Please ask
-extra_gated_prompt: You agree to the licence.
+extra_gated_prompt: You agree to the license.
 extra_gated_button_content: Submit
 extra_gated_eu_disallowed: true
 extra_gated_fields:
@@ -68,7 +68,7 @@ def test_a_sound_card_is_accepted_without_a_word(front: str) -> None:
         ("license: deepseek-license", '"license" must be one of'),
         ("license: [mit, my-own]", '"license[1]" must be one of'),
         ("license:", '"license" must be one of'),
-        ("license_name: My Licence", '"license_name" with value "My Licence" fails to match'),
+        ("license_name: My License", '"license_name" with value "My License" fails to match'),
         ("license_link: LICENSE.pdf", '"license_link" must be a valid uri with a scheme matching'),
         ("license_link: http://a.org/b", "with a scheme matching the https pattern"),
         ("base_model: not a model", '"base_model" with value "not a model" is not valid. Use a '),
