@@ -44,19 +44,19 @@ def create(call: Call) -> Response:
     kind = _kind(call.json())
     name = check_repo_name(call.text("name"))
     namespace = call.json().get("organization") or call.user()
-    check_namespace(call, kind, check_account_name(str(namespace)))
-    repo = draft(kind, namespace, name, private=private_or_none(call.json()) or False)
+    _check_namespace(call, kind, check_account_name(str(namespace)))
+    repo = draft(kind, namespace, name, private=_private_or_none(call.json()) or False)
     if kind == "space":
         repo = _space(repo, call)
     given = _settings(call)
     existing = call.hub.repositories.find(kind, namespace, name)
     if existing is not None:
-        raise taken(call, existing, "You already created this {kind} repo")
+        raise _taken(call, existing, "You already created this {kind} repo")
     try:
         create_repo(call.hub, repo, call.user(), Belongings(settings=given))
     except FileExistsError as error:
-        raise taken(call, repo, "You already created this {kind} repo") from error
-    return JSONResponse(created(call, repo))
+        raise _taken(call, repo, "You already created this {kind} repo") from error
+    return JSONResponse(_created(call, repo))
 
 
 def delete(call: Call) -> Response:
@@ -73,13 +73,34 @@ def move(call: Call) -> Response:
     kind = _kind(call.json())
     repo = call.named(kind, *split_name(call.text("fromRepo")), Access.WRITE)
     namespace, name = split_name(call.text("toRepo"))
-    check_namespace(call, kind, namespace)
+    _check_namespace(call, kind, namespace)
     target = dataclasses.replace(repo, namespace=namespace, name=check_repo_name(name))
     try:
         call.hub.repositories.change(repo, namespace=namespace, name=name)
     except FileExistsError as error:
-        raise taken(call, target, "This {kind} repo exists already") from error
-    return JSONResponse(created(call, target))
+        raise _taken(call, target, "This {kind} repo exists already") from error
+    return JSONResponse(_created(call, target))
+
+
+def duplicate(call: Call) -> Response:
+    """Copy a repo that the visitor may download, as it is now."""
+    source = call.repo()
+    namespace, name = split_name(call.text("repository"))
+    _check_namespace(call, source.kind, namespace)
+    private = _private_or_none(call.json())
+    copy = dataclasses.replace(
+        draft(source.kind, namespace, name, private=source.private if private is None else private),
+        sdk=source.sdk,
+        hardware=source.hardware,
+        gate=source.gate,  # else a copy would be a way around it
+    )
+    given = Belongings(large_files=tuple(call.hub.repositories.holdings(source)))
+    try:
+        with place_repo(call.hub, copy, given) as place, call.hub.locks.hold(source.id):
+            shutil.copytree(call.hub.histories.path(source.id), place)
+    except FileExistsError as error:
+        raise _taken(call, copy, "You already created this {kind} repo") from error
+    return JSONResponse(_created(call, copy))
 
 
 def settings(call: Call) -> Response:
@@ -88,7 +109,7 @@ def settings(call: Call) -> Response:
     gate = call.json().get("gated")
     if gate not in (None, False, "auto", "manual"):
         raise bad_request("'gated' must be 'auto', 'manual' or false")
-    private = private_or_none(call.json())
+    private = _private_or_none(call.json())
     private = repo.private if private is None else private
     gate = repo.gate if gate is None else gate or "no"
     call.hub.repositories.change(repo, private=int(private), gated=gate)
@@ -169,7 +190,7 @@ def _expanded(call: Call, answer: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in answer.items() if key in wanted | {"_id", "id"}}
 
 
-def check_namespace(call: Call, kind: Kind, namespace: str) -> None:
+def _check_namespace(call: Call, kind: Kind, namespace: str) -> None:
     """Refuse a visitor who may not create a repo in a namespace."""
     if call.visitor.anonymous:
         call.user()
@@ -186,7 +207,7 @@ def _kind(body: Mapping[str, Any]) -> Kind:
     return next(kind for kind in KINDS if kind == wanted)
 
 
-def private_or_none(body: Mapping[str, Any]) -> bool | None:
+def _private_or_none(body: Mapping[str, Any]) -> bool | None:
     """Read the visibility that a body asks for; None when it doesn't."""
     if isinstance(body.get("private"), bool):
         return bool(body["private"])
@@ -226,36 +247,15 @@ def split_name(value: str) -> tuple[str, str]:
     return namespace, name
 
 
-def taken(call: Call, repo: Repository, message: str) -> Refusal:
+def _taken(call: Call, repo: Repository, message: str) -> Refusal:
     """Build the refusal of a name that a repo has; the client reads the `url` in it."""
     text = message.format(kind=repo.kind)
     return Refusal(409, text, body={"url": f"{call.base}/{repo.address}", "name": repo.full_name})
 
 
-def created(call: Call, repo: Repository) -> dict[str, Any]:
+def _created(call: Call, repo: Repository) -> dict[str, Any]:
     """Describe a repo that was just made or renamed."""
     return {"url": f"{call.base}/{repo.address}", "name": repo.full_name, "id": repo.id[:24]}
-
-
-def duplicate(call: Call) -> Response:
-    """Copy a repo that the visitor may download, as it is now."""
-    source = call.repo()
-    namespace, name = split_name(call.text("repository"))
-    check_namespace(call, source.kind, namespace)
-    private = private_or_none(call.json())
-    copy = dataclasses.replace(
-        draft(source.kind, namespace, name, private=source.private if private is None else private),
-        sdk=source.sdk,
-        hardware=source.hardware,
-        gate=source.gate,  # else a copy would be a way around it
-    )
-    given = Belongings(large_files=tuple(call.hub.repositories.holdings(source)))
-    try:
-        with place_repo(call.hub, copy, given) as place, call.hub.locks.hold(source.id):
-            shutil.copytree(call.hub.histories.path(source.id), place)
-    except FileExistsError as error:
-        raise taken(call, copy, "You already created this {kind} repo") from error
-    return JSONResponse(created(call, copy))
 
 
 ROUTES = (

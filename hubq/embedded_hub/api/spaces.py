@@ -30,38 +30,6 @@ def check_setting(setting: object) -> None:
     )
 
 
-def _put_setting(database: Database, repo_id: str, table: str, setting: Mapping[str, Any]) -> None:
-    """Set one secret or variable."""
-    check_setting(setting)
-    with database.transaction(write=True) as connection:
-        insert_setting(connection, repo_id, table, setting)
-
-
-def _drop_setting(database: Database, repo_id: str, table: str, key: str) -> None:
-    """Remove one secret or variable; it's fine when there is none."""
-    with database.transaction(write=True) as connection:
-        connection.execute(
-            "DELETE FROM settings WHERE repo = ? AND kind = ? AND key = ?", (repo_id, table, key)
-        )
-
-
-def _show_settings(database: Database, repo_id: str, table: str) -> dict[str, Any]:
-    """Describe the secrets or the variables of a Space by their keys."""
-    with database.transaction() as connection:
-        rows = connection.execute(
-            "SELECT * FROM settings WHERE repo = ? AND kind = ? ORDER BY key", (repo_id, table)
-        ).fetchall()
-    shown = {}
-    for row in rows:
-        answer = {
-            "key": row["key"],
-            "description": row["description"],
-            "updatedAt": timestamp(row["updated"]),
-        }
-        shown[row["key"]] = answer if table == "secrets" else {**answer, "value": row["value"]}
-    return shown
-
-
 def runtime(call: Call) -> Response:
     """Describe what the Space would run on."""
     return JSONResponse(describe_runtime(_space(call)))
@@ -111,6 +79,38 @@ def _space(call: Call) -> Repository:
 def _change(call: Call, repo: Repository, **values: str | int | None) -> Response:
     call.hub.repositories.change(repo, **values)
     return runtime(call)
+
+
+def _put_setting(database: Database, repo_id: str, table: str, setting: Mapping[str, Any]) -> None:
+    """Set one secret or variable."""
+    check_setting(setting)
+    with database.transaction(write=True) as connection:
+        insert_setting(connection, repo_id, table, setting)
+
+
+def _drop_setting(database: Database, repo_id: str, table: str, key: str) -> None:
+    """Remove one secret or variable; it's fine when there is none."""
+    with database.transaction(write=True) as connection:
+        connection.execute(
+            "DELETE FROM settings WHERE repo = ? AND kind = ? AND key = ?", (repo_id, table, key)
+        )
+
+
+def _show_settings(database: Database, repo_id: str, table: str) -> dict[str, Any]:
+    """Describe the secrets or the variables of a Space by their keys."""
+    with database.transaction() as connection:
+        rows = connection.execute(
+            "SELECT * FROM settings WHERE repo = ? AND kind = ? ORDER BY key", (repo_id, table)
+        ).fetchall()
+    shown = {}
+    for row in rows:
+        answer = {
+            "key": row["key"],
+            "description": row["description"],
+            "updatedAt": timestamp(row["updated"]),
+        }
+        shown[row["key"]] = answer if table == "secrets" else {**answer, "value": row["value"]}
+    return shown
 
 
 ROUTES = (
