@@ -110,7 +110,7 @@ def run(
     What the server calls may be more than the hub's own application, such as a wrapper of it.
     """
     with closing(hub.database), _claim(hub.root), _listen(host, port) as listener:
-        _sweep(hub.root, hub)
+        _sweep(hub)
         endpoint = f"http://{host}:{listener.getsockname()[1]}"
         with _note(hub.root, Running(os.getpid(), endpoint, hub.instance)):
             # The socket listens already, so whoever reads the note or is called waits, not fails.
@@ -134,19 +134,19 @@ def _ended_by_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _sweep(root: Path, hub: Hub) -> None:
+def _sweep(hub: Hub) -> None:
     """Remove what an earlier server didn't live to finish. Nobody else writes there now."""
     for leftovers in ("objects/incoming", "xet/incoming", "repos/incoming"):
-        shutil.rmtree(root / leftovers, ignore_errors=True)
+        shutil.rmtree(hub.root / leftovers, ignore_errors=True)
     oldest = time.time() - PARTS_LIFE
-    for upload in (root / "objects" / "parts").glob("*"):
+    for upload in (hub.root / "objects" / "parts").glob("*"):
         if upload.stat().st_mtime < oldest:
             shutil.rmtree(upload, ignore_errors=True)
     listed = {f"{repo.id}.git" for repo in hub.repositories.all()}
-    for history in (root / "repos").glob("*.git"):
+    for history in (hub.root / "repos").glob("*.git"):
         if history.name not in listed:
             shutil.rmtree(history, ignore_errors=True)
-        elif (root / NOTE).exists():  # only a server that was killed leaves its note
+        elif (hub.root / NOTE).exists():  # only a server that was killed leaves its note
             for lock in history.rglob("*.lock"):
                 lock.unlink()
 
