@@ -4,6 +4,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -111,6 +112,18 @@ def test_a_path_that_could_leave_the_repo_is_refused(http: httpx.Client, repo: s
     change = {"path": "a/../../x", "content": "aGk=", "encoding": "base64"}
 
     assert post(http, repo, ("file", change)).status_code == 400
+
+
+@pytest.mark.parametrize("change", [{"content": "eA=="}, {"content": "eA==", "path": 7}])
+def test_a_change_that_names_no_path_is_refused(
+    http: httpx.Client, repo: str, change: dict[str, Any]
+) -> None:
+    answer = post(http, repo, ("file", change))
+
+    assert (answer.status_code, answer.json()["error"]) == (
+        400,
+        "A change of a commit names no path",
+    )
 
 
 def test_a_file_cannot_be_a_folder_too(api: HfApi, repo: str) -> None:

@@ -145,30 +145,33 @@ def _bounded(lines: Iterator[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str,
 
 
 def _change(call: Call, repo: Repository, git: Repo, key: str, value: dict[str, Any]) -> Change:
-    path = check_path(str(value.get("path")).removesuffix("/" if key == "deletedFolder" else ""))
+    named = value.get("path")
+    if not isinstance(named, str):
+        raise bad_request("A change of a commit names no path")
+    path = check_path(named.removesuffix("/" if key == "deletedFolder" else ""))
     if key == "file":
-        return Change(path, put_blob(git, _regular(call, repo, value)))
+        return Change(path, put_blob(git, _regular(call, repo, path, value)))
     if key == "lfsFile":
-        return Change(path, put_blob(git, _large(call, repo, value).encode()))
+        return Change(path, put_blob(git, _large(call, repo, path, value).encode()))
     if key in ("deletedFile", "deletedFolder"):
         return Change(path, None, folder=key == "deletedFolder")
     raise bad_request(f"A commit knows no {key!r}")
 
 
-def _regular(call: Call, repo: Repository, value: dict[str, Any]) -> bytes:
+def _regular(call: Call, repo: Repository, path: str, value: dict[str, Any]) -> bytes:
     content = str(value.get("content") or "")
     raw = _decode(content) if value.get("encoding") == "base64" else content.encode()
     if len(raw) > MAX_REGULAR:
-        raise bad_request(TOO_LARGE.format(repr(value["path"])))
+        raise bad_request(TOO_LARGE.format(repr(path)))
     # Else a pointer written by hand would open another repo's files to its author.
     if (pointer := Pointer.decode(raw)) is not None:
         size = _check_held(call, repo, pointer.sha256)
         if size != pointer.size:
-            raise bad_request(f"{value['path']!r} has {size} bytes, not {pointer.size}")
-    if value["path"] == "README.md":
+            raise bad_request(f"{path!r} has {size} bytes, not {pointer.size}")
+    if path == "README.md":
         _check_card(raw, repo)
-    if value["path"].rpartition("/")[2] == ".gitattributes" and _has_endless_line(raw):
-        raise bad_request(f"{value['path']!r} has a line that git refuses: over {MAX_RULE} bytes")
+    if path.rpartition("/")[2] == ".gitattributes" and _has_endless_line(raw):
+        raise bad_request(f"{path!r} has a line that git refuses: over {MAX_RULE} bytes")
     return raw
 
 
@@ -184,13 +187,13 @@ def _check_card(raw: bytes, repo: Repository) -> None:
         raise bad_request(f"Invalid metadata in README.md:{said}")
 
 
-def _large(call: Call, repo: Repository, value: dict[str, Any]) -> Pointer:
+def _large(call: Call, repo: Repository, path: str, value: dict[str, Any]) -> Pointer:
     oid = str(value.get("oid"))
     if value.get("algo", "sha256") != "sha256" or len(oid) != 64:
         raise bad_request(f"{oid!r} is no sha256")
     size = _check_held(call, repo, oid)
     if value.get("size") not in (None, size):
-        raise bad_request(f"{value['path']!r} has {size} bytes, not {value['size']}")
+        raise bad_request(f"{path!r} has {size} bytes, not {value['size']}")
     return Pointer(oid, size)
 
 
