@@ -9,7 +9,7 @@ A module imports only those above it in this list, or before it on its line:
 
     refusals parsing markdown templates      what is refused, read, shown; nothing is kept
     storage xet_formats                      bytes: SQLite, large files, what Xet clients send
-    accounts history xet                     who asks; git repositories and xorbs, read
+    accounts history xet                     who asks; git repositories, read; the Xet store
     repositories committing                  the list of repos with their rights; git, written
     eval_results card_rules                  what a card or a result must hold
     hub                                      all stores, opened together
