@@ -29,7 +29,7 @@ def measure(way: str, size: int) -> tuple[float, float, float]:
     import huggingface_hub.constants
     from huggingface_hub import HfApi
 
-    from hubq.hub import local_hub
+    from hubq.embedded_hub import local_hub
 
     huggingface_hub.constants.HF_HUB_DISABLE_XET = way == "lfs"
     with tempfile.TemporaryDirectory() as name, local_hub(Path(name) / "hub") as hub:

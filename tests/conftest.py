@@ -12,9 +12,9 @@ from tiny_models import save_tiny_model
 
 if TYPE_CHECKING:
     import torch
+    from faulty_hub import FaultyHub
 
     from hubq.client.client import Client
-    from hubq.hub.faults import FaultyHub
 
 # huggingface_hub reads these at import; nothing may reach the user's login, cache or network.
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hubq-tests-hf-")
@@ -69,7 +69,7 @@ def device(request: pytest.FixtureRequest) -> "Iterator[torch.device]":
 @pytest.fixture
 def hub(tmp_path: Path) -> "Iterator[FaultyHub]":
     """Serve an empty hub with a user and an organization, whose requests can be made to fail."""
-    from hubq.hub.faults import faulty_hub
+    from faulty_hub import faulty_hub
 
     with faulty_hub(tmp_path / "hub", user="ann", org="acme") as running:
         yield running

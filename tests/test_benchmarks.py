@@ -7,7 +7,7 @@ import yaml
 from huggingface_hub import parse_eval_result_entries
 from made_run import made_report, measurement
 
-from hubq.hub.eval_results import entry_errors
+from hubq.embedded_hub.eval_results import entry_errors
 from hubq.records.report import Measurement
 from hubq.stages.card.eval_results import BENCHMARKS, eval_results
 

@@ -16,7 +16,7 @@ from made_run import (
     measurement,
 )
 
-from hubq.hub.card_rules import validate
+from hubq.embedded_hub.card_rules import validate
 from hubq.machine.engines import readers_of
 from hubq.machine.files import gigabytes
 from hubq.records.number_format import (

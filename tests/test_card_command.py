@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from faulty_hub import FaultyHub
 from made_run import REPO, full_report, make_run
 
 from hubq.cli import cli
 from hubq.client.client import Client
 from hubq.client.retries import Patience
-from hubq.hub.faults import FaultyHub
 from hubq.records.report import Report
 from hubq.stages.card.card import render
 from hubq.stages.compare.siblings import siblings_in

@@ -15,10 +15,10 @@ import click
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from faulty_hub import FaultyHub, faulty_hub
 
 from hubq.cli import cli
 from hubq.cli.bars import Lines
-from hubq.hub.faults import FaultyHub, faulty_hub
 from hubq.machine.meters import Clock
 from hubq.stages.publish.publish import Publication
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import httpx2
 import pytest
+from faulty_hub import FaultyHub, drop, faulty_hub, refuse
 
 from hubq.client.client import Client
 from hubq.client.error_messages import scrub
 from hubq.client.retries import Patience, asked_to_wait
+from hubq.embedded_hub.local import add_org, add_user, mint_token
 from hubq.errors import UserError
-from hubq.hub.administration import add_org, add_user, mint_token
-from hubq.hub.faults import FaultyHub, drop, faulty_hub, refuse
 
 TOKEN = "hf_" + "Ab1" * 11
 IMPATIENT = Patience(tries=1)

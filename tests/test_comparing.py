@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from faulty_hub import FaultyHub, faulty_hub
 from made_run import made_checkpoint, made_plan, made_report, make_run, measurement
 from test_budgets import FIDELITY, OVERALL
 from test_comparison import assessed
@@ -14,7 +15,6 @@ from test_reports import EFFICIENCY
 
 from hubq.cli import cli
 from hubq.client.client import Client
-from hubq.hub.faults import FaultyHub, faulty_hub
 from hubq.records.report import Interval, Report
 from hubq.stages.publish.publish import publish
 

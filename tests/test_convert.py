@@ -841,7 +841,7 @@ def test_what_a_killed_run_left_is_begun_anew(base: Path, tmp_path: Path) -> Non
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    from hubq.hub import local_hub
+    from hubq.embedded_hub import local_hub
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     before = os.environ.get("HF_ENDPOINT")

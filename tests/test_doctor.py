@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from faulty_hub import FaultyHub, faulty_hub, refuse
 
 from hubq.cli.diagnosis import Diagnosis, ask, diagnose, loadable
 from hubq.client.client import Client
 from hubq.formats import formats
-from hubq.hub.faults import FaultyHub, faulty_hub, refuse
 from hubq.machine.device import fast_on_cpu
 
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from faulty_hub import faulty_hub
 from huggingface_hub import ModelCard
 from made_run import make_run
 
 from hubq.client.client import Client
 from hubq.client.retries import Patience
-from hubq.hub.faults import faulty_hub
 from hubq.machine.files import sha256_of
 from hubq.sources.auxiliary_files import beside_config
 from hubq.sources.license_terms import TERMS

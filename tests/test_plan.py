@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from faulty_hub import faulty_hub
 
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.hub.faults import faulty_hub
 from hubq.records.plan import Plan
 from hubq.records.run_folder import PLAN
 from hubq.records.vocabulary import mistake_in_name

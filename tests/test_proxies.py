@@ -7,6 +7,7 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+from faulty_hub import FaultyHub
 from hostile_hub import REPO, HostileHub, hostile_hub
 from made_run import REPO as RELEASED
 from made_run import make_run
@@ -17,7 +18,6 @@ from hubq.client.credentials import go_direct_to_loopback, proxy_of
 from hubq.client.pull import pull
 from hubq.client.retries import Patience
 from hubq.errors import UserError
-from hubq.hub.faults import FaultyHub
 from hubq.stages.publish.publish import publish
 
 NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -128,7 +128,7 @@ def test_a_download_through_xet_goes_directly_too(
     hub: HostileHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Takes seconds: what hf_xet reads of the environment it reads once in a process."""
-    from hubq.hub.faults import faulty_hub
+    from faulty_hub import faulty_hub
 
     with faulty_hub(tmp_path / "hub", user="ann", org="acme") as running:
         publish(make_run(tmp_path / "run"), tmp_path / "run", _client(running))

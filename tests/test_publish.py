@@ -6,16 +6,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from faulty_hub import FaultyHub, drop, refuse
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from made_run import REPO, make_run, measurement
 
 from hubq.client.client import Client
 from hubq.client.retries import Patience, Result
+from hubq.embedded_hub.local import add_org, add_user, fsck, mint_token
 from hubq.errors import UserError
-from hubq.hub.administration import add_org, add_user, mint_token
-from hubq.hub.checking import fsck
-from hubq.hub.faults import FaultyHub, drop, refuse
 from hubq.machine.files import sha256_of
 from hubq.machine.progress import Advance
 from hubq.records.plan import BaseCard

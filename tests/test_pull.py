@@ -4,15 +4,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from faulty_hub import FaultyHub, cut, faulty_hub, flip, refuse
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from made_run import REPO, make_run
 
 from hubq.client.client import Client
 from hubq.client.pull import pull
 from hubq.client.retries import Patience
+from hubq.embedded_hub.local import add_user, mint_token
 from hubq.errors import UserError
-from hubq.hub.administration import add_user, mint_token
-from hubq.hub.faults import FaultyHub, cut, faulty_hub, flip, refuse
 from hubq.machine.progress import Advance
 from hubq.stages.publish.publish import publish
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from faulty_hub import FaultyHub
 from made_run import made_report
 
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.hub.faults import FaultyHub
 from hubq.machine.files import sha256_of
 from hubq.machine.progress import SILENT
 from hubq.records.checkpoint import Checkpoint

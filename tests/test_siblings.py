@@ -1,9 +1,9 @@
 from pathlib import Path
 
+from faulty_hub import FaultyHub, refuse
 from made_run import REPO, made_plan, made_report, make_run
 
 from hubq.client.client import Client
-from hubq.hub.faults import FaultyHub, refuse
 from hubq.records.report import Report
 from hubq.records.run_folder import SIBLINGS
 from hubq.stages.compare.siblings import Siblings, beside, on_hub, siblings_in, siblings_of

@@ -11,13 +11,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 from damaged_header import assembled, taken_apart
+from faulty_hub import FaultyHub, faulty_hub, flip
 from odd_folders import configure, logits, pickle_weights, renaming, rewrite
 
 from hubq.cli import cli
 from hubq.client.client import Client
 from hubq.client.retries import Patience
 from hubq.errors import UserError
-from hubq.hub.faults import FaultyHub, faulty_hub, flip
 from hubq.records.recipe_inputs import ModelSection
 from hubq.sources.find import fetch, fetch_planned, find
 from hubq.sources.shards import index
@@ -305,7 +305,7 @@ def test_the_gate_of_a_repo_and_its_form_are_known(
 def test_a_gated_repo_without_access_is_refused(
     uploaded: ModelSection, client: Client, hub: FaultyHub
 ) -> None:
-    from hubq.hub.administration import add_user, mint_token
+    from hubq.embedded_hub.local import add_user, mint_token
 
     client.api().update_repo_settings(REPO, gated="manual", private=False)
     add_user(hub.root, "bob")

@@ -45,8 +45,8 @@ def hub() -> None:
 )
 def serve(root: Path | None, host: str, port: int, allow_remote: bool) -> None:
     """Serve a Hub that the real clients speak to, until Ctrl-C."""
-    from hubq.hub import default_root
-    from hubq.hub import serve as run
+    from hubq.embedded_hub import default_root
+    from hubq.embedded_hub import serve as run
 
     place = root or default_root()
     run(
@@ -72,7 +72,7 @@ def token(root: Path | None, user: str, org: str | None, role: str, days: float 
 
     A command uses it with HF_ENDPOINT, the Hub's address, and HF_TOKEN set together.
     """
-    from hubq.hub import add_org, add_user, default_root, mint_token
+    from hubq.embedded_hub import add_org, add_user, default_root, mint_token
 
     place = root or default_root()
     add_user(place, user)

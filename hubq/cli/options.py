@@ -40,7 +40,7 @@ def client_for(hub: str | None, org: str | None = None) -> Iterator["Client"]:
     if hub is None:
         yield Client()
     elif hub == LOCAL:
-        from hubq.hub import local_hub
+        from hubq.embedded_hub import local_hub
 
         with local_hub(org=org) as local, talking_to(local.endpoint, local.token):
             yield Client(endpoint=local.endpoint, token=local.token)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from faulty_hub import FaultyHub, faulty_hub
 from huggingface_hub import HfApi
 from made_gguf import write_gguf
 from quantized_folder import Choice, write
@@ -13,7 +14,6 @@ from quantized_folder import Choice, write
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.formats import format_named
-from hubq.hub.faults import FaultyHub, faulty_hub
 from hubq.machine.progress import SILENT
 from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.records.recipe_inputs import ModelSection

@@ -19,9 +19,9 @@ import pytest
 from dulwich.objects import ObjectID
 from dulwich.refs import Ref
 from dulwich.repo import Repo
+from faulty_hub import FaultyHub, faulty_hub
 
-from hubq.hub import add_org
-from hubq.hub.faults import FaultyHub, faulty_hub
+from hubq.embedded_hub import add_org
 from hubq.stages.evaluate.jobs import Score
 
 # The head of the real card: sizes of splits that are not those of the test's files.

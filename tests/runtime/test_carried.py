@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 import torch
 from damaged_folder import DAMAGES
+from faulty_hub import FaultyHub, faulty_hub
 from hubq_folder import round_all, write
 from transformers import AutoModelForCausalLM
 
 from hubq.client.client import Client
 from hubq.formats.layouts.carried_loader import LOADER, loader_source
-from hubq.hub.faults import FaultyHub, faulty_hub
 from hubq.stages.evaluate.inference.loading import load
 
 WITHOUT_HUBQ = Path(__file__).with_name("without_hubq.py")

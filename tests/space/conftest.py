@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from answering_models import write_family
+from faulty_hub import FaultyHub
 from made_models import GPTQ, RTN
 from made_run import make_run
 from served_space import served
 
 from hubq.client.client import Client
 from hubq.client.retries import Patience
-from hubq.hub.faults import FaultyHub
 from hubq.stages.publish.publish import publish
 
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ from threading import Thread
 import finding
 import pytest
 from catalogue import FRESH, LIFETIME, Catalogue
+from faulty_hub import FaultyHub, refuse
 from finding import Sources
 from made_models import full_report
 from models import Problem, Released
 
 from hubq.client.client import Client
 from hubq.client.retries import Patience
-from hubq.hub.faults import FaultyHub, refuse
 
 
 class Clock:

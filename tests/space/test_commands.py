@@ -12,12 +12,12 @@ from pathlib import Path
 import httpx
 import pytest
 from click.testing import CliRunner, Result
+from faulty_hub import FaultyHub
 from made_models import GPTQ, full_report
 from made_run import make_run
 
 from hubq.cli import cli
 from hubq.client.client import Client
-from hubq.hub.faults import FaultyHub
 from hubq.stages.publish.space.serve import Place, environment
 
 STARTED = "the Space is at "

@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 import yaml
+from faulty_hub import FaultyHub, drop, refuse
 from huggingface_hub import CommitOperationAdd
 from made_models import GPTQ, RTN
 
 from hubq.client.client import Client
+from hubq.embedded_hub import add_user, fsck, mint_token
+from hubq.embedded_hub.card_rules import validate
 from hubq.errors import UserError
-from hubq.hub import add_user, fsck, mint_token
-from hubq.hub.card_rules import validate
-from hubq.hub.faults import FaultyHub, drop, refuse
 from hubq.stages.publish.space.contents import APP, app_folder
 from hubq.stages.publish.space.deploy import Deployment, Way, deploy
 from hubq.stages.publish.space.requirements import read_pins
@@ -51,7 +51,7 @@ def test_what_no_space_runs_stays_at_home(client: Client) -> None:
     put_up(client)
 
     held = client.api().list_repo_files(SPACE, repo_type="space")
-    unused = ("hubq/hub/", "hubq/cli/", "hubq/recipes/", "hubq/space/", "constraints.txt")
+    unused = ("hubq/embedded_hub/", "hubq/cli/", "hubq/recipes/", "hubq/space/", "constraints.txt")
     assert not [path for path in held if path.startswith(unused) or "__pycache__" in path]
 
 

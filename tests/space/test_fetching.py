@@ -5,6 +5,7 @@ from threading import Event
 import hubq_folder
 import pytest
 from exchange import Finished, Message, Model, Request
+from faulty_hub import FaultyHub, faulty_hub
 from fetching import Fetching
 from footprint import footprint
 from generation import Limits, WorkerGeneration
@@ -14,7 +15,6 @@ from machine import Memory
 from hubq.client.client import Client
 from hubq.client.retries import Patience
 from hubq.errors import UserError
-from hubq.hub.faults import FaultyHub, faulty_hub
 
 TinyModel = Callable[[str], Path]
 BASE, SIDE = Model(repo="acme/base"), Model(repo="acme/side")

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from card import card_text
+from faulty_hub import FaultyHub, refuse
 from finding import Sources, find
 from huggingface_hub import CommitOperationAdd
 from made_models import BASE, full_report, made_model
@@ -13,7 +14,6 @@ from models import Listing, Problem
 
 from hubq.client.client import Client
 from hubq.client.retries import Patience
-from hubq.hub.faults import FaultyHub, refuse
 from hubq.stages.publish.publish import publish
 
 NOBODY = Client("http://127.0.0.1:9", patience=Patience(tries=1))

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from faulty_hub import FaultyHub, refuse
 from made_models import GPTQ, RTN, full_report
 from made_run import make_run
 
 from hubq.cli import cli
 from hubq.client.client import Client
+from hubq.embedded_hub.card_rules import validate
 from hubq.errors import UserError
-from hubq.hub.card_rules import validate
-from hubq.hub.faults import FaultyHub, refuse
 from hubq.records.number_format import number
 from hubq.records.report import Report
 from hubq.stages.compare.comparison import entry

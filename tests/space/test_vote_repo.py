@@ -6,12 +6,12 @@ from random import Random
 import pytest
 from ballots import Ballots, Contestant
 from exchange import Model, Settings
+from faulty_hub import FaultyHub, faulty_hub
 from vote_repo import VoteRepo
 from votes import Vote, VoteBook
 
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.hub.faults import FaultyHub, faulty_hub
 
 REPO = "acme/votes"
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the client's

@@ -3,6 +3,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from faulty_hub import FaultyHub
 from made_models import made_model
 from models import Listing, Released, base_of
 from polling import polling
@@ -10,7 +11,6 @@ from voting import drawn
 
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.hub.faults import FaultyHub
 
 NAMES = ("acme/A", "acme/B", "acme/C")
 

@@ -16,7 +16,7 @@ REWRITTEN = ("README.md", "requirements.txt")  # as they are to be in each Space
 # What requirements.txt is made from, and a picture for readers of the repository.
 KEPT_BACK = ("constraints.txt", "screenshot.png")
 # Parts of hubq that no Space runs: the command line, the embedded Hub, this.
-UNUSED = ("cli", "hub", "recipes", "space")
+UNUSED = ("cli", "embedded_hub", "recipes", "space")
 
 
 def app_folder() -> Path:

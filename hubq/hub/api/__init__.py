@@ -1,1 +1,0 @@
-"""The request handlers: one file a subject, each with the table of its routes."""
