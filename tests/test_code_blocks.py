@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
 import pytest
 import yaml
 from made_run import full_report, made_report
@@ -70,7 +71,7 @@ def blocks(report: Report) -> list[Block]:
 
 
 def blocks_in(text: str) -> list[Block]:
-    body = text.split("---\n", 2)[2]
+    body = text.split("---\n", 2)[2] if text.startswith("---\n") else text
     return [Block(language, code) for _, language, code in FENCED.findall(body)]
 
 
@@ -205,9 +206,17 @@ def calls_hubq(words: list[str]) -> bool:
     """Check a command of ours: its options and arguments parse."""
     if words[0] != "hubq":
         return False
-    command = cli.commands[words[1]]
-    command.make_context(words[1], words[2:]).close()
+    command, rest = named(words[1:])
+    command.make_context(words[0], rest).close()
     return True
+
+
+def named(words: list[str]) -> tuple[click.Command, list[str]]:
+    """Return the command of ours that words begin with, and the words after its name."""
+    command: click.Command = cli
+    while isinstance(command, click.Group) and words:
+        command, words = command.commands[words[0]], words[1:]
+    return command, words
 
 
 def test_the_recipe_on_a_card_is_one(tmp_path: Path) -> None:
