@@ -46,8 +46,7 @@ class GgufHeader(NamedTuple):
     path: Path
     metadata: Mapping[str, Any]
     tensors: Mapping[str, GgufTensor]
-    keys: int  # how many entries the metadata has
-    infos: int  # where the metadata ends, in bytes, and the tensors' names begin
+    plain: tuple[bytes, ...]  # the metadata's entries as they lie there, without lists
     alignment: int
 
 
@@ -123,17 +122,20 @@ def _read(path: Path, content: mmap) -> GgufHeader:
     if count > MOST_TENSORS or keys > MOST_KEYS:
         raise ValueError(f"it claims {count:,} tensors and {keys:,} keys")
     metadata: dict[str, Any] = {}
+    plain: list[bytes] = []
     for _ in range(keys):
+        begin = cursor.place
         key, kind = cursor.text(LONGEST_NAME), cursor.number("I")
         if key in metadata:
             raise ValueError(f"it has {key} twice")
         metadata[key] = cursor.value(kind)
-    infos = cursor.place
+        if kind != ARRAY:
+            plain.append(content[begin : cursor.place])
     alignment = metadata.get("general.alignment", ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
         raise ValueError(f"it is aligned to {alignment}")
     tensors = _tensors(path, cursor, count, alignment)
-    return GgufHeader(path, metadata, tensors, keys, infos, alignment)
+    return GgufHeader(path, metadata, tensors, tuple(plain), alignment)
 
 
 def _tensors(path: Path, cursor: _Cursor, count: int, alignment: int) -> dict[str, GgufTensor]:
