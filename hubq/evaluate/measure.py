@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from hashlib import sha256
@@ -25,8 +25,11 @@ from hubq.evaluate.jobs import (
     Task,
     states_file,
 )
-from hubq.evaluate.workers import run, workers_for
+from hubq.evaluate.nursery import Nursery
+from hubq.evaluate.workers import can_fork, nursery_for, run, workers_for
 from hubq.progress import Advance, Progress
+from hubq.recipe_evaluate import EvaluateSection
+from hubq.task_names import is_offline
 
 # What can move a number; a measurement counts only for the same versions of these.
 LIBRARIES = ("torch", "transformers", "tokenizers", "compressed-tensors", "lm-eval", "datasets")
@@ -78,6 +81,10 @@ class Pair(NamedTuple):
         label = Labelled(self.progress, "quantized")
         return measure(self.result, tasks, self.where, self.client, label)
 
+    def knows_of_base(self, *tasks: Task) -> bool:
+        """Tell whether all of this was measured of the base before."""
+        return all(known(task, outcome_file(self.base, task, self.where)) for task in tasks)
+
     def of_base(self, *tasks: Task) -> tuple[Outcome, ...]:
         """Measure the base."""
         label = Labelled(self.progress, "base")
@@ -97,7 +104,8 @@ def measure(
         job = Job(
             folder=folder.resolve(), device=where.device, dtype=where.dtype, orders=tuple(missing)
         )
-        run(job, workers_for(job), _environment(missing, client), progress)
+        online = any(o.task.kind == "choice" and o.task.online for o in missing)
+        run(job, workers_for(job), _environment(online, client), progress)
     return tuple(Outcome.load(order.outcome) for order in orders)
 
 
@@ -144,11 +152,23 @@ def outcome_file(folder: Path, task: Task, where: Machine) -> Path:
     return cache_folder("measurements") / f"{key}.json"
 
 
-def _environment(orders: Iterable[Order], client: Client) -> dict[str, str]:
+def prepare(section: EvaluateSection, client: Client) -> Nursery | None:
+    """Begin to import what will measure a result, while something else is done; None: can't be.
+
+    Who measures seconds waits until it is ready.
+    """
+    from hubq.device import best_device
+
+    if not can_fork(best_device().type):
+        return None
+    online = not all(is_offline(each.name) for each in section.tasks)
+    return nursery_for(_environment(online, client))
+
+
+def _environment(online: bool, client: Client) -> dict[str, str]:
     """Return the worker's environment: offline, unless a task's data comes from the Hub."""
     quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
     quiet["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")  # as in hubq's main
-    online = any(o.task.kind == "choice" and o.task.online for o in orders)
     if not online:
         offline = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
         return {**os.environ, **quiet, **dict.fromkeys(offline, "1")}

@@ -46,9 +46,17 @@ class Nursery:
                 command, pass_fds=[far.fileno()], env=environment, stdin=subprocess.DEVNULL
             )
         self.close = weakref.finalize(self, _end, self.socket, process)
+        self._is_ready = False
+
+    def ready(self) -> None:
+        """Wait until it has imported all, and rests until it is asked to fork."""
+        if not self._is_ready and not self.socket.recv(1):
+            raise RuntimeError("the process that workers are forked from has ended")
+        self._is_ready = True
 
     def fork(self, birth: Path, files: Sequence[int]) -> None:
         """Start a worker."""
+        self.ready()
         socket.send_fds(self.socket, [str(birth).encode()], files)
         if not self.socket.recv(1):
             raise RuntimeError("the process that workers are forked from has ended")
@@ -56,6 +64,7 @@ class Nursery:
 
 def _end(own: socket.socket, process: "subprocess.Popen[bytes]") -> None:
     own.close()
+    process.terminate()  # it may be importing yet
     process.wait()
 
 
@@ -63,6 +72,7 @@ def serve(parent: socket.socket) -> None:
     """Fork a worker for each request, until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which kills workers
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait for workers
+    parent.send(b".")
     while request := _request(parent):
         birth, files = request
         if os.fork() == 0:
