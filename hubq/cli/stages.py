@@ -71,15 +71,13 @@ class Stages:
         from hubq.evaluate.measure import prepare
 
         path = self.run / "report.json"
-        # Seconds of imports, which one core does while another quantizes.
-        nursery = None if path.is_file() else prepare(self.recipe.evaluate, self.client)
+        if not path.is_file():  # seconds of imports, which one core does while another quantizes
+            prepare(self.recipe.evaluate, self.client)
         checkpoint = self.checkpoint()
         if path.is_file():
             return Report.load(path)
         planned = self.plan()
         with self._timing("evaluate"):
-            if nursery is not None:
-                nursery.ready()
             return evaluate(planned, checkpoint, self.run, self.client, self.progress)
 
     @contextmanager

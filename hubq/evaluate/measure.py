@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -49,6 +49,7 @@ def machine(stored: str, asked: str | None = None) -> Machine:
     return Machine(best_device().type, asked or measuring_dtype(stored).dtype)
 
 
+@cache
 def library_versions() -> dict[str, str]:
     """Return the versions of all libraries that take part in a measurement."""
     found = {name: version(name) for name in LIBRARIES}
@@ -153,10 +154,7 @@ def outcome_file(folder: Path, task: Task, where: Machine) -> Path:
 
 
 def prepare(section: EvaluateSection, client: Client) -> Nursery | None:
-    """Begin to import what will measure a result, while something else is done; None: can't be.
-
-    Who measures seconds waits until it is ready.
-    """
+    """Begin to import what will measure a result, while something else is done; None: can't be."""
     from hubq.device import best_device
 
     if not can_fork(best_device().type):

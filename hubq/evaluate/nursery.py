@@ -20,6 +20,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 from hubq.record import Record
 
@@ -37,6 +38,8 @@ class Birth(Record):
 class Nursery:
     """The parent's end of a nursery, which ends with it."""
 
+    living: ClassVar["weakref.WeakSet[Nursery]"] = weakref.WeakSet()
+
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.socket, far = socket.socketpair()
         # -P: a module in the user's folder that is named like a library must not be imported.
@@ -47,6 +50,7 @@ class Nursery:
             )
         self.close = weakref.finalize(self, _end, self.socket, process)
         self._is_ready = False
+        self.living.add(self)
 
     def ready(self) -> None:
         """Wait until it has imported all, and rests until it is asked to fork."""

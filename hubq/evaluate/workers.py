@@ -124,7 +124,9 @@ class Worker(Protocol):
 
 @contextmanager
 def _spawned(birth: Birth, log: Path) -> "Iterator[Worker]":
-    """Start a worker that imports all it needs."""
+    """Start a worker that imports all it needs, once nothing else imports: it may be timed."""
+    for nursery in Nursery.living:
+        nursery.ready()
     # -P: a module in the user's folder that is named like a library must not be imported.
     command = [sys.executable, "-P", "-m", "hubq.evaluate.worker", str(birth.job)]
     with (
