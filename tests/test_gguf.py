@@ -14,11 +14,13 @@ from gguf import GGMLQuantizationType, GGUFReader
 from made_gguf import HIDDEN, VOCABULARY, Edit, gguf_of, write_gguf
 from safetensors.torch import load_file
 from tiny_models import TINY, save_tiny_model
+from transformers import AutoTokenizer
 
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.records.recipe_inputs import ModelSection
 from hubq.sources.find import fetch, find
+from hubq.sources.gguf.convert import TOKENIZERS
 from hubq.sources.shards import Weights, index
 from hubq.sources.source import Source
 from hubq.sources.tokenizer import SAMPLE
@@ -297,6 +299,28 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match=r"NaN or inf in model\.layers\.0\.mlp\.up_proj"):
         fetch(found(path), CLIENT)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3"])
+def test_the_tokenizer_is_of_the_class_that_transformers_chooses(
+    name: str, tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    path = gguf_of(tiny_model(name), tmp_path / "tiny.gguf")
+
+    chosen = AutoTokenizer.from_pretrained(tmp_path, gguf_file=path.name)
+
+    assert type(chosen).__name__ == TOKENIZERS[name]
+
+
+def test_a_file_too_large_to_be_copied_gives_the_same_model(
+    converted: Path, file: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hubq.sources.gguf.files.QUICKLY_COPIED", 0)
+
+    folder = fetch(found(file), CLIENT)
+
+    for path in converted.iterdir():
+        assert (folder / path.name).read_bytes() == path.read_bytes()
 
 
 def test_files_that_lie_beside_a_model_are_not_taken_for_its_own(tmp_path: Path) -> None:

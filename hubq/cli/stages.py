@@ -71,9 +71,12 @@ class Stages:
         """Measure the exported folder and its base."""
         from hubq.records.report import Report
         from hubq.stages.evaluate.evaluate import evaluate
+        from hubq.stages.evaluate.measure import prepare
 
-        checkpoint = self.checkpoint()
         path = self.run / run_folder.REPORT
+        if not path.is_file():  # seconds of imports, which one core does while another quantizes
+            prepare(self.recipe.evaluate, self.client)
+        checkpoint = self.checkpoint()
         if path.is_file():
             return Report.load(path)
         planned = self.plan()

@@ -37,6 +37,7 @@ from hubq.stages.evaluate.jobs import ChoiceTask, Job, LoadTask, Order, Perplexi
 from hubq.stages.evaluate.lm_eval_tasks import harness_task
 from hubq.stages.evaluate.measure import (
     Machine,
+    _asks_a_hub,
     _environment,
     file_digests,
     machine,
@@ -369,7 +370,7 @@ def order(name: str) -> Order:
 
 
 def test_a_worker_whose_data_is_here_is_offline() -> None:
-    environment = _environment([order("hubq_piqa")], Client(token="hf_secret"))
+    environment = _environment(_asks_a_hub([order("hubq_piqa")]), Client(token="hf_secret"))
 
     assert environment["HF_HUB_OFFLINE"] == environment["HF_DATASETS_OFFLINE"] == "1"
     assert "HF_TOKEN" not in environment
@@ -380,17 +381,17 @@ def test_threads_wait_asleep_unless_the_user_says_otherwise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    assert _environment([], Client())["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert _environment(False, Client())["OMP_WAIT_POLICY"] == "PASSIVE"
 
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
 
-    assert _environment([], Client())["OMP_WAIT_POLICY"] == "ACTIVE"
+    assert _environment(False, Client())["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
 def test_a_worker_whose_data_is_on_the_hub_asks_the_clients_hub() -> None:
     client = Client(endpoint="http://127.0.0.1:1", token="hf_secret")
 
-    environment = _environment([order("hubq_piqa"), order("piqa")], client)
+    environment = _environment(_asks_a_hub([order("hubq_piqa"), order("piqa")]), client)
 
     assert environment["HF_ENDPOINT"] == "http://127.0.0.1:1"
     assert environment["HF_TOKEN"] == "hf_secret"

@@ -15,9 +15,11 @@ import torch
 from made_questions import QUESTIONS, asked, put_rows
 from progress_recorder import Recorder
 
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.machine import meters
 from hubq.machine.progress import Advance
+from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.stages.evaluate.jobs import (
     EfficiencyTask,
     HiddenTask,
@@ -30,6 +32,7 @@ from hubq.stages.evaluate.jobs import (
     keep_text,
 )
 from hubq.stages.evaluate.lm_eval_tasks import harness_task
+from hubq.stages.evaluate.measure import Machine, measure, prepare
 from hubq.stages.evaluate.worker import Share
 from hubq.stages.evaluate.workers import run, workers_for
 
@@ -125,10 +128,30 @@ def test_a_model_without_room_beside_itself_gets_one_worker(
 
 def workers() -> list[psutil.Process]:
     """Find the forked workers: each is the child of a process that waits for it."""
+    waiting = [each for nursery in psutil.Process().children() for each in children(nursery)]
+    return [worker for each in waiting for worker in children(each)]
+
+
+def children(process: psutil.Process) -> list[psutil.Process]:
+    """Return the children that have not ended; none of a process that ends just now."""
+    try:
+        return [each for each in process.children() if each.status() != psutil.STATUS_ZOMBIE]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def test_workers_are_forked_from_what_was_prepared(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    job = job_of(tiny_model("llama"), tmp_path, perplexity_of())
+    prepared = prepare(EvaluateSection(), Client())
+    assert prepared is not None
+    prepared.ready()
     nurseries = psutil.Process().children()
-    waiting = [each for nursery in nurseries for each in nursery.children()]
-    found = [worker for each in waiting for worker in each.children()]
-    return [each for each in found if each.status() != psutil.STATUS_ZOMBIE]
+
+    measure(job.folder, [job.orders[0].task], Machine("cpu", "float32"), Client(), Recorder())
+
+    assert psutil.Process().children() == nurseries
 
 
 def test_what_one_worker_refuses_ends_both(

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,19 @@ from hubq.machine.progress import Progress, quiet
 from hubq.records.recipe_inputs import ModelSection
 from hubq.sources.base_card import base_card
 from hubq.sources.gguf.config import WAY_OUT, config_of
-from hubq.sources.gguf.files import Gguf, open_gguf, place_alone
+from hubq.sources.gguf.files import Gguf, is_copied, open_gguf, place_alone, place_weights
 from hubq.sources.shards import TensorInfo
 from hubq.sources.tokenizer import SAMPLE, tokenizer_of
 
 if TYPE_CHECKING:
     from hubq.sources.source import Source
 
+# By the architectures of `gguf_config.CLASSES`, as transformers' AutoTokenizer chooses.
+TOKENIZERS = {
+    "llama": "TokenizersBackend",
+    "qwen2": "Qwen2Tokenizer",
+    "qwen3": "Qwen2Tokenizer",
+}
 READING = 2  # goes up when a file is read otherwise: what was made before is not taken then
 
 
@@ -100,8 +107,8 @@ def convert(path: Path, source: "Source", progress: Progress) -> Path:
         return folder
     gguf = open_gguf(path)
     needed = sum(info.end - info.begin for info in source.tensors.values())
-    joined = gguf.bytes if len(gguf.headers) > 1 else 0
-    require_space(folder.parent, needed + joined, f"{path.name} as safetensors")
+    copied = gguf.bytes if is_copied(gguf) else 0
+    require_space(folder.parent, needed + copied, f"{path.name} as safetensors")
     with tempfile.TemporaryDirectory(
         dir=folder.parent, prefix="converting-", ignore_cleanup_errors=True
     ) as unfinished:
@@ -124,11 +131,12 @@ def _steps(gguf: Gguf, source: "Source", room: Path, made: Path) -> Iterator[int
 
     config = config_of(gguf)
     with _reading(gguf.path):
-        alone = place_alone(gguf, room)
-        _save_tokenizer(alone, made, gguf, config.max_position_embeddings)
+        _save_tokenizer(place_alone(gguf, room), made, gguf, config)
         yield 1
-        _save_model(alone, made, config)
-        alone.unlink()
+        weights = place_weights(gguf, room)
+        with _one_table():
+            _save_model(weights, made, config)
+        weights.unlink()
         yield 1
     shapes = {name: info.shape for name, info in source.tensors.items()}
     prove(gguf, places(gguf, shapes, config.num_hidden_layers), made, config)
@@ -154,14 +162,28 @@ def _save_model(path: Path, folder: Path, config: Any) -> None:  # noqa: ANN401
     _drop(folder / "config.json", "_model_name_or_path")
 
 
-def _save_tokenizer(path: Path, folder: Path, gguf: Gguf, length: int) -> None:
-    """Save the tokenizer and make sure that it is the file's."""
-    from transformers import AutoTokenizer
+@contextmanager
+def _one_table() -> Iterator[None]:
+    """Have the gguf library make its table of names once: transformers asks for each module."""
+    import gguf
 
-    tokenizer = AutoTokenizer.from_pretrained(
+    make = gguf.get_tensor_name_map
+    gguf.get_tensor_name_map = cache(make)
+    try:
+        yield
+    finally:
+        gguf.get_tensor_name_map = make
+
+
+def _save_tokenizer(path: Path, folder: Path, gguf: Gguf, config: Any) -> None:  # noqa: ANN401
+    """Save the tokenizer and make sure that it is the file's."""
+    import transformers
+
+    # AutoTokenizer would choose the same, after it has read the whole file for its architecture.
+    tokenizer = getattr(transformers, TOKENIZERS[config.model_type]).from_pretrained(
         path.parent, gguf_file=path.name, trust_remote_code=False
     )
-    tokenizer.model_max_length = length
+    tokenizer.model_max_length = config.max_position_embeddings
     tokenizer.save_pretrained(folder)
     _drop(folder / "tokenizer_config.json", "is_local", "local_files_only")
     saved = tokenizer_of(folder)

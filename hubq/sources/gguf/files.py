@@ -13,6 +13,7 @@ from hubq.sources.gguf.header import MAGIC, GgufHeader, GgufTensor, read_header
 
 PART = re.compile(r"(?P<name>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 NUMBER, COUNT, TENSORS = "split.no", "split.count", "split.tensors.count"
+QUICKLY_COPIED = 1 << 32  # bytes
 
 
 class Gguf(NamedTuple):
@@ -110,20 +111,36 @@ def digest(path: Path) -> str:
 
 
 def place_alone(gguf: Gguf, folder: Path) -> Path:
-    """Return the model as one file in a folder where nothing else lies; parts are joined.
+    """Return the model's first file, which has all of its metadata, where nothing else lies.
 
     Readers look for a tokenizer's files beside a model, and would take another model's.
     """
+    path = folder / "first.gguf"
+    path.symlink_to(gguf.path.resolve())
+    return path
+
+
+def is_copied(gguf: Gguf) -> bool:
+    """Tell whether `place_weights` writes a file of the model's size."""
+    return len(gguf.headers) > 1 or gguf.bytes <= QUICKLY_COPIED
+
+
+def place_weights(gguf: Gguf, folder: Path) -> Path:
+    """Return a file with the weights of all parts, where nothing else lies.
+
+    It has no vocabulary unless the file is large: transformers takes longer to read one, of which
+    it needs nothing here, than a file takes to be copied.
+    """
     path = folder / "model.gguf"
-    if len(gguf.headers) == 1:
-        path.symlink_to(gguf.path.resolve())
-    else:
+    if is_copied(gguf):
         _join(gguf, path)
+    else:
+        path.symlink_to(gguf.path.resolve())
     return path
 
 
 def _join(gguf: Gguf, path: Path) -> None:
-    """Write the metadata of the first part and the tensors of all into one file."""
+    """Write the metadata of the first part, without lists, and the tensors of all into one file."""
     first, alignment = gguf.headers[0], gguf.headers[0].alignment
     infos, place = [], 0
     for name, tensor in gguf.tensors.items():
@@ -132,9 +149,8 @@ def _join(gguf: Gguf, path: Path) -> None:
         place += _padded(tensor.end - tensor.begin, alignment)
     with path.open("wb") as target, first.path.open("rb") as source:
         version = source.read(8)[4:]
-        source.seek(24)
-        counts = struct.pack("<QQ", len(gguf.tensors), first.keys)
-        head = MAGIC + version + counts + source.read(first.infos - 24) + b"".join(infos)
+        counts = struct.pack("<QQ", len(gguf.tensors), len(first.plain))
+        head = MAGIC + version + counts + b"".join((*first.plain, *infos))
         target.write(head.ljust(_padded(len(head), alignment), b"\0"))
         for tensor in gguf.tensors.values():
             _copy(tensor, target, alignment)

@@ -46,9 +46,10 @@ def measured(
     where = machine(sides.dtype, section.dtype)
     both = Pair(sides.result, sides.base, where, client, progress)
     costs, comparison = _efficiency(both, section), _comparison(both, section, texts)
-    if costs is None:
+    of_base = (*tasks, *(comparison.of_base(both) if comparison else ()))
+    if costs is None and not both.knows_of_base(*of_base):
         both.of_result(LoadTask(), *(() if comparison else tasks))
-    both.of_base(*tasks, *(comparison.of_base(both) if comparison else ()))
+    both.of_base(*of_base)
     compared = (comparison.compared,) if comparison else ()
     loading, *own = both.of_result(LoadTask(), *tasks, *compared)[: 1 + len(tasks)]
     found = list(matched_outcomes(both, tasks, own))

@@ -20,6 +20,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 from hubq.records.record import Record
 
@@ -37,6 +38,8 @@ class Birth(Record):
 class Nursery:
     """The parent's end of a nursery, which ends with it."""
 
+    living: ClassVar["weakref.WeakSet[Nursery]"] = weakref.WeakSet()
+
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.socket, far = socket.socketpair()
         # -P: a module in the user's folder that is named like a library must not be imported.
@@ -52,9 +55,18 @@ class Nursery:
                 command, pass_fds=[far.fileno()], env=environment, stdin=subprocess.DEVNULL
             )
         self.close = weakref.finalize(self, _end, self.socket, process)
+        self._is_ready = False
+        self.living.add(self)
+
+    def ready(self) -> None:
+        """Wait until it has imported all, and rests until it is asked to fork."""
+        if not self._is_ready and not self.socket.recv(1):
+            raise RuntimeError("the process that workers are forked from has ended")
+        self._is_ready = True
 
     def fork(self, birth: Path, files: Sequence[int]) -> None:
         """Start a worker."""
+        self.ready()
         socket.send_fds(self.socket, [str(birth).encode()], files)
         if not self.socket.recv(1):
             raise RuntimeError("the process that workers are forked from has ended")
@@ -62,6 +74,7 @@ class Nursery:
 
 def _end(own: socket.socket, process: "subprocess.Popen[bytes]") -> None:
     own.close()
+    process.terminate()  # it may be importing yet
     process.wait()
 
 
@@ -69,6 +82,7 @@ def serve(parent: socket.socket) -> None:
     """Fork a worker for each request, until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which kills workers
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait for workers
+    parent.send(b".")
     while request := _request(parent):
         birth, files = request
         if os.fork() == 0:

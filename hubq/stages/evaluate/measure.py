@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +15,9 @@ from hubq.client.client import Client
 from hubq.client.credentials import environment_for
 from hubq.machine.files import cache_folder, sha256_of
 from hubq.machine.progress import Advance, Progress
+from hubq.records.recipe_evaluate import EvaluateSection
+from hubq.sources.task_names import is_offline
+from hubq.stages.evaluate.fork_server import Nursery
 from hubq.stages.evaluate.jobs import (
     PLACES,
     PROTOCOL_VERSIONS,
@@ -25,7 +28,7 @@ from hubq.stages.evaluate.jobs import (
     Task,
     states_file,
 )
-from hubq.stages.evaluate.workers import run, workers_for
+from hubq.stages.evaluate.workers import can_fork, nursery_for, run, workers_for
 
 # What can move a number; a measurement counts only for the same versions of these.
 LIBRARIES = ("torch", "transformers", "tokenizers", "compressed-tensors", "lm-eval", "datasets")
@@ -45,6 +48,7 @@ def machine(stored: str, asked: str | None = None) -> Machine:
     return Machine(best_device().type, asked or measuring_dtype(stored).dtype)
 
 
+@cache
 def library_versions() -> dict[str, str]:
     """Return the versions of all libraries that take part in a measurement."""
     found = {name: version(name) for name in LIBRARIES}
@@ -77,6 +81,10 @@ class Pair(NamedTuple):
         label = Labelled(self.progress, "quantized")
         return measure(self.result, tasks, self.where, self.client, label)
 
+    def knows_of_base(self, *tasks: Task) -> bool:
+        """Tell whether all of this was measured of the base before."""
+        return all(known(task, outcome_file(self.base, task, self.where)) for task in tasks)
+
     def of_base(self, *tasks: Task) -> tuple[Outcome, ...]:
         """Measure the base."""
         label = Labelled(self.progress, "base")
@@ -90,13 +98,11 @@ def measure(
     orders = [Order(task=task, outcome=outcome_file(folder, task, where)) for task in tasks]
     missing = [order for order in orders if not known(order.task, order.outcome)]
     if missing:
-        missing.sort(
-            key=lambda order: order.task.kind == "choice"
-        )  # texts first: they take longest
+        missing.sort(key=lambda order: order.task.kind == "choice")  # texts first: they are long
         job = Job(
             folder=folder.resolve(), device=where.device, dtype=where.dtype, orders=tuple(missing)
         )
-        run(job, workers_for(job), _environment(missing, client), progress)
+        run(job, workers_for(job), _environment(_asks_a_hub(missing), client), progress)
     return tuple(Outcome.load(order.outcome) for order in orders)
 
 
@@ -143,11 +149,25 @@ def outcome_file(folder: Path, task: Task, where: Machine) -> Path:
     return cache_folder("measurements") / f"{key}.json"
 
 
-def _environment(orders: Iterable[Order], client: Client) -> dict[str, str]:
+def prepare(section: EvaluateSection, client: Client) -> Nursery | None:
+    """Begin to import what will measure a result, while something else is done; None: can't be."""
+    from hubq.machine.device import best_device
+
+    if not can_fork(best_device().type):
+        return None
+    online = not all(is_offline(each.name) for each in section.tasks)
+    return nursery_for(_environment(online, client))
+
+
+def _asks_a_hub(orders: Iterable[Order]) -> bool:
+    """Tell whether the data of a task comes from the Hub."""
+    return any(each.task.kind == "choice" and each.task.online for each in orders)
+
+
+def _environment(online: bool, client: Client) -> dict[str, str]:
     """Return the worker's environment: offline, unless a task's data comes from the Hub."""
     quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
     quiet["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")  # as in hubq's main
-    online = any(o.task.kind == "choice" and o.task.online for o in orders)
     if not online:
         offline = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
         return {**os.environ, **quiet, **dict.fromkeys(offline, "1")}

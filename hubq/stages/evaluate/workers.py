@@ -93,7 +93,12 @@ def run(job: Job, workers: int, environment: Mapping[str, str], progress: Progre
 def _may_fork(job: Job) -> bool:
     """Tell whether a forked worker measures the same as one that imports all it needs."""
     costs = any(order.task.kind == "efficiency" for order in job.orders)
-    return job.device == "cpu" and sys.platform == "linux" and not costs
+    return can_fork(job.device) and not costs
+
+
+def can_fork(device: str) -> bool:
+    """Tell whether workers on a device are forked: not with a GPU, not beyond Linux."""
+    return device == "cpu" and sys.platform == "linux"
 
 
 def _threads(workers: int) -> int:
@@ -119,7 +124,9 @@ class Worker(Protocol):
 
 @contextmanager
 def _spawned(birth: Birth, log: Path) -> "Iterator[Worker]":
-    """Start a worker that imports all it needs."""
+    """Start a worker that imports all it needs, once nothing else imports: it may be timed."""
+    for nursery in Nursery.living:
+        nursery.ready()
     # -P: a module in the user's folder that is named like a library must not be imported.
     command = [sys.executable, "-P", "-m", "hubq.stages.evaluate.worker", str(birth.job)]
     with (
@@ -134,8 +141,7 @@ def _spawned(birth: Birth, log: Path) -> "Iterator[Worker]":
 @contextmanager
 def _forked(birth: Birth, log: Path) -> "Iterator[Worker]":
     """Fork a worker from a process that has imported all."""
-    kept = {key: each for key, each in birth.environment.items() if key.startswith(AT_IMPORT)}
-    nursery = _nursery(tuple(sorted(kept.items())))
+    nursery = nursery_for(birth.environment)
     incoming, messages = os.pipe()
     own, status = socket.socketpair()
     with log.open("wb") as errors, own, os.fdopen(incoming) as stdout, status:
@@ -171,6 +177,12 @@ class Forked:
     def kill(self) -> None:
         """End it, if it hasn't ended."""
         os.kill(self._pid, signal.SIGKILL)
+
+
+def nursery_for(environment: Mapping[str, str]) -> Nursery:
+    """Return what workers with such an environment are forked from, started if need be."""
+    kept = {key: each for key, each in environment.items() if key.startswith(AT_IMPORT)}
+    return _nursery(tuple(sorted(kept.items())))
 
 
 @lru_cache(maxsize=1)
