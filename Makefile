@@ -33,6 +33,7 @@ lint: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 
 # A link that leads nowhere stops it; not with --quiet, which hides warnings from --strict too.
 # The notice that is turned off says that Material for MkDocs is kept until May 2027 only.
