@@ -23,7 +23,7 @@ from hubq.records.plan import Plan
 from hubq.records.recipe_inputs import ModelSection
 from hubq.sources.shards import TensorInfo
 from hubq.sources.source import Source
-from hubq.stages.plan.plan import foretell
+from hubq.stages.plan.plan import estimate
 from hubq.stages.recipe.recipe import Recipe, read
 
 SMALL = "SmolLM2-135M"
@@ -70,9 +70,9 @@ def is_studied(recipe: Recipe) -> bool:
 
 def row(recipe: Recipe, model: str) -> tuple[str, ...]:
     """Return a line of the table."""
-    planned = foretold(recipe, model, embeddings=16)
+    planned = estimated(recipe, model, embeddings=16)
     try:
-        smaller = f"{foretold(recipe, model, embeddings=4).model_bits:.2f}"
+        smaller = f"{estimated(recipe, model, embeddings=4).model_bits:.2f}"
     except UserError:
         smaller = "-"  # the format can't hold them
     return (
@@ -86,12 +86,12 @@ def row(recipe: Recipe, model: str) -> tuple[str, ...]:
     )
 
 
-def foretold(recipe: Recipe, model: str, embeddings: int) -> Plan:
+def estimated(recipe: Recipe, model: str, embeddings: int) -> Plan:
     """Plan a recipe for a model's shapes."""
     values = recipe.model_dump(mode="json") | {"embeddings": embeddings}
     if model == SMALL and values["method"].get("group_size", -1) > 0:
         values["method"]["group_size"] = GROUP_SIZE
-    return foretell(Recipe.model_validate(values), sketched(model))
+    return estimate(Recipe.model_validate(values), sketched(model))
 
 
 @cache

@@ -49,7 +49,7 @@ def main() -> None:
         "blocks",
         "weights MB",
         "peak MB",
-        "foretold MB",
+        "estimated MB",
         "seconds",
         title=heading(f"GPTQ, {SAMPLES} x 512 tokens, hidden size {CONFIG['hidden_size']}"),
     )
@@ -58,7 +58,7 @@ def main() -> None:
             folder = Path(name) / str(depth)
             size = make(folder / "base", depth)
             row = alone(__file__, "--one", str(folder))
-            figures = (size, row["memory"], row["foretold"])
+            figures = (size, row["memory"], row["estimated"])
             found.add_row(
                 str(depth), *(f"{each / 1e6:,.0f}" for each in figures), f"{row['seconds']:.0f}"
             )
@@ -81,7 +81,7 @@ def one(folder: Path) -> dict[str, float]:
     client, run = Client(), folder / "run"
     planned = plan(wanted, run, client)
     done = quantize(planned, run, client)
-    return {"memory": done.peak_memory, "foretold": planned.peak_memory, "seconds": done.seconds}
+    return {"memory": done.peak_memory, "estimated": planned.peak_memory, "seconds": done.seconds}
 
 
 def make(folder: Path, depth: int) -> int:

@@ -32,7 +32,7 @@ from stops import Stops
 from vote_tab import vote_tab
 
 from hubq.client.client import Client
-from hubq.client.retries import Patience
+from hubq.client.retries import RetryPolicy
 
 TITLE = "Compare quantized models"
 # The fonts of the visitor's own machine: nothing is asked of other servers.
@@ -125,7 +125,7 @@ def _opened(catalogue: Catalogue, most_tokens: int, query: str) -> list[Any]:
 
 def kitchen() -> Kitchen:
     """Return what answers are made with, of the models that the environment names."""
-    client = Client(patience=Patience(tries=1))  # nobody waits long for a silent Hub
+    client = Client(retries=RetryPolicy(tries=1))  # nobody waits long for a silent Hub
     limits = Limits(waiting=WAITING)
     return Kitchen(Catalogue(Sources.of(os.environ), client), best_generation(limits, client))
 

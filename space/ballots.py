@@ -1,7 +1,7 @@
 """Blind comparisons that wait for their vote: who is left and who is right stays on the server.
 
 The browser gets an id that is drawn at random and says nothing. Whoever draws the sides may be
-replaced in tests; by default it is the system's own source, which no visitor can foretell.
+replaced in tests; by default it is the system's own source, which no visitor can estimate.
 """
 
 import secrets

@@ -29,9 +29,9 @@ def _card(model: Released, client: Client) -> Path | None:
     if model.card_file is not None or model.weights is None or model.weights.repo is None:
         return model.card_file
     repo, _, commit = model.weights.repo.partition("@")
-    with client.speaking(f"reading the card of {repo}"):
+    with client.translate_errors(f"reading the card of {repo}"):
         return Path(
-            client.patience.keep_trying(
+            client.retries.call(
                 lambda: client.api().hf_hub_download(repo, "README.md", revision=commit)
             )
         )

@@ -111,9 +111,9 @@ def _section(model: Released) -> ModelSection | None:
 def _of_org(org: str, client: Client) -> Iterator[Released | Problem]:
     """List an organization's models in one request, then read the reports."""
     try:
-        with client.speaking(f"listing the models of {org}"):
+        with client.translate_errors(f"listing the models of {org}"):
             client.get("/api/models?limit=1", KNOCKING)
-            infos = client.patience.keep_trying(
+            infos = client.retries.call(
                 lambda: list(client.api().list_models(author=org, limit=MOST, expand=[*ABOUT]))
             )
     except UserError as error:
@@ -132,9 +132,9 @@ def _named(repo: str, client: Client) -> Iterator[Released | Problem]:
         return
     try:
         name, revision = address(repo)
-        with client.speaking(f"looking up {repo}"):
+        with client.translate_errors(f"looking up {repo}"):
             client.get("/api/models?limit=1", KNOCKING)
-            info = client.patience.keep_trying(
+            info = client.retries.call(
                 lambda: client.api().model_info(name, revision=revision, expand=[*ABOUT])
             )
     except UserError as error:
@@ -149,7 +149,7 @@ def _of_repo(info: "ModelInfo", origin: str, client: Client) -> Released | Probl
     if REPORT_IN_A_REPO not in {each.rfilename for each in info.siblings or ()}:
         return Problem(name, f"{name} has no {REPORT_IN_A_REPO}: hubq did not publish it.")
     try:
-        with client.speaking(f"reading the report of {name}"):
+        with client.translate_errors(f"reading the report of {name}"):
             path = fetch_record(client, name, REPORT_IN_A_REPO, commit_of(info))
     except UserError as error:
         return Problem(name, str(error))

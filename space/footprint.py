@@ -1,4 +1,4 @@
-"""What a model needs in memory, foretold from its config.json and the headers of its files.
+"""What a model needs in memory, estimated from its config.json and the headers of its files.
 
 Only bitsandbytes stays packed when transformers loads it; all other formats become numbers of the
 dtype that models run in here, with the packed tensors beside them while that happens.

@@ -146,7 +146,7 @@ class Generation(ABC, Generic[AnyThing]):
         return number_bytes()
 
     def _need(self, order: Order) -> Need:
-        """Foretell what the model takes; raise UserError if it can never fit, before fetching."""
+        """Estimate what the model takes; raise UserError if it can never fit, before fetching."""
         outline = self.fetching.outline(order.model)
         try:
             size = footprint(

@@ -112,6 +112,6 @@ def on_gpu(function: Run) -> Run:
 
 
 def seconds(order: Order, folder: Path) -> int:
-    """Foretell the GPU time of an order, by which ZeroGPU judges whether a visitor has enough."""
+    """Estimate the GPU time of an order, by which ZeroGPU judges whether a visitor has enough."""
     tokens = order.settings.max_new_tokens if isinstance(order, Request) else 0
     return round(MOVING + tokens * A_TOKEN)

@@ -102,7 +102,7 @@ class Released:
 
     @property
     def license_line(self) -> str:
-        """The licence, with the words that it wants to be shown."""
+        """The license, with the words that it wants to be shown."""
         license = self.license or "not known"
         built_with = BUILT_WITH.get(self.license or "")
         return f"{license}. {built_with}" if built_with else license

@@ -154,7 +154,7 @@ def _links(model: Released) -> str:
         for title, url in places.items()
         if url
     ]
-    return f"<p>{' · '.join([*linked, f'licence: {escape(model.license_line)}'])}</p>"
+    return f"<p>{' · '.join([*linked, f'license: {escape(model.license_line)}'])}</p>"
 
 
 def emphasized(text: str) -> str:

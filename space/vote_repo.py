@@ -28,7 +28,7 @@ class VoteRepo:
         self.repo = repo
         self.client = client or Client()
         self._file = folder / f"votes-{uuid4().hex}.jsonl"
-        with self.client.speaking(f"opening the votes in {repo}"):
+        with self.client.translate_errors(f"opening the votes in {repo}"):
             self._scheduler = CommitScheduler(
                 repo_id=repo,
                 repo_type="dataset",
@@ -48,7 +48,7 @@ class VoteRepo:
     def votes(self) -> list[Vote]:
         """Read the votes that the repo holds, of all processes; what is no vote is left out."""
         address = f"{DATASETS}{self.repo}"
-        with self.client.speaking(f"reading the votes in {self.repo}"):
+        with self.client.translate_errors(f"reading the votes in {self.repo}"):
             commit, _ = head_of(self.client, address)
             listed = files_of(self.client, address, commit)
             files = [
@@ -64,6 +64,6 @@ class VoteRepo:
 
     def close(self) -> None:
         """Commit what is left and end."""
-        with self.client.speaking(f"keeping the votes in {self.repo}"):
+        with self.client.translate_errors(f"keeping the votes in {self.repo}"):
             self._scheduler.trigger().result()
         self._scheduler.stop()

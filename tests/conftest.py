@@ -79,6 +79,6 @@ def hub(tmp_path: Path) -> "Iterator[FaultyHub]":
 def client(hub: "FaultyHub") -> "Client":
     """Give the user's client of that hub, which tries again soon."""
     from hubq.client.client import Client
-    from hubq.client.retries import Patience
+    from hubq.client.retries import RetryPolicy
 
-    return Client(hub.endpoint, hub.token, Patience(first=0.01))
+    return Client(hub.endpoint, hub.token, RetryPolicy(first=0.01))

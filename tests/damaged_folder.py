@@ -1,4 +1,4 @@
-"""Ways in which a hubq folder can be broken, and what a reader must then say."""
+"""Strategies in which a hubq folder can be broken, and what a reader must then say."""
 
 import json
 from collections.abc import Callable

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 from hubq.client.client import Client
-from hubq.client.retries import Patience
+from hubq.client.retries import RetryPolicy
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPO = "acme/tiny"
@@ -66,7 +66,7 @@ class HostileHub:
 
     def client(self, token: str | None = TOKEN) -> Client:
         """Return a client of this Hub that hardly waits."""
-        return Client(self.endpoint, token, Patience(tries=2, first=0.01))
+        return Client(self.endpoint, token, RetryPolicy(tries=2, first=0.01))
 
     def on(self, method: str, path: str, said: "Said | Callable[[Asked], Said]") -> None:
         """Answer the requests that match in this way, all others as before."""

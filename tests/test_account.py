@@ -12,7 +12,7 @@ from odd_folders import configure, logits, pickle_weights, renaming, rewrite
 from safetensors.torch import load_file, save_file
 
 from hubq.client.client import Client
-from hubq.client.retries import Patience
+from hubq.client.retries import RetryPolicy
 from hubq.errors import UserError
 from hubq.records.recipe_inputs import ModelSection
 from hubq.sources.find import fetch, find
@@ -22,7 +22,7 @@ from hubq.stages.plan.plan import plan
 from hubq.stages.quantize.quantize import quantize
 from hubq.stages.recipe.recipe import Recipe
 
-NOWHERE = Client(endpoint="http://127.0.0.1:9", patience=Patience(tries=1))
+NOWHERE = Client(endpoint="http://127.0.0.1:9", retries=RetryPolicy(tries=1))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from hubq.records.plan import BaseCard
 from hubq.sources.base_card import base_card
 
 FORM = {
-    "extra_gated_prompt": "You agree to the licence.",
+    "extra_gated_prompt": "You agree to the license.",
     "extra_gated_fields": {"Country": "country", "I accept": "checkbox"},
 }
 

@@ -60,9 +60,9 @@ def test_ones_that_gather_in_lines_take_less_than_anywhere(kind: int) -> None:
 def test_a_foretelling_is_close_where_ones_lie_anywhere(share: float) -> None:
     flags = some((512, 1024), share)
 
-    foretold = bitmap_words(flags.to("meta"), int(flags.sum()))
+    estimated = bitmap_words(flags.to("meta"), int(flags.sum()))
 
-    assert foretold == pytest.approx(bitmap_words(flags), rel=0.03)
+    assert estimated == pytest.approx(bitmap_words(flags), rel=0.03)
 
 
 def test_a_block_has_the_index_that_combinatorics_gives_it() -> None:

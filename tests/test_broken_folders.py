@@ -17,7 +17,7 @@ from torch import Tensor
 from hubq.errors import UserError
 from hubq.formats import format_named
 from hubq.formats.foreign.folder import QuantizedFolder
-from hubq.stages.convert.conversion import Wish
+from hubq.stages.convert.conversion import ConversionRequest
 from hubq.stages.convert.convert import convert
 from hubq.stages.evaluate.inference.loading import load
 from hubq.tensors import Grid
@@ -115,7 +115,7 @@ def test_a_damaged_folder_is_converted_to_the_same_numbers_or_refused(
         done = broken(tmp_path / "whole", tmp_path / "broken", chance)
         out = tmp_path / f"out-{number}"
         try:
-            convert(tmp_path / "broken", out, Wish("hubq", "broken", lossy=True))
+            convert(tmp_path / "broken", out, ConversionRequest("hubq", "broken", lossy=True))
         except UserError:
             assert not out.exists()
             continue

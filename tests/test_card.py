@@ -171,7 +171,7 @@ def _derived(report: Report, siblings: Siblings) -> set[str]:
     if costs := report.efficiency:
         counts.append(costs.prompt + costs.output)
     # 16 bits of the dtype, 95 % of an interval, a divergence of 0, the 99th percentile, one layer,
-    # the method's paper, the width of pictures, ports of servers, and the 3 of Llama's licence.
+    # the method's paper, the width of pictures, ports of servers, and the 3 of Llama's license.
     said = "16 95 0 1 99 2210.17323 640 8000 30000 3"
     return set(NUMBER.findall(" ".join([*ways, *map(str, counts), said])))
 
@@ -198,13 +198,13 @@ def test_metadata_says_what_kind_of_model_this_is() -> None:
     assert {"hubq", "gptq", "4-bit", "compressed-tensors"} <= set(keys["tags"])
 
 
-def test_the_licence_is_the_base_models() -> None:
+def test_the_license_is_the_base_models() -> None:
     keys = front_matter(render(made_report()))
 
     assert keys["license"] == "llama3"
 
 
-def test_the_recipes_licence_goes_before_the_base_models() -> None:
+def test_the_recipes_license_goes_before_the_base_models() -> None:
     plan = made_plan()
     plan.recipe["publish"]["license"] = "mit"
 
@@ -213,7 +213,7 @@ def test_the_recipes_licence_goes_before_the_base_models() -> None:
     assert keys["license"] == "mit"
 
 
-def test_a_licence_that_the_hub_has_no_id_for_is_other_with_a_name() -> None:
+def test_a_license_that_the_hub_has_no_id_for_is_other_with_a_name() -> None:
     keys = front_matter(render(made_report(plan=made_plan(license="Acme Research"))))
 
     assert (keys["license"], keys["license_name"]) == ("other", "acme-research")
@@ -221,23 +221,23 @@ def test_a_licence_that_the_hub_has_no_id_for_is_other_with_a_name() -> None:
 
 
 @pytest.mark.parametrize("license", ["other", "Qwen Research (v1)", "LICENSE_of-us", "自由"])
-def test_a_licence_of_any_spelling_is_metadata_that_the_hub_accepts(license: str) -> None:
+def test_a_license_of_any_spelling_is_metadata_that_the_hub_accepts(license: str) -> None:
     text = render(made_report(plan=made_plan(license=license)))
 
     assert validate(text, "model").errors == []
 
 
-def test_a_licence_that_the_publisher_set_is_not_called_the_bases() -> None:
+def test_a_license_that_the_publisher_set_is_not_called_the_bases() -> None:
     plan = made_plan()
     plan.recipe["publish"]["license"] = "mit"
 
     text = render(made_report(plan=plan))
 
-    assert "The publisher set the licence mit; that of the base model is llama3." in text
-    assert "The licence is that of the base model" not in text
+    assert "The publisher set the license mit; that of the base model is llama3." in text
+    assert "The license is that of the base model" not in text
 
 
-def test_an_unknown_licence_is_never_made_up() -> None:
+def test_an_unknown_license_is_never_made_up() -> None:
     text = render(made_report(plan=made_plan(license=None)))
 
     assert "license" not in front_matter(text)
@@ -252,7 +252,7 @@ def test_an_unknown_licence_is_never_made_up() -> None:
         ("llama3.2", "**Built with Llama**"),
     ],
 )
-def test_a_llama_shows_the_line_that_its_licence_asks_for(license: str, line: str) -> None:
+def test_a_llama_shows_the_line_that_its_license_asks_for(license: str, line: str) -> None:
     assert line in render(made_report(plan=made_plan(license=license))).splitlines()
 
 

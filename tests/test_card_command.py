@@ -10,7 +10,7 @@ from made_run import REPO, full_report, make_run
 
 from hubq.cli import cli
 from hubq.client.client import Client
-from hubq.client.retries import Patience
+from hubq.client.retries import RetryPolicy
 from hubq.records.report import Report
 from hubq.stages.card.card import render
 from hubq.stages.compare.siblings import siblings_in
@@ -78,7 +78,7 @@ def test_cards_are_printed_as_json(own_folder: Path) -> None:
 def test_the_card_of_a_repo_is_written_from_its_report_and_siblings(
     own_folder: Path, endpoint: str, hub: FaultyHub
 ) -> None:
-    client = Client(hub.endpoint, hub.token, Patience(first=0.01))
+    client = Client(hub.endpoint, hub.token, RetryPolicy(first=0.01))
     for number, repo in enumerate((REPO, OTHER)):
         run = own_folder / f"run{number}"
         publish(make_run(run, repo, seed=number), run, client)

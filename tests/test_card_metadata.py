@@ -1,4 +1,4 @@
-"""The card's YAML: what the Hub reads, family by family of licences and methods."""
+"""The card's YAML: what the Hub reads, family by family of licenses and methods."""
 
 from typing import Any
 
@@ -42,14 +42,14 @@ def plan_of(method: dict[str, Any], bits: float, form: str = "hubq") -> Plan:
 
 
 @pytest.mark.parametrize("license", sorted(TERMS))
-def test_every_licence_makes_metadata_that_the_hub_accepts(license: str) -> None:
+def test_every_license_makes_metadata_that_the_hub_accepts(license: str) -> None:
     keys = keys_of(made_report(plan=made_plan(license=license)))
 
     assert keys["license"] in (license, "other")
     assert keys.get("license_name", license) == license
 
 
-def test_a_licence_of_its_own_name_is_linked_to_its_text_in_the_repo() -> None:
+def test_a_license_of_its_own_name_is_linked_to_its_text_in_the_repo() -> None:
     checkpoint = made_checkpoint({"LICENSE": "1" * 64})
 
     keys = keys_of(made_report(plan=made_plan(license="qwen"), checkpoint=checkpoint))

@@ -654,7 +654,7 @@ def test_errors_of_weights_are_not_passed_off_as_those_of_outputs() -> None:
     )
 
 
-def test_a_card_does_the_duties_of_its_bases_licence() -> None:
+def test_a_card_does_the_duties_of_its_bases_license() -> None:
     text = render(full_report(plan=made_plan(license="gemma"))).replace("\n", " ")
 
     assert "Gemma is provided under and subject to the Gemma Terms of Use" in text

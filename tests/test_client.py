@@ -12,12 +12,12 @@ from faulty_hub import FaultyHub, drop, faulty_hub, refuse
 
 from hubq.client.client import Client
 from hubq.client.error_messages import scrub
-from hubq.client.retries import Patience, asked_to_wait
+from hubq.client.retries import RetryPolicy, asked_to_wait
 from hubq.embedded_hub.local import add_org, add_user, mint_token
 from hubq.errors import UserError
 
 TOKEN = "hf_" + "Ab1" * 11
-IMPATIENT = Patience(tries=1)
+IMPATIENT = RetryPolicy(tries=1)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def client(hub: FaultyHub) -> Client:
 
 def explained(client: Client, action: Callable[[], Any]) -> str:
     """Let an action fail under the client's eyes, and return what the user reads."""
-    with pytest.raises(UserError) as told, client.speaking("trying it"):
+    with pytest.raises(UserError) as told, client.translate_errors("trying it"):
         action()
     return str(told.value)
 
@@ -215,24 +215,24 @@ def test_offline_mode_is_named(client: Client, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_mistake_of_our_own_stays_what_it_is(client: Client) -> None:
-    with pytest.raises(ValueError, match="a bug"), client.speaking("trying it"):
+    with pytest.raises(ValueError, match="a bug"), client.translate_errors("trying it"):
         raise ValueError("a bug")
 
 
 def test_a_refusal_of_our_own_is_not_wrapped(client: Client) -> None:
-    with pytest.raises(UserError, match=r"\Aplain\Z"), client.speaking("trying it"):
+    with pytest.raises(UserError, match=r"\Aplain\Z"), client.translate_errors("trying it"):
         raise UserError("plain")
 
 
 def test_what_passes_by_itself_is_tried_again(hub: FaultyHub) -> None:
-    client = Client(hub.endpoint, hub.token, Patience(first=0.01))
+    client = Client(hub.endpoint, hub.token, RetryPolicy(first=0.01))
     hub.faults.add(refuse("GET", "whoami", 503, times=3))
 
     assert client.user()["name"] == "ann"
 
 
 def test_what_does_not_pass_is_not_tried_again(hub: FaultyHub) -> None:
-    client = Client(hub.endpoint, hub.token, Patience(first=0.01))
+    client = Client(hub.endpoint, hub.token, RetryPolicy(first=0.01))
     hub.faults.add(refuse("GET", "whoami", 403, times=9))
 
     with pytest.raises(UserError):
@@ -250,7 +250,7 @@ def test_a_missing_network_is_noticed_after_three_tries() -> None:
         raise httpx2.ConnectError("nobody there")
 
     with pytest.raises(httpx2.ConnectError):
-        Patience(first=0.001).keep_trying(connect)
+        RetryPolicy(first=0.001).call(connect)
 
     assert tries == 3
 
@@ -270,7 +270,7 @@ def test_retry_after_counts_where_a_quota_is_not_exhausted() -> None:
 def test_a_wait_that_is_too_long_is_not_waited() -> None:
     error = refusal(503, {"Retry-After": "3600"})
 
-    assert not Patience().rest(error, 1)
+    assert not RetryPolicy().rest(error, 1)
 
 
 def refusal(status: int, headers: dict[str, str]) -> Exception:

@@ -124,7 +124,7 @@ def test_a_base_without_a_usable_config_is_refused(
         "USE_POLICY.md",
     ],
 )
-def test_tokenizer_and_licence_files_are_the_bases_byte_for_byte(base: Path, name: str) -> None:
+def test_tokenizer_and_license_files_are_the_bases_byte_for_byte(base: Path, name: str) -> None:
     content = b'{ "odd" :\t"spacing",\r\n "and": "\xc3\xa9" }  '
     (base / name).parent.mkdir(exist_ok=True)
     (base / name).write_bytes(content)
@@ -222,7 +222,7 @@ def test_a_generation_config_beyond_repair_is_left_out_and_told(base: Path) -> N
     assert "was left out" in found.facts[0]
 
 
-def test_what_the_licence_asks_for_lies_beside_the_copies(base: Path) -> None:
+def test_what_the_license_asks_for_lies_beside_the_copies(base: Path) -> None:
     (base / "tokenizer.json").write_bytes(b"{}")
 
     found = gather(base, license="llama3")
@@ -244,7 +244,7 @@ def test_a_changed_generation_config_is_among_the_modifications(base: Path) -> N
 
 
 @pytest.mark.parametrize("license", [None, "cc-by-4.0", "unknown"])
-def test_a_licence_without_known_terms_adds_nothing(base: Path, license: str | None) -> None:
+def test_a_license_without_known_terms_adds_nothing(base: Path, license: str | None) -> None:
     assert set(gather(base, license=license).files) == {"config.json"}
 
 

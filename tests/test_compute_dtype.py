@@ -22,7 +22,7 @@ from hubq.records.run_folder import PLAN
 from hubq.sources.find import find
 from hubq.stages.plan.costs import peak_memory, seconds
 from hubq.stages.plan.plan import plan
-from hubq.stages.quantize.input_statistics import Gathering
+from hubq.stages.quantize.input_statistics import InputStatistics
 from hubq.stages.quantize.quantize import quantize
 from hubq.stages.recipe.recipe import Recipe
 from hubq.tensors.gram import add_lower_gram, factors_in
@@ -202,7 +202,7 @@ def test_gathering_leaves_what_it_sees_alone() -> None:
     inputs = torch.randn(2, 8, 16)
     before = inputs.clone()
 
-    Gathering(NEEDS, inputs).add(inputs)
+    InputStatistics(NEEDS, inputs).add(inputs)
 
     assert torch.equal(inputs, before)
 
@@ -210,7 +210,7 @@ def test_gathering_leaves_what_it_sees_alone() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_sums_over_tokens_are_exact_in_the_dtype_that_they_have(dtype: torch.dtype) -> None:
     inputs = torch.randn(4, 64, 32, generator=torch.Generator().manual_seed(1)).to(dtype)
-    gathering = Gathering(NEEDS, inputs)
+    gathering = InputStatistics(NEEDS, inputs)
 
     gathering.add(inputs)
     found = gathering.result("up_proj")

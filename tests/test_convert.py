@@ -21,7 +21,7 @@ from hubq.client.pull import pull
 from hubq.errors import UserError
 from hubq.formats import format_named
 from hubq.formats.foreign.folder import QuantizedFolder
-from hubq.stages.convert.conversion import TARGETS, Conversion, Wish
+from hubq.stages.convert.conversion import TARGETS, Conversion, ConversionRequest
 from hubq.stages.convert.convert import convert
 from hubq.stages.evaluate.inference.loading import load
 from hubq.tensors import Affine, Binary, Grid, QuantizedTensor, Rotated
@@ -52,7 +52,7 @@ def awq(base: Path, folder: Path) -> Stranger:
 def to(form: str, source: Path, *, lossy: bool = False) -> tuple[Path, Conversion]:
     """Convert a folder; return the new one, beside it, and the record."""
     out = source.with_name(f"{source.name}-{form}")
-    return out, convert(source, out, Wish(form, source.name, lossy=lossy))
+    return out, convert(source, out, ConversionRequest(form, source.name, lossy=lossy))
 
 
 def logits(folder: Path) -> Tensor:
@@ -598,7 +598,7 @@ def test_a_model_that_is_not_quantized_is_refused_with_the_way_out(
     base: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=r"is not quantized.*\n.*hubq quantize RECIPE"):
-        convert(base, tmp_path / "out", Wish("gptq", "base"))
+        convert(base, tmp_path / "out", ConversionRequest("gptq", "base"))
 
 
 # Metadata that is missing or contradicts the tensors.
@@ -737,7 +737,7 @@ def test_biases_of_zeros_that_the_architecture_has_not_are_left_out(
 # The folder: complete, honest, in one step.
 
 
-def test_tokenizer_and_licence_come_along(base: Path, tmp_path: Path) -> None:
+def test_tokenizer_and_license_come_along(base: Path, tmp_path: Path) -> None:
     source = gptq(base, tmp_path / "old", Drawing())
     (source.folder / "LICENSE").write_text("Do as you like.")
 
@@ -788,7 +788,7 @@ def test_fresh_replaces_an_earlier_conversion(base: Path, tmp_path: Path, form: 
     out, _ = to(form, source.folder, lossy=True)
     before = (out / "model.safetensors").stat().st_mtime_ns
 
-    convert(source.folder, out, Wish(form, "old", lossy=True, fresh=True))
+    convert(source.folder, out, ConversionRequest(form, "old", lossy=True, fresh=True))
 
     assert (out / "model.safetensors").stat().st_mtime_ns > before
 
@@ -801,7 +801,7 @@ def test_what_no_conversion_wrote_is_never_replaced(base: Path, tmp_path: Path, 
     (tmp_path / name / "thesis.txt").write_text("years of work")
 
     with pytest.raises(UserError, match=r"holds what no conversion wrote \(thesis.txt\)"):
-        convert(source.folder, out, Wish("hubq", "old", fresh=True))
+        convert(source.folder, out, ConversionRequest("hubq", "old", fresh=True))
 
     assert (tmp_path / name / "thesis.txt").exists()
 
@@ -811,14 +811,14 @@ def test_a_folder_that_no_conversion_made_is_never_replaced(base: Path, tmp_path
     (tmp_path / "mine").mkdir()
 
     with pytest.raises(UserError, match="no conversion made it"):
-        convert(source.folder, tmp_path / "mine", Wish("hubq", "old", fresh=True))
+        convert(source.folder, tmp_path / "mine", ConversionRequest("hubq", "old", fresh=True))
 
 
 def test_the_source_is_never_replaced(base: Path, tmp_path: Path) -> None:
     source = gptq(base, tmp_path / "old", Drawing())
 
     with pytest.raises(UserError, match="lie in one another"):
-        convert(source.folder, source.folder, Wish("hubq", "old", fresh=True))
+        convert(source.folder, source.folder, ConversionRequest("hubq", "old", fresh=True))
 
 
 def test_what_a_killed_run_left_is_begun_anew(base: Path, tmp_path: Path) -> None:

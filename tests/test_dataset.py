@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from hubq.client.client import Client
-from hubq.client.retries import Patience
+from hubq.client.retries import RetryPolicy
 from hubq.errors import UserError
 from hubq.machine.files import cache_folder
 from hubq.records.recipe_inputs import DatasetSection, WheelFile
@@ -298,7 +298,7 @@ def test_a_hub_data_set_is_calibrated_on_its_train_split(serve: Serve) -> None:
 
 
 def test_a_hub_that_does_not_answer_is_a_user_error() -> None:
-    client = Client(endpoint="http://127.0.0.1:9", patience=Patience(tries=1))
+    client = Client(endpoint="http://127.0.0.1:9", retries=RetryPolicy(tries=1))
 
     with pytest.raises(UserError, match="looking up the data set Salesforce/wikitext failed"):
         read(name="wikitext2", client=client)

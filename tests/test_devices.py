@@ -144,7 +144,7 @@ def test_every_format_packs_there_the_bytes_of_a_cpu(name: str, device: torch.de
     kind = method_class(name)
     method = kind.model_validate({"group_size": 32} if "group_size" in kind.model_fields else {})
     result = method.quantize(layer())
-    holding = [each for each in formats() if format_named(each).mistake(result) is None]
+    holding = [each for each in formats() if format_named(each).why_unsupported(result) is None]
     assert holding
 
     for form in map(format_named, holding):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hubq.errors import UserError
 from hubq.formats.foreign.folder import QuantizedFolder
-from hubq.stages.convert.conversion import Wish
+from hubq.stages.convert.conversion import ConversionRequest
 from hubq.stages.convert.convert import convert
 from hubq.stages.evaluate.inference.loading import load
 
@@ -35,7 +35,7 @@ def gptq(base: Path, folder: Path, **changes: object) -> Stranger:
 
 def to(form: str, source: Path, *, lossy: bool = False) -> Path:
     out = source.with_name(f"{source.name}-{form}")
-    convert(source, out, Wish(form, source.name, lossy=lossy))
+    convert(source, out, ConversionRequest(form, source.name, lossy=lossy))
     return out
 
 

@@ -111,10 +111,10 @@ def test_a_sketch_packs_to_the_shapes_of_the_tensor(
 ) -> None:
     tensor = affine(bits, symmetric=symmetric)
 
-    foretold = form.pack(MODULE, sketch(tensor))
+    estimated = form.pack(MODULE, sketch(tensor))
 
     written = form.pack(MODULE, tensor)
-    assert {name: (each.shape, each.dtype) for name, each in foretold.items()} == {
+    assert {name: (each.shape, each.dtype) for name, each in estimated.items()} == {
         name: (each.shape, each.dtype) for name, each in written.items()
     }
 
@@ -432,7 +432,7 @@ def test_awq_names_what_stays_but_lm_head() -> None:
 def test_a_tensor_that_readers_would_refuse_is_refused_with_the_way_out(
     form: Format, tensor: Affine, complaint: str
 ) -> None:
-    mistake = form.mistake(sketch(tensor))
+    mistake = form.why_unsupported(sketch(tensor))
 
     assert mistake is not None
     assert complaint in mistake
@@ -444,15 +444,15 @@ def test_a_tensor_that_a_format_holds_is_no_mistake(
 ) -> None:
     tensor = affine(bits, symmetric=symmetric)
 
-    assert form.mistake(tensor) is None
-    assert form.mistake(sketch(tensor)) is None
+    assert form.why_unsupported(tensor) is None
+    assert form.why_unsupported(sketch(tensor)) is None
 
 
 def test_gptq_refuses_scales_that_float16_would_change() -> None:
     tensor = affine(symmetric=True)
     tensor.scales[3, 1] = 1.1e-6
 
-    mistake = GPTQ.mistake(tensor)
+    mistake = GPTQ.why_unsupported(tensor)
 
     assert mistake is not None
     assert "1 of 192 scales" in mistake
@@ -472,7 +472,7 @@ def test_gptq_holds_the_smallest_scales_that_a_grid_chooses(bits: int) -> None:
 
     tensor = Affine.fit(weight, Grid(bits, 32, symmetric=True))
 
-    assert GPTQ.mistake(tensor) is None
+    assert GPTQ.why_unsupported(tensor) is None
 
 
 def test_gptq_holds_every_bfloat16_scale_in_float16s_reach() -> None:
@@ -481,7 +481,7 @@ def test_gptq_holds_every_bfloat16_scale_in_float16s_reach() -> None:
     mantissas = 1 + torch.arange(192).reshape(64, 3) % 128 / 128
     scale = (mantissas * 2.0**exponents).to(torch.bfloat16)
 
-    mistake = GPTQ.mistake(
+    mistake = GPTQ.why_unsupported(
         Affine(codes=tensor.codes, scale=scale, zero=None, bits=4, group_size=32)
     )
 
@@ -489,7 +489,9 @@ def test_gptq_holds_every_bfloat16_scale_in_float16s_reach() -> None:
 
 
 def test_two_schemes_with_zeros_are_refused_since_transformers_would_compute_garbage() -> None:
-    mistake = COMPRESSED_TENSORS.model_mistake({"a_proj": affine(), "lm_head": affine(8)})
+    mistake = COMPRESSED_TENSORS.why_unsupported_together(
+        {"a_proj": affine(), "lm_head": affine(8)}
+    )
 
     assert mistake is not None
     assert "lm_head asymmetric 8 bits in groups of 32" in mistake
@@ -498,7 +500,7 @@ def test_two_schemes_with_zeros_are_refused_since_transformers_would_compute_gar
 def test_two_symmetric_schemes_fit_in_compressed_tensors() -> None:
     quantized = {"a_proj": affine(symmetric=True), "lm_head": affine(8, symmetric=True)}
 
-    assert COMPRESSED_TENSORS.model_mistake(quantized) is None
+    assert COMPRESSED_TENSORS.why_unsupported_together(quantized) is None
 
 
 @pytest.mark.parametrize("form", [GPTQ, AWQ], ids=["gptq", "awq"])
@@ -509,7 +511,7 @@ def test_formats_with_one_scheme_refuse_a_second(form: Format) -> None:
         "b_proj": affine(symmetric=symmetric, group_size=16),
     }
 
-    mistake = form.model_mistake(quantized)
+    mistake = form.why_unsupported_together(quantized)
 
     assert mistake is not None
     assert "groups of 16" in mistake
@@ -534,11 +536,11 @@ def test_a_format_offers_only_the_embeddings_that_readers_load(
     form: Format, tied: bool, held: set[str]
 ) -> None:
     assert form.embeddings(tied) == held
-    assert (form.embeddings_mistake(tied) is None) == bool(held)
+    assert (form.why_embeddings_unsupported(tied) is None) == bool(held)
 
 
 def test_tied_embeddings_are_refused_with_the_reason() -> None:
-    assert "no reader takes packed" in str(COMPRESSED_TENSORS.embeddings_mistake(tied=True))
+    assert "no reader takes packed" in str(COMPRESSED_TENSORS.why_embeddings_unsupported(tied=True))
 
 
 @pytest.mark.parametrize(

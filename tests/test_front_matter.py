@@ -79,7 +79,7 @@ def test_a_head_that_cannot_be_read_is_refused_with_its_line(card: str, why: str
     assert "say model.license" in str(caught.value)
 
 
-def test_a_licence_that_is_given_stands_for_an_unreadable_card() -> None:
+def test_a_license_that_is_given_stands_for_an_unreadable_card() -> None:
     card = known_card(lambda: front_matter(b"---\n\tlicense: x\n---\n", "x")[0], "llama3.1")
 
     assert card.gate is None

@@ -162,13 +162,13 @@ def deeds(run: Path) -> dict[str, Callable[[Client, Path], object]]:
 
 
 def _look(client: Client) -> None:
-    with client.speaking("looking"):
+    with client.translate_errors("looking"):
         gate_of(client, REPO)
         history_of(client, REPO)
 
 
 def _settle(client: Client, settings: Settings) -> None:
-    with client.speaking("setting up"):
+    with client.translate_errors("setting up"):
         settle(REPO, settings, client)
         reads_private(REPO, client)
         request(REPO, settings, client)

@@ -50,10 +50,10 @@ def converted(file: Path, kept_cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_shapes_foretold_are_those_of_the_converted_folder(file: Path, converted: Path) -> None:
     from hubq.sources.gguf.convert import look_up
 
-    foretold = look_up(ModelSection(gguf=file), file, "sha256:0").tensors
+    estimated = look_up(ModelSection(gguf=file), file, "sha256:0").tensors
 
     found = index(converted)
-    assert {name: each.shape for name, each in foretold.items()} == {
+    assert {name: each.shape for name, each in estimated.items()} == {
         name: each.shape for name, each in found.items()
     }
     assert {each.dtype for each in found.values()} == {"BF16"}
@@ -74,7 +74,7 @@ def test_a_file_is_the_same_source_before_and_after_its_conversion(
     assert before.config["architectures"] == after.config["architectures"]
 
 
-def test_one_recipes_licence_is_not_that_of_another_on_the_same_file(file: Path) -> None:
+def test_one_recipes_license_is_not_that_of_another_on_the_same_file(file: Path) -> None:
     # A conversion of its own: two seconds.
     fetch(find(ModelSection(gguf=file, license="mit"), CLIENT), CLIENT)
 

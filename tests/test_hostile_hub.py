@@ -21,7 +21,7 @@ from hubq.client.border import Limits, make_client
 from hubq.client.client import Client
 from hubq.client.pull import pull
 from hubq.client.repo_files import files_of, history_of
-from hubq.client.retries import Patience
+from hubq.client.retries import RetryPolicy
 from hubq.errors import UserError
 from hubq.records.recipe_inputs import DatasetSection, ModelSection
 from hubq.sources.hub import config_on_hub, find_on_hub, headers_on_hub
@@ -365,7 +365,7 @@ def slow_headers() -> Iterator[str]:
 
 @pytest.mark.usefixtures("hasty")
 def test_headers_that_dribble_are_left(slow_headers: str) -> None:
-    client = Client(slow_headers, TOKEN, Patience(tries=1))
+    client = Client(slow_headers, TOKEN, RetryPolicy(tries=1))
 
     assert "can't be reached (ReadTimeout)" in refused(lambda: pull(REPO, None, client))
 

@@ -81,7 +81,7 @@ def test_a_result_is_stored_in_little_more_than_its_nominal_bits(method: Method)
 def test_some_format_holds_a_methods_result(method: Method) -> None:
     sketch = method.sketch((64, 128), torch.bfloat16)
 
-    assert any(format_named(name).mistake(sketch) is None for name in formats())
+    assert any(format_named(name).why_unsupported(sketch) is None for name in formats())
 
 
 def test_the_same_layer_gives_the_same_tensor(method: Method, layer: Layer) -> None:
@@ -112,7 +112,7 @@ def test_more_bits_never_hurt(name: str, layer: Layer) -> None:
 
 
 def test_a_group_size_that_leaves_a_rest_is_a_mistake_with_a_way_out() -> None:
-    mistake = method_class("rtn")(**{"group_size": 128}).mistake((64, 576))
+    mistake = method_class("rtn")(**{"group_size": 128}).why_unsupported((64, 576))
 
     assert mistake == "group_size 128 does not divide 576 inputs; use 32 or 64 or -1 (a whole row)"
 

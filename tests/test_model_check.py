@@ -15,7 +15,7 @@ from odd_folders import configure, logits, rewrite
 from safetensors.torch import load_file
 
 from hubq.client.client import Client
-from hubq.client.retries import Patience
+from hubq.client.retries import RetryPolicy
 from hubq.errors import UserError
 from hubq.records.recipe_inputs import ModelSection
 from hubq.sources.architecture import family_of
@@ -27,7 +27,7 @@ from hubq.stages.plan.plan import plan
 from hubq.stages.quantize.block import Block
 from hubq.stages.recipe.recipe import Recipe
 
-NOWHERE = Client(endpoint="http://127.0.0.1:9", patience=Patience(tries=1))
+NOWHERE = Client(endpoint="http://127.0.0.1:9", retries=RetryPolicy(tries=1))
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
-"""What a recipe may publish of a base: its licence and its gate."""
+"""What a recipe may publish of a base: its license and its gate."""
 
 import pytest
 from made_run import made_plan
 
 from hubq.client.client import Client
-from hubq.client.retries import Patience
+from hubq.client.retries import RetryPolicy
 from hubq.errors import UserError
 from hubq.records.plan import BaseCard, Gate
 from hubq.records.recipe_inputs import ModelSection
@@ -12,7 +12,7 @@ from hubq.sources.source import Source
 from hubq.stages.plan.permission import require_gate_now, require_permission
 from hubq.stages.recipe.recipe import PublishSection
 
-NOWHERE = Client("http://127.0.0.1:9", patience=Patience(tries=1))
+NOWHERE = Client("http://127.0.0.1:9", retries=RetryPolicy(tries=1))
 
 
 def source(license: str | None = "llama3.1", gate: Gate | None = None) -> Source:
@@ -63,7 +63,7 @@ def test_an_open_copy_of_an_open_base_is_allowed() -> None:
     ("base", "published"),
     [("llama3.1", "mit"), ("llama2", "llama3.1"), ("gemma", "apache-2.0"), ("qwen", "other")],
 )
-def test_a_licence_that_stays_cannot_be_exchanged(base: str, published: str) -> None:
+def test_a_license_that_stays_cannot_be_exchanged(base: str, published: str) -> None:
     with pytest.raises(UserError, match=rf"{base}\), which stays(.|\n)*say model\.license"):
         require_permission(publishing(license=published), source(base))
 
@@ -77,7 +77,7 @@ def test_a_licence_that_stays_cannot_be_exchanged(base: str, published: str) -> 
         ("my-own", "mit"),
     ],
 )
-def test_other_licences_leave_the_publisher_a_choice(base: str | None, published: str) -> None:
+def test_other_licenses_leave_the_publisher_a_choice(base: str | None, published: str) -> None:
     require_permission(publishing(license=published), source(base))
 
 

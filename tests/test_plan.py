@@ -246,7 +246,7 @@ def test_other_weights_under_the_same_recipe_are_another_plan(llama: Path, tmp_p
         ("org/Hermes-2-Pro", "llama3", "Llama-3-Hermes-2-Pro-RTN-4bit"),
     ],
 )
-def test_a_repo_is_named_after_base_method_and_bits_as_its_licence_allows(
+def test_a_repo_is_named_after_base_method_and_bits_as_its_license_allows(
     llama: Path, tmp_path: Path, base_model: str, license: str, name: str
 ) -> None:
     model = {"folder": llama, "base_model": base_model, "license": license}
@@ -281,7 +281,7 @@ def test_whatever_a_folder_is_called_the_made_name_is_one_that_the_hub_takes(
         ("llama5", "Llama"),
     ],
 )
-def test_a_name_that_the_licence_forbids_is_refused(
+def test_a_name_that_the_license_forbids_is_refused(
     llama: Path, tmp_path: Path, license: str, start: str
 ) -> None:
     model = {"folder": llama, "license": license}
@@ -305,7 +305,7 @@ def test_a_name_that_the_licence_forbids_is_refused(
         (None, "Tiger"),
     ],
 )
-def test_a_name_that_the_licence_allows_is_taken(
+def test_a_name_that_the_license_allows_is_taken(
     llama: Path, tmp_path: Path, license: str | None, name: str
 ) -> None:
     model = {"folder": llama, "license": license}
@@ -315,7 +315,7 @@ def test_a_name_that_the_licence_allows_is_taken(
     assert found.repo == f"me/{name}"
 
 
-def test_a_licence_that_stays_is_not_exchanged(llama: Path, tmp_path: Path) -> None:
+def test_a_license_that_stays_is_not_exchanged(llama: Path, tmp_path: Path) -> None:
     model = {"folder": llama, "license": "llama3.1"}
 
     with pytest.raises(UserError, match=r"publish.license mit: the base is under the Llama 3.1"):
@@ -373,7 +373,7 @@ def test_an_open_copy_of_a_gated_base_is_planned_when_that_is_wanted(
     assert planned(gated_folder, tmp_path / "run", publish=publish).base_card.gate == "unknown"
 
 
-def test_the_base_of_weights_that_lie_elsewhere_is_asked_for_its_gate_and_licence(
+def test_the_base_of_weights_that_lie_elsewhere_is_asked_for_its_gate_and_license(
     llama: Path, tmp_path: Path
 ) -> None:  # a second: it starts a hub
     with faulty_hub(tmp_path / "hub", user="ann", org="acme") as hub:

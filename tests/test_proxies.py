@@ -16,7 +16,7 @@ from hubq.client.border import make_client
 from hubq.client.client import Client
 from hubq.client.credentials import go_direct_to_loopback, proxy_of
 from hubq.client.pull import pull
-from hubq.client.retries import Patience
+from hubq.client.retries import RetryPolicy
 from hubq.errors import UserError
 from hubq.stages.publish.publish import publish
 
@@ -76,14 +76,14 @@ def test_a_socks_proxy_without_its_package_is_a_sentence_with_the_way_out(
     monkeypatch.setattr("hubq.client.credentials.find_spec", lambda name: None)
 
     with pytest.raises(UserError, match="pip install socksio"):
-        pull(REPO, None, Client("http://hub.example", None, Patience(tries=1)))
+        pull(REPO, None, Client("http://hub.example", None, RetryPolicy(tries=1)))
 
 
 def test_a_proxy_of_an_unknown_kind_is_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "gopher://proxy")
 
     with pytest.raises(UserError, match="a proxy of the kind gopher"):
-        pull(REPO, None, Client("http://hub.example", None, Patience(tries=1)))
+        pull(REPO, None, Client("http://hub.example", None, RetryPolicy(tries=1)))
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_another_hub_is_asked_through_the_proxy(
     monkeypatch.setenv("HTTP_PROXY", hub.endpoint)
 
     with pytest.raises(UserError):
-        pull(REPO, None, Client("http://hub.example", "hf_x", Patience(tries=1)))
+        pull(REPO, None, Client("http://hub.example", "hf_x", RetryPolicy(tries=1)))
 
     assert hub.asked[0].path == f"http://hub.example/api/models/{REPO}"
 

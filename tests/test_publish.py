@@ -12,7 +12,7 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from made_run import REPO, make_run, measurement
 
 from hubq.client.client import Client
-from hubq.client.retries import Patience, Result
+from hubq.client.retries import Result, RetryPolicy
 from hubq.embedded_hub.local import add_org, add_user, fsck, mint_token
 from hubq.errors import UserError
 from hubq.machine.files import sha256_of
@@ -376,12 +376,12 @@ def test_a_public_repo_is_not_filled_by_a_private_recipe(
         publish(report, run, client)
 
 
-class Rival(Patience):
-    """A Patience that lets somebody else make the public repo right after it was not found."""
+class Rival(RetryPolicy):
+    """A RetryPolicy that lets somebody else make the public repo right after it was not found."""
 
-    def keep_trying(self, action: Callable[[], Result]) -> Result:
+    def call(self, action: Callable[[], Result]) -> Result:
         try:
-            return super().keep_trying(action)
+            return super().call(action)
         except RepositoryNotFoundError as error:
             asked = error.response.request
             token = asked.headers["Authorization"].removeprefix("Bearer ")
@@ -628,7 +628,7 @@ def test_a_hub_that_refuses_the_write_is_quoted(
 
 
 def test_no_network_is_called_so(report: Report, run: Path) -> None:
-    client = Client("http://127.0.0.1:9", "hf_" + "x" * 34, Patience(tries=1))
+    client = Client("http://127.0.0.1:9", "hf_" + "x" * 34, RetryPolicy(tries=1))
 
     with pytest.raises(UserError, match=r"http://127.0.0.1:9 can't be reached"):
         publish(report, run, client)

@@ -10,7 +10,7 @@ from made_run import REPO, make_run
 
 from hubq.client.client import Client
 from hubq.client.pull import pull
-from hubq.client.retries import Patience
+from hubq.client.retries import RetryPolicy
 from hubq.embedded_hub.local import add_user, mint_token
 from hubq.errors import UserError
 from hubq.machine.progress import Advance
@@ -34,7 +34,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyHub]:
 
 @pytest.fixture
 def client(hub: FaultyHub) -> Client:
-    return Client(hub.endpoint, hub.token, Patience(first=0.01))
+    return Client(hub.endpoint, hub.token, RetryPolicy(first=0.01))
 
 
 @pytest.fixture

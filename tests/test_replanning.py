@@ -106,7 +106,7 @@ def test_the_blocks_of_a_killed_run_are_kept(llama: Path, tmp_path: Path) -> Non
     assert (run / "blocks" / "block-00000.safetensors").exists()
 
 
-def test_another_licence_renews_the_papers_of_a_finished_model(llama: Path, run: Path) -> None:
+def test_another_license_renews_the_papers_of_a_finished_model(llama: Path, run: Path) -> None:
     for license, there in (("apache-2.0", True), ("cc0-1.0", False), ("apache-2.0", True)):
         plan(recipe_for(llama, publish={"org": "me", "license": license}), run, NOWHERE)
 

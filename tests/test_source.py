@@ -16,7 +16,7 @@ from odd_folders import configure, logits, pickle_weights, renaming, rewrite
 
 from hubq.cli import cli
 from hubq.client.client import Client
-from hubq.client.retries import Patience
+from hubq.client.retries import RetryPolicy
 from hubq.errors import UserError
 from hubq.records.recipe_inputs import ModelSection
 from hubq.sources.find import fetch, fetch_planned, find
@@ -25,7 +25,7 @@ from hubq.stages.plan.plan import plan
 from hubq.stages.quantize.quantize import quantize
 from hubq.stages.recipe.recipe import Recipe
 
-NOWHERE = Client(endpoint="http://127.0.0.1:9", patience=Patience(tries=1))
+NOWHERE = Client(endpoint="http://127.0.0.1:9", retries=RetryPolicy(tries=1))
 REPO = "acme/tiny"
 
 
@@ -67,19 +67,19 @@ def test_weights_that_changed_since_the_plan_are_refused(folder: Path) -> None:
         fetch_planned(of(folder), planned, NOWHERE)
 
 
-def test_a_licence_stands_at_the_head_of_the_readme(folder: Path) -> None:
+def test_a_license_stands_at_the_head_of_the_readme(folder: Path) -> None:
     (folder / "README.md").write_text("---\nlicense: mit\n---\n# Tiny\n")
 
     assert find(of(folder), NOWHERE).license == "mit"
 
 
-def test_a_readme_without_metadata_names_no_licence(folder: Path) -> None:
+def test_a_readme_without_metadata_names_no_license(folder: Path) -> None:
     (folder / "README.md").write_text("# Tiny\n---\nlicense: mit\n---\n")
 
     assert find(of(folder), NOWHERE).license is None
 
 
-def test_a_licence_that_is_only_other_is_told_by_its_name(folder: Path) -> None:
+def test_a_license_that_is_only_other_is_told_by_its_name(folder: Path) -> None:
     (folder / "README.md").write_text("---\nlicense: other\nlicense_name: llama3\n---\n")
 
     assert find(of(folder), Client()).license == "llama3"
@@ -172,7 +172,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyHub]:
 
 @pytest.fixture
 def client(hub: FaultyHub) -> Client:
-    return Client(hub.endpoint, hub.token, Patience(first=0.01))
+    return Client(hub.endpoint, hub.token, RetryPolicy(first=0.01))
 
 
 @pytest.fixture
@@ -312,7 +312,7 @@ def test_a_gated_repo_without_access_is_refused(
     token = mint_token(hub.root, user="bob", role="write", expires_in=None)
 
     with pytest.raises(UserError, match="gated"):
-        find(uploaded, Client(hub.endpoint, token, Patience(first=0.01)))
+        find(uploaded, Client(hub.endpoint, token, RetryPolicy(first=0.01)))
 
 
 # Reading a pickle starts a process that imports torch: about 2 seconds.

@@ -1,4 +1,4 @@
-"""What each licence asks for: the table, and how licences are found in it."""
+"""What each license asks for: the table, and how licenses are found in it."""
 
 import re
 
@@ -24,7 +24,7 @@ from hubq.stages.card.license import metadata
         ("qwen-research", None, "Built with Qwen", "Qwen RESEARCH LICENSE AGREEMENT, Copyright"),
     ],
 )
-def test_each_licence_has_the_words_that_its_text_gives(
+def test_each_license_has_the_words_that_its_text_gives(
     license: str, start: str | None, built_with: str | None, notice: str
 ) -> None:
     terms = TERMS[license]
@@ -34,7 +34,7 @@ def test_each_licence_has_the_words_that_its_text_gives(
 
 
 @pytest.mark.parametrize("license", ["apache-2.0", "mit"])
-def test_a_permissive_licence_asks_for_no_name_and_no_notice(license: str) -> None:
+def test_a_permissive_license_asks_for_no_name_and_no_notice(license: str) -> None:
     terms = TERMS[license]
 
     assert (terms.start, terms.built_with, terms.notice, terms.stays) == (None, None, None, False)
@@ -44,7 +44,7 @@ def test_a_permissive_licence_asks_for_no_name_and_no_notice(license: str) -> No
     ("license", "marks"),
     [("llama3.1", False), ("gemma", True), ("qwen", True), ("apache-2.0", True), ("mit", False)],
 )
-def test_some_licences_want_changed_files_to_be_marked(license: str, marks: bool) -> None:
+def test_some_licenses_want_changed_files_to_be_marked(license: str, marks: bool) -> None:
     assert TERMS[license].marks_changes == marks
 
 
@@ -69,12 +69,12 @@ def test_every_text_has_an_address(license: str) -> None:
         ("MIT", "mit"),
     ],
 )
-def test_names_that_cards_give_a_licence_lead_to_its_terms(spelling: str, license: str) -> None:
+def test_names_that_cards_give_a_license_lead_to_its_terms(spelling: str, license: str) -> None:
     assert terms_of(spelling) is TERMS[license]
 
 
 @pytest.mark.parametrize("license", [None, "other", "cc-by-4.0", "llama", "llama5", "gemma-like"])
-def test_other_licences_have_no_terms_here(license: str | None) -> None:
+def test_other_licenses_have_no_terms_here(license: str | None) -> None:
     assert terms_of(license) is None
 
 
@@ -101,7 +101,7 @@ def test_the_card_of_a_llama_names_notice_and_policy() -> None:
 
 
 @pytest.mark.parametrize("license", sorted(TERMS))
-def test_a_card_can_name_every_licence_as_the_hub_wants_it(license: str) -> None:
+def test_a_card_can_name_every_license_as_the_hub_wants_it(license: str) -> None:
     keys = metadata(license, "acme/base")
 
     assert keys["license"] in HUB_LICENSES

@@ -116,7 +116,7 @@ def _formats(method: "type[Method]") -> dict[str, list[float]]:
         form = format_named(name)
         for made in _settings(method):
             sketch = made.sketch(TYPICAL, form.scale_dtype(torch.bfloat16))
-            fits = form.mistake(sketch) is None
+            fits = form.why_unsupported(sketch) is None
             if fits and made.nominal_bits not in found.setdefault(name, []):
                 found[name].append(made.nominal_bits)
     return {name: bits for name, bits in found.items() if bits}

@@ -48,13 +48,15 @@ def convert(  # noqa: PLR0913 - click passes each option on its own
     model goes to hubq, to dense, or with --lossy to 8 bits.
     """
     from hubq.cli.bars import progress
-    from hubq.stages.convert.conversion import Wish
+    from hubq.stages.convert.conversion import ConversionRequest
     from hubq.stages.convert.convert import convert as transcode
 
     folder = _folder_of(model, hub)
     name = Path(model).resolve().name if Path(model).is_dir() else model
     place = out or _beside(model, form)
-    done = transcode(folder, place, Wish(form, name, lossy=lossy, fresh=fresh), progress())
+    done = transcode(
+        folder, place, ConversionRequest(form, name, lossy=lossy, fresh=fresh), progress()
+    )
     if as_json:
         print_json({"folder": str(place), **done.model_dump(mode="json")})
     else:

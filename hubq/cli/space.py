@@ -84,7 +84,9 @@ def deploy(  # noqa: PLR0913 - click passes each option by itself
     token = None if token_from is None else read(token_from)
     settings = Settings(org, private, hardware, token, votes, static)
     with client_for(hub, org) as client:
-        way = stage.Way(progress(), index, lambda sentence: click.echo(sentence, err=True))
+        way = stage.DeploymentOptions(
+            progress(), index, lambda sentence: click.echo(sentence, err=True)
+        )
         done = stage.deploy(name or stage.NAME, settings, client, way)
     if as_json:
         print_json(done.model_dump(mode="json"))

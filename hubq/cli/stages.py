@@ -154,7 +154,7 @@ def stages(recipe: Path, run: Path | None, fresh: bool, hub: str | None) -> Iter
 @click.command(epilog=example(f"hubq plan {RECIPE}"))
 @stage_options
 def plan(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool) -> None:
-    """Foretell bytes, bits, memory and time; refuse what can't work.
+    """Estimate bytes, bits, memory and time; refuse what can't work.
 
     Needs only the model's config.json, tensor headers and tokenizer, no weights.
     """

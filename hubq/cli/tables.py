@@ -68,7 +68,7 @@ def _facts(plan: "Plan", publishing: str) -> Iterator[tuple[str, str]]:
     yield "model", plan.source
     yield from (("", remark) for remark in plan.remarks)
     gate = f", gated ({plan.base_card.gate})" if plan.base_card.gate else ""
-    yield "base", f"{plan.base_model or 'not known'}, licence {plan.license or 'not known'}{gate}"
+    yield "base", f"{plan.base_model or 'not known'}, license {plan.license or 'not known'}{gate}"
     yield "format", plan.recipe["format"]
     yield "parameters", f"{plan.parameters:,}"
     yield "on disk", f"{gigabytes(plan.bytes)} ({plan.base_bytes / plan.bytes:.2f} times smaller)"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubq.client.credentials import how_to_log_in, token_for
 from hubq.client.error_messages import explain, failures_of_answers, scrub
-from hubq.client.retries import Patience
+from hubq.client.retries import RetryPolicy
 from hubq.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Client:
 
     endpoint: str | None = None
     token: str | None = field(default=None, repr=False)
-    patience: Patience = field(default_factory=Patience)
+    retries: RetryPolicy = field(default_factory=RetryPolicy)
 
     @property
     def url(self) -> str:
@@ -68,7 +68,7 @@ class Client:
         return get_session().get(f"{self.url}{path}", headers=headers, timeout=timeout)
 
     @contextmanager
-    def speaking(self, doing: str) -> Iterator[None]:
+    def translate_errors(self, doing: str) -> Iterator[None]:
         """Turn the failures of what is done inside into a UserError, without any token in it.
 
         `doing` names it in the words of the user: "uploading to org/name".
@@ -88,8 +88,8 @@ class Client:
                 f"no token for {self.url}. Make one at {self.url}/settings/tokens, then "
                 f"{how_to_log_in(self.url)}"
             )
-        with self.speaking(f"asking {self.url} who you are"):
-            answer: dict[str, Any] = self.patience.keep_trying(self.api().whoami)
+        with self.translate_errors(f"asking {self.url} who you are"):
+            answer: dict[str, Any] = self.retries.call(self.api().whoami)
             return answer
 
     def writable(self, org: str) -> str:

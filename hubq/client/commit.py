@@ -112,7 +112,7 @@ def _attempt(
         return _send(change, additions, client)
     except failures() as error:
         landed = _landed(change, client)
-        if landed is None and not client.patience.rest(error, attempt):
+        if landed is None and not client.retries.rest(error, attempt):
             raise
         return landed
 

@@ -36,7 +36,7 @@ class Snapshot:
     def fetch(self, path: str, size: int, advance: Advance, *, anew: bool = False) -> Path:
         """Return a file of the repo on this machine; download `size` bytes if it isn't there."""
         return Path(
-            self.client.patience.keep_trying(
+            self.client.retries.call(
                 lambda: self.client.api().hf_hub_download(
                     self.repo,
                     path,
@@ -65,7 +65,7 @@ def pull(
     Files whose path `skip` is true of stay there.
     """
     name, revision = address(repo)
-    with client.speaking(f"downloading {repo}"), without_bars():
+    with client.translate_errors(f"downloading {repo}"), without_bars():
         commit, _ = head_of(client, name, revision)
         listed = files_of(client, name, commit)
         files = {path: file for path, file in listed.items() if not skip(path)}

@@ -76,7 +76,7 @@ def split(repo: str) -> tuple[str, Kind]:
 
 def head_of(client: Client, repo: str, revision: str | None = None) -> tuple[str, bool]:
     """Return the commit at a revision (main when None), and whether the repo is private."""
-    info = client.patience.keep_trying(lambda: _info(client, repo, revision))
+    info = client.retries.call(lambda: _info(client, repo, revision))
     return commit_of(info), bool(info.private)
 
 
@@ -108,16 +108,14 @@ def _info(client: Client, repo: str, revision: str | None) -> "ModelInfo | Datas
 
 def gate_of(client: Client, repo: str) -> Literal["auto", "manual"] | None:
     """Return who answers the requests of those who want to download; None: nobody has to ask."""
-    info = client.patience.keep_trying(lambda: client.api().model_info(repo, expand=["gated"]))
+    info = client.retries.call(lambda: client.api().model_info(repo, expand=["gated"]))
     return info.gated or None
 
 
 def history_of(client: Client, repo: str) -> list[str]:
     """List the commits of main, newest first."""
     name, kind = split(repo)
-    listed = client.patience.keep_trying(
-        lambda: client.api().list_repo_commits(name, repo_type=kind)
-    )
+    listed = client.retries.call(lambda: client.api().list_repo_commits(name, repo_type=kind))
     return [each.commit_id for each in listed]
 
 
@@ -126,7 +124,7 @@ def files_of(client: Client, repo: str, commit: str) -> dict[str, RemoteFile]:
     from huggingface_hub.hf_api import RepoFile
 
     name, kind = split(repo)
-    listed = client.patience.keep_trying(
+    listed = client.retries.call(
         lambda: at_most(
             MOST_LISTED,
             client.api().list_repo_tree(name, recursive=True, revision=commit, repo_type=kind),
@@ -145,7 +143,7 @@ def fetch_record(
     """Return a file of a repo on this machine, of `most` bytes or fewer; download it if need be."""
     name, kind = split(repo)
     return Path(
-        client.patience.keep_trying(
+        client.retries.call(
             lambda: client.api().hf_hub_download(
                 name,
                 path,
@@ -166,7 +164,7 @@ def fetch_listed(client: Client, repo: str, path: str, commit: str) -> Path:
     known = try_to_load_from_cache(name, path, revision=commit, repo_type=kind)
     if isinstance(known, str):
         return Path(known)
-    listed = client.patience.keep_trying(
+    listed = client.retries.call(
         lambda: client.api().get_paths_info(name, [path], revision=commit, repo_type=kind)
     )
     size = sum(each.size for each in listed if isinstance(each, RepoFile))

@@ -16,14 +16,14 @@ CONNECTING = 3  # tries; nobody wants to wait long to hear that there is no netw
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How often to try, and how long to wait in between."""
 
     tries: int = 6
     first: float = 1.0  # seconds; doubled after each try
     longest: float = 300.0  # seconds; a Hub that wants more is taken at its word
 
-    def keep_trying(self, action: Callable[[], Result]) -> Result:
+    def call(self, action: Callable[[], Result]) -> Result:
         """Run an action that may safely be repeated until it works or the patience is over."""
         for attempt in range(1, self.tries):
             try:

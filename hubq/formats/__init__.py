@@ -26,7 +26,7 @@ class Format(ABC):
         """Return the dtype that methods choose scales in, for weights of a model's dtype."""
 
     @abstractmethod
-    def mistake(self, tensor: QuantizedTensor) -> str | None:
+    def why_unsupported(self, tensor: QuantizedTensor) -> str | None:
         """Say why the format can't hold this tensor, and which way out there is; or None."""
 
     def has_room(self, tensor: QuantizedTensor) -> bool:
@@ -53,7 +53,7 @@ class Format(ABC):
         they were.
         """
 
-    def model_mistake(self, quantized: Mapping[str, QuantizedTensor]) -> str | None:
+    def why_unsupported_together(self, quantized: Mapping[str, QuantizedTensor]) -> str | None:
         """Say why one file can't hold these tensors together, and which way out there is; or None.
 
         `quantized` maps module names to tensors (data or meta), as for `config`.
@@ -64,7 +64,7 @@ class Format(ABC):
         """Return which of the two the format's readers take quantized; tied, they are one."""
         return frozenset()
 
-    def embeddings_mistake(self, tied: bool) -> str | None:
+    def why_embeddings_unsupported(self, tied: bool) -> str | None:
         """Say why a recipe can't have its embeddings quantized, or None."""
         if self.embeddings(tied):
             return None
@@ -91,7 +91,7 @@ class AffineFormat(Format):
         """Tell whether a tensor is affine, with plain scales."""
         return isinstance(tensor, Affine) and isinstance(tensor.scale, Tensor)
 
-    def mistake(self, tensor: QuantizedTensor) -> str | None:
+    def why_unsupported(self, tensor: QuantizedTensor) -> str | None:
         """Refuse what isn't affine, a ragged last group, and what the layout can't hold."""
         if not isinstance(tensor, Affine) or not isinstance(tensor.scale, Tensor):
             kind = (
@@ -109,9 +109,9 @@ class AffineFormat(Format):
                 f"readers of {self.name} take no ragged group, and {tensor.group_size} does not "
                 f"divide {columns} inputs; use a group_size that does, or -1 (a whole row)"
             )
-        return self.layout_mistake(tensor)
+        return self.why_layout_unsupported(tensor)
 
-    def group_size_mistake(self, tensor: Affine, known: Sequence[int]) -> str | None:
+    def why_group_size_unsupported(self, tensor: Affine, known: Sequence[int]) -> str | None:
         """Refuse groups of a size that no kernel of the format's readers has."""
         if tensor.group_size in known or tensor.group_size == tensor.shape[1]:
             return None
@@ -120,7 +120,7 @@ class AffineFormat(Format):
             f"use group_size {', '.join(map(str, known))} or -1 (a whole row)"
         )
 
-    def activation_mistake(self, tensor: Affine) -> str | None:
+    def why_activations_unsupported(self, tensor: Affine) -> str | None:
         """Refuse rounded activations, in a format whose files can't ask readers for them."""
         if tensor.activation_bits is None:
             return None
@@ -131,13 +131,13 @@ class AffineFormat(Format):
         )
 
     @abstractmethod
-    def layout_mistake(self, tensor: Affine) -> str | None:
+    def why_layout_unsupported(self, tensor: Affine) -> str | None:
         """Say why the layout can't hold an affine tensor of equal groups, or None."""
 
 
 def refusal_of(form: Format, tensor: QuantizedTensor) -> str | None:
     """Say why a format can't hold a tensor, and which formats do where it has no room; or None."""
-    reason = form.mistake(tensor)
+    reason = form.why_unsupported(tensor)
     if reason is None or form.has_room(tensor):
         return reason
     return f"{reason}; use format: {' or '.join(_holders(tensor))}"
@@ -146,7 +146,7 @@ def refusal_of(form: Format, tensor: QuantizedTensor) -> str | None:
 def _holders(tensor: QuantizedTensor) -> list[str]:
     """Name the formats that hold a tensor; a copy in 16 bits comes last."""
     found = map(format_named, sorted(formats(), key=lambda name: (name == "dense", name)))
-    return [form.name for form in found if form.mistake(tensor) is None]
+    return [form.name for form in found if form.why_unsupported(tensor) is None]
 
 
 def formats() -> list[str]:

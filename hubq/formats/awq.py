@@ -32,9 +32,9 @@ class Awq(AffineFormat):
         """Return the model's 16-bit dtype, in which engines hold scales."""
         return torch.bfloat16 if model == torch.bfloat16 else torch.float16
 
-    def layout_mistake(self, tensor: Affine) -> str | None:
+    def why_layout_unsupported(self, tensor: Affine) -> str | None:
         """Refuse other widths, symmetric weights, and outputs that fill no whole words."""
-        if refused := self.activation_mistake(tensor):
+        if refused := self.why_activations_unsupported(tensor):
             return refused
         if tensor.bits != BITS:
             return (
@@ -46,7 +46,7 @@ class Awq(AffineFormat):
                 "awq files hold a zero for each group; use symmetric: false, "
                 "or format: gptq or compressed-tensors"
             )
-        if refused := self.group_size_mistake(tensor, GROUP_SIZES):
+        if refused := self.why_group_size_unsupported(tensor, GROUP_SIZES):
             return refused
         if tensor.shape[0] % len(ORDER):
             return (
@@ -55,7 +55,7 @@ class Awq(AffineFormat):
             )
         return None
 
-    def model_mistake(self, quantized: Mapping[str, QuantizedTensor]) -> str | None:
+    def why_unsupported_together(self, quantized: Mapping[str, QuantizedTensor]) -> str | None:
         """Refuse more than one group size: the config has a single one."""
         different = difference(quantized)
         if different is None:

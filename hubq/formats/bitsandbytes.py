@@ -40,7 +40,7 @@ class BitsAndBytes(Format):
         """Return the model's dtype, which the files name; scales are float32 whatever it is."""
         return model
 
-    def mistake(self, tensor: QuantizedTensor) -> str | None:
+    def why_unsupported(self, tensor: QuantizedTensor) -> str | None:
         """Refuse what the library's kernels don't compute with."""
         if isinstance(tensor, Codebook) and _is_held(tensor):
             return None
@@ -49,7 +49,7 @@ class BitsAndBytes(Format):
             "use method: {name: bitsandbytes}, or another format"
         )
 
-    def model_mistake(self, quantized: Mapping[str, QuantizedTensor]) -> str | None:
+    def why_unsupported_together(self, quantized: Mapping[str, QuantizedTensor]) -> str | None:
         """Refuse more than one data type: the config has a single one."""
         kinds = sorted({_kind(each) for each in quantized.values()})
         if len(kinds) <= 1:
@@ -106,10 +106,10 @@ class BitsAndBytes(Format):
 
 
 def _kind(tensor: QuantizedTensor) -> str:
-    """Name the data type of what `mistake` has let through."""
+    """Name the data type of what `why_unsupported` has let through."""
     assert isinstance(tensor, Codebook)
     kind = data_type_of(tensor.table)
-    assert kind is not None, "the format was given what its `mistake` refuses"
+    assert kind is not None, "the format was given what its `why_unsupported` refuses"
     return kind
 
 

@@ -9,14 +9,15 @@ compressed-tensors 0.18 and later; earlier versions pad 3 bits differently, and 
 
 transformers 5.23 reads asymmetric files only with `"dequantize": true` in the config (it expects
 unpacked zeros otherwise), and then takes the first config group for every module: with a second
-scheme in the file it would compute garbage without a word. `model_mistake` refuses that pair.
+scheme in the file it would compute garbage without a word. `why_unsupported_together` refuses that
+pair.
 
 Rounded activations are declared in the config group (`input_activations`, dynamic, a scale for each
 token), and transformers then rounds the inputs of each linear: in the model's dtype, to multiples
 of max|x| / ((2^bits - 1) / 2). With `"dequantize": true` it would leave them in 16 bits without a
-word, so `layout_mistake` refuses zeros beside them. Weights of 8 bits whose inputs are of 8 bits
-lie as int-quantized, which the engines' integer kernels read: `weight` int8 (out, in), the code
-less 128, and `weight_scale`.
+word, so `why_layout_unsupported` refuses zeros beside them. Weights of 8 bits whose inputs are of 8
+bits lie as int-quantized, which the engines' integer kernels read: `weight` int8 (out, in), the
+code less 128, and `weight_scale`.
 """
 
 from collections import Counter
@@ -49,7 +50,7 @@ class CompressedTensors(AffineFormat):
         """Return the model's dtype: readers hold scales in it."""
         return model
 
-    def layout_mistake(self, tensor: Affine) -> str | None:
+    def why_layout_unsupported(self, tensor: Affine) -> str | None:
         """Refuse zeros beside rounded activations; any width and shape fits."""
         if tensor.activation_bits is None or tensor.symmetric:
             return None
@@ -58,7 +59,7 @@ class CompressedTensors(AffineFormat):
             "activations in those; use symmetric: true"
         )
 
-    def model_mistake(self, quantized: Mapping[str, QuantizedTensor]) -> str | None:
+    def why_unsupported_together(self, quantized: Mapping[str, QuantizedTensor]) -> str | None:
         """Refuse asymmetric weights of more than one scheme, which load as garbage."""
         different = difference(quantized)
         if different is None or all(scheme.symmetric for scheme in schemes(quantized).values()):

@@ -35,7 +35,7 @@ class Plain(QuantizedTensor):
         """Return the weight in float32."""
         return self.weight.float()
 
-    def needed_bits(self) -> float:
+    def theoretical_bits(self) -> float:
         """Return 16."""
         return 8.0 * self.weight.dtype.itemsize
 
@@ -54,7 +54,7 @@ class Dense(Format):
         """Return the model's 16-bit dtype; the weights are rounded to it too."""
         return torch.float16 if model == torch.float16 else torch.bfloat16
 
-    def mistake(self, tensor: QuantizedTensor) -> str | None:
+    def why_unsupported(self, tensor: QuantizedTensor) -> str | None:
         """Refuse rounded activations: a plain model leaves its inputs alone."""
         bits = getattr(tensor, "activation_bits", None)
         if bits is None:

@@ -34,9 +34,9 @@ class Gptq(AffineFormat):
         """Return bfloat16 for such models: engines that run in it would round other scales."""
         return torch.bfloat16 if model == torch.bfloat16 else torch.float16
 
-    def layout_mistake(self, tensor: Affine) -> str | None:
+    def why_layout_unsupported(self, tensor: Affine) -> str | None:
         """Refuse asymmetric weights, sizes that fill no whole words, and scales beyond float16."""
-        if refused := self.activation_mistake(tensor):
+        if refused := self.why_activations_unsupported(tensor):
             return refused
         if not tensor.symmetric:
             return (
@@ -45,7 +45,7 @@ class Gptq(AffineFormat):
             )
         if tensor.bits not in (2, 3, 4, 8):
             return f"gptq files hold 2, 3, 4 or 8 bits, not {tensor.bits}; use one of these"
-        if refused := self.group_size_mistake(tensor, GROUP_SIZES):
+        if refused := self.why_group_size_unsupported(tensor, GROUP_SIZES):
             return refused
         for count, what in zip(tensor.shape, ("outputs", "inputs"), strict=True):
             if count * tensor.bits % packing.WORD_BITS:
@@ -53,9 +53,9 @@ class Gptq(AffineFormat):
                     f"{count} {what} of {tensor.bits} bits fill no whole number of 32-bit words, "
                     "as gptq files need; use format: compressed-tensors"
                 )
-        return _scale_mistake(tensor.scales)
+        return _why_scale_unsupported(tensor.scales)
 
-    def model_mistake(self, quantized: Mapping[str, QuantizedTensor]) -> str | None:
+    def why_unsupported_together(self, quantized: Mapping[str, QuantizedTensor]) -> str | None:
         """Refuse more than one scheme: the config has a single width and group size."""
         different = difference(quantized)
         if different is None:
@@ -65,7 +65,7 @@ class Gptq(AffineFormat):
     def pack(self, module: str, tensor: QuantizedTensor) -> dict[str, Tensor]:
         """Pack columns densely; every zero is the middle of the range."""
         assert isinstance(tensor, Affine)
-        if changed := _scale_mistake(tensor.scales):
+        if changed := _why_scale_unsupported(tensor.scales):
             raise UserError(f"{module}: {changed}")
         columns = tensor.shape[1]
         zeros = torch.full_like(tensor.scales.T, tensor.middle - 1, dtype=torch.uint8)
@@ -110,7 +110,7 @@ class Gptq(AffineFormat):
         return {OLD_CONFIG: (json.dumps(config, indent=2) + "\n").encode()}
 
 
-def _scale_mistake(scale: Tensor) -> str | None:
+def _why_scale_unsupported(scale: Tensor) -> str | None:
     """Refuse scales that float16 would change; bfloat16 ones from 2^-17 to 65504 it keeps."""
     if scale.is_meta:
         return None

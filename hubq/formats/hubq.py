@@ -38,7 +38,7 @@ class Hubq(Format):
         """Return the model's 16-bit dtype."""
         return torch.float16 if model == torch.float16 else torch.bfloat16
 
-    def mistake(self, tensor: QuantizedTensor) -> str | None:
+    def why_unsupported(self, tensor: QuantizedTensor) -> str | None:
         """Refuse quantized activations and what is peculiar to bitsandbytes."""
         if any(each.activation_bits is not None for each in _affine_parts(tensor)):
             return "hubq files hold weights only; use format: compressed-tensors"

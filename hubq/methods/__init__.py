@@ -148,7 +148,7 @@ class Method(AsWritten, ABC):
         """How many times `tune` goes over the calibration windows."""
         return 0
 
-    def mistake(self, shape: tuple[int, int]) -> str | None:
+    def why_unsupported(self, shape: tuple[int, int]) -> str | None:
         """Say why a weight of this (out, in) cannot be quantized so, or None."""
         return None
 
@@ -190,7 +190,7 @@ class AffineMethod(Method):
         """Return the affine tensor without data."""
         return Affine.sketch(shape, self.grid(scale_dtype))
 
-    def mistake(self, shape: tuple[int, int]) -> str | None:
+    def why_unsupported(self, shape: tuple[int, int]) -> str | None:
         """Refuse a group size that leaves a ragged group, and say which sizes fit."""
         if self.group_size == PER_CHANNEL:
             return None

@@ -30,7 +30,7 @@ BLOCK = 64  # weights that share a scale in NF4 and FP4
 SCALE_BLOCK = 256  # scales of NF4 and FP4 that share one in their turn
 ROWS = 32  # the fast path of processors with AVX512-BF16 wants a multiple of them
 WAY_OUT = "pip install 'hubq[bitsandbytes]'"
-FORETOLD_MEAN = 0.1234567890123456  # of scales: files hold it in about so many decimals
+SKETCHED_MEAN = 0.1234567890123456  # of scales: files hold it in about so many decimals
 
 
 class BitsAndBytes(Method):
@@ -61,7 +61,7 @@ class BitsAndBytes(Method):
         """The width of the codes."""
         return 8.0 if self.data_type == "int8" else 4.0
 
-    def mistake(self, shape: tuple[int, int]) -> str | None:
+    def why_unsupported(self, shape: tuple[int, int]) -> str | None:
         """Refuse shapes that the library's kernels fail on, and a machine without the library."""
         if missing := missing_packages("bitsandbytes"):
             return f"{missing[0]} is not installed: {WAY_OUT}"
@@ -87,7 +87,7 @@ class BitsAndBytes(Method):
             return self._blocks(codes, scale, 0.0, scale_dtype)
         table, blocks = scale.new_empty(256), -(-scale.numel() // SCALE_BLOCK)
         nested = _in_eight_bits(scale.to(torch.uint8), table, scale.new_empty(blocks))
-        return self._blocks(codes, nested, FORETOLD_MEAN, scale_dtype)
+        return self._blocks(codes, nested, SKETCHED_MEAN, scale_dtype)
 
     def quantize(self, layer: Layer) -> Codebook:
         """Let the library round one weight."""

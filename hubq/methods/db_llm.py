@@ -91,9 +91,9 @@ class DBLLM(Method):
         """The method that the planes start from."""
         return GPTQ(bits=2, group_size=self.group_size, damping=self.damping)
 
-    def mistake(self, shape: tuple[int, int]) -> str | None:
+    def why_unsupported(self, shape: tuple[int, int]) -> str | None:
         """Refuse a group size that leaves a ragged group."""
-        return self.start.mistake(shape)
+        return self.start.why_unsupported(shape)
 
     def sketch(self, shape: tuple[int, int], scale_dtype: torch.dtype) -> Binary:
         """Return the planes without data."""

@@ -54,7 +54,7 @@ class PBLLM(BinaryMethod):
         """8 bits for what is kept and one for the rest; the paper's figure without the bitmap."""
         return 1 + (KEPT_BITS - 1) * self.fraction
 
-    def mistake(self, shape: tuple[int, int]) -> str | None:
+    def why_unsupported(self, shape: tuple[int, int]) -> str | None:
         """Refuse a group size that leaves a ragged group, and say which sizes fit."""
         return ragged(self.group_size, shape[1])
 

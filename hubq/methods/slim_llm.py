@@ -62,7 +62,7 @@ class SliMLLM(Method):
         """The average width: as many groups go up as down."""
         return float(self.bits)
 
-    def mistake(self, shape: tuple[int, int]) -> str | None:
+    def why_unsupported(self, shape: tuple[int, int]) -> str | None:
         """Refuse a group size that leaves a ragged group: the average would not be exact."""
         return ragged(self.group_size, shape[1])
 

@@ -47,7 +47,7 @@ class Plan(Record):
     linear_bits: float  # stored bits a weight over the quantized linears
     model_bits: float  # bits a parameter over the whole file, embeddings included
     peak_memory: int  # bytes
-    seconds: float  # a rough foretelling for this machine
+    seconds: float  # a rough estimate for this machine
     repo: str  # org/name that publish will create
     base_card: BaseCard = BaseCard()  # what the base's repo says that its copies carry on
     # In which the calibration text runs through the model. None: there is no such text, or the plan

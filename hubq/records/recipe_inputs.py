@@ -37,7 +37,7 @@ class ModelSection(AsWritten, Record):
     wheel: WheelFile | None = Field(None, description="GGUF file in a PyPI wheel")
     base_model: str | None = Field(None, description="Hub id to name as the base on the card")
     license: str | None = Field(
-        None, description="licence id, where the source says none or not its own"
+        None, description="license id, where the source says none or not its own"
     )
 
     @model_validator(mode="before")

@@ -21,7 +21,7 @@ _TWO_LETTERS = """
 """
 _SPECIAL = frozenset({"code", "multilingual"})
 _CODES = _SPECIAL | set(_TWO_LETTERS.split())
-# The ids that the Hub takes, as its complaint about any other lists them; a licence that is not
+# The ids that the Hub takes, as its complaint about any other lists them; a license that is not
 # among them is `other` there, with a name.
 _IDS = """
     afl-3.0 agpl-3.0 apache-2.0 apple-amlr apple-ascl artistic-2.0 bigcode-openrail-m

@@ -22,7 +22,7 @@ VALUE_HEAD = "v_head."  # TRL's, which training alone needs
 
 
 @dataclass(frozen=True)
-class Sharing:
+class InputGroup:
     """Linears of one decoder block that share an input, by their names inside the block."""
 
     linears: tuple[str, ...]
@@ -35,7 +35,7 @@ class Family:
     """What the walk must know of a family of decoders."""
 
     title: str
-    groups: tuple[Sharing, ...]  # in the order in which data reaches them
+    groups: tuple[InputGroup, ...]  # in the order in which data reaches them
     blocks: str = "model.layers"
     embeddings: str = "model.embed_tokens"
     norm: str = "model.norm"
@@ -43,10 +43,12 @@ class Family:
 
 
 _LLAMA_GROUPS = (
-    Sharing(("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), "input_layernorm", True),
-    Sharing(("self_attn.o_proj",), "self_attn.v_proj", False),
-    Sharing(("mlp.gate_proj", "mlp.up_proj"), "post_attention_layernorm", True),
-    Sharing(("mlp.down_proj",), "mlp.up_proj", False),
+    InputGroup(
+        ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), "input_layernorm", True
+    ),
+    InputGroup(("self_attn.o_proj",), "self_attn.v_proj", False),
+    InputGroup(("mlp.gate_proj", "mlp.up_proj"), "post_attention_layernorm", True),
+    InputGroup(("mlp.down_proj",), "mlp.up_proj", False),
 )
 
 FAMILIES: Mapping[str, Family] = {

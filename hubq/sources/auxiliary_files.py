@@ -3,7 +3,7 @@
 All are copied from the base byte for byte, with two exceptions: config.json gains the
 quantization_config, and a generation_config.json that transformers would refuse to save is mended
 or left out. Only names on the lists below are copied: no weights, no pickles, no code. Beside the
-copies lie the few files that the base's licence asks for (hubq/sources/license_terms.py).
+copies lie the few files that the base's license asks for (hubq/sources/license_terms.py).
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any
 
 from hubq.errors import UserError
 from hubq.machine.files import read_object
-from hubq.sources.license_terms import is_licence_file, licence_files
+from hubq.sources.license_terms import is_license_file, license_files
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -50,7 +50,7 @@ class Companions:
 
 def is_companion(path: str) -> bool:
     """Tell whether a file of a repo lies beside the weights of a quantized copy too."""
-    return path in CONFIGS or is_tokenizer(path) or is_licence_file(path)
+    return path in CONFIGS or is_tokenizer(path) or is_license_file(path)
 
 
 def is_tokenizer(path: str) -> bool:
@@ -69,7 +69,7 @@ def companions(
     """Gather the files beside the weights of a quantized copy of the folder `base`.
 
     `dtype` is that of the tensors that stay unquantized, such as bfloat16; `license` is the
-    id of the licence whose duties are to be done; `additions` are further keys of config.json.
+    id of the license whose duties are to be done; `additions` are further keys of config.json.
     Raise UserError when the base has no usable config.json.
     """
     own = dict(additions)
@@ -85,7 +85,7 @@ def beside_config(base: Path, license: str | None) -> Companions:
     """Gather the same files but config.json; the base may be quantized itself."""
     generation, generation_fact = _generation_config(base)
     changes = [generation_fact] if generation_fact else []
-    legal = licence_files(base, license, changes)
+    legal = license_files(base, license, changes)
     copied = {path.relative_to(base).as_posix(): path.read_bytes() for path in _copied(base)}
     return Companions(
         files=generation | dict(sorted(copied.items())) | legal.files,

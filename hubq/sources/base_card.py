@@ -1,8 +1,8 @@
-"""What the base's repo says that its copies carry on: licence, languages, who may have it.
+"""What the base's repo says that its copies carry on: license, languages, who may have it.
 
 The YAML at the head of a README.md that others wrote: read as the Hub reads it, or refused.
 
-A licence and a gate stand there, so what can't be read is an error and never "none".
+A license and a gate stand there, so what can't be read is an error and never "none".
 """
 
 import codecs
@@ -29,7 +29,7 @@ class UnreadableCardError(UserError):
 
     def __init__(self, where: object, why: str, head: str) -> None:
         super().__init__(
-            f"the metadata at the head of {where} can't be read ({why}), so its licence and its "
+            f"the metadata at the head of {where} can't be read ({why}), so its license and its "
             "gate are not known.\nMend it there; or, for a recipe, say model.license"
         )
         self.head = head
@@ -92,7 +92,7 @@ def base_card(card: Mapping[str, Any], gated: object = None) -> BaseCard:
 def known_card(
     read: Callable[[], Mapping[str, Any]], license: str | None, gated: object = None
 ) -> BaseCard:
-    """Pick from a card that may be unreadable: that is an error unless the licence is given.
+    """Pick from a card that may be unreadable: that is an error unless the license is given.
 
     Of its gate the worst is supposed then.
     """
@@ -106,7 +106,7 @@ def known_card(
 
 
 def license_of(card: Mapping[str, Any]) -> str | None:
-    """Return the licence's id: `license`, or `license_name` where that says only "other"."""
+    """Return the license's id: `license`, or `license_name` where that says only "other"."""
     found = card.get("license")
     if isinstance(found, list):
         found = found[0] if found else None

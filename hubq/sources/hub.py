@@ -46,8 +46,8 @@ def find_on_hub(model: ModelSection, client: Client) -> Source:
     """Read config.json and the safetensors headers of a repo, at the commit it is at now."""
     assert model.hub is not None
     repo, revision = address(model.hub)
-    with client.speaking(f"looking up {model.hub}"):
-        info = client.patience.keep_trying(lambda: client.api().model_info(repo, revision=revision))
+    with client.translate_errors(f"looking up {model.hub}"):
+        info = client.retries.call(lambda: client.api().model_info(repo, revision=revision))
         commit = commit_of(info)
     names = [each.rfilename for each in info.siblings or []]
     pickled = _is_pickled(repo, names)
@@ -82,11 +82,11 @@ def card_on_hub(repo: str, client: Client, license: str | None = None) -> BaseCa
     """Return what a repo says that its copies carry on; None where this Hub can't be asked for it.
 
     Whether it is asked in vain says nothing about the model: it may live on another Hub. A card
-    that is there and can't be read is an error, unless the licence is known otherwise.
+    that is there and can't be read is an error, unless the license is known otherwise.
     """
     try:
-        with client.speaking(f"looking up {repo}"):
-            info = client.patience.keep_trying(lambda: client.api().model_info(repo))
+        with client.translate_errors(f"looking up {repo}"):
+            info = client.retries.call(lambda: client.api().model_info(repo))
         return _card(info, client, license)
     except UnreadableCardError:
         raise
@@ -100,7 +100,7 @@ def _card(info: "ModelInfo", client: Client, license: str | None) -> BaseCard:
     names = {each.rfilename for each in info.siblings or []}
     if told or "README.md" not in names:
         return base_card(told, info.gated)
-    with client.speaking(f"reading the card of {info.id}"):
+    with client.translate_errors(f"reading the card of {info.id}"):
         path = fetch_record(client, info.id, "README.md", commit_of(info))
     where = f"the card of {info.id}"
     return known_card(lambda: front_matter(path.read_bytes(), where)[0], license, info.gated)
@@ -129,7 +129,7 @@ def headers_on_hub(repo: str, commit: str, client: Client) -> dict[str, TensorIn
     from huggingface_hub.errors import SafetensorsParsingError
 
     address(f"{repo}@{commit}")
-    with client.speaking(f"reading the headers of {repo}"):
+    with client.translate_errors(f"reading the headers of {repo}"):
         try:
             files = _weight_files(repo, commit, client)
             with ThreadPoolExecutor(AT_ONCE) as executor:
@@ -150,7 +150,7 @@ def _weight_files(repo: str, commit: str, client: Client) -> list[str]:
     from huggingface_hub.errors import RemoteEntryNotFoundError
 
     api = client.api()
-    if client.patience.keep_trying(lambda: api.file_exists(repo, SINGLE, revision=commit)):
+    if client.retries.call(lambda: api.file_exists(repo, SINGLE, revision=commit)):
         return [SINGLE]
     try:
         path = fetch_record(client, repo, INDEX, commit)
@@ -168,7 +168,7 @@ def _weight_files(repo: str, commit: str, client: Client) -> list[str]:
 
 def _header(repo: str, file: str, commit: str, client: Client) -> dict[str, TensorInfo]:
     """Read the header of one file; refuse one that no file can have."""
-    found = client.patience.keep_trying(
+    found = client.retries.call(
         lambda: client.api().parse_safetensors_file_metadata(repo, file, revision=commit)
     )
     entries = {name: asdict(each) for name, each in found.tensors.items()}
@@ -195,7 +195,7 @@ def _bring(
     from hubq.client.repo_files import files_of, without_bars
 
     repo, _, commit = identity.partition("@")
-    with client.speaking(f"downloading {repo}"), without_bars():
+    with client.translate_errors(f"downloading {repo}"), without_bars():
         files = files_of(client, repo, commit)
         wanted = {name: file for name, file in files.items() if chosen(name) or is_companion(name)}
         snapshot = Snapshot(repo, commit, None, client)
@@ -215,7 +215,7 @@ def tokenizer_folder(source: Source, client: Client) -> Path:
     from hubq.client.repo_files import files_of, without_bars
 
     repo, _, commit = source.identity.partition("@")
-    with client.speaking(f"reading the tokenizer of {repo}"), without_bars():
+    with client.translate_errors(f"reading the tokenizer of {repo}"), without_bars():
         files = files_of(client, repo, commit)
         wanted = {
             name: file
@@ -235,6 +235,6 @@ def _states(places: Mapping[str, Path]) -> dict[str, tuple[int, int]]:
 def config_on_hub(repo: str, commit: str, client: Client) -> dict[str, Any]:
     """Read config.json of a repo."""
     address(f"{repo}@{commit}")
-    with client.speaking(f"reading config.json of {repo}"):
+    with client.translate_errors(f"reading config.json of {repo}"):
         path = fetch_record(client, repo, "config.json", commit)
     return read_object(path)

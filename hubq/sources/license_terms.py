@@ -1,6 +1,6 @@
-"""What licences ask of whoever passes a changed model on: the one table, a row a licence.
+"""What licenses ask of whoever passes a changed model on: the one table, a row a license.
 
-Taken from the texts as their owners publish them. Meta's licences, section 1.b: a copy of the
+Taken from the texts as their owners publish them. Meta's licenses, section 1.b: a copy of the
 agreement, "Built with ..." on a related page, a name that begins with "Llama", and a text file
 called "Notice". Gemma's terms, section 3.1: a copy, the restrictions of 3.2 passed on, changed
 files marked, and such a file. Qwen's and Tongyi Qianwen's, sections 3 and 4: the same but for the
@@ -10,7 +10,7 @@ marked, NOTICE kept. MIT: its copyright notice, which only the base can hold.
 Whether a mere quantization is an "improved" model, whose name Meta wants to begin with "Llama", is
 a question for lawyers; hubq obeys. It is a tool, no advice on the law.
 
-The files that a licence wants beside the weights: copies of the base's, and notices.
+The files that a license wants beside the weights: copies of the base's, and notices.
 
 What the base holds is copied byte for byte, its agreement and its policy of use above all. An
 agreement that the base lacks is never made up: only the Apache License has a text that is the same
@@ -33,7 +33,7 @@ _TONGYI = (
     "https://github.com/QwenLM/Qwen/blob/main/Tongyi%20Qianwen%20RESEARCH%20LICENSE%20AGREEMENT",
 )
 _RESEARCH = (
-    "Research and evaluation are the only uses that it allows; any other needs a licence of its "
+    "Research and evaluation are the only uses that it allows; any other needs a license of its "
     "own from Alibaba Cloud."
 )
 LICENSE_FILE = re.compile(r"(licen[cs]e|notice|use_policy)[^/]*", re.IGNORECASE)
@@ -50,7 +50,7 @@ _WORDING = re.compile(
 
 @dataclass(frozen=True)
 class Terms:
-    """One licence: what must go along with a changed copy, and what must be said about it."""
+    """One license: what must go along with a changed copy, and what must be said about it."""
 
     title: str
     address: str  # where its owner publishes the text
@@ -59,7 +59,7 @@ class Terms:
     built_with: str | None = None  # to be displayed prominently
     notice: str | None = None  # the line of the file "Notice"
     marks_changes: bool = False  # changed files must carry prominent notices of it
-    stays: bool = True  # whoever changed the model can't put it under another licence
+    stays: bool = True  # whoever changed the model can't put it under another license
     limits: str | None = None  # what else users must be told
 
 
@@ -145,17 +145,17 @@ TERMS: Mapping[str, Terms] = {
 
 
 def terms_of(license: str | None) -> Terms | None:
-    """Return the terms of a licence by its id or by a name that cards give it; None if unknown."""
+    """Return the terms of a license by its id or by a name that cards give it; None if unknown."""
     return None if license is None else TERMS.get(_plain(license))
 
 
 def governing(base: str | None, published: str | None) -> str | None:
-    """Return the licence whose duties are to be done: the base's, where hubq knows its terms."""
+    """Return the license whose duties are to be done: the base's, where hubq knows its terms."""
     return base if terms_of(base) else published or base
 
 
 def sentences(license: str | None) -> tuple[str, ...]:
-    """Return what a card must say of a model under this licence, besides "Built with ..."."""
+    """Return what a card must say of a model under this license, besides "Built with ..."."""
     terms = terms_of(license)
     if terms is None:
         return ()
@@ -174,45 +174,45 @@ def sentences(license: str | None) -> tuple[str, ...]:
 
 
 def _plain(license: str) -> str:
-    """Spell a licence as the table does: Llama-3.3-Community-License is llama3.3."""
+    """Spell a license as the table does: Llama-3.3-Community-License is llama3.3."""
     name = re.sub(r"[\s_]+", "-", license.strip().lower())
     name = re.sub(r"(-community)?(-licen[cs]e)?(-agreement)?(-terms-of-use)?$", "", name)
     return re.sub(r"^(?:meta-)?llama-?(?=\d)", "llama", name)
 
 
 def published_license(plan: Plan) -> str | None:
-    """Return the licence id: the recipe's word, else the base's."""
+    """Return the license id: the recipe's word, else the base's."""
     return plan.recipe["publish"].get("license") or plan.license
 
 
 def governing_license(plan: Plan) -> str | None:
-    """Return the licence whose duties the card has to do, such as "Built with Llama"."""
+    """Return the license whose duties the card has to do, such as "Built with Llama"."""
     return governing(plan.license, plan.recipe["publish"].get("license"))
 
 
 @dataclass(frozen=True)
-class LicenceFiles:
+class LicenseFiles:
     """The files to write, and a sentence on each for the card."""
 
     files: dict[str, bytes]
     facts: tuple[str, ...]
 
 
-def is_licence_file(path: str) -> bool:
+def is_license_file(path: str) -> bool:
     """Tell whether a file of a repo holds terms or notices that travel along."""
     return bool(LICENSE_FILE.fullmatch(path)) and Path(path).suffix.lower() in TEXT_SUFFIXES
 
 
-def licence_files(base: Path, license: str | None, changes: Sequence[str] = ()) -> LicenceFiles:
-    """Write what a licence asks for and the folder `base` does not hold already.
+def license_files(base: Path, license: str | None, changes: Sequence[str] = ()) -> LicenseFiles:
+    """Write what a license asks for and the folder `base` does not hold already.
 
     `changes` are sentences on files other than the weights and config.json that were changed.
     """
     terms = terms_of(license)
     if terms is None:
-        return LicenceFiles({}, ())
+        return LicenseFiles({}, ())
     held = sorted(
-        path.name for path in base.iterdir() if path.is_file() and is_licence_file(path.name)
+        path.name for path in base.iterdir() if path.is_file() and is_license_file(path.name)
     )
     agreement = next((name for name in held if re.match("licen[cs]e", name, re.IGNORECASE)), None)
     text = (base / agreement).read_text("utf-8", "replace") if agreement else ""
@@ -223,7 +223,7 @@ def licence_files(base: Path, license: str | None, changes: Sequence[str] = ()) 
     ]
     found = [part for part in parts if part is not None]
     policy = _policy_fact(terms, held)
-    return LicenceFiles(
+    return LicenseFiles(
         files={name: content for name, content, _ in found},
         facts=(*(fact for _, _, fact in found), *((policy,) if policy else ())),
     )
@@ -232,12 +232,12 @@ def licence_files(base: Path, license: str | None, changes: Sequence[str] = ()) 
 def _notice(
     terms: Terms, license: str | None, agreement: str, held: Sequence[str]
 ) -> tuple[str, bytes, str] | None:
-    """Write the Notice that the licence asks for, unless the base has one to copy."""
+    """Write the Notice that the license asks for, unless the base has one to copy."""
     if terms.notice is None or any(name.lower().startswith("notice") for name in held):
         return None
     worded = _WORDING.search(agreement)  # the base's own agreement knows its words best
     line = " ".join(worded[1].split()) if worded else terms.notice
-    return NOTICE, f"{line}\n".encode(), f"{NOTICE} was written, as licence {license} asks."
+    return NOTICE, f"{line}\n".encode(), f"{NOTICE} was written, as license {license} asks."
 
 
 def _agreement(terms: Terms, license: str | None) -> tuple[str, bytes, str]:
@@ -274,7 +274,7 @@ def _changes(changes: Sequence[str]) -> tuple[str, bytes, str]:
 
 
 def _policy_fact(terms: Terms, held: Sequence[str]) -> str | None:
-    """Say where a policy that is part of the licence has no copy in the base."""
+    """Say where a policy that is part of the license has no copy in the base."""
     if terms.policy is None or any(name.lower().startswith("use_policy") for name in held):
         return None
     return f"The base holds no copy of its policy of use; read it at {terms.policy}."

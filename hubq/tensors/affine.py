@@ -47,14 +47,16 @@ class Affine(QuantizedTensor):
     @property
     def scales(self) -> Tensor:
         """The scales as floats; only the hubq format holds quantized ones."""
-        assert isinstance(self.scale, Tensor), "a format was given what its `mistake` refuses"
+        assert isinstance(self.scale, Tensor), (
+            "a format was given what its `why_unsupported` refuses"
+        )
         return self.scale
 
     def dequantize(self) -> Tensor:
         """Return (code - zero) * scale in float32; a product of so few bits is exact there."""
         return affine_weight(self.codes, values(self.scale), self.zero, self.bits, self.group_size)
 
-    def needed_bits(self) -> float:
+    def theoretical_bits(self) -> float:
         """Count the codes, the scales and the zeros."""
         zeros = 0 if self.zero is None else self.zero.numel() * self.bits
         return self.bits + (value_bits(self.scale) + zeros) / self.codes.numel()

@@ -53,7 +53,7 @@ class Binary(QuantizedTensor):
             unipolar=self.unipolar,
         )
 
-    def needed_bits(self) -> float:
+    def theoretical_bits(self) -> float:
         """Count the signs, the scales, the means and a flag a column."""
         return len(self.signs) + self.scale_bits()
 

@@ -45,7 +45,7 @@ def bitmap_words(flags: Tensor, ones: int | None = None) -> int:
     """
     raw: int = 1 + words(flags.numel(), 1)
     if flags.is_meta:
-        return raw if ones is None else min(raw, _foretold(flags.numel(), ones))
+        return raw if ones is None else min(raw, _estimate(flags.numel(), ones))
     return min([raw, *(way.words for way in _ways(flags))])
 
 
@@ -131,7 +131,7 @@ def _words(like: Tensor, *values: int) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _foretold(flags: int, ones: int) -> int:
+def _estimate(flags: int, ones: int) -> int:
     """Return about how many words a bitmap takes whose ones lie anywhere."""
     share = ones / flags if flags else 0.0
     chances: list[float] = [

@@ -47,7 +47,7 @@ class Codebook(QuantizedTensor):
         codes = self.codes.reshape(1, -1) if self.flat else self.codes
         return codebook_weight(codes, self.table, scale, self.group_size).view(self.shape).float()
 
-    def needed_bits(self) -> float:
+    def theoretical_bits(self) -> float:
         """Count the codes, the scales, their offset and the table."""
         out, columns = self.shape
         table = 0 if self.implied else self.table.numel() * 32 + OFFSET_BITS

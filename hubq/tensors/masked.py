@@ -35,7 +35,7 @@ class Masked(QuantizedTensor):
         """Choose weight by weight."""
         return torch.where(self.mask, self.chosen.dequantize(), self.rest.dequantize())
 
-    def needed_bits(self) -> float:
+    def theoretical_bits(self) -> float:
         """Count the bitmap, the codes of the chosen, the signs of the rest, and all scales."""
         share = 1 - self.count / self.mask.numel()
         return 1 + self._chosen_bits() + share * len(self.rest.signs) + self.rest.scale_bits()
@@ -49,4 +49,4 @@ class Masked(QuantizedTensor):
 
     def _chosen_bits(self) -> float:
         share = self.count / self.mask.numel()
-        return self.chosen.needed_bits() - (1 - share) * self.chosen.bits
+        return self.chosen.theoretical_bits() - (1 - share) * self.chosen.bits

@@ -31,10 +31,10 @@ class Mixed(QuantizedTensor):
         parts = [each.dequantize() for each in self.parts]
         return mixed_weight(parts, self.part, self.group_size)
 
-    def needed_bits(self) -> float:
+    def theoretical_bits(self) -> float:
         """Count the parts, and what names the part of each group."""
         out, columns = self.shape
-        parts = sum(each.needed_bits() * out * each.shape[1] for each in self._filled)
+        parts = sum(each.theoretical_bits() * out * each.shape[1] for each in self._filled)
         return (parts + self._names) / (out * columns)
 
     def stored_bits(self) -> float:

@@ -22,7 +22,7 @@ class QuantizedTensor(ABC):
         """Return the exact float32 matrix, shape (out, in)."""
 
     @abstractmethod
-    def needed_bits(self) -> float:
+    def theoretical_bits(self) -> float:
         """Return the bits a weight of all that defines the matrix: a sign or a flag is one bit."""
 
     def stored_bits(self) -> float:
@@ -31,7 +31,7 @@ class QuantizedTensor(ABC):
         Only flags of which few are set take less than what is needed; without data, on the meta
         device, what they will take is an estimate.
         """
-        return self.needed_bits()
+        return self.theoretical_bits()
 
 
 # A matrix of scales or means: 16-bit floats, or quantized in its turn.
@@ -48,4 +48,4 @@ def value_bits(given: Values) -> float:
     if isinstance(given, torch.Tensor):
         return given.numel() * given.dtype.itemsize * 8
     out, columns = given.shape
-    return given.needed_bits() * out * columns
+    return given.theoretical_bits() * out * columns

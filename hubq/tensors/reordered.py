@@ -30,9 +30,9 @@ class Reordered(QuantizedTensor):
         """Put each column in its place."""
         return reordered_weight(self.inner.dequantize(), self.order)
 
-    def needed_bits(self) -> float:
+    def theoretical_bits(self) -> float:
         """Count the inner matrix and the order."""
-        return self.inner.needed_bits() + self._own_bits()
+        return self.inner.theoretical_bits() + self._own_bits()
 
     def stored_bits(self) -> float:
         """Count what the inner matrix takes, and the order."""

@@ -30,9 +30,9 @@ class Rotated(QuantizedTensor):
         """Turn the inner matrix back and divide its columns by the diagonal."""
         return rotated_weight(self.inner.dequantize(), self.diagonal, self.seed)
 
-    def needed_bits(self) -> float:
+    def theoretical_bits(self) -> float:
         """Count the inner matrix, the diagonal and the seed."""
-        return self.inner.needed_bits() + self._own_bits()
+        return self.inner.theoretical_bits() + self._own_bits()
 
     def stored_bits(self) -> float:
         """Count what the inner matrix takes, the diagonal and the seed."""

@@ -343,7 +343,7 @@ def test_a_file_that_is_gone_since_it_was_quantized_is_missed(evaluation: Evalua
         evaluate(evaluation.plan, checkpoint, evaluation.run, Client())
 
 
-def test_papers_of_the_licence_are_no_file_that_is_gone(evaluation: Evaluation) -> None:
+def test_papers_of_the_license_are_no_file_that_is_gone(evaluation: Evaluation) -> None:
     (evaluation.run / "model" / "USE_POLICY.md").write_text("Be good.\n")
     checkpoint = made_checkpoint({**evaluation.checkpoint.files, "USE_POLICY.md": "0" * 64})
 

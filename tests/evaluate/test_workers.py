@@ -128,7 +128,9 @@ def test_a_model_without_room_beside_itself_gets_one_worker(
 
 def workers() -> list[psutil.Process]:
     """Find the forked workers: each is the child of a process that waits for it."""
-    waiting = [each for nursery in psutil.Process().children() for each in children(nursery)]
+    waiting = [
+        each for fork_server in psutil.Process().children() for each in children(fork_server)
+    ]
     return [worker for each in waiting for worker in children(each)]
 
 

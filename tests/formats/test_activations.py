@@ -160,7 +160,7 @@ def test_no_file_asks_transformers_to_leave_activations_alone(bits: int) -> None
 
 
 def test_zeros_beside_rounded_activations_are_refused() -> None:
-    mistake = COMPRESSED_TENSORS.mistake(affine(8, symmetric=False))
+    mistake = COMPRESSED_TENSORS.why_unsupported(affine(8, symmetric=False))
 
     assert mistake is not None
     assert "use symmetric: true" in mistake
@@ -170,7 +170,7 @@ def test_zeros_beside_rounded_activations_are_refused() -> None:
     ("form", "symmetric"), [(format_named("gptq"), True), (format_named("awq"), False)]
 )
 def test_formats_that_cannot_tell_of_activations_refuse_them(form: Format, symmetric: bool) -> None:
-    mistake = form.mistake(affine(4, symmetric=symmetric, shape=(64, 64)))
+    mistake = form.why_unsupported(affine(4, symmetric=symmetric, shape=(64, 64)))
 
     assert mistake is not None
     assert "use format: compressed-tensors" in mistake

@@ -162,21 +162,21 @@ def test_what_is_unpacked_is_what_was_packed(
 
     assert torch.equal(back.dequantize(), tensor.dequantize())
     assert back.stored_bits() == tensor.stored_bits()
-    assert BITSANDBYTES.mistake(back) is None
+    assert BITSANDBYTES.why_unsupported(back) is None
 
 
 @each_method
 def test_a_sketch_packs_to_the_tensors_of_the_weight(name: str, weight: torch.Tensor) -> None:
     method = BitsAndBytes.model_validate(METHODS[name])
 
-    foretold = BITSANDBYTES.pack(MODULE, method.sketch((96, 192), torch.bfloat16))
+    estimated = BITSANDBYTES.pack(MODULE, method.sketch((96, 192), torch.bfloat16))
 
     written = BITSANDBYTES.pack(MODULE, made(name, weight))
-    assert foretold.keys() == written.keys()
+    assert estimated.keys() == written.keys()
     for each, value in written.items():
-        assert foretold[each].dtype == value.dtype
+        assert estimated[each].dtype == value.dtype
         # The text names the mean of the scales in some decimals more or fewer.
-        assert foretold[each].nbytes == pytest.approx(value.nbytes, abs=4 * ("state" in each))
+        assert estimated[each].nbytes == pytest.approx(value.nbytes, abs=4 * ("state" in each))
 
 
 @each_method
@@ -200,7 +200,9 @@ def test_linears_that_stay_are_named_with_the_head(weight: torch.Tensor) -> None
 
 
 def test_two_data_types_in_one_model_are_refused(weight: torch.Tensor) -> None:
-    mistake = BITSANDBYTES.model_mistake({"a": made("nf4", weight), "b": made("fp4", weight)})
+    mistake = BITSANDBYTES.why_unsupported_together(
+        {"a": made("nf4", weight), "b": made("fp4", weight)}
+    )
 
     assert mistake == "a bitsandbytes model has one data type, not fp4 and nf4"
 
@@ -210,7 +212,7 @@ def test_what_another_method_makes_is_refused(weight: torch.Tensor) -> None:
         torch.zeros(32, 64, dtype=torch.uint8), torch.linspace(-1, 1, 16), torch.ones(32, 1), 4, 64
     )
 
-    mistakes = [BITSANDBYTES.mistake(each) for each in (Affine.fit(weight, Grid(8)), other)]
+    mistakes = [BITSANDBYTES.why_unsupported(each) for each in (Affine.fit(weight, Grid(8)), other)]
 
     assert all(each is not None and "use method: {name: bitsandbytes}" in each for each in mistakes)
 
@@ -220,7 +222,7 @@ def test_affine_formats_refuse_what_the_library_makes(name: str, weight: torch.T
     tensor = made(name, weight)
 
     mistakes = [
-        format_named(each).mistake(tensor) for each in ("compressed-tensors", "gptq", "awq")
+        format_named(each).why_unsupported(tensor) for each in ("compressed-tensors", "gptq", "awq")
     ]
 
     assert None not in mistakes
@@ -229,7 +231,7 @@ def test_affine_formats_refuse_what_the_library_makes(name: str, weight: torch.T
 def test_no_format_but_its_own_takes_scales_that_run_over_the_ends_of_rows() -> None:
     sketch = method_class("bitsandbytes")().sketch((64, 128), torch.bfloat16)
 
-    mistake = format_named("hubq").mistake(sketch)
+    mistake = format_named("hubq").why_unsupported(sketch)
 
     assert mistake is not None
     assert "use format: bitsandbytes" in mistake

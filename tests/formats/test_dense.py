@@ -119,7 +119,7 @@ def test_a_sketch_packs_to_the_shape_of_the_weight() -> None:
 def test_rounded_activations_are_refused() -> None:
     from dataclasses import replace
 
-    mistake = DENSE.mistake(replace(affine(), activation_bits=8))
+    mistake = DENSE.why_unsupported(replace(affine(), activation_bits=8))
 
     assert mistake is not None
     assert "use format: compressed-tensors" in mistake

@@ -1,4 +1,4 @@
-"""The hubq format: whatever goes in comes out bit for bit, in as few bits as foretold."""
+"""The hubq format: whatever goes in comes out bit for bit, in as few bits as estimated."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -237,7 +237,7 @@ def test_rounded_inputs_are_refused_with_a_way_out() -> None:
     given = made_tensors.affine((8, 32), 8, 32, symmetric=True)
     tensor = Affine(given.codes, given.scale, None, 8, 32, activation_bits=8)
 
-    assert FORMAT.mistake(tensor) == (
+    assert FORMAT.why_unsupported(tensor) == (
         "hubq files hold weights only; use format: compressed-tensors"
     )
 

@@ -23,7 +23,7 @@ def settings(name: str) -> list[Method]:
 
 def held() -> list[str]:
     """List the methods whose results the format holds."""
-    return [name for name in methods() if FORMAT.mistake(sketch(settings(name)[0])) is None]
+    return [name for name in methods() if FORMAT.why_unsupported(sketch(settings(name)[0])) is None]
 
 
 def sketch(method: Method, shape: tuple[int, int] = LLAMA3_8B[0]) -> QuantizedTensor:
@@ -43,7 +43,7 @@ def small(name: str) -> Method:
 
 @pytest.fixture(scope="module", params=held())
 def results(request: pytest.FixtureRequest) -> tuple[QuantizedTensor, QuantizedTensor]:
-    """Return what a method foretells of a layer, and what it makes of it."""
+    """Return what a method estimates of a layer, and what it makes of it."""
     random = torch.Generator().manual_seed(0)
     inputs = torch.randn(500, 512, generator=random) * torch.logspace(-1, 1, 512)
     magnitude = inputs.abs()
@@ -57,11 +57,11 @@ def results(request: pytest.FixtureRequest) -> tuple[QuantizedTensor, QuantizedT
 def test_a_file_takes_no_more_than_two_percent_beyond_what_is_needed(name: str) -> None:
     for method in settings(name):
         for shape in LLAMA3_8B:
-            foretold = sketch(method, shape)
+            estimated = sketch(method, shape)
 
-            needed = foretold.needed_bits() * shape[0] * shape[1]
+            needed = estimated.theoretical_bits() * shape[0] * shape[1]
 
-            assert file_bits(foretold) < 1.02 * needed
+            assert file_bits(estimated) < 1.02 * needed
 
 
 def test_a_real_result_takes_no_more_than_two_percent_either(
@@ -69,7 +69,7 @@ def test_a_real_result_takes_no_more_than_two_percent_either(
 ) -> None:
     _, result = results
 
-    needed = result.needed_bits() * 256 * 512
+    needed = result.theoretical_bits() * 256 * 512
 
     assert file_bits(result) < 1.02 * needed
 

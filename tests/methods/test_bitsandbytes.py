@@ -115,12 +115,12 @@ def test_our_levels_are_the_librarys(data_type: str) -> None:
 def test_shapes_that_the_kernels_fail_on_are_refused_with_a_way_out(
     shape: tuple[int, int], complaint: str
 ) -> None:
-    mistake = BitsAndBytes().mistake(shape)
+    mistake = BitsAndBytes().why_unsupported(shape)
 
     assert mistake is not None
     assert complaint in mistake
     assert mistake.endswith("use data_type: int8")
-    assert BitsAndBytes(data_type="int8").mistake(shape) is None
+    assert BitsAndBytes(data_type="int8").why_unsupported(shape) is None
 
 
 def test_int8_has_no_scales_to_quantize_twice() -> None:
@@ -150,7 +150,7 @@ def fresh() -> "subprocess.CompletedProcess[str]":
 import sys, torch
 from hubq.methods import Inputs, Layer, method_class
 method = method_class("bitsandbytes")()
-method.mistake((32, 64))
+method.why_unsupported((32, 64))
 method.sketch((32, 64), torch.bfloat16).stored_bits()
 print("imported" if "bitsandbytes" in sys.modules else "not imported")
 method.quantize(Layer("up_proj", torch.ones(32, 64), Inputs(0)))

@@ -196,7 +196,7 @@ def _planes(tuned: Tuned) -> dict[str, DualPlanes]:
 
 
 def test_a_ragged_group_is_refused_with_a_way_out() -> None:
-    assert DBLLM(group_size=128).mistake((64, 576)) == (
+    assert DBLLM(group_size=128).why_unsupported((64, 576)) == (
         "group_size 128 does not divide 576 inputs; use 32 or 64 or -1 (a whole row)"
     )
 

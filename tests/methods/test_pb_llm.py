@@ -187,5 +187,8 @@ def test_an_input_that_is_never_used_gives_nothing() -> None:
 
 
 def test_a_ragged_group_is_a_mistake_with_a_way_out() -> None:
-    assert PBLLM().mistake((8, 576)) == "group_size 128 does not divide 576 inputs; use 32 or 64"
-    assert PBLLM().mistake((8, 256)) is None
+    assert (
+        PBLLM().why_unsupported((8, 576))
+        == "group_size 128 does not divide 576 inputs; use 32 or 64"
+    )
+    assert PBLLM().why_unsupported((8, 256)) is None

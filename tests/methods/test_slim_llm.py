@@ -133,7 +133,7 @@ def test_at_two_bits_a_group_goes_down_to_signs_with_a_mean_and_a_scale(layer: L
 def test_a_binary_group_costs_no_more_than_an_affine_one(layer: Layer) -> None:
     result = quantized(layer, 2)
 
-    assert result.needed_bits() <= 2 + (16 + 2 + 1) / GROUP
+    assert result.theoretical_bits() <= 2 + (16 + 2 + 1) / GROUP
 
 
 def test_a_single_group_is_solved_at_the_average_width() -> None:
@@ -147,7 +147,7 @@ def test_a_single_group_is_solved_at_the_average_width() -> None:
 
 
 def test_a_ragged_group_is_a_mistake_with_a_way_out() -> None:
-    mistake = SliMLLM().mistake((8, 576))
+    mistake = SliMLLM().why_unsupported((8, 576))
 
     assert mistake == "group_size 128 does not divide 576 inputs; use 32 or 64"
-    assert SliMLLM().mistake((8, 256)) is None
+    assert SliMLLM().why_unsupported((8, 256)) is None

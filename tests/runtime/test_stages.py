@@ -100,7 +100,7 @@ def small(name: str) -> Method:
 
 def held(name: str) -> bool:
     """Tell whether the format holds what a method makes."""
-    return FORM.mistake(small(name).sketch((64, 64), torch.bfloat16)) is None
+    return FORM.why_unsupported(small(name).sketch((64, 64), torch.bfloat16)) is None
 
 
 # May take over a second: where a method's loops were not compiled before.

@@ -13,7 +13,7 @@ from made_run import make_run
 from served_space import served
 
 from hubq.client.client import Client
-from hubq.client.retries import Patience
+from hubq.client.retries import RetryPolicy
 from hubq.stages.publish.publish import publish
 
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ def browser() -> "Iterator[Browser]":
 
 @pytest.fixture
 def client(hub: FaultyHub) -> Client:
-    return Client(hub.endpoint, hub.token, Patience(tries=2, first=0.01))
+    return Client(hub.endpoint, hub.token, RetryPolicy(tries=2, first=0.01))
 
 
 @pytest.fixture
 def stranger(hub: FaultyHub) -> Client:
     """Give the client of a visitor without a token."""
-    return Client(hub.endpoint, token=None, patience=Patience(tries=2, first=0.01))
+    return Client(hub.endpoint, token=None, retries=RetryPolicy(tries=2, first=0.01))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from made_models import full_report
 from models import Problem, Released
 
 from hubq.client.client import Client
-from hubq.client.retries import Patience
+from hubq.client.retries import RetryPolicy
 
 
 class Clock:
@@ -138,7 +138,7 @@ def test_nobody_waits_while_somebody_else_asks(
 ) -> None:
     full_report().save(tmp_path / "report.json")
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes calls and never answers
-        client = Client(f"http://127.0.0.1:{silent.getsockname()[1]}", patience=Patience(tries=1))
+        client = Client(f"http://127.0.0.1:{silent.getsockname()[1]}", retries=RetryPolicy(tries=1))
         catalogue = Catalogue(Sources("acme", (str(tmp_path),)), client, clock=clock)
         monkeypatch.setattr(finding, "KNOCKING", 0.1)
         first = catalogue.listing()

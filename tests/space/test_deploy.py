@@ -13,7 +13,7 @@ from hubq.embedded_hub import add_user, fsck, mint_token
 from hubq.embedded_hub.card_rules import validate
 from hubq.errors import UserError
 from hubq.stages.publish.space.contents import APP, app_folder
-from hubq.stages.publish.space.deploy import Deployment, Way, deploy
+from hubq.stages.publish.space.deploy import Deployment, DeploymentOptions, deploy
 from hubq.stages.publish.space.requirements import read_pins
 from hubq.stages.publish.space.settings import Settings, token_from
 
@@ -135,7 +135,7 @@ def test_every_requirement_is_pinned_to_what_was_tested(client: Client) -> None:
 
 
 def test_another_index_can_be_asked_for_packages(client: Client) -> None:
-    deploy("compare", PLAIN, client, Way(index="https://example.org/cpu"))
+    deploy("compare", PLAIN, client, DeploymentOptions(index="https://example.org/cpu"))
 
     first = text_of(client, "requirements.txt").splitlines()[0]
     assert first == "--extra-index-url https://example.org/cpu"

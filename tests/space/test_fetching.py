@@ -13,7 +13,7 @@ from huggingface_hub import HfApi
 from machine import Memory
 
 from hubq.client.client import Client
-from hubq.client.retries import Patience
+from hubq.client.retries import RetryPolicy
 from hubq.errors import UserError
 
 TinyModel = Callable[[str], Path]
@@ -41,7 +41,7 @@ def hub(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def fetching(hub: FaultyHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fetching:
     """Give one with an empty cache."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    return Fetching(Client(hub.endpoint, hub.token, Patience(first=0.01)))
+    return Fetching(Client(hub.endpoint, hub.token, RetryPolicy(first=0.01)))
 
 
 @pytest.mark.parametrize("model", [BASE, SIDE])

@@ -13,10 +13,10 @@ from made_run import made_plan, made_report, make_run, measurement
 from models import Listing, Problem
 
 from hubq.client.client import Client
-from hubq.client.retries import Patience
+from hubq.client.retries import RetryPolicy
 from hubq.stages.publish.publish import publish
 
-NOBODY = Client("http://127.0.0.1:9", patience=Patience(tries=1))
+NOBODY = Client("http://127.0.0.1:9", retries=RetryPolicy(tries=1))
 
 
 def names(listing: Listing) -> list[str]:
@@ -374,7 +374,7 @@ def test_what_was_not_measured_is_none() -> None:
     assert model.entry.recovery is None
 
 
-def test_a_licence_is_shown_with_the_words_that_it_asks_for() -> None:
+def test_a_license_is_shown_with_the_words_that_it_asks_for() -> None:
     assert made_model().license_line == "llama3. Built with Meta Llama 3"
 
 

@@ -115,7 +115,7 @@ def test_a_pressed_row_shows_its_card(page: "Page") -> None:
     page.wait_for_selector("#card h1")
 
     assert page.locator("#card").inner_text().strip() == f"Card of {QUIP}"
-    assert "licence: llama3" in page.locator("#links").inner_text()
+    assert "license: llama3" in page.locator("#links").inner_text()
     page.get_by_text("Its recipe").click()
     page.locator("#recipe").get_by_text("method:").first.wait_for(timeout=5000)
 

@@ -19,7 +19,7 @@ from hubq.errors import UserError
 from hubq.records.number_format import number
 from hubq.records.report import Report
 from hubq.stages.compare.comparison import entry
-from hubq.stages.publish.space.deploy import Way, deploy
+from hubq.stages.publish.space.deploy import DeploymentOptions, deploy
 from hubq.stages.publish.space.settings import Settings
 from hubq.stages.publish.space.static_page import MARK, files, write
 
@@ -148,7 +148,9 @@ def unpaid(hub: FaultyHub) -> None:
 
 
 def put_up(client: Client, said: list[str], **settings: Any) -> Any:
-    return deploy("compare", Settings("acme", **settings), client, Way(tell=said.append))
+    return deploy(
+        "compare", Settings("acme", **settings), client, DeploymentOptions(tell=said.append)
+    )
 
 
 def test_where_the_hub_runs_no_app_a_static_page_is_deployed_after_saying_so(

@@ -44,7 +44,7 @@ class Scaled(QuantizedTensor):
         scale = self.scale.float().repeat_interleave(self.block[0], 0)[:rows]
         return self.weight.float() * scale.repeat_interleave(self.block[1], 1)[:, :columns]
 
-    def needed_bits(self) -> float:
+    def theoretical_bits(self) -> float:
         """Return 8 bits, and the scales'."""
         bits = 8.0 * self.scale.numel() * self.scale.dtype.itemsize
         return BITS + bits / self.weight.numel()

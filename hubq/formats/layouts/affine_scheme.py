@@ -29,7 +29,7 @@ def schemes(quantized: Mapping[str, QuantizedTensor]) -> dict[str, Scheme]:
     size: then it belongs with them, and the file is the same.
     """
     affine = {name: each for name, each in quantized.items() if isinstance(each, Affine)}
-    assert len(affine) == len(quantized), "a format was given what its `mistake` refuses"
+    assert len(affine) == len(quantized), "a format was given what its `why_unsupported` refuses"
     grouped = {_own(each) for each in affine.values() if each.group_size < each.shape[1]}
 
     def scheme(tensor: Affine) -> Scheme:
@@ -51,7 +51,7 @@ def difference(quantized: Mapping[str, QuantizedTensor]) -> str | None:
 
 
 def the_scheme(quantized: Mapping[str, QuantizedTensor]) -> Scheme:
-    """Return the scheme that all share; `Format.model_mistake` has refused models without one."""
+    """Return the scheme that all share; `why_unsupported_together` refuses models without one."""
     (scheme,) = set(schemes(quantized).values())
     return scheme
 

@@ -19,7 +19,7 @@ HEADER = f'''"""Read this repo's weights, which are in the hubq format, into tra
 
 transformers runs this file for from_pretrained(..., trust_remote_code=True). With hubq installed
 it is not needed: `import hubq` does the same. Made by hubq {__version__}, of its hubq/runtime/.
-Licence: Apache-2.0.
+License: Apache-2.0.
 """
 '''
 

@@ -68,7 +68,7 @@ def tokenizer_in(path: Path) -> tuple[int, bool]:
 
 
 def _general(gguf: Gguf) -> dict[str, Any]:
-    """Return what the file says of itself as a card would: its licence and its languages."""
+    """Return what the file says of itself as a card would: its license and its languages."""
     named = {"license": "general.license", "language": "general.languages"}
     found = {key: gguf.metadata.get(name) for key, name in named.items()}
     return {key: value for key, value in found.items() if value and isinstance(value, str | list)}
@@ -140,7 +140,7 @@ def _steps(gguf: Gguf, source: "Source", room: Path, made: Path) -> Iterator[int
         yield 1
     shapes = {name: info.shape for name, info in source.tensors.items()}
     prove(gguf, places(gguf, shapes, config.num_hidden_layers), made, config)
-    # The file's own licence: what a recipe says holds for that recipe alone.
+    # The file's own license: what a recipe says holds for that recipe alone.
     if general := _general(gguf):
         (made / "README.md").write_text(f"---\n{yaml.safe_dump(general)}---\n")
     yield 1

@@ -124,7 +124,7 @@ def _fetched(pinned: Pinned, name: str, part: str, most: int, client: Client) ->
     headers = build_hf_headers(token=client.api().token, headers=home)
     found = bytearray()
     with (
-        client.speaking(f"looking at {name} of the data set {pinned.repo}"),
+        client.translate_errors(f"looking at {name} of the data set {pinned.repo}"),
         get_session().stream("GET", url, headers=headers, follow_redirects=True) as response,
     ):
         if response.status_code == NO_SUCH_PART:  # of an empty file

@@ -163,10 +163,8 @@ def _rule(field: str | None, first: int | None, between: str) -> str:
 
 def _pin(repo: str, revision: str | None, client: Client) -> Pinned:
     """Ask the Hub which commit a revision is, and what it holds."""
-    with client.speaking(f"looking up the data set {repo}"):
-        info = client.patience.keep_trying(
-            lambda: client.api().dataset_info(repo, revision=revision)
-        )
+    with client.translate_errors(f"looking up the data set {repo}"):
+        info = client.retries.call(lambda: client.api().dataset_info(repo, revision=revision))
         commit = commit_of(info)
     card = info.card_data.to_dict() if info.card_data else {}
     names = [each.rfilename for each in info.siblings or ()]
@@ -177,6 +175,6 @@ def _documents(found: Located, client: Client, reading: Reading) -> Iterator[str
     """Fetch files one after another, each only when its turn comes, and yield their documents."""
     repo, commit = found.pinned.repo, found.pinned.commit
     for name in found.files:
-        with client.speaking(f"fetching {name} of the data set {repo}"):
+        with client.translate_errors(f"fetching {name} of the data set {repo}"):
             path = fetch_listed(client, f"{DATASETS}{repo}", name, commit)
         yield from documents(path, found.field, reading)

@@ -179,7 +179,7 @@ def _made(report: Report) -> dict[str, Any]:
 
 
 def _about_the_base(plan: Plan) -> dict[str, Any]:
-    """Say where the weights came from and under which licence."""
+    """Say where the weights came from and under which license."""
     base, governing = plan.base_model, governing_license(plan)
     terms = terms_of(governing)
     return {
@@ -227,5 +227,5 @@ def versions(libraries: Mapping[str, str]) -> str:
 
 
 def is_agreement(path: str) -> bool:
-    """Tell whether a file of the repo holds the terms of the licence."""
+    """Tell whether a file of the repo holds the terms of the license."""
     return path.upper().startswith(("LICENSE", "LICENCE", "USE_POLICY"))

@@ -1,4 +1,4 @@
-"""Licences: what the Hub calls them, and what it wants to know of those that it has no id for."""
+"""Licenses: what the Hub calls them, and what it wants to know of those that it has no id for."""
 
 import re
 from collections.abc import Collection
@@ -8,7 +8,7 @@ from hubq.sources.license_terms import TERMS, terms_of
 
 UNNAMED = "same-as-base-model"  # the Hub wants a name for `other`, and the base gave none
 
-# What licences want displayed prominently; the rest is in hubq/sources/license_terms.py.
+# What licenses want displayed prominently; the rest is in hubq/sources/license_terms.py.
 BUILT_WITH = {name: each.built_with for name, each in TERMS.items() if each.built_with}
 LINKED = ("LICENSE", "LICENSE.md")  # the files of a repo that the Hub takes for a link
 
@@ -16,9 +16,9 @@ LINKED = ("LICENSE", "LICENSE.md")  # the files of a repo that the Hub takes for
 def metadata(
     license: str | None, base_model: str | None, files: Collection[str] = ()
 ) -> dict[str, str]:
-    """Return the card's licence keys: the base's licence, never one of our choosing.
+    """Return the card's license keys: the base's license, never one of our choosing.
 
-    `files` are the paths in the repo, among which the text of the licence may be.
+    `files` are the paths in the repo, among which the text of the license may be.
     """
     if license is None:
         return {}

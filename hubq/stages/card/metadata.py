@@ -7,7 +7,7 @@ from hubq.machine.engines import engines
 from hubq.records.plan import Plan
 from hubq.records.report import Report
 from hubq.sources.license_terms import published_license
-from hubq.stages.card import license as licences
+from hubq.stages.card import license as licenses
 from hubq.stages.card.model_index import model_index
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def metadata(report: Report) -> str:
         "language": list(plan.base_card.language) or None,
         "base_model": plan.base_model,
         "base_model_relation": "quantized" if plan.base_model else None,
-        **licences.metadata(published_license(plan), plan.base_model, report.checkpoint.files),
+        **licenses.metadata(published_license(plan), plan.base_model, report.checkpoint.files),
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": tags(plan),

@@ -83,8 +83,10 @@ def on_hub(report: Report, client: Client, tell: Tell) -> Iterator[Report]:
     if base is None:
         return
     wanted = ["hubq", f"base_model:quantized:{base.partition('@')[0]}"]
-    with client.speaking(f"asking {client.url} for other releases of {base} by {organization}"):
-        listed = client.patience.keep_trying(
+    with client.translate_errors(
+        f"asking {client.url} for other releases of {base} by {organization}"
+    ):
+        listed = client.retries.call(
             lambda: at_most(
                 MOST_LISTED, client.api().list_models(author=organization, filter=wanted)
             )
@@ -104,7 +106,7 @@ def report_on_hub(repo: str, client: Client) -> Path | None:
     from huggingface_hub.errors import RemoteEntryNotFoundError
 
     name, revision = address(repo)
-    with client.speaking(f"reading the report of {repo}"), without_bars():
+    with client.translate_errors(f"reading the report of {repo}"), without_bars():
         # By its commit: of a branch an old copy would do, where the Hub can't be reached.
         commit, _ = head_of(client, name, revision)
         try:

@@ -28,7 +28,7 @@ FORMATS = (
 
 
 def license_in(folder: Path) -> str | None:
-    """Return the licence that a folder's card names."""
+    """Return the license that a folder's card names."""
     return license_of(card_in(folder)[0])
 
 

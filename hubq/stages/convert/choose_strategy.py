@@ -15,7 +15,7 @@ from hubq.formats.dense import Dense, Plain
 from hubq.formats.foreign.folder import QuantizedFolder
 from hubq.machine.progress import Progress
 from hubq.stages.convert.strategies import (
-    Way,
+    Strategy,
     dense_ways,
     exact_ways,
     lossy_ways,
@@ -24,7 +24,7 @@ from hubq.stages.convert.strategies import (
 )
 from hubq.tensors import QuantizedTensor
 
-ALL_KEEPING = (Way(), Way("left out"), Way("written out"))
+ALL_KEEPING = (Strategy(), Strategy("left out"), Strategy("written out"))
 NOT_THERE = "its zeros are not all in the middle of the range"
 
 
@@ -32,13 +32,15 @@ NOT_THERE = "its zeros are not all in the middle of the range"
 class Survey:
     """One module, without data: each way into the format, and what speaks against it."""
 
-    reasons: dict[Way, str | None] = field(default_factory=dict)
-    sketches: dict[Way, QuantizedTensor] = field(default_factory=dict)  # of the ways without one
+    reasons: dict[Strategy, str | None] = field(default_factory=dict)
+    sketches: dict[Strategy, QuantizedTensor] = field(
+        default_factory=dict
+    )  # of the ways without one
     facts: Mapping[str, float] = field(default_factory=dict)
 
 
 Surveys = Mapping[str, Survey]
-Ways = dict[str, Way]
+Strategies = dict[str, Strategy]
 
 
 def survey(
@@ -64,14 +66,16 @@ def _surveyed(source: QuantizedFolder, module: str, form: Format, *, lossy: bool
     return known
 
 
-def _ways(tensor: QuantizedTensor, form: Format, dtype: torch.dtype, *, lossy: bool) -> list[Way]:
+def _ways(
+    tensor: QuantizedTensor, form: Format, dtype: torch.dtype, *, lossy: bool
+) -> list[Strategy]:
     """List the ways of a tensor; those that keep all numbers come first."""
     if isinstance(form, Dense):
         return list(dense_ways(dtype, lossy=lossy))
     return [*exact_ways(tensor), *(lossy_ways(tensor, form, dtype) if lossy else ())]
 
 
-def choose(surveys: Surveys, form: Format, *, lossy: bool) -> Ways:
+def choose(surveys: Surveys, form: Format, *, lossy: bool) -> Strategies:
     """Choose the way of each module; raise UserError that says what speaks against a conversion."""
     refused: list[str] = []
     for way in _first(surveys) if isinstance(form, Dense) else ALL_KEEPING:
@@ -89,12 +93,12 @@ def choose(surveys: Surveys, form: Format, *, lossy: bool) -> Ways:
     return found
 
 
-def _first(surveys: Surveys) -> list[Way]:
+def _first(surveys: Surveys) -> list[Strategy]:
     """Return the first way of all, as a list of one."""
     return list(next(iter(surveys.values())).reasons)[:1]
 
 
-def _mistakes(surveys: Surveys, way: Way, form: Format) -> list[str]:
+def _mistakes(surveys: Surveys, way: Strategy, form: Format) -> list[str]:
     """Say why not all modules can go one way; empty when they can."""
     reasons: dict[str, list[str]] = {}
     for module, known in surveys.items():
@@ -106,9 +110,9 @@ def _mistakes(surveys: Surveys, way: Way, form: Format) -> list[str]:
     return [together] if together else []
 
 
-def _together(surveys: Surveys, ways: Ways, form: Format) -> str | None:
+def _together(surveys: Surveys, ways: Strategies, form: Format) -> str | None:
     sketches = {module: surveys[module].sketches[way] for module, way in ways.items()}
-    return form.model_mistake(packed(sketches, form))
+    return form.why_unsupported_together(packed(sketches, form))
 
 
 def packed(sketches: Mapping[str, QuantizedTensor], form: Format) -> dict[str, QuantizedTensor]:
@@ -119,7 +123,7 @@ def packed(sketches: Mapping[str, QuantizedTensor], form: Format) -> dict[str, Q
     }
 
 
-def _with_loss(surveys: Surveys, form: Format) -> Ways | None:
+def _with_loss(surveys: Surveys, form: Format) -> Strategies | None:
     """Let each module go the first way that is open to it; where that makes no file, all one."""
     first = next(iter(surveys.values()))
     for like in (None, *_open(first)):
@@ -130,7 +134,7 @@ def _with_loss(surveys: Surveys, form: Format) -> Ways | None:
     return None
 
 
-def _open(known: Survey, like: Way | None = None) -> list[Way]:
+def _open(known: Survey, like: Strategy | None = None) -> list[Strategy]:
     """List the ways that nothing speaks against; those like another, and those of embeddings.
 
     Embeddings are written out, so that they lie beside any scheme.

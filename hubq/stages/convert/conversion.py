@@ -34,7 +34,7 @@ class Conversion(Record):
 
 
 @dataclass(frozen=True)
-class Wish:
+class ConversionRequest:
     """What to make of a folder, and what is allowed for that."""
 
     form: str

@@ -21,10 +21,12 @@ from pathlib import Path
 from hubq.errors import UserError, did_you_mean
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.run_folder import HALF
-from hubq.stages.convert.conversion import RECORD, TARGETS, Conversion, Wish
+from hubq.stages.convert.conversion import RECORD, TARGETS, Conversion, ConversionRequest
 
 
-def convert(model: Path, out: Path, wish: Wish, progress: Progress = SILENT) -> Conversion:
+def convert(
+    model: Path, out: Path, wish: ConversionRequest, progress: Progress = SILENT
+) -> Conversion:
     """Write the folder `out`, which appears in one step; raise UserError for what can't be held.
 
     A run that was killed leaves a folder OUT.partial, which the next one begins anew.

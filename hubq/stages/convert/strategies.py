@@ -22,7 +22,7 @@ GROUP_SIZES = (128, 64, 32)
 
 
 @dataclass(frozen=True)
-class Way:
+class Strategy:
     """What is done to a tensor before a format packs it."""
 
     zeros: Literal["as read", "left out", "written out"] = "as read"
@@ -61,17 +61,17 @@ class Way:
         return replace(tensor, activation_bits=None) if self.leaves_inputs else tensor
 
 
-def exact_ways(tensor: QuantizedTensor) -> Iterator[Way]:
+def exact_ways(tensor: QuantizedTensor) -> Iterator[Strategy]:
     """Yield the ways that change no number."""
-    yield Way()
+    yield Strategy()
     if isinstance(tensor, Affine) and isinstance(tensor.scale, Tensor):
         if tensor.zero is not None and bool((tensor.zero == tensor.middle).all()):
-            yield Way("left out")
+            yield Strategy("left out")
         if tensor.zero is None:
-            yield Way("written out")
+            yield Strategy("written out")
 
 
-def lossy_ways(tensor: QuantizedTensor, form: Format, dtype: torch.dtype) -> Iterator[Way]:
+def lossy_ways(tensor: QuantizedTensor, form: Format, dtype: torch.dtype) -> Iterator[Strategy]:
     """Yield the ways that change numbers, those that change the least first."""
     if isinstance(tensor, Affine) and isinstance(tensor.scale, Tensor):
         for way in exact_ways(tensor):
@@ -79,19 +79,19 @@ def lossy_ways(tensor: QuantizedTensor, form: Format, dtype: torch.dtype) -> Ite
             yield replace(way, leaves_inputs=True, scales=torch.float16)
     for bits, symmetric in ((FINE_BITS, True), (4, False)):
         for size in _group_sizes(tensor):
-            yield Way(grid=Grid(bits, size, symmetric, form.scale_dtype(dtype)))
-    yield Way(dense=sixteen_bits(dtype))
+            yield Strategy(grid=Grid(bits, size, symmetric, form.scale_dtype(dtype)))
+    yield Strategy(dense=sixteen_bits(dtype))
 
 
-def dense_ways(dtype: torch.dtype, *, lossy: bool) -> Iterator[Way]:
+def dense_ways(dtype: torch.dtype, *, lossy: bool) -> Iterator[Strategy]:
     """Yield the ways to a dense copy of a model: rounding to 16 bits is what that means."""
-    yield Way(dense=sixteen_bits(dtype))
+    yield Strategy(dense=sixteen_bits(dtype))
     if lossy:
-        yield Way(dense=sixteen_bits(dtype), leaves_inputs=True)
+        yield Strategy(dense=sixteen_bits(dtype), leaves_inputs=True)
 
 
 def refusal(
-    module: str, tensor: QuantizedTensor, way: Way, form: Format, *, tied: bool
+    module: str, tensor: QuantizedTensor, way: Strategy, form: Format, *, tied: bool
 ) -> str | None:
     """Say why a format can't hold a module's tensor in a way, or None."""
     name = module.rpartition(".")[2]
@@ -114,11 +114,11 @@ def refusal(
     return refusal_of(form, held)
 
 
-def _dense_refusal(name: str, tensor: QuantizedTensor, way: Way, form: Format) -> str | None:
+def _dense_refusal(name: str, tensor: QuantizedTensor, way: Strategy, form: Format) -> str | None:
     """Say why a weight can't be written out in 16 bits: only embeddings can, but in dense files."""
     if not isinstance(form, Dense):
         return None if name in EMBEDDINGS else f"{form.name} files hold quantized linears"
-    return None if way.leaves_inputs else form.mistake(tensor)
+    return None if way.leaves_inputs else form.why_unsupported(tensor)
 
 
 def without_data(value: Any) -> Any:  # noqa: ANN401 - a representation, or what one consists of

@@ -18,9 +18,9 @@ from hubq.sources.auxiliary_files import beside_config
 from hubq.sources.shards import Piece, Weights, merge, pieces, write
 from hubq.stages.convert.card import license_in, rendered
 from hubq.stages.convert.choose_strategy import choose, packed, survey
-from hubq.stages.convert.conversion import RECORD, Conversion, ConvertedModule, Wish
+from hubq.stages.convert.conversion import RECORD, Conversion, ConversionRequest, ConvertedModule
 from hubq.stages.convert.files import config_json, superfluous
-from hubq.stages.convert.strategies import Way
+from hubq.stages.convert.strategies import Strategy
 from hubq.tensors import Affine, QuantizedTensor, Reordered
 
 COPIES = 2  # of the result on disk while its parts are joined
@@ -30,7 +30,7 @@ ROWS = ("embed_tokens", "wte", "wpe", "embed_in", "word_embeddings")  # matrices
 class Transcoding:
     """A quantized folder on its way into another format."""
 
-    def __init__(self, model: Path, wish: Wish, progress: Progress) -> None:
+    def __init__(self, model: Path, wish: ConversionRequest, progress: Progress) -> None:
         self.wish = wish
         self.progress = progress
         self.source = QuantizedFolder(model)
@@ -104,7 +104,7 @@ class Transcoding:
                 advance(1)
         return tuple(proven)
 
-    def _proven(self, module: str, way: Way, written: Weights) -> ConvertedModule:
+    def _proven(self, module: str, way: Strategy, written: Weights) -> ConvertedModule:
         before = self.source.read(module)
         meant, old = way.apply(before).dequantize(), before.dequantize()
         new = self._written(module, written).dequantize()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hubq.stages.evaluate.measure import Pair
 
 
-class Sides(NamedTuple):
+class ModelPair(NamedTuple):
     """What is compared."""
 
     result: Path  # a folder
@@ -25,7 +25,7 @@ class Sides(NamedTuple):
 
 
 def measured(
-    sides: Sides, section: EvaluateSection, client: Client, progress: Progress
+    sides: ModelPair, section: EvaluateSection, client: Client, progress: Progress
 ) -> Measured:
     """Measure the result and its base; what the section doesn't ask for stays None.
 

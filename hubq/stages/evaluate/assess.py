@@ -46,7 +46,7 @@ def assess(
     from hubq.sources.find import fetch, find
     from hubq.sources.source import dtype_of
     from hubq.sources.task_names import require_known
-    from hubq.stages.evaluate.against_base import Sides, measured, texts_of
+    from hubq.stages.evaluate.against_base import ModelPair, measured, texts_of
     from hubq.stages.plan.readable import require_wishes
 
     require_known([each.name for each in wishes.tasks])
@@ -58,7 +58,7 @@ def assess(
     base = fetch(source, client, progress)
     for text in texts:
         _refuse_other_tokens(text.text[:COMPARED], brought, base)
-    found = measured(Sides(brought.folder, base, dtype_of(source)), wishes, client, progress)
+    found = measured(ModelPair(brought.folder, base, dtype_of(source)), wishes, client, progress)
     parameters = _parameters(source)
     own = Brought(_name(source), base, "dense", _weight_bytes(base))
     return Assessment(
@@ -96,7 +96,7 @@ def _on_hub(model: str, client: Client, progress: Progress) -> Callable[[], Brou
     from hubq.client.repo_files import files_of, head_of
 
     repo, revision = address(model)
-    with client.speaking(f"looking up {model}"):
+    with client.translate_errors(f"looking up {model}"):
         commit, _ = head_of(client, repo, revision)
         names = set(files_of(client, repo, commit))
     pinned = f"{repo}@{commit}"

@@ -21,12 +21,12 @@ def evaluate(
     What was measured before of the same files is not repeated.
     """
     from hubq.sources.find import fetch_planned
-    from hubq.stages.evaluate.against_base import Sides, measured
+    from hubq.stages.evaluate.against_base import ModelPair, measured
 
     section = EvaluateSection.model_validate(plan.recipe.get("evaluate", {}))
     model = ModelSection.model_validate(plan.recipe["model"])
     _refuse_changed(run / "model", checkpoint)
-    sides = Sides(
+    sides = ModelPair(
         result=run / "model",
         base=fetch_planned(model, plan.source, client, progress),
         dtype=plan.dtype,

@@ -6,9 +6,9 @@ thread runs and no number was drawn. Not with a GPU, whose driver does not survi
 beyond Linux, where libraries may start threads at import, and not to measure memory, since pages
 of libraries that a fork has not touched don't count as its own.
 
-`python -m hubq.stages.evaluate.fork_server SOCKET` gets the file of a `Birth` at a time on its
-socket, with three files: for the worker's messages, for all else that it prints, and the one that
-tells its pid and its exit code. It ends when the socket is closed.
+`python -m hubq.stages.evaluate.fork_server SOCKET` gets the file of a `WorkerStart` at a time on
+its socket, with three files: for the worker's messages, for all else that it prints, and the one
+that tells its pid and its exit code. It ends when the socket is closed.
 """
 
 import os
@@ -28,17 +28,17 @@ PATH_BYTES = 4096
 FILES = 3
 
 
-class Birth(Record):
+class WorkerStart(Record):
     """What a worker is started with."""
 
     job: Path
     environment: dict[str, str]
 
 
-class Nursery:
-    """The parent's end of a nursery, which ends with it."""
+class ForkServer:
+    """The parent's end of a fork server, which ends with it."""
 
-    living: ClassVar["weakref.WeakSet[Nursery]"] = weakref.WeakSet()
+    living: ClassVar["weakref.WeakSet[ForkServer]"] = weakref.WeakSet()
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.socket, far = socket.socketpair()
@@ -106,7 +106,7 @@ def _wait_for(birth: Path, files: Sequence[int]) -> int:
     worker = os.fork()
     if worker == 0:
         os.close(status)
-        sys.exit(_work(Birth.load(birth), messages, log))  # or a traceback, as of any process
+        sys.exit(_work(WorkerStart.load(birth), messages, log))  # or a traceback, as of any process
     for file in (messages, log):
         os.close(file)
     # A parent that is gone wants to know nothing; the worker ends when it has something to say.
@@ -121,7 +121,7 @@ def _wait_for(birth: Path, files: Sequence[int]) -> int:
     return 0
 
 
-def _work(birth: Birth, messages: int, log: int) -> int:
+def _work(birth: WorkerStart, messages: int, log: int) -> int:
     """Be the worker; return its exit code."""
     from hubq.stages.evaluate.worker import run
 

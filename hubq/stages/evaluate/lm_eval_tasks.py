@@ -196,7 +196,9 @@ def _understood(task: ChoiceTask) -> Iterator[None]:
     guard()
     url = Client().url
     try:
-        with Client().speaking(f"fetching the items of {task.name} (hubq_... tasks need no Hub)"):
+        with Client().translate_errors(
+            f"fetching the items of {task.name} (hubq_... tasks need no Hub)"
+        ):
             yield
     except ImportError as error:
         raise UserError(

@@ -17,7 +17,7 @@ from hubq.machine.files import cache_folder, sha256_of
 from hubq.machine.progress import Advance, Progress
 from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.sources.task_names import is_offline
-from hubq.stages.evaluate.fork_server import Nursery
+from hubq.stages.evaluate.fork_server import ForkServer
 from hubq.stages.evaluate.jobs import (
     PLACES,
     PROTOCOL_VERSIONS,
@@ -28,7 +28,7 @@ from hubq.stages.evaluate.jobs import (
     Task,
     states_file,
 )
-from hubq.stages.evaluate.workers import can_fork, nursery_for, run, workers_for
+from hubq.stages.evaluate.workers import can_fork, fork_server_for, run, workers_for
 
 # What can move a number; a measurement counts only for the same versions of these.
 LIBRARIES = ("torch", "transformers", "tokenizers", "compressed-tensors", "lm-eval", "datasets")
@@ -149,14 +149,14 @@ def outcome_file(folder: Path, task: Task, where: Machine) -> Path:
     return cache_folder("measurements") / f"{key}.json"
 
 
-def prepare(section: EvaluateSection, client: Client) -> Nursery | None:
+def prepare(section: EvaluateSection, client: Client) -> ForkServer | None:
     """Begin to import what will measure a result, while something else is done; None: can't be."""
     from hubq.machine.device import best_device
 
     if not can_fork(best_device().type):
         return None
     online = not all(is_offline(each.name) for each in section.tasks)
-    return nursery_for(_environment(online, client))
+    return fork_server_for(_environment(online, client))
 
 
 def _asks_a_hub(orders: Iterable[Order]) -> bool:

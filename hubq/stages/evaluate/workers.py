@@ -25,7 +25,7 @@ from hubq.errors import UserError
 from hubq.machine.meters import available
 from hubq.machine.progress import Advance, Progress
 from hubq.sources.task_names import is_offline, own_tasks
-from hubq.stages.evaluate.fork_server import Birth, Nursery
+from hubq.stages.evaluate.fork_server import ForkServer, WorkerStart
 from hubq.stages.evaluate.jobs import Job
 
 MOST = 2  # workers that share a job
@@ -77,7 +77,7 @@ def run(job: Job, workers: int, environment: Mapping[str, str], progress: Progre
         if workers > 1:
             job = job.model_copy(update={"shared": place, "threads": _threads(workers)})
         job.save(place / "job.json")
-        birth = Birth(job=place / "job.json", environment=dict(environment))
+        birth = WorkerStart(job=place / "job.json", environment=dict(environment))
         birth.save(place / "birth.json")
         start = _forked if _may_fork(job) else _spawned
         logs = [place / f"{number}.log" for number in range(workers)]
@@ -123,10 +123,10 @@ class Worker(Protocol):
 
 
 @contextmanager
-def _spawned(birth: Birth, log: Path) -> "Iterator[Worker]":
+def _spawned(birth: WorkerStart, log: Path) -> "Iterator[Worker]":
     """Start a worker that imports all it needs, once nothing else imports: it may be timed."""
-    for nursery in Nursery.living:
-        nursery.ready()
+    for fork_server in ForkServer.living:
+        fork_server.ready()
     # -P: a module in the user's folder that is named like a library must not be imported.
     command = [sys.executable, "-P", "-m", "hubq.stages.evaluate.worker", str(birth.job)]
     with (
@@ -139,15 +139,15 @@ def _spawned(birth: Birth, log: Path) -> "Iterator[Worker]":
 
 
 @contextmanager
-def _forked(birth: Birth, log: Path) -> "Iterator[Worker]":
+def _forked(birth: WorkerStart, log: Path) -> "Iterator[Worker]":
     """Fork a worker from a process that has imported all."""
-    nursery = nursery_for(birth.environment)
+    fork_server = fork_server_for(birth.environment)
     incoming, messages = os.pipe()
     own, status = socket.socketpair()
     with log.open("wb") as errors, own, os.fdopen(incoming) as stdout, status:
         try:
             birth_file = birth.job.with_name("birth.json")
-            nursery.fork(birth_file, (messages, errors.fileno(), status.fileno()))
+            fork_server.fork(birth_file, (messages, errors.fileno(), status.fileno()))
         finally:
             os.close(messages)
         status.close()
@@ -179,16 +179,16 @@ class Forked:
         os.kill(self._pid, signal.SIGKILL)
 
 
-def nursery_for(environment: Mapping[str, str]) -> Nursery:
+def fork_server_for(environment: Mapping[str, str]) -> ForkServer:
     """Return what workers with such an environment are forked from, started if need be."""
     kept = {key: each for key, each in environment.items() if key.startswith(AT_IMPORT)}
-    return _nursery(tuple(sorted(kept.items())))
+    return _fork_server(tuple(sorted(kept.items())))
 
 
 @lru_cache(maxsize=1)
-def _nursery(environment: tuple[tuple[str, str], ...]) -> Nursery:
+def _fork_server(environment: tuple[tuple[str, str], ...]) -> ForkServer:
     """Start what workers are forked from; one at a time, ended by the next or with this process."""
-    return Nursery({**os.environ, **dict(environment)})
+    return ForkServer({**os.environ, **dict(environment)})
 
 
 def _relay(workers: Sequence[Worker], progress: Progress) -> Stopped | None:

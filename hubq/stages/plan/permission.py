@@ -1,4 +1,4 @@
-"""What a base allows its copies: no other licence where its own stays, no open door by accident."""
+"""What a base allows its copies: no other license where its own stays, no open door by accident."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -18,20 +18,20 @@ ASKING = {"auto": "whoever asks is let in", "manual": "its owners answer each re
 
 
 def require_permission(publish: "PublishSection", source: "Source") -> None:
-    """Refuse what the base's licence or gate does not allow, as far as they are known."""
+    """Refuse what the base's license or gate does not allow, as far as they are known."""
     _require_license(source.license, publish.license)
     require_gate(publish.model_dump(), source.card.gate, source.base_model or source.identity)
 
 
 def _require_license(base: str | None, published: str | None) -> None:
-    """Refuse to put a model under a licence that its own forbids."""
+    """Refuse to put a model under a license that its own forbids."""
     terms = terms_of(base)
     if terms is None or not terms.stays or published is None or terms_of(published) is terms:
         return
     raise UserError(
         f"publish.license {published}: the base is under the {terms.title} ({base}), which stays "
         "with every copy of it.\n"
-        f"Leave publish.license out; if {base} is not the base's licence, say model.license"
+        f"Leave publish.license out; if {base} is not the base's license, say model.license"
     )
 
 
@@ -44,7 +44,7 @@ def require_gate(publish: "Mapping[str, Any]", gate: Gate | None, base: str) -> 
     raise UserError(
         f"publish.private: false: the base {base} is gated{how}, and a copy that is open to "
         "everybody would go around that.\n"
-        "Set publish.gated: auto (or manual), or publish.private: true. If the base's licence "
+        "Set publish.gated: auto (or manual), or publish.private: true. If the base's license "
         "allows an open copy and you want one, say publish.open_although_gated: true"
     )
 

@@ -1,4 +1,4 @@
-"""All pinned, all costs foretold: what a recipe will do, computed without reading a weight."""
+"""All pinned, all costs estimated: what a recipe will do, computed without reading a weight."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,7 +64,7 @@ def _looked_up(recipe: "Recipe", model: "ModelSection", client: Client) -> Plan:
     _refuse_missing_data(recipe, client)
     source = find(model, client)
     require_consistent(source)
-    planned = foretell(recipe, _described(source, client))
+    planned = estimate(recipe, _described(source, client))
     require_readable(recipe, source, client)
     refuse_unreachable(planned)
     return planned
@@ -85,7 +85,7 @@ def _described(source: "Source", client: Client) -> "Source":
     return replace(source, card=card, license=source.license or card.license)
 
 
-def foretell(recipe: "Recipe", source: "Source") -> Plan:
+def estimate(recipe: "Recipe", source: "Source") -> Plan:
     """Count what a recipe makes of a model; raise UserError for what can't work."""
     from hubq.stages.plan.costs import peak_memory, seconds
     from hubq.stages.plan.permission import require_permission
@@ -173,9 +173,9 @@ def _once(client: Client) -> Client:
     """Return a client that asks once: a plan doesn't wait for a network."""
     from dataclasses import replace
 
-    from hubq.client.retries import Patience
+    from hubq.client.retries import RetryPolicy
 
-    return replace(client, patience=Patience(tries=1))
+    return replace(client, retries=RetryPolicy(tries=1))
 
 
 def _is_unanswered(error: UserError) -> bool:

@@ -1,6 +1,6 @@
 """A recipe that changed since its run began: what no change of words costs is kept.
 
-Names, licences, who may have the result and what is measured leave the weights alone. Where only
+Names, licenses, who may have the result and what is measured leave the weights alone. Where only
 these changed a run keeps its model, finished or not; its measurements too, unless others are
 wanted. All is done anew in an order in which a kill leaves a run that the next call sets right:
 the plan, by which the change is known, is replaced last.
@@ -99,7 +99,7 @@ def _without(values: Mapping[str, Any], *keys: str) -> dict[str, Any]:
 def _renewed_papers(
     saved: "Plan", planned: "Plan", run: Path, client: Client
 ) -> "Checkpoint | None":
-    """Write what another licence asks for into a finished model; return its new checkpoint."""
+    """Write what another license asks for into a finished model; return its new checkpoint."""
     from hubq.records.checkpoint import Checkpoint
     from hubq.records.recipe_inputs import ModelSection
     from hubq.sources.auxiliary_files import beside_config

@@ -1,4 +1,4 @@
-"""What a published model is called, within what its licence asks of names."""
+"""What a published model is called, within what its license asks of names."""
 
 import re
 from typing import TYPE_CHECKING
@@ -21,14 +21,14 @@ def repo_name(recipe: "Recipe", source: "Source") -> str:
         return _made(recipe, source, start)
     if start and not name.lower().startswith(start.lower()):
         raise UserError(
-            f"publish.name {name}: the licence {license} asks that the name begin with {start}; "
+            f"publish.name {name}: the license {license} asks that the name begin with {start}; "
             f"use {start}-{name}, or leave name out"
         )
     return name
 
 
 def required_start(license: str | None) -> str | None:
-    """Return how a licence wants the name of a derived model to begin."""
+    """Return how a license wants the name of a derived model to begin."""
     if terms := terms_of(license):
         return terms.start
     # Meta has asked for this since Llama 3; a Llama that is newer than the table won't differ.

@@ -8,7 +8,7 @@ from hubq.records.plan import Plan
 from hubq.records.recipe_evaluate import EvaluateSection, TaskSection
 from hubq.sources.task_names import dimension_of
 
-FORETOLD = 1.01  # how far what is stored may stay below what was foretold
+ESTIMATES_ERR = 1.01  # how far what is stored may stay below what was estimated
 
 
 def refuse_unmeasured(section: EvaluateSection) -> None:
@@ -18,13 +18,13 @@ def refuse_unmeasured(section: EvaluateSection) -> None:
 
 
 def refuse_unreachable(plan: Plan) -> None:
-    """Raise UserError where a plan foretells more stored bits than are allowed.
+    """Raise UserError where a plan estimates more stored bits than are allowed.
 
-    What is foretold differs a little from the bytes as written, so the last word is `unmet`'s.
+    What is estimated differs a little from the bytes as written, so the last word is `unmet`'s.
     """
     section = EvaluateSection.model_validate(plan.recipe.get("evaluate", {}))
     most = section.require.stored_bits
-    if most is not None and plan.linear_bits > FORETOLD * most:
+    if most is not None and plan.linear_bits > ESTIMATES_ERR * most:
         raise UserError(
             f"evaluate.require.stored_bits: at most {number(most)} bits a weight are allowed, and "
             f"this recipe will store {number(plan.linear_bits)}; allow more, or take "

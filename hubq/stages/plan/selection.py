@@ -100,7 +100,7 @@ def _needed(sketches: "Mapping[str, QuantizedTensor]", linears: tuple[str, ...])
     bits = weights = 0.0
     for sketch in map(sketches.__getitem__, linears):
         if id(sketch) not in known:
-            known[id(sketch)] = sketch.needed_bits()
+            known[id(sketch)] = sketch.theoretical_bits()
         size = sketch.shape[0] * sketch.shape[1]
         bits, weights = bits + known[id(sketch)] * size, weights + size
     return bits / weights
@@ -127,7 +127,7 @@ def _quantized_head(
     """Return which of embeddings and head are quantized, and how."""
     if recipe.embeddings == 16:
         return {}
-    if mistake := form.embeddings_mistake(is_tied(source)):
+    if mistake := form.why_embeddings_unsupported(is_tied(source)):
         raise UserError(f"embeddings: {recipe.embeddings} can't work: {mistake}")
     names = {"embed_tokens": family.embeddings, "lm_head": family.head}
     return {names[each]: head_method(recipe) for each in form.embeddings(is_tied(source))}
@@ -140,7 +140,7 @@ def _sketches(
     known: dict[tuple[int, tuple[int, int]], QuantizedTensor] = {}
     for name, method in wanted.items():
         key = (id(method), shapes[name])
-        if key not in known and method.mistake(shapes[name]) is None:
+        if key not in known and method.why_unsupported(shapes[name]) is None:
             known[key] = method.sketch(shapes[name], scales)
     found = {name: (id(method), shapes[name]) for name, method in wanted.items()}
     return {name: known[key] for name, key in found.items() if key in known}
@@ -158,7 +158,7 @@ def _refuse(
     told: dict[int, str | None] = {}
     for name in wanted:
         if name not in sketches:
-            reason = wanted[name].mistake(shapes[name])
+            reason = wanted[name].why_unsupported(shapes[name])
         else:
             key = id(sketches[name])
             if key not in told:
@@ -167,7 +167,7 @@ def _refuse(
         if reason is not None:
             reasons.setdefault(reason, []).append(name)
     lines = [f"{_which(names)}: {reason}" for reason, names in reasons.items()]
-    if not lines and (together := form.model_mistake(sketches)):
+    if not lines and (together := form.why_unsupported_together(sketches)):
         lines.append(together)
     if recipe.method.needs and recipe.calibration is None:
         lines.append(

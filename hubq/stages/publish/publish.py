@@ -58,7 +58,7 @@ def remember_destination(repo: str, run: Path, client: Client) -> None:
         known is not None and (known.endpoint, known.repo) == (client.url, repo)
     ):
         return
-    with client.speaking(f"looking at {repo}"):
+    with client.translate_errors(f"looking at {repo}"):
         try:
             head: str | None = head_of(client, repo)[0]
         except RepositoryNotFoundError:
@@ -81,7 +81,7 @@ def publish(report: Report, run: Path, client: Client, progress: Progress = SILE
         refuse_secrets(files, token)
     require_gate_now(report.plan, client)
     client.writable(repo.partition("/")[0])
-    with client.speaking(f"publishing {repo}"):
+    with client.translate_errors(f"publishing {repo}"):
         head, private = _open(report, client)
         title = f"Publish {report.plan.recipe['name']} with hubq {__version__}"
         change = compare(repo, head, files, title, client)
@@ -113,9 +113,7 @@ def _open(report: Report, client: Client) -> tuple[str, bool]:
     try:
         head, is_private = head_of(client, repo)
     except RepositoryNotFoundError:
-        client.patience.keep_trying(
-            lambda: client.api().create_repo(repo, private=private, exist_ok=True)
-        )
+        client.retries.call(lambda: client.api().create_repo(repo, private=private, exist_ok=True))
         head, is_private = head_of(client, repo)  # somebody may have been faster
     if is_private != private:
         is_now, is_to_be = ("private", "public") if is_private else ("public", "private")
@@ -137,7 +135,7 @@ def _close_gate(report: Report, client: Client) -> Literal["auto", "manual"] | N
     found = gate_of(client, repo)
     if wanted is None or found == wanted:
         return found
-    client.patience.keep_trying(lambda: client.api().update_repo_settings(repo, gated=wanted))
+    client.retries.call(lambda: client.api().update_repo_settings(repo, gated=wanted))
     if gate_of(client, repo) != wanted:
         raise UserError(
             f"{client.url} did not take publish.gated: {wanted} for {repo}; nothing was uploaded.\n"

@@ -10,7 +10,7 @@ from hubq.tensors.gram import add_lower_gram, factors_in
 SAMPLE = 2048  # tokens, or few more
 
 
-class Gathering:
+class InputStatistics:
     """Sums over the tokens that reach a group of linears, and some of the tokens."""
 
     def __init__(self, needs: frozenset[Need], inputs: Tensor) -> None:

@@ -252,7 +252,7 @@ def _record(outcome: Outcome, packed: dict[str, dict[str, Tensor]]) -> BlockReco
     sizes = {name: sum(each.nbytes for each in own.values()) for name, own in packed.items()}
     return BlockRecord(
         bits={name: 8 * sizes[name] / math.prod(layers[name].shape) for name in layers},
-        needed={name: layer.needed_bits() for name, layer in layers.items()},
+        needed={name: layer.theoretical_bits() for name, layer in layers.items()},
         errors=outcome.errors,
         weight_errors=outcome.weight_errors,
         facts={name: dict(layer.facts) for name, layer in layers.items() if layer.facts},

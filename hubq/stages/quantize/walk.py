@@ -13,9 +13,9 @@ from torch import Tensor
 
 from hubq.machine.meters import Clock
 from hubq.methods import Group, Inputs, Layer, Method
-from hubq.sources.architecture import Sharing
+from hubq.sources.architecture import InputGroup
 from hubq.stages.quantize.block import Block, batches
-from hubq.stages.quantize.input_statistics import Gathering
+from hubq.stages.quantize.input_statistics import InputStatistics
 from hubq.stages.quantize.teacher import Teacher
 from hubq.stages.quantize.tuning import BlockTuning, pass_on
 from hubq.tensors import QuantizedTensor
@@ -94,8 +94,8 @@ class Walk:
 
     def _half(
         self,
-        first: Sharing,
-        last: Sharing,
+        first: InputGroup,
+        last: InputGroup,
         hidden: Tensor,
         parts: tuple[ForwardPart, ForwardPart],
         solved: Callable[[], None],
@@ -118,9 +118,9 @@ class Walk:
                 hidden[window] += linear(wide[window])
         solved()
 
-    def _gather(self, group: Sharing, source: Tensor, part: ForwardPart, keep: Tensor) -> Inputs:
+    def _gather(self, group: InputGroup, source: Tensor, part: ForwardPart, keep: Tensor) -> Inputs:
         """Run a part over all windows, keep what reaches a group and gather its statistics."""
-        gathering = Gathering(self.method.needs, keep)
+        gathering = InputStatistics(self.method.needs, keep)
         for window in batches(*source.shape[:2]):
             with self.clock.timing("forward"):
                 keep[window] = part(source[window])
@@ -128,7 +128,7 @@ class Walk:
                 gathering.add(keep[window])
         return gathering.result(f"{self.block.name}.{group.linears[0]}")
 
-    def _solve(self, sharing: Sharing, inputs: Inputs) -> Tensor | None:
+    def _solve(self, sharing: InputGroup, inputs: Inputs) -> Tensor | None:
         """Quantize a group, and return the factor (in,) that was folded into its norm."""
         with self.clock.timing("solving"):
             group = Group(
@@ -165,7 +165,7 @@ class Walk:
             whole = output_energy(layer.weight, layer.inputs.gram)
         self.outcome.errors[layer.name] = float(lost / whole) if whole else 0.0
 
-    def _fold_into_norm(self, sharing: Sharing, group: Group) -> Tensor | None:
+    def _fold_into_norm(self, sharing: InputGroup, group: Group) -> Tensor | None:
         """Find a factor for the group's inputs and divide the norm that writes them by it."""
         if not ("norm" in self.method.folds and sharing.writer_is_norm):
             return None
@@ -173,7 +173,7 @@ class Walk:
         self._divide(f"{sharing.writer}.weight", factor)
         return factor
 
-    def _snap(self, sharing: Sharing, factor: Tensor) -> Tensor:
+    def _snap(self, sharing: InputGroup, factor: Tensor) -> Tensor:
         """Move a factor to the nearest by which the stored norm is divided without rounding.
 
         The divided norm is rounded first, and the factor follows from it.
@@ -184,7 +184,7 @@ class Walk:
         return torch.where(rounded == 0, torch.ones_like(factor), norm / rounded)
 
     def _fold_into_linear(
-        self, sharing: Sharing, hidden: Tensor, parts: tuple[ForwardPart, ForwardPart]
+        self, sharing: InputGroup, hidden: Tensor, parts: tuple[ForwardPart, ForwardPart]
     ) -> None:
         """Scale the columns of the linear that ends a half, and divide its writer's rows.
 
@@ -221,6 +221,6 @@ class Walk:
                 self.outcome.dense[f"{self.block.name}.{name}"] = value
 
     @property
-    def groups(self) -> tuple[Sharing, ...]:
+    def groups(self) -> tuple[InputGroup, ...]:
         """The groups of the block's family."""
         return self.block.skeleton.family.groups

@@ -42,7 +42,7 @@ class PublishSection(AsWritten, Record):
         False, description="publish to everybody what was made of a gated base, without a gate"
     )
     license: str | None = Field(
-        None, description="of the result, where the base's licence lets you choose another"
+        None, description="of the result, where the base's license lets you choose another"
     )
 
     @field_validator("org", "name")

@@ -60,7 +60,7 @@ class Deployment(Record):
 
 
 @dataclass(frozen=True)
-class Way:
+class DeploymentOptions:
     """How a Space is deployed, beside what it is to have."""
 
     progress: Progress = SILENT
@@ -81,7 +81,7 @@ def deploy(
     name: str,
     settings: Settings,
     client: Client,
-    way: Way | None = None,
+    way: DeploymentOptions | None = None,
 ) -> Deployment:
     """Create or update the Space `settings.org`/`name` for the organization's models.
 
@@ -90,7 +90,7 @@ def deploy(
     an organization that can't be written to, for hardware that isn't there, and for a Space that
     hubq did not make.
     """
-    way = way or Way()
+    way = way or DeploymentOptions()
     for named in (f"{require_account(settings.org)}/{name}", settings.votes):
         if named is not None:
             address(named)
@@ -99,7 +99,7 @@ def deploy(
     client.writable(settings.org)
     showcase = look(settings.org, client)
     repo = f"{settings.org}/{name}"
-    with client.speaking(f"deploying {repo}"), tempfile.TemporaryDirectory() as folder:
+    with client.translate_errors(f"deploying {repo}"), tempfile.TemporaryDirectory() as folder:
         site = _open(repo, settings, client, way.tell)
         shown = _shown(showcase, settings, site)
         runs = site.sdk == "gradio"
@@ -183,7 +183,7 @@ def _open(repo: str, settings: Settings, client: Client, tell: Tell) -> Site:
             f"the Space {repo} is {is_now} on the Hub. Deploy it with {option}, or change it at "
             f"{client.url}/{SPACES}{repo}/settings; nothing was uploaded"
         )
-    found = client.patience.keep_trying(lambda: client.api().space_info(repo, expand=["sdk"]))
+    found = client.retries.call(lambda: client.api().space_info(repo, expand=["sdk"]))
     if found.sdk != "static" and settings.static:
         raise UserError(
             f"the Space {repo} runs an app. Choose another --name for a static page, or leave "
@@ -200,7 +200,7 @@ def _create(repo: str, settings: Settings, client: Client, tell: Tell) -> None:
     from huggingface_hub.errors import HfHubHTTPError
 
     def create(sdk: Sdk) -> None:
-        client.patience.keep_trying(
+        client.retries.call(
             lambda: client.api().create_repo(
                 repo,
                 repo_type="space",

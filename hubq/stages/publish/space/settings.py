@@ -50,7 +50,7 @@ def require_known(hardware: str) -> None:
 
 def hardware_of(name: str, client: Client) -> str:
     """Return the hardware that a Space has, or has asked for."""
-    runtime = client.patience.keep_trying(lambda: client.api().get_space_runtime(name))
+    runtime = client.retries.call(lambda: client.api().get_space_runtime(name))
     found = runtime.requested_hardware or runtime.hardware
     return FREE if found is None else str(getattr(found, "value", found))
 
@@ -58,14 +58,14 @@ def hardware_of(name: str, client: Client) -> str:
 def settle(name: str, settings: Settings, client: Client) -> None:
     """Set what differs. A secret can't be read: its description tells whether it is another."""
     api = client.api()
-    known = client.patience.keep_trying(lambda: api.get_space_variables(name))
+    known = client.retries.call(lambda: api.get_space_variables(name))
     for key, value in settings.variables.items():
         if key not in known or known[key].value != value:
             api.add_space_variable(name, key, value)
     if settings.token is None:
         return
     wanted = f"Reads private models, keeps votes. Fingerprint {fingerprint(name, settings.token)}."
-    secret = client.patience.keep_trying(lambda: api.get_space_secrets(name)).get(TOKEN)
+    secret = client.retries.call(lambda: api.get_space_secrets(name)).get(TOKEN)
     if secret is None or secret.description != wanted:
         api.add_space_secret(name, TOKEN, settings.token, description=wanted)
 
@@ -77,7 +77,7 @@ def fingerprint(name: str, token: str) -> str:
 
 def reads_private(name: str, client: Client) -> bool:
     """Tell whether a Space has a token, given now or before."""
-    return TOKEN in client.patience.keep_trying(lambda: client.api().get_space_secrets(name))
+    return TOKEN in client.retries.call(lambda: client.api().get_space_secrets(name))
 
 
 def request(name: str, settings: Settings, client: Client) -> str:

@@ -79,8 +79,8 @@ class Showcase:
 
 def look(org: str, client: Client) -> Showcase:
     """Look at an organization's models and read from their reports what they were made from."""
-    with client.speaking(f"listing the models of {org}"):
-        infos = client.patience.keep_trying(
+    with client.translate_errors(f"listing the models of {org}"):
+        infos = client.retries.call(
             lambda: at_most(MOST_LISTED, client.api().list_models(author=org, expand=[*ABOUT]))
         )
         found = [
@@ -134,7 +134,7 @@ def _base(source: str, client: Client) -> Iterator[Repo]:
         name, commit = address(source)
         if "/" not in name or commit is None:
             return
-        with client.speaking(f"looking up {name}"):
+        with client.translate_errors(f"looking up {name}"):
             info = client.api().model_info(name, revision=commit, expand=[*ABOUT])
             found = _repo(info, client, everything=False)
     except UserError:

@@ -1,4 +1,4 @@
-"""A release of a model under each licence: what the Hub holds in the end, and what its card says.
+"""A release of a model under each license: what the Hub holds in the end, and what its card says.
 
 Each test starts a hub: about half a second.
 """
@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 from made_run import make_run
 
 from hubq.client.client import Client
-from hubq.client.retries import Patience
+from hubq.client.retries import RetryPolicy
 from hubq.machine.files import sha256_of
 from hubq.sources.auxiliary_files import beside_config
 from hubq.sources.license_terms import TERMS
@@ -28,7 +28,7 @@ MODEL = {"config.json", "model.safetensors", "tokenizer.json"}
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[Client]:
     with faulty_hub(tmp_path / "hub", user="ann", org="acme") as hub:
-        yield Client(hub.endpoint, hub.token, Patience(first=0.01))
+        yield Client(hub.endpoint, hub.token, RetryPolicy(first=0.01))
 
 
 def released(license: str, base: Path, run: Path, client: Client) -> str:
@@ -103,7 +103,7 @@ def test_a_base_without_papers_is_made_up_for_as_far_as_that_is_honest(
 
 
 @pytest.mark.parametrize("license", sorted(TERMS))
-def test_the_card_says_what_the_licence_wants_said(
+def test_the_card_says_what_the_license_wants_said(
     base: Path, tmp_path: Path, client: Client, license: str
 ) -> None:
     repo = released(license, base, tmp_path / "run", client)

@@ -1,33 +1,33 @@
-"""What lies beside the weights for the licence's sake, family by family."""
+"""What lies beside the weights for the license's sake, family by family."""
 
 from pathlib import Path
 
 import pytest
 
-from hubq.sources.license_terms import TERMS, LicenceFiles, licence_files
+from hubq.sources.license_terms import TERMS, LicenseFiles, license_files
 
 LLAMAS = ["llama2", "llama3", "llama3.1", "llama3.2", "llama3.3", "llama4"]
 NOTICED = sorted(name for name, terms in TERMS.items() if terms.notice)
 MARKED = sorted(name for name, terms in TERMS.items() if terms.marks_changes)
 
 
-def said(found: LicenceFiles) -> str:
+def said(found: LicenseFiles) -> str:
     return " ".join(found.facts)
 
 
 @pytest.mark.parametrize("license", NOTICED)
-def test_the_notice_that_the_licence_asks_for_is_written(tmp_path: Path, license: str) -> None:
-    found = licence_files(tmp_path, license)
+def test_the_notice_that_the_license_asks_for_is_written(tmp_path: Path, license: str) -> None:
+    found = license_files(tmp_path, license)
 
     assert found.files["Notice.txt"].decode() == f"{TERMS[license].notice}\n"
-    assert f"Notice.txt was written, as licence {license} asks." in found.facts
+    assert f"Notice.txt was written, as license {license} asks." in found.facts
 
 
 @pytest.mark.parametrize("name", ["NOTICE", "Notice.txt"])
 def test_the_bases_own_notice_stands(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"theirs")
 
-    found = licence_files(tmp_path, "llama3")
+    found = license_files(tmp_path, "llama3")
 
     assert "Notice.txt" not in found.files
 
@@ -58,7 +58,7 @@ def test_the_words_of_the_bases_agreement_go_before_those_of_the_table(
 ) -> None:
     (tmp_path / "LICENSE").write_text(agreement)
 
-    found = licence_files(tmp_path, license)
+    found = license_files(tmp_path, license)
 
     assert found.files["Notice.txt"].decode() == f"{notice}\n"
 
@@ -66,14 +66,14 @@ def test_the_words_of_the_bases_agreement_go_before_those_of_the_table(
 def test_a_folder_that_is_called_so_is_no_agreement(tmp_path: Path) -> None:
     (tmp_path / "LICENSE").mkdir()
 
-    assert "LICENSE" in licence_files(tmp_path, "apache-2.0").files
+    assert "LICENSE" in license_files(tmp_path, "apache-2.0").files
 
 
 @pytest.mark.parametrize("license", [*LLAMAS, "gemma", "qwen", "qwen-research", "tongyi-qianwen"])
 def test_an_agreement_that_the_base_lacks_is_named_and_never_made_up(
     tmp_path: Path, license: str
 ) -> None:
-    found = licence_files(tmp_path, license)
+    found = license_files(tmp_path, license)
 
     assert not [name for name in found.files if name.upper().startswith("LICENSE")]
     text = found.files["ABOUT_THE_LICENSE.txt"].decode()
@@ -89,7 +89,7 @@ def test_a_base_with_a_copy_of_its_agreement_needs_no_pointer(
 ) -> None:
     (tmp_path / name).write_text("the agreement")
 
-    found = licence_files(tmp_path, license)
+    found = license_files(tmp_path, license)
 
     assert not {"ABOUT_THE_LICENSE.txt", "LICENSE"} & set(found.files)
     assert "has no copy" not in said(found)
@@ -99,16 +99,16 @@ def test_a_base_with_a_copy_of_its_agreement_needs_no_pointer(
 def test_a_policy_that_the_base_lacks_is_told_with_its_address(
     tmp_path: Path, license: str
 ) -> None:
-    without = licence_files(tmp_path, license)
+    without = license_files(tmp_path, license)
 
     (tmp_path / "USE_POLICY.md").write_text("the policy")
 
     assert f"read it at {TERMS[license].policy}." in said(without)
-    assert "policy of use; read it" not in said(licence_files(tmp_path, license))
+    assert "policy of use; read it" not in said(license_files(tmp_path, license))
 
 
 def test_an_apache_model_gets_the_text_that_its_base_lacks(tmp_path: Path) -> None:
-    found = licence_files(tmp_path, "apache-2.0")
+    found = license_files(tmp_path, "apache-2.0")
 
     ours = Path(__file__).parents[1] / "LICENSE"
     assert found.files["LICENSE"] == ours.read_bytes()
@@ -116,15 +116,15 @@ def test_an_apache_model_gets_the_text_that_its_base_lacks(tmp_path: Path) -> No
 
 
 def test_the_copyright_notice_of_an_mit_model_is_missed_and_not_made_up(tmp_path: Path) -> None:
-    found = licence_files(tmp_path, "mit")
+    found = license_files(tmp_path, "mit")
 
     assert set(found.files) == {"ABOUT_THE_LICENSE.txt"}
     assert "the copyright notice that must go along is missing here" in said(found)
 
 
 @pytest.mark.parametrize("license", MARKED)
-def test_changed_files_are_marked_where_the_licence_asks(tmp_path: Path, license: str) -> None:
-    found = licence_files(tmp_path, license, ["generation_config.json lacks top_k."])
+def test_changed_files_are_marked_where_the_license_asks(tmp_path: Path, license: str) -> None:
+    found = license_files(tmp_path, license, ["generation_config.json lacks top_k."])
 
     text = found.files["MODIFICATIONS.txt"].decode()
     assert "hubq changed them" in text
@@ -132,14 +132,14 @@ def test_changed_files_are_marked_where_the_licence_asks(tmp_path: Path, license
 
 
 @pytest.mark.parametrize("license", sorted(set(TERMS) - set(MARKED)))
-def test_no_file_is_written_that_the_licence_does_not_ask_for(tmp_path: Path, license: str) -> None:
-    assert "MODIFICATIONS.txt" not in licence_files(tmp_path, license).files
+def test_no_file_is_written_that_the_license_does_not_ask_for(tmp_path: Path, license: str) -> None:
+    assert "MODIFICATIONS.txt" not in license_files(tmp_path, license).files
 
 
 @pytest.mark.parametrize("license", [None, "other", "cc-by-4.0", "unknown"])
-def test_a_licence_without_known_terms_gets_nothing(tmp_path: Path, license: str | None) -> None:
-    assert licence_files(tmp_path, license) == LicenceFiles({}, ())
+def test_a_license_without_known_terms_gets_nothing(tmp_path: Path, license: str | None) -> None:
+    assert license_files(tmp_path, license) == LicenseFiles({}, ())
 
 
 def test_the_same_base_gives_the_same_bytes(tmp_path: Path) -> None:
-    assert licence_files(tmp_path, "gemma") == licence_files(tmp_path, "gemma")
+    assert license_files(tmp_path, "gemma") == license_files(tmp_path, "gemma")
