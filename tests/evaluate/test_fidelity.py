@@ -144,8 +144,8 @@ def test_without_memory_for_float32_the_protocol_says_why_there_is_no_floor(
     measured: Measured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     forget_floor()
-    (tmp_path / "meters.max").write_text("300000\n")
-    (tmp_path / "meters.current").write_text("100000\n")
+    (tmp_path / "memory.max").write_text("300000\n")
+    (tmp_path / "memory.current").write_text("100000\n")
     monkeypatch.setattr(meters, "CGROUP", tmp_path)
 
     again, done = measured.again()

@@ -28,8 +28,8 @@ def test_a_tensor_is_held_until_it_is_freed_and_stays_in_the_peak() -> None:
 def test_a_containers_limit_counts_where_it_is_lower(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "meters.max").write_text("3000\n")
-    (tmp_path / "meters.current").write_text("1000\n")
+    (tmp_path / "memory.max").write_text("3000\n")
+    (tmp_path / "memory.current").write_text("1000\n")
     monkeypatch.setattr(meters, "CGROUP", tmp_path)
 
     assert available("cpu") == 2000
@@ -38,8 +38,8 @@ def test_a_containers_limit_counts_where_it_is_lower(
 def test_a_container_without_a_limit_has_what_the_machine_has(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "meters.max").write_text("max\n")
-    (tmp_path / "meters.current").write_text("1000\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("1000\n")
     monkeypatch.setattr(meters, "CGROUP", tmp_path)
 
     assert available("cpu") > 10_000_000

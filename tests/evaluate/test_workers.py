@@ -118,8 +118,8 @@ def test_a_model_without_room_beside_itself_gets_one_worker(
     several: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
-    (tmp_path / "meters.max").write_text("300000\n")
-    (tmp_path / "meters.current").write_text("100000\n")
+    (tmp_path / "memory.max").write_text("300000\n")
+    (tmp_path / "memory.current").write_text("100000\n")
     monkeypatch.setattr(meters, "CGROUP", tmp_path)
 
     with threads(2):
