@@ -10,8 +10,9 @@ the same, and the records in hubq/.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hubq.card_metadata import governing_license, license_of, metadata
 from hubq.cards import familiar, family, glance, limits, loading, making, quality, spelling
@@ -26,6 +27,9 @@ from hubq.record import write_atomically
 from hubq.run_folder import PICTURES
 from hubq.siblings import Siblings, keep, siblings_in
 from hubq.terms import sentences, terms_of
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 CARD = "README.md"
 TEMPLATES = Path(__file__).with_name("cards")
@@ -67,6 +71,13 @@ def contents(report: Report, siblings: Siblings) -> dict[str, bytes]:
 
 def render(report: Report, siblings: Siblings = NO_SIBLINGS) -> str:
     """Return the card's text, metadata included."""
+    body = _template().render(context(report, siblings))
+    return f"---\n{metadata(report)}\n---\n\n{spaced(body)}"
+
+
+@cache
+def _template() -> "Template":
+    """Compile the card's templates, which takes longer than to fill them in."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -78,8 +89,7 @@ def render(report: Report, siblings: Siblings = NO_SIBLINGS) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= FILTERS
-    body = environment.get_template("card.md.j2").render(context(report, siblings))
-    return f"---\n{metadata(report)}\n---\n\n{spaced(body)}"
+    return environment.get_template("card.md.j2")
 
 
 FILTERS = {
