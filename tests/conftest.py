@@ -71,7 +71,7 @@ def hub(tmp_path: Path) -> "Iterator[FaultyHub]":
     """Serve an empty hub with a user and an organization, whose requests can be made to fail."""
     from faulty_hub import faulty_hub
 
-    with faulty_hub(tmp_path / "hub", user="ann", org="acme") as running:
+    with faulty_hub(tmp_path / "hub", user="ann", org="acme", wait=False) as running:
         yield running
 
 

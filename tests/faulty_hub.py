@@ -207,8 +207,14 @@ class FaultyHub:
 
 
 @contextmanager
-def faulty_hub(root: Path, user: str = FIRST_USER, org: str | None = None) -> Iterator[FaultyHub]:
-    """Serve a hub from a thread of this process, with faults to plan."""
+def faulty_hub(
+    root: Path, user: str = FIRST_USER, org: str | None = None, *, wait: bool = True
+) -> Iterator[FaultyHub]:
+    """Serve a hub from a thread of this process, with faults to plan.
+
+    A server takes a fifth of a second to end, nearly all of it asleep; without `wait` it does so
+    beside what comes next, so its root can't be served again at once.
+    """
     from hubq.embedded_hub.app import create_app
     from hubq.embedded_hub.serving import make_server, run
 
@@ -230,4 +236,5 @@ def faulty_hub(root: Path, user: str = FIRST_USER, org: str | None = None) -> It
         yield FaultyHub(endpoints[0], token, root, faults)
     finally:
         server.should_exit = True
-        thread.join()
+        if wait:
+            thread.join()

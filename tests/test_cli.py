@@ -343,7 +343,7 @@ def test_the_schema_is_json() -> None:
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyHub]:
     """Serve a hub whose token the command line finds as a user's would be found."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    with faulty_hub(tmp_path / "hub", user="ann", org="acme") as running:
+    with faulty_hub(tmp_path / "hub", user="ann", org="acme", wait=False) as running:
         monkeypatch.setenv("HF_TOKEN", running.token)
         monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
         yield running
@@ -375,7 +375,7 @@ def test_publish_asks_for_write_access_before_it_computes(
     assert [path.name for path in (own_folder / "runs" / "mine").iterdir()] == ["plan.json"]
 
 
-def test_publish_goes_all_the_way_and_the_second_time_does_nothing(
+def test_publish_goes_all_the_way_the_second_time_does_nothing_and_pull_brings_it(
     recipe: Path, hub: FaultyHub, own_folder: Path
 ) -> None:
     # The whole chain with a real model loader in a fresh process: about ten seconds.
@@ -399,6 +399,12 @@ def test_publish_goes_all_the_way_and_the_second_time_does_nothing(
         path: path.stat().st_mtime_ns for path in (own_folder / "runs").rglob("model/*")
     }
 
+    pulled = hubq("pull", "acme/tiny-RTN-4bit", "here", "--hub", hub.endpoint, "--json")
+
+    folder = own_folder / "here"
+    assert json.loads(pulled.stdout) == {"repo": "acme/tiny-RTN-4bit", "folder": str(folder)}
+    assert (folder / "model.safetensors").is_file()
+
 
 def test_what_went_to_the_embedded_hub_can_be_looked_at(
     recipe: Path, monkeypatch: pytest.MonkeyPatch
@@ -420,19 +426,6 @@ def test_what_went_to_the_embedded_hub_can_be_looked_at(
 
     assert here.stdout.splitlines()[3] == "look  hubq hub serve: shows acme/x in a browser"
     assert "look" not in elsewhere.stdout
-
-
-def test_a_pulled_repo_is_where_the_command_says(
-    recipe: Path, hub: FaultyHub, own_folder: Path
-) -> None:
-    # It publishes first: about ten seconds.
-    hubq("publish", recipe, "--hub", hub.endpoint)
-
-    result = hubq("pull", "acme/tiny-RTN-4bit", "here", "--hub", hub.endpoint, "--json")
-
-    folder = own_folder / "here"
-    assert json.loads(result.stdout) == {"repo": "acme/tiny-RTN-4bit", "folder": str(folder)}
-    assert (folder / "model.safetensors").is_file()
 
 
 def test_a_model_of_a_folder_answers_a_prompt(tiny_model: Callable[[str], Path]) -> None:

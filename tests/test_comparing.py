@@ -268,7 +268,7 @@ def test_a_wrong_use_is_exit_code_2(options: list[str]) -> None:
 def hub(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyHub]:
     """Serve a hub that holds a release and a repo of somebody else."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(own_folder / "cache"))
-    with faulty_hub(own_folder / "hub", user="ann", org="acme") as running:
+    with faulty_hub(own_folder / "hub", user="ann", org="acme", wait=False) as running:
         client = Client(running.endpoint, running.token)
         publish(make_run(own_folder / "run"), own_folder / "run", client)
         client.api().create_repo("ann/by-hand", exist_ok=True)

@@ -27,7 +27,7 @@ MODEL = {"config.json", "model.safetensors", "tokenizer.json"}
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[Client]:
-    with faulty_hub(tmp_path / "hub", user="ann", org="acme") as hub:
+    with faulty_hub(tmp_path / "hub", user="ann", org="acme", wait=False) as hub:
         yield Client(hub.endpoint, hub.token, RetryPolicy(first=0.01))
 
 

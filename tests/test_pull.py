@@ -24,7 +24,7 @@ CONFIG = r"/resolve/.*/config.json"
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyHub]:
     """Serve a hub that holds a release; the client's cache is empty."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    with faulty_hub(tmp_path / "hub", user="ann", org="acme") as running:
+    with faulty_hub(tmp_path / "hub", user="ann", org="acme", wait=False) as running:
         publish(
             make_run(tmp_path / "run"), tmp_path / "run", Client(running.endpoint, running.token)
         )

@@ -166,7 +166,7 @@ def quantize_by(form: str, folder: Path, run: Path) -> Path:
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyHub]:
     """Serve a hub; the client's cache is empty."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    with faulty_hub(tmp_path / "hub", user="ann", org="acme") as running:
+    with faulty_hub(tmp_path / "hub", user="ann", org="acme", wait=False) as running:
         yield running
 
 

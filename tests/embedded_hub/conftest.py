@@ -19,7 +19,7 @@ Repo = Callable[..., str]
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[FaultyHub]:
     root = tmp_path / "hub"
-    with faulty_hub(root, org="acme") as running:
+    with faulty_hub(root, org="acme", wait=False) as running:
         yield running
     fsck(root)
 

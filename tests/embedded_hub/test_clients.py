@@ -10,6 +10,7 @@ from faulty_hub import FaultyHub
 
 TRANSFORMERS = """
 import sys, torch
+from huggingface_hub import constants
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from tokenizers import Tokenizer, models
 
@@ -21,11 +22,15 @@ model = AutoModelForCausalLM.from_config(config)
 vocabulary = {"<unk>": 0, **{chr(97 + n): n + 1 for n in range(26)}}
 tokenizer = PreTrainedTokenizerFast(
     tokenizer_object=Tokenizer(models.WordLevel(vocabulary, "<unk>")), unk_token="<unk>")
-model.push_to_hub("acme/pushed")
-tokenizer.push_to_hub("acme/pushed")
-again = AutoModelForCausalLM.from_pretrained("acme/pushed")
-same = all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
-print("same" if same and AutoTokenizer.from_pretrained("acme/pushed")("a").input_ids == [1] else "")
+for way in ("xet", "lfs"):
+    constants.HF_HUB_DISABLE_XET = way == "lfs"
+    repo = f"acme/by-{way}"
+    model.push_to_hub(repo)
+    tokenizer.push_to_hub(repo)
+    again = AutoModelForCausalLM.from_pretrained(repo)
+    pairs = zip(model.parameters(), again.parameters(), strict=True)
+    same = all(torch.equal(a, b) for a, b in pairs)
+    print(way, same and AutoTokenizer.from_pretrained(repo)("a").input_ids == [1])
 """
 
 
@@ -55,12 +60,13 @@ def run(environment: dict[str, str], *command: str | Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("disable_xet", ["0", "1"])
-def test_transformers_pushes_and_loads(environment: dict[str, str], disable_xet: str) -> None:
+def test_transformers_pushes_and_loads(hub: FaultyHub, environment: dict[str, str]) -> None:
     # Takes 5 s: a new process imports torch and transformers.
-    environment["HF_HUB_DISABLE_XET"] = disable_xet
+    told = run(environment, sys.executable, "-c", TRANSFORMERS)
 
-    assert run(environment, sys.executable, "-c", TRANSFORMERS).strip().endswith("same")
+    assert told.splitlines()[-2:] == ["xet True", "lfs True"]
+    assert hub.faults.requests("POST", "/v1/shards")
+    assert hub.faults.requests("PUT", "^/lfs/objects/")
 
 
 @pytest.mark.parametrize("disable_xet", ["0", "1"])

@@ -13,15 +13,15 @@ from quantized_folder import Choice, write
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.formats import format_named
-from hubq.machine.files import cache_folder
+from hubq.machine.device import device_title
 from hubq.records.recipe_evaluate import EfficiencySection, lengths
-from hubq.records.report import Cost, Efficiency
+from hubq.records.report import Cost, Efficiency, Interval
 from hubq.sources.shards import weight_bytes
 from hubq.stages.evaluate.cost import Loading, cost, timed_load
 from hubq.stages.evaluate.efficiency import efficiency
 from hubq.stages.evaluate.inference.greedy_decoding import decoded, drawn_prompts, generate
-from hubq.stages.evaluate.jobs import EfficiencyTask, Job
-from hubq.stages.evaluate.measure import Machine, Pair
+from hubq.stages.evaluate.jobs import EfficiencyTask, Job, Outcome
+from hubq.stages.evaluate.measure import Machine, Pair, content_of, outcome_file
 from hubq.tensors import Grid
 
 SECTION = EfficiencySection(batch=2, prompt=8, output=5, repetitions=2)
@@ -140,10 +140,32 @@ def test_lengths_suit_the_device_where_none_are_asked_for() -> None:
     assert lengths(EfficiencySection(output=9), "cpu") == (64, 9)
 
 
+SOME = Interval(value=1, low=1, high=1)
+MADE_UP = Cost(
+    weight_bytes=1,
+    load_seconds=1,
+    memory_loaded=1,
+    memory_peak=1,
+    first_token_seconds=SOME,
+    tokens_per_second=SOME,
+)
+
+
+def plant(pair: Pair, folder: Path) -> Path:
+    """Put a made-up cost of one of a pair where a measured one would lie."""
+    beside = content_of(pair.base if folder == pair.result else pair.result)
+    asked = task(hardware=device_title(torch.device("cpu")), beside=beside)
+    file = outcome_file(folder, asked, pair.where)
+    Outcome(cost=MADE_UP, engine="made up", loader="", seconds=0).save(file)
+    return file
+
+
 class Measured(NamedTuple):
     """What one run of the stage had and gave."""
 
     pair: Pair
+    older: Pair  # of the same base: both of its costs are known, and made up
+    left_alone: Path  # where the base's cost lay without the result's, made up
     cache: Path
     progress: Recorder
     efficiency: Efficiency
@@ -155,16 +177,23 @@ class Measured(NamedTuple):
         return efficiency(pair, SECTION), progress.titles
 
 
+# Two workers: some seconds.
 @pytest.fixture(scope="module")
 def first(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Measured:
     root, progress = tmp_path_factory.mktemp("efficiency"), Recorder()
     choice = Choice(format_named("compressed-tensors"), Grid(bits=4, group_size=32))
     write(folder, root / "result", choice)
+    shutil.copytree(root / "result", root / "older")
+    (root / "older" / "more.json").write_text("{}")
     pair = Pair(root / "result", folder, Machine("cpu", "bfloat16"), Client(), progress)
+    older = pair._replace(result=root / "older")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HUBQ_CACHE", str(root / "cache"))
+        for each in (older.result, older.base):
+            plant(older, each)
+        left_alone = plant(pair, pair.base)
         found = efficiency(pair, SECTION)
-    return Measured(pair, root / "cache", progress, found)
+    return Measured(pair, older, left_alone, root / "cache", progress, found)
 
 
 @pytest.fixture
@@ -210,24 +239,13 @@ def test_what_was_measured_of_both_is_not_measured_again(measured: Measured) -> 
     assert done == []
 
 
-# Two workers: some seconds.
-def test_a_cost_that_a_killed_run_left_alone_is_measured_again(measured: Measured) -> None:
-    outcomes = cache_folder("measurements").glob("*.json")
-    size = f'"weight_bytes": {measured.efficiency.base.weight_bytes},'
-    next(each for each in outcomes if size in each.read_text()).unlink()
-
-    again, done = measured.again()
-
-    assert again.result.load_seconds != measured.efficiency.result.load_seconds
-    assert [title for title in done if "load" in title] == ["quantized: load", "base: load"]
+def test_a_cost_that_a_killed_run_left_alone_is_measured_again(first: Measured) -> None:
+    assert first.efficiency.base.load_seconds != MADE_UP.load_seconds
+    assert Outcome.load(first.left_alone).cost == first.efficiency.base
 
 
-# Two workers: some seconds.
-def test_a_base_is_measured_again_beside_another_result(measured: Measured, tmp_path: Path) -> None:
-    shutil.copytree(measured.pair.result, tmp_path / "other")
-    (tmp_path / "other" / "more.json").write_text("{}")
+def test_a_base_is_measured_again_beside_another_result(measured: Measured) -> None:
+    known, done = measured.again(result=measured.older.result)
 
-    again, done = measured.again(result=tmp_path / "other")
-
-    assert [title for title in done if "load" in title] == ["quantized: load", "base: load"]
-    assert again.base.load_seconds != measured.efficiency.base.load_seconds
+    assert (known.result, known.base, done) == (MADE_UP, MADE_UP, [])
+    assert measured.efficiency.base.load_seconds != MADE_UP.load_seconds

@@ -3,7 +3,6 @@
 Most start processes that import torch: some seconds for all of them.
 """
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,12 +31,17 @@ from hubq.stages.evaluate.jobs import (
     keep_text,
 )
 from hubq.stages.evaluate.lm_eval_tasks import harness_task
-from hubq.stages.evaluate.measure import Machine, measure, prepare
+from hubq.stages.evaluate.measure import Machine, _environment, measure, prepare
 from hubq.stages.evaluate.worker import Share
 from hubq.stages.evaluate.workers import run, workers_for
 
 TEXT = "The llama went home. It was late, and the road was long. " * 12
 OTHER = TEXT.upper()
+
+
+def environment() -> dict[str, str]:
+    """Return what every worker is started with: the same for all is one process to fork from."""
+    return _environment(False, Client())
 
 
 def perplexity_of(text: str = TEXT) -> PerplexityTask:
@@ -61,13 +65,13 @@ def several(
 
 
 def test_two_workers_measure_what_one_does(several: Job) -> None:
-    run(several, 1, os.environ, Recorder())
+    run(several, 1, environment(), Recorder())
     alone = [Outcome.load(order.outcome).scores for order in several.orders]
     for order in several.orders:
         order.outcome.unlink()
     progress = Recorder()
 
-    run(several, 2, os.environ, progress)
+    run(several, 2, environment(), progress)
 
     assert [Outcome.load(order.outcome).scores for order in several.orders] == alone
     assert sorted(title for title in progress.titles if title != "load") == [
@@ -162,7 +166,7 @@ def test_what_one_worker_refuses_ends_both(
     refused, tasks = perplexity_of("too short"), (perplexity_of(), perplexity_of(OTHER))
 
     with pytest.raises(UserError, match="ask for fewer or shorter windows"):
-        run(job_of(tiny_model("llama"), tmp_path, refused, *tasks), 2, os.environ, Recorder())
+        run(job_of(tiny_model("llama"), tmp_path, refused, *tasks), 2, environment(), Recorder())
 
     assert workers() == []
 
@@ -184,8 +188,8 @@ def test_a_worker_that_is_killed_is_explained_and_the_next_one_works(
     job = job_of(tiny_model("llama"), tmp_path, perplexity_of())
 
     with pytest.raises(UserError, match="ran out of memory on cpu"):
-        run(job, 1, os.environ, Killing())
-    run(job, 1, os.environ, Recorder())
+        run(job, 1, environment(), Killing())
+    run(job, 1, environment(), Recorder())
 
     assert Outcome.load(job.orders[0].outcome).scores
 
@@ -194,11 +198,11 @@ def test_a_forked_worker_has_the_environment_of_its_job(
     tiny_model: Callable[[str], Path], tmp_path: Path
 ) -> None:
     job = job_of(tiny_model("llama"), tmp_path, perplexity_of())
-    elsewhere = {**os.environ, "HUBQ_CACHE": str(tmp_path / "empty")}
+    elsewhere = {**environment(), "HUBQ_CACHE": str(tmp_path / "empty")}
 
     with pytest.raises(RuntimeError, match=r"No such file or directory: .*/empty/texts"):
         run(job, 1, elsewhere, Recorder())
-    run(job, 1, os.environ, Recorder())
+    run(job, 1, environment(), Recorder())
 
     assert Outcome.load(job.orders[0].outcome).scores
 
@@ -219,6 +223,6 @@ def test_costs_are_measured_in_a_process_that_is_no_fork(
             with super().task(title, total) as advance:
                 yield advance
 
-    run(job, 1, os.environ, Looking())
+    run(job, 1, environment(), Looking())
 
     assert any("-m hubq.stages.evaluate.worker" in each for each in seen)

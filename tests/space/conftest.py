@@ -53,7 +53,7 @@ def releases(client: Client, tmp_path: Path) -> tuple[str, str]:
     return RTN, GPTQ
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def runs(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a base and two quantized models that answer, each a run folder."""
     folder = tmp_path_factory.mktemp("runs")
@@ -61,9 +61,9 @@ def runs(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFac
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def address(runs: Path) -> Iterator[str]:
-    """Serve the Space over these models, for a module's tests: it takes seconds to start.
+    """Serve the Space over these models, for all tests: it takes seconds to start.
 
     In float32 their choices are clear; in bfloat16 the likeliest tokens are often exactly equal.
     """

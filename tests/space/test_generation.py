@@ -123,26 +123,6 @@ def test_events_come_in_order(generation: WorkerGeneration, base: Path) -> None:
     assert kinds[-2] == "statistics"
 
 
-def test_a_model_is_said_to_be_loading_once(base: Path) -> None:
-    generation = generation_with()
-
-    first, second = (list(generation.generate(request(base))) for _ in range(2))
-
-    generation.close()
-    assert [each.text for each in first if each.kind == "loading"] == ["loading the left model"]
-    assert [each for each in second if each.kind == "loading"] == []
-
-
-def test_a_seed_gives_the_same_answer_in_another_process(
-    generation: WorkerGeneration, base: Path
-) -> None:
-    warm = request(base, temperature=1.0, seed=5)
-    expected = tokens_of(list(generation.generate(warm)))
-    kill(worker_of(generation, base))
-
-    assert tokens_of(list(generation.generate(warm))) == expected
-
-
 # Takes 8 seconds: a process looks which dtype this machine is fast in, and a worker starts.
 def test_a_worker_computes_in_the_dtype_that_its_memory_was_reckoned_in(
     base: Path, monkeypatch: pytest.MonkeyPatch
@@ -267,10 +247,11 @@ def test_a_stop_ends_the_waiting(single: WorkerGeneration, base: Path) -> None:
     assert told == [Finished(reason="stopped")]
 
 
-def test_a_killed_worker_fails_in_words_and_the_next_answer_comes(
+def test_a_killed_worker_fails_in_words_and_the_next_gives_the_same_answer_to_a_seed(
     generation: WorkerGeneration, base: Path
 ) -> None:
-    expected = tokens_of(list(generation.generate(request(base))))
+    seeded = request(base, temperature=1.0, seed=5)
+    expected = tokens_of(list(generation.generate(seeded)))
     pid = pid_of(generation, base)
     events = generation.generate(request(base, max_new_tokens=400))
     up_to_token(events)
@@ -280,7 +261,7 @@ def test_a_killed_worker_fails_in_words_and_the_next_answer_comes(
 
     assert isinstance(rest[-1], Failed)
     assert "was killed, perhaps for want of memory" in rest[-1].text
-    assert tokens_of(list(generation.generate(request(base)))) == expected
+    assert tokens_of(list(generation.generate(seeded))) == expected
 
 
 def test_a_killed_worker_leaves_the_other_alone(
@@ -353,15 +334,19 @@ def test_a_model_that_never_fits_is_refused_in_words(base: Path) -> None:
     assert told[-1].text == ("the left model needs 0.50 GB of memory; this machine has 0.10 GB")
 
 
-def test_the_least_recently_used_model_makes_room(base: Path, side: Path) -> None:
+def test_a_model_is_said_to_be_loading_once_and_the_least_recently_used_makes_room(
+    base: Path, side: Path
+) -> None:
     generation = generation_with(memory=int(1.5 * PROCESS))
-    list(generation.generate(request(base)))
+    first, second = (list(generation.generate(request(base))) for _ in range(2))
     pid = pid_of(generation, base)
 
     list(generation.generate(request(side)))
 
     keys = generation.shelf.keys
     generation.close()
+    assert [each.text for each in first if each.kind == "loading"] == ["loading the left model"]
+    assert [each for each in second if each.kind == "loading"] == []
     assert keys == [Model(folder=side).name]
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

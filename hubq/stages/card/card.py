@@ -10,8 +10,9 @@ the same, and the records in hubq/.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hubq.machine.files import gigabytes, write_atomically
 from hubq.records.plan import Plan
@@ -34,6 +35,9 @@ from hubq.stages.card.sections.figures import NAMES, illustrations, pictures
 from hubq.stages.card.sections.markdown import HUB
 from hubq.stages.compare.siblings import Siblings, keep, siblings_in
 from hubq.stages.recipe.text import is_local, recipe_text
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 CARD = "README.md"
 TEMPLATES = Path(__file__).with_name("sections")
@@ -75,6 +79,13 @@ def contents(report: Report, siblings: Siblings) -> dict[str, bytes]:
 
 def render(report: Report, siblings: Siblings = NO_SIBLINGS) -> str:
     """Return the card's text, metadata included."""
+    body = _template().render(context(report, siblings))
+    return f"---\n{metadata(report)}\n---\n\n{spaced(body)}"
+
+
+@cache
+def _template() -> "Template":
+    """Compile the card's templates, which takes longer than to fill them in."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -86,8 +97,7 @@ def render(report: Report, siblings: Siblings = NO_SIBLINGS) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= FILTERS
-    body = environment.get_template("card.md.j2").render(context(report, siblings))
-    return f"---\n{metadata(report)}\n---\n\n{spaced(body)}"
+    return environment.get_template("card.md.j2")
 
 
 FILTERS = {

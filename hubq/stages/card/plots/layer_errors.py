@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from hubq.records.checkpoint import QuantizedLayer
-from hubq.stages.card.plots.style import LIGHT, POINTS, Theme, canvas, label, png
+from hubq.stages.card.plots.style import DRAWN, LIGHT, POINTS, Theme, canvas, label, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 IN_A_BLOCK = re.compile(r"\.(\d+)\.(?:.*\.)?(\w+)$")
 MARKERS = "osD^vPX"
 LINE = 0.075  # of the height of the axes: what a line of type takes
+
+Line = tuple[str, tuple[tuple[int, float], ...]]  # a kind of linear, its errors by block
 
 
 def errors_by_kind(layers: Sequence[QuantizedLayer]) -> dict[str, dict[int, float]]:
@@ -38,12 +41,20 @@ def are_of_weights(layers: Sequence[QuantizedLayer]) -> bool:
 
 def error_by_layer(layers: Sequence[QuantizedLayer], theme: Theme = LIGHT) -> bytes | None:
     """Draw one line for each kind of linear over the blocks; None where no error was measured."""
-    from matplotlib.ticker import MaxNLocator, NullFormatter
-
     kinds = errors_by_kind(layers)
     if not kinds:
         return None
     what = "weights" if are_of_weights(layers) else "outputs"
+    return _drawn(
+        tuple((kind, tuple(errors.items())) for kind, errors in kinds.items()), what, theme
+    )
+
+
+@lru_cache(maxsize=DRAWN)
+def _drawn(lines: tuple[Line, ...], what: str, theme: Theme) -> bytes:
+    from matplotlib.ticker import MaxNLocator, NullFormatter
+
+    kinds = {kind: dict(errors) for kind, errors in lines}
     figure, axes = canvas(560, f"Error of each layer's {what}", theme)
     axes.set_yscale("log")
     for number, (kind, errors) in enumerate(kinds.items()):

@@ -20,6 +20,7 @@ DPI = 100
 POINTS = 16.0  # size of the type: 22 pixels
 SOFTWARE = "Software"  # the name that PNG has for such a note
 COLORS = 64  # enough for smooth edges
+DRAWN = 16  # pictures that are kept: a card is drawn when it is written, checked and published
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """How much of each ability is left: the recovery of every task with its interval."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from hubq.records.number_format import percent
 from hubq.records.report import Interval, Measured, Measurement
-from hubq.stages.card.plots.style import LIGHT, POINTS, Theme, canvas, label, png
+from hubq.stages.card.plots.style import DRAWN, LIGHT, POINTS, Theme, canvas, label, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,8 +44,11 @@ def _title(measurement: Measurement, others: Sequence[Measurement]) -> str:
 def recovery_by_task(measured: Measured, theme: Theme = LIGHT) -> bytes | None:
     """Draw a row for each task; None where no score was measured."""
     rows = kept(measured)
-    if not rows:
-        return None
+    return _drawn(tuple(rows), theme) if rows else None
+
+
+@lru_cache(maxsize=DRAWN)
+def _drawn(rows: tuple[Kept, ...], theme: Theme) -> bytes:
     figure, axes = canvas(AROUND + ROW * len(rows), "How much of the base's score is left", theme)
     axes.axvline(1, color=theme.soft, linewidth=1.5, linestyle=(0, (4, 3)))
     left, right = reach([row.share for row in rows])

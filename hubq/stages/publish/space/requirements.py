@@ -4,7 +4,8 @@ A Space installs its requirements.txt together with gradio[oauth,mcp], uvicorn, 
 spaces, in one call of pip: a pin that one of these excludes ends the build.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
@@ -65,8 +66,9 @@ def _extras(requirement: Requirement) -> set[str]:
     return {"", *requirement.extras}
 
 
-def _needed(name: str, extra: str) -> Iterator[Requirement]:
-    """Yield what a package requires here, with an extra or without."""
+@cache
+def _needed(name: str, extra: str) -> tuple[Requirement, ...]:
+    """Return what a package requires here, with an extra or without."""
     try:
         lines = requires(name) or []
     except PackageNotFoundError as error:
@@ -74,7 +76,7 @@ def _needed(name: str, extra: str) -> Iterator[Requirement]:
             f"{name} is not installed here, so what a Space needs can't be told.\n"
             "Install it with the rest: pip install 'hubq[space,bitsandbytes]'"
         ) from error
-    for line in lines:
-        requirement = Requirement(line)
-        if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
-            yield requirement
+    found = [Requirement(line) for line in lines]
+    return tuple(
+        each for each in found if each.marker is None or each.marker.evaluate({"extra": extra})
+    )
