@@ -6,32 +6,24 @@ replaced in tests; by default it is the system's own source, which no visitor ca
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random, SystemRandom
 from threading import Lock
 from time import monotonic
 
-from exchange import Line, Model, Settings
-
 from hubq.errors import UserError
+from hubq.record import Record
 
 ID_BYTES = 18
 
 
-class Contestant(Line):
-    """A model that is compared, and its name for the time after the vote."""
-
-    model: Model
-    name: str
-
-
-class Ballot(Line):
-    """A comparison whose sides are drawn."""
+class Ballot(Record):
+    """A comparison of two models, by name, whose sides are drawn."""
 
     id: str
-    left: Contestant
-    right: Contestant
-    settings: Settings
+    left: str
+    right: str
+    settings: Mapping[str, int | float]
     prompt: str
 
 
@@ -53,10 +45,12 @@ class Ballots:
         self._lock = Lock()
         self._open: OrderedDict[str, tuple[float, Ballot]] = OrderedDict()  # oldest first
 
-    def draw(self, one: Contestant, other: Contestant, settings: Settings, prompt: str) -> Ballot:
+    def draw(
+        self, one: str, other: str, settings: Mapping[str, int | float], prompt: str
+    ) -> Ballot:
         """Open a comparison of two models with the sides in random order."""
-        if one.name == other.name:
-            raise UserError(f"{one.name} can't be compared with itself: choose another model")
+        if one == other:
+            raise UserError(f"{one} can't be compared with itself: choose another model")
         with self._lock:
             left, right = self._random.sample((one, other), 2)
             ballot = Ballot(

@@ -11,13 +11,14 @@ from collections import Counter
 from collections.abc import Iterable
 from math import sqrt
 
-from exchange import Line
 from votes import Vote
+
+from hubq.record import Record
 
 Z = 1.959964  # standard errors on each side of 95 % of a normal distribution
 
 
-class Standing(Line):
+class Standing(Record):
     """A model's place: counts, and the win rate with its interval."""
 
     model: str

@@ -2,17 +2,17 @@
 
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Protocol, get_args
 
 from ballots import Ballot
-from exchange import Line, Settings
 from pydantic import ValidationError
 
 from hubq.errors import UserError
+from hubq.record import Record
 
 Choice = Literal["left", "right", "tie", "both bad"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)
@@ -27,14 +27,14 @@ CREATE TABLE IF NOT EXISTS votes (
 logger = logging.getLogger(__name__)
 
 
-class Vote(Line):
+class Vote(Record):
     """What a visitor thought of two answers. The prompt is kept only with the visitor's consent."""
 
     comparison: str
     left: str
     right: str
     choice: Choice
-    settings: Settings
+    settings: Mapping[str, int | float]
     prompt: str | None
     time: datetime
 
@@ -43,8 +43,8 @@ class Vote(Line):
         """Make the vote on a comparison."""
         return cls(
             comparison=ballot.id,
-            left=ballot.left.name,
-            right=ballot.right.name,
+            left=ballot.left,
+            right=ballot.right,
             choice=choice,
             settings=ballot.settings,
             prompt=ballot.prompt if with_prompt else None,

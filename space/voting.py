@@ -1,15 +1,16 @@
 """What the buttons of the blind comparison do: draw, answer, stop, vote."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from random import Random, SystemRandom
+from threading import Event as Flag
 from typing import Any, NamedTuple
 
 import gradio as gr
-from ballots import Ballot, Contestant
+from ballots import Ballot
 from chat import Kitchen, Turn, turn
 from comparing import checked
-from exchange import Message, Settings
+from exchange import Message, Model, Settings
 from leaderboard import leaderboard
 from listening import Watch
 from models import Listing, Problem, Released
@@ -17,7 +18,7 @@ from polling import Votes
 from reaching import reach
 from settings_box import read
 from showing import costing, grid, notice, panel, said_aloud, side_of, speak, standings, turn_of
-from sides import Side, together
+from sides import Happening, Side, together
 from step import Shown, Value
 from stops import BLIND, Stops, Tab
 from votes import Choice, Vote
@@ -63,11 +64,16 @@ class Voting:
         """Draw two models and let them answer."""
         prompt, system, *values = asked
         try:
-            opened = self._draw(names, prompt, read(tuple(values)))
+            settings = read(tuple(values))
+            opened, models = self._draw(names, prompt, settings)
         except UserError as error:
             yield self._say(str(error))
             return
-        show = partial(self._answers, opened, _messages(system, prompt))
+        starts = [
+            partial(self.kitchen.ask, model, title, _messages(system, prompt), settings)
+            for model, title in zip(models, TITLES, strict=True)
+        ]
+        show = partial(self._answers, opened, starts)
         nothing = {self.boxes.said: gr.skip()}
         yield from self.stops.stream(_tab(request), int(click or 0), show, nothing)
 
@@ -84,7 +90,7 @@ class Voting:
         except UserError as error:
             return {**self._say(str(error)), **idle}
         self.votes.ballots.close(id)
-        names = (opened.left.name, opened.right.name)
+        names = (opened.left, opened.right)
         thanks = f"Your vote is counted. Left was {names[0]}, right {names[1]}."
         pairs = zip(names, turns, strict=True)
         return {
@@ -102,21 +108,22 @@ class Voting:
             return notice(str(error))
         return notice(self.votes.note) + standings(leaderboard(votes))
 
-    def _draw(self, names: Sequence[str], prompt: str, settings: Settings) -> Ballot:
+    def _draw(
+        self, names: Sequence[str], prompt: str, settings: Settings
+    ) -> tuple[Ballot, tuple[Model, Model]]:
+        """Draw two models and their sides; return the left model and the right one too."""
         pair = drawn(self.kitchen.catalogue.listing(), names)
         limits = self.kitchen.generation.limits
         checked(limits, [each.name for each in pair], prompt, settings)
-        one, other = (_contestant(self.kitchen, each.name) for each in pair)
-        return self.votes.ballots.draw(one, other, settings, prompt)
+        models = {each.name: _reached(self.kitchen, each.name) for each in pair}
+        opened = self.votes.ballots.draw(*models, settings.model_dump(), prompt)
+        return opened, (models[opened.left], models[opened.right])
 
     def _answers(
-        self, opened: Ballot, messages: tuple[Message, ...], watch: Watch
+        self, opened: Ballot, asked: Sequence[Callable[[Flag], Iterator[Happening]]], watch: Watch
     ) -> Iterator[Shown]:
         boxes = self.boxes
-        starts = [
-            partial(self.kitchen.ask, each.model, title, messages, opened.settings, watch.stop)
-            for each, title in zip((opened.left, opened.right), TITLES, strict=True)
-        ]
+        starts = [partial(each, watch.stop) for each in asked]
         first: Shown = {boxes.said: "", boxes.ballot: "", boxes.turns: ()}
         for sides in together(TITLES, starts, watch):
             shown = {boxes.answers: _blind(sides, opened.prompt), boxes.aloud: speak(sides)}
@@ -154,12 +161,12 @@ def drawn(listing: Listing, names: Sequence[str], random: Random | None = None) 
     return (random or SystemRandom()).sample(group, TWO)
 
 
-def _contestant(kitchen: Kitchen, name: str) -> Contestant:
+def _reached(kitchen: Kitchen, name: str) -> Model:
     """Look a model up before the sides are drawn: what is said of trouble may then name it."""
     found = kitchen.catalogue.pick(name)
     if isinstance(found, Problem):
         raise UserError(found.sentence)
-    return Contestant(model=reach(found, kitchen.catalogue.client), name=name)
+    return reach(found, kitchen.catalogue.client)
 
 
 def _messages(system: str, prompt: str) -> tuple[Message, ...]:

@@ -1,17 +1,15 @@
 from random import Random
 
 import pytest
-from ballots import Ballot, Ballots, Contestant
-from exchange import Model, Settings
+from ballots import Ballot, Ballots
 
 from hubq.errors import UserError
 
-ONE = Contestant(model=Model(repo="acme/one"), name="acme/one")
-OTHER = Contestant(model=Model(repo="acme/other"), name="acme/other")
+ONE, OTHER = "acme/one", "acme/other"
 
 
 def drawn(ballots: Ballots) -> Ballot:
-    return ballots.draw(ONE, OTHER, Settings(), "What is a llama?")
+    return ballots.draw(ONE, OTHER, {}, "What is a llama?")
 
 
 def test_both_orders_are_drawn_about_equally_often() -> None:
@@ -85,4 +83,4 @@ def test_the_oldest_gives_way_to_the_newest() -> None:
 
 def test_a_model_is_not_compared_with_itself() -> None:
     with pytest.raises(UserError, match="with itself"):
-        Ballots().draw(ONE, ONE, Settings(), "Hi")
+        Ballots().draw(ONE, ONE, {}, "Hi")

@@ -4,8 +4,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from ballots import Ballots, Contestant
-from exchange import Model, Settings
+from ballots import Ballots
 from vote_repo import VoteRepo
 from votes import Vote, VoteBook
 
@@ -29,8 +28,7 @@ def archive(hub: FaultyHub, folder: Path) -> VoteRepo:
 
 
 def vote() -> Vote:
-    one, other = (Contestant(model=Model(repo=name), name=name) for name in ("acme/a", "acme/b"))
-    ballot = Ballots(random=Random(0)).draw(one, other, Settings(), "Hi")
+    ballot = Ballots(random=Random(0)).draw("acme/a", "acme/b", {}, "Hi")
     return Vote.on(ballot, "left", with_prompt=False)
 
 

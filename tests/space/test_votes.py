@@ -6,8 +6,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from ballots import Ballots, Contestant
-from exchange import Model, Settings
+from ballots import Ballots
 from leaderboard import Standing, leaderboard, wilson
 from pydantic import ValidationError
 from votes import CHOICES, Choice, Vote, VoteBook
@@ -16,8 +15,7 @@ from hubq.errors import UserError
 
 
 def vote(choice: Choice = "left", *, with_prompt: bool = False) -> Vote:
-    one, other = (Contestant(model=Model(repo=name), name=name) for name in ("acme/a", "acme/b"))
-    ballot = Ballots(random=Random(0)).draw(one, other, Settings(seed=3), "What is a llama?")
+    ballot = Ballots(random=Random(0)).draw("acme/a", "acme/b", {"seed": 3}, "What is a llama?")
     return Vote.on(ballot, choice, with_prompt=with_prompt)
 
 
@@ -110,7 +108,7 @@ def test_the_order_of_the_sides_is_kept(book: VoteBook) -> None:
     found = book.votes()[0]
 
     assert {found.left, found.right} == {"acme/a", "acme/b"}
-    assert found.settings == Settings(seed=3)
+    assert found.settings == {"seed": 3}
 
 
 def test_a_leaderboard_counts_ties_half() -> None:
