@@ -11,25 +11,25 @@ from collections.abc import Iterable
 from typing import Any
 
 import gradio as gr
-import settings_box
-import shading
-import showing
-from catalogue import Catalogue
-from chat import Kitchen
-from compare_tab import compare_tab
-from comparing import FEWEST
-from finding import Sources
-from generation import Limits, best_generation
-from guard import Guard, own_names
-from links import MODELS, from_query
-from numbers_tab import numbers_tab
-from polling import Votes, polling
-from programs import programs
-from request_form import Form, unchecked
+from page import answer_html, sampling_settings, token_html
+from page.api_endpoints import programs
+from page.compare_events import FEWEST
+from page.compare_tab import compare_tab
+from page.deep_links import MODELS, from_query
+from page.events import QUIET, STREAM, THREADS, WAITING, Step, kept
+from page.guard import Guard, own_names
+from page.numbers_tab import numbers_tab
+from page.request_form import Form, unchecked
+from page.stream_cancellation import Stops
+from page.vote_tab import vote_tab
+from releases.catalogue import Catalogue
+from releases.discovery import Sources
+from serving.conversation import Kitchen
+from serving.generation import Generation, Limits, WorkerGeneration
+from serving.machine import gpu_memory, machine_memory
+from serving.model_files import Fetching
 from starlette.middleware import Middleware
-from step import QUIET, STREAM, THREADS, WAITING, Step, kept
-from stops import Stops
-from vote_tab import vote_tab
+from votes.polling import Votes, polling
 
 from hubq.client import Client
 from hubq.patience import Patience
@@ -43,7 +43,7 @@ NO_MODELS = "There are no models here that could be compared."
 CSS = f"""
 #closest {{padding: var(--block-padding)}}
 footer {{font-size: var(--text-xs)}}
-{showing.STYLE}{shading.STYLE}"""
+{answer_html.STYLE}{token_html.STYLE}"""
 EVENTS = 1000  # that Gradio keeps for later; of streams there are never so many
 SESSIONS = 1000  # visitors whose state is kept
 
@@ -62,8 +62,8 @@ def build(kitchen: Kitchen, votes: Votes) -> gr.Blocks:
             elem_id="models",
         )
         unchecked(chosen)
-        settings = settings_box.settings_box(kitchen.generation.limits.new_tokens)
-        notes = gr.HTML(showing.notice(LOOKING), elem_id="notes", elem_classes="hubq-shown")
+        settings = sampling_settings.settings_box(kitchen.generation.limits.new_tokens)
+        notes = gr.HTML(answer_html.notice(LOOKING), elem_id="notes", elem_classes="hubq-shown")
         with gr.Tabs():
             with gr.Tab("Compare", id="compare"):
                 compare = compare_tab(kitchen, stops, chosen, settings)
@@ -110,17 +110,27 @@ def _opened(catalogue: Catalogue, most_tokens: int, query: str) -> list[Any]:
     nothing = () if names else (NO_MODELS, *(each.sentence for each in listing.problems))
     gone = [f"{name} is not here (any more)." for name in comparison.models if name not in names]
     there = [name for name in comparison.models if name in names]
-    values, changed = settings_box.of(comparison.settings, most_tokens)
+    values, changed = sampling_settings.of(comparison.settings, most_tokens)
     wrong = (*problems, *gone, *changed)
     whole = bool(comparison.prompt) and len(there) >= FEWEST and not wrong
     return [
         gr.Dropdown(listing.choices, value=there),
-        "".join(map(showing.notice, (*nothing, *wrong))),
+        "".join(map(answer_html.notice, (*nothing, *wrong))),
         comparison.prompt,
         comparison.system,
         *values,
         whole,
     ]
+
+
+def best_generation(limits: Limits, client: Client) -> Generation[Any]:
+    """Return what fits where this runs; on ZeroGPU it must be made while the app is imported."""
+    fetching = Fetching(client)
+    if os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"):  # as `spaces` reads it
+        from serving.zero_gpu import InProcessGeneration
+
+        return InProcessGeneration(limits, machine_memory(), fetching)
+    return WorkerGeneration(limits, gpu_memory() or machine_memory(), fetching)
 
 
 def kitchen() -> Kitchen:

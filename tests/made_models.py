@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from made_run import made_plan, made_report, measurement
-from models import Released, Weights, released
+from releases.models import Released, Weights, released
 
 from hubq.evaluate.report import (
     Cost,

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-from finding import Sources, find
 from hostile_hub import COMMIT, REPO, TOKEN, Asked, HostileHub, Said, hostile_hub
 from made_run import REPO as RELEASED
 from made_run import make_run
+from releases.discovery import Sources, find
 
 from hubq.border import Limits, make_client
 from hubq.client import Client

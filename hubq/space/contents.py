@@ -5,7 +5,7 @@ repo could not be named there, and hubq may not be on the package index; as a fo
 it is imported wherever the app is.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hubq.errors import UserError
@@ -31,14 +31,18 @@ def app_folder() -> Path:
 
 def app_files() -> Iterator[tuple[str, Path]]:
     """Yield the files of the app that go along as they are, by their path in the Space."""
-    for path in sorted(app_folder().iterdir()):
-        if path.is_file() and path.name not in (*REWRITTEN, *KEPT_BACK):
-            yield path.name, path
+    yield from _files(app_folder(), without=(*REWRITTEN, *KEPT_BACK))
 
 
 def hubq_files() -> Iterator[tuple[str, Path]]:
     """Yield the files of hubq that a Space imports, by their path in the Space."""
-    for path in sorted(PACKAGE.rglob("*")):
-        parts = path.relative_to(PACKAGE).parts
-        if path.is_file() and parts[0] not in UNUSED and "__pycache__" not in parts:
-            yield f"hubq/{path.relative_to(PACKAGE).as_posix()}", path
+    for name, path in _files(PACKAGE, without=UNUSED):
+        yield f"hubq/{name}", path
+
+
+def _files(folder: Path, without: Sequence[str]) -> Iterator[tuple[str, Path]]:
+    """Yield the files of a folder by their path in it, without some of its entries."""
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        if path.is_file() and parts[0] not in without and "__pycache__" not in parts:
+            yield "/".join(parts), path

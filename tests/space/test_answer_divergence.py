@@ -3,8 +3,9 @@ from math import exp
 from pathlib import Path
 
 import pytest
-from divergence import Answer, Base, Examined, Parting, examine, examined, parting
-from exchange import (
+from serving.generation import Limits
+from serving.machine import Memory
+from serving.messages import (
     Alternative,
     Event,
     Failed,
@@ -18,10 +19,9 @@ from exchange import (
     Settings,
     Token,
 )
-from fetching import Fetching
-from generation import Limits
-from in_process import InProcessGeneration
-from machine import Memory
+from serving.model_files import Fetching
+from serving.token_divergence import Answer, Base, Examined, Parting, examine, examined, parting
+from serving.zero_gpu import InProcessGeneration
 
 from hubq.errors import UserError
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import hubq_folder
 import pytest
 import torch
-from exchange import Message, Model, Scoring
-from scoring import score
-from voice import Voice
+from serving.loaded_model import Voice
+from serving.messages import Message, Model, Scoring
+from serving.scoring import score
 
 from hubq.errors import UserError
 

@@ -1,7 +1,7 @@
 from random import Random
 
 import pytest
-from ballots import Ballot, Ballots
+from votes.ballots import Ballot, Ballots
 
 from hubq.errors import UserError
 

@@ -1,8 +1,8 @@
 from pathlib import Path
 
-from chat import begin, is_greedy
-from exchange import Failed, Finished, Model, Prompt, Request, Settings, Token
-from sides import Side
+from serving.conversation import begin, is_greedy
+from serving.messages import Failed, Finished, Model, Prompt, Request, Settings, Token
+from serving.sides import Side
 
 REQUEST = Request(model=Model(folder=Path("/nowhere")), title="one", messages=())
 GREEDY = Settings()

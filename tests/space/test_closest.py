@@ -1,9 +1,9 @@
 from dataclasses import replace
 
-from closest import closest, widths
 from made_models import BASE, interval, made_fidelity, made_model
 from made_run import measurement
-from models import Released
+from page.closest_model import closest, widths
+from releases.models import Released
 
 GPTQ = made_model("acme/GPTQ", divergence=0.031)
 AWQ = made_model("acme/AWQ", divergence=0.042)

@@ -25,12 +25,11 @@ from hubq.tensors import Grid
 BROUGHT = ("pydantic_core",)  # by pydantic, which alone decides its version
 # Runs without site-packages: what is imported is the standard library's, the folder's or listed.
 START = """
-import json, os, sys
+import glob, json, os, sys
 sys.path[:0] = [os.getcwd(), os.environ["LISTED"]]
 import importlib, app, hubq
-for path in os.listdir():
-    if path.endswith(".py"):
-        importlib.import_module(path[:-3])
+for path in glob.glob("[!h]*/*.py"):  # all but hubq
+    importlib.import_module(path[:-3].replace("/", "."))
 kitchen = app.kitchen()
 catalogue = kitchen.catalogue
 page = app.build(kitchen, app.polling(os.environ, catalogue.client))

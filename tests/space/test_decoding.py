@@ -7,9 +7,19 @@ from typing import Any
 
 import pytest
 import torch
-from decoding import speak
-from exchange import Event, Finished, Message, Model, Prompt, Request, Settings, Statistics, Token
-from voice import Voice
+from serving.decoding import speak
+from serving.loaded_model import Voice
+from serving.messages import (
+    Event,
+    Finished,
+    Message,
+    Model,
+    Prompt,
+    Request,
+    Settings,
+    Statistics,
+    Token,
+)
 
 from hubq.chat import answer
 from hubq.errors import UserError
@@ -238,7 +248,7 @@ def test_a_character_of_several_tokens_comes_with_its_last(
     voice: Voice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = iter(voice.tokenizer("é🦙!")["input_ids"])
-    monkeypatch.setattr("decoding._chooser", lambda *_: lambda *_: next(ids))
+    monkeypatch.setattr("serving.decoding._chooser", lambda *_: lambda *_: next(ids))
 
     told = [each.text for each in spoken(voice, max_new_tokens=7) if isinstance(each, Token)]
 
@@ -249,7 +259,7 @@ def test_a_character_that_never_ends_comes_at_the_end(
     voice: Voice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids: Iterator[int] = iter(voice.tokenizer("né")["input_ids"])
-    monkeypatch.setattr("decoding._chooser", lambda *_: lambda *_: next(ids))
+    monkeypatch.setattr("serving.decoding._chooser", lambda *_: lambda *_: next(ids))
 
     last = spoken(voice, max_new_tokens=2)[-1]
 

@@ -43,7 +43,7 @@ def test_the_space_holds_the_app_and_hubq(client: Client) -> None:
     put_up(client)
 
     held = set(client.api().list_repo_files(SPACE, repo_type="space"))
-    assert {"app.py", "models.py", "README.md", "requirements.txt", "LICENSE"} <= held
+    assert {"app.py", "releases/models.py", "README.md", "requirements.txt", "LICENSE"} <= held
     assert {"hubq/__init__.py", "hubq/apache-2.0.txt", "hubq/runtime/quantizer.py"} <= held
 
 

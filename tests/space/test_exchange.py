@@ -1,6 +1,6 @@
 import pytest
-from exchange import EVENTS, Message, Model, Settings, Token
 from pydantic import ValidationError
+from serving.messages import EVENTS, Message, Model, Settings, Token
 
 from hubq.errors import UserError
 

@@ -4,12 +4,12 @@ from threading import Event
 
 import hubq_folder
 import pytest
-from exchange import Finished, Message, Model, Request
-from fetching import Fetching
-from footprint import footprint
-from generation import Limits, WorkerGeneration
 from huggingface_hub import HfApi
-from machine import Memory
+from serving.generation import Limits, WorkerGeneration
+from serving.machine import Memory
+from serving.memory_estimate import footprint
+from serving.messages import Finished, Message, Model, Request
+from serving.model_files import Fetching
 
 from hubq.client import Client
 from hubq.errors import UserError

@@ -5,8 +5,8 @@ from pathlib import Path
 import hubq_folder
 import pytest
 import quantized_folder
-from footprint import PROCESS, footprint
 from safetensors.torch import load_file
+from serving.memory_estimate import PROCESS, footprint
 
 from hubq.format import format_named
 from hubq.shards import index

@@ -14,7 +14,11 @@ from typing import Any
 import hubq_folder
 import psutil
 import pytest
-from exchange import (
+from app import best_generation
+from serving.generation import Limits, WorkerGeneration
+from serving.machine import Memory
+from serving.memory_estimate import PROCESS
+from serving.messages import (
     Event,
     Failed,
     Finished,
@@ -28,11 +32,10 @@ from exchange import (
     Settings,
     Token,
 )
-from fetching import Fetching
-from footprint import PROCESS
-from generation import Limits, WorkerGeneration, best_generation
-from machine import Memory
-from workers import Worker
+from serving.model_files import Fetching
+from serving.worker_process import Worker
+
+from hubq.client import Client
 
 TinyModel = Callable[[str], Path]
 
@@ -413,4 +416,4 @@ def test_an_answer_is_scored_by_another_model(
 
 
 def test_workers_are_the_way_where_no_zerogpu_is() -> None:
-    assert isinstance(best_generation(), WorkerGeneration)
+    assert isinstance(best_generation(Limits(), Client()), WorkerGeneration)

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from guard import MOST_BYTES, own_names
 from made_models import GPTQ, RTN
 from made_run import make_run
+from page.guard import MOST_BYTES, own_names
 from served_space import served
 
 from hubq.proxies import LOOPBACK

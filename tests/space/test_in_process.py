@@ -4,12 +4,15 @@ from pathlib import Path
 from threading import Event as Flag
 
 import pytest
-from exchange import Failed, Finished, Message, Model, Request, Settings, Token
-from fetching import Fetching
-from footprint import PROCESS
-from generation import Limits, best_generation
-from in_process import InProcessGeneration, seconds
-from machine import Memory
+from app import best_generation
+from serving.generation import Limits
+from serving.machine import Memory
+from serving.memory_estimate import PROCESS
+from serving.messages import Failed, Finished, Message, Model, Request, Settings, Token
+from serving.model_files import Fetching
+from serving.zero_gpu import InProcessGeneration, seconds
+
+from hubq.client import Client
 
 TinyModel = Callable[[str], Path]
 # Stands in for the package of ZeroGPU: it marks what it is given.
@@ -118,4 +121,4 @@ def test_a_short_answer_asks_for_little_of_a_visitors_time_on_the_gpu(base: Path
 def test_zerogpu_gets_the_way_without_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
 
-    assert isinstance(best_generation(), InProcessGeneration)
+    assert isinstance(best_generation(Limits(), Client()), InProcessGeneration)

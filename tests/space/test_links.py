@@ -1,5 +1,5 @@
 import pytest
-from links import LONGEST, MODELS, Comparison, defaults, from_query, to_query
+from page.deep_links import LONGEST, MODELS, Comparison, defaults, from_query, to_query
 
 from hubq.errors import UserError
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import machine
 import psutil
 import pytest
-from machine import cores, gpu_memory, machine_memory, model_dtype, number_bytes
+from serving import machine
+from serving.machine import cores, gpu_memory, machine_memory, model_dtype, number_bytes
 
 
 def test_without_a_limit_the_machine_has_all_of_its_memory(tmp_path: Path) -> None:

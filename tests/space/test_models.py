@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from card import card_text
-from finding import Sources, find
 from huggingface_hub import CommitOperationAdd
 from made_models import BASE, full_report, made_model
 from made_run import made_plan, made_report, make_run, measurement
-from models import Listing, Problem
+from page.card import card_text
+from releases.discovery import Sources, find
+from releases.models import Listing, Problem
 
 from hubq.client import Client
 from hubq.hub.faults import FaultyHub, refuse
@@ -321,7 +321,7 @@ def test_a_base_without_a_name_that_is_not_here_has_no_weights(tmp_path: Path) -
 
 
 def test_a_tiny_base_in_a_folder_is_fetched_from_there(tmp_path: Path, tiny_model: Any) -> None:
-    from models import Weights
+    from releases.models import Weights
 
     from hubq.recipe_inputs import ModelSection
     from hubq.source import find as find_source

@@ -4,9 +4,9 @@ from xml.etree import ElementTree
 import pytest
 from made_models import BASE, interval, made_model
 from made_run import measurement
-from models import Released, base_of
-from pareto import Quality, describe, pareto, points, qualities, short
-from recovery import recovery_chart
+from page.pareto_chart import Quality, describe, pareto, points, qualities, short
+from page.recovery_chart import recovery_chart
+from releases.models import Released, base_of
 
 GPTQ = made_model("acme/Llama-GPTQ-4bit", stored=4.3, divergence=0.03)
 AWQ = made_model("acme/Llama-AWQ-4bit", stored=4.3, divergence=0.04)

@@ -3,9 +3,9 @@ from html.parser import HTMLParser
 from itertools import product
 
 import pytest
-from divergence import Examined, Seen
-from exchange import Alternative
-from shading import DIVERGENCE, OPACITIES, STYLE, TINT, legend, shade_of, shaded
+from page.token_html import DIVERGENCE, OPACITIES, STYLE, TINT, legend, shade_of, shaded
+from serving.messages import Alternative
+from serving.token_divergence import Examined, Seen
 
 HOSTILE = [
     "<script>alert(1)</script>",

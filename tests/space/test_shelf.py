@@ -3,8 +3,8 @@ from threading import Event, Thread
 from time import sleep
 
 import pytest
-from machine import Memory
-from shelf import Need, Shelf, StoppedError
+from serving.machine import Memory
+from serving.model_cache import Need, Shelf, StoppedError
 
 from hubq.errors import UserError
 

@@ -1,8 +1,8 @@
-from chat import Line, Turn
-from exchange import Statistics
-from leaderboard import Standing
-from showing import conversation, notice, numbers, panel, side_of, speak, standings
-from sides import Side
+from page.answer_html import conversation, notice, numbers, panel, side_of, speak, standings
+from serving.conversation import Line, Turn
+from serving.messages import Statistics
+from serving.sides import Side
+from votes.leaderboard import Standing
 
 HOSTILE = "<script>alert(1)</script>"
 STATISTICS = Statistics(tokens=8, first_token=0.123, rate=9.87, memory=820_000_000, peak=10**9)

@@ -2,9 +2,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from threading import Event as Flag
 
-from exchange import Failed, Finished, Model, Queued, Request, Statistics, Token
-from listening import BROKEN, Watch
-from sides import Happening, Side, together
+from serving.messages import Failed, Finished, Model, Queued, Request, Statistics, Token
+from serving.sides import Happening, Side, together
+from serving.streams import BROKEN, Watch
 
 REQUEST = Request(model=Model(folder=Path("/nowhere")), title="one", messages=())
 

@@ -3,8 +3,8 @@ from functools import partial
 from threading import Thread
 from time import monotonic
 
-from listening import Watch
-from stops import BLIND, COMPARE, SETTLING, Stops, Tab
+from page.stream_cancellation import BLIND, COMPARE, SETTLING, Stops, Tab
+from serving.streams import Watch
 
 ANN, BOB = Tab("ann", COMPARE), Tab("bob", COMPARE)
 

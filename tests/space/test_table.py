@@ -3,8 +3,8 @@ from typing import Any
 
 from made_models import made_model
 from made_run import measurement
-from models import Released, base_of
-from table import table
+from page.table import table
+from releases.models import Released, base_of
 
 
 def shown(model: Released) -> dict[str, str]:

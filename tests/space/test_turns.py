@@ -1,7 +1,7 @@
 from threading import Event, Thread
 
 import pytest
-from turns import Ticket, Turns
+from serving.request_queue import Ticket, Turns
 
 from hubq.errors import UserError
 

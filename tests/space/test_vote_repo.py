@@ -4,9 +4,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from ballots import Ballots
-from vote_repo import VoteRepo
-from votes import Vote, VoteBook
+from votes.ballots import Ballots
+from votes.storage import VoteRepo
+from votes.votes import Vote, VoteBook
 
 from hubq.client import Client
 from hubq.errors import UserError

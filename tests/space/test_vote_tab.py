@@ -4,9 +4,9 @@ from random import Random
 
 import pytest
 from made_models import made_model
-from models import Listing, Released, base_of
-from polling import polling
-from voting import drawn
+from page.vote_events import drawn
+from releases.models import Listing, Released, base_of
+from votes.polling import polling
 
 from hubq.client import Client
 from hubq.errors import UserError

@@ -6,10 +6,10 @@ from random import Random
 from typing import Any
 
 import pytest
-from ballots import Ballots
-from leaderboard import Standing, leaderboard, wilson
 from pydantic import ValidationError
-from votes import CHOICES, Choice, Vote, VoteBook
+from votes.ballots import Ballots
+from votes.leaderboard import Standing, leaderboard, wilson
+from votes.votes import CHOICES, Choice, Vote, VoteBook
 
 from hubq.errors import UserError
 

@@ -1,9 +1,9 @@
 from typing import Any
 
 import pytest
-from divergence import Examined, Seen
-from exchange import Alternative
-from wording import fresh, percent, quoted, summary
+from page.divergence_text import fresh, percent, quoted, summary
+from serving.messages import Alternative
+from serving.token_divergence import Examined, Seen
 
 
 def seen(text: str, base: float = 0.9, best: str = "y", **changes: Any) -> Seen:

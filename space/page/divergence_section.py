@@ -1,0 +1,133 @@
+"""The section where answers are held against the base: where they part, token by token."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from html import escape
+from typing import Any, NamedTuple
+
+import gradio as gr
+from serving.base_scoring import DONE, Reading, last_answer, read_all
+from serving.conversation import Chat, Kitchen
+from serving.messages import Failed
+from serving.streams import Watch, listen
+
+from page.answer_html import grid, notice, panel, said_aloud
+from page.divergence_text import summary
+from page.events import COUNT, QUIET, STREAM, Shown, aloud, click_number, kept
+from page.stream_cancellation import COMPARE, Stops, Tab
+from page.token_html import By, legend, shaded
+
+ABOUT = (
+    "## Where they part from the base\n"
+    "Each answer is read by the base, token by token: the deeper the shade, the less the base "
+    "would have said that. Point at a token, or reach it with Tab, for its probabilities."
+)
+SHADES: list[tuple[str, By]] = [
+    ("how improbable the base finds a token", "probability"),
+    ("how far the model is from the base there (KL divergence)", "kl"),
+]
+NOT_GREEDY = (
+    "Where answers part can be seen of greedy answers only: set the temperature to 0 and the "
+    "repetition penalty to 1, then regenerate."
+)
+IS_BASE = "The base itself: how sure it was of its own words."
+
+
+class Parting(NamedTuple):
+    """The components of the section, and what becomes of them as comparisons come and go."""
+
+    readings: gr.State
+    why: gr.HTML
+    part: gr.Button
+    section: gr.Column
+    shown: gr.HTML
+    halt: gr.Button  # of the comparison, which stops the reading too
+    aloud: gr.HTML
+
+    @property
+    def outputs(self) -> list[Any]:
+        """List the components."""
+        return [*self]
+
+    def offered(self, chat: Chat) -> Shown:
+        """Forget what was examined; offer to examine what is there now."""
+        can = any(last_answer(line) for line in chat.lines)
+        stands = any(line.turns and line.turns[-1].text for line in chat.lines)
+        why = notice(NOT_GREEDY) if stands and not can else ""
+        offer = {self.part: gr.update(visible=can), self.why: why}
+        return {
+            **self.withdrawn(),
+            **offer,
+            **({self.aloud: said_aloud(NOT_GREEDY)} if why else {}),
+        }
+
+    def withdrawn(self) -> Shown:
+        """Show nothing of it: other answers are coming."""
+        away = {each: gr.update(visible=False) for each in (self.part, self.section)}
+        return {self.readings: (), self.shown: "", self.why: "", **away}
+
+    def seen(self, found: tuple[Reading, ...], by: By, status: str) -> Shown:
+        """Show what the base said so far, and what it is doing."""
+        status = status or "Reading the answers"
+        busy = "" if status == DONE else notice(status)
+        return {
+            self.aloud: said_aloud("The answers are read" if status == DONE else status),
+            self.readings: found,
+            self.halt: gr.update(interactive=status != DONE),
+            self.part: gr.update(visible=False),
+            self.section: gr.update(visible=True),
+            self.shown: busy + _panels(found, by),
+        }
+
+
+def parting_section(kitchen: Kitchen, stops: Stops, chat: gr.State, halt: gr.Button) -> Parting:
+    """Lay the section out; `halt` stops the reading too."""
+    readings, click = kept(()), click_number()
+    why = gr.HTML(elem_id="why-not", elem_classes="hubq-shown")
+    part = gr.Button("See where they part", visible=False, elem_id="part", variant="primary")
+    with gr.Column(visible=False, elem_id="parting") as section:
+        gr.Markdown(ABOUT)
+        by = gr.Radio(SHADES, value="probability", label="Shade by")
+        shades = gr.HTML(legend(), elem_classes="hubq-shown")
+        shown = gr.HTML(elem_id="parted", elem_classes="hubq-shown")
+
+    parting = Parting(readings, why, part, section, shown, halt, aloud())
+
+    def see(request: gr.Request, click: int | None, chat: Chat, by: By) -> Iterator[Shown]:
+        """Let the bases read the answers, one after the other; other answers end it."""
+        tab = Tab(request.session_hash or "", COMPARE)
+        show = partial(_see, kitchen, parting, chat, by)
+        nothing = {halt: gr.skip()}
+        yield from stops.stream(tab, int(click or 0), show, nothing, replaces=False)
+
+    def reshade(found: Sequence[Reading], by: By) -> tuple[str, str]:
+        return legend(by), _panels(found, by)
+
+    part.click(see, [click, chat, by], parting.outputs, js=COUNT, **STREAM)
+    by.input(reshade, [readings, by], [shades, shown], **QUIET)
+    return parting
+
+
+def _see(kitchen: Kitchen, parting: Parting, chat: Chat, by: By, watch: Watch) -> Iterator[Shown]:
+    """Show how far the reading is; what was stopped before its turn is said to be."""
+    found: tuple[Reading, ...] = ()
+    yield parting.seen(found, by, "")
+    for came in listen([partial(read_all, kitchen, chat.lines, watch.stop)], watch):
+        _, last = came[-1]
+        found, status = (found, last.text) if isinstance(last, Failed) else last
+        yield parting.seen(found, by, status)
+    unread = chat.lines[len(found) :]
+    found += tuple(Reading(line.name, None, note="stopped") for line in unread)
+    yield parting.seen(found, by, DONE)
+
+
+def _panels(found: Iterable[Reading], by: By) -> str:
+    return grid(panel(each.name, [_inside(each, by)]) for each in found)
+
+
+def _inside(reading: Reading, by: By) -> str:
+    """Return the summary and the shaded tokens, or why there are none."""
+    if reading.examined is None:
+        return f'<p class="hubq-note hubq-failed">{escape(reading.note)}</p>'
+    said = IS_BASE if reading.is_base else summary(reading.examined)
+    return f'<p class="hubq-summary">{escape(said)}</p>{shaded(reading.examined, by)}'

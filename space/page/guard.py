@@ -1,0 +1,137 @@
+"""What strangers may ask the Space at all: no files, no long texts, no names that aren't its own.
+
+Gradio takes uploads of any size by routes that this page has no use for, and answers whatever the
+Host header says, by which another page in a visitor's browser could talk to it (DNS rebinding).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hubq.proxies import LOOPBACK
+from page.request_form import Form
+
+MOST_BYTES = 1 << 20  # of one request: prompts of some hundred thousand characters
+# What Gradio's own pages and clients post to; all its other routes that take anything are closed.
+JOIN = "/queue/join"
+NUMBERED = (JOIN, "/run/predict")  # where browsers name a function by its number
+TOLD = ("/cancel", "/reset")
+CALLED = ("/run/", "/api/", "/call/")  # before the name of one of the page's functions
+PREFIX = "/gradio_api"
+KEPT = ("/gradio_api/deep_link",)  # which would write a visitor's state to the disk
+
+
+def own_names(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the names that a Space goes by; none are known where others than its machine may ask.
+
+    One on a Hub is reached through the Hub's proxy, and elsewhere the user let others in.
+    """
+    listens = environment.get("GRADIO_SERVER_NAME", LOOPBACK[0])
+    return LOOPBACK if listens in LOOPBACK and "SPACE_ID" not in environment else ()
+
+
+class Refused(Exception):  # noqa: N818 - reads as what happened
+    """A request that isn't answered, with the status that says why."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Guard:
+    """An ASGI application in front of a page's; `hosts` are those that it goes by, none: any."""
+
+    def __init__(self, app: ASGIApp, form: Form, hosts: Sequence[str] = ()) -> None:
+        self.app = app
+        self.form = form
+        self.hosts = frozenset(hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        try:
+            self._require_host(scope)
+            route = _require_route(scope)
+            if scope["method"] == "POST":
+                _require_length(_header(scope, b"content-length"))
+                body = await _body(receive)
+                self._require_form(route, body)
+                receive = _again(body, receive)
+            await self.app(scope, receive, send)
+        except Refused as refused:
+            await _answer(send, refused)
+
+    def _require_host(self, scope: Scope) -> None:
+        """Refuse a name that isn't one of the machine's own, where only this machine may ask."""
+        given = _header(scope, b"host")
+        try:
+            name = urlsplit(f"//{given}").hostname
+        except ValueError:
+            name = None
+        if self.hosts and name not in self.hosts:
+            raise Refused(421, f"this Space doesn't go by the name {given!r}")
+
+    def _require_form(self, route: str, body: bytes) -> None:
+        """Refuse what no component of the page could have sent."""
+        if route in TOLD:
+            return
+        name = None if route in NUMBERED else route.rpartition("/")[2]
+        if problem := self.form.problem(name, body):
+            raise Refused(422, f"this can't be asked: {problem}")
+
+
+def _require_route(scope: Scope) -> str:
+    """Return the route behind Gradio's prefix; refuse what would leave something here."""
+    path: str = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
+    if path.startswith(KEPT):
+        raise Refused(404, "nothing is kept here")
+    route = path.removeprefix(PREFIX)
+    if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        return route
+    known = route in (JOIN, *TOLD) or (route.count("/") == 2 and route.startswith(CALLED))
+    if scope["method"] != "POST" or not known:
+        raise Refused(404, "this Space takes no files, only prompts")
+    return route
+
+
+def _require_length(given: str) -> None:
+    if given and (not given.isascii() or not given.isdigit() or int(given[:20]) > MOST_BYTES):
+        raise Refused(413, f"a request may have {MOST_BYTES:,} bytes here")
+
+
+async def _body(receive: Receive) -> bytes:
+    """Read a request, whatever length was announced."""
+    body, goes_on = b"", True
+    while goes_on:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Refused(400, "the request was broken off")
+        body += message.get("body", b"")
+        goes_on = message.get("more_body", False)
+        if len(body) > MOST_BYTES:
+            raise Refused(413, f"a request may have {MOST_BYTES:,} bytes here")
+    return body
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Give a body that was read, then what comes after it."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replay
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
+
+
+async def _answer(send: Send, refused: Refused) -> None:
+    body = json.dumps({"detail": str(refused)}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,147 @@
+"""An examined answer as HTML: each token shaded by how improbable the base finds it.
+
+All text is escaped. A shade is a tint over whatever background there is, so that it reads in light
+and dark themes; where the answer parts is said in words. The mouse finds the probabilities on each
+token; the tabulator stops at those only that are shaded or part, or it would take hours.
+"""
+
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import Literal
+
+from serving.token_divergence import Examined, Seen
+
+from page.divergence_text import percent, quoted
+
+By = Literal["probability", "kl"]
+
+# From these values on a token has shade 1, 2, ...; both are "so improbable" and "so far off".
+IMPROBABILITY = (0.5, 0.8, 0.95, 0.99, 0.999)  # one minus the probability
+DIVERGENCE = (0.05, 0.2, 0.5, 1.0, 2.0)  # nats
+TINT = (217, 70, 15)  # red, green and blue, laid over the background
+OPACITIES = (0.0, 0.12, 0.2, 0.28, 0.36, 0.44)
+# Characters that move others about, or that are no text: shown by their number.
+MOVERS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+STYLE = (
+    """
+.hubq-tokens { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.7; }
+.hubq-token { unicode-bidi: isolate; border-radius: 3px; padding: 1px 0; position: relative; }
+.hubq-token:focus-visible { outline: 2px solid currentColor; }
+.hubq-token:focus-visible::after {
+  content: attr(title); position: absolute; left: 0; top: 100%; z-index: 10; width: max-content;
+  max-width: min(24rem, 80vw); padding: 4px 8px; border-radius: 4px; white-space: normal;
+  background: #1f2937; color: #f9fafb; font-size: 0.85rem; line-height: 1.4;
+}
+.hubq-parting { font-size: 0.75rem; font-weight: 600; border: 1px solid currentColor;
+  border-radius: 3px; padding: 0 4px; margin: 0 2px; white-space: nowrap; }
+.hubq-mark { opacity: 0.65; font-size: 0.85em; }
+.hubq-legend { font-size: 0.85rem; }
+.hubq-legend .hubq-token { display: inline-block; }
+@media (max-width: 640px) {
+  .hubq-token:focus-visible::after { position: fixed; left: 8px; right: 8px; top: auto;
+    bottom: 8px; width: auto; max-width: none; }
+}
+"""
+    + "\n".join(
+        f".hubq-shade-{shade} {{ background: rgba({', '.join(map(str, TINT))}, {opacity}); }}"
+        for shade, opacity in enumerate(OPACITIES)
+    )
+    + "\n"
+)
+
+
+def shaded(examined: Examined, by: By = "probability") -> str:
+    """Return the answer as HTML, to be shown with STYLE."""
+    label = escape(f"Answer of {examined.title}, token by token")
+    spans = "".join(_spans(examined, by))
+    return f'<div class="hubq-tokens" role="group" aria-label="{label}">{spans}</div>'
+
+
+def legend(by: By = "probability") -> str:
+    """Return the shades with their meanings as HTML."""
+    if by == "kl":
+        bounds = [f"{bound:g} nats or more" for bound in DIVERGENCE]
+        first = f"less than {DIVERGENCE[0]:g} nats from the base"
+    else:
+        bounds = [f"{percent(1 - bound)} or less" for bound in IMPROBABILITY]
+        first = f"more than {percent(1 - IMPROBABILITY[0])} likely for the base"
+    entries = "".join(
+        f'<span class="hubq-token hubq-shade-{shade}">&nbsp;{escape(text)}&nbsp;</span> '
+        for shade, text in enumerate([first, *bounds])
+    )
+    return f'<div class="hubq-legend">{entries}</div>'
+
+
+def _spans(examined: Examined, by: By) -> Iterator[str]:
+    begun = 0
+    for group in characters(examined.tokens):
+        if examined.parting is not None and begun <= examined.parting < begun + len(group):
+            yield f'<span class="hubq-parting">parts from {escape(examined.base)} here ▸</span>'
+            yield _span(group, by, parts=True)
+        else:
+            yield _span(group, by, parts=False)
+        begun += len(group)
+
+
+def characters(tokens: Sequence[Seen]) -> Iterator[list[Seen]]:
+    """Group the tokens that make one character; all others stay alone."""
+    group: list[Seen] = []
+    for token in tokens:
+        group.append(token)
+        if token.text or token.ends:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _span(group: Sequence[Seen], by: By, *, parts: bool) -> str:
+    shade = max(shade_of(each, by) for each in group)
+    about = escape(" ".join(_about(each) for each in group))
+    reach = f' tabindex="0" aria-description="{about}"' if shade or parts else ""
+    text = _shown(group)
+    return f'<span class="hubq-token hubq-shade-{shade}" title="{about}"{reach}>{text}</span>'
+
+
+def shade_of(token: Seen, by: By) -> int:
+    """Return how strongly a token is shaded, 0 to 5; by KL not at all where that is unknown."""
+    if by == "kl":
+        return sum((token.kl or 0.0) >= bound for bound in DIVERGENCE)
+    return sum(1 - token.base >= bound for bound in IMPROBABILITY)
+
+
+def _shown(group: Sequence[Seen]) -> str:
+    """Return the text of a group, with what can't be seen made visible."""
+    if group[-1].ends:
+        return '<span class="hubq-mark">(end)</span>'
+    text = "".join(each.text for each in group)
+    if not text:
+        return '<span class="hubq-mark">(a part of a character)</span>'
+    return escape(visible(text)).replace("\n", '<span class="hubq-mark">↵</span>\n')
+
+
+def visible(text: str) -> str:
+    """Show characters that are no text, or that turn others around, by their numbers."""
+    return "".join(f"[U+{ord(each):04X}]" if _is_odd(each) else each for each in text)
+
+
+def _is_odd(character: str) -> bool:
+    return character in MOVERS or not (
+        character.isprintable() or character.isspace() or character in "\u200c\u200d"
+    )
+
+
+def _about(token: Seen) -> str:
+    """Say what the base and the model think of a token, and what the base likes."""
+    what = "the end" if token.ends else quoted(visible(token.text))
+    own = "" if token.own is None else f"; this model {percent(token.own)}"
+    divergence = "" if token.kl is None else f" KL {token.kl:.2g} nats."
+    likes = ", ".join(
+        f"{'the end' if each.ends else quoted(visible(each.text))} {percent(each.probability)}"
+        for each in token.alternatives[:3]
+    )
+    return (
+        f"{what}: the base {percent(token.base)} (its choice {token.rank}){own}.{divergence} "
+        f"The base likes {likes}."
+    )

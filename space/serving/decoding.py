@@ -1,0 +1,183 @@
+"""Let a loaded model answer, token by token, with what it thought of each.
+
+The loop is written out, so that it stops between two tokens, knows every distribution and needs no
+thread. A long prompt is read piece by piece, since nobody can stop inside a forward pass.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hubq.chat import Unfolding, room_behind
+from hubq.errors import UserError
+from serving.loaded_model import Voice
+from serving.messages import Event, Finished, Prompt, Request, Settings, Statistics, Token
+
+PIECE = 256  # tokens of the prompt in one forward pass
+EVERY = 1.0  # seconds between two statistics
+
+Stopped = Callable[[], bool]
+
+
+def speak(voice: Voice, request: Request, most_input: int, stopped: Stopped) -> Iterator[Event]:
+    """Yield the prompt, the tokens, statistics now and then, and why it is over.
+
+    Raises UserError for messages that are too long or that the model's template refuses.
+    """
+    prompt = voice.read(request.messages)
+    room = _room(voice, prompt.shape[1], most_input)
+    ids = tuple(prompt[0].tolist())
+    yield Prompt(ids=ids, vocabulary=voice.vocabulary)
+    answer = Answer(voice, prompt.to(voice.model.device), request.settings)
+    told = 0.0
+    for _ in range(min(request.settings.max_new_tokens, room)):
+        token = answer.step(stopped)
+        if token is None or token.id in voice.ends:
+            break
+        yield token
+        if perf_counter() - told > EVERY:
+            yield answer.statistics()
+            told = perf_counter()
+    else:
+        token = answer.last
+    if answer.last is not None:
+        yield answer.statistics()
+    yield answer.finish(token)
+
+
+def _room(voice: Voice, taken: int, most_input: int) -> int:
+    """Return how many tokens the answer may have; raise UserError for a prompt that is too long."""
+    if taken > most_input:
+        raise UserError(
+            f"the messages have {taken:,} tokens and at most {most_input:,} are read here: "
+            "shorten them, or begin a new chat"
+        )
+    return room_behind(voice.model, voice.folder, taken)
+
+
+class Answer:
+    """An answer as far as it has come."""
+
+    def __init__(self, voice: Voice, prompt: Tensor, settings: Settings) -> None:
+        self.voice = voice
+        self.last: Token | None = None
+        self._seen = prompt  # (1, tokens), all of them
+        self._unread = prompt  # (1, tokens), those that the cache lacks
+        self._past: Any = None
+        self._choose = _chooser(settings, prompt.device)
+        self._unfolding = Unfolding(voice.text)
+        self._seconds: list[float] = []  # of each token
+
+    def step(self, stopped: Stopped) -> Token | None:
+        """Choose the next token; None when the visitor stopped it."""
+        began = perf_counter()
+        logits = self._logits(stopped)
+        if logits is None or stopped():
+            return None
+        logprobs = logits[0].log_softmax(-1)
+        chosen = self._choose(self._seen, logits)
+        before = int(self._seen[0, -1])
+        token = Token(
+            id=chosen,
+            text="" if chosen in self.voice.ends else self._unfolding.take(chosen),
+            logprob=float(logprobs[chosen]),
+            alternatives=self.voice.alternatives(logprobs, before),
+        )
+        self._unread = self._seen.new_tensor([[chosen]])
+        self._seen = torch.cat([self._seen, self._unread], dim=1)
+        self._seconds.append(perf_counter() - began)
+        self.last = token
+        return token
+
+    def statistics(self) -> Statistics:
+        """Say how it went so far, in the time that the model took and not its listener."""
+        first, *later = self._seconds
+        memory, peak = memory_of(self._seen.device)
+        return Statistics(
+            tokens=len(self._seconds),
+            first_token=first,
+            rate=len(later) / sum(later) if later else None,
+            memory=memory,
+            peak=peak,
+        )
+
+    def finish(self, token: Token | None) -> Finished:
+        """Say why it is over: None stands for a stop."""
+        rest = self._unfolding.rest()
+        if token is None:
+            return Finished(reason="stopped", rest=rest)
+        if token.id in self.voice.ends:
+            return Finished(reason="end", end=token, rest=rest)
+        return Finished(reason="length", rest=rest)
+
+    def _logits(self, stopped: Stopped) -> Tensor | None:  # (1, vocabulary) float32
+        """Run the model over what it has not read; None when that was stopped."""
+        output: Any = None
+        for piece in torch.split(self._unread, PIECE, dim=1):
+            if stopped():
+                return None
+            with torch.inference_mode():
+                output = self.voice.model(
+                    input_ids=piece, past_key_values=self._past, use_cache=True, logits_to_keep=1
+                )
+            self._past = output.past_key_values
+        logits: Tensor = output.logits[:, -1].float()
+        return logits
+
+
+def _chooser(settings: Settings, device: torch.device) -> Callable[[Tensor, Tensor], int]:
+    """Return what takes all tokens and the logits, both of one row, and picks the next."""
+    from transformers import LogitsProcessorList
+
+    generator = torch.Generator(device).manual_seed(settings.seed)
+    process: Any = LogitsProcessorList(_processors(settings))
+
+    def choose(seen: Tensor, logits: Tensor) -> int:
+        scores = process(seen, logits)[0]
+        if settings.temperature == 0:
+            return int(scores.argmax())
+        return int(torch.multinomial(scores.softmax(-1), 1, generator=generator))
+
+    return choose
+
+
+def _processors(settings: Settings) -> Iterator[Any]:
+    """Give transformers' own, in the order of its generate."""
+    import transformers as library
+
+    if settings.repetition_penalty != 1:
+        yield library.RepetitionPenaltyLogitsProcessor(settings.repetition_penalty)
+    if settings.temperature == 0:
+        return
+    yield library.TemperatureLogitsWarper(settings.temperature)
+    if settings.top_k > 0:
+        yield library.TopKLogitsWarper(settings.top_k)
+    if settings.top_p < 1:
+        yield library.TopPLogitsWarper(settings.top_p)
+
+
+def memory_of(device: torch.device) -> tuple[int, int]:
+    """Return the bytes that are used now and at most: of the GPU, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device)
+    import psutil
+
+    now = int(psutil.Process().memory_info().rss)
+    return now, max(now, _peak())
+
+
+def _peak() -> int:
+    """Return the peak of this process in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count what the parent had when it started this process
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+        return int(lines["VmHWM"].split()[0]) * 1024
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,204 @@
+"""Loaded models within the memory there is: the least recently used makes room for the next."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Condition, Lock
+from threading import Event as Flag
+from typing import Generic, Protocol, TypeVar
+
+from hubq.disk import gigabytes
+from hubq.errors import UserError
+from serving.machine import Memory
+
+
+class Thing(Protocol):
+    """What stands on a shelf."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still be used."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can be used at once, without loading."""
+
+    @property
+    def resident(self) -> int:
+        """The bytes of the machine that it takes; it may not have all that it needs yet."""
+
+    def end(self) -> None:
+        """Give the memory back."""
+
+
+AnyThing = TypeVar("AnyThing", bound=Thing)
+LOOK = 0.05  # seconds between two looks at whether a visitor stopped
+
+
+class StoppedError(Exception):
+    """Whoever waited does not want it any more."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What is wanted: which model, how visitors are told of it, and its bytes."""
+
+    key: str
+    title: str
+    bytes: int
+
+
+@dataclass
+class Place(Generic[AnyThing]):
+    """A thing on the shelf."""
+
+    thing: AnyThing
+    bytes: int
+    lent: bool = field(default=True)
+
+
+class Shelf(Generic[AnyThing]):
+    """Lends each thing to one at a time, and ends the least recently used for want of memory."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+        self._door = Lock()  # who waits for memory is not overtaken by others
+        self._changed = Condition()
+        self._places: OrderedDict[str, Place[AnyThing]] = OrderedDict()  # the last is the newest
+
+    @contextmanager
+    def lend(
+        self, need: Need, make: Callable[[], AnyThing], stop: Flag | None = None
+    ) -> Iterator[AnyThing]:
+        """Lend the thing of a key, made if it isn't there; wait while others hold it, or memory.
+
+        Raises UserError when there can't be memory for it, StoppedError when `stop` comes first:
+        then nothing is made, and nothing is ended for it.
+        """
+        stop = stop or Flag()
+        with self._entered(stop):
+            place = self._take(need, stop) or self._add(need, make, stop)
+        try:
+            yield place.thing
+        finally:
+            with self._changed:
+                place.lent = False
+                self._changed.notify_all()
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of what is there, least recently used first."""
+        with self._changed:
+            return list(self._places)
+
+    def is_ready(self, key: str) -> bool:
+        """Tell whether a thing is there and loaded."""
+        with self._changed:
+            place = self._places.get(key)
+            return place is not None and place.thing.alive and place.thing.ready
+
+    def require_possible(self, need: Need) -> None:
+        """Raise UserError for what could never fit."""
+        if need.bytes > self.memory.total:
+            raise UserError(
+                f"{need.title} needs {gigabytes(need.bytes)} of memory; this {self.memory.name} "
+                f"has {gigabytes(self.memory.total)}"
+            )
+
+    def clear(self) -> None:
+        """End all that is there."""
+        with self._changed:
+            places = list(self._places.values())
+            self._places.clear()
+        for place in places:
+            place.thing.end()
+
+    @contextmanager
+    def _entered(self, stop: Flag) -> Iterator[None]:
+        """Hold the door, once those before have come through."""
+        while not self._door.acquire(timeout=LOOK):
+            _require_wanted(stop)
+        try:
+            yield
+        finally:
+            self._door.release()
+
+    def _take(self, need: Need, stop: Flag) -> Place[AnyThing] | None:
+        """Take what is there; None if nothing that lives is."""
+        with self._changed:
+            while self._is_lent(need.key):
+                self._wait(stop)
+            _require_wanted(stop)
+            self._bury()
+            place = self._places.get(need.key)
+            if place is None:
+                return None
+            place.lent = True
+            self._places.move_to_end(need.key)
+            return place
+
+    def _bury(self) -> None:
+        """Forget what died, whose memory is free already."""
+        for key, place in list(self._places.items()):
+            if not place.lent and not place.thing.alive:
+                self._remove(key)
+
+    def _is_lent(self, key: str) -> bool:
+        return key in self._places and self._places[key].lent
+
+    def _wait(self, stop: Flag) -> None:
+        """Wait for a change, as long as it is wanted."""
+        _require_wanted(stop)
+        while not self._changed.wait(LOOK):
+            _require_wanted(stop)
+
+    def _add(self, need: Need, make: Callable[[], AnyThing], stop: Flag) -> Place[AnyThing]:
+        """Make a thing once there is room for it."""
+        self.require_possible(need)
+        with self._changed:
+            while need.bytes > (free := self._free()):
+                _require_wanted(stop)
+                self._make_room(need, free, stop)
+        place = Place(make(), need.bytes)
+        with self._changed:
+            self._places[need.key] = place
+        return place
+
+    def _free(self) -> int:
+        """Return the free bytes that nothing on the shelf is still going to take."""
+        places = self._places.values()
+        promised = sum(map(self._promised, places))
+        unlent = self.memory.total - sum(place.bytes for place in places)
+        return min(self.memory.free() - promised, unlent)
+
+    def _promised(self, place: Place[AnyThing]) -> int:
+        """Return the bytes that a thing is still going to take.
+
+        What a process has on a GPU nobody tells: all of it once the model is loaded.
+        """
+        if self.memory.holds_processes:
+            return max(0, place.bytes - place.thing.resident)
+        return 0 if place.thing.ready else place.bytes
+
+    def _make_room(self, need: Need, free: int, stop: Flag) -> None:
+        """End the least recently used thing that nobody holds, or wait until there is one."""
+        idle = next((key for key, place in self._places.items() if not place.lent), None)
+        if idle is not None:
+            self._remove(idle)
+        elif self._places:
+            self._wait(stop)
+        else:
+            raise UserError(
+                f"{need.title} needs {gigabytes(need.bytes)} of memory; of the "
+                f"{gigabytes(self.memory.total)} of this {self.memory.name} only "
+                f"{gigabytes(max(0, free))} are free now. Try again later"
+            )
+
+    def _remove(self, key: str) -> None:
+        self._places.pop(key).thing.end()
+
+
+def _require_wanted(stop: Flag) -> None:
+    if stop.is_set():
+        raise StoppedError
