@@ -11,28 +11,24 @@ from collections.abc import Iterable
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
+
+from hubq.client import Client
+from hubq.patience import Patience
 from page import answer_html, sampling_settings, token_html
 from page.api_endpoints import programs
-from page.compare_events import FEWEST
-from page.compare_tab import compare_tab
-from page.deep_links import MODELS, from_query
-from page.events import QUIET, STREAM, THREADS, WAITING, Step, kept
-from page.guard import Guard, own_names
+from page.compare_tab import FEWEST, compare_tab
+from page.events import QUIET, STREAM, THREADS, WAITING, Step, Stops, kept
+from page.guard import Form, Guard, own_names, unchecked
 from page.numbers_tab import numbers_tab
-from page.request_form import Form, unchecked
-from page.stream_cancellation import Stops
+from page.sampling_settings import MODELS, from_query
 from page.vote_tab import vote_tab
-from releases.catalogue import Catalogue
-from releases.discovery import Sources
+from releases.catalogue import Catalogue, Sources
 from serving.conversation import Kitchen
 from serving.generation import Generation, Limits, WorkerGeneration
 from serving.machine import gpu_memory, machine_memory
 from serving.model_files import Fetching
-from starlette.middleware import Middleware
-from votes.polling import Votes, polling
-
-from hubq.client import Client
-from hubq.patience import Patience
+from votes.storage import Votes, polling
 
 TITLE = "Compare quantized models"
 # The fonts of the visitor's own machine: nothing is asked of other servers.
@@ -127,7 +123,7 @@ def best_generation(limits: Limits, client: Client) -> Generation[Any]:
     """Return what fits where this runs; on ZeroGPU it must be made while the app is imported."""
     fetching = Fetching(client)
     if os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"):  # as `spaces` reads it
-        from serving.zero_gpu import InProcessGeneration
+        from serving.generation import InProcessGeneration
 
         return InProcessGeneration(limits, machine_memory(), fetching)
     return WorkerGeneration(limits, gpu_memory() or machine_memory(), fetching)

@@ -15,7 +15,6 @@ import pytest
 from hostile_hub import COMMIT, REPO, TOKEN, Asked, HostileHub, Said, hostile_hub
 from made_run import REPO as RELEASED
 from made_run import make_run
-from releases.discovery import Sources, find
 
 from hubq.border import Limits, make_client
 from hubq.client import Client
@@ -29,6 +28,7 @@ from hubq.remote import files_of, history_of
 from hubq.siblings import report_on_hub
 from hubq.source_hub import config_on_hub, find_on_hub, headers_on_hub
 from hubq.space.showcase import look
+from releases.catalogue import Sources, find
 
 KEY = "ssh-ed25519 AAAA"
 # Stands for an absolute path in the test's own folder: a test that fails must do no harm either.

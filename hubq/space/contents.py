@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hubq.errors import UserError
+from hubq.licence_files import APACHE
 
 PACKAGE = Path(__file__).parents[1]
 APP = Path(__file__).with_name("app")  # in a checkout a link to space/
 REWRITTEN = ("README.md", "requirements.txt")  # as they are to be in each Space
-# What requirements.txt is made from, and a picture for readers of the repository.
-KEPT_BACK = ("constraints.txt", "screenshot.png")
+KEPT_BACK = ("constraints.txt",)  # what requirements.txt is made from
 # Parts of hubq that no Space runs: the command line, the embedded Hub, this.
 UNUSED = ("cli", "hub", "recipes", "space")
 
@@ -31,6 +31,7 @@ def app_folder() -> Path:
 
 def app_files() -> Iterator[tuple[str, Path]]:
     """Yield the files of the app that go along as they are, by their path in the Space."""
+    yield "LICENSE", APACHE
     yield from _files(app_folder(), without=(*REWRITTEN, *KEPT_BACK))
 
 

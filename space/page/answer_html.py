@@ -3,13 +3,12 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from serving.conversation import Line, Turn
-from serving.messages import Statistics
-from serving.sides import Side
-from votes.leaderboard import Standing
-
 from hubq.disk import gigabytes
 from page.token_html import visible
+from serving.conversation import Line, Turn
+from serving.messages import Statistics
+from serving.streams import Side
+from votes.ballots import Standing
 
 STYLE = """
 .block.hubq-shown > div { padding: 0 !important; }

@@ -7,16 +7,15 @@ from typing import Any
 
 import gradio as gr
 from gradio.events import api
-from serving.conversation import Kitchen, begin
-from serving.messages import Finished
-from serving.sides import Side, together
 
 from hubq.errors import UserError
-from page.compare_events import checked
-from page.events import PROGRAMS
+from page.compare_tab import checked
+from page.events import API, PROGRAMS, Stops, Tab
 from page.sampling_settings import NAMES, read
-from page.stream_cancellation import API, Stops, Tab
-from page.table import table
+from releases.comparison import table
+from serving.conversation import Kitchen, begin
+from serving.messages import Finished
+from serving.streams import Side, together
 
 Rows = list[dict[str, Any]]
 

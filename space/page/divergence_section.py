@@ -6,16 +6,13 @@ from html import escape
 from typing import Any, NamedTuple
 
 import gradio as gr
-from serving.base_scoring import DONE, Reading, last_answer, read_all
-from serving.conversation import Chat, Kitchen
-from serving.messages import Failed
-from serving.streams import Watch, listen
 
 from page.answer_html import grid, notice, panel, said_aloud
-from page.divergence_text import summary
-from page.events import COUNT, QUIET, STREAM, Shown, aloud, click_number, kept
-from page.stream_cancellation import COMPARE, Stops, Tab
-from page.token_html import By, legend, shaded
+from page.events import COMPARE, COUNT, QUIET, STREAM, Shown, Stops, Tab, aloud, click_number, kept
+from page.token_html import By, legend, shaded, summary
+from serving.conversation import DONE, Chat, Kitchen, Reading, last_answer, read_all
+from serving.messages import Failed
+from serving.streams import Watch, listen
 
 ABOUT = (
     "## Where they part from the base\n"

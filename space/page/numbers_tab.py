@@ -3,22 +3,22 @@
 import re
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any, TypeVar
 
 import gradio as gr
-from releases.catalogue import Catalogue
-from releases.models import Listing, Problem, Released
 
+from hubq.client import Client
+from hubq.errors import UserError
 from hubq.evaluate.report import Report
 from hubq.recipe_text import recipe_text
-from page.card import card_text
-from page.closest_model import closest, widths
-from page.deep_links import MODELS
+from page.charts import PRESSED, pareto, recovery_chart
 from page.events import Step
-from page.pareto_chart import PRESSED, pareto, points, qualities
-from page.recovery_chart import recovery_chart
-from page.request_form import unchecked
-from page.table import table
+from page.guard import unchecked
+from page.sampling_settings import MODELS
+from releases.catalogue import Catalogue
+from releases.comparison import closest, points, qualities, table, widths
+from releases.models import Listing, Problem, Released
 
 Choice = TypeVar("Choice")
 ABOUT_CHART = (
@@ -26,6 +26,7 @@ ABOUT_CHART = (
     "overlap nothing is clear. Point at one for its numbers, press it to compare it."
 )
 ABOUT_RECOVERY = "Of the compared models; as long as none is chosen, of those that the line joins."
+LONGEST = 400_000  # bytes of a card that are shown
 
 
 def numbers_tab(catalogue: Catalogue, chosen: gr.Dropdown) -> Step:
@@ -161,3 +162,36 @@ def emphasized(text: str) -> str:
     """Return a text as HTML; between pairs of two stars it stands out, all else is literal."""
     strong = re.sub(r"[*]{2}(.+?)[*]{2}", r"<strong>\1</strong>", escape(text))
     return f"<p>{strong}</p>"
+
+
+def card_text(model: Released, client: Client) -> str:
+    """Return the card's markdown without its metadata, or a sentence on why there is none."""
+    if model.is_base:
+        return f"**{model.name}** is the base: its own page tells about it."
+    try:
+        path = _card_file(model, client)
+    except UserError as error:
+        return str(error)
+    if path is None:
+        return f"There is no card of {model.name} here: hubq card RECIPE writes it."
+    with path.open("rb") as file:
+        return without_metadata(file.read(LONGEST).decode(errors="replace"))
+
+
+def _card_file(model: Released, client: Client) -> Path | None:
+    """Return the card's file; that of a repo comes at the commit that is compared."""
+    if model.card_file is not None or model.weights is None or model.weights.repo is None:
+        return model.card_file
+    repo, _, commit = model.weights.repo.partition("@")
+    with client.speaking(f"reading the card of {repo}"):
+        return Path(
+            client.patience.keep_trying(
+                lambda: client.api().hf_hub_download(repo, "README.md", revision=commit)
+            )
+        )
+
+
+def without_metadata(readme: str) -> str:
+    """Drop the YAML block at the head of a card."""
+    parts = readme.split("---\n", 2)
+    return parts[2].lstrip() if len(parts) == 3 and not parts[0].strip() else readme

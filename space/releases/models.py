@@ -3,21 +3,26 @@
 What can't be read is a Problem, a sentence for people; it never keeps the others from the list.
 """
 
+import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
 
 from hubq.client import Client
 from hubq.comparison import Entry, entry, families
 from hubq.errors import UserError
-from hubq.evaluate.report import Assessment, Interval, Measured, Measurement, Report
+from hubq.evaluate.report import VERSION, Assessment, Interval, Measured, Measurement, Report
 from hubq.hub_names import mistake_in_reference
 from hubq.license import BUILT_WITH
 from hubq.progress import SILENT, Progress
 from hubq.recipe_inputs import ModelSection
 
+LONGEST = 50_000_000  # bytes of a report; that of a 70B model has about one
 ONLY_NUMBERS = " (numbers only)"  # behind the name of a model that can't answer
 
 
@@ -220,3 +225,41 @@ def _is_shown(measurement: Measurement, accuracies: tuple[str, ...] | None) -> b
     """Tell whether a measurement is its task's one accuracy, or no accuracy at all."""
     is_accuracy = measurement.metric in ("acc", "acc_norm")
     return accuracies is None or not is_accuracy or title(measurement) in accuracies
+
+
+def read_report(path: Path, name: str) -> Measured | Problem:
+    """Read a report of any version that this hubq knows."""
+    if path.stat().st_size > LONGEST:
+        return Problem(name, f"{name}: its report is longer than {LONGEST // 10**6} MB; not read.")
+    try:
+        values = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return Problem(name, f"{name}: its report is damaged (no JSON).")
+    version = values.get("version") if isinstance(values, dict) else None
+    if isinstance(version, int) and version > VERSION:
+        return Problem(
+            name,
+            f"{name}: its report is of version {version}; this hubq reads up to {VERSION}. "
+            "Update hubq where this runs (on a Space: hubq space deploy).",
+        )
+    try:
+        kind = Assessment if isinstance(values, dict) and "subject" in values else Report
+        measured = kind.model_validate(values)
+    except ValidationError as error:
+        where = ", ".join(".".join(map(str, each["loc"])) for each in error.errors()[:3])
+        return Problem(name, f"{name}: its report can't be read ({where or 'it is no object'}).")
+    if isinstance(measured, Report) and (missing := _missing(measured.plan.recipe)):
+        return Problem(name, f"{name}: its report can't be read (plan.recipe.{missing}).")
+    return measured
+
+
+def _missing(recipe: Mapping[str, Any]) -> str | None:
+    """Name what is missing, or is something else, of that in a report's recipe which is read here.
+
+    Recipes of other hubqs may hold more or less than ours; a report carries them as they were.
+    """
+    for section in ("model", "method", "publish"):
+        if not isinstance(recipe.get(section), Mapping):
+            return section
+    named = {"method.name": recipe["method"].get("name"), "format": recipe.get("format")}
+    return next((key for key, value in named.items() if not isinstance(value, str)), None)

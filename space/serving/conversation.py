@@ -1,4 +1,7 @@
-"""A comparison as it is kept between two prompts: the turns of each side, and how to go on."""
+"""A comparison as it is kept between two prompts: asking on, and what the bases say of answers.
+
+Each answer is read by the base of its own model, one after the other.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -6,15 +9,27 @@ from functools import partial
 from threading import Event as Flag
 from typing import Any
 
-from releases.catalogue import Catalogue
-from releases.models import Problem
-
+from hubq.client import Client
 from hubq.errors import UserError
+from releases.catalogue import Catalogue
+from releases.models import Problem, Released
 from serving.generation import Generation
-from serving.messages import Failed, Loading, Message, Model, Request, Settings, Statistics
-from serving.reaching import reach
-from serving.sides import Happening, Side, Start
-from serving.token_divergence import Answer
+from serving.messages import (
+    Failed,
+    Finished,
+    Loading,
+    Message,
+    Model,
+    Queued,
+    Request,
+    Settings,
+    Statistics,
+)
+from serving.streams import Happening, Side, Start
+from serving.token_divergence import Answer, Base, Examined, examine
+
+BASE = "the base"  # what it is called in sentences
+DONE = "done"
 
 
 @dataclass(frozen=True)
@@ -157,3 +172,103 @@ def _answer(side: Side) -> Answer | None:
 def is_greedy(settings: Settings) -> bool:
     """Tell whether each token is the model's own choice, so that choices can be compared."""
     return settings.temperature == 0 and settings.repetition_penalty == 1
+
+
+def reach(model: Released, client: Client) -> Model:
+    """Return where a model's weights are, fetched where a recipe names them in its own way.
+
+    A repo is not fetched yet: whether it fits into memory is asked first.
+    """
+    weights = model.weights
+    if weights is None:
+        raise UserError(
+            f"only the report of {model.name} is at hand here, not its weights: its numbers can be "
+            "read, but it can't answer"
+        )
+    if weights.repo is not None:
+        repo, _, revision = weights.repo.partition("@")
+        return Model(repo=repo, revision=revision or None)
+    section = weights.section
+    if section is not None and section.hub is not None:
+        repo, _, revision = (weights.identity or section.hub).partition("@")
+        return Model(repo=repo, revision=revision or None)
+    folder = weights.fetch(client)
+    return Model(folder=folder, changed=(folder / "config.json").stat().st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the base says of an answer, or why it says nothing."""
+
+    name: str
+    examined: Examined | None
+    is_base: bool = False
+    note: str = ""
+
+
+def last_answer(line: Line) -> Answer | None:
+    """Return what there is to examine."""
+    return line.turns[-1].answer if line.turns else None
+
+
+def _base(kitchen: Kitchen, line: Line, lines: Sequence[Line]) -> Base:
+    """Return what a line's answer is held against; raise UserError where that isn't to be had."""
+    model = kitchen.catalogue.pick(line.name)
+    if isinstance(model, Problem):
+        raise UserError(model.sentence)
+    base: Released | Problem = kitchen.catalogue.pick(model.base)
+    if isinstance(base, Problem):
+        raise UserError(base.sentence)
+    mine = last_answer(line)
+    theirs = next((last_answer(each) for each in lines if each.name == base.name), None)
+    # After different turns the base answered something else: then its preferences have to do.
+    same = theirs is not None and mine is not None and theirs.messages == mine.messages
+    return Base(reach(base, kitchen.catalogue.client), BASE, theirs if same else None)
+
+
+def read_all(
+    kitchen: Kitchen, lines: Sequence[Line], stop: Flag
+) -> Iterator[tuple[tuple[Reading, ...], str]]:
+    """Yield what was read so far, and what is being done; one answer's trouble is its own."""
+    done: tuple[Reading, ...] = ()
+    for line in lines:
+        if stop.is_set():
+            break
+        for item in _read(kitchen, line, lines, stop):
+            if isinstance(item, Reading):
+                done = (*done, item)
+            yield done, item if isinstance(item, str) else ""
+    yield done, DONE
+
+
+def _read(
+    kitchen: Kitchen, line: Line, lines: Sequence[Line], stop: Flag
+) -> Iterator[Reading | str]:
+    """Yield sentences while an answer is read, and at last the reading."""
+    answer = last_answer(line)
+    if answer is None:
+        yield Reading(line.name, None, note="there is no answer to examine")
+        return
+    try:
+        base = _base(kitchen, line, lines)
+    except UserError as error:
+        yield Reading(line.name, None, note=str(error))
+        return
+    titled = answer.model_copy(update={"title": short(line.name)})
+    for event in examine(kitchen.generation, base, titled, stop):
+        match event:
+            case Examined():
+                yield Reading(line.name, event, is_base=answer.model == base.model)
+            case Failed(text=text):
+                yield Reading(line.name, None, note=text)
+            case Finished():
+                yield Reading(line.name, None, note="stopped")
+            case Queued(place=place):
+                yield f"Reading {line.name}: in the queue, place {place}"
+            case Loading(text=text):
+                yield f"Reading {line.name}: {text}"
+
+
+def short(name: str) -> str:
+    """Return a model's name without its organization."""
+    return name.rpartition("/")[2]

@@ -4,9 +4,7 @@ The loop is written out, so that it stops between two tokens, knows every distri
 thread. A long prompt is read piece by piece, since nobody can stop inside a forward pass.
 """
 
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -15,8 +13,20 @@ from torch import Tensor
 
 from hubq.chat import Unfolding, room_behind
 from hubq.errors import UserError
-from serving.loaded_model import Voice
-from serving.messages import Event, Finished, Prompt, Request, Settings, Statistics, Token
+from hubq.evaluate.memory import held, peak
+from serving.loaded_model import Voice, score
+from serving.messages import (
+    Event,
+    Failed,
+    Finished,
+    Order,
+    Prompt,
+    Request,
+    Settings,
+    Statistics,
+    Token,
+    in_words,
+)
 
 PIECE = 256  # tokens of the prompt in one forward pass
 EVERY = 1.0  # seconds between two statistics
@@ -97,13 +107,13 @@ class Answer:
     def statistics(self) -> Statistics:
         """Say how it went so far, in the time that the model took and not its listener."""
         first, *later = self._seconds
-        memory, peak = memory_of(self._seen.device)
+        memory = held(self._seen.device.type)
         return Statistics(
             tokens=len(self._seconds),
             first_token=first,
             rate=len(later) / sum(later) if later else None,
             memory=memory,
-            peak=peak,
+            peak=max(memory, peak(self._seen.device.type)),
         )
 
     def finish(self, token: Token | None) -> Finished:
@@ -161,23 +171,16 @@ def _processors(settings: Settings) -> Iterator[Any]:
         yield library.TopPLogitsWarper(settings.top_p)
 
 
-def memory_of(device: torch.device) -> tuple[int, int]:
-    """Return the bytes that are used now and at most: of the GPU, or of this process."""
-    if device.type == "cuda":
-        return torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device)
-    import psutil
-
-    now = int(psutil.Process().memory_info().rss)
-    return now, max(now, _peak())
-
-
-def _peak() -> int:
-    """Return the peak of this process in bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage would count what the parent had when it started this process
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
-        return int(lines["VmHWM"].split()[0]) * 1024
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+def carry_out(
+    voice: Voice, order: Order, most_input: int, most_tokens: int, stopped: Callable[[], bool]
+) -> Iterator[Event]:
+    """Yield the events of an answer or the scores; a failure that people can mend is one too."""
+    try:
+        if isinstance(order, Request):
+            yield from speak(voice, order, most_input, stopped)
+        else:
+            yield score(voice, order, most_tokens)
+    except UserError as error:
+        yield Failed(text=in_words(str(error), order, voice.folder))
+    except torch.OutOfMemoryError:
+        yield Failed(text=f"there is not enough memory left on the GPU for {order.title}")

@@ -1,4 +1,10 @@
-"""A loaded model with its tokenizer, and what it says of the token to come."""
+"""A loaded model with its tokenizer, and what it thinks of an answer: one forward pass.
+
+For the divergence of two models at each position both distributions must meet. The first model
+writes its log-probabilities to a file as float32 and the second reads them: 128,000 tokens * 512
+positions are 262 MB for some seconds. A list of the likeliest tokens would be smaller and give a
+lower bound only, and float16 errs by as much as an 8-bit model diverges.
+"""
 
 import json
 from collections.abc import Sequence
@@ -7,13 +13,19 @@ from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from hubq.chat import UNFINISHED, Speaker, ends_of, lay_out
-from serving.messages import Alternative, Message
+import numpy as np
+import torch
+from torch import Tensor
+
+from hubq.chat import UNFINISHED, Speaker, Unfolding, ends_of, lay_out
+from hubq.errors import UserError
+from serving.messages import Alternative, Message, Scored, Scores, Scoring
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 ALTERNATIVES = 5
+ROWS = 64  # positions at a time
 
 
 @dataclass(frozen=True)
@@ -59,3 +71,78 @@ class Voice(Speaker):
         if before.endswith(UNFINISHED) or not both.startswith(before):
             return str(self.tokenizer.decode([token]))
         return both[len(before) :]
+
+
+def score(voice: Voice, order: Scoring, most_tokens: int) -> Scores:
+    """Score each token of an answer; raise UserError when there is none, or too many."""
+    same = voice.vocabulary == order.vocabulary
+    prompt, answer = list(order.prompt), list(order.answer)
+    if not same:
+        prompt = voice.read(order.messages)[0].tolist()
+        answer = voice.tokenizer(order.text, add_special_tokens=False)["input_ids"]
+    _require_room(voice, len(prompt), len(answer), most_tokens)
+    logprobs = _logprobs(voice, prompt, answer)
+    kept = np.load(order.against, mmap_mode="r") if same and order.against else None
+    if same and order.keep is not None:
+        np.save(order.keep, logprobs.cpu().numpy())
+    return Scores(
+        aligned="tokens" if same else "text",
+        tokens=_scored(voice, prompt[-1], answer, logprobs, kept),
+    )
+
+
+def _require_room(voice: Voice, prompt: int, answer: int, most_tokens: int) -> None:
+    reach = getattr(voice.model.config, "max_position_embeddings", None) or most_tokens
+    if prompt == 0 or answer == 0:
+        raise UserError("there is nothing to score: the prompt or the answer is empty")
+    if prompt + answer > min(most_tokens, reach):
+        raise UserError(
+            f"prompt and answer have {prompt + answer:,} tokens, of which "
+            f"{min(most_tokens, reach):,} can be scored"
+        )
+
+
+def _logprobs(voice: Voice, prompt: list[int], answer: list[int]) -> Tensor:  # (answer, V)
+    """Return the log-probabilities before each token of the answer, in float32."""
+    ids = torch.tensor([prompt + answer], device=voice.model.device)
+    with torch.inference_mode():
+        output = voice.model(input_ids=ids, use_cache=False, logits_to_keep=len(answer) + 1)
+        return torch.cat(
+            [rows.float().log_softmax(-1) for rows in output.logits[0, :-1].split(ROWS)]
+        )
+
+
+def _scored(
+    voice: Voice,
+    last: int,
+    answer: Sequence[int],
+    logprobs: Tensor,  # (answer, V)
+    kept: np.ndarray | None,  # (answer, V)
+) -> tuple[Scored, ...]:
+    unfolding = Unfolding(voice.text)
+    rows = [None] * len(answer) if kept is None else kept
+    found = []
+    for row, before, token, base in zip(logprobs, [last, *answer[:-1]], answer, rows, strict=True):
+        found.append(
+            Scored(
+                id=token,
+                text="" if token in voice.ends else unfolding.take(token),
+                ends=token in voice.ends,
+                probability=float(row[token].exp()),
+                rank=1 + int((row > row[token]).sum()),
+                alternatives=voice.alternatives(row, before),
+                kl=None if base is None else _divergence(base, row),
+            )
+        )
+    return tuple(found)
+
+
+def _divergence(kept: np.ndarray, row: Tensor) -> float:
+    """Return KL(kept || row) in nats.
+
+    Embeddings of one model may be padded more than another's: no token has these last rows.
+    """
+    width = min(len(kept), len(row))
+    base = torch.from_numpy(np.array(kept[:width])).to(row.device).log_softmax(-1)
+    own = row[:width].log_softmax(-1)
+    return max(0.0, float((base.exp() * (base - own)).nansum()))

@@ -1,4 +1,9 @@
-"""Models in processes of their own: one that can't be loaded or dies takes nobody else down."""
+"""Models in processes of their own: one that can't be loaded or dies takes nobody else down.
+
+Both ends of the pipe: `Worker` is the app's; `python -m serving.worker_process JOB`, a Job as JSON,
+is the model's. Orders go as JSON lines to its standard input, an empty line stops the one that
+runs; events come from its standard output. It ends with its input, so it never outlives the app.
+"""
 
 import os
 import subprocess
@@ -6,22 +11,30 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue, SimpleQueue
 from threading import Event as Flag
 from threading import Thread
 from time import monotonic
+from typing import TextIO
 
 import psutil
 
 from hubq.device import VARIABLE as COMPUTE_DTYPE
 from serving.machine import model_dtype, with_hubq
-from serving.messages import EVENTS, LAST, Event, Failed, Order, Ready
-from serving.worker import Job
+from serving.messages import EVENTS, LAST, ORDERS, Event, Failed, Line, Order, Ready
 
 SPACE = Path(__file__).parents[1]
 LOOK = 0.05  # seconds between two looks at whether a visitor stopped
 PARTING = 10.0  # seconds that a worker may take to stop or to end
 LOADING = 1800.0  # seconds without a word while it loads
+
+
+class Job(Line):
+    """The model of a worker and its limits."""
+
+    folder: Path
+    most_input: int
+    most_tokens: int
 
 
 class Worker:
@@ -152,7 +165,7 @@ def _start(job: Job, threads: int) -> subprocess.Popen[str]:
     }
     return subprocess.Popen(
         # -P: whatever lies in the folder where somebody started the app is not imported.
-        [sys.executable, "-P", "-m", "serving.worker", job.model_dump_json()],
+        [sys.executable, "-P", "-m", "serving.worker_process", job.model_dump_json()],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -160,3 +173,64 @@ def _start(job: Job, threads: int) -> subprocess.Popen[str]:
         env={**os.environ, **own},
         start_new_session=True,  # Ctrl-C is for the app, which then ends its workers
     )
+
+
+class Inbox:
+    """The orders of the parent, read while others are carried out."""
+
+    def __init__(self, lines: TextIO) -> None:
+        self._lines = lines
+        self._orders: Queue[str] = Queue()
+        self._stop = Flag()
+        Thread(target=self._read, daemon=True).start()
+
+    def orders(self) -> Iterator[Order]:
+        """Yield each order as it comes."""
+        while True:
+            yield ORDERS.validate_json(self._orders.get())
+
+    def stopped(self) -> bool:
+        """Tell whether the order that runs shall end."""
+        return self._stop.is_set()
+
+    def _read(self) -> None:
+        for line in self._lines:
+            if line.strip():
+                self._stop.clear()
+                self._orders.put(line)
+            else:
+                self._stop.set()
+        os._exit(0)  # nobody listens any more, whatever runs
+
+
+def main() -> int:
+    """Load the model and carry out orders for ever; exit code 1 when it can't be loaded."""
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever libraries print is no event
+
+    def say(event: Event) -> None:
+        print(event.model_dump_json(), file=out, flush=True)
+
+    inbox = Inbox(sys.stdin)
+    job = Job.model_validate_json(sys.argv[1])
+
+    from hubq.allocator import keep_freed_memory
+    from hubq.errors import UserError
+    from serving.decoding import carry_out
+    from serving.loaded_model import Voice
+
+    keep_freed_memory()
+    try:
+        voice = Voice.load(job.folder)
+    except UserError as error:
+        say(Failed(text=str(error)))
+        return 1
+    say(Ready())
+    for order in inbox.orders():
+        for event in carry_out(voice, order, job.most_input, job.most_tokens, inbox.stopped):
+            say(event)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

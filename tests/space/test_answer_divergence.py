@@ -3,7 +3,9 @@ from math import exp
 from pathlib import Path
 
 import pytest
-from serving.generation import Limits
+
+from hubq.errors import UserError
+from serving.generation import InProcessGeneration, Limits
 from serving.machine import Memory
 from serving.messages import (
     Alternative,
@@ -21,9 +23,6 @@ from serving.messages import (
 )
 from serving.model_files import Fetching
 from serving.token_divergence import Answer, Base, Examined, Parting, examine, examined, parting
-from serving.zero_gpu import InProcessGeneration
-
-from hubq.errors import UserError
 
 TinyModel = Callable[[str], Path]
 BASE, SIDE = Model(repo="acme/base"), Model(repo="acme/side")

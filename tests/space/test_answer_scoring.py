@@ -5,11 +5,10 @@ from pathlib import Path
 import hubq_folder
 import pytest
 import torch
-from serving.loaded_model import Voice
-from serving.messages import Message, Model, Scoring
-from serving.scoring import score
 
 from hubq.errors import UserError
+from serving.loaded_model import Voice, score
+from serving.messages import Message, Model, Scoring
 
 TinyModel = Callable[[str], Path]
 PROMPT = tuple(b"What is a llama?")

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from answering_models import BASE, FOUR, THREE, write_family
-from page.events import PROGRAMS
 from served_space import ROOT, served
 from slow_workers import slowed, workers
+
+from page.events import PROGRAMS
 
 if TYPE_CHECKING:
     from gradio_client import Client

@@ -1,9 +1,9 @@
 from random import Random
 
 import pytest
-from votes.ballots import Ballot, Ballots
 
 from hubq.errors import UserError
+from votes.ballots import Ballot, Ballots
 
 ONE, OTHER = "acme/one", "acme/other"
 

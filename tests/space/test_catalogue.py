@@ -5,14 +5,12 @@ from threading import Thread
 
 import pytest
 from made_models import full_report
-from releases import discovery
-from releases.catalogue import FRESH, LIFETIME, Catalogue
-from releases.discovery import Sources
-from releases.models import Problem, Released
 
 from hubq.client import Client
 from hubq.hub.faults import FaultyHub, refuse
 from hubq.patience import Patience
+from releases.catalogue import FRESH, LIFETIME, Catalogue, Sources
+from releases.models import Problem, Released
 
 
 class Clock:
@@ -140,9 +138,9 @@ def test_nobody_waits_while_somebody_else_asks(
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes calls and never answers
         client = Client(f"http://127.0.0.1:{silent.getsockname()[1]}", patience=Patience(tries=1))
         catalogue = Catalogue(Sources("acme", (str(tmp_path),)), client, clock=clock)
-        monkeypatch.setattr(discovery, "KNOCKING", 0.1)
+        monkeypatch.setattr("releases.catalogue.KNOCKING", 0.1)
         first = catalogue.listing()
-        monkeypatch.setattr(discovery, "KNOCKING", 2.0)
+        monkeypatch.setattr("releases.catalogue.KNOCKING", 2.0)
         clock.now += LIFETIME + 1
         asking = Thread(target=catalogue.listing)
         asking.start()

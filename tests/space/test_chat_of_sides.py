@@ -2,7 +2,7 @@ from pathlib import Path
 
 from serving.conversation import begin, is_greedy
 from serving.messages import Failed, Finished, Model, Prompt, Request, Settings, Token
-from serving.sides import Side
+from serving.streams import Side
 
 REQUEST = Request(model=Model(folder=Path("/nowhere")), title="one", messages=())
 GREEDY = Settings()

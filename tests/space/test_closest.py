@@ -2,7 +2,8 @@ from dataclasses import replace
 
 from made_models import BASE, interval, made_fidelity, made_model
 from made_run import measurement
-from page.closest_model import closest, widths
+
+from releases.comparison import closest, widths
 from releases.models import Released
 
 GPTQ = made_model("acme/GPTQ", divergence=0.031)

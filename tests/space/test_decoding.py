@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+
+from hubq.chat import answer
+from hubq.errors import UserError
 from serving.decoding import speak
 from serving.loaded_model import Voice
 from serving.messages import (
@@ -20,9 +23,6 @@ from serving.messages import (
     Statistics,
     Token,
 )
-
-from hubq.chat import answer
-from hubq.errors import UserError
 
 TinyModel = Callable[[str], Path]
 QUESTION = "What is a llama?"

@@ -1,8 +1,8 @@
 import pytest
 from pydantic import ValidationError
-from serving.messages import EVENTS, Message, Model, Settings, Token
 
 from hubq.errors import UserError
+from serving.messages import EVENTS, Message, Model, Settings, Token
 
 
 def test_settings_are_greedy_unless_told_otherwise() -> None:

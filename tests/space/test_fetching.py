@@ -5,16 +5,15 @@ from threading import Event
 import hubq_folder
 import pytest
 from huggingface_hub import HfApi
-from serving.generation import Limits, WorkerGeneration
-from serving.machine import Memory
-from serving.memory_estimate import footprint
-from serving.messages import Finished, Message, Model, Request
-from serving.model_files import Fetching
 
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.hub.faults import FaultyHub, faulty_hub
 from hubq.patience import Patience
+from serving.generation import Limits, WorkerGeneration
+from serving.machine import Memory
+from serving.messages import Finished, Message, Model, Request
+from serving.model_files import Fetching, footprint
 
 TinyModel = Callable[[str], Path]
 BASE, SIDE = Model(repo="acme/base"), Model(repo="acme/side")

@@ -6,11 +6,11 @@ import hubq_folder
 import pytest
 import quantized_folder
 from safetensors.torch import load_file
-from serving.memory_estimate import PROCESS, footprint
 
 from hubq.format import format_named
 from hubq.shards import index
 from hubq.tensors import Grid
+from serving.model_files import PROCESS, footprint
 
 TinyModel = Callable[[str], Path]
 FORMATS = ("compressed-tensors", "gptq", "awq")

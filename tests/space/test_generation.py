@@ -14,10 +14,11 @@ from typing import Any
 import hubq_folder
 import psutil
 import pytest
+
 from app import best_generation
+from hubq.client import Client
 from serving.generation import Limits, WorkerGeneration
 from serving.machine import Memory
-from serving.memory_estimate import PROCESS
 from serving.messages import (
     Event,
     Failed,
@@ -32,10 +33,8 @@ from serving.messages import (
     Settings,
     Token,
 )
-from serving.model_files import Fetching
+from serving.model_files import PROCESS, Fetching
 from serving.worker_process import Worker
-
-from hubq.client import Client
 
 TinyModel = Callable[[str], Path]
 

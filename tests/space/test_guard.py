@@ -10,10 +10,10 @@ import httpx
 import pytest
 from made_models import GPTQ, RTN
 from made_run import make_run
-from page.guard import MOST_BYTES, own_names
 from served_space import served
 
 from hubq.proxies import LOOPBACK
+from page.guard import MOST_BYTES, own_names
 
 JUNK: list[Any] = [
     *(None, 0, -1, 1e308, True, "NaN", "../../x", "x" * 1000, [], {}, [[[]]], [None], [{}]),

@@ -4,15 +4,13 @@ from pathlib import Path
 from threading import Event as Flag
 
 import pytest
-from app import best_generation
-from serving.generation import Limits
-from serving.machine import Memory
-from serving.memory_estimate import PROCESS
-from serving.messages import Failed, Finished, Message, Model, Request, Settings, Token
-from serving.model_files import Fetching
-from serving.zero_gpu import InProcessGeneration, seconds
 
+from app import best_generation
 from hubq.client import Client
+from serving.generation import InProcessGeneration, Limits, seconds
+from serving.machine import Memory
+from serving.messages import Failed, Finished, Message, Model, Request, Settings, Token
+from serving.model_files import PROCESS, Fetching
 
 TinyModel = Callable[[str], Path]
 # Stands in for the package of ZeroGPU: it marks what it is given.

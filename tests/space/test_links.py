@@ -1,7 +1,7 @@
 import pytest
-from page.deep_links import LONGEST, MODELS, Comparison, defaults, from_query, to_query
 
 from hubq.errors import UserError
+from page.sampling_settings import LONGEST, MODELS, Comparison, defaults, from_query, to_query
 
 FULL = Comparison(
     models=("acme/Llama-3-8B-GPTQ-4bit", "acme/Llama-3-8B-AWQ-4bit"),

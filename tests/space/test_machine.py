@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from serving import machine
 from serving.machine import cores, gpu_memory, machine_memory, model_dtype, number_bytes
 

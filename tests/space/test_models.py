@@ -7,14 +7,14 @@ import pytest
 from huggingface_hub import CommitOperationAdd
 from made_models import BASE, full_report, made_model
 from made_run import made_plan, made_report, make_run, measurement
-from page.card import card_text
-from releases.discovery import Sources, find
-from releases.models import Listing, Problem
 
 from hubq.client import Client
 from hubq.hub.faults import FaultyHub, refuse
 from hubq.patience import Patience
 from hubq.publish import publish
+from page.numbers_tab import card_text
+from releases.catalogue import Sources, find
+from releases.models import Listing, Problem
 
 NOBODY = Client("http://127.0.0.1:9", patience=Patience(tries=1))
 
@@ -321,10 +321,9 @@ def test_a_base_without_a_name_that_is_not_here_has_no_weights(tmp_path: Path) -
 
 
 def test_a_tiny_base_in_a_folder_is_fetched_from_there(tmp_path: Path, tiny_model: Any) -> None:
-    from releases.models import Weights
-
     from hubq.recipe_inputs import ModelSection
     from hubq.source import find as find_source
+    from releases.models import Weights
 
     section = ModelSection(folder=tiny_model("llama"))
     weights = Weights(section=section, identity=find_source(section, NOBODY).identity)

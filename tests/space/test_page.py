@@ -7,14 +7,15 @@ import sys
 from typing import Any
 
 import pytest
-from page.events import STREAMS, WAITING
 from served_space import ROOT
+
+from page.events import STREAMS, WAITING
 
 MADE = """
 import json
 import gradio as gr
 from app import build, kitchen
-from votes.polling import polling
+from votes.storage import polling
 from hubq.client import Client
 
 cooks = kitchen()

@@ -4,8 +4,9 @@ from xml.etree import ElementTree
 import pytest
 from made_models import BASE, interval, made_model
 from made_run import measurement
-from page.pareto_chart import Quality, describe, pareto, points, qualities, short
-from page.recovery_chart import recovery_chart
+
+from page.charts import describe, pareto, recovery_chart, short
+from releases.comparison import Quality, points, qualities
 from releases.models import Released, base_of
 
 GPTQ = made_model("acme/Llama-GPTQ-4bit", stored=4.3, divergence=0.03)

@@ -1,7 +1,8 @@
 import math
 
 import pytest
-from page.scales import Scale, fitted
+
+from page.svg import Scale, fitted
 
 
 def test_a_scale_maps_its_ends_to_the_pixels() -> None:

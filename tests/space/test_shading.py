@@ -3,6 +3,7 @@ from html.parser import HTMLParser
 from itertools import product
 
 import pytest
+
 from page.token_html import DIVERGENCE, OPACITIES, STYLE, TINT, legend, shade_of, shaded
 from serving.messages import Alternative
 from serving.token_divergence import Examined, Seen

@@ -3,10 +3,10 @@ from threading import Event, Thread
 from time import sleep
 
 import pytest
-from serving.machine import Memory
-from serving.model_cache import Need, Shelf, StoppedError
 
 from hubq.errors import UserError
+from serving.machine import Memory
+from serving.model_cache import Need, Shelf, StoppedError
 
 
 class Jar:

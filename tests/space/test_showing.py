@@ -1,8 +1,8 @@
 from page.answer_html import conversation, notice, numbers, panel, side_of, speak, standings
 from serving.conversation import Line, Turn
 from serving.messages import Statistics
-from serving.sides import Side
-from votes.leaderboard import Standing
+from serving.streams import Side
+from votes.ballots import Standing
 
 HOSTILE = "<script>alert(1)</script>"
 STATISTICS = Statistics(tokens=8, first_token=0.123, rate=9.87, memory=820_000_000, peak=10**9)

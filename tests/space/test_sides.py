@@ -3,8 +3,7 @@ from pathlib import Path
 from threading import Event as Flag
 
 from serving.messages import Failed, Finished, Model, Queued, Request, Statistics, Token
-from serving.sides import Happening, Side, together
-from serving.streams import BROKEN, Watch
+from serving.streams import BROKEN, Happening, Side, Watch, together
 
 REQUEST = Request(model=Model(folder=Path("/nowhere")), title="one", messages=())
 

@@ -3,7 +3,7 @@ from functools import partial
 from threading import Thread
 from time import monotonic
 
-from page.stream_cancellation import BLIND, COMPARE, SETTLING, Stops, Tab
+from page.events import BLIND, COMPARE, SETTLING, Stops, Tab
 from serving.streams import Watch
 
 ANN, BOB = Tab("ann", COMPARE), Tab("bob", COMPARE)

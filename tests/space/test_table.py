@@ -3,7 +3,8 @@ from typing import Any
 
 from made_models import made_model
 from made_run import measurement
-from page.table import table
+
+from releases.comparison import table
 from releases.models import Released, base_of
 
 

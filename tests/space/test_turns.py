@@ -1,9 +1,9 @@
 from threading import Event, Thread
 
 import pytest
-from serving.request_queue import Ticket, Turns
 
 from hubq.errors import UserError
+from serving.model_cache import Ticket, Turns
 
 
 def started(turns: Turns, model: str) -> Ticket:

@@ -4,13 +4,12 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from votes.ballots import Ballots
-from votes.storage import VoteRepo
-from votes.votes import Vote, VoteBook
 
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.hub.faults import FaultyHub, faulty_hub
+from votes.ballots import Ballots, Vote, VoteBook
+from votes.storage import VoteRepo
 
 REPO = "acme/votes"
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the client's

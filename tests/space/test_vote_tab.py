@@ -4,13 +4,13 @@ from random import Random
 
 import pytest
 from made_models import made_model
-from page.vote_events import drawn
-from releases.models import Listing, Released, base_of
-from votes.polling import polling
 
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.hub.faults import FaultyHub
+from page.vote_tab import drawn
+from releases.models import Listing, Released, base_of
+from votes.storage import polling
 
 NAMES = ("acme/A", "acme/B", "acme/C")
 

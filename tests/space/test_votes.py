@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from votes.ballots import Ballots
-from votes.leaderboard import Standing, leaderboard, wilson
-from votes.votes import CHOICES, Choice, Vote, VoteBook
 
 from hubq.errors import UserError
+from votes.ballots import CHOICES, Ballots, Choice, Standing, Vote, VoteBook, leaderboard, wilson
 
 
 def vote(choice: Choice = "left", *, with_prompt: bool = False) -> Vote:

@@ -1,7 +1,8 @@
 from typing import Any
 
 import pytest
-from page.divergence_text import fresh, percent, quoted, summary
+
+from page.token_html import fresh, percent, quoted, summary
 from serving.messages import Alternative
 from serving.token_divergence import Examined, Seen
 

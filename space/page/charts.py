@@ -1,21 +1,31 @@
-"""Quality against stored bits: which models are the front, in a chart whose points can be pressed.
+"""The charts: quality against stored bits, whose points can be pressed, and recovery task by task.
 
-Gradio's own ScatterPlot reports selected ranges, not points, and gr.Plot reports nothing; so the
+Gradio's own ScatterPlot reports selected ranges, not points, and gr.Plot reports nothing; so a
 chart is a picture of ours in a gr.HTML, which says what was pressed (`PRESSED`).
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
-
-from releases.models import Released, brief
+from collections.abc import Iterable, Iterator, Sequence
 
 from hubq.evaluate.report import Interval
-from hubq.figures import number, percent
-from hubq.front import Point as Place
-from hubq.front import front
-from page.scales import Scale, fitted
-from page.svg import COLORS, INK, SMALL, button, dot, extent, figure, line, path, words
+from hubq.figures import number, percent, share
+from page.svg import (
+    COLORS,
+    INK,
+    SMALL,
+    Scale,
+    button,
+    dot,
+    extent,
+    figure,
+    fitted,
+    line,
+    mark,
+    path,
+    words,
+)
+from releases.comparison import Point, Quality, loss_of, points
+from releases.models import Recovery, Released
 
 # What a gr.HTML with such a chart gets as js_on_load: its `select` event then has the model's name.
 PRESSED = """
@@ -30,65 +40,13 @@ element.addEventListener('keydown', press);
 """
 WIDTH, HEIGHT = 420.0, 340.0  # so small that letters can be read on a phone
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 12.0, 12.0, 42.0  # margins
-
-
-class Quality(NamedTuple):
-    """A measure to look at models by."""
-
-    name: str
-    of: Callable[[Released], Interval | None]
-    spelled: Callable[[float | None], str]
-    lower_is_better: bool
-
-
-class Point(NamedTuple):
-    """A model in the chart."""
-
-    model: Released
-    bits: float
-    value: Interval
-    is_front: bool
-
-
-def qualities(models: Iterable[Released]) -> list[Quality]:
-    """List the measures that any model has, the most telling first."""
-    every = list(models)
-    texts = dict.fromkeys(text for each in every for text in each.entry.perplexities)
-    known = [
-        Quality("KL divergence", lambda model: model.divergence, number, lower_is_better=True),
-        *(_perplexity(text) for text in texts),
-        Quality("recovery", lambda model: model.entry.recovery, percent, lower_is_better=False),
-    ]
-    return [each for each in known if any(each.of(model) for model in every if not model.is_base)]
-
-
-def _perplexity(text: str) -> Quality:
-    def value(model: Released) -> Interval | None:
-        found = model.entry.perplexities.get(text)
-        return None if found is None else Interval(value=found)
-
-    return Quality(f"perplexity {brief(text)}", value, number, lower_is_better=True)
-
-
-def points(models: Iterable[Released], quality: Quality) -> list[Point]:
-    """Return the models that have both, and which of them no other clearly beats."""
-    found = [
-        (each, each.entry.stored_bits, value)
-        for each in models
-        if not each.is_base
-        and each.entry.stored_bits is not None
-        and (value := quality.of(each)) is not None
-    ]
-    is_front = front([Place(bits, _loss(value, quality)) for _, bits, value in found])
-    return [Point(*each, on) for each, on in zip(found, is_front, strict=True)]
-
-
-def _loss(value: Interval, quality: Quality) -> Interval:
-    """Turn a value around where more is better."""
-    if quality.lower_is_better:
-        return value
-    low, high = (None if end is None else -end for end in (value.high, value.low))
-    return Interval(value=-value.value, low=low, high=high)
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+SIDE = 22.0  # margin of the recoveries
+ROW = 14.0  # pixels of a model in a task
+HEAD = 22.0  # of a task's name
+ENTRY = 16.0  # of a model in the legend
+FOOT = 42.0
+MOST = len(COLORS)  # models that can be told apart
 
 
 def pareto(models: Iterable[Released], quality: Quality, chosen: Sequence[str] = ()) -> str:
@@ -145,7 +103,7 @@ def _front(shown: Sequence[Point], x: Scale, y: Scale, quality: Quality) -> Iter
     corners: list[tuple[float, float]] = []
     least = math.inf
     for bits, loss, value in sorted(
-        (each.bits, _loss(each.value, quality).value, each.value.value)
+        (each.bits, loss_of(each.value, quality).value, each.value.value)
         for each in shown
         if each.is_front
     ):
@@ -193,9 +151,6 @@ def _labels(shown: Sequence[Point], x: Scale, y: Scale) -> Iterator[str]:
                 break
 
 
-Box = tuple[float, float, float, float]  # left, top, right, bottom
-
-
 def _box(x: float, baseline: float, width: float) -> Box:
     return (x, baseline - SMALL, x + width, baseline + 3)
 
@@ -227,3 +182,75 @@ def _about(shown: Sequence[Point], quality: Quality) -> str:
         f"Chart of {quality.name} against stored bits a weight for {len(shown)} models. "
         f"On the front: {', '.join(best)}."
     )
+
+
+def recovery_chart(models: Sequence[Released]) -> str:
+    """Return the chart of up to six models: each task's share of the base's, 95 % intervals."""
+    every = [each for each in models if each.recoveries]
+    shown = every[:MOST]
+    if not shown:
+        return figure(WIDTH, 40, "Nothing to show", [words(0, 20, "None of them was measured.")])
+    tasks = list(dict.fromkeys(each.task for model in shown for each in model.recoveries))
+    legend = list(_legend(shown, len(every) - len(shown)))
+    top, block = 4 + ENTRY * (len(shown) + (len(every) > MOST)), HEAD + ROW * len(shown)
+    height = top + len(tasks) * block + FOOT
+    x = _scale(shown)
+    parts = [*legend, *_axis(x, top, height - FOOT)]
+    for place, task in enumerate(tasks):
+        parts += _task(task, shown, x, top + place * block)
+    return figure(WIDTH, height, _about_recoveries(shown, tasks), parts)
+
+
+def _scale(shown: Sequence[Released]) -> Scale:
+    every = [each.share for model in shown for each in model.recoveries]
+    values = [end for each in every for end in (each.low, each.value, each.high) if end is not None]
+    return fitted([1.0, *values], SIDE, WIDTH - SIDE)
+
+
+def _legend(shown: Sequence[Released], hidden: int) -> Iterator[str]:
+    for row, name in enumerate(short([each.name for each in shown])):
+        yield dot(8, 10 + ENTRY * row, COLORS[row])
+        yield words(20, 14 + ENTRY * row, name)
+    if hidden:
+        yield words(20, 14 + ENTRY * len(shown), f"{hidden} more: choose some to compare")
+
+
+def _axis(x: Scale, top: float, bottom: float) -> Iterator[str]:
+    for value in x.ticks(5):
+        yield line((x(value), top), (x(value), bottom))
+        yield words(x(value), bottom + 15, f"{100 * value:.4g} %", anchor="middle")
+    yield line((x(1.0), top), (x(1.0), bottom), INK, dashed=True)
+    about = "of the base's quality (dashed: all of it)"
+    yield words((x.start + x.end) / 2, bottom + 33, about, anchor="middle")
+
+
+def _task(task: str, shown: Sequence[Released], x: Scale, top: float) -> Iterator[str]:
+    yield words(0, top + HEAD - 6, task)
+    for row, model in enumerate(shown):
+        found = next((each for each in model.recoveries if each.task == task), None)
+        if found is not None:
+            yield _recovery_mark(model, found, x, top + HEAD + ROW * (row + 0.5), COLORS[row])
+
+
+def _recovery_mark(model: Released, found: Recovery, x: Scale, y: float, color: str) -> str:
+    low, high = found.share.low, found.share.high
+    error = "" if low is None or high is None else line((x(low), y), (x(high), y), color)
+    return mark(
+        describe_recovery(model, found), error + dot(x(found.share.value), y, color, radius=4)
+    )
+
+
+def describe_recovery(model: Released, found: Recovery) -> str:
+    """Say in a line what a mark shows."""
+    values = (found.value, found.base)
+    is_share = max(values) <= 1
+    value, base = (percent(each) if is_share else f"{each:.4g}" for each in values)
+    return (
+        f"{model.name}, {found.task}: {share(found.share)} of the base's quality; {value}, the "
+        f"base {base}"
+    )
+
+
+def _about_recoveries(shown: Sequence[Released], tasks: Sequence[str]) -> str:
+    names = ", ".join(each.name for each in shown)
+    return f"Chart of what is left of the base's quality in {', '.join(tasks)}, for {names}."
