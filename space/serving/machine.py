@@ -14,13 +14,9 @@ from pathlib import Path
 from threading import Lock
 
 from hubq.device import asked_dtype
+from hubq.evaluate.memory import CGROUP, available, installed
 
-CGROUPS = Path("/sys/fs/cgroup")
-LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # cgroup 2 and 1
-USES = ("memory.current", "memory/memory.usage_in_bytes")
-STATISTICS = ("memory.stat", "memory/memory.stat")
 ASKING = "from hubq.device import best_device, compute_dtype as c; print(c(best_device().type))"
-RECLAIMED = ("inactive_file", "total_inactive_file")  # page cache, which the kernel gives back
 _LOOKING = Lock()  # a cache alone lets two who ask at once look twice
 
 
@@ -37,23 +33,12 @@ class Memory:
     holds_processes: bool = True
 
 
-def machine_memory(cgroups: Path = CGROUPS) -> Memory:
+def machine_memory() -> Memory:
     """Return the memory of this machine, or of the container where that has less."""
-    import psutil
-
-    limit = _number(cgroups, LIMITS)
-    total = int(psutil.virtual_memory().total)
-
-    def free() -> int:
-        available = int(psutil.virtual_memory().available)
-        if limit is None or limit > total:
-            return available
-        return min(available, limit - _used(cgroups))
-
-    return Memory("machine", min(total, limit or total), free)
+    return Memory("machine", installed(), lambda: available("cpu"))
 
 
-def cores(cgroups: Path = CGROUPS) -> int:
+def cores(cgroups: Path = CGROUP) -> int:
     """Return how many cores this process may use: a container often has few of many."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     path = cgroups / "cpu.max"
@@ -61,20 +46,6 @@ def cores(cgroups: Path = CGROUPS) -> int:
     if not quota.isdigit():
         return usable or 1
     return max(1, min(usable or 1, int(quota) // int(period)))
-
-
-def _number(cgroups: Path, names: tuple[str, ...]) -> int | None:
-    """Read the first of the files that there is; None where none holds a number."""
-    texts = [(cgroups / name).read_text().strip() for name in names if (cgroups / name).is_file()]
-    return next((int(text) for text in texts if text.isdigit()), None)
-
-
-def _used(cgroups: Path) -> int:
-    """Return the bytes that a container can't give back."""
-    path = next((cgroups / name for name in STATISTICS if (cgroups / name).is_file()), None)
-    lines = dict(line.split() for line in path.read_text().splitlines()) if path else {}
-    cache = next((int(lines[name]) for name in reversed(RECLAIMED) if name in lines), 0)
-    return (_number(cgroups, USES) or 0) - cache
 
 
 def number_bytes() -> int:

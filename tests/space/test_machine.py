@@ -4,44 +4,23 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psutil
 import pytest
 
+from hubq.evaluate import memory
 from serving import machine
 from serving.machine import cores, gpu_memory, machine_memory, model_dtype, number_bytes
 
 
-def test_without_a_limit_the_machine_has_all_of_its_memory(tmp_path: Path) -> None:
-    found = machine_memory(tmp_path)
-
-    assert found.total == psutil.virtual_memory().total
-    assert 0 < found.free() < found.total
-
-
-def test_a_container_has_what_its_limit_leaves(tmp_path: Path) -> None:
+def test_the_machine_has_what_its_container_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "memory.max").write_text("1000000\n")
     (tmp_path / "memory.current").write_text("700000\n")
-    (tmp_path / "memory.stat").write_text("anon 400000\ninactive_file 300000\n")
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
 
-    found = machine_memory(tmp_path)
+    found = machine_memory()
 
-    assert (found.total, found.free()) == (1_000_000, 600_000)
-
-
-def test_a_container_of_the_old_kind_has_what_its_limit_leaves(tmp_path: Path) -> None:
-    folder = tmp_path / "memory"
-    folder.mkdir()
-    (folder / "memory.limit_in_bytes").write_text("1000000\n")
-    (folder / "memory.usage_in_bytes").write_text("700000\n")
-    (folder / "memory.stat").write_text("inactive_file 1\ntotal_inactive_file 200000\n")
-
-    assert machine_memory(tmp_path).free() == 500_000
-
-
-def test_a_container_without_a_limit_is_the_machine(tmp_path: Path) -> None:
-    (tmp_path / "memory.max").write_text("max\n")
-
-    assert machine_memory(tmp_path).total == psutil.virtual_memory().total
+    assert (found.total, found.free()) == (1_000_000, 300_000)
 
 
 def test_a_container_has_the_cores_of_its_quota(tmp_path: Path) -> None:
