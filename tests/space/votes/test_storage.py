@@ -8,8 +8,8 @@ import pytest
 from hubq.client import Client
 from hubq.errors import UserError
 from hubq.hub.faults import FaultyHub, faulty_hub
-from votes.ballots import Ballots, Vote, VoteBook
-from votes.storage import VoteRepo
+from votes.ballots import Ballots, Vote
+from votes.storage import VoteBook, VoteRepo
 
 REPO = "acme/votes"
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the client's

@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from hubq.errors import UserError
-from votes.ballots import CHOICES, Ballots, Choice, Standing, Vote, VoteBook, leaderboard, wilson
+from votes.ballots import CHOICES, Ballots, Choice, Standing, Vote, leaderboard, wilson
+from votes.storage import VoteBook
 
 
 def vote(choice: Choice = "left", *, with_prompt: bool = False) -> Vote:
