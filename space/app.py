@@ -16,19 +16,19 @@ from starlette.middleware import Middleware
 from hubq.client import Client
 from hubq.patience import Patience
 from page import answer_html, sampling_settings, token_html
-from page.api_endpoints import programs
+from page.api_endpoints import api_endpoints
 from page.compare_tab import FEWEST, compare_tab
-from page.events import QUIET, STREAM, THREADS, WAITING, Step, Stops, kept
+from page.events import QUIET, STREAM, THREADS, WAITING, OpenStreams, Step, kept
 from page.guard import Form, Guard, own_names, unchecked
 from page.numbers_tab import numbers_tab
 from page.sampling_settings import MODELS, from_query
 from page.vote_tab import vote_tab
 from releases.catalogue import Catalogue, Sources
-from serving.conversation import Kitchen
+from serving.conversation import ComparisonService
 from serving.generation import Generation, Limits, WorkerGeneration
 from serving.machine import gpu_memory, machine_memory
-from serving.model_files import Fetching
-from votes.storage import Votes, polling
+from serving.model_files import ModelFiles
+from votes.storage import Votes, open_votes
 
 TITLE = "Compare quantized models"
 # The fonts of the visitor's own machine: nothing is asked of other servers.
@@ -44,9 +44,9 @@ EVENTS = 1000  # that Gradio keeps for later; of streams there are never so many
 SESSIONS = 1000  # visitors whose state is kept
 
 
-def build(kitchen: Kitchen, votes: Votes) -> gr.Blocks:
+def build(service: ComparisonService, votes: Votes) -> gr.Blocks:
     """Return the page."""
-    page, stops = gr.Blocks(title=TITLE, analytics_enabled=False), Stops()
+    page, streams = gr.Blocks(title=TITLE, analytics_enabled=False), OpenStreams()
     with page:
         gr.Markdown(f"# {TITLE}\nWhat does it cost to store a model in fewer bits?")
         chosen = gr.Dropdown(
@@ -58,38 +58,42 @@ def build(kitchen: Kitchen, votes: Votes) -> gr.Blocks:
             elem_id="models",
         )
         unchecked(chosen)
-        settings = sampling_settings.settings_box(kitchen.generation.limits.new_tokens)
+        settings = sampling_settings.settings_box(service.generation.limits.new_tokens)
         notes = gr.HTML(answer_html.notice(LOOKING), elem_id="notes", elem_classes="hubq-shown")
         with gr.Tabs():
             with gr.Tab("Compare", id="compare"):
-                compare = compare_tab(kitchen, stops, chosen, settings)
+                compare = compare_tab(service, streams, chosen, settings)
             with gr.Tab("Vote blind", id="vote"):
-                board = vote_tab(kitchen, stops, votes, chosen, settings)
+                board = vote_tab(service, streams, votes, chosen, settings)
             with gr.Tab("Numbers", id="numbers"):
-                numbers = numbers_tab(kitchen.catalogue, chosen)
+                numbers = numbers_tab(service.catalogue, chosen)
 
         filled = [chosen, notes, compare.prompt, settings.system, *settings.controls]
-        _on_load(page, kitchen, filled, compare.run_link, (numbers, board))
+        _on_load(page, service, filled, compare.run_link, (numbers, board))
 
         def left(request: gr.Request) -> None:
             """End what nobody waits for any more."""
-            stops.leave(request.session_hash or "")
+            streams.leave(request.session_hash or "")
 
         page.unload(left)
-        programs(kitchen, stops)
+        api_endpoints(service, streams)
     page.queue(max_size=EVENTS)
     return page
 
 
 def _on_load(
-    page: gr.Blocks, kitchen: Kitchen, filled: list[Any], run_link: Step, tabs: Iterable[Step]
+    page: gr.Blocks,
+    service: ComparisonService,
+    filled: list[Any],
+    run_link: Step,
+    tabs: Iterable[Step],
 ) -> None:
     """Fill an opened page: what its link says, the tabs, then the link's comparison."""
     linked = kept(False)
 
     def opened(request: gr.Request) -> list[Any]:
-        most = kitchen.generation.limits.new_tokens
-        return _opened(kitchen.catalogue, most, str(request.query_params))
+        most = service.generation.limits.new_tokens
+        return _opened(service.catalogue, most, str(request.query_params))
 
     at_once = {**QUIET, "concurrency_limit": None}  # nobody waits for another's page to open
     loaded = page.load(opened, None, [*filled, linked], **at_once)
@@ -121,27 +125,29 @@ def _opened(catalogue: Catalogue, most_tokens: int, query: str) -> list[Any]:
 
 def best_generation(limits: Limits, client: Client) -> Generation[Any]:
     """Return what fits where this runs; on ZeroGPU it must be made while the app is imported."""
-    fetching = Fetching(client)
+    files = ModelFiles(client)
     if os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"):  # as `spaces` reads it
         from serving.generation import InProcessGeneration
 
-        return InProcessGeneration(limits, machine_memory(), fetching)
-    return WorkerGeneration(limits, gpu_memory() or machine_memory(), fetching)
+        return InProcessGeneration(limits, machine_memory(), files)
+    return WorkerGeneration(limits, gpu_memory() or machine_memory(), files)
 
 
-def kitchen() -> Kitchen:
+def comparison_service() -> ComparisonService:
     """Return what answers are made with, of the models that the environment names."""
     client = Client(patience=Patience(tries=1))  # nobody waits long for a silent Hub
     limits = Limits(waiting=WAITING)
-    return Kitchen(Catalogue(Sources.of(os.environ), client), best_generation(limits, client))
+    return ComparisonService(
+        Catalogue(Sources.of(os.environ), client), best_generation(limits, client)
+    )
 
 
 def main() -> None:
     """Serve the page until Ctrl-C, or SIGTERM, by which a Space ends."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    cooks = kitchen()
-    votes = polling(os.environ, cooks.catalogue.client)
-    page = build(cooks, votes)
+    service = comparison_service()
+    votes = open_votes(os.environ, service.catalogue.client)
+    page = build(service, votes)
     front = Middleware(Guard, form=Form(page), hosts=own_names(os.environ))
     try:
         _, address, _ = page.launch(
@@ -156,7 +162,7 @@ def main() -> None:
         print(f"the Space is at {address}", flush=True)
         page.block_thread()
     finally:
-        cooks.generation.close()
+        service.generation.close()
 
 
 if __name__ == "__main__":

@@ -10,37 +10,37 @@ from gradio.events import api
 
 from hubq.errors import UserError
 from page.compare_tab import checked
-from page.events import API, PROGRAMS, Stops, Tab
+from page.events import API, PROGRAMS, OpenStreams, Tab
 from page.sampling_settings import NAMES, read
 from releases.comparison import table
-from serving.conversation import Kitchen, begin
+from serving.conversation import ComparisonService, begin
 from serving.messages import Finished
 from serving.streams import Side, together
 
 Rows = list[dict[str, Any]]
 
 
-def programs(kitchen: Kitchen, stops: Stops) -> None:
+def api_endpoints(service: ComparisonService, streams: OpenStreams) -> None:
     """Open the endpoints."""
-    api(_table(kitchen), api_name="table")
+    api(_table(service), api_name="table")
     api(
-        _compare(kitchen, stops),
+        _compare(service, streams),
         api_name="compare",
         concurrency_limit=2 * PROGRAMS,  # what is too much is refused, and never waits
         concurrency_id="programs",
     )
 
 
-def _table(kitchen: Kitchen) -> Callable[[], Rows]:
+def _table(service: ComparisonService) -> Callable[[], Rows]:
     def rows() -> Rows:
         """Return all models, one a row; what was not measured is null."""
-        made = table(kitchen.catalogue.listing().models)
+        made = table(service.catalogue.listing().models)
         return [dict(zip(made.headers, row, strict=True)) for row in made.rows]
 
     return rows
 
 
-def _compare(kitchen: Kitchen, stops: Stops) -> Callable[..., Iterator[Rows]]:
+def _compare(service: ComparisonService, streams: OpenStreams) -> Callable[..., Iterator[Rows]]:
     room = BoundedSemaphore(PROGRAMS)
 
     def compare(  # noqa: PLR0913 - each is an argument of the endpoint
@@ -61,10 +61,10 @@ def _compare(kitchen: Kitchen, stops: Stops) -> Callable[..., Iterator[Rows]]:
         tab = Tab((request and request.session_hash) or "", API)
         with _refusing(room):
             _require_texts(models, prompt, system)
-            settings = checked(kitchen.generation.limits, models, prompt, read(values))
+            settings = checked(service.generation.limits, models, prompt, read(values))
             chat = begin(models, system)
-            with stops.watch(tab) as watch:
-                starts = kitchen.starts(chat, prompt, settings, watch.stop)
+            with streams.watch(tab) as watch:
+                starts = service.starts(chat, prompt, settings, watch.stop)
                 for sides in together(models, starts, watch):
                     yield [_row(each) for each in sides]
 

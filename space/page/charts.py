@@ -98,7 +98,7 @@ def _reference(base: Interval | None, x: Scale, y: Scale) -> Iterator[str]:
 def _front(shown: Sequence[Point], x: Scale, y: Scale, quality: Quality) -> Iterator[str]:
     """Draw the border of what can be had, as steps: of those on the front the best of so many bits.
 
-    Others are on the front since noise may be all that parts them from these.
+    Others are on the front since noise may be all that separates them from these.
     """
     corners: list[tuple[float, float]] = []
     least = math.inf

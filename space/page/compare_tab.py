@@ -1,6 +1,6 @@
 """The tab where models answer the same prompt side by side, and what its buttons do.
 
-To ask, ask again, stop, clear; where the answers part is a section of its own.
+To ask, ask again, stop, clear; where the answers diverge is a section of its own.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,22 +12,22 @@ import gradio as gr
 
 from hubq.errors import UserError
 from page.answer_html import conversation, notice, running, said_aloud, speak
-from page.divergence_section import Parting, parting_section
+from page.divergence_section import DivergenceSection, divergence_section
 from page.events import (
     COMPARE,
     COUNT,
     QUIET,
     STREAM,
+    OpenStreams,
     Shown,
     Step,
-    Stops,
     Tab,
     Value,
     click_number,
     kept,
 )
 from page.sampling_settings import MODELS, Comparison, SettingsBox, read, to_query
-from serving.conversation import Chat, Kitchen, begin
+from serving.conversation import Chat, ComparisonService, begin
 from serving.generation import Limits
 from serving.messages import Message, Model, Request, Settings
 from serving.streams import Watch, together
@@ -52,7 +52,7 @@ class CompareTab(NamedTuple):
 
 
 def compare_tab(
-    kitchen: Kitchen, stops: Stops, chosen: gr.Dropdown, settings: SettingsBox
+    service: ComparisonService, streams: OpenStreams, chosen: gr.Dropdown, settings: SettingsBox
 ) -> CompareTab:
     """Lay the tab out; `chosen` has the names of the models."""
     chat, click = kept(Chat()), click_number()
@@ -71,16 +71,16 @@ def compare_tab(
         clear = gr.Button("Clear", elem_id="clear", min_width=90)
     said = gr.HTML(elem_id="said", elem_classes="hubq-shown")
     answers = gr.HTML(elem_id="answers", elem_classes="hubq-shown")
-    parting = parting_section(kitchen, stops, chat, halt)
+    section = divergence_section(service, streams, chat, halt)
     boxes = Boxes(chat, said, answers, prompt, ask, again)
-    does = Comparing(kitchen, stops, boxes, parting)
+    does = CompareEvents(service, streams, boxes, section)
     asked = [chat, chosen, prompt, settings.system, *settings.controls]
-    inputs, outputs = [click, *asked], [*boxes, *parting.outputs]
+    inputs, outputs = [click, *asked], [*boxes, *section.outputs]
     gr.on([ask.click, prompt.submit], does.send, inputs, outputs, js=COUNT, **STREAM)
     again.click(does.redo, inputs, outputs, js=COUNT, **STREAM)
     halt.click(does.halt, None, None, queue=False, **QUIET)
     clear.click(does.clear, click, outputs, js=COUNT, concurrency_limit=None, **QUIET)
-    _link_row(asked, said, parting.aloud)
+    _link_row(asked, said, section.aloud)
     return CompareTab(prompt, Step(does.run_link, inputs, outputs))
 
 
@@ -143,12 +143,18 @@ class Asked(NamedTuple):
         return cls(names, prompt, system, values)
 
 
-class Comparing:
+class CompareEvents:
     """The handlers; each yields what becomes of which component."""
 
-    def __init__(self, kitchen: Kitchen, stops: Stops, boxes: Boxes, parting: Parting) -> None:
-        self.kitchen, self.stops = kitchen, stops
-        self.boxes, self.parting = boxes, parting
+    def __init__(
+        self,
+        service: ComparisonService,
+        streams: OpenStreams,
+        boxes: Boxes,
+        section: DivergenceSection,
+    ) -> None:
+        self.service, self.streams = service, streams
+        self.boxes, self.section = boxes, section
         self.nothing: Shown = {boxes.said: gr.skip()}
 
     def send(
@@ -176,32 +182,32 @@ class Comparing:
 
     def halt(self, request: gr.Request) -> None:
         """Stop the answers and the reading; they end by themselves and keep what they have."""
-        self.stops.stop(_tab(request))
+        self.streams.stop(_tab(request))
 
     def clear(self, request: gr.Request, click: int | None) -> Iterator[Shown]:
         """Forget the chat; nothing that was asked for before shows itself afterwards."""
         cleared = {
             **dict.fromkeys((self.boxes.said, self.boxes.answers, self.boxes.prompt), ""),
             **self._settled(Chat()),
-            self.parting.aloud: said_aloud("Cleared"),
+            self.section.aloud: said_aloud("Cleared"),
         }
         show = partial(_once, cleared)
-        yield from self.stops.stream(_tab(request), int(click or 0), show, self.nothing)
+        yield from self.streams.stream(_tab(request), int(click or 0), show, self.nothing)
 
     def _compare(
         self, request: gr.Request, click: int | None, chat: Chat, asked: Asked
     ) -> Iterator[Shown]:
         try:
-            limits = self.kitchen.generation.limits
+            limits = self.service.generation.limits
             settings = checked(limits, asked.names, asked.prompt, read(asked.values))
         except UserError as error:
             words = str(error)
-            yield {self.boxes.said: notice(words), self.parting.aloud: said_aloud(words)}
+            yield {self.boxes.said: notice(words), self.section.aloud: said_aloud(words)}
             return
         goes_on = chat.goes_on(asked.names, asked.system)
         chat = chat if goes_on else begin(asked.names, asked.system)
         show = partial(self._answers, chat, asked.prompt, settings)
-        yield from self.stops.stream(_tab(request), int(click or 0), show, self.nothing)
+        yield from self.streams.stream(_tab(request), int(click or 0), show, self.nothing)
 
     def _answers(
         self, chat: Chat, prompt: str, settings: Settings, watch: Watch
@@ -210,26 +216,26 @@ class Comparing:
         # The prompt's box is emptied once, as visitors may go on typing.
         first: Shown = {boxes.said: "", boxes.prompt: ""}
         for sides in together(
-            chat.names, self.kitchen.starts(chat, prompt, settings, watch.stop), watch
+            chat.names, self.service.starts(chat, prompt, settings, watch.stop), watch
         ):
             shown = {boxes.answers: running(chat.lines, prompt, sides)}
-            yield {**first, **shown, **self._busy(), self.parting.aloud: speak(sides)}
+            yield {**first, **shown, **self._busy(), self.section.aloud: speak(sides)}
             first = {}
         done = chat.with_turn(prompt, settings, sides)
         yield {boxes.answers: conversation(done.lines), **self._settled(done)}
 
     def _busy(self) -> Shown:
         """While answers come they can be stopped or cleared; what was read before is over."""
-        able = {self.boxes.ask: False, self.parting.halt: True, self.boxes.again: False}
-        return {**_able(able), **self.parting.withdrawn()}
+        able = {self.boxes.ask: False, self.section.halt: True, self.boxes.again: False}
+        return {**_able(able), **self.section.withdrawn()}
 
     def _settled(self, chat: Chat) -> Shown:
         able = {
             self.boxes.ask: True,
-            self.parting.halt: False,
+            self.section.halt: False,
             self.boxes.again: bool(chat.prompts),
         }
-        return {self.boxes.chat: chat, **_able(able), **self.parting.offered(chat)}
+        return {self.boxes.chat: chat, **_able(able), **self.section.offered(chat)}
 
 
 def checked(limits: Limits, names: Sequence[str], prompt: str, settings: Settings) -> Settings:

@@ -79,7 +79,7 @@ class Stream(NamedTuple):
     watch: Watch
 
 
-class Stops:
+class OpenStreams:
     """All streams by tab, and the click that each tab's comparison is of."""
 
     def __init__(self) -> None:

@@ -1,9 +1,9 @@
 """An examined answer: each token shaded by how improbable the base finds it, and a summary.
 
 All text is escaped. A shade is a tint over whatever background there is, so that it reads in light
-and dark themes; where the answer parts is said in words. The mouse finds the probabilities on each
-token; the tabulator stops at those only that are shaded or part, or it would take hours. The
-summary is for people who never heard of logits.
+and dark themes; where the answer diverges is said in words. The mouse finds the probabilities on
+each token; the tabulator stops at those only that are shaded or diverge, or it would take hours.
+The summary is for people who never heard of logits.
 """
 
 import re
@@ -12,7 +12,7 @@ from html import escape
 from math import exp, log
 from typing import Literal
 
-from serving.token_divergence import Examined, Seen
+from serving.token_divergence import ExaminedAnswer, ExaminedToken
 
 By = Literal["probability", "kl"]
 
@@ -34,7 +34,7 @@ STYLE = (
   max-width: min(24rem, 80vw); padding: 4px 8px; border-radius: 4px; white-space: normal;
   background: #1f2937; color: #f9fafb; font-size: 0.85rem; line-height: 1.4;
 }
-.hubq-parting { font-size: 0.75rem; font-weight: 600; border: 1px solid currentColor;
+.hubq-divergence { font-size: 0.75rem; font-weight: 600; border: 1px solid currentColor;
   border-radius: 3px; padding: 0 4px; margin: 0 2px; white-space: nowrap; }
 .hubq-mark { opacity: 0.65; font-size: 0.85em; }
 .hubq-legend { font-size: 0.85rem; }
@@ -55,13 +55,13 @@ AS_LIKELY = 0.5  # of the probability of the base's own choice
 # Geometric means of the probabilities of what comes after. SmolLM2-135M rounded to nearest had 0.19
 # to 0.35 in four answers at 4 bits, 0.03 to 0.18 at 3 and nothing at 2; itself 0.37 to 0.53.
 FOLLOWED, LOST = 0.25, 0.12
-FEWEST = 5  # tokens after the parting that say something about the thread
+FEWEST = 5  # tokens after the first other one that say something about the thread
 TINY = 1e-9  # what stands for a probability of nothing
 PASSAGE = 4  # tokens that were said before in this order are a repetition, which any model likes
 OFTEN = 0.4  # of all tokens: from there on repetition is told
 
 
-def shaded(examined: Examined, by: By = "probability") -> str:
+def shaded(examined: ExaminedAnswer, by: By = "probability") -> str:
     """Return the answer as HTML, to be shown with STYLE."""
     label = escape(f"Answer of {examined.title}, token by token")
     spans = "".join(_spans(examined, by))
@@ -83,20 +83,21 @@ def legend(by: By = "probability") -> str:
     return f'<div class="hubq-legend">{entries}</div>'
 
 
-def _spans(examined: Examined, by: By) -> Iterator[str]:
+def _spans(examined: ExaminedAnswer, by: By) -> Iterator[str]:
     begun = 0
     for group in characters(examined.tokens):
-        if examined.parting is not None and begun <= examined.parting < begun + len(group):
-            yield f'<span class="hubq-parting">parts from {escape(examined.base)} here ▸</span>'
-            yield _span(group, by, parts=True)
+        if examined.diverges_at is not None and begun <= examined.diverges_at < begun + len(group):
+            said = f"diverges from {escape(examined.base)} here ▸"
+            yield f'<span class="hubq-divergence">{said}</span>'
+            yield _span(group, by, diverges=True)
         else:
-            yield _span(group, by, parts=False)
+            yield _span(group, by, diverges=False)
         begun += len(group)
 
 
-def characters(tokens: Sequence[Seen]) -> Iterator[list[Seen]]:
+def characters(tokens: Sequence[ExaminedToken]) -> Iterator[list[ExaminedToken]]:
     """Group the tokens that make one character; all others stay alone."""
-    group: list[Seen] = []
+    group: list[ExaminedToken] = []
     for token in tokens:
         group.append(token)
         if token.text or token.ends:
@@ -106,22 +107,22 @@ def characters(tokens: Sequence[Seen]) -> Iterator[list[Seen]]:
         yield group
 
 
-def _span(group: Sequence[Seen], by: By, *, parts: bool) -> str:
+def _span(group: Sequence[ExaminedToken], by: By, *, diverges: bool) -> str:
     shade = max(shade_of(each, by) for each in group)
     about = escape(" ".join(_about(each) for each in group))
-    reach = f' tabindex="0" aria-description="{about}"' if shade or parts else ""
+    reach = f' tabindex="0" aria-description="{about}"' if shade or diverges else ""
     text = _shown(group)
     return f'<span class="hubq-token hubq-shade-{shade}" title="{about}"{reach}>{text}</span>'
 
 
-def shade_of(token: Seen, by: By) -> int:
+def shade_of(token: ExaminedToken, by: By) -> int:
     """Return how strongly a token is shaded, 0 to 5; by KL not at all where that is unknown."""
     if by == "kl":
         return sum((token.kl or 0.0) >= bound for bound in DIVERGENCE)
     return sum(1 - token.base >= bound for bound in IMPROBABILITY)
 
 
-def _shown(group: Sequence[Seen]) -> str:
+def _shown(group: Sequence[ExaminedToken]) -> str:
     """Return the text of a group, with what can't be seen made visible."""
     if group[-1].ends:
         return '<span class="hubq-mark">(end)</span>'
@@ -142,7 +143,7 @@ def _is_odd(character: str) -> bool:
     )
 
 
-def _about(token: Seen) -> str:
+def _about(token: ExaminedToken) -> str:
     """Say what the base and the model think of a token, and what the base likes."""
     what = "the end" if token.ends else quoted(visible(token.text))
     own = "" if token.own is None else f"; this model {percent(token.own)}"
@@ -157,11 +158,11 @@ def _about(token: Seen) -> str:
     )
 
 
-def summary(examined: Examined) -> str:
-    """Say where an answer parts from the base, how bad the base finds that, and what follows."""
+def summary(examined: ExaminedAnswer) -> str:
+    """Say where an answer diverges from the base, how bad the base finds that, and what follows."""
     sentences = [_beginning(examined)]
-    if examined.parting is not None:
-        sentences.append(_what_follows(examined.tokens, examined.parting))
+    if examined.diverges_at is not None:
+        sentences.append(_what_follows(examined.tokens, examined.diverges_at))
     repeated = 1 - len(fresh(examined.tokens)) / len(examined.tokens)
     if repeated >= OFTEN:
         sentences.append(f"{percent(repeated)} of the answer repeats what it said before.")
@@ -172,12 +173,14 @@ def summary(examined: Examined) -> str:
     return " ".join(filter(None, sentences))
 
 
-def _beginning(examined: Examined) -> str:
+def _beginning(examined: ExaminedAnswer) -> str:
     count = len(examined.tokens)
-    if examined.parting is None:
+    if examined.diverges_at is None:
         return f"The same as {examined.base} for all of its {_count(count)}."
-    token = examined.tokens[examined.parting]
-    same = f"The same for {_count(examined.parting)}; then" if examined.parting else "At once"
+    token = examined.tokens[examined.diverges_at]
+    same = (
+        f"The same for {_count(examined.diverges_at)}; then" if examined.diverges_at else "At once"
+    )
     return f"{same} {_choice(examined, token)}: {_liking(token)}."
 
 
@@ -185,7 +188,7 @@ def _count(tokens: int) -> str:
     return "1 token" if tokens == 1 else f"{tokens} tokens"
 
 
-def _choice(examined: Examined, token: Seen) -> str:
+def _choice(examined: ExaminedAnswer, token: ExaminedToken) -> str:
     """Say what the model chose and what the base would have."""
     best = token.alternatives[0]
     own, base = _words(examined, token.text, best.text)
@@ -196,19 +199,19 @@ def _choice(examined: Examined, token: Seen) -> str:
     return f"{examined.title} says {quoted(own)} where {examined.base} says {quoted(base)}"
 
 
-def _words(examined: Examined, own: str, base: str) -> tuple[str, str]:
+def _words(examined: ExaminedAnswer, own: str, base: str) -> tuple[str, str]:
     """Return the two choices as words: with the letters before them that they go on from."""
     if own.strip() == base.strip():  # they differ in a space, so that must be seen
         return own.replace(" ", "␣"), base.replace(" ", "␣")
-    assert examined.parting is not None, "only an answer that parts has a choice"
-    before = "".join(each.text for each in examined.tokens[: examined.parting])
+    assert examined.diverges_at is not None, "only an answer that diverges has a choice"
+    before = "".join(each.text for each in examined.tokens[: examined.diverges_at])
     begun = re.search(r"\w*$", before)
     word = begun.group() if begun else ""
     whole = [word + each if each[:1].isalnum() else each for each in (own, base)]
     return whole[0], whole[1]
 
 
-def _liking(token: Seen) -> str:
+def _liking(token: ExaminedToken) -> str:
     """Say how likely the base finds the choice, against its own."""
     best = token.alternatives[0].probability
     chance = f"({percent(token.base)}, against {percent(best)})"
@@ -221,9 +224,9 @@ def _liking(token: Seen) -> str:
     return f"a choice that the base finds unlikely {chance}"
 
 
-def _what_follows(tokens: Sequence[Seen], parting: int) -> str:
+def _what_follows(tokens: Sequence[ExaminedToken], diverges_at: int) -> str:
     """Say whether the base would have gone on like that, wherever it says something new."""
-    rest = [tokens[number] for number in fresh(tokens) if number > parting]
+    rest = [tokens[number] for number in fresh(tokens) if number > diverges_at]
     if len(rest) < FEWEST:
         return ""
     typical = exp(sum(log(max(each.base, TINY)) for each in rest) / len(rest))
@@ -235,7 +238,7 @@ def _what_follows(tokens: Sequence[Seen], parting: int) -> str:
     return f"The base does not follow what comes after ({chance}): a lost thread."
 
 
-def fresh(tokens: Sequence[Seen]) -> list[int]:
+def fresh(tokens: Sequence[ExaminedToken]) -> list[int]:
     """List the tokens that don't end a passage which was said before."""
     texts = [each.text for each in tokens]
     said: set[tuple[str, ...]] = set()

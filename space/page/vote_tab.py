@@ -29,9 +29,9 @@ from page.events import (
     COUNT,
     QUIET,
     STREAM,
+    OpenStreams,
     Shown,
     Step,
-    Stops,
     Tab,
     Value,
     aloud,
@@ -40,9 +40,9 @@ from page.events import (
 )
 from page.sampling_settings import SettingsBox, read
 from releases.models import Listing, Problem, Released
-from serving.conversation import Kitchen, Turn, reach, turn
+from serving.conversation import ComparisonService, Turn, reach, turn
 from serving.messages import Message, Model, Settings
-from serving.streams import Happening, Side, Watch, together
+from serving.streams import RequestOrEvent, Side, Watch, together
 from votes.ballots import Ballot, Choice, Vote, leaderboard
 from votes.storage import Votes
 
@@ -65,7 +65,11 @@ TITLES = ("The left answer", "The right answer")
 
 
 def vote_tab(
-    kitchen: Kitchen, stops: Stops, votes: Votes, chosen: gr.Dropdown, settings: SettingsBox
+    service: ComparisonService,
+    streams: OpenStreams,
+    votes: Votes,
+    chosen: gr.Dropdown,
+    settings: SettingsBox,
 ) -> Step:
     """Lay the tab out and return what fills the leaderboard."""
     ballot, turns, click = kept(""), kept(()), click_number()
@@ -86,7 +90,7 @@ def vote_tab(
     gr.Markdown("## Leaderboard")
     board = gr.HTML(elem_id="leaderboard", elem_classes="hubq-shown")
     boxes = Boxes(ballot, turns, said, aloud(), answers, board, ask, halt, buttons)
-    does = Voting(kitchen, stops, votes, boxes)
+    does = VoteEvents(service, streams, votes, boxes)
     inputs = [click, chosen, prompt, settings.system, *settings.controls]
     gr.on([ask.click, prompt.submit], does.send, inputs, boxes.outputs, js=COUNT, **STREAM)
     halt.click(does.halt, None, None, queue=False, **QUIET)
@@ -117,11 +121,13 @@ class Boxes(NamedTuple):
         return [*single, *choices]
 
 
-class Voting:
+class VoteEvents:
     """The handlers; each gives what becomes of which component."""
 
-    def __init__(self, kitchen: Kitchen, stops: Stops, votes: Votes, boxes: Boxes) -> None:
-        self.kitchen, self.stops, self.votes, self.boxes = kitchen, stops, votes, boxes
+    def __init__(
+        self, service: ComparisonService, streams: OpenStreams, votes: Votes, boxes: Boxes
+    ) -> None:
+        self.service, self.streams, self.votes, self.boxes = service, streams, votes, boxes
 
     def send(
         self, request: gr.Request, click: int | None, names: list[str], *asked: Value
@@ -135,16 +141,16 @@ class Voting:
             yield self._say(str(error))
             return
         starts = [
-            partial(self.kitchen.ask, model, title, _messages(system, prompt), settings)
+            partial(self.service.ask, model, title, _messages(system, prompt), settings)
             for model, title in zip(models, TITLES, strict=True)
         ]
         show = partial(self._answers, opened, starts)
         nothing = {self.boxes.said: gr.skip()}
-        yield from self.stops.stream(_tab(request), int(click or 0), show, nothing)
+        yield from self.streams.stream(_tab(request), int(click or 0), show, nothing)
 
     def halt(self, request: gr.Request) -> None:
         """Stop the answers."""
-        self.stops.stop(_tab(request))
+        self.streams.stop(_tab(request))
 
     def cast(self, choice: Choice, id: str, turns: Sequence[Turn], consent: bool) -> Shown:
         """Keep a vote and lift the veil."""
@@ -177,16 +183,19 @@ class Voting:
         self, names: Sequence[str], prompt: str, settings: Settings
     ) -> tuple[Ballot, tuple[Model, Model]]:
         """Draw two models and their sides; return the left model and the right one too."""
-        pair = drawn(self.kitchen.catalogue.listing(), names)
-        limits = self.kitchen.generation.limits
+        pair = drawn(self.service.catalogue.listing(), names)
+        limits = self.service.generation.limits
         checked(limits, [each.name for each in pair], prompt, settings)
-        models = {each.name: _reached(self.kitchen, each.name) for each in pair}
+        models = {each.name: _reached(self.service, each.name) for each in pair}
         one, other = models
         opened = self.votes.ballots.draw(one, other, settings.model_dump(), prompt)
         return opened, (models[opened.left], models[opened.right])
 
     def _answers(
-        self, opened: Ballot, asked: Sequence[Callable[[Flag], Iterator[Happening]]], watch: Watch
+        self,
+        opened: Ballot,
+        asked: Sequence[Callable[[Flag], Iterator[RequestOrEvent]]],
+        watch: Watch,
     ) -> Iterator[Shown]:
         boxes = self.boxes
         starts = [partial(each, watch.stop) for each in asked]
@@ -227,12 +236,12 @@ def drawn(listing: Listing, names: Sequence[str], random: Random | None = None) 
     return (random or SystemRandom()).sample(group, TWO)
 
 
-def _reached(kitchen: Kitchen, name: str) -> Model:
+def _reached(service: ComparisonService, name: str) -> Model:
     """Look a model up before the sides are drawn: what is said of trouble may then name it."""
-    found = kitchen.catalogue.pick(name)
+    found = service.catalogue.pick(name)
     if isinstance(found, Problem):
         raise UserError(found.sentence)
-    return reach(found, kitchen.catalogue.client)
+    return reach(found, service.catalogue.client)
 
 
 def _messages(system: str, prompt: str) -> tuple[Message, ...]:

@@ -25,8 +25,8 @@ from serving.messages import (
     Settings,
     Statistics,
 )
-from serving.streams import Happening, Side, Start
-from serving.token_divergence import Answer, Base, Examined, examine
+from serving.streams import RequestOrEvent, Side, Start
+from serving.token_divergence import Answer, Base, ExaminedAnswer, examine
 
 BASE = "the base"  # what it is called in sentences
 DONE = "done"
@@ -107,7 +107,7 @@ def begin(names: Sequence[str], system: str) -> Chat:
 
 
 @dataclass(frozen=True)
-class Kitchen:
+class ComparisonService:
     """What answers are made with."""
 
     catalogue: Catalogue
@@ -115,7 +115,7 @@ class Kitchen:
 
     def answer(
         self, name: str, messages: tuple[Message, ...], settings: Settings, stop: Flag
-    ) -> Iterator[Happening]:
+    ) -> Iterator[RequestOrEvent]:
         """Yield the request and the events of a model that visitors chose by its name."""
         found = self.catalogue.pick(name)
         if isinstance(found, Problem):
@@ -136,7 +136,7 @@ class Kitchen:
         messages: tuple[Message, ...],
         settings: Settings,
         stop: Flag,
-    ) -> Iterator[Happening]:
+    ) -> Iterator[RequestOrEvent]:
         """Yield the request and the events of a model that visitors are told of by a title."""
         request = Request(model=model, title=title, messages=messages, settings=settings)
         yield request
@@ -197,11 +197,11 @@ def reach(model: Released, client: Client) -> Model:
 
 
 @dataclass(frozen=True)
-class Reading:
+class BaseScoring:
     """What the base says of an answer, or why it says nothing."""
 
     name: str
-    examined: Examined | None
+    examined: ExaminedAnswer | None
     is_base: bool = False
     note: str = ""
 
@@ -211,58 +211,58 @@ def last_answer(line: Line) -> Answer | None:
     return line.turns[-1].answer if line.turns else None
 
 
-def _base(kitchen: Kitchen, line: Line, lines: Sequence[Line]) -> Base:
+def _base(service: ComparisonService, line: Line, lines: Sequence[Line]) -> Base:
     """Return what a line's answer is held against; raise UserError where that isn't to be had."""
-    model = kitchen.catalogue.pick(line.name)
+    model = service.catalogue.pick(line.name)
     if isinstance(model, Problem):
         raise UserError(model.sentence)
-    base: Released | Problem = kitchen.catalogue.pick(model.base)
+    base: Released | Problem = service.catalogue.pick(model.base)
     if isinstance(base, Problem):
         raise UserError(base.sentence)
     mine = last_answer(line)
     theirs = next((last_answer(each) for each in lines if each.name == base.name), None)
     # After different turns the base answered something else: then its preferences have to do.
     same = theirs is not None and mine is not None and theirs.messages == mine.messages
-    return Base(reach(base, kitchen.catalogue.client), BASE, theirs if same else None)
+    return Base(reach(base, service.catalogue.client), BASE, theirs if same else None)
 
 
-def read_all(
-    kitchen: Kitchen, lines: Sequence[Line], stop: Flag
-) -> Iterator[tuple[tuple[Reading, ...], str]]:
+def score_by_bases(
+    service: ComparisonService, lines: Sequence[Line], stop: Flag
+) -> Iterator[tuple[tuple[BaseScoring, ...], str]]:
     """Yield what was read so far, and what is being done; one answer's trouble is its own."""
-    done: tuple[Reading, ...] = ()
+    done: tuple[BaseScoring, ...] = ()
     for line in lines:
         if stop.is_set():
             break
-        for item in _read(kitchen, line, lines, stop):
-            if isinstance(item, Reading):
+        for item in _read(service, line, lines, stop):
+            if isinstance(item, BaseScoring):
                 done = (*done, item)
             yield done, item if isinstance(item, str) else ""
     yield done, DONE
 
 
 def _read(
-    kitchen: Kitchen, line: Line, lines: Sequence[Line], stop: Flag
-) -> Iterator[Reading | str]:
+    service: ComparisonService, line: Line, lines: Sequence[Line], stop: Flag
+) -> Iterator[BaseScoring | str]:
     """Yield sentences while an answer is read, and at last the reading."""
     answer = last_answer(line)
     if answer is None:
-        yield Reading(line.name, None, note="there is no answer to examine")
+        yield BaseScoring(line.name, None, note="there is no answer to examine")
         return
     try:
-        base = _base(kitchen, line, lines)
+        base = _base(service, line, lines)
     except UserError as error:
-        yield Reading(line.name, None, note=str(error))
+        yield BaseScoring(line.name, None, note=str(error))
         return
     titled = answer.model_copy(update={"title": short(line.name)})
-    for event in examine(kitchen.generation, base, titled, stop):
+    for event in examine(service.generation, base, titled, stop):
         match event:
-            case Examined():
-                yield Reading(line.name, event, is_base=answer.model == base.model)
+            case ExaminedAnswer():
+                yield BaseScoring(line.name, event, is_base=answer.model == base.model)
             case Failed(text=text):
-                yield Reading(line.name, None, note=text)
+                yield BaseScoring(line.name, None, note=text)
             case Finished():
-                yield Reading(line.name, None, note="stopped")
+                yield BaseScoring(line.name, None, note="stopped")
             case Queued(place=place):
                 yield f"Reading {line.name}: in the queue, place {place}"
             case Loading(text=text):

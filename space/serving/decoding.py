@@ -14,7 +14,7 @@ from torch import Tensor
 from hubq.chat import Unfolding, room_behind
 from hubq.errors import UserError
 from hubq.evaluate.memory import held, peak
-from serving.loaded_model import Voice, score
+from serving.loaded_model import LoadedModel, score
 from serving.messages import (
     Event,
     Failed,
@@ -34,20 +34,22 @@ EVERY = 1.0  # seconds between two statistics
 Stopped = Callable[[], bool]
 
 
-def speak(voice: Voice, request: Request, most_input: int, stopped: Stopped) -> Iterator[Event]:
+def speak(
+    model: LoadedModel, request: Request, most_input: int, stopped: Stopped
+) -> Iterator[Event]:
     """Yield the prompt, the tokens, statistics now and then, and why it is over.
 
     Raises UserError for messages that are too long or that the model's template refuses.
     """
-    prompt = voice.read(request.messages)
-    room = _room(voice, prompt.shape[1], most_input)
+    prompt = model.read(request.messages)
+    room = _room(model, prompt.shape[1], most_input)
     ids = tuple(prompt[0].tolist())
-    yield Prompt(ids=ids, vocabulary=voice.vocabulary)
-    answer = Answer(voice, prompt.to(voice.model.device), request.settings)
+    yield Prompt(ids=ids, vocabulary=model.vocabulary)
+    answer = Answer(model, prompt.to(model.model.device), request.settings)
     told = 0.0
     for _ in range(min(request.settings.max_new_tokens, room)):
         token = answer.step(stopped)
-        if token is None or token.id in voice.ends:
+        if token is None or token.id in model.ends:
             break
         yield token
         if perf_counter() - told > EVERY:
@@ -60,27 +62,27 @@ def speak(voice: Voice, request: Request, most_input: int, stopped: Stopped) -> 
     yield answer.finish(token)
 
 
-def _room(voice: Voice, taken: int, most_input: int) -> int:
+def _room(model: LoadedModel, taken: int, most_input: int) -> int:
     """Return how many tokens the answer may have; raise UserError for a prompt that is too long."""
     if taken > most_input:
         raise UserError(
             f"the messages have {taken:,} tokens and at most {most_input:,} are read here: "
             "shorten them, or begin a new chat"
         )
-    return room_behind(voice.model, voice.folder, taken)
+    return room_behind(model.model, model.folder, taken)
 
 
 class Answer:
     """An answer as far as it has come."""
 
-    def __init__(self, voice: Voice, prompt: Tensor, settings: Settings) -> None:
-        self.voice = voice
+    def __init__(self, model: LoadedModel, prompt: Tensor, settings: Settings) -> None:
+        self.model = model
         self.last: Token | None = None
         self._seen = prompt  # (1, tokens), all of them
         self._unread = prompt  # (1, tokens), those that the cache lacks
         self._past: Any = None
         self._choose = _chooser(settings, prompt.device)
-        self._unfolding = Unfolding(voice.text)
+        self._unfolding = Unfolding(model.text)
         self._seconds: list[float] = []  # of each token
 
     def step(self, stopped: Stopped) -> Token | None:
@@ -94,9 +96,9 @@ class Answer:
         before = int(self._seen[0, -1])
         token = Token(
             id=chosen,
-            text="" if chosen in self.voice.ends else self._unfolding.take(chosen),
+            text="" if chosen in self.model.ends else self._unfolding.take(chosen),
             logprob=float(logprobs[chosen]),
-            alternatives=self.voice.alternatives(logprobs, before),
+            alternatives=self.model.alternatives(logprobs, before),
         )
         self._unread = self._seen.new_tensor([[chosen]])
         self._seen = torch.cat([self._seen, self._unread], dim=1)
@@ -121,7 +123,7 @@ class Answer:
         rest = self._unfolding.rest()
         if token is None:
             return Finished(reason="stopped", rest=rest)
-        if token.id in self.voice.ends:
+        if token.id in self.model.ends:
             return Finished(reason="end", end=token, rest=rest)
         return Finished(reason="length", rest=rest)
 
@@ -132,7 +134,7 @@ class Answer:
             if stopped():
                 return None
             with torch.inference_mode():
-                output = self.voice.model(
+                output = self.model.model(
                     input_ids=piece, past_key_values=self._past, use_cache=True, logits_to_keep=1
                 )
             self._past = output.past_key_values
@@ -171,16 +173,16 @@ def _processors(settings: Settings) -> Iterator[Any]:
         yield library.TopPLogitsWarper(settings.top_p)
 
 
-def carry_out(
-    voice: Voice, order: Order, most_input: int, most_tokens: int, stopped: Callable[[], bool]
+def run_request(
+    model: LoadedModel, order: Order, most_input: int, most_tokens: int, stopped: Callable[[], bool]
 ) -> Iterator[Event]:
     """Yield the events of an answer or the scores; a failure that people can mend is one too."""
     try:
         if isinstance(order, Request):
-            yield from speak(voice, order, most_input, stopped)
+            yield from speak(model, order, most_input, stopped)
         else:
-            yield score(voice, order, most_tokens)
+            yield score(model, order, most_tokens)
     except UserError as error:
-        yield Failed(text=in_words(str(error), order, voice.folder))
+        yield Failed(text=in_words(str(error), order, model.folder))
     except torch.OutOfMemoryError:
         yield Failed(text=f"there is not enough memory left on the GPU for {order.title}")

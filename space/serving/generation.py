@@ -33,17 +33,24 @@ from serving.messages import (
     Scoring,
     in_words,
 )
-from serving.model_cache import Need, Shelf, StoppedError, Thing, Ticket, Turns
-from serving.model_files import Fetching, footprint
+from serving.model_cache import (
+    CachedModel,
+    ModelCache,
+    Need,
+    QueueEntry,
+    RequestQueue,
+    StoppedError,
+)
+from serving.model_files import ModelFiles, estimate_memory
 from serving.worker_process import Job, Worker
 
 if TYPE_CHECKING:
-    from serving.loaded_model import Voice
+    from serving.loaded_model import LoadedModel
 
 MOVING = 15.0  # seconds of GPU time for bringing a model to it
 A_TOKEN = 1 / 16  # seconds of GPU time, for a large model
 
-AnyThing = TypeVar("AnyThing", bound=Thing)
+AnyModel = TypeVar("AnyModel", bound=CachedModel)
 Run = Callable[[Order, Path], Generator[Event, None, None]]
 
 
@@ -82,14 +89,14 @@ class Limits:
             )
 
 
-class Generation(ABC, Generic[AnyThing]):
+class Generation(ABC, Generic[AnyModel]):
     """What both ways have in common: fetch, wait for a turn and for memory, answer."""
 
-    def __init__(self, limits: Limits, memory: Memory, fetching: Fetching) -> None:
+    def __init__(self, limits: Limits, memory: Memory, files: ModelFiles) -> None:
         self.limits = limits
-        self.fetching = fetching
-        self.shelf: Shelf[AnyThing] = Shelf(memory)
-        self.turns = Turns(limits.at_once, limits.waiting)
+        self.files = files
+        self.cache: ModelCache[AnyModel] = ModelCache(memory)
+        self.queue = RequestQueue(limits.at_once, limits.waiting)
 
     def generate(self, request: Request, stop: Flag | None = None) -> Iterator[Event]:
         """Yield an answer's events; the last is Finished or Failed. `stop` ends it early."""
@@ -103,62 +110,62 @@ class Generation(ABC, Generic[AnyThing]):
         """Yield the events of an order; what goes wrong is an event in words, never raised."""
         try:
             self.limits.check(order)
-            ticket = self.turns.join(order.model.name)
+            entry = self.queue.join(order.model.name)
         except UserError as error:
             yield Failed(text=str(error))
             return
         try:
-            yield from self._in_turn(order, ticket, stop)
+            yield from self._in_turn(order, entry, stop)
         except StoppedError:
             yield Finished(reason="stopped")
         except UserError as error:
             yield self.failed(str(error), order)
         finally:
-            self.turns.leave(ticket)
+            self.queue.leave(entry)
 
     def close(self) -> None:
         """End all that is loaded."""
-        self.shelf.clear()
+        self.cache.clear()
 
     def failed(self, text: str, order: Order) -> Failed:
         """Say what went wrong, without a name of the model but its title."""
-        folder = self.fetching.known_folder(order.model)
+        folder = self.files.known_folder(order.model)
         return Failed(text=in_words(text, order, folder))
 
     @abstractmethod
-    def make(self, folder: Path) -> AnyThing:
+    def make(self, folder: Path) -> AnyModel:
         """Begin to load a model."""
 
     @abstractmethod
-    def use(self, thing: AnyThing, order: Order, stop: Flag) -> Iterator[Event]:
+    def use(self, loaded: AnyModel, order: Order, stop: Flag) -> Iterator[Event]:
         """Yield the events of an order that has its turn and its model."""
 
-    def _in_turn(self, order: Order, ticket: Ticket, stop: Flag) -> Iterator[Event]:
+    def _in_turn(self, order: Order, entry: QueueEntry, stop: Flag) -> Iterator[Event]:
         model = order.model
-        if self.fetching.known_folder(model) is None:
-            yield Loading(text=f"fetching {order.title}")
+        if self.files.known_folder(model) is None:
+            yield Loading(text=f"files {order.title}")
         need = self._need(order)
         if stop.is_set():
             raise StoppedError
-        folder = self.fetching.folder(model)
-        for place in self.turns.places(ticket, stop):
+        folder = self.files.folder(model)
+        for place in self.queue.places(entry, stop):
             yield Queued(place=place)
-        if not ticket.running:
+        if not entry.running:
             raise StoppedError
-        if not self.shelf.is_ready(model.name):
+        if not self.cache.is_ready(model.name):
             yield Loading(text=f"loading {order.title}")
-        with self.shelf.lend(need, lambda: self.make(folder), stop) as thing:
-            yield from self.use(thing, order, stop)
+        with self.cache.lend(need, lambda: self.make(folder), stop) as loaded:
+            yield from self.use(loaded, order, stop)
 
     def number(self) -> int:
         """Return the bytes of a number in the dtype that models run in."""
         return number_bytes()
 
     def _need(self, order: Order) -> Need:
-        """Foretell what the model takes; raise UserError if it can never fit, before fetching."""
-        outline = self.fetching.outline(order.model)
+        """Estimate what the model takes; raise UserError if it can never fit, before fetching."""
+        outline = self.files.outline(order.model)
         try:
-            size = footprint(
+            size = estimate_memory(
                 outline.config,
                 outline.tensors,
                 self.limits.tokens,
@@ -168,7 +175,7 @@ class Generation(ABC, Generic[AnyThing]):
         except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
             raise UserError(f"the config.json of {order.title} is damaged") from error
         need = Need(order.model.name, order.title, size)
-        self.shelf.require_possible(need)
+        self.cache.require_possible(need)
         return need
 
 
@@ -187,29 +194,29 @@ class WorkerGeneration(Generation[Worker]):
         except OSError as error:  # no memory for it, or too many processes
             raise UserError(f"no process can be started now ({error}). Try again later") from error
 
-    def use(self, thing: Worker, order: Order, stop: Flag) -> Iterator[Event]:
+    def use(self, loaded: Worker, order: Order, stop: Flag) -> Iterator[Event]:
         """Wait until the model is loaded and pass its events on."""
-        failed = thing.load(stop)
+        failed = loaded.load(stop)
         if failed is not None:
             yield self.failed(failed.text, order)
         elif stop.is_set():
             yield Finished(reason="stopped")
         else:
-            yield from thing.ask(order, stop)
+            yield from loaded.ask(order, stop)
 
 
 @dataclass(eq=False)
-class Shelved:
+class InProcessModel:
     """A model of this process."""
 
     folder: Path
     bytes: int
-    voices: "dict[Path, Voice]"
+    models: "dict[Path, LoadedModel]"
 
     @property
     def alive(self) -> bool:
         """Whether it is loaded."""
-        return self.folder in self.voices
+        return self.folder in self.models
 
     @property
     def ready(self) -> bool:
@@ -223,23 +230,23 @@ class Shelved:
 
     def end(self) -> None:
         """Forget the model."""
-        self.voices.pop(self.folder, None)
+        self.models.pop(self.folder, None)
         gc.collect()
 
 
-class InProcessGeneration(Generation[Shelved]):
+class InProcessGeneration(Generation[InProcessModel]):
     """All models in this process, and the work in a function for the GPU."""
 
-    def __init__(self, limits: Limits, memory: Memory, fetching: Fetching) -> None:
-        super().__init__(limits, memory, fetching)
-        self._voices: dict[Path, Voice] = {}
-        self._run: Run = on_gpu(self._carry_out)
+    def __init__(self, limits: Limits, memory: Memory, files: ModelFiles) -> None:
+        super().__init__(limits, memory, files)
+        self._models: dict[Path, LoadedModel] = {}
+        self._run: Run = on_gpu(self._run_on_device)
 
-    def make(self, folder: Path) -> Shelved:
+    def make(self, folder: Path) -> InProcessModel:
         """Load a model into this process."""
-        voice = self._voice(folder)
-        size = sum(each.numel() * each.element_size() for each in voice.model.parameters())
-        return Shelved(folder, int(size), self._voices)
+        loaded = self._load(folder)
+        size = sum(each.numel() * each.element_size() for each in loaded.model.parameters())
+        return InProcessModel(folder, int(size), self._models)
 
     def number(self) -> int:
         """Return the bytes of a number in the dtype that models run in, on the GPU if need be."""
@@ -247,32 +254,32 @@ class InProcessGeneration(Generation[Shelved]):
 
         return 4 if compute_dtype(best_device().type) == "float32" else 2
 
-    def use(self, thing: Shelved, order: Order, stop: Flag) -> Iterator[Event]:
+    def use(self, loaded: InProcessModel, order: Order, stop: Flag) -> Iterator[Event]:
         """Pass the events on until they end or somebody stops them."""
-        with closing(self._run(order, thing.folder)) as events:
+        with closing(self._run(order, loaded.folder)) as events:
             for event in events:
                 yield event
                 if stop.is_set() and not isinstance(event, LAST):
                     yield Finished(reason="stopped")
                     return
 
-    def _carry_out(self, order: Order, folder: Path) -> Generator[Event, None, None]:
+    def _run_on_device(self, order: Order, folder: Path) -> Generator[Event, None, None]:
         """Carry an order out on the device there is: what runs in the fork."""
         from hubq.device import best_device
-        from serving.decoding import carry_out
+        from serving.decoding import run_request
 
-        voice = self._voice(folder)
-        voice.model.to(best_device())
-        yield from carry_out(
-            voice, order, self.limits.input_tokens, self.limits.tokens, lambda: False
+        loaded = self._load(folder)
+        loaded.model.to(best_device())
+        yield from run_request(
+            loaded, order, self.limits.input_tokens, self.limits.tokens, lambda: False
         )
 
-    def _voice(self, folder: Path) -> "Voice":
-        from serving.loaded_model import Voice
+    def _load(self, folder: Path) -> "LoadedModel":
+        from serving.loaded_model import LoadedModel
 
-        if folder not in self._voices:
-            self._voices[folder] = Voice.load(folder, device="cpu")
-        return self._voices[folder]
+        if folder not in self._models:
+            self._models[folder] = LoadedModel.load(folder, device="cpu")
+        return self._models[folder]
 
 
 def on_gpu(function: Run) -> Run:
@@ -286,6 +293,6 @@ def on_gpu(function: Run) -> Run:
 
 
 def seconds(order: Order, folder: Path) -> int:
-    """Foretell the GPU time of an order, by which ZeroGPU judges whether a visitor has enough."""
+    """Estimate the GPU time of an order, by which ZeroGPU judges whether a visitor has enough."""
     tokens = order.settings.max_new_tokens if isinstance(order, Request) else 0
     return round(MOVING + tokens * A_TOKEN)

@@ -29,7 +29,7 @@ ROWS = 64  # positions at a time
 
 
 @dataclass(frozen=True)
-class Voice(Speaker):
+class LoadedModel(Speaker):
     """A model that is ready to answer and to score."""
 
     @cached_property
@@ -73,26 +73,26 @@ class Voice(Speaker):
         return both[len(before) :]
 
 
-def score(voice: Voice, order: Scoring, most_tokens: int) -> Scores:
+def score(model: LoadedModel, order: Scoring, most_tokens: int) -> Scores:
     """Score each token of an answer; raise UserError when there is none, or too many."""
-    same = voice.vocabulary == order.vocabulary
+    same = model.vocabulary == order.vocabulary
     prompt, answer = list(order.prompt), list(order.answer)
     if not same:
-        prompt = voice.read(order.messages)[0].tolist()
-        answer = voice.tokenizer(order.text, add_special_tokens=False)["input_ids"]
-    _require_room(voice, len(prompt), len(answer), most_tokens)
-    logprobs = _logprobs(voice, prompt, answer)
+        prompt = model.read(order.messages)[0].tolist()
+        answer = model.tokenizer(order.text, add_special_tokens=False)["input_ids"]
+    _require_room(model, len(prompt), len(answer), most_tokens)
+    logprobs = _logprobs(model, prompt, answer)
     kept = np.load(order.against, mmap_mode="r") if same and order.against else None
     if same and order.keep is not None:
         np.save(order.keep, logprobs.cpu().numpy())
     return Scores(
         aligned="tokens" if same else "text",
-        tokens=_scored(voice, prompt[-1], answer, logprobs, kept),
+        tokens=_scored(model, prompt[-1], answer, logprobs, kept),
     )
 
 
-def _require_room(voice: Voice, prompt: int, answer: int, most_tokens: int) -> None:
-    reach = getattr(voice.model.config, "max_position_embeddings", None) or most_tokens
+def _require_room(model: LoadedModel, prompt: int, answer: int, most_tokens: int) -> None:
+    reach = getattr(model.model.config, "max_position_embeddings", None) or most_tokens
     if prompt == 0 or answer == 0:
         raise UserError("there is nothing to score: the prompt or the answer is empty")
     if prompt + answer > min(most_tokens, reach):
@@ -102,35 +102,35 @@ def _require_room(voice: Voice, prompt: int, answer: int, most_tokens: int) -> N
         )
 
 
-def _logprobs(voice: Voice, prompt: list[int], answer: list[int]) -> Tensor:  # (answer, V)
+def _logprobs(model: LoadedModel, prompt: list[int], answer: list[int]) -> Tensor:  # (answer, V)
     """Return the log-probabilities before each token of the answer, in float32."""
-    ids = torch.tensor([prompt + answer], device=voice.model.device)
+    ids = torch.tensor([prompt + answer], device=model.model.device)
     with torch.inference_mode():
-        output = voice.model(input_ids=ids, use_cache=False, logits_to_keep=len(answer) + 1)
+        output = model.model(input_ids=ids, use_cache=False, logits_to_keep=len(answer) + 1)
         return torch.cat(
             [rows.float().log_softmax(-1) for rows in output.logits[0, :-1].split(ROWS)]
         )
 
 
 def _scored(
-    voice: Voice,
+    model: LoadedModel,
     last: int,
     answer: Sequence[int],
     logprobs: Tensor,  # (answer, V)
     kept: np.ndarray | None,  # (answer, V)
 ) -> tuple[Scored, ...]:
-    unfolding = Unfolding(voice.text)
+    unfolding = Unfolding(model.text)
     rows = [None] * len(answer) if kept is None else kept
     found = []
     for row, before, token, base in zip(logprobs, [last, *answer[:-1]], answer, rows, strict=True):
         found.append(
             Scored(
                 id=token,
-                text="" if token in voice.ends else unfolding.take(token),
-                ends=token in voice.ends,
+                text="" if token in model.ends else unfolding.take(token),
+                ends=token in model.ends,
                 probability=float(row[token].exp()),
                 rank=1 + int((row > row[token]).sum()),
-                alternatives=voice.alternatives(row, before),
+                alternatives=model.alternatives(row, before),
                 kl=None if base is None else _divergence(base, row),
             )
         )

@@ -21,13 +21,13 @@ from hubq.errors import UserError, did_you_mean
 from hubq.record import Record
 
 
-class Line(Record):
+class JsonRecord(Record):
     """A record that keeps minus infinity, the logarithm of nothing, as JSON."""
 
     model_config = ConfigDict(ser_json_inf_nan="constants")
 
 
-class Model(Line):
+class Model(JsonRecord):
     """A folder on this machine, or a repo of the Hub at a revision (None: main)."""
 
     folder: Path | None = None
@@ -49,7 +49,7 @@ class Model(Line):
         return self.repo if self.revision is None else f"{self.repo}@{self.revision}"
 
 
-class Message(Line):
+class Message(JsonRecord):
     """A turn of a chat."""
 
     role: Literal["system", "user", "assistant"]
@@ -62,7 +62,7 @@ class Message(Line):
         return content.encode(errors="replace").decode() if isinstance(content, str) else content
 
 
-class Settings(Line):
+class Settings(JsonRecord):
     """How tokens are chosen. Temperature 0 is greedy: the likeliest each time."""
 
     max_new_tokens: int = Field(256, ge=1)
@@ -89,7 +89,7 @@ def _mistake(name: str, error: Mapping[str, object]) -> str:
     return f"{name} {wanted}, not {error['input']!r:.40}"
 
 
-class Request(Line):
+class Request(JsonRecord):
     """One answer that is wanted of one model; `title` is what visitors are told of the model."""
 
     kind: Literal["answer"] = "answer"
@@ -99,7 +99,7 @@ class Request(Line):
     settings: Settings = Settings()
 
 
-class Scoring(Line):
+class Scoring(JsonRecord):
     """What a model thinks of an answer, another model's or its own, is wanted.
 
     A model with the same vocabulary scores the very tokens behind the very prompt; another one
@@ -119,27 +119,27 @@ class Scoring(Line):
     against: Path | None = None
 
 
-class Queued(Line):
+class Queued(JsonRecord):
     """The request waits; 1 is next."""
 
     kind: Literal["queued"] = "queued"
     place: int
 
 
-class Loading(Line):
+class Loading(JsonRecord):
     """The model is being fetched or loaded."""
 
     kind: Literal["loading"] = "loading"
     text: str
 
 
-class Ready(Line):
+class Ready(JsonRecord):
     """The model is loaded: what a worker says once."""
 
     kind: Literal["ready"] = "ready"
 
 
-class Prompt(Line):
+class Prompt(JsonRecord):
     """What the model reads: the laid out messages, and which vocabulary their ids are of."""
 
     kind: Literal["prompt"] = "prompt"
@@ -147,7 +147,7 @@ class Prompt(Line):
     vocabulary: str
 
 
-class Alternative(Line):
+class Alternative(JsonRecord):
     """A token that could stand at a position."""
 
     id: int
@@ -156,7 +156,7 @@ class Alternative(Line):
     ends: bool = False  # it ends an answer
 
 
-class Token(Line):
+class Token(JsonRecord):
     """A token of the answer; `text` is empty while a character still lacks bytes."""
 
     kind: Literal["token"] = "token"
@@ -166,7 +166,7 @@ class Token(Line):
     alternatives: tuple[Alternative, ...]  # the likeliest, with or without this one
 
 
-class Statistics(Line):
+class Statistics(JsonRecord):
     """How the answer goes: seconds, tokens a second after the first, bytes of the process."""
 
     kind: Literal["statistics"] = "statistics"
@@ -177,7 +177,7 @@ class Statistics(Line):
     peak: int
 
 
-class Finished(Line):
+class Finished(JsonRecord):
     """The answer is over: the model ended it (with the token `end`), it is long enough, or stop.
 
     `rest` is the text of last tokens that never became whole characters.
@@ -189,14 +189,14 @@ class Finished(Line):
     rest: str = ""
 
 
-class Failed(Line):
+class Failed(JsonRecord):
     """There is no answer, or no more of it; `text` says why to a visitor."""
 
     kind: Literal["failed"] = "failed"
     text: str
 
 
-class Scored(Line):
+class Scored(JsonRecord):
     """What a model thinks of one token of an answer."""
 
     id: int
@@ -208,7 +208,7 @@ class Scored(Line):
     kl: float | None = None  # nats, of the kept distribution from this model's
 
 
-class Scores(Line):
+class Scores(JsonRecord):
     """What a model thinks of an answer, token by token: the answer's tokens, or its own ones."""
 
     kind: Literal["scores"] = "scores"

@@ -19,8 +19,8 @@ from serving.machine import Memory
 LOOK = 0.05  # seconds between two looks at whether a visitor stopped
 
 
-class Thing(Protocol):
-    """What stands on a shelf."""
+class CachedModel(Protocol):
+    """What lies in a cache."""
 
     @property
     def alive(self) -> bool:
@@ -38,7 +38,7 @@ class Thing(Protocol):
         """Give the memory back."""
 
 
-AnyThing = TypeVar("AnyThing", bound=Thing)
+AnyModel = TypeVar("AnyModel", bound=CachedModel)
 
 
 class StoppedError(Exception):
@@ -55,28 +55,30 @@ class Need:
 
 
 @dataclass
-class Place(Generic[AnyThing]):
-    """A thing on the shelf."""
+class CachedPlace(Generic[AnyModel]):
+    """A model in the cache, and whether somebody has it."""
 
-    thing: AnyThing
+    model: AnyModel
     bytes: int
     lent: bool = field(default=True)
 
 
-class Shelf(Generic[AnyThing]):
-    """Lends each thing to one at a time, and ends the least recently used for want of memory."""
+class ModelCache(Generic[AnyModel]):
+    """Lends each model to one at a time, and ends the least recently used for want of memory."""
 
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
         self._door = Lock()  # who waits for memory is not overtaken by others
         self._changed = Condition()
-        self._places: OrderedDict[str, Place[AnyThing]] = OrderedDict()  # the last is the newest
+        self._places: OrderedDict[str, CachedPlace[AnyModel]] = (
+            OrderedDict()
+        )  # the last is the newest
 
     @contextmanager
     def lend(
-        self, need: Need, make: Callable[[], AnyThing], stop: Flag | None = None
-    ) -> Iterator[AnyThing]:
-        """Lend the thing of a key, made if it isn't there; wait while others hold it, or memory.
+        self, need: Need, make: Callable[[], AnyModel], stop: Flag | None = None
+    ) -> Iterator[AnyModel]:
+        """Lend the model of a key, made if it isn't there; wait while others hold it, or memory.
 
         Raises UserError when there can't be memory for it, StoppedError when `stop` comes first:
         then nothing is made, and nothing is ended for it.
@@ -85,7 +87,7 @@ class Shelf(Generic[AnyThing]):
         with self._entered(stop):
             place = self._take(need, stop) or self._add(need, make, stop)
         try:
-            yield place.thing
+            yield place.model
         finally:
             with self._changed:
                 place.lent = False
@@ -98,10 +100,10 @@ class Shelf(Generic[AnyThing]):
             return list(self._places)
 
     def is_ready(self, key: str) -> bool:
-        """Tell whether a thing is there and loaded."""
+        """Tell whether a model is there and loaded."""
         with self._changed:
             place = self._places.get(key)
-            return place is not None and place.thing.alive and place.thing.ready
+            return place is not None and place.model.alive and place.model.ready
 
     def require_possible(self, need: Need) -> None:
         """Raise UserError for what could never fit."""
@@ -117,7 +119,7 @@ class Shelf(Generic[AnyThing]):
             places = list(self._places.values())
             self._places.clear()
         for place in places:
-            place.thing.end()
+            place.model.end()
 
     @contextmanager
     def _entered(self, stop: Flag) -> Iterator[None]:
@@ -129,7 +131,7 @@ class Shelf(Generic[AnyThing]):
         finally:
             self._door.release()
 
-    def _take(self, need: Need, stop: Flag) -> Place[AnyThing] | None:
+    def _take(self, need: Need, stop: Flag) -> CachedPlace[AnyModel] | None:
         """Take what is there; None if nothing that lives is."""
         with self._changed:
             while self._is_lent(need.key):
@@ -146,7 +148,7 @@ class Shelf(Generic[AnyThing]):
     def _bury(self) -> None:
         """Forget what died, whose memory is free already."""
         for key, place in list(self._places.items()):
-            if not place.lent and not place.thing.alive:
+            if not place.lent and not place.model.alive:
                 self._remove(key)
 
     def _is_lent(self, key: str) -> bool:
@@ -158,36 +160,36 @@ class Shelf(Generic[AnyThing]):
         while not self._changed.wait(LOOK):
             _require_wanted(stop)
 
-    def _add(self, need: Need, make: Callable[[], AnyThing], stop: Flag) -> Place[AnyThing]:
-        """Make a thing once there is room for it."""
+    def _add(self, need: Need, make: Callable[[], AnyModel], stop: Flag) -> CachedPlace[AnyModel]:
+        """Make a model once there is room for it."""
         self.require_possible(need)
         with self._changed:
             while need.bytes > (free := self._free()):
                 _require_wanted(stop)
                 self._make_room(need, free, stop)
-        place = Place(make(), need.bytes)
+        place = CachedPlace(make(), need.bytes)
         with self._changed:
             self._places[need.key] = place
         return place
 
     def _free(self) -> int:
-        """Return the free bytes that nothing on the shelf is still going to take."""
+        """Return the free bytes that nothing in the cache is still going to take."""
         places = self._places.values()
         promised = sum(map(self._promised, places))
         unlent = self.memory.total - sum(place.bytes for place in places)
         return min(self.memory.free() - promised, unlent)
 
-    def _promised(self, place: Place[AnyThing]) -> int:
-        """Return the bytes that a thing is still going to take.
+    def _promised(self, place: CachedPlace[AnyModel]) -> int:
+        """Return the bytes that a model is still going to take.
 
         What a process has on a GPU nobody tells: all of it once the model is loaded.
         """
         if self.memory.holds_processes:
-            return max(0, place.bytes - place.thing.resident)
-        return 0 if place.thing.ready else place.bytes
+            return max(0, place.bytes - place.model.resident)
+        return 0 if place.model.ready else place.bytes
 
     def _make_room(self, need: Need, free: int, stop: Flag) -> None:
-        """End the least recently used thing that nobody holds, or wait until there is one."""
+        """End the least recently used model that nobody holds, or wait until there is one."""
         idle = next((key for key, place in self._places.items() if not place.lent), None)
         if idle is not None:
             self._remove(idle)
@@ -201,7 +203,7 @@ class Shelf(Generic[AnyThing]):
             )
 
     def _remove(self, key: str) -> None:
-        self._places.pop(key).thing.end()
+        self._places.pop(key).model.end()
 
 
 def _require_wanted(stop: Flag) -> None:
@@ -210,7 +212,7 @@ def _require_wanted(stop: Flag) -> None:
 
 
 @dataclass(eq=False)
-class Ticket:
+class QueueEntry:
     """A request in line for one model."""
 
     model: str
@@ -218,17 +220,17 @@ class Ticket:
     running: bool = False
 
 
-class Turns:
+class RequestQueue:
     """First come, first served; only those whose model is at work or still on its way let pass."""
 
     def __init__(self, at_once: int, waiting: int) -> None:
         self.at_once = at_once
         self.waiting = waiting
         self._changed = Condition()
-        self._line: list[Ticket] = []  # without those that run
-        self._running: list[Ticket] = []
+        self._line: list[QueueEntry] = []  # without those that run
+        self._running: list[QueueEntry] = []
 
-    def join(self, model: str) -> Ticket:
+    def join(self, model: str) -> QueueEntry:
         """Enter the line; raise UserError when it is full."""
         with self._changed:
             if len(self._line) >= self.waiting:
@@ -236,50 +238,50 @@ class Turns:
                     f"{len(self._line)} answers are already waiting for their turn, which is as "
                     "many as may wait. Try again in a minute"
                 )
-            ticket = Ticket(model)
-            self._line.append(ticket)
-            return ticket
+            entry = QueueEntry(model)
+            self._line.append(entry)
+            return entry
 
-    def places(self, ticket: Ticket, stop: Flag) -> Iterator[int]:
-        """Yield the place in line (1 is next) as it changes, until it's the ticket's turn or stop.
+    def places(self, entry: QueueEntry, stop: Flag) -> Iterator[int]:
+        """Yield the place in line (1 is next) as it changes, until it's the entry's turn or stop.
 
-        Afterwards `ticket.running` says which of the two it was.
+        Afterwards `entry.running` says which of the two it was.
         """
         told = None
         while not stop.is_set():
             with self._changed:
-                ticket.prepared = True
-                if self._may_start(ticket):
-                    self._start(ticket)
+                entry.prepared = True
+                if self._may_start(entry):
+                    self._start(entry)
                     return
-                place = self._line.index(ticket) + 1
+                place = self._line.index(entry) + 1
                 if place == told:
                     self._changed.wait(LOOK)
                     continue
             told = place
             yield place
 
-    def leave(self, ticket: Ticket) -> None:
+    def leave(self, entry: QueueEntry) -> None:
         """Go out of the line, or give the turn back."""
         with self._changed:
             for group in (self._line, self._running):
-                if ticket in group:
-                    group.remove(ticket)
-            ticket.running = False
+                if entry in group:
+                    group.remove(entry)
+            entry.running = False
             self._changed.notify_all()
 
-    def _start(self, ticket: Ticket) -> None:
-        self._line.remove(ticket)
-        self._running.append(ticket)
-        ticket.running = True
+    def _start(self, entry: QueueEntry) -> None:
+        self._line.remove(entry)
+        self._running.append(entry)
+        entry.running = True
         self._changed.notify_all()
 
-    def _may_start(self, ticket: Ticket) -> bool:
+    def _may_start(self, entry: QueueEntry) -> bool:
         """Tell whether there is a turn, and nobody before this one could take it."""
         if len(self._running) >= self.at_once:
             return False
-        return next((each for each in self._line if self._could_start(each)), None) is ticket
+        return next((each for each in self._line if self._could_start(each)), None) is entry
 
-    def _could_start(self, ticket: Ticket) -> bool:
+    def _could_start(self, entry: QueueEntry) -> bool:
         at_work = {each.model for each in self._running}
-        return ticket.prepared and ticket.model not in at_work
+        return entry.prepared and entry.model not in at_work

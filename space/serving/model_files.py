@@ -34,7 +34,7 @@ class Outline:
 
 
 @dataclass(frozen=True)
-class Fetching:
+class ModelFiles:
     """Looks models up and brings them, each once: what was checked is not checked again."""
 
     client: Client = field(default_factory=Client)
@@ -90,7 +90,7 @@ class Fetching:
         return fetch(find(ModelSection(hub=model.name), self.client), self.client)
 
 
-def footprint(
+def estimate_memory(
     config: Mapping[str, Any],
     tensors: Mapping[str, "TensorInfo"],
     tokens: int,

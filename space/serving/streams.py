@@ -28,8 +28,8 @@ SPOKEN = {
     "stopped": "stopped",
     "end": "",
 }
-Happening = Request | Event  # the request itself comes first, once it is known
-Start = Callable[[], Iterator[Happening]]
+RequestOrEvent = Request | Event  # the request itself comes first, once it is known
+Start = Callable[[], Iterator[RequestOrEvent]]
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Side:
         """Tell whether there is an answer, as long as the model or the settings made it."""
         return bool(self.text) and self.ended in ("end", "length")
 
-    def take(self, happening: Happening) -> None:
+    def take(self, happening: RequestOrEvent) -> None:
         """Note what happened."""
         if isinstance(happening, Request):
             self.request = happening

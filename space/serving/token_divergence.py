@@ -1,4 +1,4 @@
-"""Where an answer parts from the base, and what the base thinks of each of its tokens."""
+"""Where an answer diverges from the base, and what the base thinks of each of its tokens."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from serving.messages import (
     Alternative,
     Event,
     Finished,
-    Line,
+    JsonRecord,
     Message,
     Model,
     Prompt,
@@ -30,7 +30,7 @@ from serving.messages import (
 SAME_CHOICE = 0.8
 
 
-class Answer(Line):
+class Answer(JsonRecord):
     """A whole answer, with the token that ended it where the model ended it itself."""
 
     model: Model
@@ -62,15 +62,15 @@ class Answer(Line):
         )
 
 
-class Parting(Line):
+class FirstDifference(JsonRecord):
     """How far two answers are the same: so many tokens or, with other vocabularies, characters."""
 
     aligned: Literal["tokens", "text"]
     same: int
-    parted: bool  # False: one is the start of the other only because it was cut, or they are equal
+    differ: bool  # False: one is the start of the other only because it was cut, or they are equal
 
 
-class Seen(Line):
+class ExaminedToken(JsonRecord):
     """A token of an answer with the base's eyes."""
 
     text: str
@@ -82,8 +82,8 @@ class Seen(Line):
     kl: float | None  # nats
 
 
-class Examined(Line):
-    """An answer token by token, and the first token at which it parts from the base.
+class ExaminedAnswer(JsonRecord):
+    """An answer token by token, and the first token at which it diverges from the base.
 
     That is None where it never does, or only by being cut.
     """
@@ -91,20 +91,20 @@ class Examined(Line):
     title: str
     base: str  # what visitors are told of it
     aligned: Literal["tokens", "text"]
-    tokens: tuple[Seen, ...]
-    parting: int | None
+    tokens: tuple[ExaminedToken, ...]
+    diverges_at: int | None
 
 
-def parting(one: Answer, other: Answer) -> Parting:
+def first_difference(one: Answer, other: Answer) -> FirstDifference:
     """Compare two greedy answers, by token where their vocabularies are the same."""
     if one.prompt.vocabulary != other.prompt.vocabulary:
         same = _common(one.text, other.text)
         whole = (len(one.text), len(other.text))
-        return Parting(aligned="text", same=same, parted=_parted(same, whole, (one, other)))
+        return FirstDifference(aligned="text", same=same, differ=_differ(same, whole, (one, other)))
     ids = [[token.id for token in each.tokens] for each in (one, other)]
     same = _common(*ids)
     whole = (len(ids[0]), len(ids[1]))
-    return Parting(aligned="tokens", same=same, parted=_parted(same, whole, (one, other)))
+    return FirstDifference(aligned="tokens", same=same, differ=_differ(same, whole, (one, other)))
 
 
 def _common(one: Sequence[Any], other: Sequence[Any]) -> int:
@@ -113,7 +113,7 @@ def _common(one: Sequence[Any], other: Sequence[Any]) -> int:
     return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
-def _parted(same: int, lengths: tuple[int, int], answers: tuple[Answer, Answer]) -> bool:
+def _differ(same: int, lengths: tuple[int, int], answers: tuple[Answer, Answer]) -> bool:
     """Tell whether they differ otherwise than by where they were cut."""
     if same < min(lengths):
         return True
@@ -132,13 +132,13 @@ class Base:
 
 def examine(
     generation: Generation[Any], base: Base, answer: Answer, stop: Flag | None = None
-) -> Iterator[Event | Examined]:
-    """Let the base score an answer; yield what comes meanwhile, and Examined as the last.
+) -> Iterator[Event | ExaminedAnswer]:
+    """Let the base score an answer; yield what comes meanwhile, and ExaminedAnswer as the last.
 
     By token the divergence of the model from the base is exact, since the base's whole
     distributions are kept for it. Where that can't be, the last event is Failed, or Finished after
-    a stop. The answer parts where it differs from the base's own or, without that, where the base
-    clearly prefers another token.
+    a stop. The answer diverges where it differs from the base's own or, without that, where the
+    base clearly prefers another token.
     """
     with TemporaryDirectory(prefix="hubq-space-") as folder:
         kept = Path(folder) / "base.npy"
@@ -180,14 +180,14 @@ def _scores(
     return None
 
 
-def examined(answer: Answer, base: Base, ours: Scores, theirs: Scores | None) -> Examined:
+def examined(answer: Answer, base: Base, ours: Scores, theirs: Scores | None) -> ExaminedAnswer:
     """Put together what the base says of an answer and what its own model said."""
     unknown = [None] * len(ours.tokens)
     by_token = ours.aligned == "tokens"
     chosen = [exp(each.logprob) for each in answer.tokens] if by_token else unknown
     kl = [each.kl for each in theirs.tokens] if theirs is not None else unknown
     seen = tuple(
-        Seen(
+        ExaminedToken(
             text=each.text,
             ends=each.ends,
             base=each.probability,
@@ -198,23 +198,23 @@ def examined(answer: Answer, base: Base, ours: Scores, theirs: Scores | None) ->
         )
         for each, own, divergence in zip(ours.tokens, chosen, kl, strict=True)
     )
-    return Examined(
+    return ExaminedAnswer(
         title=answer.title,
         base=base.title,
         aligned=ours.aligned,
         tokens=seen,
-        parting=_first(answer, base, seen),
+        diverges_at=_first(answer, base, seen),
     )
 
 
-def _first(answer: Answer, base: Base, seen: Sequence[Seen]) -> int | None:
-    """Return the token at which an answer parts from the base."""
+def _first(answer: Answer, base: Base, seen: Sequence[ExaminedToken]) -> int | None:
+    """Return the token at which an answer diverges from the base."""
     if answer.model == base.model:
         return None
     if base.answer is None:
         return next((n for n, each in enumerate(seen) if _other_choice(each)), None)
-    found = parting(answer, base.answer)
-    if not found.parted:
+    found = first_difference(answer, base.answer)
+    if not found.differ:
         return None
     if found.aligned == "tokens":
         return found.same
@@ -222,6 +222,6 @@ def _first(answer: Answer, base: Base, seen: Sequence[Seen]) -> int | None:
     return next((n for n, end in enumerate(ends) if end > found.same), len(seen) - 1)
 
 
-def _other_choice(token: Seen) -> bool:
+def _other_choice(token: ExaminedToken) -> bool:
     """Tell whether the base would have chosen another token, by more than its rounding."""
     return token.base < SAME_CHOICE * token.alternatives[0].probability

@@ -21,15 +21,15 @@ import psutil
 
 from hubq.device import VARIABLE as COMPUTE_DTYPE
 from serving.machine import model_dtype, with_hubq
-from serving.messages import EVENTS, LAST, ORDERS, Event, Failed, Line, Order, Ready
+from serving.messages import EVENTS, LAST, ORDERS, Event, Failed, JsonRecord, Order, Ready
 
 SPACE = Path(__file__).parents[1]
 LOOK = 0.05  # seconds between two looks at whether a visitor stopped
-PARTING = 10.0  # seconds that a worker may take to stop or to end
+ENDING = 10.0  # seconds that a worker may take to stop or to end
 LOADING = 1800.0  # seconds without a word while it loads
 
 
-class Job(Line):
+class Job(JsonRecord):
     """The model of a worker and its limits."""
 
     folder: Path
@@ -100,7 +100,7 @@ class Worker:
         with suppress(BrokenPipeError):  # it was faster
             self._process.stdin.close()
         try:
-            self._process.wait(PARTING)
+            self._process.wait(ENDING)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -146,9 +146,9 @@ class Worker:
     def _settle(self) -> None:
         """Bring an order to its end that nobody listens to any more."""
         self._tell("")
-        deadline = monotonic() + PARTING
+        deadline = monotonic() + ENDING
         while monotonic() < deadline:
-            if isinstance(self._next(PARTING), LAST):
+            if isinstance(self._next(ENDING), LAST):
                 return
         self._process.kill()
         self.end()
@@ -216,18 +216,18 @@ def main() -> int:
 
     from hubq.allocator import keep_freed_memory
     from hubq.errors import UserError
-    from serving.decoding import carry_out
-    from serving.loaded_model import Voice
+    from serving.decoding import run_request
+    from serving.loaded_model import LoadedModel
 
     keep_freed_memory()
     try:
-        voice = Voice.load(job.folder)
+        model = LoadedModel.load(job.folder)
     except UserError as error:
         say(Failed(text=str(error)))
         return 1
     say(Ready())
     for order in inbox.orders():
-        for event in carry_out(voice, order, job.most_input, job.most_tokens, inbox.stopped):
+        for event in run_request(model, order, job.most_input, job.most_tokens, inbox.stopped):
             say(event)
     return 0
 

@@ -2,7 +2,7 @@
 
 Who is left and who is right stays on the server until there is a vote: the browser gets an id that
 is drawn at random and says nothing. Whoever draws the sides may be replaced in tests; by default
-it is the system's own source, which no visitor can foretell.
+it is the system's own source, which no visitor can foresee.
 """
 
 import logging

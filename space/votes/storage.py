@@ -159,7 +159,7 @@ class Votes(NamedTuple):
     note: str = ""  # what visitors are told of where votes are kept
 
 
-def polling(environment: Mapping[str, str], client: Client) -> Votes:
+def open_votes(environment: Mapping[str, str], client: Client) -> Votes:
     """Open the votes; where the named repo can't be had, visitors are told so."""
     folder = cache_folder() / "space"
     repo = environment.get("HUBQ_SPACE_VOTES", "").strip()

@@ -214,22 +214,22 @@ def test_a_reading_ends_with_stop_and_with_the_next_answers(
     choose(page, THREE, FOUR)
     ask(page, "What is a llama?")
     answered(page)
-    page.click("#part")
-    page.wait_for_function("document.querySelectorAll('#parted .hubq-summary').length == 2")
+    page.click("#diverge")
+    page.wait_for_function("document.querySelectorAll('#diverged .hubq-summary').length == 2")
 
     with halted(tiny_model("llama")), slowed(runs):  # the base reads nothing, the others answer
         regenerate(page)
-        page.click("#part")
+        page.click("#diverge")
         page.click("#halt")
         page.get_by_text("Stopped").first.wait_for()
         regenerate(page)
-        page.click("#part")
-        page.wait_for_selector("#parted .hubq-notice")
+        page.click("#diverge")
+        page.wait_for_selector("#diverged .hubq-notice")
         regenerate(page)
     page.wait_for_timeout(1000)  # in which a reading that went on would show itself
 
-    assert not page.locator("#parted").is_visible()
-    assert page.locator("#part").is_visible()
+    assert not page.locator("#diverged").is_visible()
+    assert page.locator("#diverge").is_visible()
     assert page.locator("#halt").is_disabled()
 
 
@@ -238,13 +238,13 @@ def test_the_divergence_view_marks_shades_and_tells(page: "Page") -> None:
     ask(page, "What is a llama?")
     answered(page)
 
-    page.click("#part")
-    page.wait_for_function("document.querySelectorAll('#parted .hubq-summary').length == 2")
+    page.click("#diverge")
+    page.wait_for_function("document.querySelectorAll('#diverged .hubq-summary').length == 2")
 
-    assert page.locator("#parted .hubq-parting").count() == 1
-    assert "the base" in (page.locator("#parted .hubq-token").last.get_attribute("title") or "")
+    assert page.locator("#diverged .hubq-divergence").count() == 1
+    assert "the base" in (page.locator("#diverged .hubq-token").last.get_attribute("title") or "")
     page.get_by_label("KL divergence").click()
-    page.wait_for_function("document.querySelector('#parting').innerText.includes('nats')")
+    page.wait_for_function("document.querySelector('#divergence').innerText.includes('nats')")
 
 
 def test_sampled_answers_say_why_they_can_not_be_examined(visit: "Visit") -> None:
@@ -253,7 +253,7 @@ def test_sampled_answers_say_why_they_can_not_be_examined(visit: "Visit") -> Non
     page.wait_for_selector("#why-not .hubq-notice")
 
     assert "set the temperature to 0" in page.locator("#why-not").inner_text()
-    assert not page.locator("#part").is_visible()
+    assert not page.locator("#diverge").is_visible()
 
 
 def test_names_are_hidden_until_the_vote_which_the_leaderboard_counts(page: "Page") -> None:

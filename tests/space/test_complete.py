@@ -30,9 +30,9 @@ sys.path[:0] = [os.getcwd(), os.environ["LISTED"]]
 import importlib, app, hubq
 for path in glob.glob("[!h]*/*.py"):  # all but hubq
     importlib.import_module(path[:-3].replace("/", "."))
-kitchen = app.kitchen()
-catalogue = kitchen.catalogue
-page = app.build(kitchen, app.polling(os.environ, catalogue.client))
+service = app.comparison_service()
+catalogue = service.catalogue
+page = app.build(service, app.open_votes(os.environ, catalogue.client))
 print(json.dumps({
     "hubq": os.path.dirname(hubq.__file__),
     "models": [each.name for each in catalogue.listing().models],

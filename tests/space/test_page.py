@@ -14,12 +14,12 @@ from page.events import STREAMS, WAITING
 MADE = """
 import json
 import gradio as gr
-from app import build, kitchen
-from votes.storage import polling
+from app import build, comparison_service
+from votes.storage import open_votes
 from hubq.client import Client
 
-cooks = kitchen()
-page = build(cooks, polling({}, Client()))
+cooks = comparison_service()
+page = build(cooks, open_votes({}, Client()))
 opening = [each for each in page.fns.values() if (page._id, "load") in each.targets]
 limits = cooks.generation.limits
 print(json.dumps({

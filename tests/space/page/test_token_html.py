@@ -6,7 +6,7 @@ import pytest
 
 from page.token_html import DIVERGENCE, OPACITIES, STYLE, TINT, legend, shade_of, shaded
 from serving.messages import Alternative
-from serving.token_divergence import Examined, Seen
+from serving.token_divergence import ExaminedAnswer, ExaminedToken
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -19,14 +19,20 @@ HOSTILE = [
 THEMES = {"light": ((255, 255, 255), (31, 41, 55)), "dark": ((11, 15, 25), (243, 244, 246))}
 
 
-def seen(text: str, base: float = 0.9, *, ends: bool = False, kl: float | None = None) -> Seen:
+def seen(
+    text: str, base: float = 0.9, *, ends: bool = False, kl: float | None = None
+) -> ExaminedToken:
     best = Alternative(id=1, text=text, probability=0.9)
-    return Seen(text=text, ends=ends, base=base, own=0.5, rank=1, alternatives=(best,), kl=kl)
+    return ExaminedToken(
+        text=text, ends=ends, base=base, own=0.5, rank=1, alternatives=(best,), kl=kl
+    )
 
 
-def page(*tokens: Seen, parting: int | None = None, title: str = "Left") -> str:
+def page(*tokens: ExaminedToken, diverges_at: int | None = None, title: str = "Left") -> str:
     return shaded(
-        Examined(title=title, base="the base", aligned="tokens", tokens=tokens, parting=parting)
+        ExaminedAnswer(
+            title=title, base="the base", aligned="tokens", tokens=tokens, diverges_at=diverges_at
+        )
     )
 
 
@@ -75,10 +81,10 @@ def test_a_character_of_several_tokens_is_one_place() -> None:
     ]
 
 
-def test_the_parting_is_marked_in_words() -> None:
-    read = Reader(page(seen("a"), seen(" b"), parting=1))
+def test_where_it_diverges_is_marked_in_words() -> None:
+    read = Reader(page(seen("a"), seen(" b"), diverges_at=1))
 
-    assert read.text == "aparts from the base here ▸ b"
+    assert read.text == "adiverges from the base here ▸ b"
 
 
 def test_the_mouse_finds_probabilities_on_every_token() -> None:
@@ -90,7 +96,7 @@ def test_the_mouse_finds_probabilities_on_every_token() -> None:
 
 
 def test_the_keyboard_stops_where_something_is_to_be_seen() -> None:
-    read = Reader(page(seen("a", 0.9), seen("b", 0.1), seen("c", 0.9), parting=2))
+    read = Reader(page(seen("a", 0.9), seen("b", 0.1), seen("c", 0.9), diverges_at=2))
 
     stops = [attrs.get("tabindex") for _, attrs in read.elements if "title" in attrs]
     assert stops == [None, "0", "0"]

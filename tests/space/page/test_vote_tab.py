@@ -10,7 +10,7 @@ from hubq.errors import UserError
 from hubq.hub.faults import FaultyHub
 from page.vote_tab import drawn
 from releases.models import Listing, Released, base_of
-from votes.storage import polling
+from votes.storage import open_votes
 
 NAMES = ("acme/A", "acme/B", "acme/C")
 
@@ -45,27 +45,27 @@ def test_models_without_weights_are_never_drawn(models: tuple[Released, ...]) ->
 
 
 def test_votes_are_kept_in_a_file_of_this_machine(own_cache: Path) -> None:
-    votes = polling({}, Client())
+    votes = open_votes({}, Client())
 
     assert votes.book.path == own_cache / "space" / "votes.sqlite"
     assert votes.note == ""
 
 
 def test_a_space_without_a_repo_says_that_it_forgets() -> None:
-    votes = polling({"SPACE_ID": "acme/compare"}, Client())
+    votes = open_votes({"SPACE_ID": "acme/compare"}, Client())
 
     assert "until this Space restarts" in votes.note
 
 
 def test_votes_are_kept_in_the_repo_that_a_setting_names(hub: FaultyHub, client: Client) -> None:
-    votes = polling({"HUBQ_SPACE_VOTES": "acme/votes"}, client)
+    votes = open_votes({"HUBQ_SPACE_VOTES": "acme/votes"}, client)
 
     assert votes.note == ""
     assert client.api().repo_exists("acme/votes", repo_type="dataset")
 
 
 def test_a_repo_that_can_not_be_written_is_said(hub: FaultyHub, stranger: Client) -> None:
-    votes = polling({"HUBQ_SPACE_VOTES": "acme/votes"}, stranger)
+    votes = open_votes({"HUBQ_SPACE_VOTES": "acme/votes"}, stranger)
 
     assert "since acme/votes can't be used" in votes.note
     assert votes.book.votes() == []

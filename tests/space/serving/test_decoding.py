@@ -11,7 +11,7 @@ import torch
 from hubq.chat import answer
 from hubq.errors import UserError
 from serving.decoding import speak
-from serving.loaded_model import Voice
+from serving.loaded_model import LoadedModel
 from serving.messages import (
     Event,
     Finished,
@@ -35,8 +35,8 @@ def folder(tiny_model: TinyModel) -> Path:
 
 
 @pytest.fixture(scope="session")
-def voice(folder: Path) -> Voice:
-    return Voice.load(folder)
+def voice(folder: Path) -> LoadedModel:
+    return LoadedModel.load(folder)
 
 
 def request(folder: Path, *turns: Message, **settings: Any) -> Request:
@@ -48,7 +48,7 @@ def request(folder: Path, *turns: Message, **settings: Any) -> Request:
     )
 
 
-def spoken(voice: Voice, *turns: Message, **settings: Any) -> list[Event]:
+def spoken(voice: LoadedModel, *turns: Message, **settings: Any) -> list[Event]:
     asked = request(voice.folder, *turns, **settings)
     return list(speak(voice, asked, most_input=400, stopped=lambda: False))
 
@@ -57,7 +57,7 @@ def tokens_of(events: list[Event]) -> list[int]:
     return [each.id for each in events if isinstance(each, Token)]
 
 
-def test_an_answer_is_a_prompt_tokens_statistics_and_an_end(voice: Voice) -> None:
+def test_an_answer_is_a_prompt_tokens_statistics_and_an_end(voice: LoadedModel) -> None:
     kinds = [each.kind for each in spoken(voice, max_new_tokens=3)]
 
     assert kinds[0] == "prompt"
@@ -65,7 +65,7 @@ def test_an_answer_is_a_prompt_tokens_statistics_and_an_end(voice: Voice) -> Non
     assert kinds[-2:] == ["statistics", "finished"]
 
 
-def test_greedy_tokens_are_those_of_hubq_chat(voice: Voice) -> None:
+def test_greedy_tokens_are_those_of_hubq_chat(voice: LoadedModel) -> None:
     events = spoken(voice)
 
     text = "".join(each.text for each in events if isinstance(each, Token))
@@ -74,7 +74,7 @@ def test_greedy_tokens_are_those_of_hubq_chat(voice: Voice) -> None:
     )
 
 
-def test_equal_questions_get_equal_answers_to_the_last_bit(voice: Voice) -> None:
+def test_equal_questions_get_equal_answers_to_the_last_bit(voice: LoadedModel) -> None:
     answers = []
     for words in range(4):  # whatever the worker read in between, and wherever its memory lies
         answers.append([each for each in spoken(voice) if isinstance(each, Token)])
@@ -90,14 +90,14 @@ def test_the_page_is_tested_with_models_that_choose_clearly(
 ) -> None:
     monkeypatch.setenv("HUBQ_COMPUTE_DTYPE", "float32")  # as the Space of these tests
 
-    events = spoken(Voice.load(runs / run / "model"), max_new_tokens=200)
+    events = spoken(LoadedModel.load(runs / run / "model"), max_new_tokens=200)
 
     likeliest = [each.alternatives[:2] for each in events if isinstance(each, Token)]
     assert len(likeliest) == 200
     assert all(b.probability < (1 - CLEARLY) * a.probability for a, b in likeliest)
 
 
-def test_a_prompt_is_laid_out_as_the_repo_says(voice: Voice) -> None:
+def test_a_prompt_is_laid_out_as_the_repo_says(voice: LoadedModel) -> None:
     system = Message(role="system", content="Be brief.")
 
     events = spoken(voice, system, Message(role="user", content="Hi"))
@@ -106,7 +106,7 @@ def test_a_prompt_is_laid_out_as_the_repo_says(voice: Voice) -> None:
     assert voice.text(events[0].ids) == "system: Be brief.\nuser: Hi\nassistant: "
 
 
-def test_a_token_knows_its_probability_and_its_rivals(voice: Voice) -> None:
+def test_a_token_knows_its_probability_and_its_rivals(voice: LoadedModel) -> None:
     events = spoken(voice, max_new_tokens=1)
 
     prompt, token = events[0], events[1]
@@ -120,25 +120,25 @@ def test_a_token_knows_its_probability_and_its_rivals(voice: Voice) -> None:
     )
 
 
-def test_the_same_seed_gives_the_same_answer(voice: Voice) -> None:
+def test_the_same_seed_gives_the_same_answer(voice: LoadedModel) -> None:
     warm = {"temperature": 1.0, "top_p": 0.9, "top_k": 50, "seed": 7}
 
     assert tokens_of(spoken(voice, **warm)) == tokens_of(spoken(voice, **warm))
 
 
-def test_another_seed_gives_another_answer(voice: Voice) -> None:
+def test_another_seed_gives_another_answer(voice: LoadedModel) -> None:
     warm = {"temperature": 1.0}
 
     assert tokens_of(spoken(voice, **warm, seed=1)) != tokens_of(spoken(voice, **warm, seed=2))
 
 
-def test_the_likeliest_of_one_is_the_greedy_answer(voice: Voice) -> None:
+def test_the_likeliest_of_one_is_the_greedy_answer(voice: LoadedModel) -> None:
     warm = {"temperature": 1.5, "top_k": 1, "seed": 3}
 
     assert tokens_of(spoken(voice, **warm)) == tokens_of(spoken(voice))
 
 
-def test_sampling_follows_the_distribution(voice: Voice) -> None:
+def test_sampling_follows_the_distribution(voice: LoadedModel) -> None:
     first = spoken(voice, max_new_tokens=1)[1]
     assert isinstance(first, Token)
 
@@ -153,7 +153,7 @@ def test_sampling_follows_the_distribution(voice: Voice) -> None:
     assert drawn.count(first.id) / 200 == pytest.approx(share, abs=0.12)
 
 
-def test_a_penalty_keeps_greedy_answers_from_repeating(voice: Voice) -> None:
+def test_a_penalty_keeps_greedy_answers_from_repeating(voice: LoadedModel) -> None:
     plain = tokens_of(spoken(voice, max_new_tokens=40))
 
     told = tokens_of(spoken(voice, max_new_tokens=40, repetition_penalty=2.0))
@@ -161,7 +161,7 @@ def test_a_penalty_keeps_greedy_answers_from_repeating(voice: Voice) -> None:
     assert len(set(told)) > len(set(plain))
 
 
-def test_a_long_prompt_is_read_in_pieces_with_the_same_outcome(voice: Voice) -> None:
+def test_a_long_prompt_is_read_in_pieces_with_the_same_outcome(voice: LoadedModel) -> None:
     long = Message(role="user", content="abc " * 90)  # 360 tokens, in two pieces
 
     told = spoken(voice, long, max_new_tokens=1)
@@ -173,7 +173,7 @@ def test_a_long_prompt_is_read_in_pieces_with_the_same_outcome(voice: Voice) -> 
     assert token.logprob == pytest.approx(float(whole[token.id]), abs=0.05)
 
 
-def test_stop_ends_an_answer_between_two_tokens(voice: Voice) -> None:
+def test_stop_ends_an_answer_between_two_tokens(voice: LoadedModel) -> None:
     asked = request(voice.folder, max_new_tokens=100)
     said: list[Event] = []
 
@@ -184,14 +184,14 @@ def test_stop_ends_an_answer_between_two_tokens(voice: Voice) -> None:
     assert said[-1] == Finished(reason="stopped", rest=said[-1].rest)  # type: ignore[union-attr]
 
 
-def test_stop_before_the_first_token_ends_without_statistics(voice: Voice) -> None:
+def test_stop_before_the_first_token_ends_without_statistics(voice: LoadedModel) -> None:
     told = list(speak(voice, request(voice.folder), 400, stopped=lambda: True))
 
     assert [each.kind for each in told] == ["prompt", "finished"]
 
 
 def test_the_token_that_ends_an_answer_is_told_with_its_probability(
-    voice: Voice, tmp_path: Path
+    voice: LoadedModel, tmp_path: Path
 ) -> None:
     first = spoken(voice, max_new_tokens=1)[1]
     assert isinstance(first, Token)
@@ -199,7 +199,7 @@ def test_the_token_that_ends_an_answer_is_told_with_its_probability(
     settings = json.loads((copy / "generation_config.json").read_text())
     (copy / "generation_config.json").write_text(json.dumps(settings | {"eos_token_id": first.id}))
 
-    told = spoken(Voice.load(copy))
+    told = spoken(LoadedModel.load(copy))
 
     assert tokens_of(told) == []
     last = told[-1]
@@ -209,14 +209,14 @@ def test_the_token_that_ends_an_answer_is_told_with_its_probability(
     assert (last.end.id, last.end.text) == (first.id, "")
 
 
-def test_an_answer_that_is_long_enough_says_so(voice: Voice) -> None:
+def test_an_answer_that_is_long_enough_says_so(voice: LoadedModel) -> None:
     last = spoken(voice, max_new_tokens=2)[-1]
 
     assert isinstance(last, Finished)
     assert last.reason == "length"
 
 
-def test_statistics_count_tokens_time_and_memory(voice: Voice) -> None:
+def test_statistics_count_tokens_time_and_memory(voice: LoadedModel) -> None:
     found = spoken(voice, max_new_tokens=5)[-2]
 
     assert isinstance(found, Statistics)
@@ -227,7 +227,7 @@ def test_statistics_count_tokens_time_and_memory(voice: Voice) -> None:
     assert 10_000_000 < found.memory <= found.peak
 
 
-def test_a_prompt_beyond_the_limit_is_refused_in_words(voice: Voice) -> None:
+def test_a_prompt_beyond_the_limit_is_refused_in_words(voice: LoadedModel) -> None:
     long = request(voice.folder, Message(role="user", content="x" * 401))
 
     with pytest.raises(UserError, match=r"have 419 tokens and at most 400 are read here"):
@@ -241,11 +241,11 @@ def test_messages_that_a_template_refuses_are_refused_in_words(
     (copy / "chat_template.jinja").write_text("{{ raise_exception('No system role, please') }}")
 
     with pytest.raises(UserError, match="its chat template says 'No system role, please'"):
-        spoken(Voice.load(copy))
+        spoken(LoadedModel.load(copy))
 
 
 def test_a_character_of_several_tokens_comes_with_its_last(
-    voice: Voice, monkeypatch: pytest.MonkeyPatch
+    voice: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = iter(voice.tokenizer("é🦙!")["input_ids"])
     monkeypatch.setattr("serving.decoding._chooser", lambda *_: lambda *_: next(ids))
@@ -256,7 +256,7 @@ def test_a_character_of_several_tokens_comes_with_its_last(
 
 
 def test_a_character_that_never_ends_comes_at_the_end(
-    voice: Voice, monkeypatch: pytest.MonkeyPatch
+    voice: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids: Iterator[int] = iter(voice.tokenizer("né")["input_ids"])
     monkeypatch.setattr("serving.decoding._chooser", lambda *_: lambda *_: next(ids))

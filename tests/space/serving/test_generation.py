@@ -33,7 +33,7 @@ from serving.messages import (
     Settings,
     Token,
 )
-from serving.model_files import PROCESS, Fetching
+from serving.model_files import PROCESS, ModelFiles
 from serving.worker_process import Worker
 
 TinyModel = Callable[[str], Path]
@@ -56,7 +56,7 @@ def generation_with(
     memory: int = 8_000_000_000, at_once: int = 2, waiting: int = 2, silence: float = 60
 ) -> WorkerGeneration:
     limits = Limits(at_once=at_once, waiting=waiting, input_tokens=400, silence=silence)
-    return WorkerGeneration(limits, Memory("machine", memory, lambda: memory), Fetching())
+    return WorkerGeneration(limits, Memory("machine", memory, lambda: memory), ModelFiles())
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def up_to_token(events: Iterator[Event]) -> list[Event]:
 
 def worker_of(generation: WorkerGeneration, folder: Path) -> Worker:
     need = generation._need(request(folder))
-    with generation.shelf.lend(need, lambda: pytest.fail("it is not loaded")) as worker:
+    with generation.cache.lend(need, lambda: pytest.fail("it is not loaded")) as worker:
         return worker
 
 
@@ -330,13 +330,13 @@ def test_a_model_without_its_weights_fails_before_a_process_starts(
 ) -> None:
     copy = Path(shutil.copytree(base, tmp_path / "secret-name"))
     (copy / "model.safetensors").unlink()
-    before = generation.shelf.keys
+    before = generation.cache.keys
 
     told = list(generation.generate(request(copy)))
 
     assert isinstance(told[-1], Failed)
     assert "secret-name" not in told[-1].text
-    assert generation.shelf.keys == before
+    assert generation.cache.keys == before
 
 
 def test_a_model_that_is_gone_fails_in_words(generation: WorkerGeneration, tmp_path: Path) -> None:
@@ -362,7 +362,7 @@ def test_the_least_recently_used_model_makes_room(base: Path, side: Path) -> Non
 
     list(generation.generate(request(side)))
 
-    keys = generation.shelf.keys
+    keys = generation.cache.keys
     generation.close()
     assert keys == [Model(folder=side).name]
     with pytest.raises(ProcessLookupError):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hubq.errors import UserError
-from serving.loaded_model import Voice, score
+from serving.loaded_model import LoadedModel, score
 from serving.messages import Message, Model, Scoring
 
 TinyModel = Callable[[str], Path]
@@ -16,19 +16,19 @@ ANSWER = tuple(b"A goat.")
 
 
 @pytest.fixture(scope="session")
-def base(tiny_model: TinyModel) -> Voice:
-    return Voice.load(tiny_model("llama"))
+def base(tiny_model: TinyModel) -> LoadedModel:
+    return LoadedModel.load(tiny_model("llama"))
 
 
 @pytest.fixture(scope="session")
-def side(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Voice:
+def side(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     """Give the same model at 3 bits."""
     folder = tmp_path_factory.mktemp("side") / "packed"
     hubq_folder.write(tiny_model("llama"), folder)
-    return Voice.load(folder)
+    return LoadedModel.load(folder)
 
 
-def order(voice: Voice, **files: Path) -> Scoring:
+def order(voice: LoadedModel, **files: Path) -> Scoring:
     return Scoring(
         model=Model(folder=voice.folder),
         title="Left",
@@ -41,12 +41,12 @@ def order(voice: Voice, **files: Path) -> Scoring:
     )
 
 
-def logprobs(voice: Voice) -> torch.Tensor:
+def logprobs(voice: LoadedModel) -> torch.Tensor:
     logits: torch.Tensor = voice.model(torch.tensor([PROMPT + ANSWER])).logits[0].float()
     return logits.log_softmax(-1)[len(PROMPT) - 1 : -1].detach()
 
 
-def test_a_token_is_scored_by_what_comes_before_it(base: Voice) -> None:
+def test_a_token_is_scored_by_what_comes_before_it(base: LoadedModel) -> None:
     found = score(base, order(base), 500).tokens
 
     expected = logprobs(base)
@@ -55,7 +55,7 @@ def test_a_token_is_scored_by_what_comes_before_it(base: Voice) -> None:
     )
 
 
-def test_the_rank_counts_the_tokens_that_are_likelier(base: Voice) -> None:
+def test_the_rank_counts_the_tokens_that_are_likelier(base: LoadedModel) -> None:
     found = score(base, order(base), 500).tokens
 
     expected = logprobs(base)
@@ -65,7 +65,7 @@ def test_the_rank_counts_the_tokens_that_are_likelier(base: Voice) -> None:
     ]
 
 
-def test_the_divergence_is_exact(base: Voice, side: Voice, tmp_path: Path) -> None:
+def test_the_divergence_is_exact(base: LoadedModel, side: LoadedModel, tmp_path: Path) -> None:
     score(base, order(base, keep=tmp_path / "kept.npy"), 500)
 
     found = score(side, order(side, against=tmp_path / "kept.npy"), 500).tokens
@@ -75,7 +75,7 @@ def test_the_divergence_is_exact(base: Voice, side: Voice, tmp_path: Path) -> No
     assert [each.kl for each in found] == pytest.approx(expected.tolist(), rel=1e-3)
 
 
-def test_a_model_does_not_diverge_from_itself(base: Voice, tmp_path: Path) -> None:
+def test_a_model_does_not_diverge_from_itself(base: LoadedModel, tmp_path: Path) -> None:
     score(base, order(base, keep=tmp_path / "kept.npy"), 500)
 
     found = score(base, order(base, against=tmp_path / "kept.npy"), 500).tokens
@@ -83,19 +83,19 @@ def test_a_model_does_not_diverge_from_itself(base: Voice, tmp_path: Path) -> No
     assert [each.kl for each in found] == pytest.approx([0] * len(ANSWER), abs=1e-6)
 
 
-def test_another_vocabulary_is_scored_by_text_in_the_tokens_of_the_model(base: Voice) -> None:
+def test_another_vocabulary_is_scored_by_text_in_the_tokens_of_the_model(base: LoadedModel) -> None:
     found = score(base, order(base).model_copy(update={"vocabulary": "another"}), 500)
 
     assert found.aligned == "text"
     assert [each.text for each in found.tokens] == ["n", "", "é"]
 
 
-def test_more_than_the_model_reaches_is_refused_in_words(base: Voice) -> None:
+def test_more_than_the_model_reaches_is_refused_in_words(base: LoadedModel) -> None:
     with pytest.raises(UserError, match="have 23 tokens, of which 20 can be scored"):
         score(base, order(base), most_tokens=20)
 
 
-def test_an_empty_answer_has_no_scores(base: Voice) -> None:
+def test_an_empty_answer_has_no_scores(base: LoadedModel) -> None:
     empty = order(base).model_copy(update={"answer": ()})
 
     with pytest.raises(UserError, match="nothing to score"):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from hubq.format import format_named
 from hubq.shards import index
 from hubq.tensors import Grid
-from serving.model_files import PROCESS, footprint
+from serving.model_files import PROCESS, estimate_memory
 
 TinyModel = Callable[[str], Path]
 FORMATS = ("compressed-tensors", "gptq", "awq")
@@ -18,7 +18,7 @@ FORMATS = ("compressed-tensors", "gptq", "awq")
 
 def weighed(folder: Path, tokens: int = 0, answer: int = 0, number: int = 2) -> int:
     config = json.loads((folder / "config.json").read_bytes())
-    return footprint(config, index(folder), tokens, answer, number)
+    return estimate_memory(config, index(folder), tokens, answer, number)
 
 
 def stored(folder: Path) -> int:

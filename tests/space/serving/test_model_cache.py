@@ -6,7 +6,7 @@ import pytest
 
 from hubq.errors import UserError
 from serving.machine import Memory
-from serving.model_cache import Need, Shelf, StoppedError
+from serving.model_cache import ModelCache, Need, StoppedError
 
 
 class Jar:
@@ -20,29 +20,29 @@ class Jar:
         self.alive = False
 
 
-def shelf_of(total: int, free: int | None = None) -> Shelf[Jar]:
-    return Shelf(Memory("machine", total, lambda: total if free is None else free))
+def shelf_of(total: int, free: int | None = None) -> ModelCache[Jar]:
+    return ModelCache(Memory("machine", total, lambda: total if free is None else free))
 
 
-def lend(shelf: Shelf[Jar], key: str, size: int = 40) -> Jar:
-    with shelf.lend(Need(key, f"model {key}", size), lambda: Jar(0)) as jar:
+def lend(cache: ModelCache[Jar], key: str, size: int = 40) -> Jar:
+    with cache.lend(Need(key, f"model {key}", size), lambda: Jar(0)) as jar:
         return jar
 
 
 def test_what_is_there_is_lent_again() -> None:
-    shelf = shelf_of(100)
+    cache = shelf_of(100)
 
-    assert lend(shelf, "a") is lend(shelf, "a")
+    assert lend(cache, "a") is lend(cache, "a")
 
 
 def test_the_least_recently_used_makes_room() -> None:
-    shelf = shelf_of(100)
-    first, second = lend(shelf, "a"), lend(shelf, "b")
-    lend(shelf, "a")
+    cache = shelf_of(100)
+    first, second = lend(cache, "a"), lend(cache, "b")
+    lend(cache, "a")
 
-    lend(shelf, "c")
+    lend(cache, "c")
 
-    assert shelf.keys == ["a", "c"]
+    assert cache.keys == ["a", "c"]
     assert (first.alive, second.alive) == (True, False)
 
 
@@ -59,54 +59,54 @@ def test_what_does_not_fit_beside_strangers_is_refused_in_words() -> None:
 
 
 def test_what_is_still_growing_counts_as_large_as_it_will_be() -> None:
-    shelf = shelf_of(200, free=100)  # of which the first takes 40, but has none yet
-    lend(shelf, "a")
+    cache = shelf_of(200, free=100)  # of which the first takes 40, but has none yet
+    lend(cache, "a")
 
-    lend(shelf, "b", 70)
+    lend(cache, "b", 70)
 
-    assert shelf.keys == ["b"]
+    assert cache.keys == ["b"]
 
 
 @pytest.mark.parametrize(("ready", "kept"), [(False, ["b"]), (True, ["a", "b"])])
 def test_on_a_gpu_a_model_counts_whole_until_it_is_loaded(ready: bool, kept: list[str]) -> None:
     # The first takes 40 of the GPU, none of them yet or all; its process has 60 of the machine.
     free = 60 if ready else 100
-    shelf: Shelf[Jar] = Shelf(Memory("GPU", 200, lambda: free, holds_processes=False))
+    cache: ModelCache[Jar] = ModelCache(Memory("GPU", 200, lambda: free, holds_processes=False))
     first = Jar(60)
     first.ready = ready
-    with shelf.lend(Need("a", "model a", 40), lambda: first):
+    with cache.lend(Need("a", "model a", 40), lambda: first):
         pass
 
-    lend(shelf, "b", 60 if ready else 70)
+    lend(cache, "b", 60 if ready else 70)
 
-    assert shelf.keys == kept
+    assert cache.keys == kept
 
 
 def test_what_died_is_made_anew() -> None:
-    shelf = shelf_of(100)
-    dead = lend(shelf, "a")
+    cache = shelf_of(100)
+    dead = lend(cache, "a")
     dead.alive = False
 
-    assert lend(shelf, "a") is not dead
+    assert lend(cache, "a") is not dead
 
 
 def test_what_died_takes_no_room() -> None:
-    shelf = shelf_of(100)
-    living, dead = lend(shelf, "a"), lend(shelf, "b")
+    cache = shelf_of(100)
+    living, dead = lend(cache, "a"), lend(cache, "b")
     dead.alive = False
 
-    lend(shelf, "c")
+    lend(cache, "c")
 
-    assert shelf.keys == ["a", "c"]
+    assert cache.keys == ["a", "c"]
     assert living.alive
 
 
 def test_one_waits_for_what_another_holds() -> None:
-    shelf = shelf_of(100)
-    held = shelf.lend(Need("a", "model a", 80), lambda: Jar(0))
+    cache = shelf_of(100)
+    held = cache.lend(Need("a", "model a", 80), lambda: Jar(0))
     jar = held.__enter__()
     got: list[Jar] = []
-    waiting = Thread(target=lambda: got.append(lend(shelf, "b", 80)))
+    waiting = Thread(target=lambda: got.append(lend(cache, "b", 80)))
 
     waiting.start()
     sleep(0.05)
@@ -135,63 +135,63 @@ def stopped_after(wait: Callable[[Event], None]) -> list[bool]:
     return away
 
 
-def stoppable(shelf: Shelf[Jar], key: str, size: int) -> Callable[[Event], None]:
+def stoppable(cache: ModelCache[Jar], key: str, size: int) -> Callable[[Event], None]:
     def wait(stop: Event) -> None:
-        with shelf.lend(Need(key, key, size), lambda: pytest.fail("it is made"), stop):
+        with cache.lend(Need(key, key, size), lambda: pytest.fail("it is made"), stop):
             pytest.fail("it is lent")
 
     return wait
 
 
 def test_who_is_stopped_before_ends_nothing_and_makes_nothing() -> None:
-    shelf = shelf_of(100)
-    idle = lend(shelf, "a", 80)
+    cache = shelf_of(100)
+    idle = lend(cache, "a", 80)
     stop = Event()
     stop.set()
 
     with pytest.raises(StoppedError):
-        stoppable(shelf, "b", 80)(stop)
+        stoppable(cache, "b", 80)(stop)
 
-    assert (shelf.keys, idle.alive) == (["a"], True)
+    assert (cache.keys, idle.alive) == (["a"], True)
 
 
 @pytest.mark.parametrize("key", ["a", "b"])
 def test_a_stop_ends_the_waiting_for_what_another_holds_and_for_memory(key: str) -> None:
-    shelf = shelf_of(100)
+    cache = shelf_of(100)
 
-    with shelf.lend(Need("a", "model a", 80), lambda: Jar(0)):
-        away = stopped_after(stoppable(shelf, key, 80))
+    with cache.lend(Need("a", "model a", 80), lambda: Jar(0)):
+        away = stopped_after(stoppable(cache, key, 80))
 
     assert away == [True]
-    assert lend(shelf, "b", 80).alive  # the door is open again
+    assert lend(cache, "b", 80).alive  # the door is open again
 
 
 def test_a_stop_ends_the_waiting_behind_another_who_waits() -> None:
-    shelf = shelf_of(100)
+    cache = shelf_of(100)
 
-    with shelf.lend(Need("a", "model a", 80), lambda: Jar(0)):
-        before = Thread(target=lambda: lend(shelf, "b", 80))
+    with cache.lend(Need("a", "model a", 80), lambda: Jar(0)):
+        before = Thread(target=lambda: lend(cache, "b", 80))
         before.start()
         sleep(0.05)
-        away = stopped_after(stoppable(shelf, "c", 80))
+        away = stopped_after(stoppable(cache, "c", 80))
     before.join(5)
 
     assert away == [True]
 
 
 def test_what_is_there_and_alive_is_ready() -> None:
-    shelf = shelf_of(100)
-    before, jar = shelf.is_ready("a"), lend(shelf, "a")
-    during = shelf.is_ready("a")
+    cache = shelf_of(100)
+    before, jar = cache.is_ready("a"), lend(cache, "a")
+    during = cache.is_ready("a")
     jar.alive = False
 
-    assert (before, during, shelf.is_ready("a")) == (False, True, False)
+    assert (before, during, cache.is_ready("a")) == (False, True, False)
 
 
 def test_clearing_ends_everything() -> None:
-    shelf = shelf_of(100)
-    jar = lend(shelf, "a")
+    cache = shelf_of(100)
+    jar = lend(cache, "a")
 
-    shelf.clear()
+    cache.clear()
 
-    assert (shelf.keys, jar.alive) == ([], False)
+    assert (cache.keys, jar.alive) == ([], False)

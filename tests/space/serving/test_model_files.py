@@ -13,7 +13,7 @@ from hubq.patience import Patience
 from serving.generation import Limits, WorkerGeneration
 from serving.machine import Memory
 from serving.messages import Finished, Message, Model, Request
-from serving.model_files import Fetching, footprint
+from serving.model_files import ModelFiles, estimate_memory
 
 TinyModel = Callable[[str], Path]
 BASE, SIDE = Model(repo="acme/base"), Model(repo="acme/side")
@@ -37,37 +37,37 @@ def hub(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture
-def fetching(hub: FaultyHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fetching:
+def fetching(hub: FaultyHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelFiles:
     """Give one with an empty cache."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    return Fetching(Client(hub.endpoint, hub.token, Patience(first=0.01)))
+    return ModelFiles(Client(hub.endpoint, hub.token, Patience(first=0.01)))
 
 
 @pytest.mark.parametrize("model", [BASE, SIDE])
-def test_a_repo_weighs_what_its_files_do(fetching: Fetching, model: Model) -> None:
+def test_a_repo_weighs_what_its_files_do(fetching: ModelFiles, model: Model) -> None:
     remote = fetching.outline(model)
 
     local = fetching.outline(Model(folder=fetching.folder(model)))
 
-    assert footprint(remote.config, remote.tensors, 10, 10, 2) == footprint(
+    assert estimate_memory(remote.config, remote.tensors, 10, 10, 2) == estimate_memory(
         local.config, local.tensors, 10, 10, 2
     )
 
 
-def test_an_outline_needs_no_weights(fetching: Fetching, tmp_path: Path) -> None:
+def test_an_outline_needs_no_weights(fetching: ModelFiles, tmp_path: Path) -> None:
     fetching.outline(SIDE)
 
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
 
 
-def test_a_base_comes_without_its_other_formats(fetching: Fetching) -> None:
+def test_a_base_comes_without_its_other_formats(fetching: ModelFiles) -> None:
     folder = fetching.folder(BASE)
 
     assert (folder / "model.safetensors").is_file()
     assert not (folder / "original").exists()
 
 
-def test_what_is_here_is_not_asked_for_again(hub: FaultyHub, fetching: Fetching) -> None:
+def test_what_is_here_is_not_asked_for_again(hub: FaultyHub, fetching: ModelFiles) -> None:
     folder = fetching.folder(SIDE)
     hub.faults.clear()
 
@@ -75,12 +75,12 @@ def test_what_is_here_is_not_asked_for_again(hub: FaultyHub, fetching: Fetching)
     assert hub.faults.requests() == []
 
 
-def test_a_repo_that_is_not_there_is_refused_in_words(fetching: Fetching) -> None:
+def test_a_repo_that_is_not_there_is_refused_in_words(fetching: ModelFiles) -> None:
     with pytest.raises(UserError, match="shows no repo acme/gone"):
         fetching.folder(Model(repo="acme/gone"))
 
 
-def test_a_model_that_never_fits_is_not_fetched(fetching: Fetching, tmp_path: Path) -> None:
+def test_a_model_that_never_fits_is_not_fetched(fetching: ModelFiles, tmp_path: Path) -> None:
     generation = WorkerGeneration(Limits(), Memory("machine", 1000, lambda: 1000), fetching)
     asked = Request(model=SIDE, title="Left", messages=(Message(role="user", content="Hi"),))
 
@@ -90,7 +90,7 @@ def test_a_model_that_never_fits_is_not_fetched(fetching: Fetching, tmp_path: Pa
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
 
 
-def test_the_name_of_a_repo_stays_hidden_behind_the_title(fetching: Fetching) -> None:
+def test_the_name_of_a_repo_stays_hidden_behind_the_title(fetching: ModelFiles) -> None:
     generation = WorkerGeneration(Limits(), Memory("machine", 1000, lambda: 1000), fetching)
     gone = Model(repo="acme/gone")
     asked = Request(model=gone, title="Left", messages=(Message(role="user", content="Hi"),))
@@ -101,7 +101,7 @@ def test_the_name_of_a_repo_stays_hidden_behind_the_title(fetching: Fetching) ->
     assert "gone" not in told[-1].text  # type: ignore[union-attr]
 
 
-def test_a_stopped_order_fetches_nothing(fetching: Fetching) -> None:
+def test_a_stopped_order_fetches_nothing(fetching: ModelFiles) -> None:
     generation = WorkerGeneration(Limits(), Memory("machine", 10**10, lambda: 10**10), fetching)
     stop, said = Event(), Message(role="user", content="Hi")
     stop.set()

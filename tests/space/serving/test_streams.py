@@ -3,7 +3,7 @@ from pathlib import Path
 from threading import Event as Flag
 
 from serving.messages import Failed, Finished, Model, Queued, Request, Statistics, Token
-from serving.streams import BROKEN, Happening, Side, Watch, together
+from serving.streams import BROKEN, RequestOrEvent, Side, Watch, together
 
 REQUEST = Request(model=Model(folder=Path("/nowhere")), title="one", messages=())
 
@@ -12,14 +12,14 @@ def token(text: str) -> Token:
     return Token(id=1, text=text, logprob=-0.5, alternatives=())
 
 
-def answering() -> Iterator[Happening]:
+def answering() -> Iterator[RequestOrEvent]:
     yield REQUEST
     yield token("A ")
     yield token("llama")
     yield Finished(reason="end", rest=".")
 
 
-def breaking() -> Iterator[Happening]:
+def breaking() -> Iterator[RequestOrEvent]:
     yield token("A")
     raise RuntimeError("secret")
 
@@ -43,7 +43,7 @@ def test_words_of_a_refusal_reach_the_visitor() -> None:
     class RefusedError(Exception):
         message = "your quota is used up"
 
-    def refusing() -> Iterator[Happening]:
+    def refusing() -> Iterator[RequestOrEvent]:
         raise RefusedError
         yield REQUEST
 
@@ -55,7 +55,7 @@ def test_words_of_a_refusal_reach_the_visitor() -> None:
 def test_a_side_that_nothing_interrupts_is_stopped_all_the_same() -> None:
     watch, gate = Watch(), Flag()
 
-    def fetching() -> Iterator[Happening]:
+    def fetching() -> Iterator[RequestOrEvent]:
         yield token("A")
         gate.wait()
         yield token(" llama")
@@ -117,7 +117,7 @@ def test_a_failure_keeps_what_was_said_before() -> None:
 
 
 def test_an_answer_is_whole_unless_it_failed_was_stopped_or_says_nothing() -> None:
-    ends: list[Happening] = [
+    ends: list[RequestOrEvent] = [
         Finished(reason="end"),
         Finished(reason="length"),
         Finished(reason="stopped"),

@@ -21,8 +21,16 @@ from serving.messages import (
     Settings,
     Token,
 )
-from serving.model_files import Fetching
-from serving.token_divergence import Answer, Base, Examined, Parting, examine, examined, parting
+from serving.model_files import ModelFiles
+from serving.token_divergence import (
+    Answer,
+    Base,
+    ExaminedAnswer,
+    FirstDifference,
+    examine,
+    examined,
+    first_difference,
+)
 
 TinyModel = Callable[[str], Path]
 BASE, SIDE = Model(repo="acme/base"), Model(repo="acme/side")
@@ -63,36 +71,36 @@ def scores(*shares: float, aligned: str = "tokens", kl: float | None = None) -> 
     return Scores.model_validate({"aligned": aligned, "tokens": tokens})
 
 
-def test_equal_answers_do_not_part() -> None:
-    assert parting(answer("a", "b"), answer("a", "b")) == Parting(
-        aligned="tokens", same=2, parted=False
+def test_equal_answers_do_not_diverge() -> None:
+    assert first_difference(answer("a", "b"), answer("a", "b")) == FirstDifference(
+        aligned="tokens", same=2, differ=False
     )
 
 
 def test_answers_part_at_the_first_other_token() -> None:
-    assert parting(answer("a", "b", "c"), answer("a", "x", "c")) == Parting(
-        aligned="tokens", same=1, parted=True
+    assert first_difference(answer("a", "b", "c"), answer("a", "x", "c")) == FirstDifference(
+        aligned="tokens", same=1, differ=True
     )
 
 
-def test_an_answer_that_was_cut_does_not_part() -> None:
-    assert not parting(answer("a", "b"), answer("a", "b", "c")).parted
+def test_an_answer_that_was_cut_does_not_diverge() -> None:
+    assert not first_difference(answer("a", "b"), answer("a", "b", "c")).differ
 
 
 def test_an_answer_that_ends_earlier_parts_there() -> None:
-    assert parting(answer("a", end=True), answer("a", "b", end=True)) == Parting(
-        aligned="tokens", same=1, parted=True
+    assert first_difference(answer("a", end=True), answer("a", "b", end=True)) == FirstDifference(
+        aligned="tokens", same=1, differ=True
     )
 
 
 def test_other_vocabularies_are_compared_by_text() -> None:
-    assert parting(answer("ab", "c"), answer("a", "bx", vocabulary="words")) == Parting(
-        aligned="text", same=2, parted=True
-    )
+    assert first_difference(
+        answer("ab", "c"), answer("a", "bx", vocabulary="words")
+    ) == FirstDifference(aligned="text", same=2, differ=True)
 
 
 def test_a_text_that_ends_where_the_other_goes_on_parts_there() -> None:
-    assert parting(answer("ab", end=True), answer("abc", vocabulary="words")).parted
+    assert first_difference(answer("ab", end=True), answer("abc", vocabulary="words")).differ
 
 
 def test_an_answer_is_gathered_with_its_end() -> None:
@@ -120,7 +128,7 @@ def test_a_failed_request_is_no_answer() -> None:
 def test_without_its_own_answer_the_base_parts_where_it_prefers_another_token() -> None:
     found = examined(answer("a", "b", "c"), Base(BASE, "the base"), scores(0.5, 0.45, 0.1), None)
 
-    assert found.parting == 2  # 0.45 against 0.5 is within what rounding does
+    assert found.diverges_at == 2  # 0.45 against 0.5 is within what rounding does
 
 
 def test_with_its_own_answer_the_base_parts_where_that_differs() -> None:
@@ -128,13 +136,13 @@ def test_with_its_own_answer_the_base_parts_where_that_differs() -> None:
 
     found = examined(answer("a", "b"), Base(BASE, "the base", own), scores(0.5, 0.45), None)
 
-    assert found.parting == 1
+    assert found.diverges_at == 1
 
 
-def test_the_base_does_not_part_from_itself() -> None:
+def test_the_base_does_not_diverge_from_itself() -> None:
     own = answer("a", "b", model=BASE)
 
-    assert examined(own, Base(BASE, "the base"), scores(0.5, 0.1), None).parting is None
+    assert examined(own, Base(BASE, "the base"), scores(0.5, 0.1), None).diverges_at is None
 
 
 def test_a_token_has_the_probabilities_of_both() -> None:
@@ -144,20 +152,20 @@ def test_a_token_has_the_probabilities_of_both() -> None:
     assert (token.base, token.own, token.kl) == (0.4, exp(-0.5), 0.25)
 
 
-def test_by_text_a_parting_is_in_the_token_with_the_first_other_character() -> None:
+def test_by_text_a_divergence_is_in_the_token_with_the_first_other_character() -> None:
     own = answer("xx", "y", model=BASE, vocabulary="words")
 
     found = examined(
         answer("xxx"), Base(BASE, "the base", own), scores(0.5, 0.5, 0.1, aligned="text"), None
     )
 
-    assert found.parting == 2
+    assert found.diverges_at == 2
     assert [each.own for each in found.tokens] == [None] * 3
 
 
 @pytest.fixture(scope="module")
 def generation() -> Iterator[InProcessGeneration]:
-    made = InProcessGeneration(Limits(), Memory("machine", 10**10, lambda: 10**10), Fetching())
+    made = InProcessGeneration(Limits(), Memory("machine", 10**10, lambda: 10**10), ModelFiles())
     yield made
     made.close()
 
@@ -179,9 +187,9 @@ def test_two_models_are_held_against_each_other(
 
     *_, found = examine(generation, Base(base.model, "the base", base), side)
 
-    assert isinstance(found, Examined)
+    assert isinstance(found, ExaminedAnswer)
     assert found.aligned == "tokens"
-    assert found.parting == parting(side, base).same
+    assert found.diverges_at == first_difference(side, base).same
     assert len(found.tokens) == len(side.tokens)
     assert all(each.kl is not None and each.kl > 0 for each in found.tokens)
 

@@ -10,7 +10,7 @@ from hubq.client import Client
 from serving.generation import InProcessGeneration, Limits, seconds
 from serving.machine import Memory
 from serving.messages import Failed, Finished, Message, Model, Request, Settings, Token
-from serving.model_files import PROCESS, Fetching
+from serving.model_files import PROCESS, ModelFiles
 
 TinyModel = Callable[[str], Path]
 # Stands in for the package of ZeroGPU: it marks what it is given.
@@ -36,7 +36,7 @@ def generation() -> InProcessGeneration:
 
 
 def generation_with(memory: int) -> InProcessGeneration:
-    return InProcessGeneration(Limits(), Memory("machine", memory, lambda: memory), Fetching())
+    return InProcessGeneration(Limits(), Memory("machine", memory, lambda: memory), ModelFiles())
 
 
 def request(folder: Path, most: int = 8) -> Request:
@@ -105,7 +105,7 @@ def test_the_work_is_decorated_where_the_package_is(base: Path) -> None:
 
     import spaces
 
-    assert spaces.decorated == [("_carry_out", seconds)]
+    assert spaces.decorated == [("_run_on_device", seconds)]
     assert isinstance(told[-1], Finished)
 
 
