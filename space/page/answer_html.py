@@ -70,14 +70,15 @@ def said_aloud(text: str) -> str:
     return f"<p>{escape(text)}</p>" if text else ""
 
 
-def grid(panels: Iterable[str]) -> str:
-    """Put panels side by side, below one another where it is narrow."""
-    return f'<div class="hubq-sides">{"".join(panels)}</div>'
+def grid(panels: Iterable[str], *, busy: bool = False) -> str:
+    """Put panels side by side, below one another where it is narrow; `busy`: more is coming."""
+    state = ' aria-busy="true"' if busy else ""
+    return f'<div class="hubq-sides"{state}>{"".join(panels)}</div>'
 
 
-def costing(panels: Iterable[str]) -> str:
+def costing(panels: Iterable[str], *, busy: bool = False) -> str:
     """Put panels side by side and say, where they have costs, what these are worth."""
-    made = grid(panels)
+    made = grid(panels, busy=busy)
     return made + (f'<p class="hubq-note hubq-worth">{WORTH}</p>' if "<dl>" in made else "")
 
 
@@ -89,9 +90,10 @@ def conversation(lines: Sequence[Line]) -> str:
 def running(lines: Sequence[Line], prompt: str, sides: Sequence[Side]) -> str:
     """Return all turns of all sides with the answers that are just coming."""
     pairs = zip(lines, sides, strict=True)
-    return costing(
+    panels = (
         panel(line.name, [*map(turn_of, line.turns), side_of(side, prompt)]) for line, side in pairs
     )
+    return costing(panels, busy=True)
 
 
 def panel(title: str, inside: Iterable[str]) -> str:

@@ -1,4 +1,13 @@
-from page.answer_html import conversation, notice, numbers, panel, side_of, speak, standings
+from page.answer_html import (
+    conversation,
+    notice,
+    numbers,
+    panel,
+    running,
+    side_of,
+    speak,
+    standings,
+)
 from serving.conversation import Line, Turn
 from serving.messages import Statistics
 from serving.streams import Side
@@ -39,6 +48,13 @@ def test_under_costs_stands_what_they_are_worth() -> None:
 
     assert conversation([line]).count("share this machine") == 1
     assert "share this machine" not in conversation([Line("one")])
+
+
+def test_answers_that_are_still_coming_are_busy() -> None:
+    line = Line("one", (Turn("Hello?", "Hi", "", failed=False, statistics=STATISTICS),))
+
+    assert 'aria-busy="true"' in running([line], "And?", [side()])
+    assert "aria-busy" not in conversation([line])
 
 
 def test_how_far_answers_are_can_be_heard() -> None:
