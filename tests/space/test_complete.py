@@ -113,10 +113,18 @@ def test_a_deployed_space_starts_alone(space: Path, listed: Path, client: Client
     assert sorted(said["endpoints"]) == ["/compare", "/table"]
 
 
-def test_a_deployed_space_answers(space: Path, runs: Path) -> None:
+def test_a_deployed_space_answers_whatever_packages_have_its_rooms_names(
+    space: Path, runs: Path, tmp_path: Path
+) -> None:
     from gradio_client import Client as Visitor
 
-    alone = {"HUBQ_SPACE_MODELS": str(runs), "PYTHONPATH": ""}  # hubq is the folder's own
+    for room in ("page", "releases", "serving", "votes"):
+        (tmp_path / "others" / room).mkdir(parents=True)
+        (tmp_path / "others" / room / "__init__.py").write_text("raise ImportError('not ours')")
+    alone = {  # hubq is the folder's own
+        "HUBQ_SPACE_MODELS": str(runs),
+        "PYTHONPATH": str(tmp_path / "others"),
+    }
     with served(alone, folder=space) as address:
         visitor = Visitor(address, verbose=False)
         asked = {"models": [THREE, FOUR], "prompt": "What is a llama?", "max_new_tokens": 4}

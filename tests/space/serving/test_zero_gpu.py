@@ -85,7 +85,7 @@ def test_the_least_recently_used_model_makes_room(tiny_model: TinyModel, base: P
 
     list(generation.generate(request(tiny_model("mistral"))))
 
-    assert list(generation._voices) == [tiny_model("mistral")]
+    assert list(generation._models) == [tiny_model("mistral")]
 
 
 def test_a_model_that_cannot_be_loaded_fails_in_words(
