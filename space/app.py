@@ -18,7 +18,7 @@ from hubq.patience import Patience
 from page import answer_html, sampling_settings, token_html
 from page.api_endpoints import api_endpoints
 from page.compare_tab import FEWEST, compare_tab
-from page.events import QUIET, STREAM, THREADS, WAITING, OpenStreams, Step, kept
+from page.events import QUIET, STREAM, THREADS, WAITING, OpenStreams, Step, visitor_state
 from page.guard import Form, Guard, own_names, unchecked
 from page.numbers_tab import numbers_tab
 from page.sampling_settings import MODELS, from_query
@@ -58,7 +58,7 @@ def build(service: ComparisonService, votes: Votes) -> gr.Blocks:
             elem_id="models",
         )
         unchecked(chosen)
-        settings = sampling_settings.settings_box(service.generation.limits.new_tokens)
+        settings = sampling_settings.sampling_controls(service.generation.limits.new_tokens)
         notes = gr.HTML(answer_html.notice(LOOKING), elem_id="notes", elem_classes="hubq-shown")
         with gr.Tabs():
             with gr.Tab("Compare", id="compare"):
@@ -89,7 +89,7 @@ def _on_load(
     tabs: Iterable[Step],
 ) -> None:
     """Fill an opened page: what its link says, the tabs, then the link's comparison."""
-    linked = kept(False)
+    linked = visitor_state(False)
 
     def opened(request: gr.Request) -> list[Any]:
         most = service.generation.limits.new_tokens
@@ -110,7 +110,7 @@ def _opened(catalogue: Catalogue, most_tokens: int, query: str) -> list[Any]:
     nothing = () if names else (NO_MODELS, *(each.sentence for each in listing.problems))
     gone = [f"{name} is not here (any more)." for name in comparison.models if name not in names]
     there = [name for name in comparison.models if name in names]
-    values, changed = sampling_settings.of(comparison.settings, most_tokens)
+    values, changed = sampling_settings.values_of(comparison.settings, most_tokens)
     wrong = (*problems, *gone, *changed)
     whole = bool(comparison.prompt) and len(there) >= FEWEST and not wrong
     return [

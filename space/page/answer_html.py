@@ -60,12 +60,12 @@ def notice(text: str) -> str:
     return f'<p class="hubq-notice">{escape(_sentence(text))}</p>' if text else ""
 
 
-def speak(sides: Sequence[Side]) -> str:
+def progress_announcement(sides: Sequence[Side]) -> str:
     """Return how far the answers are, for those who hear the page instead of seeing it."""
-    return said_aloud(". ".join(f"{side.title}: {side.note or 'answered'}" for side in sides))
+    return announcement(". ".join(f"{side.title}: {side.note or 'answered'}" for side in sides))
 
 
-def said_aloud(text: str) -> str:
+def announcement(text: str) -> str:
     """Return what a screen reader says."""
     return f"<p>{escape(text)}</p>" if text else ""
 

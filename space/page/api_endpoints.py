@@ -11,11 +11,11 @@ from gradio.events import api
 from hubq.errors import UserError
 from page.compare_tab import checked
 from page.events import API, PROGRAMS, OpenStreams, Tab
-from page.sampling_settings import NAMES, read
+from page.sampling_settings import NAMES, read_settings
 from releases.comparison import table
 from serving.conversation import ComparisonService, begin
 from serving.messages import Finished
-from serving.streams import Side, together
+from serving.streams import Side, answer_together
 
 Rows = list[dict[str, Any]]
 
@@ -61,11 +61,11 @@ def _compare(service: ComparisonService, streams: OpenStreams) -> Callable[..., 
         tab = Tab((request and request.session_hash) or "", API)
         with _refusing(room):
             _require_texts(models, prompt, system)
-            settings = checked(service.generation.limits, models, prompt, read(values))
+            settings = checked(service.generation.limits, models, prompt, read_settings(values))
             chat = begin(models, system)
             with streams.watch(tab) as watch:
                 starts = service.starts(chat, prompt, settings, watch.stop)
-                for sides in together(models, starts, watch):
+                for sides in answer_together(models, starts, watch):
                     yield [_row(each) for each in sides]
 
     return compare

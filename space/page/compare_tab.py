@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from hubq.errors import UserError
-from page.answer_html import conversation, notice, running, said_aloud, speak
+from page.answer_html import announcement, conversation, notice, progress_announcement, running
 from page.divergence_section import DivergenceSection, divergence_section
 from page.events import (
     COMPARE,
@@ -24,13 +24,13 @@ from page.events import (
     Tab,
     Value,
     click_number,
-    kept,
+    visitor_state,
 )
-from page.sampling_settings import MODELS, Comparison, SettingsBox, read, to_query
+from page.sampling_settings import MODELS, Comparison, SamplingControls, read_settings, to_query
 from serving.conversation import Chat, ComparisonService, begin
 from serving.generation import Limits
 from serving.messages import Message, Model, Request, Settings
-from serving.streams import Watch, together
+from serving.streams import Watch, answer_together
 
 EXAMPLES = (
     "Why is the sky blue? Answer in two sentences.",
@@ -52,10 +52,13 @@ class CompareTab(NamedTuple):
 
 
 def compare_tab(
-    service: ComparisonService, streams: OpenStreams, chosen: gr.Dropdown, settings: SettingsBox
+    service: ComparisonService,
+    streams: OpenStreams,
+    chosen: gr.Dropdown,
+    settings: SamplingControls,
 ) -> CompareTab:
     """Lay the tab out; `chosen` has the names of the models."""
-    chat, click = kept(Chat()), click_number()
+    chat, click = visitor_state(Chat()), click_number()
     prompt = gr.Textbox(
         label="Prompt",
         lines=3,
@@ -106,12 +109,12 @@ def _linked(
         if chat.prompts:
             query = to_query(_link(chat.names, chat.prompts[-1], chat.system, chat.settings))
         else:
-            query = to_query(_link(names, prompt, system, read(values)))
+            query = to_query(_link(names, prompt, system, read_settings(values)))
     except UserError as error:
         words = str(error)
-        return gr.update(value="", visible=False), notice(words), said_aloud(words)
+        return gr.update(value="", visible=False), notice(words), announcement(words)
     words = EARLIER if len(chat.prompts) > 1 else ""
-    return gr.update(value=query, visible=True), notice(words), said_aloud(words)
+    return gr.update(value=query, visible=True), notice(words), announcement(words)
 
 
 def _link(names: Sequence[str], prompt: str, system: str, settings: Settings) -> Comparison:
@@ -189,7 +192,7 @@ class CompareEvents:
         cleared = {
             **dict.fromkeys((self.boxes.said, self.boxes.answers, self.boxes.prompt), ""),
             **self._settled(Chat()),
-            self.section.aloud: said_aloud("Cleared"),
+            self.section.aloud: announcement("Cleared"),
         }
         show = partial(_once, cleared)
         yield from self.streams.stream(_tab(request), int(click or 0), show, self.nothing)
@@ -199,10 +202,10 @@ class CompareEvents:
     ) -> Iterator[Shown]:
         try:
             limits = self.service.generation.limits
-            settings = checked(limits, asked.names, asked.prompt, read(asked.values))
+            settings = checked(limits, asked.names, asked.prompt, read_settings(asked.values))
         except UserError as error:
             words = str(error)
-            yield {self.boxes.said: notice(words), self.section.aloud: said_aloud(words)}
+            yield {self.boxes.said: notice(words), self.section.aloud: announcement(words)}
             return
         goes_on = chat.goes_on(asked.names, asked.system)
         chat = chat if goes_on else begin(asked.names, asked.system)
@@ -215,11 +218,16 @@ class CompareEvents:
         boxes = self.boxes
         # The prompt's box is emptied once, as visitors may go on typing.
         first: Shown = {boxes.said: "", boxes.prompt: ""}
-        for sides in together(
+        for sides in answer_together(
             chat.names, self.service.starts(chat, prompt, settings, watch.stop), watch
         ):
             shown = {boxes.answers: running(chat.lines, prompt, sides)}
-            yield {**first, **shown, **self._busy(), self.section.aloud: speak(sides)}
+            yield {
+                **first,
+                **shown,
+                **self._busy(),
+                self.section.aloud: progress_announcement(sides),
+            }
             first = {}
         done = chat.with_turn(prompt, settings, sides)
         yield {boxes.answers: conversation(done.lines), **self._settled(done)}

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from page.answer_html import grid, notice, panel, said_aloud
+from page.answer_html import announcement, grid, notice, panel
 from page.events import (
     COMPARE,
     COUNT,
@@ -16,9 +16,9 @@ from page.events import (
     OpenStreams,
     Shown,
     Tab,
-    aloud,
     click_number,
-    kept,
+    live_region,
+    visitor_state,
 )
 from page.token_html import By, legend, shaded, summary
 from serving.conversation import (
@@ -73,7 +73,7 @@ class DivergenceSection(NamedTuple):
         return {
             **self.withdrawn(),
             **offer,
-            **({self.aloud: said_aloud(NOT_GREEDY)} if why else {}),
+            **({self.aloud: announcement(NOT_GREEDY)} if why else {}),
         }
 
     def withdrawn(self) -> Shown:
@@ -86,7 +86,7 @@ class DivergenceSection(NamedTuple):
         status = status or "Reading the answers"
         busy = "" if status == DONE else notice(status)
         return {
-            self.aloud: said_aloud("The answers are read" if status == DONE else status),
+            self.aloud: announcement("The answers are read" if status == DONE else status),
             self.readings: found,
             self.halt: gr.update(interactive=status != DONE),
             self.diverge: gr.update(visible=False),
@@ -99,7 +99,7 @@ def divergence_section(
     service: ComparisonService, streams: OpenStreams, chat: gr.State, halt: gr.Button
 ) -> DivergenceSection:
     """Lay the section out; `halt` stops the reading too."""
-    readings, click = kept(()), click_number()
+    readings, click = visitor_state(()), click_number()
     why = gr.HTML(elem_id="why-not", elem_classes="hubq-shown")
     diverge = gr.Button(
         "See where they diverge", visible=False, elem_id="diverge", variant="primary"
@@ -110,7 +110,7 @@ def divergence_section(
         shades = gr.HTML(legend(), elem_classes="hubq-shown")
         shown = gr.HTML(elem_id="diverged", elem_classes="hubq-shown")
 
-    section = DivergenceSection(readings, why, diverge, column, shown, halt, aloud())
+    section = DivergenceSection(readings, why, diverge, column, shown, halt, live_region())
 
     def see(request: gr.Request, click: int | None, chat: Chat, by: By) -> Iterator[Shown]:
         """Let the bases read the answers, one after the other; other answers end it."""

@@ -2,7 +2,8 @@
 
 Clicks are numbered in the browser, since what they start may come in another order. A comparison
 outdates those of its tab that were asked for before it, and so does clearing: of an outdated one
-nothing is shown any more, whether it has begun or is still to come.
+nothing is shown any more, whether it has begun or is still to come. Gradio's own `cancels` closes a
+generator at its next yield: what was said by then can't be kept, and the buttons not be given back.
 """
 
 from collections.abc import Callable, Iterator
@@ -49,12 +50,12 @@ class Step(NamedTuple):
     outputs: list[Any]
 
 
-def kept(value: object) -> gr.State:
+def visitor_state(value: object) -> gr.State:
     """Return what is kept for each visitor, for some hours."""
     return gr.State(value, time_to_live=KEPT)
 
 
-def aloud() -> gr.HTML:
+def live_region() -> gr.HTML:
     """Return what only screen readers meet: they say what becomes of it."""
     live = "element.setAttribute('aria-live', 'polite')"
     return gr.HTML("<p></p>", js_on_load=live, elem_classes="hubq-aloud")

@@ -139,14 +139,14 @@ def _text(text: str) -> str:
 NAMES = tuple(SETTINGS)
 
 
-class SettingsBox(NamedTuple):
+class SamplingControls(NamedTuple):
     """The components, the settings in the order of NAMES."""
 
     system: gr.Textbox
     controls: list[gr.components.FormComponent]
 
 
-def settings_box(most_tokens: int) -> SettingsBox:
+def sampling_controls(most_tokens: int) -> SamplingControls:
     """Lay the settings out, closed until somebody wants them."""
     with gr.Accordion("Settings: length, sampling, seed, system prompt", open=False):
         gr.Markdown(ABOUT)
@@ -168,16 +168,16 @@ def settings_box(most_tokens: int) -> SettingsBox:
                 maximum=SETTINGS["seed"].high,
                 label="Seed, the same for all",
             )
-    return SettingsBox(system, [length, temperature, top_p, top_k, penalty, seed])
+    return SamplingControls(system, [length, temperature, top_p, top_k, penalty, seed])
 
 
-def read(values: tuple[Any, ...]) -> Settings:
+def read_settings(values: tuple[Any, ...]) -> Settings:
     """Return what the controls say; raise UserError in words for what can't be."""
     given = dict(zip(NAMES, values, strict=True))
     return Settings.checked({name: value for name, value in given.items() if value is not None})
 
 
-def of(settings: Mapping[str, float], most_tokens: int) -> tuple[list[Any], tuple[str, ...]]:
+def values_of(settings: Mapping[str, float], most_tokens: int) -> tuple[list[Any], tuple[str, ...]]:
     """Return the controls' values for a link's settings, and what had to be changed."""
     asked = settings["max_new_tokens"]
     if asked <= most_tokens:

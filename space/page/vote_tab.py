@@ -13,13 +13,13 @@ import gradio as gr
 
 from hubq.errors import UserError
 from page.answer_html import (
+    announcement,
     costing,
     grid,
     notice,
     panel,
-    said_aloud,
+    progress_announcement,
     side_of,
-    speak,
     standings,
     turn_of,
 )
@@ -34,15 +34,15 @@ from page.events import (
     Step,
     Tab,
     Value,
-    aloud,
     click_number,
-    kept,
+    live_region,
+    visitor_state,
 )
-from page.sampling_settings import SettingsBox, read
+from page.sampling_settings import SamplingControls, read_settings
 from releases.models import Listing, Problem, Released
 from serving.conversation import ComparisonService, Turn, reach, turn
 from serving.messages import Message, Model, Settings
-from serving.streams import RequestOrEvent, Side, Watch, together
+from serving.streams import RequestOrEvent, Side, Watch, answer_together
 from votes.ballots import Ballot, Choice, Vote, leaderboard
 from votes.storage import Votes
 
@@ -69,10 +69,10 @@ def vote_tab(
     streams: OpenStreams,
     votes: Votes,
     chosen: gr.Dropdown,
-    settings: SettingsBox,
+    settings: SamplingControls,
 ) -> Step:
     """Lay the tab out and return what fills the leaderboard."""
-    ballot, turns, click = kept(""), kept(()), click_number()
+    ballot, turns, click = visitor_state(""), visitor_state(()), click_number()
     gr.Markdown(ABOUT)
     prompt = gr.Textbox(label="Prompt of a blind comparison", lines=2, elem_id="blind-prompt")
     gr.Examples([[each] for each in EXAMPLES], prompt, api_visibility="private")
@@ -89,7 +89,7 @@ def vote_tab(
     consent = gr.Checkbox(label=CONSENT, value=False, elem_id="consent")
     gr.Markdown("## Leaderboard")
     board = gr.HTML(elem_id="leaderboard", elem_classes="hubq-shown")
-    boxes = Boxes(ballot, turns, said, aloud(), answers, board, ask, halt, buttons)
+    boxes = Boxes(ballot, turns, said, live_region(), answers, board, ask, halt, buttons)
     does = VoteEvents(service, streams, votes, boxes)
     inputs = [click, chosen, prompt, settings.system, *settings.controls]
     gr.on([ask.click, prompt.submit], does.send, inputs, boxes.outputs, js=COUNT, **STREAM)
@@ -135,7 +135,7 @@ class VoteEvents:
         """Draw two models and let them answer."""
         prompt, system, *values = asked
         try:
-            settings = read(tuple(values))
+            settings = read_settings(tuple(values))
             opened, models = self._draw(names, prompt, settings)
         except UserError as error:
             yield self._say(str(error))
@@ -200,8 +200,11 @@ class VoteEvents:
         boxes = self.boxes
         starts = [partial(each, watch.stop) for each in asked]
         first: Shown = {boxes.said: "", boxes.ballot: "", boxes.turns: ()}
-        for sides in together(TITLES, starts, watch):
-            shown = {boxes.answers: _blind(sides, opened.prompt), boxes.aloud: speak(sides)}
+        for sides in answer_together(TITLES, starts, watch):
+            shown = {
+                boxes.answers: _blind(sides, opened.prompt),
+                boxes.aloud: progress_announcement(sides),
+            }
             yield {**first, **shown, **self._able(busy=True, ready=False)}
             first = {}
         if all(side.whole for side in sides):
@@ -213,7 +216,7 @@ class VoteEvents:
             yield {**self._say(NO_CONTEST), **self._able(busy=False, ready=False)}
 
     def _say(self, words: str) -> Shown:
-        return {self.boxes.said: notice(words), self.boxes.aloud: said_aloud(words)}
+        return {self.boxes.said: notice(words), self.boxes.aloud: announcement(words)}
 
     def _able(self, *, busy: bool, ready: bool) -> Shown:
         """Say which buttons can be pressed."""

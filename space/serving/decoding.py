@@ -34,7 +34,7 @@ EVERY = 1.0  # seconds between two statistics
 Stopped = Callable[[], bool]
 
 
-def speak(
+def generate_answer(
     model: LoadedModel, request: Request, most_input: int, stopped: Stopped
 ) -> Iterator[Event]:
     """Yield the prompt, the tokens, statistics now and then, and why it is over.
@@ -179,7 +179,7 @@ def run_request(
     """Yield the events of an answer or the scores; a failure that people can mend is one too."""
     try:
         if isinstance(order, Request):
-            yield from speak(model, order, most_input, stopped)
+            yield from generate_answer(model, order, most_input, stopped)
         else:
             yield score(model, order, most_tokens)
     except UserError as error:

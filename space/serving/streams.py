@@ -139,7 +139,9 @@ class Side:
         self.over = self.over or isinstance(happening, (Failed, Finished))
 
 
-def together(titles: Sequence[str], starts: Sequence[Start], watch: Watch) -> Iterator[list[Side]]:
+def answer_together(
+    titles: Sequence[str], starts: Sequence[Start], watch: Watch
+) -> Iterator[list[Side]]:
     """Yield how far the answers are, as they change, and at the end, when each is over.
 
     Whoever leaves off stops them all. A side that goes on a moment after the stop, since nothing

@@ -130,11 +130,11 @@ class Worker:
             return Failed(text=f"the model said nothing for {silence:.0f} seconds. Try again")
         if line is None:
             self._lines.put(None)
-            return Failed(text=self._obituary())
+            return Failed(text=self._last_words())
         self._heard = monotonic()
         return EVENTS.validate_json(line)
 
-    def _obituary(self) -> str:
+    def _last_words(self) -> str:
         """Say that the process died, and of what as far as that is known."""
         self.end()
         code = self._process.returncode

@@ -3,9 +3,9 @@ from page.answer_html import (
     notice,
     numbers,
     panel,
+    progress_announcement,
     running,
     side_of,
-    speak,
     standings,
 )
 from serving.conversation import Line, Turn
@@ -58,7 +58,7 @@ def test_answers_that_are_still_coming_are_busy() -> None:
 
 
 def test_how_far_answers_are_can_be_heard() -> None:
-    made = speak([side(note="in the queue: place 2"), side(title="<b>")])
+    made = progress_announcement([side(note="in the queue: place 2"), side(title="<b>")])
 
     assert made == "<p>one: in the queue: place 2. &lt;b&gt;: answered</p>"
 

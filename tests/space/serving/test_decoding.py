@@ -10,7 +10,7 @@ import torch
 
 from hubq.chat import answer
 from hubq.errors import UserError
-from serving.decoding import speak
+from serving.decoding import generate_answer
 from serving.loaded_model import LoadedModel
 from serving.messages import (
     Event,
@@ -50,7 +50,7 @@ def request(folder: Path, *turns: Message, **settings: Any) -> Request:
 
 def spoken(voice: LoadedModel, *turns: Message, **settings: Any) -> list[Event]:
     asked = request(voice.folder, *turns, **settings)
-    return list(speak(voice, asked, most_input=400, stopped=lambda: False))
+    return list(generate_answer(voice, asked, most_input=400, stopped=lambda: False))
 
 
 def tokens_of(events: list[Event]) -> list[int]:
@@ -177,7 +177,7 @@ def test_stop_ends_an_answer_between_two_tokens(voice: LoadedModel) -> None:
     asked = request(voice.folder, max_new_tokens=100)
     said: list[Event] = []
 
-    for event in speak(voice, asked, 400, stopped=lambda: len(tokens_of(said)) == 2):
+    for event in generate_answer(voice, asked, 400, stopped=lambda: len(tokens_of(said)) == 2):
         said.append(event)
 
     assert len(tokens_of(said)) == 2
@@ -185,7 +185,7 @@ def test_stop_ends_an_answer_between_two_tokens(voice: LoadedModel) -> None:
 
 
 def test_stop_before_the_first_token_ends_without_statistics(voice: LoadedModel) -> None:
-    told = list(speak(voice, request(voice.folder), 400, stopped=lambda: True))
+    told = list(generate_answer(voice, request(voice.folder), 400, stopped=lambda: True))
 
     assert [each.kind for each in told] == ["prompt", "finished"]
 
@@ -231,7 +231,7 @@ def test_a_prompt_beyond_the_limit_is_refused_in_words(voice: LoadedModel) -> No
     long = request(voice.folder, Message(role="user", content="x" * 401))
 
     with pytest.raises(UserError, match=r"have 419 tokens and at most 400 are read here"):
-        list(speak(voice, long, most_input=400, stopped=lambda: False))
+        list(generate_answer(voice, long, most_input=400, stopped=lambda: False))
 
 
 def test_messages_that_a_template_refuses_are_refused_in_words(

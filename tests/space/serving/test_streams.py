@@ -3,7 +3,7 @@ from pathlib import Path
 from threading import Event as Flag
 
 from serving.messages import Failed, Finished, Model, Queued, Request, Statistics, Token
-from serving.streams import BROKEN, RequestOrEvent, Side, Watch, together
+from serving.streams import BROKEN, RequestOrEvent, Side, Watch, answer_together
 
 REQUEST = Request(model=Model(folder=Path("/nowhere")), title="one", messages=())
 
@@ -25,7 +25,7 @@ def breaking() -> Iterator[RequestOrEvent]:
 
 
 def test_sides_come_together() -> None:
-    *_, last = together(["one", "other"], [answering, answering], Watch())
+    *_, last = answer_together(["one", "other"], [answering, answering], Watch())
 
     assert [side.text for side in last] == ["A llama.", "A llama."]
     assert all(side.over and not side.failed for side in last)
@@ -33,7 +33,7 @@ def test_sides_come_together() -> None:
 
 
 def test_a_bug_on_one_side_is_told_in_words_and_leaves_the_other() -> None:
-    *_, (one, other) = together(["one", "other"], [breaking, answering], Watch())
+    *_, (one, other) = answer_together(["one", "other"], [breaking, answering], Watch())
 
     assert (one.failed, one.note) == (True, BROKEN)
     assert other.text == "A llama."
@@ -47,7 +47,7 @@ def test_words_of_a_refusal_reach_the_visitor() -> None:
         raise RefusedError
         yield REQUEST
 
-    *_, (side,) = together(["one"], [refusing], Watch())
+    *_, (side,) = answer_together(["one"], [refusing], Watch())
 
     assert side.note == "your quota is used up"
 
@@ -60,7 +60,7 @@ def test_a_side_that_nothing_interrupts_is_stopped_all_the_same() -> None:
         gate.wait()
         yield token(" llama")
 
-    coming = together(["one", "other"], [fetching, answering], watch)
+    coming = answer_together(["one", "other"], [fetching, answering], watch)
     next(coming)
     watch.stop.set()
 
@@ -73,7 +73,7 @@ def test_a_side_that_nothing_interrupts_is_stopped_all_the_same() -> None:
 
 def test_of_what_is_outdated_nothing_more_comes() -> None:
     watch = Watch()
-    coming = together(["one"], [answering], watch)
+    coming = answer_together(["one"], [answering], watch)
     next(coming)
 
     watch.outdated.set()
@@ -83,7 +83,7 @@ def test_of_what_is_outdated_nothing_more_comes() -> None:
 
 def test_leaving_off_stops_the_answers() -> None:
     watch = Watch()
-    coming = together(["one"], [answering], watch)
+    coming = answer_together(["one"], [answering], watch)
     next(coming)
     next(coming)
 
