@@ -1,7 +1,7 @@
 """The tab with all that was measured: which is closest, the table, the charts, the cards."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, TypeVar
@@ -53,6 +53,22 @@ def numbers_tab(catalogue: Catalogue, chosen: gr.Dropdown) -> Step:
     with gr.Accordion("What could not be shown", open=False, visible=False) as trouble:
         problems = gr.HTML()
 
+    filled = [base, bits, answer, numbers, quality, chart, recoveries, read, trouble, problems]
+    step = Step(_fill(catalogue), [base, bits, quality, chosen, read], filled)
+    asked = [base.input, bits.input, quality.input, chosen.input]
+    gr.on(asked, *step, show_progress="hidden", api_visibility="private")
+    chart.select(_press, chosen, chosen, api_visibility="private").then(
+        *step, show_progress="hidden", api_visibility="private"
+    )
+    numbers.select(_row, None, read, api_visibility="private")
+    shown = [links, recipe, written, card]
+    read.change(lambda name: _card(catalogue, name), read, shown, api_visibility="private")
+    return step
+
+
+def _fill(catalogue: Catalogue) -> Callable[..., list[Any]]:
+    """Return what reads the choices and gives what the tab shows."""
+
     def show(base: str, bits: int, quality: str, chosen: list[str], read: str) -> list[Any]:
         listing = catalogue.listing()
         picked = _kept(base, listing.bases)
@@ -67,17 +83,7 @@ def numbers_tab(catalogue: Catalogue, chosen: gr.Dropdown) -> Step:
             *_troubles(listing),
         ]
 
-    filled = [base, bits, answer, numbers, quality, chart, recoveries, read, trouble, problems]
-    step = Step(show, [base, bits, quality, chosen, read], filled)
-    asked = [base.input, bits.input, quality.input, chosen.input]
-    gr.on(asked, *step, show_progress="hidden", api_visibility="private")
-    chart.select(_press, chosen, chosen, api_visibility="private").then(
-        *step, show_progress="hidden", api_visibility="private"
-    )
-    numbers.select(_row, None, read, api_visibility="private")
-    shown = [links, recipe, written, card]
-    read.change(lambda name: _card(catalogue, name), read, shown, api_visibility="private")
-    return step
+    return show
 
 
 def _kept(
