@@ -154,13 +154,13 @@ def sampling_controls(most_tokens: int) -> SamplingControls:
             label="System prompt", lines=1, max_lines=6, placeholder="None", elem_id="system"
         )
         with gr.Row():
-            length = gr.Slider(1, most_tokens, value=256, step=1, label="Most new tokens")
-            temperature = gr.Slider(0, 2, value=0, step=0.05, label="Temperature (0: greedy)")
+            length = _slider("max_new_tokens", 1, "Most new tokens", most_tokens)
+            temperature = _slider("temperature", 0.05, "Temperature (0: greedy)")
         with gr.Row():
-            top_p = gr.Slider(0.01, 1, value=1, step=0.01, label="Top p (1: all)")
-            top_k = gr.Slider(0, 1000, value=0, step=1, label="Top k (0: all)")
+            top_p = _slider("top_p", 0.01, "Top p (1: all)")
+            top_k = _slider("top_k", 1, "Top k (0: all)")
         with gr.Row():
-            penalty = gr.Slider(1, 2, value=1, step=0.05, label="Repetition penalty (1: none)")
+            penalty = _slider("repetition_penalty", 0.05, "Repetition penalty (1: none)")
             seed = gr.Number(
                 value=0,
                 precision=0,
@@ -169,6 +169,11 @@ def sampling_controls(most_tokens: int) -> SamplingControls:
                 label="Seed, the same for all",
             )
     return SamplingControls(system, [length, temperature, top_p, top_k, penalty, seed])
+
+
+def _slider(name: str, step: float, label: str, most: int | None = None) -> gr.Slider:
+    known = SETTINGS[name]
+    return gr.Slider(known.low, most or known.high, value=known.default, step=step, label=label)
 
 
 def read_settings(values: tuple[Any, ...]) -> Settings:

@@ -20,7 +20,7 @@ class Jar:
         self.alive = False
 
 
-def shelf_of(total: int, free: int | None = None) -> ModelCache[Jar]:
+def cache_of(total: int, free: int | None = None) -> ModelCache[Jar]:
     return ModelCache(Memory("machine", total, lambda: total if free is None else free))
 
 
@@ -30,13 +30,13 @@ def lend(cache: ModelCache[Jar], key: str, size: int = 40) -> Jar:
 
 
 def test_what_is_there_is_lent_again() -> None:
-    cache = shelf_of(100)
+    cache = cache_of(100)
 
     assert lend(cache, "a") is lend(cache, "a")
 
 
 def test_the_least_recently_used_makes_room() -> None:
-    cache = shelf_of(100)
+    cache = cache_of(100)
     first, second = lend(cache, "a"), lend(cache, "b")
     lend(cache, "a")
 
@@ -48,18 +48,18 @@ def test_the_least_recently_used_makes_room() -> None:
 
 def test_what_never_fits_is_refused_in_words() -> None:
     with pytest.raises(UserError) as refusal:
-        lend(shelf_of(8_000_000_000), "a", 16_000_000_000)
+        lend(cache_of(8_000_000_000), "a", 16_000_000_000)
 
     assert str(refusal.value) == "model a needs 16.00 GB of memory; this machine has 8.00 GB"
 
 
 def test_what_does_not_fit_beside_strangers_is_refused_in_words() -> None:
     with pytest.raises(UserError, match=r"only 3\.00 GB are free now\. Try again later"):
-        lend(shelf_of(8_000_000_000, free=3_000_000_000), "a", 5_000_000_000)
+        lend(cache_of(8_000_000_000, free=3_000_000_000), "a", 5_000_000_000)
 
 
 def test_what_is_still_growing_counts_as_large_as_it_will_be() -> None:
-    cache = shelf_of(200, free=100)  # of which the first takes 40, but has none yet
+    cache = cache_of(200, free=100)  # of which the first takes 40, but has none yet
     lend(cache, "a")
 
     lend(cache, "b", 70)
@@ -83,7 +83,7 @@ def test_on_a_gpu_a_model_counts_whole_until_it_is_loaded(ready: bool, kept: lis
 
 
 def test_what_died_is_made_anew() -> None:
-    cache = shelf_of(100)
+    cache = cache_of(100)
     dead = lend(cache, "a")
     dead.alive = False
 
@@ -91,7 +91,7 @@ def test_what_died_is_made_anew() -> None:
 
 
 def test_what_died_takes_no_room() -> None:
-    cache = shelf_of(100)
+    cache = cache_of(100)
     living, dead = lend(cache, "a"), lend(cache, "b")
     dead.alive = False
 
@@ -102,7 +102,7 @@ def test_what_died_takes_no_room() -> None:
 
 
 def test_one_waits_for_what_another_holds() -> None:
-    cache = shelf_of(100)
+    cache = cache_of(100)
     held = cache.lend(Need("a", "model a", 80), lambda: Jar(0))
     jar = held.__enter__()
     got: list[Jar] = []
@@ -144,7 +144,7 @@ def stoppable(cache: ModelCache[Jar], key: str, size: int) -> Callable[[Event], 
 
 
 def test_who_is_stopped_before_ends_nothing_and_makes_nothing() -> None:
-    cache = shelf_of(100)
+    cache = cache_of(100)
     idle = lend(cache, "a", 80)
     stop = Event()
     stop.set()
@@ -157,7 +157,7 @@ def test_who_is_stopped_before_ends_nothing_and_makes_nothing() -> None:
 
 @pytest.mark.parametrize("key", ["a", "b"])
 def test_a_stop_ends_the_waiting_for_what_another_holds_and_for_memory(key: str) -> None:
-    cache = shelf_of(100)
+    cache = cache_of(100)
 
     with cache.lend(Need("a", "model a", 80), lambda: Jar(0)):
         away = stopped_after(stoppable(cache, key, 80))
@@ -167,7 +167,7 @@ def test_a_stop_ends_the_waiting_for_what_another_holds_and_for_memory(key: str)
 
 
 def test_a_stop_ends_the_waiting_behind_another_who_waits() -> None:
-    cache = shelf_of(100)
+    cache = cache_of(100)
 
     with cache.lend(Need("a", "model a", 80), lambda: Jar(0)):
         before = Thread(target=lambda: lend(cache, "b", 80))
@@ -180,7 +180,7 @@ def test_a_stop_ends_the_waiting_behind_another_who_waits() -> None:
 
 
 def test_what_is_there_and_alive_is_ready() -> None:
-    cache = shelf_of(100)
+    cache = cache_of(100)
     before, jar = cache.is_ready("a"), lend(cache, "a")
     during = cache.is_ready("a")
     jar.alive = False
@@ -189,7 +189,7 @@ def test_what_is_there_and_alive_is_ready() -> None:
 
 
 def test_clearing_ends_everything() -> None:
-    cache = shelf_of(100)
+    cache = cache_of(100)
     jar = lend(cache, "a")
 
     cache.clear()
