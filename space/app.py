@@ -11,28 +11,24 @@ from collections.abc import Iterable
 from typing import Any
 
 import gradio as gr
-import settings_box
-import shading
-import showing
-from catalogue import Catalogue
-from chat import Kitchen
-from compare_tab import compare_tab
-from comparing import FEWEST
-from finding import Sources
-from generation import Limits, best_generation
-from guard import Guard, own_names
-from links import MODELS, from_query
-from numbers_tab import numbers_tab
-from polling import Votes, polling
-from programs import programs
-from request_form import Form, unchecked
 from starlette.middleware import Middleware
-from step import QUIET, STREAM, THREADS, WAITING, Step, kept
-from stops import Stops
-from vote_tab import vote_tab
 
 from hubq.client.client import Client
 from hubq.client.retries import RetryPolicy
+from page import answer_html, sampling_settings, token_html
+from page.api_endpoints import api_endpoints
+from page.compare_tab import FEWEST, compare_tab
+from page.events import QUIET, STREAM, THREADS, WAITING, OpenStreams, Step, visitor_state
+from page.guard import Form, Guard, own_names, unchecked
+from page.numbers_tab import numbers_tab
+from page.sampling_settings import MODELS, from_query
+from page.vote_tab import vote_tab
+from releases.catalogue import Catalogue, Sources
+from serving.conversation import ComparisonService
+from serving.generation import Generation, Limits, WorkerGeneration
+from serving.machine import gpu_memory, machine_memory
+from serving.model_files import ModelFiles
+from votes.storage import Votes, open_votes
 
 TITLE = "Compare quantized models"
 # The fonts of the visitor's own machine: nothing is asked of other servers.
@@ -43,14 +39,14 @@ NO_MODELS = "There are no models here that could be compared."
 CSS = f"""
 #closest {{padding: var(--block-padding)}}
 footer {{font-size: var(--text-xs)}}
-{showing.STYLE}{shading.STYLE}"""
+{answer_html.STYLE}{token_html.STYLE}"""
 EVENTS = 1000  # that Gradio keeps for later; of streams there are never so many
 SESSIONS = 1000  # visitors whose state is kept
 
 
-def build(kitchen: Kitchen, votes: Votes) -> gr.Blocks:
+def build(service: ComparisonService, votes: Votes) -> gr.Blocks:
     """Return the page."""
-    page, stops = gr.Blocks(title=TITLE, analytics_enabled=False), Stops()
+    page, streams = gr.Blocks(title=TITLE, analytics_enabled=False), OpenStreams()
     with page:
         gr.Markdown(f"# {TITLE}\nWhat does it cost to store a model in fewer bits?")
         chosen = gr.Dropdown(
@@ -62,38 +58,42 @@ def build(kitchen: Kitchen, votes: Votes) -> gr.Blocks:
             elem_id="models",
         )
         unchecked(chosen)
-        settings = settings_box.settings_box(kitchen.generation.limits.new_tokens)
-        notes = gr.HTML(showing.notice(LOOKING), elem_id="notes", elem_classes="hubq-shown")
+        settings = sampling_settings.sampling_controls(service.generation.limits.new_tokens)
+        notes = gr.HTML(answer_html.notice(LOOKING), elem_id="notes", elem_classes="hubq-shown")
         with gr.Tabs():
             with gr.Tab("Compare", id="compare"):
-                compare = compare_tab(kitchen, stops, chosen, settings)
+                compare = compare_tab(service, streams, chosen, settings)
             with gr.Tab("Vote blind", id="vote"):
-                board = vote_tab(kitchen, stops, votes, chosen, settings)
+                board = vote_tab(service, streams, votes, chosen, settings)
             with gr.Tab("Numbers", id="numbers"):
-                numbers = numbers_tab(kitchen.catalogue, chosen)
+                numbers = numbers_tab(service.catalogue, chosen)
 
         filled = [chosen, notes, compare.prompt, settings.system, *settings.controls]
-        _on_load(page, kitchen, filled, compare.run_link, (numbers, board))
+        _on_load(page, service, filled, compare.run_link, (numbers, board))
 
         def left(request: gr.Request) -> None:
             """End what nobody waits for any more."""
-            stops.leave(request.session_hash or "")
+            streams.leave(request.session_hash or "")
 
         page.unload(left)
-        programs(kitchen, stops)
+        api_endpoints(service, streams)
     page.queue(max_size=EVENTS)
     return page
 
 
 def _on_load(
-    page: gr.Blocks, kitchen: Kitchen, filled: list[Any], run_link: Step, tabs: Iterable[Step]
+    page: gr.Blocks,
+    service: ComparisonService,
+    filled: list[Any],
+    run_link: Step,
+    tabs: Iterable[Step],
 ) -> None:
     """Fill an opened page: what its link says, the tabs, then the link's comparison."""
-    linked = kept(False)
+    linked = visitor_state(False)
 
     def opened(request: gr.Request) -> list[Any]:
-        most = kitchen.generation.limits.new_tokens
-        return _opened(kitchen.catalogue, most, str(request.query_params))
+        most = service.generation.limits.new_tokens
+        return _opened(service.catalogue, most, str(request.query_params))
 
     at_once = {**QUIET, "concurrency_limit": None}  # nobody waits for another's page to open
     loaded = page.load(opened, None, [*filled, linked], **at_once)
@@ -110,12 +110,12 @@ def _opened(catalogue: Catalogue, most_tokens: int, query: str) -> list[Any]:
     nothing = () if names else (NO_MODELS, *(each.sentence for each in listing.problems))
     gone = [f"{name} is not here (any more)." for name in comparison.models if name not in names]
     there = [name for name in comparison.models if name in names]
-    values, changed = settings_box.of(comparison.settings, most_tokens)
+    values, changed = sampling_settings.values_of(comparison.settings, most_tokens)
     wrong = (*problems, *gone, *changed)
     whole = bool(comparison.prompt) and len(there) >= FEWEST and not wrong
     return [
         gr.Dropdown(listing.choices, value=there),
-        "".join(map(showing.notice, (*nothing, *wrong))),
+        "".join(map(answer_html.notice, (*nothing, *wrong))),
         comparison.prompt,
         comparison.system,
         *values,
@@ -123,19 +123,31 @@ def _opened(catalogue: Catalogue, most_tokens: int, query: str) -> list[Any]:
     ]
 
 
-def kitchen() -> Kitchen:
+def best_generation(limits: Limits, client: Client) -> Generation[Any]:
+    """Return what fits where this runs; on ZeroGPU it must be made while the app is imported."""
+    files = ModelFiles(client)
+    if os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"):  # as `spaces` reads it
+        from serving.generation import InProcessGeneration
+
+        return InProcessGeneration(limits, machine_memory(), files)
+    return WorkerGeneration(limits, gpu_memory() or machine_memory(), files)
+
+
+def comparison_service() -> ComparisonService:
     """Return what answers are made with, of the models that the environment names."""
     client = Client(retries=RetryPolicy(tries=1))  # nobody waits long for a silent Hub
     limits = Limits(waiting=WAITING)
-    return Kitchen(Catalogue(Sources.of(os.environ), client), best_generation(limits, client))
+    return ComparisonService(
+        Catalogue(Sources.of(os.environ), client), best_generation(limits, client)
+    )
 
 
 def main() -> None:
     """Serve the page until Ctrl-C, or SIGTERM, by which a Space ends."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    cooks = kitchen()
-    votes = polling(os.environ, cooks.catalogue.client)
-    page = build(cooks, votes)
+    service = comparison_service()
+    votes = open_votes(os.environ, service.catalogue.client)
+    page = build(service, votes)
     front = Middleware(Guard, form=Form(page), hosts=own_names(os.environ))
     try:
         _, address, _ = page.launch(
@@ -150,7 +162,7 @@ def main() -> None:
         print(f"the Space is at {address}", flush=True)
         page.block_thread()
     finally:
-        cooks.generation.close()
+        service.generation.close()
 
 
 if __name__ == "__main__":

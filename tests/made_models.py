@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from made_run import made_plan, made_report, measurement
-from models import Released, Weights, released
 
 from hubq.records.report import (
     Cost,
@@ -16,6 +15,7 @@ from hubq.records.report import (
     Overall,
     Report,
 )
+from releases.models import Released, Weights, released
 
 RTN, GPTQ = "acme/Tiny-Llama-RTN-4bit", "acme/Tiny-Llama-GPTQ-4bit"
 BASE = "meta-llama/Meta-Llama-3-8B"

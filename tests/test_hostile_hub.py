@@ -12,7 +12,6 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-from finding import Sources, find
 from hostile_hub import COMMIT, REPO, TOKEN, Asked, HostileHub, Said, hostile_hub
 from made_run import REPO as RELEASED
 from made_run import make_run
@@ -29,6 +28,7 @@ from hubq.sources.texts.hub import hub_corpus
 from hubq.stages.compare.siblings import report_on_hub
 from hubq.stages.publish.publish import publish
 from hubq.stages.publish.space.showcase import look
+from releases.catalogue import Sources, find
 
 KEY = "ssh-ed25519 AAAA"
 # Stands for an absolute path in the test's own folder: a test that fails must do no harm either.
@@ -435,14 +435,14 @@ def test_xet_may_not_store_in_a_folder_of_this_machine(
     hub: HostileHub, home: Path, tmp_path: Path
 ) -> None:
     place = tmp_path / "cas"
-    ticket = {"casUrl": f"local://{place}", "exp": 4102444800, "accessToken": "x"}
+    entry = {"casUrl": f"local://{place}", "exp": 4102444800, "accessToken": "x"}
     headers = {
         "X-Xet-Cas-Url": f"local://{place}",
         "X-Xet-Access-Token": "x",
         "X-Xet-Token-Expiration": "4102444800",
     }
     link = f'<{hub.endpoint}/api/models/{REPO}/xet-read-token/{COMMIT}>; rel="xet-auth"'
-    hub.on("GET", "xet-read-token", Said.json(ticket, headers=headers))
+    hub.on("GET", "xet-read-token", Said.json(entry, headers=headers))
     known = {"X-Repo-Commit": COMMIT, "ETag": '"abc"', "X-Linked-Size": "4", "Link": link}
     hub.on("HEAD", "/resolve/.*/a/b.txt", Said(b"", 200, {**known, "X-Xet-Hash": "a" * 64}))
 

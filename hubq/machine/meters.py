@@ -16,6 +16,11 @@ Meter = Callable[[], float]  # joules since the meter was made
 
 STATUS = Path("/proc/self/status")
 CGROUP = Path("/sys/fs/cgroup")
+# Files of a container of cgroup 2, and of 1.
+LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
+USES = ("memory.current", "memory/memory.usage_in_bytes")
+STATISTICS = ("memory.stat", "memory/memory.stat")
+RECLAIMED = ("total_inactive_file", "inactive_file")  # page cache, which the kernel gives back
 
 
 class Clock:
@@ -150,11 +155,31 @@ def available(device: str) -> int:
 
         return torch.cuda.mem_get_info()[0]
     free = int(psutil.virtual_memory().available)
-    limit, used = (_number(CGROUP / f"memory.{name}") for name in ("max", "current"))
-    return free if limit is None or used is None else min(free, limit - used)
+    limit = _limit()
+    return free if limit is None else min(free, limit - _used())
 
 
-def _number(path: Path) -> int | None:
-    """Read a number from a file of the kernel's; None where there is none, or no limit."""
-    word = path.read_text().strip() if path.is_file() else ""
-    return int(word) if word.isdigit() else None
+def installed() -> int:
+    """Return the bytes of this machine, or of the container where that has less."""
+    total = int(psutil.virtual_memory().total)
+    return min(total, _limit() or total)
+
+
+def _limit() -> int | None:
+    """Return the bytes that a container may use; None without one that has less than its host."""
+    limit = _number(LIMITS)
+    return None if limit is None or limit > psutil.virtual_memory().total else limit
+
+
+def _used() -> int:
+    """Return the bytes that a container can't give back."""
+    path = next((CGROUP / name for name in STATISTICS if (CGROUP / name).is_file()), None)
+    lines = dict(line.split() for line in path.read_text().splitlines()) if path else {}
+    cache = next((int(lines[name]) for name in RECLAIMED if name in lines), 0)
+    return (_number(USES) or 0) - cache
+
+
+def _number(names: tuple[str, ...]) -> int | None:
+    """Read the first of the kernel's files that there is; None where none holds a number."""
+    texts = [(CGROUP / name).read_text().strip() for name in names if (CGROUP / name).is_file()]
+    return next((int(text) for text in texts if text.isdigit()), None)

@@ -3,11 +3,12 @@
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
 from hubq.machine import meters
-from hubq.machine.meters import Contention, available, held, peak
+from hubq.machine.meters import Contention, available, held, installed, peak
 
 MEGABYTES = 100 << 20
 PRECISION = 1 << 20  # bytes, of the kernel's counters
@@ -25,24 +26,42 @@ def test_a_tensor_is_held_until_it_is_freed_and_stays_in_the_peak() -> None:
     assert peak("cpu") >= during - PRECISION
 
 
-def test_a_containers_limit_counts_where_it_is_lower(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "memory.max").write_text("3000\n")
-    (tmp_path / "memory.current").write_text("1000\n")
+@pytest.fixture
+def cgroup(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Give the folder in which the kernel tells of a container; nothing is told at first."""
     monkeypatch.setattr(meters, "CGROUP", tmp_path)
+    return tmp_path
 
-    assert available("cpu") == 2000
 
-
-def test_a_container_without_a_limit_has_what_the_machine_has(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_containers_limit_counts_where_it_is_lower_and_its_page_cache_is_free(
+    cgroup: Path,
 ) -> None:
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("1000\n")
-    monkeypatch.setattr(meters, "CGROUP", tmp_path)
+    (cgroup / "memory.max").write_text("1000000\n")
+    (cgroup / "memory.current").write_text("700000\n")
+    (cgroup / "memory.stat").write_text("anon 400000\ninactive_file 300000\n")
 
-    assert available("cpu") > 10_000_000
+    assert (installed(), available("cpu")) == (1_000_000, 600_000)
+
+
+def test_a_container_of_the_old_kind_tells_the_same_in_other_files(cgroup: Path) -> None:
+    (cgroup / "memory").mkdir()
+    (cgroup / "memory/memory.limit_in_bytes").write_text("1000000\n")
+    (cgroup / "memory/memory.usage_in_bytes").write_text("700000\n")
+    (cgroup / "memory/memory.stat").write_text("inactive_file 1\ntotal_inactive_file 200000\n")
+
+    assert available("cpu") == 500_000
+
+
+@pytest.mark.parametrize("limit", ["max", str(2**62), None])
+def test_without_a_limit_a_container_has_what_the_machine_has(
+    cgroup: Path, limit: str | None
+) -> None:
+    (cgroup / "memory.current").write_text("1000\n")
+    if limit is not None:
+        (cgroup / "memory.max").write_text(f"{limit}\n")
+
+    assert installed() == psutil.virtual_memory().total
+    assert 10_000_000 < available("cpu") < installed()
 
 
 def threads(root: Path, **waited: int) -> None:

@@ -2,7 +2,8 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, wait
+from concurrent.futures import as_completed
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,9 @@ import httpx
 import pytest
 from answering_models import BASE, FOUR, THREE, write_family
 from served_space import ROOT, served
-from slow_workers import slowed, workers
-from step import PROGRAMS
+from slow_workers import halted, slowed, workers
+
+from page.events import PROGRAMS
 
 if TYPE_CHECKING:
     from gradio_client import Client
@@ -125,9 +127,9 @@ def test_programs_beyond_their_places_are_refused_in_words(client: "Client", run
     compared(client)
     asked = {"models": [THREE, FOUR], "prompt": "What is a llama?", "max_new_tokens": 8}
 
-    with slowed(runs):  # or the first would be done when the last comes
+    with halted(runs):  # so that only those are over which are refused
         jobs = [client.submit(**asked, api_name="/compare") for _ in range(PROGRAMS + 2)]
-        wait([job.future for job in jobs], return_when=FIRST_EXCEPTION)
+        list(islice(as_completed(job.future for job in jobs), 2))
     refused = [error for job in jobs if (error := job.exception())]
 
     assert len(refused) == 2

@@ -72,7 +72,11 @@ def ask(page: "Page", prompt: str) -> None:
 
 
 def answered(page: "Page", count: int = 2) -> list[str]:
-    """Wait until all sides have their numbers and the buttons are back; return what they say."""
+    """Wait until all sides have their whole answers and the buttons are back; return what they say.
+
+    Of one message a browser shows the buttons before the text as often as not: what is still to
+    come is marked as busy, for screen readers too.
+    """
     from playwright.sync_api import Error
 
     try:
@@ -80,6 +84,7 @@ def answered(page: "Page", count: int = 2) -> list[str]:
             # Only the last message offers to ask again: costs are shown before, and the other
             # button can be pressed still when a browser shows the first of them.
             "count => document.querySelectorAll('#answers dl').length >= count"
+            " && !document.querySelector('#answers [aria-busy]')"
             " && ['#ask', '#again'].every(id => !document.querySelector(id).disabled)",
             arg=count,
         )
@@ -214,22 +219,22 @@ def test_a_reading_ends_with_stop_and_with_the_next_answers(
     choose(page, THREE, FOUR)
     ask(page, "What is a llama?")
     answered(page)
-    page.click("#part")
-    page.wait_for_function("document.querySelectorAll('#parted .hubq-summary').length == 2")
+    page.click("#diverge")
+    page.wait_for_function("document.querySelectorAll('#diverged .hubq-summary').length == 2")
 
     with halted(tiny_model("llama")), slowed(runs):  # the base reads nothing, the others answer
         regenerate(page)
-        page.click("#part")
+        page.click("#diverge")
         page.click("#halt")
         page.get_by_text("Stopped").first.wait_for()
         regenerate(page)
-        page.click("#part")
-        page.wait_for_selector("#parted .hubq-notice")
+        page.click("#diverge")
+        page.wait_for_selector("#diverged .hubq-notice")
         regenerate(page)
     page.wait_for_timeout(1000)  # in which a reading that went on would show itself
 
-    assert not page.locator("#parted").is_visible()
-    assert page.locator("#part").is_visible()
+    assert not page.locator("#diverged").is_visible()
+    assert page.locator("#diverge").is_visible()
     assert page.locator("#halt").is_disabled()
 
 
@@ -238,13 +243,13 @@ def test_the_divergence_view_marks_shades_and_tells(page: "Page") -> None:
     ask(page, "What is a llama?")
     answered(page)
 
-    page.click("#part")
-    page.wait_for_function("document.querySelectorAll('#parted .hubq-summary').length == 2")
+    page.click("#diverge")
+    page.wait_for_function("document.querySelectorAll('#diverged .hubq-summary').length == 2")
 
-    assert page.locator("#parted .hubq-parting").count() == 1
-    assert "the base" in (page.locator("#parted .hubq-token").last.get_attribute("title") or "")
+    assert page.locator("#diverged .hubq-divergence").count() == 1
+    assert "the base" in (page.locator("#diverged .hubq-token").last.get_attribute("title") or "")
     page.get_by_label("KL divergence").click()
-    page.wait_for_function("document.querySelector('#parting').innerText.includes('nats')")
+    page.wait_for_function("document.querySelector('#divergence').innerText.includes('nats')")
 
 
 def test_sampled_answers_say_why_they_can_not_be_examined(visit: "Visit") -> None:
@@ -253,7 +258,7 @@ def test_sampled_answers_say_why_they_can_not_be_examined(visit: "Visit") -> Non
     page.wait_for_selector("#why-not .hubq-notice")
 
     assert "set the temperature to 0" in page.locator("#why-not").inner_text()
-    assert not page.locator("#part").is_visible()
+    assert not page.locator("#diverge").is_visible()
 
 
 def test_names_are_hidden_until_the_vote_which_the_leaderboard_counts(page: "Page") -> None:
@@ -397,7 +402,7 @@ def test_a_model_that_is_deleted_while_it_is_chosen_is_said_in_its_panel(
         page.close()  # before the Space is, or it would complain
 
 
-def test_eight_visitors_at_once_see_their_place_in_the_queue(
+def test_eight_visitors_at_once_see_their_place_in_the_queue_and_get_the_same_answers(
     address: str, browser: "Browser"
 ) -> None:
     with ExitStack() as stack:
@@ -409,12 +414,13 @@ def test_eight_visitors_at_once_see_their_place_in_the_queue(
 
         for page in pages:
             page.goto(f"{address}{LINK.replace(SHORT, 'max_new_tokens=200')}", wait_until="commit")
-        for page in pages:
-            answered(page)
+        said = [answered(page) for page in pages]
 
         places = {int(place) for page in pages for place in page.evaluate("places")}
     assert places, "nobody was told of a place in the queue"
     assert max(places) >= 2
+    answers = {tuple(side.split("first token")[0] for side in sides) for sides in said}
+    assert len(answers) == 1, answers
 
 
 def test_a_model_that_dies_leaves_the_other_sides_answer(

@@ -25,15 +25,14 @@ from hubq.tensors import Grid
 BROUGHT = ("pydantic_core",)  # by pydantic, which alone decides its version
 # Runs without site-packages: what is imported is the standard library's, the folder's or listed.
 START = """
-import json, os, sys
+import glob, json, os, sys
 sys.path[:0] = [os.getcwd(), os.environ["LISTED"]]
 import importlib, app, hubq
-for path in os.listdir():
-    if path.endswith(".py"):
-        importlib.import_module(path[:-3])
-kitchen = app.kitchen()
-catalogue = kitchen.catalogue
-page = app.build(kitchen, app.polling(os.environ, catalogue.client))
+for path in glob.glob("[!h]*/*.py"):  # all but hubq
+    importlib.import_module(path[:-3].replace("/", "."))
+service = app.comparison_service()
+catalogue = service.catalogue
+page = app.build(service, app.open_votes(os.environ, catalogue.client))
 print(json.dumps({
     "hubq": os.path.dirname(hubq.__file__),
     "models": [each.name for each in catalogue.listing().models],
@@ -114,10 +113,18 @@ def test_a_deployed_space_starts_alone(space: Path, listed: Path, client: Client
     assert sorted(said["endpoints"]) == ["/compare", "/table"]
 
 
-def test_a_deployed_space_answers(space: Path, runs: Path) -> None:
+def test_a_deployed_space_answers_whatever_packages_have_its_rooms_names(
+    space: Path, runs: Path, tmp_path: Path
+) -> None:
     from gradio_client import Client as Visitor
 
-    alone = {"HUBQ_SPACE_MODELS": str(runs), "PYTHONPATH": ""}  # hubq is the folder's own
+    for room in ("page", "releases", "serving", "votes"):
+        (tmp_path / "others" / room).mkdir(parents=True)
+        (tmp_path / "others" / room / "__init__.py").write_text("raise ImportError('not ours')")
+    alone = {  # hubq is the folder's own
+        "HUBQ_SPACE_MODELS": str(runs),
+        "PYTHONPATH": str(tmp_path / "others"),
+    }
     with served(alone, folder=space) as address:
         visitor = Visitor(address, verbose=False)
         asked = {"models": [THREE, FOUR], "prompt": "What is a llama?", "max_new_tokens": 4}

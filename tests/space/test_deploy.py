@@ -43,15 +43,16 @@ def test_the_space_holds_the_app_and_hubq(client: Client) -> None:
     put_up(client)
 
     held = set(client.api().list_repo_files(SPACE, repo_type="space"))
-    assert {"app.py", "models.py", "README.md", "requirements.txt", "LICENSE"} <= held
-    assert {"hubq/__init__.py", "hubq/apache-2.0.txt", "hubq/runtime/quantizer.py"} <= held
+    assert {"app.py", "releases/models.py", "README.md", "requirements.txt", "LICENSE"} <= held
+    assert {"hubq/__init__.py", "hubq/sources/apache-2.0.txt", "hubq/runtime/quantizer.py"} <= held
 
 
 def test_what_no_space_runs_stays_at_home(client: Client) -> None:
     put_up(client)
 
     held = client.api().list_repo_files(SPACE, repo_type="space")
-    unused = ("hubq/embedded_hub/", "hubq/cli/", "hubq/recipes/", "hubq/space/", "constraints.txt")
+    rooms = ("cli", "embedded_hub", "stages/recipe/recipes", "stages/publish/space")
+    unused = ("constraints.txt", *(f"hubq/{each}/" for each in rooms))
     assert not [path for path in held if path.startswith(unused) or "__pycache__" in path]
 
 

@@ -8,17 +8,18 @@ from typing import Any
 
 import pytest
 from served_space import ROOT
-from step import STREAMS, WAITING
+
+from page.events import STREAMS, WAITING
 
 MADE = """
 import json
 import gradio as gr
-from app import build, kitchen
-from polling import polling
+from app import build, comparison_service
+from votes.storage import open_votes
 from hubq.client.client import Client
 
-cooks = kitchen()
-page = build(cooks, polling({}, Client()))
+cooks = comparison_service()
+page = build(cooks, open_votes({}, Client()))
 opening = [each for each in page.fns.values() if (page._id, "load") in each.targets]
 limits = cooks.generation.limits
 print(json.dumps({

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hubq.errors import UserError
+from hubq.sources.license_terms import APACHE
 
 PACKAGE = Path(__file__).parents[3]
 APP = Path(__file__).with_name("app")  # in a checkout a link to space/
 REWRITTEN = ("README.md", "requirements.txt")  # as they are to be in each Space
-# What requirements.txt is made from, and a picture for readers of the repository.
-KEPT_BACK = ("constraints.txt", "screenshot.png")
+KEPT_BACK = ("constraints.txt",)  # what requirements.txt is made from
 # Parts of hubq that no Space runs: the command line, the embedded Hub, this.
-UNUSED = ("cli", "embedded_hub", "recipes", "space")
+UNUSED = ("cli/", "embedded_hub/", "stages/recipe/recipes/", "stages/publish/space/")
 
 
 def app_folder() -> Path:
@@ -31,14 +31,19 @@ def app_folder() -> Path:
 
 def app_files() -> Iterator[tuple[str, Path]]:
     """Yield the files of the app that go along as they are, by their path in the Space."""
-    for path in sorted(app_folder().iterdir()):
-        if path.is_file() and path.name not in (*REWRITTEN, *KEPT_BACK):
-            yield path.name, path
+    yield "LICENSE", APACHE
+    yield from _files(app_folder(), without=(*REWRITTEN, *KEPT_BACK))
 
 
 def hubq_files() -> Iterator[tuple[str, Path]]:
     """Yield the files of hubq that a Space imports, by their path in the Space."""
-    for path in sorted(PACKAGE.rglob("*")):
-        parts = path.relative_to(PACKAGE).parts
-        if path.is_file() and parts[0] not in UNUSED and "__pycache__" not in parts:
-            yield f"hubq/{path.relative_to(PACKAGE).as_posix()}", path
+    for name, path in _files(PACKAGE, without=UNUSED):
+        yield f"hubq/{name}", path
+
+
+def _files(folder: Path, without: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+    """Yield the files of a folder by their path in it, without those that begin so."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and not name.startswith(without) and "__pycache__" not in path.parts:
+            yield name, path
