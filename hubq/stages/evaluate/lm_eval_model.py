@@ -1,7 +1,7 @@
 """The loaded model as lm-eval sees it: lm-eval says what a task means, this says how it is run.
 
 Texts become tokens as in lm-eval's own `hf` model, so the answers are the same; what differs is
-that each distinct token is run once (prefix_tree.py), beside others without padding (rows.py), and
+that each distinct token is run once (prefix_tree.py), beside others without padding (batching.py), and
 that only what is scored goes through the head (likelihoods.py). Memory doesn't grow with the
 number of requests, and a number that is none is refused with the layer where it begins.
 """

@@ -9,7 +9,7 @@ in float32 from logits in the model's dtype. Perplexity is exp(mean of the windo
 
 The standard error treats windows as a sample of the text: by the delta method it is the
 perplexity times the standard error of the mean loss. It says how far another part of the same text
-might lie, not how far two models differ: both are measured on the same windows (resampling.py).
+might lie, not how far two models differ: both are measured on the same windows (bootstrap.py).
 """
 
 import math
