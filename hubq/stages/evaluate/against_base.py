@@ -12,8 +12,9 @@ from hubq.records.report import Efficiency, Measured
 if TYPE_CHECKING:
     from hubq.sources.texts.corpus import Corpus
     from hubq.stages.evaluate.fidelity import Asked
-    from hubq.stages.evaluate.jobs import ChoiceTask, PerplexityTask, Task
     from hubq.stages.evaluate.measure import Pair
+    from hubq.stages.evaluate.measurements.perplexity import PerplexityTask
+    from hubq.stages.evaluate.task import Task
 
 
 class ModelPair(NamedTuple):
@@ -36,13 +37,13 @@ def measured(
     """
     from hubq.machine.device import best_device, device_title
     from hubq.stages.evaluate.fidelity import fidelity
-    from hubq.stages.evaluate.jobs import LoadTask
     from hubq.stages.evaluate.measure import Pair, library_versions, machine
+    from hubq.stages.evaluate.measurements.load import LoadTask
     from hubq.stages.evaluate.paired_difference import left_out, measurement, overall
     from hubq.stages.evaluate.paired_items import matched, matched_outcomes
 
     texts = texts_of(section, client)
-    tasks: list[Task] = [*perplexities_of(section, texts), *choices_of(section)]
+    tasks: list[Task] = [*perplexities_of(section, texts), *named_tasks(section)]
     where = machine(sides.dtype, section.dtype)
     both = Pair(sides.result, sides.base, where, client, progress)
     costs, comparison = _efficiency(both, section), _comparison(both, section, texts)
@@ -80,7 +81,8 @@ def perplexities_of(
     section: EvaluateSection, texts: "Sequence[Corpus]"
 ) -> "Iterator[PerplexityTask]":
     """Turn texts into tasks, and keep them where workers find them."""
-    from hubq.stages.evaluate.jobs import PerplexityTask, keep_text
+    from hubq.stages.evaluate.measurements.perplexity import PerplexityTask
+    from hubq.stages.evaluate.task import keep_text
 
     for each, text in zip(section.perplexity, texts, strict=True):
         yield PerplexityTask(
@@ -101,13 +103,17 @@ def _cap(section: PerplexitySection) -> int | None:
     return None if most is None or section.windows else max(1, most // section.length)
 
 
-def choices_of(section: EvaluateSection) -> "Iterator[ChoiceTask]":
-    """Turn names of tasks into tasks."""
-    from hubq.sources.task_names import require_known
-    from hubq.stages.evaluate.lm_eval_tasks import harness_task
+def named_tasks(section: EvaluateSection) -> "Iterator[Task]":
+    """Turn names of tasks into tasks: of kinds of measurements, else of lm-eval."""
+    from hubq.sources.task_names import measurements, require_known
+    from hubq.stages.evaluate.measurements import task_class
+    from hubq.stages.evaluate.measurements.choice import harness_task
 
     require_known([each.name for each in section.tasks])
     for each in section.tasks:
+        if each.name in measurements():
+            yield task_class(each.name).asked(each, section)
+            continue
         yield harness_task(
             each.name,
             limit=section.limit,

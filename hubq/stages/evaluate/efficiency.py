@@ -14,8 +14,9 @@ waited for a core stands beside them.
 
 from hubq.records.recipe_evaluate import EfficiencySection, lengths
 from hubq.records.report import Efficiency
-from hubq.stages.evaluate.jobs import EfficiencyTask, Outcome
 from hubq.stages.evaluate.measure import Pair, content_of, outcome_file
+from hubq.stages.evaluate.measurements.efficiency import EfficiencyTask
+from hubq.stages.evaluate.task import Outcome
 
 
 def efficiency(pair: Pair, section: EfficiencySection) -> Efficiency:

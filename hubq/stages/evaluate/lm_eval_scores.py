@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, SupportsFloat
 from hubq.errors import UserError
 from hubq.records.report import Better
 from hubq.sources.task_names import dimension_of, own_tasks
-from hubq.stages.evaluate.jobs import ChoiceTask, Score
+from hubq.stages.evaluate.task import HarnessTask, Score
 
 NO_FILTER = "none"  # lm-eval's name for answers that are taken as they are
 DIGEST = 12  # hexadecimal digits of a generated answer: enough to tell whether it changed
@@ -42,7 +42,7 @@ class Cell(NamedTuple):
 class Table:
     """What was asked, lm-eval's tasks and groups, and what it found."""
 
-    task: ChoiceTask
+    task: HarnessTask
     loaded: Mapping[str, Any]
     results: Mapping[str, Any]
 
@@ -59,7 +59,7 @@ class Table:
 
 
 def scores(
-    task: ChoiceTask, loaded: Mapping[str, Any], results: Mapping[str, Any]
+    task: HarnessTask, loaded: Mapping[str, Any], results: Mapping[str, Any]
 ) -> tuple[Score, ...]:
     """Describe every number of a task: its own, and of a group also those of its direct members.
 

@@ -1,4 +1,4 @@
-"""Tasks through lm-eval, on a loaded model: its own, from the Hub, and ours (hubq/evaluate/tasks).
+"""Tasks through lm-eval, on a loaded model: its own, from the Hub, and ours (hubq/sources/tasks).
 
 lm-eval says what a task means: prompts, examples, which answers there are and how they are scored.
 The model is the one that was loaded for all tasks.
@@ -9,18 +9,29 @@ from contextlib import contextmanager
 from hashlib import sha256
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hubq.errors import UserError
 from hubq.machine.progress import SILENT, Progress
 from hubq.sources.chat_template import template_of
 from hubq.sources.task_names import ALIASES, CUSTOMARY_SHOTS, FOLDER, home_of, own_tasks
-from hubq.stages.evaluate.jobs import ChoiceTask, Score
+from hubq.stages.evaluate.task import Found, HarnessTask, MeasuredModel, Score
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
 
 BOOTSTRAPS = 1000  # for standard errors without a closed form; 0 would turn all of them off
+
+
+class ChoiceTask(HarnessTask):
+    """One of lm-eval's tasks or of ours."""
+
+    kind: Literal["choice"] = "choice"
+    protocol_version: ClassVar = 4  # 4 knows what guessing gives, and that a bias is best at zero
+
+    def carry_out(self, model: MeasuredModel, outcome: Path, progress: Progress) -> Found:
+        """Ask the model the items."""
+        return Found(scores=choice(model.passes.model, model.passes.folder, self, progress))
 
 
 def harness_task(
