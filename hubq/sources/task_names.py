@@ -10,8 +10,8 @@ from hubq.errors import UserError, did_you_mean
 from hubq.records.report import Dimension
 
 FOLDER = Path(__file__).parent / "tasks"
-# What measures a model, one file a kind, and the kinds that keys of `evaluate` and names of lm-eval's
-# tasks stand for, or that other kinds need.
+# What measures a model, one file a kind; and which of these no recipe names as a task, since they
+# have keys of `evaluate`, run tasks of lm-eval, or are a part of another.
 MEASUREMENTS = Path(__file__).parents[1] / "stages" / "evaluate" / "measurements"
 ASKED_BY_KEY = frozenset({"choice", "divergence", "efficiency", "hidden", "load", "perplexity"})
 OFFLINE = "hubq_"  # begins the names of our tasks over data in a wheel, and of no others

@@ -289,4 +289,6 @@ def _left_out(name: str, table: Table) -> int:
     if name not in own_tasks():
         return 0
     tasks = [table.loaded["tasks"][each] for each in table.leaves(name)]
-    return sum(len(each.dataset["test"]) - len(each.eval_docs) for each in tasks)
+    splits = (each.config.test_split or each.config.validation_split for each in tasks)
+    rows = (each.dataset[split] for each, split in zip(tasks, splits, strict=True))
+    return sum(map(len, rows)) - sum(len(each.eval_docs) for each in tasks)
