@@ -171,6 +171,7 @@ def test_a_new_kind_of_measurement_is_one_file_with_its_place_in_the_card(
 
     assert (found.samples, found.paired) == (6, True)
     assert 0.1 <= found.base <= 1
+    assert found.difference is not None
     assert found.difference.value == found.value - found.base
     assert "variety" in (run / "README.md").read_text()
 

@@ -16,6 +16,7 @@ from hubq.machine.files import require_space
 from hubq.machine.progress import SILENT, Progress
 from hubq.sources.calibration_tokens import leading_ids
 from hubq.stages.evaluate.inference.lm_head import Head, head_from, require_head
+from hubq.stages.evaluate.inference.nan_check import refuse_bad_windows
 from hubq.stages.evaluate.inference.passes import Passes
 from hubq.stages.evaluate.task import TextTask, text_file
 
@@ -58,7 +59,6 @@ def hidden_states(passes: Passes, task: TextTask, file: Path, progress: Progress
     import torch
 
     from hubq.sources import shards
-    from hubq.stages.evaluate.inference.nan_check import refuse_bad_windows
 
     model, folder = passes.model, passes.folder
     windows = text_windows(task, folder)

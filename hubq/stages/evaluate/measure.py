@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from hubq.client.client import Client
 from hubq.client.credentials import environment_for
+from hubq.machine.device import best_device, measuring_dtype
 from hubq.machine.files import cache_folder, sha256_of
 from hubq.machine.progress import Advance, Progress
 from hubq.records.recipe_evaluate import EvaluateSection
@@ -36,8 +37,6 @@ class Machine(NamedTuple):
 
 def machine(stored: str, asked: str | None = None) -> Machine:
     """Choose the device and, unless a recipe asks for one, the dtype that suits what is stored."""
-    from hubq.machine.device import best_device, measuring_dtype
-
     return Machine(best_device().type, asked or measuring_dtype(stored).dtype)
 
 
@@ -144,8 +143,6 @@ def outcome_file(folder: Path, task: Task, where: Machine) -> Path:
 
 def prepare(section: EvaluateSection, client: Client) -> ForkServer | None:
     """Begin to import what will measure a result, while something else is done; None: can't be."""
-    from hubq.machine.device import best_device
-
     if not can_fork(best_device().type):
         return None
     online = not all(is_offline(each.name) for each in section.tasks)

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+import torch
+
 from hubq.errors import UserError
 from hubq.machine.device import keep_freed_memory
 from hubq.machine.meters import held
@@ -74,8 +76,6 @@ class Loading(NamedTuple):
 def work(job: Job, progress: Progress) -> None:
     """Load the model once and carry out every order, or those that no other worker takes."""
     if job.threads is not None:
-        import torch
-
         torch.set_num_threads(job.threads)
     alone = any(order.task.alone for order in job.orders)
     assert not alone or len(job.orders) == 1, "what is timed is timed alone"

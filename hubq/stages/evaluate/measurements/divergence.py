@@ -13,6 +13,8 @@ for that many windows.
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
+import numpy as np
+
 from hubq.errors import UserError
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.report import Divergence, Interval
@@ -95,8 +97,6 @@ def divergence(passes: Passes, task: DivergenceTask, progress: Progress = SILENT
 
 def summary(divergence: "Tensor", agrees: "Tensor") -> Divergence:  # (windows, tokens) each
     """Describe the divergence of each token, and whether both models predict the same one."""
-    import numpy as np
-
     values = divergence.cpu().numpy()
     median, percentile_99 = np.quantile(values, (0.5, 0.99))
     return Divergence(

@@ -8,7 +8,6 @@ from hubq.errors import UserError
 from hubq.machine.meters import Contention, meter, peak
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.report import Cost, Interval
-from hubq.sources.shards import weight_bytes
 from hubq.stages.evaluate.inference.greedy_decoding import drawn_prompts, generate
 from hubq.stages.evaluate.task import Found, MeasuredModel, Task
 
@@ -39,6 +38,8 @@ class EfficiencyTask(Task):
 
 def cost(measured: MeasuredModel, task: EfficiencyTask, progress: Progress = SILENT) -> Cost:
     """Generate with a loaded model and say what that took."""
+    from hubq.sources.shards import weight_bytes
+
     model, folder = measured.passes.model, measured.passes.folder
     _require_room(model, task)
     device = model.device.type

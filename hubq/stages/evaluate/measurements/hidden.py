@@ -5,7 +5,6 @@ from typing import ClassVar, Literal
 
 from hubq.machine.progress import Progress
 from hubq.stages.evaluate.distributions import hidden_states
-from hubq.stages.evaluate.inference.loading import load
 from hubq.stages.evaluate.inference.passes import Passes
 from hubq.stages.evaluate.task import Found, MeasuredModel, TextTask, states_file
 
@@ -35,6 +34,8 @@ class HiddenTask(TextTask):
 
     def carry_out(self, model: MeasuredModel, outcome: Path, progress: Progress) -> Found:
         """Write the states beside the outcome, in the dtype that is asked for."""
+        from hubq.stages.evaluate.inference.loading import load
+
         passes = model.passes
         if not self.runs_in(model.dtype):
             assert self.precision is not None

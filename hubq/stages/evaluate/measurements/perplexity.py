@@ -23,6 +23,7 @@ from hubq.records.report import OVERFLOW
 from hubq.sources.calibration_tokens import leading_ids, token_ids
 from hubq.sources.task_names import dimension_of
 from hubq.stages.evaluate.inference.lm_head import Head, head_of
+from hubq.stages.evaluate.inference.nan_check import refuse_bad_windows
 from hubq.stages.evaluate.inference.passes import Passed, Passes
 from hubq.stages.evaluate.task import Found, MeasuredModel, Score, TextTask, text_file
 
@@ -135,8 +136,6 @@ def window_losses(
 ) -> list[float]:
     """Return each window's mean loss in nats; raise UserError where one is not finite."""
     import torch
-
-    from hubq.stages.evaluate.inference.nan_check import refuse_bad_windows
 
     losses: list[float] = []
     with torch.inference_mode():
