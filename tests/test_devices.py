@@ -27,13 +27,14 @@ from hubq.runtime.modules import Packed
 from hubq.runtime.quantizer import HubqConfig
 from hubq.runtime.unpacking import unpack_bitmap
 from hubq.stages.evaluate.distributions import hidden_states, text_windows
-from hubq.stages.evaluate.divergence import divergence
 from hubq.stages.evaluate.inference.greedy_decoding import drawn_prompts, generate
 from hubq.stages.evaluate.inference.loading import load
 from hubq.stages.evaluate.inference.passes import Passes
-from hubq.stages.evaluate.jobs import DivergenceTask, HiddenTask, PerplexityTask, keep_text
 from hubq.stages.evaluate.lm_eval_model import language_model
-from hubq.stages.evaluate.perplexity import window_losses
+from hubq.stages.evaluate.measurements.divergence import DivergenceTask, divergence
+from hubq.stages.evaluate.measurements.hidden import HiddenTask
+from hubq.stages.evaluate.measurements.perplexity import PerplexityTask, window_losses
+from hubq.stages.evaluate.task import keep_text
 from hubq.stages.plan.plan import plan
 from hubq.stages.quantize import quantization
 from hubq.stages.quantize.quantize import quantize

@@ -269,7 +269,7 @@ def test_a_verified_download_is_not_hashed_again(
 ) -> None:
     source = find(uploaded, client)
     first = fetch(source, client)
-    monkeypatch.setattr("hubq.client.pull.check", None)  # calling it would fail
+    monkeypatch.setattr("hubq.sources.hub.check", None)  # calling it would fail
 
     assert fetch(source, client) == first
 

@@ -8,6 +8,8 @@ import click
 
 from hubq.cli.options import FOLDER, client_for, example, hub_option, json_option, print_json
 from hubq.cli.stages import RECIPE, stages, tell
+from hubq.errors import UserError
+from hubq.records.run_folder import IN_A_REPO, REPORT, locked
 
 if TYPE_CHECKING:
     from hubq.client.client import Client
@@ -77,8 +79,6 @@ def _is_recipe(target: str) -> bool:
 
 def _written(target: str, place: Path | None, hub: str | None, *, fresh: bool) -> Path:
     """Write one card and return its path."""
-    from hubq.errors import UserError
-
     if _is_recipe(target):
         with stages(Path(target), place, fresh, hub) as stage:
             return stage.card()
@@ -95,7 +95,6 @@ def _written(target: str, place: Path | None, hub: str | None, *, fresh: bool) -
 
 def _in_place(folder: Path) -> Path:
     """Write the card of a folder anew, from its report and what lies beside it."""
-    from hubq.records.run_folder import locked
     from hubq.stages.card.card import renew
     from hubq.stages.card.check import report_in
     from hubq.stages.compare.siblings import gather
@@ -107,7 +106,6 @@ def _in_place(folder: Path) -> Path:
 
 def _of_repo(repo: str, place: Path | None, client: "Client") -> Path:
     """Write the card of a published model into a folder of its own, records included."""
-    from hubq.records.run_folder import REPORT
     from hubq.stages.card.card import renew
     from hubq.stages.compare.siblings import gather
 
@@ -121,7 +119,6 @@ def _of_repo(repo: str, place: Path | None, client: "Client") -> Path:
 
 def _require_cards(folder: Path) -> None:
     """Refuse a folder with files in it, unless they are a card and its records."""
-    from hubq.errors import UserError
     from hubq.stages.card.check import report_in
 
     if not folder.is_dir() or not any(folder.iterdir()):
@@ -136,9 +133,7 @@ def _require_cards(folder: Path) -> None:
 
 
 def _published(repo: str, client: "Client") -> "Report":
-    from hubq.errors import UserError
     from hubq.records.report import Report
-    from hubq.records.run_folder import IN_A_REPO, REPORT
     from hubq.stages.compare.siblings import report_on_hub
 
     path = report_on_hub(repo, client)
@@ -152,7 +147,6 @@ def _published(repo: str, client: "Client") -> "Report":
 
 def _check(folders: list[Path], as_json: bool) -> None:
     """Print how each card differs from its records; exit with 1 where one does."""
-    from hubq.errors import UserError
     from hubq.stages.card.check import differences
 
     found = {str(folder): differences(folder) for folder in folders}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import click
 
 from hubq.cli.options import FILE, example, json_option, print_json
+from hubq.cli.tables import print_methods
 from hubq.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -71,8 +72,6 @@ def methods(as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    from hubq.cli.tables import print_methods
-
     print_methods(found)
 
 

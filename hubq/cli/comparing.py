@@ -7,6 +7,7 @@ import click
 
 from hubq.cli.options import FILE, client_for, example, hub_option, json_option, print_json
 from hubq.errors import UserError
+from hubq.machine.files import write_atomically
 
 if TYPE_CHECKING:
     from hubq.stages.compare.comparison import Family
@@ -67,7 +68,6 @@ def compare(  # noqa: PLR0913 - click passes each option on its own
 
 def _draw(found: "list[Family]", path: Path) -> None:
     """Draw the one family that there is."""
-    from hubq.machine.files import write_atomically
     from hubq.stages.card.plots.quality_vs_bits import bits_figure
     from hubq.stages.card.plots.style import png, svg
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hubq.cli.bars import progress
 from hubq.cli.options import FOLDER, client_for, example, hub_option, json_option, print_json
 from hubq.errors import UserError
 
@@ -47,7 +48,6 @@ def convert(  # noqa: PLR0913 - click passes each option on its own
     No engine takes activation order (desc_act with groups) in compressed-tensors any more: such a
     model goes to hubq, to dense, or with --lossy to 8 bits.
     """
-    from hubq.cli.bars import progress
     from hubq.stages.convert.conversion import ConversionRequest
     from hubq.stages.convert.convert import convert as transcode
 
@@ -65,7 +65,6 @@ def convert(  # noqa: PLR0913 - click passes each option on its own
 
 def _folder_of(model: str, hub: str | None) -> Path:
     """Return the model's folder on this machine; fetch a repo."""
-    from hubq.cli.bars import progress
     from hubq.client.pull import pull as bring
 
     if Path(model).is_dir():

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from hubq.cli.bars import progress
 from hubq.cli.options import FILE, FOLDER, Command, client_for, example, hub_option, json_option
 from hubq.cli.options import print_json as show_json
+from hubq.cli.reports import print_report
 from hubq.cli.stages import RECIPE, stages
+from hubq.errors import UserError
+from hubq.machine.files import read_object
 
 if TYPE_CHECKING:
     from hubq.records.recipe_evaluate import EvaluateSection
@@ -104,7 +108,6 @@ def evaluate(
     place = asked.out or Path(f"{_short(asked.model)}.evaluation.json")
     _refuse_overwriting(place)
     with client_for(hub) as client:
-        from hubq.cli.bars import progress
         from hubq.stages.evaluate.assess import assess
 
         against, wishes = _against(asked), _wishes(asked, words)
@@ -116,9 +119,6 @@ def evaluate(
 
 def _refuse_overwriting(place: Path) -> None:
     """Refuse to write the record over what is no such record."""
-    from hubq.errors import UserError
-    from hubq.machine.files import read_object
-
     try:
         is_record = not place.exists() or {"subject", "measurements"} <= read_object(place).keys()
     except UserError:
@@ -167,7 +167,6 @@ def _wishes(asked: Asked, tasks: tuple[str, ...]) -> "EvaluateSection":
 
 def _written(word: str) -> Any:  # noqa: ANN401 - any YAML
     """Read a word, or a mapping as it would stand in a recipe."""
-    from hubq.errors import UserError
     from hubq.records.yaml_lines import parse
 
     if not word.startswith("{"):
@@ -182,7 +181,6 @@ def _read(kind: "type[Section]", values: object, where: str) -> "Section":
     """Check values as a recipe's would be; raise UserError with all mistakes."""
     from pydantic import ValidationError
 
-    from hubq.errors import UserError
     from hubq.records.yaml_lines import MarkedYaml
     from hubq.stages.recipe.validation_errors import explain
 
@@ -201,8 +199,6 @@ def _short(model: str) -> str:
 
 
 def _show(measured: "Measured", as_json: bool) -> None:
-    from hubq.cli.reports import print_report
-
     if as_json:
         show_json(measured.model_dump(mode="json"))
     else:

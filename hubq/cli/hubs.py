@@ -4,7 +4,9 @@ from pathlib import Path
 
 import click
 
+from hubq.cli.bars import progress
 from hubq.cli.options import FOLDER, client_for, example, hub_option, json_option, print_json
+from hubq.machine.files import gigabytes
 
 DAY = 24 * 3600.0  # seconds
 BYTES = ("memory", "cache_free")  # of what doctor found, in bytes
@@ -20,7 +22,6 @@ def pull(repo: str, folder: Path | None, hub: str | None, as_json: bool) -> None
 
     REPO is org/name or org/name@revision; without a FOLDER it goes where from_pretrained looks.
     """
-    from hubq.cli.bars import progress
     from hubq.client.pull import pull as bring
 
     with client_for(hub) as client:
@@ -114,8 +115,6 @@ def _print_values(values: dict[str, object], indent: str = "") -> None:
 
 
 def _spelled(name: str, value: object) -> str:
-    from hubq.machine.files import gigabytes
-
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     if isinstance(value, bool) or value is None:

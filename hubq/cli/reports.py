@@ -1,7 +1,9 @@
 """What was measured as a table: each dimension, then fidelity, efficiency and budgets in lines."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
+
+from hubq.machine.files import gigabytes
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,8 +36,6 @@ def print_report(measured: "Measured") -> None:
 
 def _table(measured: "Measured") -> "Table":
     """Put each value in the first line of its cell, and how sure that is in the second."""
-    from typing import get_args
-
     from rich.box import SIMPLE
     from rich.table import Table
 
@@ -128,7 +128,6 @@ def _followed(measured: "Measured", fidelity: "Fidelity") -> str:
 
 def _costs(efficiency: "Efficiency") -> Iterator[tuple[str, str]]:
     """Yield what the result takes beside its base, and how that was measured."""
-    from hubq.machine.files import gigabytes
     from hubq.records.number_format import number, percent
 
     own, base = efficiency.result, efficiency.base

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from hubq.cli.bars import progress
 from hubq.cli.options import FOLDER, client_for, example, hub_option, json_option, print_json
 
 
@@ -76,7 +77,6 @@ def deploy(  # noqa: PLR0913 - click passes each option by itself
     The real Hub runs apps for accounts with a paid plan (PRO, Team, Enterprise) only. Where it
     refuses one, this says so and deploys a static page with the numbers, charts and cards.
     """
-    from hubq.cli.bars import progress
     from hubq.stages.publish.space import deploy as stage
     from hubq.stages.publish.space.settings import Settings
     from hubq.stages.publish.space.settings import token_from as read

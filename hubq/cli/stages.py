@@ -20,11 +20,13 @@ from hubq.cli.options import (
     json_option,
 )
 from hubq.cli.options import print_json as show_json
+from hubq.cli.tables import print_plan
+from hubq.cli.timing import Timed, spent
 from hubq.machine.meters import Clock
 from hubq.records import run_folder
+from hubq.records.run_folder import locked
 
 if TYPE_CHECKING:
-    from hubq.cli.timing import Timed
     from hubq.client.client import Client
     from hubq.records.checkpoint import Checkpoint
     from hubq.records.plan import Plan
@@ -138,8 +140,6 @@ def stage_options(command: Command) -> Command:
 def stages(recipe: Path, run: Path | None, fresh: bool, hub: str | None) -> Iterator[Stages]:
     """Read a recipe and open its run folder and its Hub."""
     from hubq.cli.bars import progress
-    from hubq.cli.timing import Timed
-    from hubq.records.run_folder import locked
     from hubq.stages.plan.plan import plan_afresh
     from hubq.stages.recipe.recipe import read
 
@@ -158,7 +158,6 @@ def plan(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: 
 
     Needs only the model's config.json, tensor headers and tokenizer, no weights.
     """
-    from hubq.cli.tables import print_plan
     from hubq.stages.plan.plan import destination
 
     with stages(recipe, run, fresh, hub) as stage:
@@ -198,8 +197,6 @@ def publish(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_jso
     All files go in one commit; then the Hub's hashes are compared with those of the run. A second
     time makes no commit.
     """
-    from hubq.cli.timing import spent
-
     with stages(recipe, run, fresh, hub) as stage:
         published = stage.publication()
         places = {

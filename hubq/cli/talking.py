@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hubq.cli.bars import progress
 from hubq.cli.options import client_for, example, hub_option
 
 if TYPE_CHECKING:
@@ -80,7 +81,6 @@ def _sides(model: str, beside: str | None, hub: str | None) -> list[Side]:
 
 def _folder_of(model: str, client: "Client") -> Path:
     """Return a model's folder on this machine; that of a run is inside the run's."""
-    from hubq.cli.bars import progress
     from hubq.client.pull import pull as bring
 
     folder = Path(model)
@@ -93,7 +93,6 @@ def _folder_of(model: str, client: "Client") -> Path:
 
 def _other(beside: str, folder: Path, client: "Client") -> Path:
     """Return the folder of the model that answers beside the one in `folder`."""
-    from hubq.cli.bars import progress
     from hubq.stages.evaluate.assess import bring
     from hubq.stages.evaluate.base_folder import base_of
 

@@ -2,7 +2,10 @@
 
 import ctypes
 import os
+import platform
+import time
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hubq.errors import UserError
@@ -100,8 +103,6 @@ def faster(in_bfloat16: float, in_float32: float) -> Computing:
 @cache
 def _product_seconds() -> dict[str, float]:
     """Time a product in bfloat16 and one in float32, once in each process."""
-    import time
-
     import torch
 
     rows, inputs, outputs = SIZES
@@ -140,9 +141,6 @@ def hardware(device: "torch.device") -> str:
 
 def _processor() -> str:
     """Name the CPU as the kernel does."""
-    import platform
-    from pathlib import Path
-
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,5 +1,6 @@
 """The calibration tokens: a text becomes windows of equal length, spread evenly and seeded."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -82,8 +83,6 @@ def windows(
 
 def _offset(seed: int, step: int) -> int:
     """Draw which window of its stretch every sample takes."""
-    import random
-
     return 0 if seed == 0 else random.Random(seed).randrange(step)
 
 

@@ -7,6 +7,9 @@ from hubq.errors import UserError
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.recipe_inputs import ModelSection
 from hubq.sources.folder import read_folder, require_one_head
+from hubq.sources.gguf.convert import convert, converted, look_up
+from hubq.sources.gguf.files import digest
+from hubq.sources.hub import download, find_on_hub
 from hubq.sources.normalized_folder import renamed, unpickled
 from hubq.sources.pypi_wheel import file_in_wheel
 from hubq.sources.source import Source
@@ -16,14 +19,9 @@ from hubq.sources.weight_files import weight_files
 def find(model: ModelSection, client: Client) -> Source:
     """Look a model up without its weights; raise UserError when it isn't there or is gated."""
     if model.hub is not None:
-        from hubq.sources.hub import find_on_hub
-
         return find_on_hub(model, client)
     if model.folder is not None:
         return read_folder(model, model.folder)
-    from hubq.sources.gguf.convert import converted, look_up
-    from hubq.sources.gguf.files import digest
-
     path = gguf_file(model)
     sha256 = digest(path)
     if (folder := converted(sha256)).is_dir():
@@ -35,14 +33,10 @@ def fetch(source: Source, client: Client, progress: Progress = SILENT) -> Path:
     """Bring the whole model to this machine (once) and return its folder of safetensors."""
     model = source.section
     if model.hub is not None:
-        from hubq.sources.hub import download
-
         folder = download(source, client, progress)
     elif model.folder is not None:
         folder = model.folder
     else:
-        from hubq.sources.gguf.convert import convert
-
         return convert(gguf_file(model), source, progress)
     if source.pickled:
         folder = unpickled(folder, weight_files(folder).names, progress)

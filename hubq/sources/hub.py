@@ -12,7 +12,9 @@ from pydantic import ValidationError
 
 from hubq.client.answers import Index
 from hubq.client.client import Client
-from hubq.client.repo_files import commit_of, fetch_record
+from hubq.client.pull import Snapshot, check
+from hubq.client.pull import download as bring
+from hubq.client.repo_files import commit_of, fetch_record, files_of, without_bars
 from hubq.errors import UserError
 from hubq.machine.files import cache_folder, read_object
 from hubq.machine.progress import SILENT, Progress
@@ -190,10 +192,6 @@ def _bring(
     identity: str, chosen: Callable[[str], bool], client: Client, progress: Progress
 ) -> Path:
     """Download the chosen files of a commit and what lies beside the weights of a model."""
-    from hubq.client.pull import Snapshot, check
-    from hubq.client.pull import download as bring
-    from hubq.client.repo_files import files_of, without_bars
-
     repo, _, commit = identity.partition("@")
     with client.translate_errors(f"downloading {repo}"), without_bars():
         files = files_of(client, repo, commit)
@@ -210,10 +208,6 @@ def _bring(
 
 def tokenizer_folder(source: Source, client: Client) -> Path:
     """Bring the tokenizer's files alone, and config.json; return their folder."""
-    from hubq.client.pull import Snapshot
-    from hubq.client.pull import download as bring
-    from hubq.client.repo_files import files_of, without_bars
-
     repo, _, commit = source.identity.partition("@")
     with client.translate_errors(f"reading the tokenizer of {repo}"), without_bars():
         files = files_of(client, repo, commit)

@@ -10,6 +10,10 @@ from hubq.errors import UserError, did_you_mean
 from hubq.records.report import Dimension
 
 FOLDER = Path(__file__).parent / "tasks"
+# What measures a model, one file a kind; and which of these no recipe names as a task, since they
+# have keys of `evaluate`, run tasks of lm-eval, or are a part of another.
+MEASUREMENTS = Path(__file__).parents[1] / "stages" / "evaluate" / "measurements"
+ASKED_BY_KEY = frozenset({"choice", "divergence", "efficiency", "hidden", "load", "perplexity"})
 OFFLINE = "hubq_"  # begins the names of our tasks over data in a wheel, and of no others
 # The studies' benchmarks that lm-eval has by these very names, and where among its 14,000 files
 # they are defined: to read them all takes it seconds.
@@ -44,6 +48,12 @@ def own_tasks() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
+def measurements() -> list[str]:
+    """List the kinds of measurements that recipes ask for by name: their files, not imported."""
+    found = {path.stem for path in MEASUREMENTS.glob("*.py")} - {"__init__"}
+    return sorted(found - ASKED_BY_KEY)
+
+
 def descriptions() -> dict[str, str]:
     """Say of each of our tasks what it is: the first line of its file, a comment."""
     first = {name: (FOLDER / f"{name}.yaml").read_text().partition("\n")[0] for name in own_tasks()}
@@ -68,7 +78,7 @@ def dimension_of(name: str) -> Dimension:
 
 def require_known(names: Sequence[str]) -> None:
     """Raise UserError for a task that neither we nor lm-eval have."""
-    known = {*own_tasks(), *STUDY, *ALIASES}
+    known = {*own_tasks(), *measurements(), *STUDY, *ALIASES}
     suggested = sorted(known)
     if not set(names) <= known:
         known |= set(_lm_eval_names())

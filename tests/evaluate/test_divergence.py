@@ -20,13 +20,19 @@ from hubq.errors import UserError
 from hubq.formats import format_named
 from hubq.records.report import Divergence
 from hubq.sources.calibration_tokens import token_ids
-from hubq.stages.evaluate import divergence as module
 from hubq.stages.evaluate.distributions import hidden_states
-from hubq.stages.evaluate.divergence import divergence, summary, token_divergence
 from hubq.stages.evaluate.inference import passes
 from hubq.stages.evaluate.inference.loading import load
 from hubq.stages.evaluate.inference.passes import Passes
-from hubq.stages.evaluate.jobs import DivergenceTask, HiddenTask, keep_text
+from hubq.stages.evaluate.measurements import divergence as module
+from hubq.stages.evaluate.measurements.divergence import (
+    DivergenceTask,
+    divergence,
+    summary,
+    token_divergence,
+)
+from hubq.stages.evaluate.measurements.hidden import HiddenTask
+from hubq.stages.evaluate.task import keep_text
 from hubq.tensors import Grid
 
 TEXT = "The llama went home. It was late, and the road was long. " * 12

@@ -17,11 +17,13 @@ from hubq.machine.device import device_title
 from hubq.records.recipe_evaluate import EfficiencySection, lengths
 from hubq.records.report import Cost, Efficiency, Interval
 from hubq.sources.shards import weight_bytes
-from hubq.stages.evaluate.cost import Loading, cost, timed_load
 from hubq.stages.evaluate.efficiency import efficiency
 from hubq.stages.evaluate.inference.greedy_decoding import decoded, drawn_prompts, generate
-from hubq.stages.evaluate.jobs import EfficiencyTask, Job, Outcome
+from hubq.stages.evaluate.jobs import Job
 from hubq.stages.evaluate.measure import Machine, Pair, content_of, outcome_file
+from hubq.stages.evaluate.measurements.efficiency import EfficiencyTask, cost
+from hubq.stages.evaluate.task import MeasuredModel, Outcome
+from hubq.stages.evaluate.worker import measured_model, timed_load
 from hubq.tensors import Grid
 
 SECTION = EfficiencySection(batch=2, prompt=8, output=5, repetitions=2)
@@ -34,8 +36,9 @@ def task(**changes: Any) -> EfficiencyTask:
     return EfficiencyTask(**values | changes)
 
 
-def loading(folder: Path, device: str = "cpu") -> Loading:
-    return timed_load(Job(folder=folder, device=device, dtype="bfloat16", orders=()))
+def loading(folder: Path, device: str = "cpu") -> MeasuredModel:
+    job = Job(folder=folder, device=device, dtype="bfloat16", orders=())
+    return measured_model(timed_load(job), job)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def folder(tiny_model: Callable[[str], Path]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def loaded(folder: Path) -> Loading:
+def loaded(folder: Path) -> MeasuredModel:
     return loading(folder)
 
 
@@ -60,8 +63,8 @@ def steps_of(model: Any, generating: Callable[[], object]) -> list[tuple[int, ..
     return shapes
 
 
-def test_each_token_of_output_is_one_step_after_the_prompts(loaded: Loading) -> None:
-    model = loaded.loaded.model
+def test_each_token_of_output_is_one_step_after_the_prompts(loaded: MeasuredModel) -> None:
+    model = loaded.passes.model
     prompts = drawn_prompts(model, 3, 8)
 
     shapes = steps_of(model, lambda: generate(model, prompts, output=5))
@@ -69,8 +72,8 @@ def test_each_token_of_output_is_one_step_after_the_prompts(loaded: Loading) -> 
     assert shapes == [(3, 8), (3, 1), (3, 1), (3, 1), (3, 1)]
 
 
-def test_the_tokens_are_those_of_greedy_generation(loaded: Loading) -> None:
-    model = loaded.loaded.model
+def test_the_tokens_are_those_of_greedy_generation(loaded: MeasuredModel) -> None:
+    model = loaded.passes.model
     prompts = drawn_prompts(model, 2, 8)
     expected = model.generate(
         prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=6, do_sample=False
@@ -82,21 +85,21 @@ def test_the_tokens_are_those_of_greedy_generation(loaded: Loading) -> None:
     assert torch.equal(found, expected)
 
 
-def test_prompts_are_the_same_for_base_and_result(loaded: Loading) -> None:
-    model = loaded.loaded.model
+def test_prompts_are_the_same_for_base_and_result(loaded: MeasuredModel) -> None:
+    model = loaded.passes.model
 
     assert torch.equal(drawn_prompts(model, 2, 8), drawn_prompts(model, 2, 8))
 
 
-def test_the_first_run_only_warms_up(loaded: Loading, folder: Path) -> None:
-    shapes = steps_of(loaded.loaded.model, lambda: cost(loaded, folder, task(repetitions=3)))
+def test_the_first_run_only_warms_up(loaded: MeasuredModel, folder: Path) -> None:
+    shapes = steps_of(loaded.passes.model, lambda: cost(loaded, task(repetitions=3)))
 
     assert shapes.count((2, 8)) == 1 + 3
 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_costs_are_plausible(device: str, folder: Path) -> None:
-    found = cost(loading(folder, device), folder, task())
+    found = cost(loading(folder, device), task())
 
     assert found.weight_bytes == (folder / "model.safetensors").stat().st_size
     assert found.load_seconds > 0
@@ -107,9 +110,9 @@ def test_costs_are_plausible(device: str, folder: Path) -> None:
         assert 0 < each.low <= each.value <= each.high
 
 
-def test_rates_are_of_all_rows(loaded: Loading, folder: Path) -> None:
-    alone = cost(loaded, folder, task(batch=1, output=20, repetitions=5))
-    together = cost(loaded, folder, task(batch=64, output=20, repetitions=5))
+def test_rates_are_of_all_rows(loaded: MeasuredModel, folder: Path) -> None:
+    alone = cost(loaded, task(batch=1, output=20, repetitions=5))
+    together = cost(loaded, task(batch=64, output=20, repetitions=5))
 
     assert together.tokens_per_second.value > 4 * alone.tokens_per_second.value
 
@@ -128,10 +131,10 @@ def test_all_shards_count(folder: Path, tmp_path: Path) -> None:
 
 
 def test_more_tokens_than_the_model_has_positions_are_refused(
-    loaded: Loading, folder: Path
+    loaded: MeasuredModel, folder: Path
 ) -> None:
     with pytest.raises(UserError, match=r"of 500 and an output of 20 tokens .* the 512 positions"):
-        cost(loaded, folder, task(prompt=500, output=20))
+        cost(loaded, task(prompt=500, output=20))
 
 
 def test_lengths_suit_the_device_where_none_are_asked_for() -> None:

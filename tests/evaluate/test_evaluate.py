@@ -33,8 +33,7 @@ from hubq.sources.find import find
 from hubq.stages.evaluate.evaluate import _refuse_changed, evaluate
 from hubq.stages.evaluate.inference.loading import load
 from hubq.stages.evaluate.inference.passes import Passes
-from hubq.stages.evaluate.jobs import ChoiceTask, Job, LoadTask, Order, PerplexityTask, keep_text
-from hubq.stages.evaluate.lm_eval_tasks import harness_task
+from hubq.stages.evaluate.jobs import Job, Order
 from hubq.stages.evaluate.measure import (
     Machine,
     _asks_a_hub,
@@ -44,7 +43,10 @@ from hubq.stages.evaluate.measure import (
     measure,
     outcome_file,
 )
-from hubq.stages.evaluate.perplexity import perplexity
+from hubq.stages.evaluate.measurements.choice import ChoiceTask, harness_task
+from hubq.stages.evaluate.measurements.load import LoadTask
+from hubq.stages.evaluate.measurements.perplexity import PerplexityTask, perplexity
+from hubq.stages.evaluate.task import keep_text
 from hubq.stages.evaluate.workers import _broken
 from hubq.tensors import Grid
 

@@ -21,8 +21,8 @@ from hubq.records.recipe_evaluate import FidelitySection
 from hubq.records.report import Fidelity
 from hubq.sources.texts.corpus import Corpus
 from hubq.stages.evaluate.fidelity import _floor, asked, fidelity
-from hubq.stages.evaluate.jobs import HiddenTask
 from hubq.stages.evaluate.measure import Machine, Pair
+from hubq.stages.evaluate.measurements.hidden import HiddenTask
 from hubq.tensors import Grid
 
 TEXT = Corpus("The llama went home. It was late, and the road was long.\n\n" * 10, "text", "1")

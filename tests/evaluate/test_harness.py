@@ -16,8 +16,7 @@ from hubq.sources.calibration_tokens import token_ids
 from hubq.sources.task_names import own_tasks
 from hubq.stages.evaluate import lm_eval_model as language_models
 from hubq.stages.evaluate.inference.loading import load
-from hubq.stages.evaluate.jobs import Score
-from hubq.stages.evaluate.lm_eval_tasks import (
+from hubq.stages.evaluate.measurements.choice import (
     _require_examples,
     _require_sentence_splitter,
     _shots,
@@ -26,6 +25,7 @@ from hubq.stages.evaluate.lm_eval_tasks import (
     definition,
     harness_task,
 )
+from hubq.stages.evaluate.task import Score
 
 EXAMS = [asked(*each) for each in QUESTIONS]
 STORIES = [

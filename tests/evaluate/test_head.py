@@ -12,14 +12,16 @@ from hubq.errors import UserError
 from hubq.machine.progress import SILENT
 from hubq.sources.calibration_tokens import token_ids
 from hubq.stages.evaluate.distributions import hidden_states, opened
-from hubq.stages.evaluate.divergence import divergence
 from hubq.stages.evaluate.inference.likelihoods import Scorer
 from hubq.stages.evaluate.inference.lm_head import head_from, head_of, require_head
 from hubq.stages.evaluate.inference.loading import load
 from hubq.stages.evaluate.inference.passes import Passes
 from hubq.stages.evaluate.inference.prefix_tree import Sequence
-from hubq.stages.evaluate.jobs import DivergenceTask, HiddenTask, Job, PerplexityTask, keep_text
-from hubq.stages.evaluate.perplexity import perplexity
+from hubq.stages.evaluate.jobs import Job
+from hubq.stages.evaluate.measurements.divergence import DivergenceTask, divergence
+from hubq.stages.evaluate.measurements.hidden import HiddenTask
+from hubq.stages.evaluate.measurements.perplexity import PerplexityTask, perplexity
+from hubq.stages.evaluate.task import keep_text
 from hubq.stages.evaluate.worker import work
 
 CPU = {"device": "cpu", "dtype": "float32"}
@@ -115,7 +117,7 @@ def test_distributions_are_kept_with_what_comes_after_the_head(
 
     hidden_states(Passes(model, folder), hidden, states)
 
-    with torch.inference_mode(), opened(task, model) as reference:
+    with torch.inference_mode(), opened(states, folder, model) as reference:
         own = model(input_ids=reference.windows).logits[:, :-1].flatten(0, 1)
         torch.testing.assert_close(reference.logits(0, len(own)), own)
     assert divergence(Passes(model, folder), task).mean.value == 0

@@ -22,7 +22,7 @@ from dulwich.repo import Repo
 from faulty_hub import FaultyHub, faulty_hub
 
 from hubq.embedded_hub import add_org
-from hubq.stages.evaluate.jobs import Score
+from hubq.stages.evaluate.task import Score
 
 # The head of the real card: sizes of splits that are not those of the test's files.
 SNLI_CARD = """---
@@ -87,7 +87,7 @@ CODE = """
 import json, sys, time
 from pathlib import Path
 from hubq.errors import UserError
-from hubq.stages.evaluate.lm_eval_tasks import choice, harness_task
+from hubq.stages.evaluate.measurements.choice import choice, harness_task
 from hubq.stages.evaluate.inference.loading import load
 
 time.sleep = lambda seconds: None  # clients try five times: twenty seconds

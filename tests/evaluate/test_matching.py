@@ -3,9 +3,9 @@
 import pytest
 
 from hubq.errors import UserError
-from hubq.stages.evaluate.jobs import Outcome, Score
-from hubq.stages.evaluate.lm_eval_tasks import harness_task
+from hubq.stages.evaluate.measurements.choice import harness_task
 from hubq.stages.evaluate.paired_items import changes, matched, refuse_changes
+from hubq.stages.evaluate.task import Outcome, Score
 
 
 def outcome(*metrics: str, **changed: object) -> Outcome:

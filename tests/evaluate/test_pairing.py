@@ -10,7 +10,7 @@ import pytest
 from hubq.records.report import OVERFLOW, Flips, Interval, LeftOut, Measurement
 from hubq.stages.evaluate import bootstrap
 from hubq.stages.evaluate.bootstrap import mcnemar
-from hubq.stages.evaluate.jobs import Score
+from hubq.stages.evaluate.measurements.perplexity import estimate
 from hubq.stages.evaluate.paired_difference import (
     Matched,
     difference,
@@ -20,7 +20,7 @@ from hubq.stages.evaluate.paired_difference import (
     overall,
     recovery,
 )
-from hubq.stages.evaluate.perplexity import estimate
+from hubq.stages.evaluate.task import Score
 
 
 def score(items: Sequence[float] = (), metric: str = "acc", **changes: object) -> Score:

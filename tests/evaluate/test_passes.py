@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from hubq.stages.evaluate.distributions import hidden_states, text_windows
-from hubq.stages.evaluate.divergence import divergence
 from hubq.stages.evaluate.inference import passes as module
 from hubq.stages.evaluate.inference.loading import load
 from hubq.stages.evaluate.inference.passes import Passes
-from hubq.stages.evaluate.jobs import DivergenceTask, HiddenTask, PerplexityTask, Task, keep_text
-from hubq.stages.evaluate.perplexity import perplexity
+from hubq.stages.evaluate.measurements.divergence import DivergenceTask, divergence
+from hubq.stages.evaluate.measurements.hidden import HiddenTask
+from hubq.stages.evaluate.measurements.perplexity import PerplexityTask, perplexity
+from hubq.stages.evaluate.task import TextTask, keep_text
 
 TEXT = "The llama went home. It was late, and the road was long. " * 12
 LENGTH = 32
@@ -83,7 +84,7 @@ def test_a_task_that_reads_on_passes_only_the_rest(folder: Path, model: Any) -> 
 
 def test_another_text_has_states_of_its_own(folder: Path, model: Any) -> None:
     other = hidden_task(text=TEXT.upper())
-    tasks: tuple[Task, ...] = (hidden_task(), other, hidden_task(), other)
+    tasks: tuple[TextTask, ...] = (hidden_task(), other, hidden_task(), other)
     passes = Passes(model, folder, tasks)
     mine, theirs = text_windows(hidden_task(), folder), text_windows(other, folder)
 

@@ -11,12 +11,17 @@ import torch
 from hubq.errors import UserError
 from hubq.records.report import OVERFLOW
 from hubq.sources.calibration_tokens import token_ids
-from hubq.stages.evaluate import perplexity as module
 from hubq.stages.evaluate.inference import passes
 from hubq.stages.evaluate.inference.loading import load
 from hubq.stages.evaluate.inference.passes import Passes
-from hubq.stages.evaluate.jobs import PerplexityTask, keep_text
-from hubq.stages.evaluate.perplexity import estimate, perplexity, window_losses
+from hubq.stages.evaluate.measurements import perplexity as module
+from hubq.stages.evaluate.measurements.perplexity import (
+    PerplexityTask,
+    estimate,
+    perplexity,
+    window_losses,
+)
+from hubq.stages.evaluate.task import keep_text
 
 TEXT = "The llama went home. It was late, and the road was long. " * 12
 

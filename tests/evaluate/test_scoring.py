@@ -10,10 +10,10 @@ import pytest
 from hubq.errors import UserError
 from hubq.machine.progress import SILENT
 from hubq.stages.evaluate.inference.loading import load
-from hubq.stages.evaluate.jobs import Score
 from hubq.stages.evaluate.lm_eval_model import language_model as wrapped
 from hubq.stages.evaluate.lm_eval_scores import scores
-from hubq.stages.evaluate.lm_eval_tasks import harness_task
+from hubq.stages.evaluate.measurements.choice import harness_task
+from hubq.stages.evaluate.task import Score
 
 CHOICE = """
 task: {name}

@@ -19,19 +19,14 @@ from hubq.errors import UserError
 from hubq.machine import meters
 from hubq.machine.progress import Advance
 from hubq.records.recipe_evaluate import EvaluateSection
-from hubq.stages.evaluate.jobs import (
-    EfficiencyTask,
-    HiddenTask,
-    Job,
-    LoadTask,
-    Order,
-    Outcome,
-    PerplexityTask,
-    Task,
-    keep_text,
-)
-from hubq.stages.evaluate.lm_eval_tasks import harness_task
+from hubq.stages.evaluate.jobs import Job, Order
 from hubq.stages.evaluate.measure import Machine, _environment, measure, prepare
+from hubq.stages.evaluate.measurements.choice import harness_task
+from hubq.stages.evaluate.measurements.efficiency import EfficiencyTask
+from hubq.stages.evaluate.measurements.hidden import HiddenTask
+from hubq.stages.evaluate.measurements.load import LoadTask
+from hubq.stages.evaluate.measurements.perplexity import PerplexityTask
+from hubq.stages.evaluate.task import Outcome, Task, keep_text
 from hubq.stages.evaluate.worker import Share
 from hubq.stages.evaluate.workers import run, workers_for
 

@@ -1,11 +1,8 @@
 """A repo is read where hubq is not installed, by the one file that it carries."""
 
 import ast
-import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from asked_without_hubq import ask
 from damaged_folder import DAMAGES
 from faulty_hub import FaultyHub, faulty_hub
 from hubq_folder import round_all, write
@@ -23,28 +21,11 @@ from hubq.client.client import Client
 from hubq.formats.layouts.carried_loader import LOADER, loader_source
 from hubq.stages.evaluate.inference.loading import load
 
-WITHOUT_HUBQ = Path(__file__).with_name("without_hubq.py")
 FAMILIES = ("llama", "qwen2")
 REPO = "acme/tiny-hubq"
 IDS = torch.arange(40).view(2, 20)
 
 Answers = dict[tuple[str, bool], Any]  # by what was loaded, and whether it stayed packed
-
-
-def ask(requests: list[tuple[str, bool]], scratch: Path, **environment: str) -> list[Any]:
-    """Load folders or repos in a process that has no hubq."""
-    result = scratch / "answers.pt"
-    known = {**os.environ, "HF_MODULES_CACHE": str(scratch / "modules"), **environment}
-    subprocess.run(
-        [sys.executable, "-I", WITHOUT_HUBQ, result],
-        input=json.dumps(requests),
-        text=True,
-        check=True,
-        env=known,
-        capture_output=True,
-    )
-    answers: list[Any] = torch.load(result)
-    return answers
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+import yaml
+
 from hubq.errors import UserError
 from hubq.machine.files import cache_folder, require_space
 from hubq.machine.progress import Progress, quiet
@@ -17,6 +20,7 @@ from hubq.records.recipe_inputs import ModelSection
 from hubq.sources.base_card import base_card
 from hubq.sources.gguf.config import WAY_OUT, config_of
 from hubq.sources.gguf.files import Gguf, is_copied, open_gguf, place_alone, place_weights
+from hubq.sources.gguf.weights import places, prove
 from hubq.sources.shards import TensorInfo
 from hubq.sources.tokenizer import SAMPLE, tokenizer_of
 
@@ -42,7 +46,6 @@ def look_up(model: ModelSection, path: Path, identity: str) -> "Source":
 
     Raises UserError unless each tensor has its place in that model and each place its tensor.
     """
-    from hubq.sources.gguf.weights import places
     from hubq.sources.source import Source
 
     gguf = open_gguf(path)
@@ -76,7 +79,6 @@ def _general(gguf: Gguf) -> dict[str, Any]:
 
 def _skeleton(gguf: Gguf) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
     """Return config.json and the tensors' shapes as the finished folder will have them."""
-    import torch
     from transformers import AutoModelForCausalLM
 
     config = config_of(gguf)
@@ -125,10 +127,6 @@ def convert(path: Path, source: "Source", progress: Progress) -> Path:
 
 def _steps(gguf: Gguf, source: "Source", room: Path, made: Path) -> Iterator[int]:
     """Make the folder in three steps, the last of which proves it."""
-    import yaml
-
-    from hubq.sources.gguf.weights import places, prove
-
     config = config_of(gguf)
     with _reading(gguf.path):
         _save_tokenizer(place_alone(gguf, room), made, gguf, config)
@@ -147,7 +145,6 @@ def _steps(gguf: Gguf, source: "Source", room: Path, made: Path) -> Iterator[int
 
 
 def _save_model(path: Path, folder: Path, config: Any) -> None:  # noqa: ANN401
-    import torch
     from transformers import AutoModelForCausalLM, GgufConfig
 
     model = AutoModelForCausalLM.from_pretrained(

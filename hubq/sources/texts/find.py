@@ -6,8 +6,10 @@ from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.machine.files import sha256_of
 from hubq.records.recipe_inputs import DatasetSection
+from hubq.sources.pypi_wheel import file_in_wheel
 from hubq.sources.texts.corpus import Corpus, Purpose, joined_text, require_text
 from hubq.sources.texts.documents import Reading, documents
+from hubq.sources.texts.hub import hub_corpus, require_on_hub
 
 
 def text(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> str:
@@ -18,8 +20,6 @@ def text(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> str:
 def require(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> None:
     """Raise UserError for a data set that isn't there, or whose first documents are no text."""
     if dataset.name is not None or dataset.hub is not None:
-        from hubq.sources.texts.hub import require_on_hub
-
         require_on_hub(dataset, client, purpose=purpose)
         return
     path, title = _file(dataset)
@@ -29,8 +29,6 @@ def require(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> Non
 def corpus(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> Corpus:
     """Read a data set: every document as often and in the order in which it stands there."""
     if dataset.name is not None or dataset.hub is not None:
-        from hubq.sources.texts.hub import hub_corpus
-
         return hub_corpus(dataset, client, purpose=purpose)
     path, title = _file(dataset)
     reading = Reading()
@@ -44,8 +42,6 @@ def _file(dataset: DatasetSection) -> tuple[Path, str]:
     """Return a data set's file on this machine and its title."""
     _refuse_hub_options(dataset)
     if dataset.wheel is not None:
-        from hubq.sources.pypi_wheel import file_in_wheel
-
         path = file_in_wheel(dataset.wheel)
         wheel = dataset.wheel.wheel.replace("==", " ")
         return path, f"{'/'.join(path.parts[-2:])} ({wheel})"

@@ -14,6 +14,7 @@ from hubq.records.recipe_inputs import DatasetSection
 from hubq.records.vocabulary import address
 from hubq.sources.texts.corpus import BLANK_LINE, Corpus, Purpose, joined_text
 from hubq.sources.texts.documents import Reading, documents
+from hubq.sources.texts.first_rows import require_first_rows
 from hubq.sources.texts.hub_files import Pinned, files_of
 
 DEFAULT_SPLIT: Mapping[Purpose, str] = {"calibration": "train", "evaluation": "test"}
@@ -107,8 +108,6 @@ def hub_corpus(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> 
 
 def require_on_hub(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> None:
     """Raise UserError for a data set that isn't there, or whose first rows have no such field."""
-    from hubq.sources.texts.first_rows import require_first_rows
-
     found = located(dataset, client, purpose=purpose)
     if dataset.name is None:  # those with names are known
         require_first_rows(found.pinned, found.files[0], found.field, client)

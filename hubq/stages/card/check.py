@@ -7,6 +7,7 @@ from hubq.errors import UserError
 from hubq.records.report import Report
 from hubq.records.run_folder import IN_A_REPO, REPORT, record_in
 from hubq.stages.card.card import CARD, contents
+from hubq.stages.card.plots import alike
 from hubq.stages.card.sections.figures import FOLDER
 from hubq.stages.compare.siblings import siblings_in
 
@@ -54,8 +55,6 @@ def _lines(path: Path, written: str) -> list[str]:
 
 def _pictures(folder: Path, made: dict[str, bytes]) -> list[str]:
     """Compare the pictures; a file that the card does not have must not lie there either."""
-    from hubq.stages.card.plots import alike
-
     there = {
         path.relative_to(folder).as_posix()
         for path in (folder / FOLDER).glob("*")

@@ -9,6 +9,7 @@ from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.records.report import Assessment, Measured, Report, Subject
 from hubq.records.run_folder import PLAN, REPORT, record_in
+from hubq.stages.compare.comparison import entry
 from hubq.stages.compare.siblings import report_on_hub
 
 
@@ -70,8 +71,6 @@ def _read(path: Path) -> Measured:
 
 def _told_apart(found: Sequence[Measured], words: Sequence[str]) -> list[Measured]:
     """Add to names that several models have where each comes from."""
-    from hubq.stages.compare.comparison import entry
-
     counts = Counter(entry(each).name for each in found)
     return [
         _named(each, f"{name} ({word})") if counts[name := entry(each).name] > 1 else each

@@ -8,6 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from hubq import __version__
 from hubq.sources.base_card import card_in, license_of
 
@@ -34,8 +36,6 @@ def license_in(folder: Path) -> str | None:
 
 def rendered(conversion: "Conversion", name: str, folder: Path) -> bytes:
     """Return the README of the converted folder `name`; `folder` is the source's."""
-    import yaml
-
     metadata, text = card_in(folder)
     kept = yaml.safe_dump(_metadata(metadata, conversion), sort_keys=False, allow_unicode=True)
     parts = [f"---\n{kept}---\n", f"# {name}\n", _told(conversion)]

@@ -21,6 +21,8 @@ from pathlib import Path
 from hubq.errors import UserError, did_you_mean
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.run_folder import HALF
+from hubq.sources.auxiliary_files import is_companion
+from hubq.sources.license_terms import CHANGES, NOTICE, WHEREABOUTS
 from hubq.stages.convert.conversion import RECORD, TARGETS, Conversion, ConversionRequest
 
 
@@ -74,8 +76,6 @@ def _is_ours(path: str) -> bool:
     """Tell whether a file in a converted folder, finished or not, is one that converting writes."""
     from hubq.formats.gptq import OLD_CONFIG
     from hubq.formats.layouts.carried_loader import LOADER
-    from hubq.sources.auxiliary_files import is_companion
-    from hubq.sources.license_terms import CHANGES, NOTICE, WHEREABOUTS
     from hubq.sources.shards import INDEX
 
     name = path.removesuffix(HALF)

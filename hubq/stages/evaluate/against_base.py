@@ -5,15 +5,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hubq.client.client import Client
+from hubq.machine.device import best_device, device_title
 from hubq.machine.progress import Progress
 from hubq.records.recipe_evaluate import EvaluateSection, PerplexitySection
 from hubq.records.report import Efficiency, Measured
+from hubq.sources.task_names import measurements, require_known
+from hubq.sources.texts.find import corpus
+from hubq.sources.texts.hub import most_tokens
+from hubq.stages.evaluate.measurements import task_class
+from hubq.stages.evaluate.measurements.choice import harness_task
+from hubq.stages.evaluate.measurements.load import LoadTask
+from hubq.stages.evaluate.measurements.perplexity import PerplexityTask
+from hubq.stages.evaluate.task import keep_text
 
 if TYPE_CHECKING:
     from hubq.sources.texts.corpus import Corpus
     from hubq.stages.evaluate.fidelity import Asked
-    from hubq.stages.evaluate.jobs import ChoiceTask, PerplexityTask, Task
     from hubq.stages.evaluate.measure import Pair
+    from hubq.stages.evaluate.task import Task
 
 
 class ModelPair(NamedTuple):
@@ -34,15 +43,13 @@ def measured(
     another, which needs the base's distributions. What was measured before of the same files is
     not repeated.
     """
-    from hubq.machine.device import best_device, device_title
     from hubq.stages.evaluate.fidelity import fidelity
-    from hubq.stages.evaluate.jobs import LoadTask
     from hubq.stages.evaluate.measure import Pair, library_versions, machine
     from hubq.stages.evaluate.paired_difference import left_out, measurement, overall
     from hubq.stages.evaluate.paired_items import matched, matched_outcomes
 
     texts = texts_of(section, client)
-    tasks: list[Task] = [*perplexities_of(section, texts), *choices_of(section)]
+    tasks: list[Task] = [*perplexities_of(section, texts), *named_tasks(section)]
     where = machine(sides.dtype, section.dtype)
     both = Pair(sides.result, sides.base, where, client, progress)
     costs, comparison = _efficiency(both, section), _comparison(both, section, texts)
@@ -71,8 +78,6 @@ def measured(
 
 def texts_of(section: EvaluateSection, client: Client) -> "list[Corpus]":
     """Read the texts of a section."""
-    from hubq.sources.texts.find import corpus
-
     return [corpus(each.dataset, client, purpose="evaluation") for each in section.perplexity]
 
 
@@ -80,8 +85,6 @@ def perplexities_of(
     section: EvaluateSection, texts: "Sequence[Corpus]"
 ) -> "Iterator[PerplexityTask]":
     """Turn texts into tasks, and keep them where workers find them."""
-    from hubq.stages.evaluate.jobs import PerplexityTask, keep_text
-
     for each, text in zip(section.perplexity, texts, strict=True):
         yield PerplexityTask(
             dataset=text.title,
@@ -95,19 +98,17 @@ def perplexities_of(
 
 def _cap(section: PerplexitySection) -> int | None:
     """Return how many windows papers evaluate at most, where the recipe doesn't say how many."""
-    from hubq.sources.texts.hub import most_tokens
-
     most = most_tokens(section.dataset)
     return None if most is None or section.windows else max(1, most // section.length)
 
 
-def choices_of(section: EvaluateSection) -> "Iterator[ChoiceTask]":
-    """Turn names of tasks into tasks."""
-    from hubq.sources.task_names import require_known
-    from hubq.stages.evaluate.lm_eval_tasks import harness_task
-
+def named_tasks(section: EvaluateSection) -> "Iterator[Task]":
+    """Turn names of tasks into tasks: of kinds of measurements, else of lm-eval."""
     require_known([each.name for each in section.tasks])
     for each in section.tasks:
+        if each.name in measurements():
+            yield task_class(each.name).asked(each, section)
+            continue
         yield harness_task(
             each.name,
             limit=section.limit,

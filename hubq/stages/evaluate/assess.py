@@ -6,14 +6,22 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from hubq.client.client import Client
+from hubq.client.pull import pull
+from hubq.client.repo_files import files_of, head_of
 from hubq.errors import UserError
+from hubq.machine.files import read_object
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.records.recipe_inputs import ModelSection
 from hubq.records.report import Assessment, Subject
 from hubq.records.vocabulary import address
-from hubq.sources.gguf.files import PART
-from hubq.sources.source import Source
+from hubq.sources.auxiliary_files import CONFIGS, TOKENIZER_FILES
+from hubq.sources.calibration_tokens import token_ids
+from hubq.sources.gguf.files import PART, open_gguf
+from hubq.sources.source import Source, dtype_of, require_harmless
+from hubq.sources.task_names import require_known
+from hubq.stages.evaluate.against_base import ModelPair, measured, texts_of
+from hubq.stages.plan.readable import require_wishes
 
 GGUF = ".gguf"
 # Beside safetensors nobody reads these: copies of the weights for other libraries.
@@ -44,10 +52,6 @@ def assess(
     texts that the two tokenizers cut differently: such perplexities don't compare.
     """
     from hubq.sources.find import fetch, find
-    from hubq.sources.source import dtype_of
-    from hubq.sources.task_names import require_known
-    from hubq.stages.evaluate.against_base import ModelPair, measured, texts_of
-    from hubq.stages.plan.readable import require_wishes
 
     require_known([each.name for each in wishes.tasks])
     fetching = bring(model, client, progress)
@@ -81,7 +85,6 @@ def bring(model: str, client: Client, progress: Progress) -> Callable[[], Brough
 def _gguf(path: Path, client: Client, progress: Progress) -> Callable[[], Brought]:
     """Look a GGUF file up: what is measured is what transformers makes of it in 16 bits."""
     from hubq.sources.find import fetch, find
-    from hubq.sources.gguf.files import open_gguf
 
     if not path.is_file():
         raise UserError(f"there is no file {path}")
@@ -92,9 +95,6 @@ def _gguf(path: Path, client: Client, progress: Progress) -> Callable[[], Brough
 
 def _on_hub(model: str, client: Client, progress: Progress) -> Callable[[], Brought]:
     """Look a repo up and pin it."""
-    from hubq.client.pull import pull
-    from hubq.client.repo_files import files_of, head_of
-
     repo, revision = address(model)
     with client.translate_errors(f"looking up {model}"):
         commit, _ = head_of(client, repo, revision)
@@ -117,9 +117,7 @@ def _is_unread(path: str) -> bool:
 
 def _in_folder(name: str, folder: Path) -> Brought:
     """Describe a folder of safetensors."""
-    from hubq.machine.files import read_object
     from hubq.sources.folder import require_safetensors
-    from hubq.sources.source import require_harmless
 
     require_safetensors(
         folder,
@@ -177,8 +175,6 @@ def _name(base: Source) -> str:
 
 def _refuse_other_tokens(text: str, brought: Brought, base: Path) -> None:
     """Raise UserError where the two tokenizers cut a text differently."""
-    from hubq.sources.calibration_tokens import token_ids
-
     if _tokenizer_files(brought.folder) == _tokenizer_files(base):
         return
     if token_ids(text, brought.folder) != token_ids(text, base):
@@ -191,7 +187,5 @@ def _refuse_other_tokens(text: str, brought: Brought, base: Path) -> None:
 
 def _tokenizer_files(folder: Path) -> dict[str, bytes]:
     """Read what decides how a text is cut, where all of it is plain to see."""
-    from hubq.sources.auxiliary_files import CONFIGS, TOKENIZER_FILES
-
     names = (name for name in TOKENIZER_FILES if name not in CONFIGS)
     return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}

@@ -16,8 +16,9 @@ from hubq.machine.files import require_space
 from hubq.machine.progress import SILENT, Progress
 from hubq.sources.calibration_tokens import leading_ids
 from hubq.stages.evaluate.inference.lm_head import Head, head_from, require_head
+from hubq.stages.evaluate.inference.nan_check import refuse_bad_windows
 from hubq.stages.evaluate.inference.passes import Passes
-from hubq.stages.evaluate.jobs import DivergenceTask, HiddenTask, text_file
+from hubq.stages.evaluate.task import TextTask, text_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,12 +38,13 @@ class Reference:
         return self.head(self.states[first:last].to(self.device))
 
 
-def text_windows(task: HiddenTask | DivergenceTask, folder: Path) -> "Tensor":
+def text_windows(task: TextTask, folder: Path) -> "Tensor":
     """Return the first windows of a text, (windows, length); fewer where it ends before."""
     import torch
 
+    assert task.most is not None, "distributions of a whole text would fill the disk"
     text = text_file(task.text).read_bytes().decode()
-    ids = leading_ids(text, folder, task.windows * task.length)
+    ids = leading_ids(text, folder, task.most * task.length)
     count = len(ids) // task.length
     if count == 0:
         raise UserError(
@@ -52,14 +54,11 @@ def text_windows(task: HiddenTask | DivergenceTask, folder: Path) -> "Tensor":
     return torch.tensor(ids[: count * task.length]).view(count, task.length)
 
 
-def hidden_states(
-    passes: Passes, task: HiddenTask, file: Path, progress: Progress = SILENT
-) -> None:
+def hidden_states(passes: Passes, task: TextTask, file: Path, progress: Progress = SILENT) -> None:
     """Write the last hidden states over a text to a file; refuse a model that needs more."""
     import torch
 
     from hubq.sources import shards
-    from hubq.stages.evaluate.inference.nan_check import refuse_bad_windows
 
     model, folder = passes.model, passes.folder
     windows = text_windows(task, folder)
@@ -77,26 +76,25 @@ def hidden_states(
 
 @contextmanager
 def opened(
-    task: DivergenceTask,
+    file: Path,  # of its states
+    folder: Path,  # its own, for the head
     model: Any,  # noqa: ANN401 - the model that is compared: it names and places the head
 ) -> Iterator[Reference]:
-    """Open the distributions of a task's reference; refuse a file that is damaged or gone."""
+    """Open the distributions of a reference; refuse a file that is damaged or gone."""
     from safetensors import SafetensorError, safe_open
     from transformers import AutoConfig
 
     try:
-        file: Any = safe_open(task.states, framework="pt")  # which is typed in parts
-        states, windows = file.get_slice("states"), file.get_tensor("windows")
+        opened: Any = safe_open(file, framework="pt")  # which is typed in parts
+        states, windows = opened.get_slice("states"), opened.get_tensor("windows")
     except (OSError, SafetensorError) as error:
         raise UserError(
-            f"the reference's hidden states in {task.states} can't be read ({error}); delete the "
+            f"the reference's hidden states in {file} can't be read ({error}); delete the "
             "file and run again, and they are made anew"
         ) from error
-    with file:
-        weight = head_weight(task.reference, model).to(model.device, states[:1].dtype)
-        config = AutoConfig.from_pretrained(
-            task.reference, local_files_only=True, trust_remote_code=False
-        )
+    with opened:
+        weight = head_weight(folder, model).to(model.device, states[:1].dtype)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         yield Reference(head_from(weight, config), model.device, windows, states)
 
 

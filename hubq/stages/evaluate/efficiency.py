@@ -12,10 +12,12 @@ runs, shared among the tokens of output. Seconds on a busy machine say little: h
 waited for a core stands beside them.
 """
 
+from hubq.machine.device import device_title, hardware
 from hubq.records.recipe_evaluate import EfficiencySection, lengths
 from hubq.records.report import Efficiency
-from hubq.stages.evaluate.jobs import EfficiencyTask, Outcome
 from hubq.stages.evaluate.measure import Pair, content_of, outcome_file
+from hubq.stages.evaluate.measurements.efficiency import EfficiencyTask
+from hubq.stages.evaluate.task import Outcome
 
 
 def efficiency(pair: Pair, section: EfficiencySection) -> Efficiency:
@@ -24,8 +26,6 @@ def efficiency(pair: Pair, section: EfficiencySection) -> Efficiency:
     A cost that a killed run left alone is measured again: the other side would run at another time.
     """
     import torch
-
-    from hubq.machine.device import device_title, hardware
 
     device = torch.device(pair.where.device)
     prompt, output = lengths(section, device.type)

@@ -11,6 +11,7 @@ from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.records.recipe_inputs import ModelSection
 from hubq.records.report import Report
 from hubq.records.run_folder import REPORT
+from hubq.stages.evaluate.against_base import ModelPair, measured
 
 
 def evaluate(
@@ -21,7 +22,6 @@ def evaluate(
     What was measured before of the same files is not repeated.
     """
     from hubq.sources.find import fetch_planned
-    from hubq.stages.evaluate.against_base import ModelPair, measured
 
     section = EvaluateSection.model_validate(plan.recipe.get("evaluate", {}))
     model = ModelSection.model_validate(plan.recipe["model"])

@@ -14,15 +14,10 @@ from hubq.machine.meters import available
 from hubq.records.recipe_evaluate import FidelitySection
 from hubq.records.report import Divergence, Fidelity
 from hubq.sources.texts.corpus import Corpus
-from hubq.stages.evaluate.jobs import (
-    DivergenceTask,
-    HiddenTask,
-    Outcome,
-    Task,
-    keep_text,
-    states_file,
-)
 from hubq.stages.evaluate.measure import Pair, content_of, known, outcome_file
+from hubq.stages.evaluate.measurements.divergence import DivergenceTask
+from hubq.stages.evaluate.measurements.hidden import HiddenTask
+from hubq.stages.evaluate.task import Outcome, Task, keep_text, states_file
 
 FLOOR_WINDOWS = 5  # float32 is several times slower than bfloat16, and the floor lies narrow
 EXACT = "float32"

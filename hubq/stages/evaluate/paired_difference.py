@@ -26,7 +26,7 @@ from hubq.stages.evaluate.bootstrap import (
     mcnemar,
     ratio,
 )
-from hubq.stages.evaluate.jobs import Score
+from hubq.stages.evaluate.task import Score
 
 # The accuracy by which a task counts in the overall mean: the first of these that it has, whatever
 # filter (in parentheses) reads its answers.

@@ -7,9 +7,10 @@ one side is about other items than what is measured of the other side today.
 from collections.abc import Iterator, Sequence
 
 from hubq.errors import UserError
-from hubq.stages.evaluate.jobs import ChoiceTask, Outcome, Score, Task
 from hubq.stages.evaluate.measure import Pair, outcome_file
+from hubq.stages.evaluate.measurements.choice import ChoiceTask
 from hubq.stages.evaluate.paired_difference import Matched
+from hubq.stages.evaluate.task import Outcome, Score, Task
 
 ITEMS = ("dataset", "version", "samples", "chance")  # what tells of a score which items it is of
 

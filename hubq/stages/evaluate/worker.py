@@ -11,27 +11,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import NamedTuple, TextIO
+
+import torch
 
 from hubq.errors import UserError
 from hubq.machine.device import keep_freed_memory
+from hubq.machine.meters import held
 from hubq.machine.progress import Advance, Progress
-from hubq.stages.evaluate.cost import Loading, cost, engine, timed_load
+from hubq.stages.evaluate.inference.greedy_decoding import synchronize
 from hubq.stages.evaluate.inference.lm_head import require_head
-from hubq.stages.evaluate.inference.loading import load
+from hubq.stages.evaluate.inference.loading import Loaded, load
 from hubq.stages.evaluate.inference.passes import Passes
-from hubq.stages.evaluate.jobs import (
-    ChoiceTask,
-    DivergenceTask,
-    EfficiencyTask,
-    HiddenTask,
-    Job,
-    LoadTask,
-    Order,
-    Outcome,
-    PerplexityTask,
-    states_file,
-)
+from hubq.stages.evaluate.jobs import Job, Order
+from hubq.stages.evaluate.measurements.hidden import HiddenTask
+from hubq.stages.evaluate.task import MeasuredModel, Outcome, TextTask
 
 
 class Reporting:
@@ -71,13 +65,19 @@ class Share:
         return True
 
 
+class Loading(NamedTuple):
+    """A model, and what it took to load."""
+
+    loaded: Loaded
+    seconds: float
+    memory: int  # bytes
+
+
 def work(job: Job, progress: Progress) -> None:
     """Load the model once and carry out every order, or those that no other worker takes."""
     if job.threads is not None:
-        import torch
-
         torch.set_num_threads(job.threads)
-    alone = any(order.task.kind == "efficiency" for order in job.orders)
+    alone = any(order.task.alone for order in job.orders)
     assert not alone or len(job.orders) == 1, "what is timed is timed alone"
     if not alone:  # timed is what a user's process does, which doesn't keep it either
         keep_freed_memory()
@@ -86,51 +86,37 @@ def work(job: Job, progress: Progress) -> None:
         if not alone:
             require_head(loading.loaded.model, job.folder)
         advance(1)
-    share, tasks = Share(job.shared), [order.task for order in job.orders if _in_dtype(order, job)]
-    passes = Passes(loading.loaded.model, job.folder, tasks)
+    share, model = Share(job.shared), measured_model(loading, job)
     for order in filter(share.takes, job.orders):
         began = time.monotonic()
-        found = _carried_out(loading, passes, job, order, progress)
+        found = order.task.carry_out(model, order.outcome, progress)
         seconds = time.monotonic() - began
-        Outcome(**found, loader=loading.loaded.loader, seconds=seconds).save(order.outcome)
+        Outcome(**dict(found), loader=loading.loaded.loader, seconds=seconds).save(order.outcome)
 
 
-def _in_dtype(order: Order, job: Job) -> bool:
-    """Tell whether an order is carried out with the model as the job loads it."""
-    return not isinstance(order.task, HiddenTask) or order.task.precision in (None, job.dtype)
+def measured_model(loading: Loading, job: Job) -> MeasuredModel:
+    """Return a job's model as its tasks get it."""
+    passes = Passes(loading.loaded.model, job.folder, _reading(job))
+    return MeasuredModel(passes, job.device, job.dtype, loading.seconds, loading.memory)
 
 
-def _carried_out(
-    loading: Loading, passes: Passes, job: Job, order: Order, progress: Progress
-) -> dict[str, Any]:
-    """Carry out one task; return what its outcome holds."""
-    task = order.task
-    match task:
-        case PerplexityTask():
-            from hubq.stages.evaluate.perplexity import perplexity
+def _reading(job: Job) -> Iterator[TextTask]:
+    """Yield the tasks that read a text with the model as the job loads it."""
+    for task in (order.task for order in job.orders):
+        elsewhere = isinstance(task, HiddenTask) and not task.runs_in(job.dtype)
+        if isinstance(task, TextTask) and not elsewhere:
+            yield task
 
-            return {"scores": perplexity(passes, task, progress)}
-        case ChoiceTask():
-            from hubq.stages.evaluate.lm_eval_tasks import choice
 
-            return {"scores": choice(passes.model, job.folder, task, progress)}
-        case LoadTask():
-            return {}
-        case HiddenTask():
-            from hubq.stages.evaluate.distributions import hidden_states
+def timed_load(job: Job) -> Loading:
+    """Load a model with all libraries in memory; say how long it took and what it holds."""
+    from transformers import AutoModelForCausalLM, PreTrainedModel  # noqa: F401 - 1.5 seconds
 
-            if not _in_dtype(order, job):
-                assert task.precision is not None
-                exact = load(job.folder, device=job.device, dtype=task.precision).model
-                passes = Passes(exact, job.folder)
-            hidden_states(passes, task, states_file(order.outcome), progress)
-            return {}
-        case DivergenceTask():
-            from hubq.stages.evaluate.divergence import divergence
-
-            return {"divergence": divergence(passes, task, progress)}
-        case EfficiencyTask():
-            return {"cost": cost(loading, job.folder, task, progress), "engine": engine(job)}
+    began = time.perf_counter()
+    loaded = load(job.folder, device=job.device, dtype=job.dtype)
+    synchronize(job.device)
+    seconds = time.perf_counter() - began
+    return Loading(loaded, seconds, held(job.device))
 
 
 def run(file: Path, out: TextIO) -> int:

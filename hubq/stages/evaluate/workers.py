@@ -92,7 +92,7 @@ def run(job: Job, workers: int, environment: Mapping[str, str], progress: Progre
 
 def _may_fork(job: Job) -> bool:
     """Tell whether a forked worker measures the same as one that imports all it needs."""
-    costs = any(order.task.kind == "efficiency" for order in job.orders)
+    costs = any(order.task.alone for order in job.orders)
     return can_fork(job.device) and not costs
 
 

@@ -4,8 +4,11 @@ The architecture is built once without weights, after its sizes are bounded by t
 and each tensor must have its place there, and each place its tensor.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from hubq.errors import UserError
 from hubq.runtime.headers import few
@@ -78,8 +81,6 @@ def _require_fit(
     config: Mapping[str, Any], tensors: "Mapping[str, TensorInfo]", family: Family
 ) -> None:
     """Build the architecture of a config and compare it with the tensors."""
-    import torch
-
     from hubq.sources.skeleton import Skeleton
 
     _require_bounded(config, tensors, family)
@@ -151,7 +152,5 @@ def _spelled(shape: tuple[int, ...]) -> str:
 
 
 def _json(value: object) -> str:
-    import json
-
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

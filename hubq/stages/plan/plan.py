@@ -1,15 +1,26 @@
 """All pinned, all costs estimated: what a recipe will do, computed without reading a weight."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubq.client.client import Client
+from hubq.client.retries import RetryPolicy, chain, status_of
 from hubq.errors import UserError
+from hubq.machine.device import best_device, compute_dtype
 from hubq.machine.files import require_space
 from hubq.records.plan import Plan
 from hubq.records.run_folder import PLAN, clear, require_run
 from hubq.sources.source import dtype_of
+from hubq.sources.task_names import require_known
+from hubq.sources.texts.find import require
+from hubq.stages.plan.costs import peak_memory, seconds
+from hubq.stages.plan.model_check import require_consistent
+from hubq.stages.plan.permission import require_permission
+from hubq.stages.plan.readable import require_readable
 from hubq.stages.plan.replanning import adopted, kept, understood
+from hubq.stages.plan.repo_name import repo_name
+from hubq.stages.plan.requirements import refuse_unmeasured, refuse_unreachable
 
 if TYPE_CHECKING:
     from hubq.records.recipe_inputs import ModelSection
@@ -56,9 +67,6 @@ def _saved(planned: Plan, run: Path) -> Plan:
 def _looked_up(recipe: "Recipe", model: "ModelSection", client: Client) -> Plan:
     """Look up all that the recipe names, its model as pinned, and count."""
     from hubq.sources.find import find
-    from hubq.stages.plan.model_check import require_consistent
-    from hubq.stages.plan.readable import require_readable
-    from hubq.stages.plan.requirements import refuse_unmeasured, refuse_unreachable
 
     refuse_unmeasured(recipe.evaluate)
     _refuse_missing_data(recipe, client)
@@ -72,8 +80,6 @@ def _looked_up(recipe: "Recipe", model: "ModelSection", client: Client) -> Plan:
 
 def _described(source: "Source", client: Client) -> "Source":
     """Ask the Hub about the base of weights that lie elsewhere: its gate binds their copies too."""
-    from dataclasses import replace
-
     from hubq.sources.hub import card_on_hub
 
     if source.base_model is None or source.section.hub is not None:
@@ -87,9 +93,6 @@ def _described(source: "Source", client: Client) -> "Source":
 
 def estimate(recipe: "Recipe", source: "Source") -> Plan:
     """Count what a recipe makes of a model; raise UserError for what can't work."""
-    from hubq.stages.plan.costs import peak_memory, seconds
-    from hubq.stages.plan.permission import require_permission
-    from hubq.stages.plan.repo_name import repo_name
     from hubq.stages.plan.selection import select
 
     require_permission(recipe.publish, source)
@@ -153,9 +156,6 @@ def _is_pinned(recipe: "Recipe") -> bool:
 
 def _refuse_missing_data(recipe: "Recipe", client: Client) -> None:
     """Refuse tasks that nobody has and texts that are not there, before anything is computed."""
-    from hubq.sources.task_names import require_known
-    from hubq.sources.texts.find import require
-
     require_known([each.name for each in recipe.evaluate.tasks])
     once = _once(client)
     try:
@@ -171,24 +171,16 @@ def _refuse_missing_data(recipe: "Recipe", client: Client) -> None:
 
 def _once(client: Client) -> Client:
     """Return a client that asks once: a plan doesn't wait for a network."""
-    from dataclasses import replace
-
-    from hubq.client.retries import RetryPolicy
-
     return replace(client, retries=RetryPolicy(tries=1))
 
 
 def _is_unanswered(error: UserError) -> bool:
     """Tell whether the Hub could not be asked, so that nothing is known of the answer."""
-    from hubq.client.retries import chain, status_of
-
     return error.__cause__ is not None and not any(map(status_of, chain(error)))
 
 
 def _computed_in(recipe: "Recipe", stored: str) -> str | None:
     """Return the dtype in which calibration text runs through the model on this machine."""
-    from hubq.machine.device import best_device, compute_dtype
-
     dtype = compute_dtype(best_device().type, stored)  # a wrong wish is refused in any case
     return dtype if recipe.method.needs else None
 

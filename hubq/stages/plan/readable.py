@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hubq.errors import UserError
+from hubq.machine.device import best_device
+from hubq.sources.tokenizer import SAMPLE, tokenizer_of
 
 if TYPE_CHECKING:
     from hubq.client.client import Client
@@ -92,7 +94,6 @@ def _lengths(section: "EvaluateSection") -> Iterator[tuple[str, int]]:
     for number, each in enumerate(section.perplexity):
         yield f"evaluate.perplexity.{number}.length", each.length
     if section.efficiency is not None:
-        from hubq.machine.device import best_device
         from hubq.records.recipe_evaluate import lengths
 
         prompt, output = lengths(section.efficiency, best_device().type)
@@ -125,8 +126,6 @@ def _reader(source: "Source", client: "Client") -> Reader:
 
 def _in_folder(folder: Path, where: str) -> Reader:
     """Load a tokenizer, and read with it."""
-    from hubq.sources.tokenizer import SAMPLE, tokenizer_of
-
     tokenizer = tokenizer_of(folder)
     ids = {*tokenizer(SAMPLE, verbose=False)["input_ids"], *_plain_ids(tokenizer)}
     return Reader(where, max(ids, default=0), bool(tokenizer.chat_template))

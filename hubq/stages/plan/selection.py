@@ -4,9 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 from hubq.errors import UserError
 from hubq.formats import Format, format_named, refusal_of
 from hubq.methods import Method
+from hubq.methods.rtn import RTN
 from hubq.records.plan import PlannedModule
 from hubq.sources.architecture import Family, family_of
 from hubq.sources.source import Source, dtype_of
@@ -77,8 +80,6 @@ def head_method(recipe: Recipe) -> Method:
 
     For a method without groups these are groups of 64, which divide the width of most models.
     """
-    from hubq.methods.rtn import RTN
-
     grid = {
         option: getattr(recipe.method, option)
         for option in ("group_size", "symmetric")
@@ -89,8 +90,6 @@ def head_method(recipe: Recipe) -> Method:
 
 def scale_dtype(dtype: str, form: Format) -> "torch.dtype":
     """Return the dtype of scales: the format's choice for the model's; float32 counts as bf16."""
-    import torch
-
     return form.scale_dtype(torch.float16 if dtype == "float16" else torch.bfloat16)
 
 

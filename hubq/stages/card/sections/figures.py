@@ -12,6 +12,7 @@ from hubq.stages.card.plots import (
     quality_against_bits,
     recovery_by_task,
 )
+from hubq.stages.card.plots.layer_errors import errors_by_kind
 from hubq.stages.card.plots.task_recovery import kept
 from hubq.stages.card.sections.markdown import listed
 from hubq.stages.card.sections.quantization_details import errors
@@ -91,8 +92,6 @@ def _of_bits(report: Report, siblings: Siblings) -> str:
 
 
 def _of_layers(report: Report) -> str:
-    from hubq.stages.card.plots.layer_errors import errors_by_kind
-
     found = errors(report)
     if found is None or not errors_by_kind(report.checkpoint.layers):
         return ""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from hubq.records.number_format import number
 from hubq.records.plan import Plan
 from hubq.records.report import Report
+from hubq.stages.card.plots.layer_errors import are_of_weights
 
 FEW = 4  # names that a sentence can list
 
@@ -108,8 +109,6 @@ class Errors(NamedTuple):
 
 def errors(report: Report) -> Errors | None:
     """Sum up the layers' errors; None where none was measured."""
-    from hubq.stages.card.plots.layer_errors import are_of_weights
-
     layers = report.checkpoint.layers
     of_weights = are_of_weights(layers)
     known = {each.name: each.weight_error if of_weights else each.error for each in layers}

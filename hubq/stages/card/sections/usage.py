@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hubq.formats.layouts.carried_loader import LOADER
 from hubq.machine.engines import engines, readers_of
+from hubq.methods import method_class
 from hubq.records.report import Report
 
 if TYPE_CHECKING:
@@ -125,8 +126,6 @@ def activation_bits(report: Report) -> int | None:
 
 def _method(report: Report) -> "Method":
     """Return the method with the recipe's options."""
-    from hubq.methods import method_class
-
     options = dict(report.plan.recipe["method"])
     return method_class(options.pop("name")).model_validate(options)
 

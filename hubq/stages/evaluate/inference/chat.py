@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from hubq.errors import UserError
+from hubq.machine.device import best_device, compute_dtype
 from hubq.machine.progress import quiet
 from hubq.sources.chat_template import Message, laid_out, template_of
 from hubq.sources.tokenizer import tokenizer_of
@@ -36,7 +37,6 @@ class Speaker:
         It is loaded in the dtype that this machine's best device is fast in: bfloat16 or, on many
         a CPU, float32. Raises UserError when it does not load as it should.
         """
-        from hubq.machine.device import best_device, compute_dtype
         from hubq.stages.evaluate.inference.loading import load
 
         place = device or str(best_device())

@@ -10,13 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from hubq.errors import UserError
 from hubq.formats.foreign.folder import FAULTS, QuantizedFolder
 from hubq.formats.foreign.metadata import BESIDE, quantization_of
 from hubq.machine.engines import missing_packages
 from hubq.machine.files import read_object
+from hubq.sources.shards import Weights
 from hubq.sources.source import AUTO_ROUND, DTYPES
 from hubq.stages.convert.files import LEFT_OUT, superfluous
+from hubq.stages.evaluate.inference.nan_check import refuse_non_finite
 
 UNPACKED = frozenset({"gptq", "awq", *AUTO_ROUND})  # by hubq, where transformers can't
 # What reads a folder when it is not transformers alone.
@@ -44,8 +48,6 @@ class Warnings(logging.Handler):
 
 def load(folder: Path, *, device: str, dtype: str) -> Loaded:
     """Load a model's folder; raise UserError unless every tensor found its place."""
-    import torch
-
     method, element = _method(folder), getattr(torch, dtype)
     if reason := _why_not_transformers(folder, method):
         model, loader = _unpacked(folder, element), f"hubq's own {method} reader ({reason})"
@@ -82,8 +84,6 @@ def _method(folder: Path) -> str:
 
 def _refuse_spoilt_scales(folder: Path) -> None:
     """Refuse scales that are no numbers: a single one may spoil outputs that no probe shows."""
-    from hubq.sources.shards import Weights
-
     weights = Weights(folder)
     for name, info in weights.info.items():
         kind = name.rpartition(".")[2]
@@ -193,10 +193,6 @@ def dense_tensors(source: QuantizedFolder, dtype: Any) -> dict[str, Any]:  # noq
 
 def _first_forward(model: Any, folder: Path) -> None:  # noqa: ANN401
     """Run two tokens through: compressed-tensors unpacks itself here, and NaN weights show."""
-    import torch
-
-    from hubq.stages.evaluate.inference.nan_check import refuse_non_finite
-
     ids = torch.tensor([[0, 1]], device=model.device)
     with torch.inference_mode():
         logits = model(input_ids=ids, use_cache=False).logits

@@ -8,9 +8,7 @@ are kept in memory until the last of these tasks has read them.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from hubq.stages.evaluate.jobs import Task, TextTask
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +17,22 @@ TOKENS_A_BATCH = 4096  # of one forward pass
 UNLIMITED = 1 << 62  # windows
 
 Text = tuple[str, int]  # its sha256, and the tokens of a window
+
+
+class Reading(Protocol):
+    """What of a text a task reads."""
+
+    @property
+    def text(self) -> str:
+        """The text's sha256."""
+
+    @property
+    def length(self) -> int:
+        """The tokens of a window."""
+
+    @property
+    def most(self) -> int | None:
+        """How many windows are read at most; None: all."""
 
 
 class Passed(NamedTuple):
@@ -32,13 +46,13 @@ class Passed(NamedTuple):
 class Passes:
     """A loaded model with its folder, and the states that several tasks share."""
 
-    def __init__(self, model: Any, folder: Path, tasks: Iterable[Task] = ()) -> None:  # noqa: ANN401
+    def __init__(self, model: Any, folder: Path, tasks: Iterable[Reading] = ()) -> None:  # noqa: ANN401
         self.model = model
         self.folder = folder
         self._readers = readers(tasks)
         self._kept: dict[Text, list[Tensor]] = defaultdict(list)
 
-    def over(self, task: TextTask, windows: "Tensor") -> Iterator[Passed]:
+    def over(self, task: Reading, windows: "Tensor") -> Iterator[Passed]:
         """Yield the states over windows (windows, length) of a task's text, some at a time."""
         text, size = (task.text, task.length), max(1, TOKENS_A_BATCH // task.length)
         for first in range(0, len(windows), size):
@@ -59,13 +73,11 @@ class Passes:
         return states
 
 
-def readers(tasks: Iterable[Task]) -> dict[Text, list[int]]:
+def readers(tasks: Iterable[Reading]) -> dict[Text, list[int]]:
     """Return how many windows each task reads at most of its text, in the order of the tasks."""
     read: dict[Text, list[int]] = defaultdict(list)
     for task in tasks:
-        if isinstance(task, TextTask):
-            most = task.windows or getattr(task, "at_most", None) or UNLIMITED
-            read[task.text, task.length].append(most)
+        read[task.text, task.length].append(task.most or UNLIMITED)
     return read
 
 

@@ -10,7 +10,10 @@ mean of the windows' means, plus and minus so many standard errors as Student's 
 for that many windows.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
 
 from hubq.errors import UserError
 from hubq.machine.progress import SILENT, Progress
@@ -24,13 +27,40 @@ from hubq.stages.evaluate.distributions import (
 from hubq.stages.evaluate.inference.lm_head import head_of
 from hubq.stages.evaluate.inference.nan_check import refuse_bad_windows
 from hubq.stages.evaluate.inference.passes import Passed, Passes
-from hubq.stages.evaluate.jobs import DivergenceTask
+from hubq.stages.evaluate.task import Found, MeasuredModel, TextTask
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 LOGITS_AT_ONCE = 1 << 24  # of each model: a product over fewer tokens reads the head too often
 IN_CACHE = 1 << 20  # float32 numbers of each model that a core's cache holds while all is done
+
+
+class DivergenceTask(TextTask):
+    """Compare next-token distributions with those of a model whose hidden states were kept."""
+
+    kind: Literal["divergence"] = "divergence"
+    protocol_version: ClassVar = 4  # 4 knows that few windows tell less
+
+    windows: int  # at most
+    beside: str  # digest of the reference's files
+    precision: str  # the dtype that the reference ran in
+    states: Path  # of the reference, by its HiddenTask
+    reference: Path  # the reference's folder, for its head
+
+    @property
+    def title(self) -> str:
+        """The task in a few words, for progress bars."""
+        return f"divergence on {self.dataset}"
+
+    @property
+    def most(self) -> int:
+        """How many windows it reads at most."""
+        return self.windows
+
+    def carry_out(self, model: MeasuredModel, outcome: Path, progress: Progress) -> Found:
+        """Compare the model with the reference."""
+        return Found(divergence=divergence(model.passes, self, progress))
 
 
 class Compared(NamedTuple):
@@ -48,7 +78,7 @@ def divergence(passes: Passes, task: DivergenceTask, progress: Progress = SILENT
     windows = text_windows(task, folder)
     with (
         torch.inference_mode(),
-        opened(task, model) as reference,
+        opened(task.states, task.reference, model) as reference,
         progress.task(task.title, len(windows)) as advance,
     ):
         _require_comparable(reference, model, windows, task)
@@ -67,8 +97,6 @@ def divergence(passes: Passes, task: DivergenceTask, progress: Progress = SILENT
 
 def summary(divergence: "Tensor", agrees: "Tensor") -> Divergence:  # (windows, tokens) each
     """Describe the divergence of each token, and whether both models predict the same one."""
-    import numpy as np
-
     values = divergence.cpu().numpy()
     median, percentile_99 = np.quantile(values, (0.5, 0.99))
     return Divergence(

