@@ -1,5 +1,6 @@
 """All pinned, all costs estimated: what a recipe will do, computed without reading a weight."""
 
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,7 +103,7 @@ def estimate(recipe: "Recipe", source: "Source") -> Plan:
     )
     size = rest + sum(each.bytes for each in quantized.values())
     counted = [info.shape for name, info in source.tensors.items() if name not in selection.dropped]
-    parameters = sum(map(_count, counted))
+    parameters = sum(map(prod, counted))
     linear = [each for each in quantized.values() if each.name in selection.linears]
     dtype = _computed_in(recipe, dtype_of(source))
     return Plan(
@@ -118,7 +119,7 @@ def estimate(recipe: "Recipe", source: "Source") -> Plan:
         bytes=size,
         nominal_bits=recipe.method.nominal_bits,
         needed_bits=selection.needed_bits,
-        linear_bits=8 * sum(each.bytes for each in linear) / sum(_count(m.shape) for m in linear),
+        linear_bits=8 * sum(each.bytes for each in linear) / sum(prod(m.shape) for m in linear),
         model_bits=8 * size / parameters,
         peak_memory=peak_memory(recipe, source, dtype),
         seconds=seconds(recipe, source, dtype),
@@ -191,10 +192,3 @@ def _computed_in(recipe: "Recipe", stored: str) -> str | None:
 
     dtype = compute_dtype(best_device().type, stored)  # a wrong wish is refused in any case
     return dtype if recipe.method.needs else None
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    product = 1
-    for length in shape:
-        product *= length
-    return product
