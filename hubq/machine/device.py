@@ -6,14 +6,14 @@ import platform
 import time
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from hubq.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
-DTYPES = ("bfloat16", "float16", "float32")  # as torch spells them
+Dtype = Literal["bfloat16", "float16", "float32"]  # as torch spells them
 VARIABLE = "HUBQ_COMPUTE_DTYPE"
 CLEARLY = 0.9  # of float32's time; bfloat16 that is hardly faster isn't worth its rounding
 SIZES = (128, 256, 256)  # of the products that are timed: rows, inputs, outputs
@@ -22,6 +22,21 @@ TURNS = 5
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 LARGEST = 32 << 20  # bytes: glibc takes no higher threshold; larger blocks still come and go
+
+
+class FloatType(NamedTuple):
+    """A dtype of weights, as files hold it."""
+
+    header: str  # what headers of safetensors call it
+    width: int  # bytes a number
+
+
+# Of weights that are not quantized; `hubq/sources/tensor_headers.py` has all that files may hold.
+DTYPES: dict[str, FloatType] = {
+    "bfloat16": FloatType("BF16", 2),
+    "float16": FloatType("F16", 2),
+    "float32": FloatType("F32", 4),
+}
 
 
 class Computing(NamedTuple):
@@ -78,8 +93,9 @@ def asked_dtype() -> str | None:
     """Return what HUBQ_COMPUTE_DTYPE asks for, if it is set; raise UserError for no dtype."""
     asked = os.environ.get(VARIABLE, "").strip()
     if asked and asked not in DTYPES:
+        *others, last = DTYPES
         raise UserError(
-            f"{VARIABLE} is {asked!r}: set it to {', '.join(DTYPES[:-1])} or {DTYPES[-1]}, or "
+            f"{VARIABLE} is {asked!r}: set it to {', '.join(others)} or {last}, or "
             "leave it unset, and what this machine is fast in is taken"
         )
     return asked or None

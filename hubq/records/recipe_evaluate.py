@@ -1,9 +1,8 @@
 """What a recipe measures of its result and the base, and what it requires."""
 
-from typing import Literal
-
 from pydantic import Field, model_validator
 
+from hubq.machine.device import Dtype
 from hubq.records.recipe_inputs import DatasetSection
 from hubq.records.record import AsWritten, Record
 
@@ -81,7 +80,7 @@ class EvaluateSection(AsWritten, Record):
     tasks: tuple[TaskSection, ...] = Field((), description="lm-eval tasks by name")
     limit: int | None = Field(None, ge=1, description="items a task; all when absent")
     seed: int = Field(0, ge=0, le=2**32 - 1)
-    dtype: Literal["bfloat16", "float16", "float32"] | None = Field(
+    dtype: Dtype | None = Field(
         None, description="what base and result run in; what the machine is fast in when absent"
     )
     fidelity: FidelitySection | None = FidelitySection()

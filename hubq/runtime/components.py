@@ -5,15 +5,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from hubq.runtime.headers import DTYPES
 from hubq.runtime.schemes import Shape
 from hubq.runtime.unpacking import unpack_bitmap, unpack_stream
 
 FLOATS = {
-    "float8_e4m3fn": torch.float8_e4m3fn,
-    "float8_e5m2": torch.float8_e5m2,
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "float32": torch.float32,
+    str(dtype).removeprefix("torch."): dtype for dtype in DTYPES.values() if dtype.is_floating_point
 }
 
 Tensors = Mapping[str, Tensor]

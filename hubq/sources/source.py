@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hubq.errors import UserError
+from hubq.machine.device import DTYPES
 from hubq.records.plan import BaseCard
 from hubq.records.recipe_inputs import ModelSection
 from hubq.runtime.headers import few
@@ -15,7 +16,7 @@ from hubq.sources.shards import TensorInfo
 
 MOST = {"num_hidden_layers": 10_000, "num_labels": 1_000_000}
 ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
-DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
+BY_HEADER = {each.header: name for name, each in DTYPES.items()}
 AUTO_ROUND = ("auto-round", "auto_round", "intel/auto-round")  # one method, named thrice
 READ = ("awq", "compressed-tensors", "fp8", "gptq", "hubq", *AUTO_ROUND)
 
@@ -108,8 +109,8 @@ def dtype_of(source: "Source") -> str:
     """Return the dtype that most of a model's weight matrices have, as torch spells it."""
     matrices = Counter(info.dtype for info in source.tensors.values() if len(info.shape) == 2)
     ((dtype, _),) = matrices.most_common(1) or [("none", 0)]
-    if dtype not in DTYPES:
+    if dtype not in BY_HEADER:
         raise UserError(
-            f"the model's weights are {dtype}; hubq quantizes {', '.join(DTYPES.values())} weights"
+            f"the model's weights are {dtype}; hubq quantizes {', '.join(DTYPES)} weights"
         )
-    return DTYPES[dtype]
+    return BY_HEADER[dtype]

@@ -17,18 +17,15 @@ from typing import Any, NamedTuple
 import torch
 
 from hubq.errors import UserError
+from hubq.runtime.headers import DTYPES as PACKED
 
 MAX_HEADER = 100_000_000  # bytes; the library's own limit
 MAX_COUNT = 1 << 63
 METADATA = "__metadata__"
 FIELDS = ("dtype", "shape", "data_offsets")
 DTYPES = {
-    "BF16": torch.bfloat16,
-    "F16": torch.float16,
-    "F32": torch.float32,
+    **PACKED,
     "F64": torch.float64,
-    "I64": torch.int64,
-    "I32": torch.int32,
     "I16": torch.int16,
     "I8": torch.int8,
     "U64": torch.uint64,
@@ -36,8 +33,6 @@ DTYPES = {
     "U16": torch.uint16,
     "U8": torch.uint8,
     "BOOL": torch.bool,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
     "F8_E8M0": torch.float8_e8m0fnu,
 }
 

@@ -23,7 +23,7 @@ from hubq.sources import skeleton
 from hubq.sources.architecture import FAMILIES
 from hubq.sources.folder import require_safetensors
 from hubq.sources.shards import Weights
-from hubq.sources.source import DTYPES
+from hubq.sources.source import BY_HEADER
 from hubq.tensors import Affine, QuantizedTensor, Reordered
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -130,11 +130,11 @@ class QuantizedFolder:
         """The dtype that the model runs in: config.json's, or that of what is not quantized."""
         said = str(self.config.get("dtype") or self.config.get("torch_dtype") or "")
         named = said.removeprefix("torch.")
-        if named in DTYPES.values():
+        if named in BY_HEADER.values():
             return named
         found = [self.weights.info[name].dtype for name in self.others]
-        floats = [each for each in found if each in DTYPES] or ["BF16"]
-        return DTYPES[max(set(floats), key=floats.count)]
+        floats = [each for each in found if each in BY_HEADER] or ["BF16"]
+        return BY_HEADER[max(set(floats), key=floats.count)]
 
     @property
     def tied(self) -> bool:
@@ -166,7 +166,7 @@ class QuantizedFolder:
     def _require_known_parts(self) -> None:
         """Refuse tensors of a quantized module that would be left without a meaning."""
         for name in self.others:
-            if self.weights.info[name].dtype not in DTYPES:
+            if self.weights.info[name].dtype not in BY_HEADER:
                 raise UserError(
                     f"{self.folder} has a tensor {name} of {self.weights.info[name].dtype} without "
                     f"what belongs to it in a {self.method} module: the files are incomplete; "

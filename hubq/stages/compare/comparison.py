@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 
 from pydantic import field_validator
 
+from hubq.machine.device import DTYPES
 from hubq.records.record import Record
 from hubq.records.report import Assessment, Interval, Measured, Report
 
 UNKNOWN = "unknown"  # the method of a model that hubq did not make
 ALIKE = 0.01  # how far two measurements of one base may be apart on other machines
-WIDTHS = {"bfloat16": 16.0, "float16": 16.0, "float32": 32.0}
 
 
 class Entry(Record):
@@ -164,11 +164,11 @@ def _base_files(measured: Measured) -> dict[str, object]:
     found = {"name": name, "base": name, "method": "base", "form": "dense", "nominal_bits": None}
     if isinstance(measured, Report):
         plan = measured.plan
-        bits, size = WIDTHS.get(plan.dtype), plan.base_bytes
+        known = DTYPES.get(plan.dtype)
         return found | {
-            "stored_bits": bits,
-            "model_bits": 8 * size / plan.parameters,
-            "weight_bytes": size,
+            "stored_bits": 8 * known.width if known else None,
+            "model_bits": 8 * plan.base_bytes / plan.parameters,
+            "weight_bytes": plan.base_bytes,
         }
     assert isinstance(measured, Assessment), "there are two kinds of what was measured"
     base = measured.base

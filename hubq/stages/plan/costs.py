@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from math import prod
 from typing import TYPE_CHECKING
 
+from hubq.machine.device import DTYPES
+
 if TYPE_CHECKING:
     from hubq.sources.shards import TensorInfo
     from hubq.sources.source import Source
@@ -12,8 +14,6 @@ if TYPE_CHECKING:
 
 # Bytes: torch, transformers and numba take 0.5 GB, tokenizing a text of 10 MB as much again.
 OVERHEAD = 1_000_000_000
-WIDTHS = {"bfloat16": 2, "float16": 2, "float32": 4}  # bytes a number
-SPELLED = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}  # in headers of safetensors
 TRAINED = 24  # bytes a weight in training
 BATCH = 8192  # tokens a step of training, at most four of a recipe's windows
 # Products a second that the walk reaches on a core, by the dtype of the forward pass: where that is
@@ -45,7 +45,7 @@ def peak_memory(recipe: "Recipe", source: "Source", dtype: str | None) -> int:
         tokens = recipe.calibration.samples * recipe.calibration.length
         hidden = next(_inputs(source))
         widest_input = max(columns for _, columns in _linears(source))
-        size = WIDTHS[dtype]
+        size = DTYPES[dtype].width
         solving = tokens * (2 * hidden + widest_input) * size + 16 * widest_input**2
         if recipe.method.tunes:
             training = _training_bytes(source, tokens, size)
@@ -120,8 +120,8 @@ def _block_bytes(source: "Source") -> int:
 
 def _block_copy(source: "Source", dtype: str) -> int:
     """Return the bytes of the first block as it runs; none where that is as the file has it."""
-    others = (info for info in _block(source) if info.dtype != SPELLED[dtype])
-    return sum(WIDTHS[dtype] * prod(info.shape) for info in others)
+    others = (info for info in _block(source) if info.dtype != DTYPES[dtype].header)
+    return sum(DTYPES[dtype].width * prod(info.shape) for info in others)
 
 
 def _block(source: "Source") -> "Iterator[TensorInfo]":

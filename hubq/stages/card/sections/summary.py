@@ -2,12 +2,11 @@
 
 from typing import NamedTuple
 
+from hubq.machine.device import DTYPES
 from hubq.machine.files import gigabytes
 from hubq.records.number_format import NONE, NOT_MEASURED, judged, no_floor, number, percent, share
 from hubq.records.report import Report
 from hubq.stages.card.sections.evaluation import perplexities
-
-SOURCE_BITS = {"float32": 32, "bfloat16": 16, "float16": 16}
 
 
 class Line(NamedTuple):
@@ -25,7 +24,7 @@ def lines(report: Report) -> list[Line]:
 
 def _size(report: Report) -> list[Line]:
     plan, checkpoint = report.plan, report.checkpoint
-    before = number(SOURCE_BITS[plan.dtype])
+    before = number(8 * DTYPES[plan.dtype].width)
     part = percent(checkpoint.weight_bytes / plan.base_bytes)
     size = f"{gigabytes(checkpoint.weight_bytes)} ({part})"
     bits = (plan.nominal_bits, checkpoint.needed_bits, checkpoint.linear_bits)

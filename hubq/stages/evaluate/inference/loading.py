@@ -18,7 +18,7 @@ from hubq.formats.foreign.metadata import BESIDE, quantization_of
 from hubq.machine.engines import missing_packages
 from hubq.machine.files import read_object
 from hubq.sources.shards import Weights
-from hubq.sources.source import AUTO_ROUND, DTYPES
+from hubq.sources.source import AUTO_ROUND, BY_HEADER
 from hubq.stages.convert.files import LEFT_OUT, superfluous
 from hubq.stages.evaluate.inference.nan_check import refuse_non_finite
 
@@ -87,7 +87,7 @@ def _refuse_spoilt_scales(folder: Path) -> None:
     weights = Weights(folder)
     for name, info in weights.info.items():
         kind = name.rpartition(".")[2]
-        is_scale = ("scale" in kind or "absmax" in kind) and info.dtype in DTYPES
+        is_scale = ("scale" in kind or "absmax" in kind) and info.dtype in BY_HEADER
         if is_scale and not weights.finite(name):
             raise UserError(f"{folder} holds NaN or inf in {name}: fetch the model again")
 
