@@ -19,8 +19,8 @@ from hubq.client.client import Client
 from hubq.client.retries import RetryPolicy
 from hubq.errors import UserError
 from hubq.machine.files import cache_folder
+from hubq.records.named_texts import Purpose
 from hubq.records.recipe_inputs import DatasetSection, WheelFile
-from hubq.sources.texts.corpus import Purpose
 from hubq.sources.texts.find import corpus, require, text
 
 Serve = Callable[[Mapping[str, bytes]], tuple[Client, list[str]]]

@@ -10,8 +10,6 @@ import pytest
 
 from hubq.errors import UserError
 from hubq.methods import method_class, methods
-from hubq.records.recipe_inputs import NAMED_DATASETS
-from hubq.sources.texts.hub import NAMED
 from hubq.stages.recipe.recipe import Recipe, read
 from hubq.stages.recipe.schema import schema
 
@@ -278,10 +276,6 @@ def test_the_schema_knows_every_method_with_its_options() -> None:
     choices = schema()["properties"]["method"]["oneOf"]
 
     assert {each["properties"]["name"]["const"] for each in choices[1:]} == set(methods())
-
-
-def test_every_named_data_set_has_a_loader() -> None:
-    assert set(NAMED_DATASETS) == set(NAMED)
 
 
 SCRAPS = (

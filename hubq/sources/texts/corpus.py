@@ -3,13 +3,10 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal
 
 from hubq.errors import UserError
+from hubq.records.named_texts import BLANK_LINE
 
-Purpose = Literal["calibration", "evaluation"]
-
-BLANK_LINE = "\n\n"
 FIRST = 20  # documents that are looked at before anything is computed
 LONGEST = 1 << 31  # characters of one text
 

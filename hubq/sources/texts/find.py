@@ -5,9 +5,10 @@ from pathlib import Path
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.machine.files import sha256_of
+from hubq.records.named_texts import Purpose
 from hubq.records.recipe_inputs import DatasetSection
 from hubq.sources.pypi_wheel import file_in_wheel
-from hubq.sources.texts.corpus import Corpus, Purpose, joined_text, require_text
+from hubq.sources.texts.corpus import Corpus, joined_text, require_text
 from hubq.sources.texts.documents import Reading, documents
 from hubq.sources.texts.hub import hub_corpus, require_on_hub
 

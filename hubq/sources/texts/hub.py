@@ -9,72 +9,22 @@ from dataclasses import dataclass
 
 from hubq.client.client import Client
 from hubq.client.repo_files import DATASETS, commit_of, fetch_listed
-from hubq.errors import UserError, did_you_mean
+from hubq.errors import UserError
+from hubq.records.named_texts import (
+    ALL,
+    BLANK_LINE,
+    CALIBRATION_DOCUMENTS,
+    NAMED_TEXTS,
+    Purpose,
+)
 from hubq.records.recipe_inputs import DatasetSection
 from hubq.records.vocabulary import address
-from hubq.sources.texts.corpus import BLANK_LINE, Corpus, Purpose, joined_text
+from hubq.sources.texts.corpus import Corpus, joined_text
 from hubq.sources.texts.documents import Reading, documents
 from hubq.sources.texts.first_rows import require_first_rows
 from hubq.sources.texts.hub_files import Pinned, files_of
 
 DEFAULT_SPLIT: Mapping[Purpose, str] = {"calibration": "train", "evaluation": "test"}
-CALIBRATION_DOCUMENTS = 10_000  # training splits can be larger than the machine
-ALL = None
-
-
-@dataclass(frozen=True)
-class Named:
-    """A text that papers name, with the one way in which hubq reads it."""
-
-    title: str
-    repo: str
-    files: Mapping[Purpose, str]
-    field: str
-    between: str
-    first: Mapping[Purpose, int | None]  # documents
-    revision: str | None = None
-    most: int | None = ALL  # tokens that are evaluated
-
-
-NAMED: Mapping[str, Named] = {
-    "wikitext2": Named(
-        title="WikiText-2",
-        repo="Salesforce/wikitext",
-        files={
-            "calibration": "wikitext-2-raw-v1/train-00000-of-00001.parquet",
-            "evaluation": "wikitext-2-raw-v1/test-00000-of-00001.parquet",
-        },
-        field="text",
-        between=BLANK_LINE,
-        first={"calibration": ALL, "evaluation": ALL},
-    ),
-    # The newer of the two loaders in use: documents in their order, not random crops.
-    "c4": Named(
-        title="C4",
-        repo="allenai/c4",
-        files={
-            "calibration": "en/c4-train.00000-of-01024.json.gz",
-            "evaluation": "en/c4-validation.00000-of-00008.json.gz",
-        },
-        field="text",
-        between=" ",
-        first={"calibration": CALIBRATION_DOCUMENTS, "evaluation": 1100},
-        most=256 * 2048,
-    ),
-    # The repo's own branch holds a script; the Hub's conversion holds the same rows as files.
-    "ptb": Named(
-        title="Penn Treebank",
-        repo="ptb-text-only/ptb_text_only",
-        files={
-            "calibration": "penn_treebank/train/0000.parquet",
-            "evaluation": "penn_treebank/test/0000.parquet",
-        },
-        field="sentence",
-        between=" ",
-        first={"calibration": ALL, "evaluation": ALL},
-        revision="refs/convert/parquet",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -91,7 +41,7 @@ class Located:
 
 def most_tokens(dataset: DatasetSection) -> int | None:
     """Return how many tokens of a named text papers evaluate at most; None: all."""
-    named = NAMED.get(dataset.name or "")
+    named = NAMED_TEXTS.get(dataset.name or "")
     return named.most if named else ALL
 
 
@@ -136,12 +86,10 @@ def _located_by_name(dataset: DatasetSection, client: Client, purpose: Purpose) 
     """Find a text in the way that its name stands for."""
     name = dataset.name
     assert name is not None
-    if name not in NAMED:
-        raise UserError(f"no text is called {name}; {did_you_mean(name, NAMED)}")
     for option in ("subset", "split", "field"):
         if getattr(dataset, option) is not None:
             raise UserError(f"{name} has its own {option}: remove it, or use `hub:` with an id")
-    named = NAMED[name]
+    named = NAMED_TEXTS[name]
     file = named.files[purpose]
     return Located(
         pinned=_pin(named.repo, named.revision, client),

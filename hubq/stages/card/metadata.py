@@ -4,6 +4,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from hubq.machine.engines import engines
+from hubq.records.named_texts import NAMED_TEXTS
 from hubq.records.plan import Plan
 from hubq.records.report import Report
 from hubq.sources.license_terms import published_license
@@ -12,13 +13,6 @@ from hubq.stages.card.model_index import model_index
 
 if TYPE_CHECKING:
     from hubq.methods import Method
-
-# Where the data sets that recipes call by name live.
-HUB_DATASETS = {
-    "wikitext2": "Salesforce/wikitext",
-    "c4": "allenai/c4",
-    "ptb": "ptb-text-only/ptb_text_only",
-}
 
 # What lm-eval calls the metrics that huggingface.co/metrics has.
 METRICS = {
@@ -106,5 +100,11 @@ def calibration_dataset(report: Report) -> list[str] | None:
         return None
     asked = report.plan.recipe.get("calibration") or {}
     every = asked.get("datasets") or [asked.get("dataset") or {}]
-    ids = (data.get("hub") or HUB_DATASETS.get(data.get("name") or "") or "" for data in every)
+    ids = (data.get("hub") or _repo_of(data.get("name")) for data in every)
     return list(dict.fromkeys(each.partition("@")[0] for each in ids if each)) or None
+
+
+def _repo_of(name: str | None) -> str | None:
+    """Return where a text lies that recipes call by a name."""
+    named = NAMED_TEXTS.get(name or "")
+    return named.repo if named else None

@@ -4,12 +4,12 @@ from typing import Any
 
 from hubq.formats import formats
 from hubq.methods import method_class, methods
-from hubq.records.recipe_inputs import NAMED_DATASETS
+from hubq.records.named_texts import NAMED_TEXTS
 from hubq.stages.recipe.recipe import Recipe
 
 ONE_WORD = {
     "ModelSection": "a Hub id with an optional @revision, or a path to a folder or a .gguf file",
-    "DatasetSection": f"one of {', '.join(NAMED_DATASETS)}, a Hub data set id, or a path to a file",
+    "DatasetSection": f"one of {', '.join(NAMED_TEXTS)}, a Hub data set id, or a path to a file",
     "WeightedDataset": "a data set in one word, of weight 1",
     "PerplexitySection": "a data set in one word",
     "TaskSection": "a task by its name",
