@@ -1,6 +1,7 @@
 """All pinned, all costs estimated: what a recipe will do, computed without reading a weight."""
 
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,7 +106,7 @@ def estimate(recipe: "Recipe", source: "Source") -> Plan:
     )
     size = rest + sum(each.bytes for each in quantized.values())
     counted = [info.shape for name, info in source.tensors.items() if name not in selection.dropped]
-    parameters = sum(map(_count, counted))
+    parameters = sum(map(prod, counted))
     linear = [each for each in quantized.values() if each.name in selection.linears]
     dtype = _computed_in(recipe, dtype_of(source))
     return Plan(
@@ -121,7 +122,7 @@ def estimate(recipe: "Recipe", source: "Source") -> Plan:
         bytes=size,
         nominal_bits=recipe.method.nominal_bits,
         needed_bits=selection.needed_bits,
-        linear_bits=8 * sum(each.bytes for each in linear) / sum(_count(m.shape) for m in linear),
+        linear_bits=8 * sum(each.bytes for each in linear) / sum(prod(m.shape) for m in linear),
         model_bits=8 * size / parameters,
         peak_memory=peak_memory(recipe, source, dtype),
         seconds=seconds(recipe, source, dtype),
@@ -183,10 +184,3 @@ def _computed_in(recipe: "Recipe", stored: str) -> str | None:
     """Return the dtype in which calibration text runs through the model on this machine."""
     dtype = compute_dtype(best_device().type, stored)  # a wrong wish is refused in any case
     return dtype if recipe.method.needs else None
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    product = 1
-    for length in shape:
-        product *= length
-    return product
