@@ -1,11 +1,12 @@
 """Let a model answer: the quickest proof that what was published is a model at all.
 
-Decoding is greedy, so the same folder gives the same answer. The loop is written out: it yields
-each piece of text when it is there, without a thread, and an error comes out where it happened.
+Decoding is greedy, so the same folder gives the same answer. Each piece of text is there when it is
+written, without a thread, and an error comes out where it happened.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,6 +15,7 @@ from hubq.machine.device import best_device, compute_dtype
 from hubq.machine.progress import quiet
 from hubq.sources.chat_template import Message, laid_out, template_of
 from hubq.sources.tokenizer import tokenizer_of
+from hubq.stages.evaluate.inference.greedy_decoding import decoded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,22 +113,11 @@ def room_behind(model: Any, folder: Path, taken: int) -> int:  # noqa: ANN401
 def _greedy(model: Any, prompt: "Tensor", most: int) -> Iterator[int]:  # noqa: ANN401
     """Yield the likeliest next token again and again, up to one that ends the answer."""
     ends = ends_of(model)
-    ids, past = prompt, None
-    for _ in range(most):
-        token, past = _step(model, ids, past)
+    for step in islice(decoded(model, prompt), most):
+        token = int(step)
         if token in ends:
             return
         yield token
-        ids = prompt.new_tensor([[token]])
-
-
-def _step(model: Any, ids: "Tensor", past: Any) -> tuple[int, Any]:  # noqa: ANN401
-    """Run the model over new tokens (1, tokens); return the likeliest next and the cache."""
-    import torch
-
-    with torch.inference_mode():
-        output = model(input_ids=ids, past_key_values=past, use_cache=True, logits_to_keep=1)
-    return int(output.logits[0, -1].argmax()), output.past_key_values
 
 
 def ends_of(model: Any) -> frozenset[int]:  # noqa: ANN401

@@ -1,4 +1,4 @@
-"""Greedy decoding with a clock: the same loop for every model, without an early stop."""
+"""Greedy decoding: the same loop for every model, for an answer or with a clock."""
 
 import time
 from collections.abc import Iterator
