@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from hubq.errors import UserError
 from hubq.machine.files import gigabytes
 from hubq.records.plan import BaseCard, Gate
@@ -55,6 +57,12 @@ def front_matter(readme: bytes, where: object) -> tuple[dict[str, Any], str]:
     if not isinstance(marked.values, dict | None):
         raise UnreadableCardError(where, "it is no mapping of keys to values", head)
     return marked.values or {}, text[found.end() :]
+
+
+def with_front_matter(metadata: Mapping[str, Any], text: str) -> str:
+    """Put metadata at the head of a text, where `front_matter` and the Hub read them."""
+    head = yaml.safe_dump(dict(metadata), sort_keys=False, allow_unicode=True, width=10_000)
+    return f"---\n{head}---\n{text}"
 
 
 def card_in(folder: Path) -> tuple[dict[str, Any], str]:

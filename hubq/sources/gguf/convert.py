@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import yaml
 
 from hubq.errors import UserError
 from hubq.machine.files import cache_folder, require_space
 from hubq.machine.progress import Progress, quiet
 from hubq.records.recipe_inputs import ModelSection
-from hubq.sources.base_card import base_card
+from hubq.sources.base_card import base_card, with_front_matter
 from hubq.sources.gguf.config import WAY_OUT, config_of
 from hubq.sources.gguf.files import Gguf, is_copied, open_gguf, place_alone, place_weights
 from hubq.sources.gguf.weights import places, prove
@@ -140,7 +139,7 @@ def _steps(gguf: Gguf, source: "Source", room: Path, made: Path) -> Iterator[int
     prove(gguf, places(gguf, shapes, config.num_hidden_layers), made, config)
     # The file's own license: what a recipe says holds for that recipe alone.
     if general := _general(gguf):
-        (made / "README.md").write_text(f"---\n{yaml.safe_dump(general)}---\n")
+        (made / "README.md").write_text(with_front_matter(general, ""))
     yield 1
 
 

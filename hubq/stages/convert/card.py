@@ -8,10 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from hubq import __version__
-from hubq.sources.base_card import card_in, license_of
+from hubq.sources.base_card import card_in, license_of, with_front_matter
 
 if TYPE_CHECKING:
     from hubq.stages.convert.conversion import Conversion, ConvertedModule
@@ -37,11 +35,10 @@ def license_in(folder: Path) -> str | None:
 def rendered(conversion: "Conversion", name: str, folder: Path) -> bytes:
     """Return the README of the converted folder `name`; `folder` is the source's."""
     metadata, text = card_in(folder)
-    kept = yaml.safe_dump(_metadata(metadata, conversion), sort_keys=False, allow_unicode=True)
-    parts = [f"---\n{kept}---\n", f"# {name}\n", _told(conversion)]
+    parts = [f"\n# {name}\n", _told(conversion)]
     if text.strip():
         parts += ["## The card of the source\n", _about(conversion), "***\n", text.strip() + "\n"]
-    return "\n".join(parts).encode()
+    return with_front_matter(_metadata(metadata, conversion), "\n".join(parts)).encode()
 
 
 def _metadata(metadata: dict[str, Any], conversion: "Conversion") -> dict[str, Any]:

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from hubq.sources.base_card import front_matter, with_front_matter
 from hubq.stages.publish.space.showcase import Showcase
 
 ZERO = "zero-a10g"
@@ -21,8 +20,7 @@ PYTHON = {ZERO: "3.12.12"}
 
 def readme(template: Path, showcase: Showcase, hardware: str, gradio: str) -> str:
     """Return the README of the app with what is particular to one Space."""
-    _, head, text = template.read_text(encoding="utf-8").split("---\n", 2)
-    values: dict[str, Any] = yaml.safe_load(head)
+    values, text = front_matter(template.read_bytes(), template)
     values |= {
         "sdk_version": gradio,
         "python_version": PYTHON.get(hardware, values["python_version"]),
@@ -30,19 +28,16 @@ def readme(template: Path, showcase: Showcase, hardware: str, gradio: str) -> st
         "models": showcase.models or None,
         "preload_from_hub": showcase.preloads or None,
     }
-    return f"---\n{_yaml(values)}---\n{text}"
+    return with_front_matter(_known(values), text)
 
 
 def static_readme(template: Path, models: Sequence[str]) -> str:
     """Return the README of a static page, with the app's title and description."""
-    _, head, _ = template.read_text(encoding="utf-8").split("---\n", 2)
-    values: dict[str, Any] = yaml.safe_load(head)
+    values, _ = front_matter(template.read_bytes(), template)
     kept = {key: each for key, each in values.items() if key not in OF_AN_APP}
     kept |= {"sdk": "static", "app_file": INDEX, "models": list(models) or None}
-    return f"---\n{_yaml(kept)}---\n\n{STATIC}\n"
+    return with_front_matter(_known(kept), f"\n{STATIC}\n")
 
 
-def _yaml(values: dict[str, Any]) -> str:
-    known = {key: value for key, value in values.items() if value is not None}
-    written: str = yaml.safe_dump(known, sort_keys=False, allow_unicode=True, width=10_000)
-    return written
+def _known(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
