@@ -4,11 +4,14 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from hubq.errors import UserError
 
+PARTIAL = ".partial"  # ends the name of what is being written
 MAX_BYTES = 100_000_000  # a description longer than that describes no model
 
 
@@ -62,6 +65,19 @@ def cache_folder(*parts: str) -> Path:
 def write_atomically(path: Path, content: bytes) -> None:
     """Put `content` at `path` in one step: a kill leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
+    with written_in_one_step(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def written_in_one_step(path: Path) -> Iterator[BinaryIO]:
+    """Open a file beside `path` that takes its place once all is written."""
+    partial = partial_of(path)
+    with partial.open("wb") as file:
+        yield file
     os.replace(partial, path)
+
+
+def partial_of(path: Path) -> Path:
+    """Return where a file or a folder is while it is being written."""
+    return path.with_name(path.name + PARTIAL)

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hubq.errors import UserError
+from hubq.machine.files import PARTIAL
 
 PLAN = "plan.json"  # what makes a folder that of a run
 CHECKPOINT = "checkpoint.json"
@@ -18,7 +19,6 @@ PUBLICATION = "publication.json"  # what `publish` leaves in a run that it has p
 MODEL = "model"
 IN_A_REPO = "hubq"  # the folder of a repo that holds the records
 REPORT_IN_A_REPO = f"{IN_A_REPO}/{REPORT}"  # that it is there tells that hubq made the repo
-HALF = ".partial"  # of a file that was being written
 # All that stages write into a run folder beside the plan, by name.
 RECORDS = (REPORT, CHECKPOINT, PUBLICATION, "destination.json", SIBLINGS)
 PICTURES = tuple(
@@ -30,7 +30,7 @@ PAPERS = (
     *(f"{IN_A_REPO}/{name}" for name in (REPORT, PLAN, "recipe.yaml", SIBLINGS)),
     *(f".eval_results/{name}.yaml" for name in ("gsm8k", "mmlu_pro")),
 )
-WHOLE = (MODEL, f"{MODEL}{HALF}", "blocks")
+WHOLE = (MODEL, f"{MODEL}{PARTIAL}", "blocks")
 TAKEN = (errno.EACCES, errno.EAGAIN)
 WITHOUT_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # NFS and its like
 
@@ -73,7 +73,7 @@ def require_run(folder: Path) -> None:
     """
     if not folder.is_dir() or _is_plan(folder / PLAN):
         return
-    held = sorted(path.name for path in folder.iterdir() if path.name != f"{PLAN}{HALF}")
+    held = sorted(path.name for path in folder.iterdir() if path.name != f"{PLAN}{PARTIAL}")
     if held:
         shown = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
         raise UserError(
@@ -92,7 +92,7 @@ def clear(run: Path) -> None:
     require_run(run)
     _refuse_strangers(run / MODEL, run / CHECKPOINT)
     for name in (*RECORDS, *PAPERS):
-        for path in (run / name, run / f"{name}{HALF}"):
+        for path in (run / name, run / f"{name}{PARTIAL}"):
             if path.parent == run or not path.parent.is_symlink():
                 path.unlink(missing_ok=True)
     for name in WHOLE:

@@ -5,7 +5,6 @@ The library reads and writes whole dictionaries; a 70B model needs one tensor at
 
 import json
 import math
-import os
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.machine.files import write_atomically
+from hubq.machine.files import write_atomically, written_in_one_step
 from hubq.sources.tensor_headers import DTYPES, TensorInfo, read_header
 from hubq.sources.weight_files import INDEX, weight_files
 
@@ -108,15 +107,13 @@ def index(folder: Path) -> dict[str, TensorInfo]:
 
 def write(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file in one atomic step; equal tensors give equal bytes."""
-    partial = path.with_name(path.name + ".partial")
     # Wide dtypes first: every tensor starts at a multiple of its own width.
     ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
     header = _spell({name: (_SPELLED[t.dtype], tuple(t.shape)) for name, t in ordered})
-    with partial.open("wb") as file:
+    with written_in_one_step(path) as file:
         file.write(header)
         for _, tensor in ordered:
             file.write(_bytes(tensor))
-    os.replace(partial, path)
 
 
 def _bytes(tensor: Tensor) -> memoryview:
@@ -194,13 +191,11 @@ def _deal(tensors: Iterable[Piece], shard_bytes: int) -> list[list[Piece]]:
 
 
 def _copy_shard(path: Path, shard: list[Piece]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as target:
+    with written_in_one_step(path) as target:
         target.write(_spell({each.name: (each.info.dtype, each.info.shape) for each in shard}))
         for each in shard:
             with each.path.open("rb") as source:
                 _copy(source, target, each.info.begin, each.info.end)
-    os.replace(partial, path)
 
 
 def _copy(source: BinaryIO, target: BinaryIO, begin: int, end: int) -> None:

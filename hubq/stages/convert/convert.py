@@ -19,8 +19,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from hubq.errors import UserError, did_you_mean
+from hubq.machine.files import PARTIAL, partial_of
 from hubq.machine.progress import SILENT, Progress
-from hubq.records.run_folder import HALF
 from hubq.sources.auxiliary_files import is_companion
 from hubq.sources.license_terms import CHANGES, NOTICE, WHEREABOUTS
 from hubq.stages.convert.conversion import RECORD, TARGETS, Conversion, ConversionRequest
@@ -40,7 +40,7 @@ def convert(
     from hubq.stages.convert.transcoding import Transcoding
 
     work = Transcoding(model, wish, progress)
-    partial = out.with_name(out.name + HALF)
+    partial = partial_of(out)
     work.write(partial)
     return work.finish(partial, out, work.prove(partial))
 
@@ -50,7 +50,7 @@ def _require_free(out: Path, model: Path, *, fresh: bool) -> None:
     place, source = out.resolve(), model.resolve()
     if place == source or place.is_relative_to(source) or source.is_relative_to(place):
         raise UserError(f"{out} and {model} lie in one another; name another folder with --out")
-    _refuse_strangers(out.with_name(out.name + HALF))
+    _refuse_strangers(partial_of(out))
     if not out.exists():
         return
     if not (out / RECORD).is_file():
@@ -78,7 +78,7 @@ def _is_ours(path: str) -> bool:
     from hubq.formats.layouts.carried_loader import LOADER
     from hubq.sources.shards import INDEX
 
-    name = path.removesuffix(HALF)
+    name = path.removesuffix(PARTIAL)
     others = {RECORD, "README.md", INDEX, OLD_CONFIG, LOADER, CHANGES, NOTICE, WHEREABOUTS}
     is_weight = fnmatchcase(name, "model*.safetensors") or fnmatchcase(name, "parts/*.safetensors")
     return is_weight or name in others or is_companion(name)

@@ -17,7 +17,7 @@ from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.formats import format_named
 from hubq.machine.device import best_device, compute_dtype, device_title, keep_freed_memory
-from hubq.machine.files import sha256_of, write_atomically
+from hubq.machine.files import partial_of, sha256_of, write_atomically
 from hubq.machine.meters import Clock
 from hubq.machine.progress import Progress
 from hubq.methods import Inputs, Layer
@@ -159,7 +159,7 @@ class Quantization:
 
     def assemble(self, folder: Path) -> Path:
         """Join the parts to a complete repo, which appears in one step."""
-        partial_folder = folder.with_name(folder.name + ".partial")
+        partial_folder = partial_of(folder)
         shutil.rmtree(partial_folder, ignore_errors=True)
         partial_folder.mkdir()
         extra = self.finished.folder / "embeddings.safetensors"
