@@ -13,6 +13,7 @@ from made_run import (
 
 from hubq.records.checkpoint import QuantizedLayer
 from hubq.records.report import Interval, LeftOut, Report
+from hubq.records.vocabulary import PUBLIC_HUB as HUB
 from hubq.stages.card.card import NO_SIBLINGS, render, spaced
 from hubq.stages.card.plots.task_recovery import kept
 from hubq.stages.card.sections import (
@@ -25,7 +26,7 @@ from hubq.stages.card.sections import (
 )
 from hubq.stages.card.sections.calibration_overlap import fidelity_is_familiar
 from hubq.stages.card.sections.figures import illustrations, pictures
-from hubq.stages.card.sections.markdown import HUB, cell, fence, quoted, tight
+from hubq.stages.card.sections.markdown import cell, fence, quoted, tight
 from hubq.stages.compare.comparison import entry
 from hubq.stages.compare.siblings import Siblings
 

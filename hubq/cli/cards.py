@@ -9,7 +9,7 @@ import click
 from hubq.cli.options import FOLDER, client_for, example, hub_option, json_option, print_json
 from hubq.cli.stages import RECIPE, stages, tell
 from hubq.errors import UserError
-from hubq.records.run_folder import IN_A_REPO, REPORT, locked
+from hubq.records.run_folder import REPORT, REPORT_IN_A_REPO, locked
 
 if TYPE_CHECKING:
     from hubq.client.client import Client
@@ -139,7 +139,7 @@ def _published(repo: str, client: "Client") -> "Report":
     path = report_on_hub(repo, client)
     if path is None:
         raise UserError(
-            f"{repo} holds no {IN_A_REPO}/{REPORT}: hubq did not publish it, so there is nothing "
+            f"{repo} holds no {REPORT_IN_A_REPO}: hubq did not publish it, so there is nothing "
             "to write a card from.\nhubq evaluate --model measures any model"
         )
     return Report.load(path)

@@ -23,8 +23,9 @@ from pydantic import TypeAdapter
 
 from hubq.client.answer_forms import form_of, reduced
 from hubq.client.answers import ImplausibleError
-from hubq.client.credentials import REAL, go_direct_to_loopback, origin, proxy_of, token_for
+from hubq.client.credentials import go_direct_to_loopback, origin, proxy_of, token_for
 from hubq.client.deadlines import Deadline, hurry
+from hubq.records.vocabulary import PUBLIC_HUB
 
 HOME = "x-hubq-home"  # the address of the Hub that a request's token is for; never sent
 # Forms of the headers that huggingface_hub makes paths, addresses and numbers of.
@@ -163,8 +164,8 @@ class Border(httpx2.BaseTransport):
             response.headers["link"] = f'<{target}#{page + 1}>; rel="next"'
         tickets = [link["url"] for name, link in response.links.items() if name == "xet-auth"]
         for ticket in [*tickets, *response.headers.get_list("x-xet-refresh-route")]:
-            # With the token, and not by way of this client; of REAL a mirror's address is made.
-            if origin(_require_address(request, ticket)) not in (origin(here), origin(REAL)):
+            # With the token, and not by way of this client; of the Hub a mirror's address is made.
+            if origin(_require_address(request, ticket)) not in (origin(here), origin(PUBLIC_HUB)):
                 raise _implausible(request, f"wants the token at another host, {ticket[:80]!a}")
 
     def _answer(

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from hubq.errors import UserError
+from hubq.records.vocabulary import PUBLIC_HUB
 
-REAL = "https://huggingface.co"
 NAMED = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE")  # by the environment
 SILENCE = "HF_HUB_DISABLE_IMPLICIT_TOKEN"
 PORTS = {"http": 80, "https": 443}
@@ -45,12 +45,12 @@ def token_for(url: str) -> str | None:
 def _home() -> str:
     """Return the address of the Hub that the user's own token is for."""
     is_named = any(os.environ.get(name) for name in NAMED)
-    return (os.environ.get("HF_ENDPOINT") if is_named else None) or REAL
+    return (os.environ.get("HF_ENDPOINT") if is_named else None) or PUBLIC_HUB
 
 
 def how_to_log_in(url: str) -> str:
     """Say how a user gives a token for the Hub at this address."""
-    if origin(url) == origin(REAL):
+    if origin(url) == origin(PUBLIC_HUB):
         return "hf auth login, or set HF_TOKEN"
     return f"set HF_ENDPOINT={url} and HF_TOKEN to a token of that Hub, both, beside the command"
 

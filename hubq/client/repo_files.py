@@ -17,11 +17,11 @@ from hubq.client.answers import ImplausibleError
 from hubq.client.client import Client
 from hubq.machine.files import sha256_of
 from hubq.machine.progress import Advance
+from hubq.records.vocabulary import Kind
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import DatasetInfo, ModelInfo, RepoFile, SpaceInfo
 
-Kind = Literal["model", "space", "dataset"]
 KINDS: Mapping[str, Kind] = {"spaces/": "space", "datasets/": "dataset"}
 Listed = TypeVar("Listed")
 SPACES, DATASETS = KINDS

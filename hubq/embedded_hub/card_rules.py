@@ -12,7 +12,7 @@ import yaml
 
 from hubq.embedded_hub.eval_results import model_index_errors
 from hubq.embedded_hub.parsing import read_yaml, split_card, utf8_text
-from hubq.records.vocabulary import HUB_LICENSES, is_language
+from hubq.records.vocabulary import HUB_LICENSES, LICENSE_FILES, is_language
 
 # huggingface.co/tasks, those of the pipeline_tag
 TASKS = """
@@ -33,7 +33,6 @@ TASKS = """
 RELATIONS = ("adapter", "merge", "quantized", "finetune")
 SDKS = ("gradio", "streamlit", "docker", "static")
 COLORS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
-LICENSE_FILES = ("LICENSE", "LICENSE.md")
 FIELDS = ("text", "checkbox", "date_picker", "country", "ip_location")  # "select" has options
 EMPTY = (
     "empty or missing yaml metadata in repo card "

@@ -17,6 +17,8 @@ from markdown_it.rules_block import StateBlock
 from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 
+from hubq.records.vocabulary import PUBLIC_HUB
+
 BEGIN, END = "<picture>", "</picture>"
 LINES = 40  # that one picture may take
 MEDIA = frozenset({"(prefers-color-scheme: dark)", "(prefers-color-scheme: light)"})
@@ -27,7 +29,6 @@ ALLOWED = {
     "img": frozenset({"src", "alt", "width"}),
 }
 Locate = Callable[[str], str | None]  # a picture's address on the page; None: it is foreign
-PUBLIC = "https://huggingface.co"  # a card that names a file of its own repo there means this one
 
 
 def render(text: str, address: str) -> str:
@@ -110,7 +111,8 @@ def _link(
 
 def located(source: str, address: str) -> str | None:
     """Return where the page finds a picture of its own repo; None for one from elsewhere."""
-    source = source.removeprefix(f"{PUBLIC}/{quote(address)}/resolve/main/")
+    # A card that names a file of its own repo there means this one.
+    source = source.removeprefix(f"{PUBLIC_HUB}/{quote(address)}/resolve/main/")
     if not source or _has_scheme(source) is not False or source.startswith("//"):
         return None
     return _inside(source, address)

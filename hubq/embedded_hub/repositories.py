@@ -21,8 +21,8 @@ from hubq.embedded_hub.refusals import (
     sign_in_first,
 )
 from hubq.embedded_hub.storage import Database
+from hubq.records.vocabulary import Kind
 
-Kind = Literal["model", "dataset", "space"]
 Gate = Literal["no", "auto", "manual"]
 KINDS: tuple[Kind, ...] = ("model", "dataset", "space")
 

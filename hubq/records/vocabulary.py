@@ -6,7 +6,7 @@ demand. Records, the client and the embedded Hub share this file.
 """
 
 import re
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from hubq.errors import UserError
 
@@ -37,6 +37,9 @@ _IDS = """
     openrail++ osl-3.0 other pddl postgresql unknown unlicense wtfpl zlib
 """
 HUB_LICENSES = tuple(_IDS.split())
+PUBLIC_HUB = "https://huggingface.co"
+LICENSE_FILES = ("LICENSE", "LICENSE.md")  # the files of a repo that the Hub takes for a link
+Kind = Literal["model", "dataset", "space"]  # of a repo
 LONGEST_NAME = 96  # characters
 FORBIDDEN_ENDS = ("-", ".", ".git", ".ipynb")
 # git-check-ref-format: what a ref may not hold, wherever it stands.

@@ -10,6 +10,7 @@ from dulwich.errors import FileFormatException
 from starlette.responses import JSONResponse, Response
 
 from hubq.embedded_hub.api.spaces import check_setting
+from hubq.embedded_hub.card_rules import SDKS
 from hubq.embedded_hub.description import describe_repo
 from hubq.embedded_hub.history import find_commit
 from hubq.embedded_hub.hub import create_repo, delete_repo, place_repo
@@ -24,15 +25,14 @@ from hubq.embedded_hub.repositories import (
     KINDS,
     Access,
     Belongings,
-    Kind,
     Repository,
     draft,
     may_read,
 )
 from hubq.embedded_hub.requests import Call, page
 from hubq.embedded_hub.routing import Route
+from hubq.records.vocabulary import Kind
 
-SDKS = ("gradio", "streamlit", "docker", "static")
 VISIBILITIES = {"public": False, "private": True, "protected": True}
 PAGE = 500
 # A repo that was deleted meanwhile, or that a failing disk has damaged, is no reason for no list.

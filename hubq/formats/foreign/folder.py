@@ -19,6 +19,7 @@ from hubq.formats.foreign import fp8
 from hubq.formats.foreign.metadata import quantization_of
 from hubq.formats.foreign.parts import contradiction
 from hubq.machine.files import read_object
+from hubq.runtime.headers import LEGACY
 from hubq.sources import skeleton
 from hubq.sources.architecture import FAMILIES
 from hubq.sources.folder import require_safetensors
@@ -46,7 +47,6 @@ PARTS = {
 CODES = ("qweight", "weight_packed")  # the large ones, where a module has them by these names
 KEPT = ("weight", "bias")
 HEAD = "lm_head"
-BUFFER = "rotary_emb.inv_freq"  # which older writers stored; it follows from the config
 
 
 def shapes_of(folder: Path, config: Mapping[str, Any], tensors: int) -> Shapes | None:
@@ -122,7 +122,7 @@ class QuantizedFolder:
         """The tensors that no quantized module has, but buffers that follow from the config."""
         packed = {name for names in self.modules.values() for name in names}
         return [
-            name for name in self.weights.info if name not in packed and not name.endswith(BUFFER)
+            name for name in self.weights.info if name not in packed and not name.endswith(LEGACY)
         ]
 
     @property

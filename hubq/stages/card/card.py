@@ -19,6 +19,7 @@ from hubq.methods import method_class
 from hubq.records.plan import Plan
 from hubq.records.report import Report
 from hubq.records.run_folder import PICTURES
+from hubq.records.vocabulary import PUBLIC_HUB
 from hubq.sources.license_terms import governing_license, published_license, sentences, terms_of
 from hubq.stages.card.metadata import metadata
 from hubq.stages.card.plots import DARK, LIGHT
@@ -33,7 +34,6 @@ from hubq.stages.card.sections import (
     usage,
 )
 from hubq.stages.card.sections.figures import NAMES, illustrations, pictures
-from hubq.stages.card.sections.markdown import HUB
 from hubq.stages.compare.siblings import Siblings, keep, siblings_in
 from hubq.stages.recipe.text import is_local, recipe_text
 
@@ -137,7 +137,7 @@ def context(report: Report, siblings: Siblings) -> dict[str, Any]:
         "compared": related_models.compared(report, siblings),
         "advice": related_models.advice(report, siblings),
         "limits": limitations.limits(report),
-        "hub": HUB,
+        "hub": PUBLIC_HUB,
         "light": LIGHT,
         "dark": DARK,
         "yes": usage.YES,
@@ -194,7 +194,7 @@ def _about_the_base(plan: Plan) -> dict[str, Any]:
     base, governing = plan.base_model, governing_license(plan)
     terms = terms_of(governing)
     return {
-        "base_link": f"[{base}]({HUB}/{base})"
+        "base_link": f"[{base}]({PUBLIC_HUB}/{base})"
         if base
         else f"A model without a known base (`{plan.source}`)",
         "gguf": gguf_file(plan.recipe["model"]),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hubq.errors import UserError
 from hubq.records.report import Report
-from hubq.records.run_folder import IN_A_REPO, REPORT, record_in
+from hubq.records.run_folder import REPORT, REPORT_IN_A_REPO, record_in
 from hubq.stages.card.card import CARD, contents
 from hubq.stages.card.plots import alike
 from hubq.stages.card.sections.figures import FOLDER
@@ -20,7 +20,7 @@ def report_in(folder: Path) -> Report:
     path = record_in(folder, REPORT)
     if path is None:
         raise UserError(
-            f"{folder} holds neither {REPORT} nor {IN_A_REPO}/{REPORT}, so no card can be written "
+            f"{folder} holds neither {REPORT} nor {REPORT_IN_A_REPO}, so no card can be written "
             "or checked there.\nName a run folder, a folder of model_cards/, or a copy of a repo"
         )
     return Report.load(path)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from hubq.records.report import Measurement, Report
 from hubq.records.run_folder import REPORT_IN_A_REPO
+from hubq.records.vocabulary import PUBLIC_HUB
 
 FOLDER = ".eval_results"
 REVISION = re.compile(r"\bdata ([0-9a-f]{40})\b")  # in a version: the commit of the task's data
@@ -84,7 +85,7 @@ def _entry(benchmark: Benchmark, measurement: Measurement, repo: str) -> bytes:
         task_id=benchmark.task,
         dataset_revision=revision[1] if revision else None,
         value=round(100 * measurement.value, 4),
-        source_url=f"https://huggingface.co/{repo}/blob/main/{REPORT_IN_A_REPO}",
+        source_url=f"{PUBLIC_HUB}/{repo}/blob/main/{REPORT_IN_A_REPO}",
         source_name="hubq's report",
         notes=f"{measurement.metric}, {measurement.protocol}; version {measurement.version}",
     )

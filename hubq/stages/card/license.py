@@ -3,14 +3,13 @@
 import re
 from collections.abc import Collection
 
-from hubq.records.vocabulary import HUB_LICENSES
+from hubq.records.vocabulary import HUB_LICENSES, LICENSE_FILES, PUBLIC_HUB
 from hubq.sources.license_terms import TERMS, terms_of
 
 UNNAMED = "same-as-base-model"  # the Hub wants a name for `other`, and the base gave none
 
 # What licenses want displayed prominently; the rest is in hubq/sources/license_terms.py.
 BUILT_WITH = {name: each.built_with for name, each in TERMS.items() if each.built_with}
-LINKED = ("LICENSE", "LICENSE.md")  # the files of a repo that the Hub takes for a link
 
 
 def metadata(
@@ -32,9 +31,9 @@ def metadata(
 
 def _link(license: str, base_model: str | None, files: Collection[str]) -> str | None:
     """Return where the text is: in the repo, at its owner's, or else somewhere at the base's."""
-    here = [name for name in LINKED if name in files]
+    here = [name for name in LICENSE_FILES if name in files]
     if here:
         return here[0]
     if terms := terms_of(license):
         return terms.address
-    return None if base_model is None else f"https://huggingface.co/{base_model}"
+    return None if base_model is None else f"{PUBLIC_HUB}/{base_model}"

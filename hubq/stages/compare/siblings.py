@@ -13,7 +13,14 @@ from hubq.client.repo_files import MOST_LISTED, at_most, fetch_record, head_of, 
 from hubq.errors import UserError
 from hubq.records.record import Record
 from hubq.records.report import Report
-from hubq.records.run_folder import IN_A_REPO, PLAN, PUBLICATION, REPORT, SIBLINGS, record_in
+from hubq.records.run_folder import (
+    PLAN,
+    PUBLICATION,
+    REPORT,
+    REPORT_IN_A_REPO,
+    SIBLINGS,
+    record_in,
+)
 from hubq.records.vocabulary import address
 from hubq.stages.compare.comparison import Entry, families
 
@@ -110,7 +117,7 @@ def report_on_hub(repo: str, client: Client) -> Path | None:
         # By its commit: of a branch an old copy would do, where the Hub can't be reached.
         commit, _ = head_of(client, name, revision)
         try:
-            return fetch_record(client, name, f"{IN_A_REPO}/{REPORT}", commit)
+            return fetch_record(client, name, REPORT_IN_A_REPO, commit)
         except RemoteEntryNotFoundError:
             return None
 

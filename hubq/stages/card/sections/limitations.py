@@ -4,11 +4,10 @@ from collections.abc import Iterator
 
 from hubq.records.number_format import NOT_MEASURED, number, share
 from hubq.records.report import Measurement, Report
+from hubq.sources.task_names import is_offline
 from hubq.stages.card.sections.calibration_overlap import calibrated_on, familiar
 from hubq.stages.card.sections.evaluation import perplexities
 from hubq.stages.card.sections.markdown import listed
-
-OWN = "hubq_"  # how the names of tasks begin that are local variants
 
 
 def limits(report: Report) -> list[str]:
@@ -91,4 +90,4 @@ def _tasks(report: Report) -> Iterator[str]:
 
 
 def _own(tasks: list[Measurement]) -> list[str]:
-    return sorted({each.task for each in tasks if each.task.startswith(OWN)})
+    return sorted({each.task for each in tasks if is_offline(each.task)})

@@ -14,7 +14,6 @@ from hubq.records.number_format import (
     uncertain,
 )
 
-HUB = "https://huggingface.co"  # where readers of a card are, and its links lead
 # What would end a cell or begin a tag, and what would end an attribute.
 MARKDOWN = str.maketrans({"|": "\\|", "<": "&lt;"})
 ATTRIBUTE = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"})

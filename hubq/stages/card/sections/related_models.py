@@ -6,7 +6,8 @@ from typing import NamedTuple
 from hubq.machine.files import gigabytes
 from hubq.records.number_format import number, ranged, share
 from hubq.records.report import Report
-from hubq.stages.card.sections.markdown import HUB, cell, listed
+from hubq.records.vocabulary import PUBLIC_HUB
+from hubq.stages.card.sections.markdown import cell, listed
 from hubq.stages.compare import pareto
 from hubq.stages.compare.comparison import Entry, entry
 from hubq.stages.compare.pareto import CLEARLY_FEWER, Point, dominates, is_clearly_less, overlap
@@ -148,7 +149,7 @@ def _on_front(found: pareto.Axes, holds: Callable[[Point], bool]) -> list[str]:
 
 def _spelled(found: pareto.Axes, name: str) -> str:
     short = pareto.short_names(list(found.points))[name]
-    return f"[{cell(short)}]({HUB}/{name}) ({_facts(found, name)})"
+    return f"[{cell(short)}]({PUBLIC_HUB}/{name}) ({_facts(found, name)})"
 
 
 def _facts(found: pareto.Axes, name: str) -> str:
