@@ -22,7 +22,7 @@ from hubq.machine.progress import Advance, Progress
 from hubq.sources.chat_template import ChatTemplateError, laid_out, template_of
 from hubq.sources.tokenizer import tokenizer_of
 from hubq.stages.evaluate.inference import prefix_tree
-from hubq.stages.evaluate.inference.generation import Prompt, Writer, wish
+from hubq.stages.evaluate.inference.generation import Prompt, Writer, requested
 from hubq.stages.evaluate.inference.likelihoods import Scorer
 
 CHARACTERS_AT_ONCE = 1 << 22  # of the requests whose tokens are held at a time
@@ -186,7 +186,7 @@ class LanguageModel(TemplateLM):  # type: ignore[misc] # lm-eval carries no type
         end = None if self.eot_token_id is None else self.tokenizer.decode(self.eot_token_id)
         texts: dict[int, str] = {}
         for numbers in groups.values():
-            wanted = wish(requests[numbers[0]].args[1], end)
+            wanted = requested(requests[numbers[0]].args[1], end)
             prompts = [self._prompt(requests[each], each, wanted.new_tokens) for each in numbers]
             for found in self._writer.write(prompts, wanted):
                 texts |= found

@@ -42,7 +42,7 @@ class Text(NamedTuple):
     text: str
 
 
-class ConversionRequest(NamedTuple):
+class GenerationRequest(NamedTuple):
     """How texts are to be written."""
 
     new_tokens: int
@@ -50,14 +50,14 @@ class ConversionRequest(NamedTuple):
     options: dict[str, Any]  # for transformers' generate
 
 
-def wish(arguments: Mapping[str, Any], end: str | None) -> ConversionRequest:
+def requested(arguments: Mapping[str, Any], end: str | None) -> GenerationRequest:
     """Read what a task of lm-eval asks for; `end` is the text of the token that ends one."""
     options = dict(normalize_gen_kwargs(dict(arguments), NEW_TOKENS))
     stops = handle_stop_sequences(options.pop("until"), eos=end)
     new_tokens = options.pop("max_gen_toks")
     if not options["do_sample"]:
         options.pop("temperature", None)
-    return ConversionRequest(new_tokens, [stop for stop in stops if stop], options)
+    return GenerationRequest(new_tokens, [stop for stop in stops if stop], options)
 
 
 class Writer:
@@ -68,7 +68,7 @@ class Writer:
         self.tokenizer = tokenizer
         self.folder = folder
 
-    def write(self, prompts: Iterable[Prompt], wanted: ConversionRequest) -> Iterator[list[Text]]:
+    def write(self, prompts: Iterable[Prompt], wanted: GenerationRequest) -> Iterator[list[Text]]:
         """Yield the texts of all prompts, the longest first, as they are done."""
         import torch
 
@@ -82,7 +82,7 @@ class Writer:
                 yield self._write(batch, stem, wanted)
 
     def _run_stem(
-        self, stem: Stem, begin: list[int], batch: list[Prompt], wanted: ConversionRequest
+        self, stem: Stem, begin: list[int], batch: list[Prompt], wanted: GenerationRequest
     ) -> list[int]:
         """Run what all prompts of a batch begin with, where that saves something; return it."""
         first = batch[0].ids
@@ -94,7 +94,7 @@ class Writer:
         stem.grow(kept, first[kept:shared])
         return first[:shared]
 
-    def _write(self, batch: list[Prompt], stem: Stem, wanted: ConversionRequest) -> list[Text]:
+    def _write(self, batch: list[Prompt], stem: Stem, wanted: GenerationRequest) -> list[Text]:
         """Let transformers go on from a batch; return the texts without what follows a stop."""
         from transformers import LogitsProcessorList, StoppingCriteriaList
 
@@ -133,7 +133,7 @@ class Writer:
             seen[row, depth : depth + count] = 0
         return torch.tensor(ids), seen
 
-    def _stopping(self, length: int, wanted: ConversionRequest) -> Any:  # noqa: ANN401 - a StoppingCriteria
+    def _stopping(self, length: int, wanted: GenerationRequest) -> Any:  # noqa: ANN401 - a StoppingCriteria
         """Return what tells, row by row, whether a stop string was just written."""
         import torch
 
