@@ -2,7 +2,7 @@
 
 Cards use <picture> for images that suit light and dark pages. It is the one piece of raw HTML that
 a page shows, rebuilt from what it may hold: the parser takes the few attributes that it knows, and
-whatever else is there makes it text again.
+whatever else is there makes it text again, where a sanitizer would drop it without a word.
 """
 
 import re

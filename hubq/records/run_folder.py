@@ -39,8 +39,9 @@ WITHOUT_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # N
 def locked(run: Path) -> Iterator[None]:
     """Keep a run folder, made if missing, from other processes.
 
-    The lock is on the folder itself and ends with the process, however that ends. A file system
-    without such locks gives none: it is there against accidents.
+    The lock is on the folder itself, where libraries want a file in it that no run made, and ends
+    with the process, however that ends. A file system without such locks gives none: it is there
+    against accidents.
     """
     run.mkdir(parents=True, exist_ok=True)
     handle = os.open(run, os.O_RDONLY)

@@ -2,7 +2,7 @@
 
 A name covers no point, no bar, no line and no other name. First come the places right beside the
 point, then ever wider circles around it. What needs a name gets one: where no place is free, the
-one that covers least.
+one that covers least. Nothing is timed or drawn by lot, so equal reports give equal bytes.
 """
 
 import math
