@@ -9,7 +9,7 @@ import click
 from hubq.cli.options import FOLDER, client_for, example, hub_option, json_option, print_json
 from hubq.cli.stages import RECIPE, stages, tell
 from hubq.errors import UserError
-from hubq.records.run_folder import REPORT, locked
+from hubq.records.run_folder import REPORT, REPORT_IN_A_REPO, locked
 
 if TYPE_CHECKING:
     from hubq.client.client import Client
@@ -134,7 +134,6 @@ def _require_cards(folder: Path) -> None:
 
 def _published(repo: str, client: "Client") -> "Report":
     from hubq.records.report import Report
-    from hubq.records.run_folder import REPORT_IN_A_REPO
     from hubq.stages.compare.siblings import report_on_hub
 
     path = report_on_hub(repo, client)

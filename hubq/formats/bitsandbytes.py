@@ -23,6 +23,7 @@ from torch import Tensor
 
 from hubq.formats import Format
 from hubq.formats.foreign.bitsandbytes import NESTED_BLOCK, STATE, read
+from hubq.machine.device import dtype_name
 from hubq.tensors import Codebook, QuantizedTensor, Values
 from hubq.tensors.data_types import data_type_of
 
@@ -91,7 +92,7 @@ class BitsAndBytes(Format):
         return {
             "_load_in_4bit": four,
             "_load_in_8bit": not four,
-            "bnb_4bit_compute_dtype": _name(first.dtype) if four else "float32",
+            "bnb_4bit_compute_dtype": dtype_name(first.dtype) if four else "float32",
             "bnb_4bit_quant_storage": "uint8",
             "bnb_4bit_quant_type": _kind(first) if four else "fp4",
             "bnb_4bit_use_double_quant": isinstance(first.scale, Codebook),
@@ -147,7 +148,7 @@ def _state(tensor: Codebook) -> dict[str, Any]:
     state = {
         "quant_type": _kind(tensor),
         "blocksize": tensor.group_size,
-        "dtype": _name(tensor.dtype),
+        "dtype": dtype_name(tensor.dtype),
         "shape": list(tensor.shape),
     }
     if isinstance(tensor.scale, Tensor):
@@ -158,10 +159,6 @@ def _state(tensor: Codebook) -> dict[str, Any]:
 
 def _packed_text(values: Mapping[str, Any]) -> Tensor:
     return torch.tensor(list(json.dumps(values).encode()), dtype=torch.uint8)
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 FORMAT = BitsAndBytes()

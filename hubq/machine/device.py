@@ -46,6 +46,11 @@ class Computing(NamedTuple):
     reason: str
 
 
+def dtype_name(dtype: "torch.dtype") -> str:
+    """Return how records and files spell a dtype: bfloat16, float8_e4m3fn, ..."""
+    return str(dtype).removeprefix("torch.")
+
+
 def best_device() -> "torch.device":
     """Return the GPU where there is one, else the CPU."""
     import torch

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hubq.machine.device import dtype_name
 from hubq.runtime.reading import Fields
 from hubq.runtime.schemes import ROOT
 from hubq.tensors import Affine, Binary, Codebook, Masked, Mixed, Reordered, Rotated, Values
@@ -22,7 +23,7 @@ def scheme(given: Values) -> dict[str, Any]:
     """Describe a representation as far as it is known without data."""
     match given:
         case Tensor():
-            return {"kind": "float", "dtype": str(given.dtype).removeprefix("torch.")}
+            return {"kind": "float", "dtype": dtype_name(given.dtype)}
         case Affine():
             own = {"bits": given.bits, "group_size": given.group_size}
             kind = {"kind": "affine", **own, "symmetric": given.symmetric}

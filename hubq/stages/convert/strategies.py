@@ -14,6 +14,7 @@ from torch import Tensor
 from hubq.formats import AffineFormat, Format, refusal_of
 from hubq.formats.dense import Dense, lacks_data, plain
 from hubq.formats.foreign.fp8 import Scaled
+from hubq.machine.device import dtype_name
 from hubq.tensors import PER_CHANNEL, Affine, Grid, QuantizedTensor, Reordered
 
 EMBEDDINGS = ("embed_tokens", "lm_head")
@@ -38,10 +39,12 @@ class Strategy:
 
     def __str__(self) -> str:
         if self.dense is not None:
-            return f"written out in {_spelled(self.dense)}"
+            return f"written out in {dtype_name(self.dense)}"
         if self.grid is not None:
             return f"rounded anew to {self.grid.bits} bits"
-        return "kept" if self.scales is None else f"kept but for scales in {_spelled(self.scales)}"
+        return (
+            "kept" if self.scales is None else f"kept but for scales in {dtype_name(self.scales)}"
+        )
 
     def apply(self, tensor: QuantizedTensor) -> QuantizedTensor:
         """Return the tensor that the format packs; one without data stays so."""
@@ -110,7 +113,7 @@ def refusal(
     if way.scales is not None and isinstance(held, Affine):
         largest = torch.finfo(way.scales).max
         if bool((held.scales.float().abs() > largest).any()):
-            return f"some scales are too large for {_spelled(way.scales)}"
+            return f"some scales are too large for {dtype_name(way.scales)}"
     return refusal_of(form, held)
 
 
@@ -151,7 +154,3 @@ def _group_sizes(tensor: QuantizedTensor) -> Iterator[int]:
 def sixteen_bits(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype of a dense copy of a model that runs in another dtype, maybe float32."""
     return torch.float16 if dtype == torch.float16 else torch.bfloat16
-
-
-def _spelled(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -12,6 +12,7 @@ from hubq.formats import format_named
 from hubq.formats.dense import Plain
 from hubq.formats.foreign.folder import QuantizedFolder
 from hubq.formats.foreign.fp8 import ROUNDED
+from hubq.machine.device import dtype_name
 from hubq.machine.files import require_space, write_atomically
 from hubq.machine.progress import Progress
 from hubq.sources.auxiliary_files import beside_config
@@ -173,7 +174,7 @@ def _scale_dtype(tensor: QuantizedTensor) -> str:
     inner = tensor.inner if isinstance(tensor, Reordered) else tensor
     if not isinstance(inner, Affine) or not isinstance(inner.scale, torch.Tensor):
         return ""
-    return str(inner.scale.dtype).removeprefix("torch.")
+    return dtype_name(inner.scale.dtype)
 
 
 def _require_finite(module: str, tensor: QuantizedTensor) -> None:

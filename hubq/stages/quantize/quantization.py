@@ -16,7 +16,13 @@ from torch import Tensor
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.formats import format_named
-from hubq.machine.device import best_device, compute_dtype, device_title, keep_freed_memory
+from hubq.machine.device import (
+    best_device,
+    compute_dtype,
+    device_title,
+    dtype_name,
+    keep_freed_memory,
+)
 from hubq.machine.files import partial_of, sha256_of, write_atomically
 from hubq.machine.meters import Clock
 from hubq.machine.progress import Progress
@@ -242,7 +248,7 @@ class Quantization:
             peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             device=device_title(self.device),
             versions={name: version(name) for name in PACKAGES},
-            compute_dtype=str(self.dtype).removeprefix("torch.") if self.calibration else None,
+            compute_dtype=dtype_name(self.dtype) if self.calibration else None,
         )
 
 
