@@ -34,7 +34,7 @@ from hubq.machine.device import compute_dtype, keep_freed_memory
 from hubq.machine.progress import SILENT
 from hubq.sources.find import fetch, find
 from hubq.sources.task_names import FOLDER
-from hubq.stages.evaluate.inference.prefix_tree import common
+from hubq.stages.evaluate.inference.prefixes import common
 
 TASKS = ("hubq_piqa", "hubq_openbookqa", "hubq_boolq")
 TOKENS = 2048  # of the matrix products that the floor is made of

@@ -23,7 +23,7 @@ from hubq.records.report import (
     Report,
 )
 from hubq.stages.compare.comparison import entry
-from hubq.stages.compare.siblings import Siblings
+from hubq.stages.compare.reports import Siblings
 
 REPO = "acme/Tiny-Llama-GPTQ-4bit"
 RECIPE: dict[str, Any] = {

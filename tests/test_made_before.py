@@ -24,7 +24,7 @@ from hubq.records.run_folder import CHECKPOINT, PLAN, REPORT, SIBLINGS
 from hubq.sources.shards import Weights
 from hubq.stages.card.card import render
 from hubq.stages.card.check import differences
-from hubq.stages.compare.siblings import Siblings
+from hubq.stages.compare.reports import Siblings
 from hubq.stages.evaluate.inference.loading import load
 
 BEFORE = Path(__file__).parent / "fixtures" / "made_before"

@@ -1,7 +1,8 @@
-"""Progress for people: bars with the time that remains, plain lines where no terminal is."""
+"""Progress for people: bars with the time that remains, lines without a terminal; and the sum."""
 
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 MILESTONES = 4  # parts of a task after which a line is due, where no terminal is
 SHORT = 2.0  # seconds; shorter tasks get no lines in between
+SHOWN = 6  # parts of a stage
+LEAST = 0.5  # seconds; what took less is not told
 
 
 def progress() -> Progress:
@@ -94,3 +97,38 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+class Timed:
+    """A Progress that also keeps how long each task took."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Advance]:
+        """Open a task, and take the time until it ends."""
+        began = time.monotonic()
+        with self.progress.task(title, total) as advance:
+            yield advance
+        self.seconds[title] += time.monotonic() - began
+
+
+def spent(stages: Mapping[str, float], parts: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Say how many seconds each stage took, and its longest parts; nothing where none ran."""
+    if not parts:
+        return []
+    told = {name: each for name, each in stages.items() if each >= LEAST}
+    width = max(map(len, stages))
+    lines = [f"took  {duration(sum(stages.values()))} (parts in seconds, some side by side)"]
+    for name, seconds in told.items():
+        longest = _longest(parts.get(name, {}))
+        lines.append(f"      {name:{width}}  {duration(seconds):>6}  {longest}".rstrip())
+    return lines
+
+
+def _longest(parts: Mapping[str, float]) -> str:
+    """Name the longest parts with their seconds."""
+    found = sorted(parts.items(), key=lambda part: -part[1])[:SHOWN]
+    return ", ".join(f"{name} {seconds:.0f}" for name, seconds in found if seconds >= LEAST)

@@ -97,24 +97,24 @@ def _in_place(folder: Path) -> Path:
     """Write the card of a folder anew, from its report and what lies beside it."""
     from hubq.stages.card.card import renew
     from hubq.stages.card.check import report_in
-    from hubq.stages.compare.siblings import gather
+    from hubq.stages.compare.reports import find_siblings
 
     with locked(folder):
         report = report_in(folder)
-        return renew(report, gather(report, folder, tell), folder)
+        return renew(report, find_siblings(report, folder, tell), folder)
 
 
 def _of_repo(repo: str, place: Path | None, client: "Client") -> Path:
     """Write the card of a published model into a folder of its own, records included."""
     from hubq.stages.card.card import renew
-    from hubq.stages.compare.siblings import gather
+    from hubq.stages.compare.reports import find_siblings
 
     folder = place or Path(repo.partition("@")[0].rpartition("/")[2])
     _require_cards(folder)
     report = _published(repo, client)
     folder.mkdir(parents=True, exist_ok=True)
     report.save(folder / REPORT)
-    return renew(report, gather(report, folder, tell, client), folder)
+    return renew(report, find_siblings(report, folder, tell, client), folder)
 
 
 def _require_cards(folder: Path) -> None:
@@ -134,7 +134,7 @@ def _require_cards(folder: Path) -> None:
 
 def _published(repo: str, client: "Client") -> "Report":
     from hubq.records.report import Report
-    from hubq.stages.compare.siblings import report_on_hub
+    from hubq.stages.compare.reports import report_on_hub
 
     path = report_on_hub(repo, client)
     if path is None:

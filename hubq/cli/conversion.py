@@ -85,7 +85,7 @@ def _beside(model: str, form: str) -> Path:
 
 def _tell(place: Path, done: "Conversion") -> None:
     """Print what was made, and what is proven of it."""
-    from hubq.stages.convert.card import proof
+    from hubq.stages.convert.conversion import proof
 
     click.echo(place)
     click.echo(proof(done))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hubq.cli.bars import Timed, spent
 from hubq.cli.options import (
     FILE,
     FOLDER,
@@ -21,7 +22,6 @@ from hubq.cli.options import (
 )
 from hubq.cli.options import print_json as show_json
 from hubq.cli.tables import print_plan
-from hubq.cli.timing import Timed, spent
 from hubq.machine.meters import Clock
 from hubq.records import run_folder
 from hubq.records.run_folder import locked
@@ -99,14 +99,14 @@ class Stages:
     def card(self) -> Path:
         """Write the card: it is a function of the records, so it is always written anew."""
         from hubq.stages.card.card import renew
-        from hubq.stages.compare.siblings import gather
+        from hubq.stages.compare.reports import find_siblings
 
         report = self.report()
-        return renew(report, gather(report, self.run, tell), self.run)
+        return renew(report, find_siblings(report, self.run, tell), self.run)
 
     def publication(self) -> "Publication":
         """Publish; the Hub is asked before anything is computed, and compared with at the end."""
-        from hubq.stages.compare.siblings import gather, keep
+        from hubq.stages.compare.reports import find_siblings, keep
         from hubq.stages.publish.publish import publish, remember_destination
 
         planned = self.plan()
@@ -115,7 +115,7 @@ class Stages:
         remember_destination(planned.repo, self.run, self.client)
         report = self.report()
         with self.clock.timing("publish"):
-            keep(gather(report, self.run, tell, self.client), self.run)
+            keep(find_siblings(report, self.run, tell, self.client), self.run)
             return publish(report, self.run, self.client, self.progress)
 
 

@@ -93,8 +93,7 @@ def _folder_of(model: str, client: "Client") -> Path:
 
 def _other(beside: str, folder: Path, client: "Client") -> Path:
     """Return the folder of the model that answers beside the one in `folder`."""
-    from hubq.stages.evaluate.assess import bring
-    from hubq.stages.evaluate.base_folder import base_of
+    from hubq.stages.evaluate.assess import base_of, bring
 
     if beside == BASE:
         return base_of(folder, client, progress())

@@ -25,7 +25,7 @@ from hubq.formats import Format
 from hubq.formats.foreign.bitsandbytes import NESTED_BLOCK, STATE, read
 from hubq.machine.device import dtype_name
 from hubq.tensors import Codebook, QuantizedTensor, Values
-from hubq.tensors.data_types import data_type_of
+from hubq.tensors.codebook import data_type_of
 
 BLOCK = 64  # weights that share a scale in 4 bits
 HEAD = "lm_head"  # stays as it is without being named

@@ -24,7 +24,7 @@ from hubq.errors import UserError
 from hubq.machine.engines import missing_packages
 from hubq.methods import Layer, Method
 from hubq.tensors import Codebook, Values
-from hubq.tensors.data_types import levels
+from hubq.tensors.codebook import levels
 
 BLOCK = 64  # weights that share a scale in NF4 and FP4
 SCALE_BLOCK = 256  # scales of NF4 and FP4 that share one in their turn

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from hubq.methods import Group, Layer, Method, Need, Tuning
 from hubq.methods.gptq import GPTQ
-from hubq.methods.solvers.dual_planes import DualPlanes, dual_binary, scale_grid
+from hubq.methods.solvers.sign_planes import DualPlanes, dual_binary, scale_grid
 from hubq.tensors import Affine, Binary, QuantizedTensor
 
 SMALLEST_ENERGY = 1e-6  # of a token's outputs, that its error is measured against

@@ -42,9 +42,9 @@ from torch import Tensor
 from hubq.methods import Inputs, Layer, Method, Need
 from hubq.methods.solvers.column_solver import prepare, refine, solve_on
 from hubq.tensors import Codebook, Rotated
+from hubq.tensors.composed import rotate
 from hubq.tensors.gram import rotate_gram
 from hubq.tensors.kernels.column_rounding import Levels, round_columns
-from hubq.tensors.rotated import rotate
 
 # The upper half of the levels that fit a Gaussian of variance 1 best (Max 1960, table I).
 GAUSSIAN = {

@@ -9,15 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hubq.runtime.components import (
-    FLOATS,
-    Tensors,
-    take,
-    take_bitmap,
-    take_codes,
-    take_flags,
-    take_stream,
-)
 from hubq.runtime.formulas import (
     affine_weight,
     binary_weight,
@@ -27,7 +18,19 @@ from hubq.runtime.formulas import (
     reordered_weight,
     rotated_weight,
 )
-from hubq.runtime.schemes import ROOT, Scheme, Shape, kind_of
+from hubq.runtime.schemes import (
+    FLOATS,
+    ROOT,
+    Scheme,
+    Shape,
+    Tensors,
+    kind_of,
+    take,
+    take_bitmap,
+    take_codes,
+    take_flags,
+    take_stream,
+)
 from hubq.runtime.unpacking import unpack_fields, words
 
 Fields = dict[str, Any]  # of one kind, unpacked, with its "kind"

@@ -9,11 +9,8 @@ imported inside functions: numba takes a second, and a plan needs none.
 from hubq.tensors.affine import PER_CHANNEL, SMALLEST_SCALE, Affine, Grid, Reach
 from hubq.tensors.binary import Binary
 from hubq.tensors.codebook import Codebook
-from hubq.tensors.masked import Masked
-from hubq.tensors.mixed import Mixed
+from hubq.tensors.composed import Masked, Mixed, Reordered, Rotated
 from hubq.tensors.quantized import QuantizedTensor, Values, values
-from hubq.tensors.reordered import Reordered
-from hubq.tensors.rotated import Rotated
 
 __all__ = [
     "PER_CHANNEL",

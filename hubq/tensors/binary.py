@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from hubq.runtime.formulas import binary_weight, column_groups
-from hubq.tensors.bitmap import bitmap_words
+from hubq.tensors.packing import bitmap_words
 from hubq.tensors.quantized import QuantizedTensor, Values, value_bits, values
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from hubq.runtime.rotation import turns
+from hubq.runtime.formulas import turns
 
 PANEL = 512  # columns of a Gram matrix that one product fills at most
 # What torch may round float32 factors to: bfloat16, and on a GPU TF32, which holds a float16.

@@ -1,16 +1,45 @@
-"""Bit packing: small codes laid end to end in 32-bit words.
+"""Codes and bitmaps in as few bits as they need.
 
 `hubq/runtime/unpacking.py` has the rule and the way back. On this way three rounds close the gaps
 between eight codes, a byte each: neighbours move together, then pairs, then fours. Whatever the
 width that is a dozen operations on an eighth as many integers, done in pieces that stay in the
 processor's cache. Meta tensors pass through, so that a plan can count bytes.
+
+Bitmaps in as few bits as they need: raw, or coded after Cover (1973), whichever is shorter.
+
+Of each 64 flags the code has the number of ones and the index among all blocks with so many, as
+`hubq/runtime/unpacking.py` reads it. Ones that gather in some columns, as salient weights do, make
+blocks down the columns cheaper than blocks along the rows: both are tried.
 """
+
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import accumulate
+from math import comb
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hubq.runtime.unpacking import BLOCK, LANES, PIECE, WORD_BITS, lane_mask, unpack_rows, words
+from hubq.runtime.unpacking import (
+    ALONG_ROWS,
+    BLOCK,
+    COUNT_BITS,
+    DOWN_COLUMNS,
+    FLAGS,
+    LANES,
+    PIECE,
+    RAW,
+    WIDTH_BITS,
+    WORD_BITS,
+    binomials,
+    block_ways,
+    lane_mask,
+    unpack_rows,
+    words,
+)
+
+RUNS = (8, 16, 32, 64)  # blocks that share their least count: those that are tried
 
 __all__ = [
     "WORD_BITS",
@@ -83,3 +112,140 @@ def _close_gaps(blocks: Tensor, bits: int) -> Tensor:  # (n, 8) -> (n, bits) byt
         upper = (numbers >> lane) & lane_mask(used, 2 * lane)
         numbers = (numbers & lane_mask(used, 2 * lane)).bitwise_or_(upper << used)
     return numbers.view(torch.uint8)[:, :bits]
+
+
+def pack_bitmap(flags: Tensor) -> Tensor:  # (out, in) bool -> (words,) int32
+    """Pack a bitmap in the shortest way that there is."""
+    raw = torch.cat([_words(flags, RAW), pack_stream(flags.to(torch.uint8), 1)])
+    best = min(_ways(flags), key=lambda way: way.words, default=None)
+    return raw if best is None or best.words >= len(raw) else best.packed()
+
+
+def bitmap_words(flags: Tensor, ones: int | None = None) -> int:
+    """Return the words that `pack_bitmap` would take.
+
+    Without data, so many ones are taken to lie anywhere, each place as likely as another.
+    """
+    raw: int = 1 + words(flags.numel(), 1)
+    if flags.is_meta:
+        return raw if ones is None else min(raw, _estimate(flags.numel(), ones))
+    return min([raw, *(way.words for way in _ways(flags))])
+
+
+class _Coding:
+    """One way to code a bitmap."""
+
+    def __init__(self, kind: int, blocks: Tensor, counts: Tensor, run: int) -> None:
+        self.kind = kind
+        self.blocks = blocks  # (n,) int64, a flag a bit
+        self.counts = counts  # (n,) int64
+        self.run = run
+        padded = pad(counts[None].float(), (0, -len(counts) % run), mode="replicate").long()
+        least, most = padded.view(-1, run).aminmax(dim=1)
+        self.least = least
+        self.run_widths = _widths(most - least)
+        self.widths = self.run_widths.repeat_interleave(run)[: len(counts)]
+        self.index_widths = block_ways(counts.device, widths=True)[counts]
+
+    @property
+    def words(self) -> int:
+        """The words that it takes."""
+        runs = len(self.least)
+        fields = (self.widths.sum(), self.index_widths.sum())
+        heads = words(runs, COUNT_BITS) + words(runs, WIDTH_BITS)
+        return 2 + heads + sum(words(int(bits), 1) for bits in fields)
+
+    def packed(self) -> Tensor:
+        """Return the words."""
+        least = self.least.repeat_interleave(self.run)[: len(self.counts)]
+        return torch.cat(
+            [
+                _words(self.counts, self.kind, self.run),
+                pack_stream(self.least.to(torch.uint8), COUNT_BITS),
+                pack_stream(self.run_widths.to(torch.uint8), WIDTH_BITS),
+                pack_fields(self.counts - least, self.widths),
+                pack_fields(self._indices(), self.index_widths),
+            ]
+        )
+
+    def _indices(self) -> Tensor:
+        return torch.cat([_indices(piece) for piece in torch.split(self.blocks, PIECE)])
+
+
+def _ways(flags: Tensor) -> Iterator[_Coding]:
+    """Yield each way to code a bitmap; an empty one has none."""
+    if not flags.numel():
+        return
+    for kind, ordered in ((ALONG_ROWS, flags), (DOWN_COLUMNS, flags.T)):
+        stream = pack_stream(ordered.to(torch.uint8), 1)
+        blocks = pad(stream, (0, len(stream) % 2)).view(torch.int64)
+        counts = _ones(blocks)
+        for run in RUNS:
+            yield _Coding(kind, blocks, counts, run)
+
+
+def _ones(blocks: Tensor) -> Tensor:  # (n,) int64
+    """Count the ones of each 64 bits: of pairs, of fours, of bytes, and of all bytes together."""
+    found = blocks - ((blocks >> 1) & lane_mask(1, 2))
+    found = (found & lane_mask(2, 4)) + ((found >> 2) & lane_mask(2, 4))
+    found = (found + (found >> 4)) & lane_mask(4, 8)
+    return (found * lane_mask(1, 8)) >> 56
+
+
+def _indices(blocks: Tensor) -> Tensor:  # (n,) int64
+    """Return the index of each block: C(p, i) for its i-th one from below, at place p, summed."""
+    ways = binomials(blocks.device)
+    index, ones = torch.zeros_like(blocks), torch.zeros_like(blocks)
+    for place in range(FLAGS):
+        here = (blocks >> place) & 1
+        ones.add_(here)
+        index.add_(ways[place].index_select(0, ones).mul_(here))
+    return index
+
+
+def _widths(numbers: Tensor) -> Tensor:
+    """Return the bits that each number up to 64 takes."""
+    table = torch.tensor([each.bit_length() for each in range(FLAGS + 1)], device=numbers.device)
+    return table[numbers]
+
+
+def _words(like: Tensor, *values: int) -> Tensor:
+    return torch.tensor(values, dtype=torch.int32, device=like.device)
+
+
+@lru_cache(maxsize=64)
+def _estimate(flags: int, ones: int) -> int:
+    """Return about how many words a bitmap takes whose ones lie anywhere."""
+    share = ones / flags if flags else 0.0
+    chances: list[float] = [
+        comb(FLAGS, count) * share**count * (1 - share) ** (FLAGS - count)
+        for count in range(FLAGS + 1)
+    ]
+    ways = [(comb(FLAGS, count) - 1).bit_length() for count in range(FLAGS + 1)]
+    index = sum(chance * bits for chance, bits in zip(chances, ways, strict=True))
+    count = min(_run_width(chances, run) + (COUNT_BITS + WIDTH_BITS) / run for run in RUNS)
+    return 6 + round(flags / FLAGS * (index + count) / 32)
+
+
+def _run_width(chances: list[float], run: int) -> float:
+    """Return the bits that a run's counts will take each, given the chances of each count.
+
+    That all counts of a run lie from `least` to `most` has the chance of one to the run's power;
+    that they reach both ends follows by taking off those that don't.
+    """
+    below = [0.0, *accumulate(chances)]
+
+    def within(least: int, most: int) -> float:
+        return (below[most + 1] - below[least]) ** run if least <= most else 0.0
+
+    return sum(
+        (most - least).bit_length()
+        * (
+            within(least, most)
+            - within(least + 1, most)
+            - within(least, most - 1)
+            + within(least + 1, most - 1)
+        )
+        for least in range(FLAGS + 1)
+        for most in range(least + 1, FLAGS + 1)
+    )

@@ -19,7 +19,7 @@ from hubq.machine.progress import SILENT, Progress
 from hubq.records.recipe_inputs import ModelSection
 from hubq.records.report import VERSION, Assessment, Interval, Measured, Measurement, Report
 from hubq.records.vocabulary import mistake_in_reference
-from hubq.stages.card.license import BUILT_WITH
+from hubq.stages.card.metadata import BUILT_WITH
 from hubq.stages.compare.comparison import Entry, entry, families
 
 LONGEST = 50_000_000  # bytes of a report; that of a 70B model has about one

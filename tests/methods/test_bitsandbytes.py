@@ -17,7 +17,7 @@ from hubq.methods.bitsandbytes import BitsAndBytes
 from hubq.records.recipe_inputs import ModelSection
 from hubq.stages.plan.plan import plan
 from hubq.stages.recipe.recipe import read
-from hubq.tensors.data_types import data_type_of, levels
+from hubq.tensors.codebook import data_type_of, levels
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 each_block_type = pytest.mark.parametrize("data_type", ["nf4", "fp4"])

@@ -12,13 +12,12 @@ from torch import Tensor
 from hubq.machine.meters import Clock
 from hubq.methods import Inputs, Layer
 from hubq.methods.db_llm import DBLLM
-from hubq.methods.solvers.dual_planes import DualPlanes, dual_binary, nearest_planes
+from hubq.methods.solvers.sign_planes import DualPlanes, dual_binary, nearest_planes
 from hubq.sources.architecture import family_of
 from hubq.sources.shards import Weights
 from hubq.sources.skeleton import Skeleton
 from hubq.stages.quantize.block import Block
-from hubq.stages.quantize.teacher import Teacher
-from hubq.stages.quantize.tuning import BlockTuning
+from hubq.stages.quantize.tuning import BlockTuning, Teacher
 from hubq.stages.quantize.walk import Walk
 from hubq.tensors import Affine, Binary, Grid, values
 

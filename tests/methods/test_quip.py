@@ -11,8 +11,8 @@ from hubq.methods import Inputs, Layer
 from hubq.methods.gptq import GPTQ
 from hubq.methods.quip import GAUSSIAN, QuIP
 from hubq.tensors import Codebook, QuantizedTensor, Rotated, values
+from hubq.tensors.composed import rotate
 from hubq.tensors.gram import rotate_gram
-from hubq.tensors.rotated import rotate
 
 
 def layer_of(out: int, columns: int, *, outlier: float = 1) -> Layer:

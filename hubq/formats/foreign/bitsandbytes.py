@@ -10,7 +10,7 @@ from torch import Tensor
 from hubq.errors import UserError
 from hubq.formats.foreign.parts import contradiction, require_finite, take
 from hubq.tensors import Codebook, Values
-from hubq.tensors.data_types import levels
+from hubq.tensors.codebook import levels
 
 NESTED_BLOCK = 256  # scales that share one, doubly quantized
 STATE = "quant_state.bitsandbytes__"  # and nf4 or fp4

@@ -13,8 +13,7 @@ from hubq.machine.device import dtype_name
 from hubq.runtime.reading import Fields
 from hubq.runtime.schemes import ROOT
 from hubq.tensors import Affine, Binary, Codebook, Masked, Mixed, Reordered, Rotated, Values
-from hubq.tensors.bitmap import bitmap_words, pack_bitmap
-from hubq.tensors.packing import pack_fields, pack_stream, words
+from hubq.tensors.packing import bitmap_words, pack_bitmap, pack_fields, pack_stream, words
 
 Named = Iterator[tuple[str, Tensor]]
 

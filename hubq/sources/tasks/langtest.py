@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from hubq.errors import UserError
 from hubq.records.recipe_inputs import WheelFile
 from hubq.sources.pypi_wheel import file_in_wheel
-from hubq.sources.tasks.rows import (
+from hubq.sources.tasks.items import (
     Raw,
     Row,
     about_a_passage,

@@ -24,7 +24,6 @@ from hubq.sources.license_terms import governing_license, published_license, sen
 from hubq.stages.card.metadata import metadata
 from hubq.stages.card.plots import DARK, LIGHT
 from hubq.stages.card.sections import (
-    calibration_overlap,
     evaluation,
     limitations,
     markdown,
@@ -34,7 +33,7 @@ from hubq.stages.card.sections import (
     usage,
 )
 from hubq.stages.card.sections.figures import NAMES, illustrations, pictures
-from hubq.stages.compare.siblings import Siblings, keep, siblings_in
+from hubq.stages.compare.reports import Siblings, keep, siblings_in
 from hubq.stages.recipe.text import is_local, recipe_text
 
 if TYPE_CHECKING:
@@ -157,7 +156,7 @@ def _measured(report: Report) -> dict[str, Any]:
         "perplexities": evaluation.perplexities(report),
         "overall": report.overall,
         "fidelity": evaluation.fidelity(report),
-        "fidelity_is_familiar": calibration_overlap.fidelity_is_familiar(report),
+        "fidelity_is_familiar": limitations.fidelity_is_familiar(report),
         "efficiency": report.efficiency,
         "contention": evaluation.contention(report),
         "unpaired": evaluation.unpaired(report),

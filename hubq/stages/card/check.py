@@ -9,7 +9,7 @@ from hubq.records.run_folder import REPORT, REPORT_IN_A_REPO, record_in
 from hubq.stages.card.card import CARD, contents
 from hubq.stages.card.plots import alike
 from hubq.stages.card.sections.figures import FOLDER
-from hubq.stages.compare.siblings import siblings_in
+from hubq.stages.compare.reports import siblings_in
 
 SHOWN = 3  # lines that differ
 NOTHING = "(no such line)"

@@ -1,19 +1,27 @@
-"""The card's YAML: what the Hub reads of a model card, from the report."""
+"""The card's YAML: what the Hub reads of a model card, its license among it.
+
+A license that the Hub has no id for is `other` there, with a name and a link.
+"""
 
 import re
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from hubq.machine.engines import engines
 from hubq.records.named_texts import NAMED_TEXTS
 from hubq.records.plan import Plan
 from hubq.records.report import Report
-from hubq.sources.license_terms import published_license
-from hubq.stages.card import license as licenses
-from hubq.stages.card.model_index import model_index
+from hubq.records.vocabulary import HUB_LICENSES, LICENSE_FILES, PUBLIC_HUB
+from hubq.sources.license_terms import TERMS, published_license, terms_of
+from hubq.stages.card.results import model_index
 
 if TYPE_CHECKING:
     from hubq.methods import Method
 
+UNNAMED = "same-as-base-model"  # the Hub wants a name for `other`, and the base gave none
+
+# What licenses want displayed prominently; the rest is in hubq/sources/license_terms.py.
+BUILT_WITH = {name: each.built_with for name, each in TERMS.items() if each.built_with}
 # What lm-eval calls the metrics that huggingface.co/metrics has.
 METRICS = {
     "perplexity": "perplexity",
@@ -30,6 +38,33 @@ METRICS = {
 }
 
 
+def license_keys(
+    license: str | None, base_model: str | None, files: Collection[str] = ()
+) -> dict[str, str]:
+    """Return the card's license keys: the base's license, never one of our choosing.
+
+    `files` are the paths in the repo, among which the text of the license may be.
+    """
+    if license is None:
+        return {}
+    if license in HUB_LICENSES and license != "other":
+        return {"license": license}
+    name = re.sub(r"[^a-z0-9.]+", "-", license.lower()).strip("-")
+    keys = {"license": "other", "license_name": UNNAMED if name in ("", "other") else name}
+    link = _link(license, base_model, files)
+    return keys if link is None else {**keys, "license_link": link}
+
+
+def _link(license: str, base_model: str | None, files: Collection[str]) -> str | None:
+    """Return where the text is: in the repo, at its owner's, or else somewhere at the base's."""
+    here = [name for name in LICENSE_FILES if name in files]
+    if here:
+        return here[0]
+    if terms := terms_of(license):
+        return terms.address
+    return None if base_model is None else f"{PUBLIC_HUB}/{base_model}"
+
+
 def metadata(report: Report) -> str:
     """Return the YAML block that the Hub reads."""
     from huggingface_hub import ModelCardData
@@ -39,7 +74,7 @@ def metadata(report: Report) -> str:
         "language": list(plan.base_card.language) or None,
         "base_model": plan.base_model,
         "base_model_relation": "quantized" if plan.base_model else None,
-        **licenses.metadata(published_license(plan), plan.base_model, report.checkpoint.files),
+        **license_keys(published_license(plan), plan.base_model, report.checkpoint.files),
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": tags(plan),

@@ -1,16 +1,140 @@
-"""Where measurements lie: a run, a card's folder, a record of `hubq evaluate`, a repo on a Hub."""
+"""Where reports lie, on this machine and on a Hub; and the other releases of the same base.
+
+They are found in folders beside a card's and on the Hub, and saved as a record of their own, so
+that the card stays a function of records. Only what is released counts: a run that was never
+published is nobody's choice yet, and a private model is not shown on a public one's card.
+"""
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from hubq.client.client import Client
+from hubq.client.repo_files import MOST_LISTED, at_most, fetch_record, head_of, without_bars
 from hubq.errors import UserError
+from hubq.records.record import Record
 from hubq.records.report import Assessment, Measured, Report, Subject
-from hubq.records.run_folder import PLAN, REPORT, record_in
-from hubq.stages.compare.comparison import entry
-from hubq.stages.compare.siblings import report_on_hub
+from hubq.records.run_folder import (
+    PLAN,
+    PUBLICATION,
+    REPORT,
+    REPORT_IN_A_REPO,
+    SIBLINGS,
+    record_in,
+)
+from hubq.records.vocabulary import address
+from hubq.stages.compare.comparison import Entry, entry, families
+
+Tell = Callable[[str], None]  # what becomes of a sentence for the user
+
+
+class Siblings(Record):
+    """What the other releases' own reports say of them, fewest bits first."""
+
+    entries: tuple[Entry, ...] = ()
+
+
+def siblings_in(folder: Path) -> Siblings:
+    """Return the siblings that were saved in a folder; none where no record is."""
+    path = record_in(folder, SIBLINGS)
+    return Siblings() if path is None else Siblings.load(path)
+
+
+def keep(siblings: Siblings, folder: Path) -> None:
+    """Save siblings in a folder, beside its report."""
+    report = record_in(folder, REPORT)
+    siblings.save((folder if report is None else report.parent) / SIBLINGS)
+
+
+def siblings_of(report: Report, reports: Iterable[Report]) -> Siblings:
+    """Pick those of the same base that were measured alike, each once: the last of one name."""
+    may_be_private = _is_private(report)
+    others = {each.plan.repo: each for each in reports if may_be_private or not _is_private(each)}
+    others.pop(report.plan.repo, None)
+    own, *_ = families([report, *others.values()])
+    return Siblings(entries=_sorted(each for each in own.entries if each.name != report.plan.repo))
+
+
+def _sorted(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    return tuple(sorted(entries, key=lambda each: (each.model_bits, each.name)))
+
+
+def _is_private(report: Report) -> bool:
+    return bool(report.plan.recipe["publish"]["private"])
+
+
+def find_siblings(
+    report: Report, folder: Path, tell: Tell, client: Client | None = None
+) -> Siblings:
+    """Find the siblings beside a folder and on the Hub; without a client keep those saved."""
+    found = list(beside(folder, tell))
+    if client is not None:
+        return siblings_of(report, [*found, *on_hub(report, client, tell)])
+    known = siblings_of(report, found).entries
+    names = {each.name for each in known}
+    kept = [each for each in siblings_in(folder).entries if each.name not in names]
+    return Siblings(entries=_sorted([*known, *kept]))
+
+
+def beside(folder: Path, tell: Tell) -> Iterator[Report]:
+    """Yield the reports of released models in the folders beside one, in order of their names."""
+    for other in sorted(folder.absolute().parent.iterdir()):
+        path = record_in(other, REPORT) if other.is_dir() else None
+        is_run = (other / PLAN).is_file()
+        if path is None or other == folder.absolute():
+            continue
+        if (not is_run or (other / PUBLICATION).is_file()) and (
+            found := _readable_report(path, tell)
+        ):
+            yield found
+
+
+def on_hub(report: Report, client: Client, tell: Tell) -> Iterator[Report]:
+    """Yield the reports of what the same organization published of the same base."""
+    base, organization = report.plan.base_model, report.plan.repo.partition("/")[0]
+    if base is None:
+        return
+    wanted = ["hubq", f"base_model:quantized:{base.partition('@')[0]}"]
+    with client.translate_errors(
+        f"asking {client.url} for other releases of {base} by {organization}"
+    ):
+        listed = client.retries.call(
+            lambda: at_most(
+                MOST_LISTED, client.api().list_models(author=organization, filter=wanted)
+            )
+        )
+    for name in sorted({each.id for each in listed} - {report.plan.repo}):
+        try:
+            path = report_on_hub(name, client)
+        except UserError as error:
+            tell(f"{name} is not among the siblings: {error}")
+            continue
+        if path and (found := _readable_report(path, tell)):
+            yield found
+
+
+def report_on_hub(repo: str, client: Client) -> Path | None:
+    """Fetch the report that a repo holds, org/name or org/name@revision; None: it holds none."""
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    name, revision = address(repo)
+    with client.translate_errors(f"reading the report of {repo}"), without_bars():
+        # By its commit: of a branch an old copy would do, where the Hub can't be reached.
+        commit, _ = head_of(client, name, revision)
+        try:
+            return fetch_record(client, name, REPORT_IN_A_REPO, commit)
+        except RemoteEntryNotFoundError:
+            return None
+
+
+def _readable_report(path: Path, tell: Tell) -> Report | None:
+    """Read another release's report; where that can't be, say so and go on without it."""
+    try:
+        return Report.load(path)
+    except UserError as error:
+        tell(f"one model is not among the siblings: {error}")
+        return None
 
 
 def gather(words: Sequence[str], client: Client) -> list[Measured]:

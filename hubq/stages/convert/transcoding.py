@@ -17,9 +17,15 @@ from hubq.machine.files import require_space, write_atomically
 from hubq.machine.progress import Progress
 from hubq.sources.auxiliary_files import beside_config
 from hubq.sources.shards import Piece, Weights, merge, pieces, write
-from hubq.stages.convert.card import license_in, rendered
 from hubq.stages.convert.choose_strategy import choose, packed, survey
-from hubq.stages.convert.conversion import RECORD, Conversion, ConversionRequest, ConvertedModule
+from hubq.stages.convert.conversion import (
+    RECORD,
+    Conversion,
+    ConversionRequest,
+    ConvertedModule,
+    license_in,
+    rendered,
+)
 from hubq.stages.convert.files import config_json, superfluous
 from hubq.stages.convert.strategies import Strategy
 from hubq.tensors import Affine, QuantizedTensor, Reordered

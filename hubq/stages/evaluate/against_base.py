@@ -45,8 +45,13 @@ def measured(
     not repeated.
     """
     from hubq.stages.evaluate.fidelity import fidelity
-    from hubq.stages.evaluate.paired_difference import left_out, measurement, overall
-    from hubq.stages.evaluate.paired_items import matched, matched_outcomes
+    from hubq.stages.evaluate.paired_difference import (
+        left_out,
+        matched,
+        matched_outcomes,
+        measurement,
+        overall,
+    )
 
     texts = texts_of(section, client)
     tasks: list[Task] = [*perplexities_of(section, texts), *named_tasks(section)]

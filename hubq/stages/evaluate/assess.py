@@ -1,7 +1,10 @@
-"""Measure what anybody made: a folder, a repo or a GGUF file beside the base that it came from."""
+"""Measure what anybody made: a folder, a repo or a GGUF file beside the base that it came from.
+
+The base of a model that hubq made is brought here as its report names it.
+"""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -13,22 +16,53 @@ from hubq.machine.files import read_object
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.records.recipe_inputs import ModelSection
-from hubq.records.report import Assessment, Subject
+from hubq.records.report import Assessment, Report, Subject
+from hubq.records.run_folder import IN_A_REPO, REPORT, record_in
 from hubq.records.vocabulary import address
 from hubq.sources.auxiliary_files import CONFIGS, TOKENIZER_FILES
 from hubq.sources.calibration_tokens import token_ids
+from hubq.sources.find import fetch_planned
 from hubq.sources.gguf.files import PART, open_gguf
 from hubq.sources.shards import weight_bytes
 from hubq.sources.source import Source, dtype_of, require_harmless
 from hubq.sources.task_names import require_known
 from hubq.stages.evaluate.against_base import ModelPair, measured, texts_of
 from hubq.stages.plan.readable import require_wishes
+from hubq.stages.recipe.text import is_local
 
+OTHERWISE = "name it: org/name, a folder or a GGUF file"
 GGUF = ".gguf"
 # Beside safetensors nobody reads these: copies of the weights for other libraries.
 COPIES = frozenset({".bin", ".pth", ".pt", ".ckpt", ".gguf", ".onnx", ".h5", ".msgpack", ".tflite"})
 FOLDERS = ("hubq", "additional_chat_templates")  # in a repo, of which something is read
 COMPARED = 200_000  # characters by which tokenizers are told apart
+
+
+def base_of(folder: Path, client: Client, progress: Progress = SILENT) -> Path:
+    """Bring the base of a release or of a run's model; what the cache holds is not fetched again.
+
+    Raises UserError where no report names it, and where it was a file of another machine.
+    """
+    path = record_in(folder, REPORT)
+    if path is None and folder.name == "model":
+        path = record_in(folder.absolute().parent, REPORT)
+    if path is None:
+        raise UserError(
+            f"{folder} holds no {REPORT} of hubq, so its base is not known; {OTHERWISE}"
+        )
+    plan = Report.load(path).plan
+    values = plan.recipe.get("model")
+    if path == folder / IN_A_REPO / REPORT and is_local(values):
+        named = next(iter(_files(values)), "a file")
+        raise UserError(f"{folder} was made from {named} of its maker's machine; {OTHERWISE}")
+    return fetch_planned(ModelSection.model_validate(values), plan.source, client, progress)
+
+
+def _files(values: object) -> list[str]:
+    """Name the folder or file that a recipe's model lies in."""
+    if not isinstance(values, Mapping):
+        return []
+    return [str(values[key]) for key in ("folder", "gguf") if values.get(key)]
 
 
 class Brought(NamedTuple):

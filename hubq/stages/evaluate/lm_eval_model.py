@@ -1,7 +1,7 @@
 """The loaded model as lm-eval sees it: lm-eval says what a task means, this says how it is run.
 
 Texts become tokens as in lm-eval's own `hf` model, so the answers are the same; what differs is
-that each distinct token is run once (prefix_tree.py), beside others without padding (batching.py),
+that each distinct token is run once (prefixes.py), beside others without padding (batching.py),
 and that only what is scored goes through the head (likelihoods.py). Memory doesn't grow with the
 number of requests, and a number that is none is refused with the layer where it begins.
 """
@@ -21,7 +21,7 @@ from hubq.errors import UserError
 from hubq.machine.progress import Advance, Progress
 from hubq.sources.chat_template import ChatTemplateError, laid_out, template_of
 from hubq.sources.tokenizer import tokenizer_of
-from hubq.stages.evaluate.inference import prefix_tree
+from hubq.stages.evaluate.inference import prefixes
 from hubq.stages.evaluate.inference.generation import Prompt, Writer, requested
 from hubq.stages.evaluate.inference.likelihoods import Scorer
 
@@ -140,7 +140,7 @@ class LanguageModel(TemplateLM):  # type: ignore[misc] # lm-eval carries no type
             advance(len(found))
         return [answers[number] for number in range(len(requests))]
 
-    def _cut(self, encoded: Encoded, number: int) -> prefix_tree.Sequence:
+    def _cut(self, encoded: Encoded, number: int) -> prefixes.Sequence:
         """Leave away what is too long for the model, at the beginning."""
         _, context, continuation = encoded
         if not 0 < len(continuation) <= self.max_length:
@@ -149,7 +149,7 @@ class LanguageModel(TemplateLM):  # type: ignore[misc] # lm-eval carries no type
                 f"have some, and this model takes {self.max_length:,}: take another task"
             )
         ids = (context + continuation)[-(self.max_length + 1) :]
-        return prefix_tree.Sequence(ids[:-1], continuation, number)
+        return prefixes.Sequence(ids[:-1], continuation, number)
 
     def loglikelihood_rolling(
         self, requests: Sequence[Instance], disable_tqdm: bool = True

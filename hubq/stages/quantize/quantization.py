@@ -42,7 +42,7 @@ from hubq.stages.plan.selection import head_method, scale_dtype
 from hubq.stages.quantize.block import Block
 from hubq.stages.quantize.prompting import prompting
 from hubq.stages.quantize.resume import BlockRecord, FinishedBlocks, States
-from hubq.stages.quantize.teacher import Teacher, prediction_entropy
+from hubq.stages.quantize.tuning import Teacher, prediction_entropy
 from hubq.stages.quantize.walk import Outcome, Walk
 from hubq.stages.recipe.recipe import Recipe
 from hubq.tensors import QuantizedTensor

@@ -4,10 +4,9 @@ matplotlib and Pillow are imported inside functions, since a card whose pictures
 neither.
 """
 
-from hubq.stages.card.plots.image_diff import alike
 from hubq.stages.card.plots.layer_errors import error_by_layer
 from hubq.stages.card.plots.quality_vs_bits import quality_against_bits
-from hubq.stages.card.plots.style import DARK, LIGHT, THEMES, Theme
+from hubq.stages.card.plots.style import DARK, LIGHT, THEMES, Theme, alike
 from hubq.stages.card.plots.task_recovery import recovery_by_task
 
 __all__ = [

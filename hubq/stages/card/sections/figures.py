@@ -18,7 +18,7 @@ from hubq.stages.card.sections.markdown import listed
 from hubq.stages.card.sections.quantization_details import errors
 from hubq.stages.card.sections.related_models import all_of, compared
 from hubq.stages.compare.pareto import short_names
-from hubq.stages.compare.siblings import Siblings
+from hubq.stages.compare.reports import Siblings
 
 FOLDER = "images"
 NAMES = ("recovery", "bits", "errors")

@@ -11,7 +11,7 @@ from hubq.stages.card.sections.markdown import cell, listed
 from hubq.stages.compare import pareto
 from hubq.stages.compare.comparison import Entry, entry
 from hubq.stages.compare.pareto import CLEARLY_FEWER, Point, dominates, is_clearly_less, overlap
-from hubq.stages.compare.siblings import Siblings
+from hubq.stages.compare.reports import Siblings
 
 
 class Relative(NamedTuple):

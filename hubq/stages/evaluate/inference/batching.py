@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hubq.stages.evaluate.inference.prefix_tree import Sequence, Tree
+from hubq.stages.evaluate.inference.prefixes import Sequence, Tree
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

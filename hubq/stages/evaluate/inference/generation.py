@@ -16,8 +16,7 @@ from lm_eval.models.utils import (
 )
 
 from hubq.stages.evaluate.inference.nan_check import refuse_non_finite
-from hubq.stages.evaluate.inference.prefix_cache import Stem, longest_masked
-from hubq.stages.evaluate.inference.prefix_tree import common
+from hubq.stages.evaluate.inference.prefixes import Stem, common, longest_masked
 
 if TYPE_CHECKING:
     from torch import Tensor

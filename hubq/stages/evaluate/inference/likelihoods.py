@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hubq.stages.evaluate.inference.batching import Batch, batches
 from hubq.stages.evaluate.inference.lm_head import Head, head_of
 from hubq.stages.evaluate.inference.nan_check import first_non_finite, refuse_non_finite
-from hubq.stages.evaluate.inference.prefix_cache import Stem, longest_masked
-from hubq.stages.evaluate.inference.prefix_tree import Sequence, parts
+from hubq.stages.evaluate.inference.prefixes import Sequence, Stem, longest_masked, parts
 
 if TYPE_CHECKING:
     from torch import Tensor

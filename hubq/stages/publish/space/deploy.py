@@ -20,13 +20,19 @@ from hubq.machine.files import write_atomically
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.record import Record
 from hubq.records.vocabulary import address, require_account
-from hubq.stages.compare.reports import gather
-from hubq.stages.compare.siblings import Tell
+from hubq.stages.compare.reports import Tell, gather
 from hubq.stages.publish.publish import FOUNDING, verify
 from hubq.stages.publish.release import refuse_secrets
-from hubq.stages.publish.space.contents import app_files, app_folder, hubq_files
-from hubq.stages.publish.space.readme import readme, static_readme
-from hubq.stages.publish.space.requirements import pinned, read_pins, version_of
+from hubq.stages.publish.space.contents import (
+    app_files,
+    app_folder,
+    hubq_files,
+    pinned,
+    read_pins,
+    readme,
+    static_readme,
+    version_of,
+)
 from hubq.stages.publish.space.settings import (
     Settings,
     hardware_of,

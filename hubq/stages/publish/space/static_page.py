@@ -17,7 +17,7 @@ from hubq.stages.card.card import CARD, contents
 from hubq.stages.card.plots import THEMES, Theme, quality_against_bits, recovery_by_task
 from hubq.stages.card.sections.figures import of_tasks
 from hubq.stages.compare.comparison import Family, entry, families
-from hubq.stages.compare.siblings import siblings_of
+from hubq.stages.compare.reports import siblings_of
 from hubq.stages.compare.tables import columns, csv, marks, notes
 
 if TYPE_CHECKING:

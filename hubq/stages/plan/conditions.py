@@ -1,0 +1,172 @@
+"""What has to hold before anything is computed: licenses, gates, names, and what a recipe requires.
+
+A base under a license that stays goes out under no other, a gated base by no open door; a name is
+what the license allows; and what a plan can tell will be missed is refused now.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from hubq.client.client import Client
+from hubq.errors import UserError
+from hubq.records.number_format import number
+from hubq.records.plan import Gate, Plan
+from hubq.records.recipe_evaluate import EvaluateSection, TaskSection
+from hubq.records.vocabulary import LONGEST_NAME
+from hubq.sources.license_terms import governing, terms_of
+from hubq.sources.task_names import dimension_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hubq.sources.source import Source
+    from hubq.stages.recipe.recipe import PublishSection, Recipe
+
+ASKING = {"auto": "whoever asks is let in", "manual": "its owners answer each request"}
+ESTIMATES_ERR = 1.01  # how far what is stored may stay below what was estimated
+
+
+def require_permission(publish: "PublishSection", source: "Source") -> None:
+    """Refuse what the base's license or gate does not allow, as far as they are known."""
+    _require_license(source.license, publish.license)
+    require_gate(publish.model_dump(), source.card.gate, source.base_model or source.identity)
+
+
+def _require_license(base: str | None, published: str | None) -> None:
+    """Refuse to put a model under a license that its own forbids."""
+    terms = terms_of(base)
+    if terms is None or not terms.stays or published is None or terms_of(published) is terms:
+        return
+    raise UserError(
+        f"publish.license {published}: the base is under the {terms.title} ({base}), which stays "
+        "with every copy of it.\n"
+        f"Leave publish.license out; if {base} is not the base's license, say model.license"
+    )
+
+
+def require_gate(publish: "Mapping[str, Any]", gate: Gate | None, base: str) -> None:
+    """Refuse to open to everybody what the base gives only to those who ask."""
+    guarded = publish["private"] or publish.get("gated") or publish.get("open_although_gated")
+    if gate is None or guarded:
+        return
+    how = f": {ASKING[gate]}" if gate in ASKING else ""
+    raise UserError(
+        f"publish.private: false: the base {base} is gated{how}, and a copy that is open to "
+        "everybody would go around that.\n"
+        "Set publish.gated: auto (or manual), or publish.private: true. If the base's license "
+        "allows an open copy and you want one, say publish.open_although_gated: true"
+    )
+
+
+def require_gate_now(plan: "Plan", client: Client) -> None:
+    """Look at the base's gate once more before anything becomes public: it may be newer."""
+    from hubq.sources.hub import card_on_hub
+
+    publish = plan.recipe["publish"]
+    require_gate(publish, plan.base_card.gate, plan.base_model or plan.source)
+    if publish["private"] or publish.get("gated") or plan.base_model is None:
+        return
+    if card := card_on_hub(plan.base_model.partition("@")[0], client, plan.license):
+        require_gate(publish, card.gate, plan.base_model)
+
+
+def refuse_unmeasured(section: EvaluateSection) -> None:
+    """Raise UserError for budgets of what the recipe doesn't measure, all of them at once."""
+    if missing := list(_unmeasured(section)):
+        raise UserError("\n".join(missing))
+
+
+def refuse_unreachable(plan: Plan) -> None:
+    """Raise UserError where a plan estimates more stored bits than are allowed.
+
+    What is estimated differs a little from the bytes as written, so the last word is `unmet`'s.
+    """
+    section = EvaluateSection.model_validate(plan.recipe.get("evaluate", {}))
+    most = section.require.stored_bits
+    if most is not None and plan.linear_bits > ESTIMATES_ERR * most:
+        raise UserError(
+            f"evaluate.require.stored_bits: at most {number(most)} bits a weight are allowed, and "
+            f"this recipe will store {number(plan.linear_bits)}; allow more, or take "
+            "a method, bits or groups that need less (hubq methods)"
+        )
+
+
+def _unmeasured(section: EvaluateSection) -> Iterator[str]:
+    require = section.require
+    if require.recovery is not None and not section.tasks:
+        yield (
+            "evaluate.require.recovery: no task is measured, so there is no accuracy to recover; "
+            "name some in evaluate.tasks, or use perplexity_ratio"
+        )
+    elif require.recovery is not None and all(map(_is_about_alignment, section.tasks)):
+        yield (
+            "evaluate.require.recovery: tasks about alignment have no part in the mean accuracy; "
+            "name others in evaluate.tasks too, or use perplexity_ratio"
+        )
+    if require.perplexity_ratio is not None and not section.perplexity:
+        yield "evaluate.require.perplexity_ratio: no text is named in evaluate.perplexity"
+    if require.divergence is None:
+        return
+    if section.fidelity is None:
+        yield "evaluate.require.divergence: evaluate.fidelity is off, so nothing would measure it"
+    elif not section.perplexity:
+        yield (
+            "evaluate.require.divergence: it is measured on the first text of "
+            "evaluate.perplexity, and none is named"
+        )
+
+
+def _is_about_alignment(task: TaskSection) -> bool:
+    return dimension_of(task.name) == "alignment"
+
+
+def repo_name(recipe: "Recipe", source: "Source") -> str:
+    """Return the repo's name: the recipe's, or one made of base, method and bits."""
+    license = governing(source.license, recipe.publish.license)
+    start = required_start(license)
+    name = recipe.publish.name
+    if name is None:
+        return _made(recipe, source, start)
+    if start and not name.lower().startswith(start.lower()):
+        raise UserError(
+            f"publish.name {name}: the license {license} asks that the name begin with {start}; "
+            f"use {start}-{name}, or leave name out"
+        )
+    return name
+
+
+def required_start(license: str | None) -> str | None:
+    """Return how a license wants the name of a derived model to begin."""
+    if terms := terms_of(license):
+        return terms.start
+    # Meta has asked for this since Llama 3; a Llama that is newer than the table won't differ.
+    return "Llama" if license and re.fullmatch(r"llama-?[4-9].*", license.lower()) else None
+
+
+def _made(recipe: "Recipe", source: "Source", start: str | None) -> str:
+    base = _plain(_base(recipe, source)) or "model"
+    if start and not base.lower().startswith(start.lower()):
+        base = base.removeprefix("Meta-")
+        base = base if base.lower().startswith(start.lower()) else f"{start}-{base}"
+    rest = f"-{_plain(recipe.method.title)}-{recipe.method.nominal_bits:.3g}bit"
+    return base[: LONGEST_NAME - len(rest)].rstrip("-.") + rest
+
+
+def _plain(words: str) -> str:
+    """Spell words as the Hub takes them in a name."""
+    kept = re.sub(r"[^A-Za-z0-9._-]+", "-", words)
+    return re.sub(r"([-.])[-.]+", r"\1", kept).strip("-.")
+
+
+def _base(recipe: "Recipe", source: "Source") -> str:
+    """Return the base's short name, whatever is known of it."""
+    model = recipe.model
+    if source.base_model is not None:
+        return source.base_model.partition("@")[0].rpartition("/")[2]
+    if model.gguf is not None:
+        return model.gguf.stem
+    if model.wheel is not None:
+        return model.wheel.file.rpartition("/")[2].removesuffix(".gguf")
+    assert model.folder is not None, "a Hub id is a base_model"
+    return model.folder.name

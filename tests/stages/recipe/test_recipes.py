@@ -1,0 +1,85 @@
+"""Every shipped recipe: it can be read, it says for whom it is, and it can be planned."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from hubq.client.client import Client
+from hubq.records.recipe_inputs import ModelSection
+from hubq.stages.plan.plan import plan
+from hubq.stages.recipe.recipe import Recipe, read
+from hubq.stages.recipe.text import schema
+
+FOLDER = Path(__file__).parents[3] / "recipes"
+NAME = re.compile(r"(quickstart_|demo_)?(?P<method>[a-z_]+)_(?P<bits>\d(\.\d)?)bit(_[a-z0-9._]+)?")
+# What a recipe's model has in its name -> the tiny model of its architecture, the first that fits.
+STAND_INS = {
+    "Llama-3.2": "llama3.2-1b",
+    "SmolLM2": "llama3.2-1b",
+    "Llama-3": "llama3-8b",
+    "Mistral": "mistral",
+    "Qwen3": "qwen3",
+    "Qwen2": "qwen2",
+}
+
+
+@pytest.fixture(params=sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+def path(request: pytest.FixtureRequest) -> Path:
+    found: Path = request.param
+    return found
+
+
+def stand_in(recipe: Recipe) -> str:
+    model = recipe.model.hub or recipe.model.base_model or ""
+    return next(tiny for known, tiny in STAND_INS.items() if known in model)
+
+
+def test_a_recipe_is_planned_with_a_tiny_model_of_its_architecture(
+    path: Path, tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    recipe = read(path)
+    model = ModelSection(folder=tiny_model(stand_in(recipe)))
+
+    planned = plan(recipe.model_copy(update={"model": model}), tmp_path, Client())
+
+    # A tiny model's shapes weigh up to half a bit more than a big one's, and what a paper calls its
+    # bits may leave out flags and scales.
+    bits = recipe.method.nominal_bits
+    assert bits < planned.linear_bits < bits + (0.75 if bits >= 3 else 2.25)
+
+
+def test_a_recipe_is_valid_by_the_schema_that_editors_use(path: Path) -> None:
+    values = yaml.safe_load(path.read_text())
+
+    jsonschema.validate(values, schema())
+
+
+def test_a_recipe_says_in_its_first_line_for_whom_it_is(path: Path) -> None:
+    first = path.read_text().splitlines()[0]
+
+    assert first.startswith("# For ")
+
+
+def test_a_recipe_fits_on_a_screen(path: Path) -> None:
+    assert 12 <= len(path.read_text().splitlines()) <= 25
+
+
+def test_a_recipes_name_tells_method_and_bits(path: Path) -> None:
+    recipe = read(path)
+
+    named = NAME.fullmatch(path.stem)
+
+    assert named is not None
+    assert named["method"] == recipe.method_name
+    assert float(named["bits"]) == pytest.approx(recipe.method.nominal_bits, abs=0.05)
+
+
+def test_the_schema_refuses_what_the_reader_refuses() -> None:
+    values = {"model": "a/b", "method": {"name": "rtn", "bitz": 4}, "publish": {"org": "me"}}
+
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(values, schema())
