@@ -1,6 +1,7 @@
 """hubq: quantize, measure, document and publish LLaMA-family models on the Hugging Face Hub.
 
-Importing it lets transformers' `from_pretrained` read models in the hubq format.
+Importing it lets transformers' `from_pretrained` read models in the hubq format. That is imported
+inside functions, once transformers is: the command line must start at once.
 """
 
 from typing import TYPE_CHECKING, Any

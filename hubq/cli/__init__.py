@@ -1,6 +1,6 @@
 """The commands. Only this package prints or exits; a UserError becomes one clear message.
 
-Nothing heavy is imported before a command needs it: `hubq --help` answers at once.
+What a command runs is imported inside functions, when it is called: `hubq --help` answers at once.
 """
 
 import os

@@ -142,7 +142,7 @@ def peak(device: str) -> int:
         # Not getrusage: on Linux it counts what the parent held when it started this process.
         lines = STATUS.read_text().splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-    import resource
+    import resource  # Windows has none
 
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

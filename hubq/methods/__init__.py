@@ -1,7 +1,8 @@
 """The contract between the walk and a method: tensors in, tensors out.
 
 A method is one file in `hubq/methods/`; the file's name is its name in a recipe, and the class's
-fields are its options there. It never sees a model, a path or a device.
+fields are its options there. It never sees a model, a path or a device. bitsandbytes, an extra, is
+imported inside functions.
 """
 
 from abc import ABC, abstractmethod

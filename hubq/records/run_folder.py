@@ -53,7 +53,7 @@ def locked(run: Path) -> Iterator[None]:
 
 
 def _lock(handle: int, run: Path) -> None:
-    import fcntl
+    import fcntl  # Windows has none
 
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -173,7 +173,7 @@ def _end_of(code: int) -> str:
 
 def serve(requests: IO[str], answers: IO[str]) -> None:
     """Answer requests, a JSON object a line, until there are no more."""
-    import resource
+    import resource  # Windows has none
 
     from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -187,7 +187,7 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
 
 def _limit(kind: int, value: int) -> None:
     """Lower a limit of this process; one that is lower already stays."""
-    import resource
+    import resource  # Windows has none
 
     _, most = resource.getrlimit(kind)
     resource.setrlimit(kind, (value if most == resource.RLIM_INFINITY else min(value, most), most))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -21,10 +21,8 @@ from hubq.sources.gguf.config import WAY_OUT, config_of
 from hubq.sources.gguf.files import Gguf, is_copied, open_gguf, place_alone, place_weights
 from hubq.sources.gguf.weights import places, prove
 from hubq.sources.shards import TensorInfo
+from hubq.sources.source import Source
 from hubq.sources.tokenizer import SAMPLE, tokenizer_of
-
-if TYPE_CHECKING:
-    from hubq.sources.source import Source
 
 # By the architectures of `gguf_config.CLASSES`, as transformers' AutoTokenizer chooses.
 TOKENIZERS = {
@@ -45,8 +43,6 @@ def look_up(model: ModelSection, path: Path, identity: str) -> "Source":
 
     Raises UserError unless each tensor has its place in that model and each place its tensor.
     """
-    from hubq.sources.source import Source
-
     gguf = open_gguf(path)
     config, shapes = _skeleton(gguf)
     places(gguf, shapes, config["num_hidden_layers"])
@@ -126,8 +122,6 @@ def convert(path: Path, source: "Source", progress: Progress) -> Path:
 
 def _steps(gguf: Gguf, source: "Source", room: Path, made: Path) -> Iterator[int]:
     """Make the folder in three steps, the last of which proves it."""
-    from hubq.sources.gguf.weights import places
-
     config = config_of(gguf)
     with _reading(gguf.path):
         _save_tokenizer(place_alone(gguf, room), made, gguf, config)

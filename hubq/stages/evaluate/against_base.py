@@ -12,6 +12,8 @@ from hubq.records.report import Efficiency, Measured
 from hubq.sources.task_names import measurements, require_known
 from hubq.sources.texts.find import corpus
 from hubq.sources.texts.hub import most_tokens
+from hubq.stages.evaluate.efficiency import efficiency
+from hubq.stages.evaluate.measure import Pair, library_versions, machine
 from hubq.stages.evaluate.measurements import task_class
 from hubq.stages.evaluate.measurements.choice import harness_task
 from hubq.stages.evaluate.measurements.load import LoadTask
@@ -21,7 +23,6 @@ from hubq.stages.evaluate.task import keep_text
 if TYPE_CHECKING:
     from hubq.sources.texts.corpus import Corpus
     from hubq.stages.evaluate.fidelity import Asked
-    from hubq.stages.evaluate.measure import Pair
     from hubq.stages.evaluate.task import Task
 
 
@@ -44,7 +45,6 @@ def measured(
     not repeated.
     """
     from hubq.stages.evaluate.fidelity import fidelity
-    from hubq.stages.evaluate.measure import Pair, library_versions, machine
     from hubq.stages.evaluate.paired_difference import left_out, measurement, overall
     from hubq.stages.evaluate.paired_items import matched, matched_outcomes
 
@@ -131,6 +131,4 @@ def _comparison(
 
 def _efficiency(both: "Pair", section: EvaluateSection) -> Efficiency | None:
     """Measure what both take to run, where that is asked for."""
-    from hubq.stages.evaluate.efficiency import efficiency
-
     return None if section.efficiency is None else efficiency(both, section.efficiency)

@@ -18,6 +18,7 @@ from hubq.records.vocabulary import address
 from hubq.sources.auxiliary_files import CONFIGS, TOKENIZER_FILES
 from hubq.sources.calibration_tokens import token_ids
 from hubq.sources.gguf.files import PART, open_gguf
+from hubq.sources.shards import weight_bytes
 from hubq.sources.source import Source, dtype_of, require_harmless
 from hubq.sources.task_names import require_known
 from hubq.stages.evaluate.against_base import ModelPair, measured, texts_of
@@ -64,7 +65,7 @@ def assess(
         _refuse_other_tokens(text.text[:COMPARED], brought, base)
     found = measured(ModelPair(brought.folder, base, dtype_of(source)), wishes, client, progress)
     parameters = _parameters(source)
-    own = Brought(_name(source), base, "dense", _weight_bytes(base))
+    own = Brought(_name(source), base, "dense", weight_bytes(base))
     return Assessment(
         subject=_subject(brought, parameters), base=_subject(own, parameters), **dict(found)
     )
@@ -128,14 +129,7 @@ def _in_folder(name: str, folder: Path) -> Brought:
     require_harmless(config, str(folder))
     quantization = config.get("quantization_config") or {}
     form = str(quantization.get("quant_method") or "unnamed") if quantization else "dense"
-    return Brought(name, folder, form, _weight_bytes(folder))
-
-
-def _weight_bytes(folder: Path) -> int:
-    """Count the bytes of the files that hold the weights."""
-    from hubq.sources.shards import weight_bytes
-
-    return weight_bytes(folder)
+    return Brought(name, folder, form, weight_bytes(folder))
 
 
 def _subject(brought: Brought, parameters: int) -> Subject:

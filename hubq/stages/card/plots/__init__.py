@@ -1,4 +1,8 @@
-"""Pictures for people who would rather look than read; each a PNG for light and for dark pages."""
+"""Pictures for people who would rather look than read; each a PNG for light and for dark pages.
+
+matplotlib and Pillow are imported inside functions, since a card whose pictures are drawn needs
+neither.
+"""
 
 from hubq.stages.card.plots.image_diff import alike
 from hubq.stages.card.plots.layer_errors import error_by_layer

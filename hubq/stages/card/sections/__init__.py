@@ -1,4 +1,5 @@
 """The sections of a model card: a module for what each has to say, a template for how it looks.
 
-Every function here is pure: a report and the siblings in, values for the templates out.
+Every function here is pure: a report and the siblings in, values for the templates out. The
+registry of methods, which imports torch, is imported inside functions.
 """

@@ -1,8 +1,8 @@
 """What can be measured of a model: one file a kind, whose name is the kind's.
 
 Each file holds a `Task` (`task.py` beside this folder has the contract): what is asked, and what a
-worker does for it. They import what loads and runs models, and torch, transformers and lm-eval only
-inside the functions of workers: who asks imports these files too.
+worker does for it. They import what loads and runs models, and torch, transformers and lm-eval
+inside functions, since who asks imports these files too.
 """
 
 from collections.abc import Mapping
