@@ -11,7 +11,7 @@ from mkdocs.structure.files import File, Files
 
 from hubq.cli import cli
 from hubq.methods import methods
-from hubq.stages.recipe.text import schema
+from hubq.stages.recipe.schema import schema
 
 ROOT = Path(__file__).parents[1]
 WIDTH = 90  # characters a line of a command's help

@@ -28,7 +28,7 @@ from hubq.sources.shards import Weights
 from hubq.stages.plan.plan import plan
 from hubq.stages.quantize.quantize import quantize
 from hubq.stages.recipe.recipe import Recipe, read
-from hubq.stages.recipe.text import schema
+from hubq.stages.recipe.schema import schema
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")
 ROOT = Path(__file__).parents[1]

@@ -134,6 +134,6 @@ def _settings(method: "type[Method]") -> "Iterator[Method]":
 @click.command(epilog=example("hubq schema > recipe.schema.json"))
 def schema() -> None:
     """Print the JSON Schema of recipes, for editors."""
-    from hubq.stages.recipe.text import schema as made
+    from hubq.stages.recipe.schema import schema as made
 
     print_json(made())

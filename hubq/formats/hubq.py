@@ -13,8 +13,9 @@ from torch import Tensor
 
 from hubq.errors import UserError
 from hubq.formats import Embedding, Format
-from hubq.formats.layouts.carried_loader import LOADER, auto_map, loader_source
+from hubq.formats.layouts.carried_loader import auto_map, loader_source
 from hubq.formats.layouts.hubq_layout import components, rebuilt, scheme
+from hubq.machine.engines import LOADER
 from hubq.runtime.reading import unpacked
 from hubq.runtime.schemes import FORMAT_VERSION, component_names, module_entry
 from hubq.tensors import (

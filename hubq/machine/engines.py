@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+LOADER = "hubq_loader.py"  # the file that a repo in the hubq format carries, to be read by
+
 
 @dataclass(frozen=True)
 class Readers:

@@ -18,7 +18,8 @@ from hubq_folder import round_all, write
 from transformers import AutoModelForCausalLM
 
 from hubq.client.client import Client
-from hubq.formats.layouts.carried_loader import LOADER, loader_source
+from hubq.formats.layouts.carried_loader import loader_source
+from hubq.machine.engines import LOADER
 from hubq.stages.evaluate.inference.loading import load
 
 FAMILIES = ("llama", "qwen2")

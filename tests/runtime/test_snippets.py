@@ -9,7 +9,7 @@ import pytest
 from hubq_folder import write
 from made_run import REPO, made_plan, made_report
 
-from hubq.formats.layouts.carried_loader import LOADER
+from hubq.machine.engines import LOADER
 from hubq.stages.card.card import render
 
 

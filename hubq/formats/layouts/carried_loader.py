@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 
 from hubq import __version__
+from hubq.machine.engines import LOADER
 
-LOADER = "hubq_loader.py"
 ENTRIES = ("hubq.runtime.quantizer", "hubq.runtime.loader")
 CLASS = "HubqForCausalLM"
 RUNTIME = Path(__file__).parents[2] / "runtime"

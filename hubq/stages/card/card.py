@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubq.machine.files import gigabytes, write_atomically
-from hubq.methods import method_class
 from hubq.records.plan import Plan
 from hubq.records.report import Report
 from hubq.records.run_folder import PICTURES
@@ -219,6 +218,8 @@ def _about_the_files(report: Report) -> dict[str, Any]:
 
 def method_of(plan: Plan) -> Any:  # noqa: ANN401 - the class of a method, imported late
     """Return the method's class, which knows its title and its paper."""
+    from hubq.methods import method_class
+
     return method_class(plan.recipe["method"]["name"])
 
 

@@ -19,6 +19,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from hubq.errors import UserError, did_you_mean
+from hubq.machine.engines import LOADER
 from hubq.machine.files import PARTIAL, partial_of
 from hubq.machine.progress import SILENT, Progress
 from hubq.sources.auxiliary_files import is_companion
@@ -75,7 +76,6 @@ def _refuse_strangers(folder: Path) -> None:
 def _is_ours(path: str) -> bool:
     """Tell whether a file in a converted folder, finished or not, is one that converting writes."""
     from hubq.formats.gptq import OLD_CONFIG
-    from hubq.formats.layouts.carried_loader import LOADER
     from hubq.sources.shards import INDEX
 
     name = path.removesuffix(PARTIAL)

@@ -21,7 +21,8 @@ from hubq.records.run_folder import IN_A_REPO, REPORT, record_in
 from hubq.records.vocabulary import address
 from hubq.sources.auxiliary_files import CONFIGS, TOKENIZER_FILES
 from hubq.sources.calibration_tokens import token_ids
-from hubq.sources.find import fetch_planned
+from hubq.sources.find import fetch, fetch_planned, find
+from hubq.sources.folder import require_safetensors
 from hubq.sources.gguf.files import PART, open_gguf
 from hubq.sources.shards import weight_bytes
 from hubq.sources.source import Source, dtype_of, require_harmless
@@ -86,8 +87,6 @@ def assess(
     `model` is a folder, org/name with an optional @revision, or a GGUF file. Raises UserError for
     texts that the two tokenizers cut differently: such perplexities don't compare.
     """
-    from hubq.sources.find import fetch, find
-
     require_known([each.name for each in wishes.tasks])
     fetching = bring(model, client, progress)
     source = find(against, client)
@@ -119,8 +118,6 @@ def bring(model: str, client: Client, progress: Progress) -> Callable[[], Brough
 
 def _gguf(path: Path, client: Client, progress: Progress) -> Callable[[], Brought]:
     """Look a GGUF file up: what is measured is what transformers makes of it in 16 bits."""
-    from hubq.sources.find import fetch, find
-
     if not path.is_file():
         raise UserError(f"there is no file {path}")
     source = find(ModelSection(gguf=path), client)
@@ -152,8 +149,6 @@ def _is_unread(path: str) -> bool:
 
 def _in_folder(name: str, folder: Path) -> Brought:
     """Describe a folder of safetensors."""
-    from hubq.sources.folder import require_safetensors
-
     require_safetensors(
         folder,
         otherwise="name the folder that save_pretrained wrote",

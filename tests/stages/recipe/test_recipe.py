@@ -11,7 +11,7 @@ import pytest
 from hubq.errors import UserError
 from hubq.methods import method_class, methods
 from hubq.stages.recipe.recipe import Recipe, read
-from hubq.stages.recipe.text import schema
+from hubq.stages.recipe.schema import schema
 
 SMALLEST = """\
 # for tests

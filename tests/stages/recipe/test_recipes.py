@@ -12,7 +12,7 @@ from hubq.client.client import Client
 from hubq.records.recipe_inputs import ModelSection
 from hubq.stages.plan.plan import plan
 from hubq.stages.recipe.recipe import Recipe, read
-from hubq.stages.recipe.text import schema
+from hubq.stages.recipe.schema import schema
 
 FOLDER = Path(__file__).parents[3] / "recipes"
 NAME = re.compile(r"(quickstart_|demo_)?(?P<method>[a-z_]+)_(?P<bits>\d(\.\d)?)bit(_[a-z0-9._]+)?")

@@ -4,9 +4,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, metadata
 from typing import TYPE_CHECKING, NamedTuple
 
-from hubq.formats.layouts.carried_loader import LOADER
-from hubq.machine.engines import engines, readers_of
-from hubq.methods import method_class
+from hubq.machine.engines import LOADER, engines, readers_of
 from hubq.records.report import Report
 
 if TYPE_CHECKING:
@@ -126,6 +124,8 @@ def activation_bits(report: Report) -> int | None:
 
 def _method(report: Report) -> "Method":
     """Return the method with the recipe's options."""
+    from hubq.methods import method_class
+
     options = dict(report.plan.recipe["method"])
     return method_class(options.pop("name")).model_validate(options)
 
