@@ -36,12 +36,11 @@ from hubq.sources.architecture import family_of
 from hubq.sources.auxiliary_files import Companions, companions
 from hubq.sources.find import fetch_planned
 from hubq.sources.license_terms import governing
+from hubq.sources.prompting import prompting
 from hubq.sources.shards import Piece, Weights, merge, pieces, write
 from hubq.sources.skeleton import Skeleton
 from hubq.stages.plan.selection import head_method, scale_dtype
-from hubq.stages.quantize.block import Block
-from hubq.stages.quantize.prompting import prompting
-from hubq.stages.quantize.resume import BlockRecord, FinishedBlocks, States
+from hubq.stages.quantize.block import Block, BlockRecord, FinishedBlocks, States
 from hubq.stages.quantize.tuning import Teacher, prediction_entropy
 from hubq.stages.quantize.walk import Outcome, Walk
 from hubq.stages.recipe.recipe import Recipe

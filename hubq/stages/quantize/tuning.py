@@ -14,8 +14,7 @@ from torch import Tensor
 from hubq.machine.progress import Progress
 from hubq.sources.shards import Weights
 from hubq.sources.skeleton import Skeleton
-from hubq.stages.quantize.block import BATCH_TOKENS, Block, batches
-from hubq.stages.quantize.resume import States
+from hubq.stages.quantize.block import BATCH_TOKENS, Block, States, batches
 from hubq.tensors import QuantizedTensor
 
 PIECE = 4096  # rows of the head, that are in memory at once

@@ -24,9 +24,8 @@ from hubq.sources.architecture import family_of
 from hubq.sources.shards import Weights
 from hubq.sources.skeleton import Skeleton
 from hubq.stages.plan.plan import plan
-from hubq.stages.quantize.block import Block
+from hubq.stages.quantize.block import Block, States
 from hubq.stages.quantize.quantize import quantize
-from hubq.stages.quantize.resume import States
 from hubq.stages.quantize.tuning import BlockTuning, Teacher, pass_on, prediction_entropy
 from hubq.stages.quantize.walk import Walk
 from hubq.stages.recipe.recipe import Recipe

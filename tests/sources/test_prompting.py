@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny_models import CHAT_TEMPLATE
 
-from hubq.stages.quantize.prompting import prompting
+from hubq.sources.prompting import prompting
 
 
 @pytest.fixture
