@@ -1,4 +1,4 @@
-"""Strategies in which a hubq folder can be broken, and what a reader must then say."""
+"""Ways in which a hubq folder can be broken, and what a reader must then say."""
 
 import json
 from collections.abc import Callable

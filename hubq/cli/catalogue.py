@@ -1,6 +1,7 @@
 """What hubq brings along: its methods, its recipes and the schema of recipes."""
 
 import shutil
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
@@ -12,8 +13,6 @@ from hubq.cli.tables import print_methods
 from hubq.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from hubq.methods import Method
 
 TYPICAL = (4096, 4096)  # outputs and inputs of a layer that every method and format is made for
@@ -121,7 +120,7 @@ def _formats(method: "type[Method]") -> dict[str, list[float]]:
     return {name: bits for name, bits in found.items() if bits}
 
 
-def _settings(method: "type[Method]") -> "Iterator[Method]":
+def _settings(method: "type[Method]") -> Iterator["Method"]:
     """Yield the method with each combination of the options that have only a few values."""
     few = {name: _allowed(method, name) for name in method.model_fields}
     if "symmetric" in few:

@@ -24,7 +24,7 @@ class RetryPolicy:
     longest: float = 300.0  # seconds; a Hub that wants more is taken at its word
 
     def call(self, action: Callable[[], Result]) -> Result:
-        """Run an action that may safely be repeated until it works or the patience is over."""
+        """Run an action that may safely be repeated until it works or no try is left."""
         for attempt in range(1, self.tries):
             try:
                 return action()

@@ -18,9 +18,7 @@ VARIABLE = "HUBQ_COMPUTE_DTYPE"
 CLEARLY = 0.9  # of float32's time; bfloat16 that is hardly faster isn't worth its rounding
 SIZES = (128, 256, 256)  # of the products that are timed: rows, inputs, outputs
 TURNS = 5
-
-M_TRIM_THRESHOLD = -1
-M_MMAP_THRESHOLD = -3
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 LARGEST = 32 << 20  # bytes: glibc takes no higher threshold; larger blocks still come and go
 
 
@@ -169,7 +167,11 @@ def _processor() -> str:
 
 
 def keep_freed_memory() -> None:
-    """Give back what is free now, then tell glibc to keep what is freed; elsewhere, do nothing."""
+    """Give back what is free now, then tell glibc to keep what is freed; elsewhere, do nothing.
+
+    glibc returns every large block to the kernel at once, and asks for zeroed pages again for the
+    next: for the temporary tensors of a forward pass on a CPU that is a third of the time.
+    """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):
         library.malloc_trim(0)

@@ -10,10 +10,7 @@ from time import perf_counter
 import psutil
 
 THREADS = Path("/proc/self/task")  # each with its schedstat: ns run, ns waited for a core, turns
-
 POWERCAP = Path("/sys/class/powercap")
-Meter = Callable[[], float]  # joules since the meter was made
-
 STATUS = Path("/proc/self/status")
 CGROUP = Path("/sys/fs/cgroup")
 # Files of a container of cgroup 2, and of 1.
@@ -21,6 +18,8 @@ LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
 USES = ("memory.current", "memory/memory.usage_in_bytes")
 STATISTICS = ("memory.stat", "memory/memory.stat")
 RECLAIMED = ("total_inactive_file", "inactive_file")  # page cache, which the kernel gives back
+
+Meter = Callable[[], float]  # joules since the meter was made
 
 
 class Clock:

@@ -22,14 +22,13 @@ SCHEME_KEYS = {
     "rotated": ("inner",),
 }
 RANGES = {"bits": (1, 8), "group_size": (1, 1 << 31), "planes": (1, 8), "entries": (1, 256)}
-
 SWITCHES = ("symmetric", "unipolar", "apart", "shared")
-
-Scheme = Mapping[str, Any]
-Shape = tuple[int, int]
 FLOATS = {
     str(dtype).removeprefix("torch."): dtype for dtype in DTYPES.values() if dtype.is_floating_point
 }
+
+Scheme = Mapping[str, Any]
+Shape = tuple[int, int]
 Tensors = Mapping[str, Tensor]
 
 

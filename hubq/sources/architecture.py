@@ -1,12 +1,12 @@
-"""The families: which linears share an input, and which module writes that input.
+"""The families that hubq knows, and what becomes of each tensor that a model's files hold.
 
-Nothing else in hubq knows the names inside a decoder block.
-
-What becomes of each tensor that a model's files hold: none is left out without a word.
+A family says which linears share an input, and which module writes that input: nothing else in hubq
+knows the names inside a decoder block.
 
 Tools save the same model under other names: inside a compiled or a distributed module, without the
-prefix of the body, a tied pair by its head alone. Here each gets the name that transformers gives
-it. What the language model has no place for is said, or is refused by `model_check`.
+prefix of the body, a tied pair by its head alone. `account` gives each tensor the name that
+transformers gives it, and leaves none out without a word: what the language model has no place for
+is said, or is refused by `hubq/stages/plan/model_check.py`.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,8 +1,7 @@
-"""What the base's repo says that its copies carry on: license, languages, who may have it.
+"""The head of a README.md, and what a base's says for its copies: license, languages, gate.
 
-The YAML at the head of a README.md that others wrote: read as the Hub reads it, or refused.
-
-A license and a gate stand there, so what can't be read is an error and never "none".
+The YAML there was written by others: it is read as the Hub reads it, or refused. A license and a
+gate stand in it, so what can't be read is an error and never "none".
 """
 
 import codecs

@@ -1,20 +1,20 @@
-"""What licenses ask of whoever passes a changed model on: the one table, a row a license.
+"""What licenses ask of whoever passes a changed model on, and the files that they want beside it.
 
-Taken from the texts as their owners publish them. Meta's licenses, section 1.b: a copy of the
-agreement, "Built with ..." on a related page, a name that begins with "Llama", and a text file
-called "Notice". Gemma's terms, section 3.1: a copy, the restrictions of 3.2 passed on, changed
-files marked, and such a file. Qwen's and Tongyi Qianwen's, sections 3 and 4: the same but for the
-restrictions, and "Built with Qwen" in the newer two. Apache, section 4: a copy, changed files
-marked, NOTICE kept. MIT: its copyright notice, which only the base can hold.
+The one table, a row a license, is taken from the texts as their owners publish them. Meta's
+licenses, section 1.b: a copy of the agreement, "Built with ..." on a related page, a name that
+begins with "Llama", and a text file called "Notice". Gemma's terms, section 3.1: a copy, the
+restrictions of 3.2 passed on, changed files marked, and such a file. Qwen's and Tongyi Qianwen's,
+sections 3 and 4: the same but for the restrictions, and "Built with Qwen" in the newer two. Apache,
+section 4: a copy, changed files marked, NOTICE kept. MIT: its copyright notice, which only the base
+can hold.
 
 Whether a mere quantization is an "improved" model, whose name Meta wants to begin with "Llama", is
 a question for lawyers; hubq obeys. It is a tool, no advice on the law.
 
-The files that a license wants beside the weights: copies of the base's, and notices.
-
-What the base holds is copied byte for byte, its agreement and its policy of use above all. An
-agreement that the base lacks is never made up: only the Apache License has a text that is the same
-for everybody, so that hubq can write it; of any other, a file tells where its owner publishes it.
+The files are copies of the base's, and notices. What the base holds is copied byte for byte, its
+agreement and its policy of use above all. An agreement that the base lacks is never made up: only
+the Apache License has a text that is the same for everybody, so that hubq can write it; of any
+other, a file tells where its owner publishes it.
 """
 
 import re

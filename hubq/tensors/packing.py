@@ -1,15 +1,14 @@
 """Codes and bitmaps in as few bits as they need.
 
-`hubq/runtime/unpacking.py` has the rule and the way back. On this way three rounds close the gaps
+`hubq/runtime/unpacking.py` has the rules and the way back. Here three rounds close the gaps
 between eight codes, a byte each: neighbours move together, then pairs, then fours. Whatever the
 width that is a dozen operations on an eighth as many integers, done in pieces that stay in the
 processor's cache. Meta tensors pass through, so that a plan can count bytes.
 
-Bitmaps in as few bits as they need: raw, or coded after Cover (1973), whichever is shorter.
-
-Of each 64 flags the code has the number of ones and the index among all blocks with so many, as
-`hubq/runtime/unpacking.py` reads it. Ones that gather in some columns, as salient weights do, make
-blocks down the columns cheaper than blocks along the rows: both are tried.
+A bitmap is kept raw, or coded after Cover (1973), whichever is shorter: of each 64 flags the code
+has the number of ones and the index among all blocks with so many. Ones that gather in some
+columns, as salient weights do, make blocks down the columns cheaper than blocks along the rows:
+both are tried.
 """
 
 from collections.abc import Iterator
@@ -39,11 +38,11 @@ from hubq.runtime.unpacking import (
     words,
 )
 
-RUNS = (8, 16, 32, 64)  # blocks that share their least count: those that are tried
-
 __all__ = [
     "WORD_BITS",
+    "bitmap_words",
     "pack",
+    "pack_bitmap",
     "pack_columns",
     "pack_fields",
     "pack_stream",
@@ -51,6 +50,8 @@ __all__ = [
     "unpack_columns",
     "words",
 ]
+
+RUNS = (8, 16, 32, 64)  # blocks that share their least count: those that are tried
 
 
 def pack(codes: Tensor, bits: int) -> Tensor:  # (rows, count) uint8 -> (rows, words) int32

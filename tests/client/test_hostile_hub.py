@@ -435,14 +435,14 @@ def test_xet_may_not_store_in_a_folder_of_this_machine(
     hub: HostileHub, home: Path, tmp_path: Path
 ) -> None:
     place = tmp_path / "cas"
-    entry = {"casUrl": f"local://{place}", "exp": 4102444800, "accessToken": "x"}
+    ticket = {"casUrl": f"local://{place}", "exp": 4102444800, "accessToken": "x"}
     headers = {
         "X-Xet-Cas-Url": f"local://{place}",
         "X-Xet-Access-Token": "x",
         "X-Xet-Token-Expiration": "4102444800",
     }
     link = f'<{hub.endpoint}/api/models/{REPO}/xet-read-token/{COMMIT}>; rel="xet-auth"'
-    hub.on("GET", "xet-read-token", Said.json(entry, headers=headers))
+    hub.on("GET", "xet-read-token", Said.json(ticket, headers=headers))
     known = {"X-Repo-Commit": COMMIT, "ETag": '"abc"', "X-Linked-Size": "4", "Link": link}
     hub.on("HEAD", "/resolve/.*/a/b.txt", Said(b"", 200, {**known, "X-Xet-Hash": "a" * 64}))
 

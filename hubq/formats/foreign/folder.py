@@ -1,6 +1,6 @@
 """A quantized model folder that anyone wrote: its modules one at a time, and all that is beside.
 
-Which tensors a quantized folder's architecture has, to compare with those that are there.
+What its architecture calls for (`shapes_of`) is compared with the tensors that are there.
 """
 
 from collections.abc import Mapping

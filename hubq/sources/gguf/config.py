@@ -1,9 +1,7 @@
-"""What a GGUF file's metadata says of the model, as config.json says it.
+"""What a GGUF file's metadata says of the model, its rotary positions too, as config.json says it.
 
 Each number is bounded before anything is built from it, and what transformers' classes can't
 express is refused: a model that ran without it would be another one.
-
-Rotary positions of a GGUF file, said as transformers says them.
 
 llama.cpp's converter writes Llama 3.1's scaling as one factor for each frequency (`rope_freqs`),
 by which it is divided, and not the four numbers that these follow from. They are found again by

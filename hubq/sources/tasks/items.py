@@ -1,4 +1,4 @@
-"""What becomes of data and of generated text in our tasks: items, labels and scores.
+r"""What becomes of data and of generated text in our tasks: items, labels and scores.
 
 Options are one string, "A. first\nB. second", and the answer is one of these lines. None stands
 for a line that doesn't parse so: it is no item.

@@ -24,6 +24,7 @@ from hubq.records.report import (
 from hubq.records.run_folder import REPORT_IN_A_REPO
 from hubq.records.vocabulary import PUBLIC_HUB
 
+FOLDER = ".eval_results"  # in a repo
 BELIEVABLE = {"samples", "stderr", "base", "base_stderr", "difference", "recovery", "protocol"}
 # What pins a data set in a report's versions: a digest, a commit of a repo, lm-eval's data.
 DIGEST = re.compile(r"sha256:[0-9a-f]+")
@@ -184,9 +185,6 @@ def _result(  # noqa: PLR0913 - what the Hub wants to know of one number
         metric_value=value,
         metric_args=dict(facts),
     )
-
-
-FOLDER = ".eval_results"
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,9 @@
-"""Which of several models nothing beats, where each loss has its noise: noise makes no winner.
+"""Which of several models to take: what each costs beside what it lost, and who is on the front.
 
-Two losses are told apart where their 95 % intervals don't overlap; without intervals their values
-decide. The intervals are taken as independent, though the models read the same text: what is not
-told apart may be a difference, never the reverse.
-
-Which of several models to take: what each costs beside what it lost, and who is on the front.
+On the front is what no other model beats, and noise makes no winner. Two losses are told apart
+where their 95 % intervals don't overlap; without intervals their values decide. The intervals are
+taken as independent, though the models read the same text: what is not told apart may be a
+difference, never the reverse.
 
 The cost is the whole file: two models with the same bits in their linears may differ in those of
 their embeddings, and what a reader pays for is all of it. The loss is the divergence from the base

@@ -1,7 +1,8 @@
 """A score of the result beside its base's: paired items, how they differ, by how much chance.
 
 The data of a task on the Hub can move between two runs, so that an outcome that is remembered of
-one side is about other items than what is measured of the other side today.
+one side is about other items than what is measured of the other side today: then the older one is
+measured again.
 """
 
 import math

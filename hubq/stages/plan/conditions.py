@@ -5,7 +5,7 @@ what the license allows; and what a plan can tell will be missed is refused now.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hubq.client.client import Client
@@ -18,13 +18,11 @@ from hubq.sources.license_terms import governing, terms_of
 from hubq.sources.task_names import dimension_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from hubq.sources.source import Source
     from hubq.stages.recipe.recipe import PublishSection, Recipe
 
 ASKING = {"auto": "whoever asks is let in", "manual": "its owners answer each request"}
-ESTIMATES_ERR = 1.01  # how far what is stored may stay below what was estimated
+TOLERANCE = 1.01  # so much more than is stored may be estimated
 
 
 def require_permission(publish: "PublishSection", source: "Source") -> None:
@@ -45,7 +43,7 @@ def _require_license(base: str | None, published: str | None) -> None:
     )
 
 
-def require_gate(publish: "Mapping[str, Any]", gate: Gate | None, base: str) -> None:
+def require_gate(publish: Mapping[str, Any], gate: Gate | None, base: str) -> None:
     """Refuse to open to everybody what the base gives only to those who ask."""
     guarded = publish["private"] or publish.get("gated") or publish.get("open_although_gated")
     if gate is None or guarded:
@@ -78,13 +76,13 @@ def refuse_unmeasured(section: EvaluateSection) -> None:
 
 
 def refuse_unreachable(plan: Plan) -> None:
-    """Raise UserError where a plan estimates more stored bits than are allowed.
+    """Raise UserError where a plan will store more bits than are allowed.
 
-    What is estimated differs a little from the bytes as written, so the last word is `unmet`'s.
+    An estimate differs a little from the bytes as written, so the last word is `unmet`'s.
     """
     section = EvaluateSection.model_validate(plan.recipe.get("evaluate", {}))
     most = section.require.stored_bits
-    if most is not None and plan.linear_bits > ESTIMATES_ERR * most:
+    if most is not None and plan.linear_bits > TOLERANCE * most:
         raise UserError(
             f"evaluate.require.stored_bits: at most {number(most)} bits a weight are allowed, and "
             f"this recipe will store {number(plan.linear_bits)}; allow more, or take "

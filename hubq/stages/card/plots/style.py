@@ -1,11 +1,10 @@
-"""What all pictures share: size, type, colours for light and dark pages, and the bytes of the PNG.
+"""What all pictures share: size, type, colours for light and dark pages, and their bytes.
 
 A picture is 780 pixels wide and shown at up to that width; on a phone, where it is shrunk to half,
 its type is still 11 pixels high. Its background is solid, so that it is legible on either page.
 Colours are those of Okabe and Ito, which colour-blind eyes tell apart. The type is matplotlib's
-own, so the same values give the same bytes under the same versions, which the file names.
-
-Whether two files show the same picture: bit by bit, or nearly where other versions drew it.
+own, so the same values give the same bytes under the same versions, which the file names. `alike`
+compares two files bit by bit, or nearly where other versions drew one.
 """
 
 from dataclasses import dataclass
