@@ -1,5 +1,18 @@
 """hubq: quantize, measure, document and publish LLaMA-family models on the Hugging Face Hub.
 
+A folder imports only what stands below it in this list, and not what stands on its line:
+
+    cli                      the commands
+    stages, embedded_hub     the pipeline; a Hub on one's own machine
+    formats                  how quantized weights lie in files
+    methods                  how weights are quantized
+    tensors                  what a method returns and a format packs
+    sources                  where weights, texts and tasks come from
+    client                   all talk with a Hub
+    records                  what stages leave for one another
+    machine, runtime         this computer; what reads the hubq format, also without hubq
+    errors                   what the user can mend
+
 Importing it lets transformers' `from_pretrained` read models in the hubq format. That is imported
 inside functions, once transformers is: the command line must start at once.
 """

@@ -1,6 +1,8 @@
 """The commands. Only this package prints or exits; a UserError becomes one clear message.
 
-What a command runs is imported inside functions, when it is called: `hubq --help` answers at once.
+In come arguments and recipes, out go tables, JSON and exit codes; all work is done by the stages.
+It may import everything, and only `hubq.__main__` imports it. What a command runs is imported
+inside functions, when it is called: `hubq --help` answers at once.
 """
 
 import os

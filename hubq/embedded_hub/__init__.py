@@ -2,8 +2,8 @@
 
 For demos, tests and private work: requests of huggingface_hub, transformers, git and browsers come
 in by HTTP, and the answers that the real Hub gives go out; repos, large files and accounts stay in
-one folder. Of hubq it imports `errors` and the client's vocabulary (names, languages and licenses
-that a Hub knows); of hubq, the command line alone imports it.
+one folder. Of hubq it imports `errors` and `records.vocabulary` (names, languages and licenses that
+a Hub knows); of hubq, the command line alone imports it.
 
 A module imports only those above it in this list, or before it on its line:
 

@@ -1,4 +1,9 @@
-"""The contract of an on-disk format: which tensors it holds, and how they lie in safetensors."""
+"""The contract of an on-disk format: which tensors it holds, and how they lie in safetensors.
+
+A format is one file in this folder, with a `FORMAT`. In come representations, out go a file's
+tensors by name and a quantization_config, and back; the contract doesn't know who implements it. It
+may import `hubq.tensors` and what these may; methods and formats don't know one another.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence

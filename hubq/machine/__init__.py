@@ -1,5 +1,6 @@
 """What hubq knows of the machine it runs on: files, devices, meters, engines, progress.
 
-Everybody may ask it; it imports `hubq.errors` alone and keeps no state of a run. Libraries that it
-asks after (torch, pynvml) are imported inside functions: what only writes files needs none of them.
+Everybody may ask it; it may import `hubq.errors` alone, and keeps no state of a run. Libraries that
+it asks after (torch, pynvml) are imported inside functions: what only writes files needs none of
+them.
 """

@@ -1,8 +1,9 @@
 """The contract between the walk and a method: tensors in, tensors out.
 
-A method is one file in `hubq/methods/`; the file's name is its name in a recipe, and the class's
-fields are its options there. It never sees a model, a path or a device. bitsandbytes, an extra, is
-imported inside functions.
+A method is one file in this folder; the file's name is its name in a recipe, and the class's fields
+are its options there. In comes a layer, which is a weight and what calibration showed of its
+inputs; out goes a representation. It never sees a model, a path or a device, and may import
+`hubq.tensors`, the records and the machine. bitsandbytes, an extra, is imported inside functions.
 """
 
 from abc import ABC, abstractmethod

@@ -2,8 +2,9 @@
 
 Each is exact: `dequantize` gives the very floats that a reader of the packed file computes, and
 `stored_bits` counts what the file would hold. A representation on torch's meta device has shapes
-and no data, so a plan can count the bytes of a model that was never read. The compiled loops are
-imported inside functions: numba takes a second, and a plan needs none.
+and no data, so a plan can count the bytes of a model that was never read. It may import
+`hubq.runtime`, which has the formulas, and the compiled loops, these inside functions: numba takes
+a second, and a plan needs none.
 """
 
 from hubq.tensors.affine import PER_CHANNEL, SMALLEST_SCALE, Affine, Grid, Reach

@@ -1,7 +1,8 @@
 """Pictures for people who would rather look than read; each a PNG for light and for dark pages.
 
-matplotlib and Pillow are imported inside functions, since a card whose pictures are drawn needs
-neither.
+In come reports and the entries of a comparison, out go bytes, the same for the same values. It may
+import what the card may, but not the card. matplotlib and Pillow are imported inside functions,
+since a card whose pictures are drawn needs neither.
 """
 
 from hubq.stages.card.plots.layer_errors import error_by_layer

@@ -1,8 +1,9 @@
 """What can be measured of a model: one file a kind, whose name is the kind's.
 
 Each file holds a `Task` (`task.py` beside this folder has the contract): what is asked, and what a
-worker does for it. They import what loads and runs models, and torch, transformers and lm-eval
-inside functions, since who asks imports these files too.
+worker does for it. It may import what a stage may, and of this one all but what starts workers and
+sets a model against its base. torch, transformers and lm-eval are imported inside functions, since
+who asks imports these files too.
 """
 
 from collections.abc import Mapping
