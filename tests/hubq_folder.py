@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hubq.formats import format_named
-from hubq.sources.auxiliary_files import companions
+from hubq.sources.auxiliary_files import auxiliary_files
 from hubq.tensors import Affine, Grid, QuantizedTensor
 
 # From a module's name and its weight to what is stored; None where the weight stays.
@@ -53,7 +53,7 @@ def write(base: Path, folder: Path, quantize: Quantize = round_linears) -> Path:
     folder.mkdir()
     dtype = json.loads((base / "config.json").read_text())["dtype"]
     additions = form.config_additions()
-    files = companions(base, config, dtype=dtype, license=None, additions=additions).files
+    files = auxiliary_files(base, config, dtype=dtype, license=None, additions=additions).files
     for name, content in {**files, **form.extra_files(config)}.items():
         (folder / name).write_bytes(content)
     save_file(packed, folder / "model.safetensors", {"format": "pt"})

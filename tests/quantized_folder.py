@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from hubq.formats import Format
-from hubq.sources.auxiliary_files import companions
+from hubq.sources.auxiliary_files import auxiliary_files
 from hubq.tensors import Affine, Grid
 
 
@@ -49,7 +49,7 @@ def write(base: Path, folder: Path, choice: Choice) -> Path:
     config = choice.form.config(quantized, [])
     folder.mkdir()
     dtype = json.loads((base / "config.json").read_text())["dtype"]
-    files = companions(base, config, dtype=dtype, license=None).files
+    files = auxiliary_files(base, config, dtype=dtype, license=None).files
     for name, content in {**files, **choice.form.extra_files(config)}.items():
         (folder / name).write_bytes(content)
     save_file(packed, folder / "model.safetensors", {"format": "pt"})

@@ -110,8 +110,8 @@ def evaluate(
     with client_for(hub) as client:
         from hubq.stages.evaluate.assess import assess
 
-        against, wishes = _against(asked), _wishes(asked, words)
-        found = assess(asked.model, against, wishes, client, progress())
+        against, section = _against(asked), _section(asked, words)
+        found = assess(asked.model, against, section, client, progress())
     found.save(place)
     _show(found, as_json)
     click.echo(place, err=as_json)
@@ -149,7 +149,7 @@ def _against(asked: Asked) -> "ModelSection":
     return _read(ModelSection, _written(asked.against), "--against")
 
 
-def _wishes(asked: Asked, tasks: tuple[str, ...]) -> "EvaluateSection":
+def _section(asked: Asked, tasks: tuple[str, ...]) -> "EvaluateSection":
     """Read what is to be measured."""
     from hubq.records.recipe_evaluate import EvaluateSection
 

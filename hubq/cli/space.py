@@ -84,10 +84,10 @@ def deploy(  # noqa: PLR0913 - click passes each option by itself
     token = None if token_from is None else read(token_from)
     settings = Settings(org, private, hardware, token, votes, static)
     with client_for(hub, org) as client:
-        way = stage.DeploymentOptions(
+        options = stage.DeploymentOptions(
             progress(), index, lambda sentence: click.echo(sentence, err=True)
         )
-        done = stage.deploy(name or stage.NAME, settings, client, way)
+        done = stage.deploy(name or stage.NAME, settings, client, options)
     if as_json:
         print_json(done.model_dump(mode="json"))
         return

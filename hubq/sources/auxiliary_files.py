@@ -41,14 +41,14 @@ CHAT_TEMPLATES = "additional_chat_templates/*.jinja"
 
 
 @dataclass(frozen=True)
-class Companions:
+class AuxiliaryFiles:
     """The files beside the weights, and what a reader of the card should know about them."""
 
     files: dict[str, bytes]  # by path in the repo
     facts: tuple[str, ...]  # one sentence for each thing that is not as in the base
 
 
-def is_companion(path: str) -> bool:
+def is_auxiliary(path: str) -> bool:
     """Tell whether a file of a repo lies beside the weights of a quantized copy too."""
     return path in CONFIGS or is_tokenizer(path) or is_license_file(path)
 
@@ -58,14 +58,14 @@ def is_tokenizer(path: str) -> bool:
     return path in TOKENIZER_FILES or fnmatchcase(path, CHAT_TEMPLATES)
 
 
-def companions(
+def auxiliary_files(
     base: Path,
     quantization_config: Mapping[str, Any],
     *,
     dtype: str,
     license: str | None,
     additions: Mapping[str, Any] = MappingProxyType({}),
-) -> Companions:
+) -> AuxiliaryFiles:
     """Gather the files beside the weights of a quantized copy of the folder `base`.
 
     `dtype` is that of the tensors that stay unquantized, such as bfloat16; `license` is the
@@ -78,16 +78,16 @@ def companions(
     config, config_fact = _config(base, own, dtype)
     others = beside_config(base, license)
     facts = (config_fact, *others.facts) if config_fact else others.facts
-    return Companions(files=config | others.files, facts=facts)
+    return AuxiliaryFiles(files=config | others.files, facts=facts)
 
 
-def beside_config(base: Path, license: str | None) -> Companions:
+def beside_config(base: Path, license: str | None) -> AuxiliaryFiles:
     """Gather the same files but config.json; the base may be quantized itself."""
     generation, generation_fact = _generation_config(base)
     changes = [generation_fact] if generation_fact else []
     legal = license_files(base, license, changes)
     copied = {path.relative_to(base).as_posix(): path.read_bytes() for path in _copied(base)}
-    return Companions(
+    return AuxiliaryFiles(
         files=generation | dict(sorted(copied.items())) | legal.files,
         facts=(*changes, *legal.facts),
     )
@@ -97,7 +97,7 @@ def _copied(base: Path) -> Iterator[Path]:
     """List what is copied byte for byte."""
     for path in (*base.glob("*"), *base.glob(CHAT_TEMPLATES)):
         name = path.relative_to(base).as_posix()
-        if name not in CONFIGS and is_companion(name) and path.is_file():
+        if name not in CONFIGS and is_auxiliary(name) and path.is_file():
             yield path
 
 

@@ -22,7 +22,7 @@ from hubq.records.plan import BaseCard
 from hubq.records.recipe_inputs import ModelSection
 from hubq.records.record import Record
 from hubq.records.vocabulary import address
-from hubq.sources.auxiliary_files import is_companion, is_tokenizer
+from hubq.sources.auxiliary_files import is_auxiliary, is_tokenizer
 from hubq.sources.base_card import UnreadableCardError, base_card, front_matter, known_card
 from hubq.sources.folder import read_folder
 from hubq.sources.source import Source, accounted, check_config, left_alone
@@ -195,7 +195,7 @@ def _bring(
     repo, _, commit = identity.partition("@")
     with client.translate_errors(f"downloading {repo}"), without_bars():
         files = files_of(client, repo, commit)
-        wanted = {name: file for name, file in files.items() if chosen(name) or is_companion(name)}
+        wanted = {name: file for name, file in files.items() if chosen(name) or is_auxiliary(name)}
         snapshot = Snapshot(repo, commit, None, client)
         places = bring(snapshot, wanted, progress)
         record = cache_folder("verified") / f"{commit}.json"

@@ -18,7 +18,7 @@ from typing import Any
 from hubq.errors import UserError
 from hubq.machine.files import cache_folder, require_space, sha256_of, write_atomically
 from hubq.machine.progress import SILENT, Progress
-from hubq.sources.auxiliary_files import CHAT_TEMPLATES, is_companion, json_bytes
+from hubq.sources.auxiliary_files import CHAT_TEMPLATES, is_auxiliary, json_bytes
 from hubq.sources.shards import INDEX, Piece, index, merge
 from hubq.sources.tensor_headers import read_header
 from hubq.sources.weight_files import SINGLE
@@ -103,7 +103,7 @@ def _beside(folder: Path) -> list[Path]:
     return sorted(
         path
         for path, name in names.items()
-        if name == "README.md" or (name != CONFIG and is_companion(name))
+        if name == "README.md" or (name != CONFIG and is_auxiliary(name))
     )
 
 

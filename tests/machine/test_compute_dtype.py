@@ -210,10 +210,10 @@ def test_gathering_leaves_what_it_sees_alone() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_sums_over_tokens_are_exact_in_the_dtype_that_they_have(dtype: torch.dtype) -> None:
     inputs = torch.randn(4, 64, 32, generator=torch.Generator().manual_seed(1)).to(dtype)
-    gathering = InputStatistics(NEEDS, inputs)
+    statistics = InputStatistics(NEEDS, inputs)
 
-    gathering.add(inputs)
-    found = gathering.result("up_proj")
+    statistics.add(inputs)
+    found = statistics.result("up_proj")
 
     flat = inputs.flatten(0, 1).double()
     assert found.gram is not None

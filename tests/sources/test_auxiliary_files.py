@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hubq.errors import UserError
-from hubq.sources.auxiliary_files import Companions, companions
+from hubq.sources.auxiliary_files import AuxiliaryFiles, auxiliary_files
 
 QUANTIZATION = {"quant_method": "compressed-tensors", "ignore": ["lm_head"]}
 
@@ -23,8 +23,8 @@ def write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=2))
 
 
-def gather(base: Path, license: str | None = None) -> Companions:
-    return companions(base, QUANTIZATION, dtype="bfloat16", license=license)
+def gather(base: Path, license: str | None = None) -> AuxiliaryFiles:
+    return auxiliary_files(base, QUANTIZATION, dtype="bfloat16", license=license)
 
 
 def test_config_is_the_bases_with_the_quantization_and_nothing_else_changed(base: Path) -> None:

@@ -18,10 +18,10 @@ from app import build, comparison_service
 from votes.storage import open_votes
 from hubq.client.client import Client
 
-cooks = comparison_service()
-page = build(cooks, open_votes({}, Client()))
+service = comparison_service()
+page = build(service, open_votes({}, Client()))
 opening = [each for each in page.fns.values() if (page._id, "load") in each.targets]
-limits = cooks.generation.limits
+limits = service.generation.limits
 print(json.dumps({
     "lifetimes": [x.time_to_live for x in page.blocks.values() if isinstance(x, gr.State)],
     "at once": [each.concurrency_limit for each in opening],

@@ -2,7 +2,7 @@
 
 Every number on it is in the report or computed from numbers there, and is spelled by
 `hubq/records/number_format.py`. A name that a template misses is an error, never a blank. What the
-sections say is in `hubq/cards/`, how they look in the templates beside it.
+sections say is in the modules of `sections/`, how they look in the templates beside them.
 
 A card's folder, of a run or in `model_cards/`, holds README.md, images/, and the records that they
 are made of, report.json and siblings.json. In a repo the card lies the same, so that its links are
@@ -148,14 +148,14 @@ def _measured(report: Report) -> dict[str, Any]:
     """Say what was measured."""
     return {
         "report": report,
-        "glance": summary.lines(report),
+        "summary": summary.lines(report),
         "headline": evaluation.headline(report),
         "rows": report.measurements,
         "accuracies": evaluation.accuracies(report),
         "perplexities": evaluation.perplexities(report),
         "overall": report.overall,
         "fidelity": evaluation.fidelity(report),
-        "fidelity_is_familiar": limitations.fidelity_is_familiar(report),
+        "fidelity_overlaps_calibration": limitations.fidelity_overlaps_calibration(report),
         "efficiency": report.efficiency,
         "contention": evaluation.contention(report),
         "unpaired": evaluation.unpaired(report),

@@ -16,9 +16,9 @@ from hubq.formats.foreign.folder import QuantizedFolder
 from hubq.machine.progress import Progress
 from hubq.stages.convert.strategies import (
     Strategy,
-    dense_ways,
-    exact_ways,
-    lossy_ways,
+    dense_strategies,
+    exact_strategies,
+    lossy_strategies,
     refusal,
     without_data,
 )
@@ -58,30 +58,32 @@ def survey(
 def _surveyed(source: QuantizedFolder, module: str, form: Format, *, lossy: bool) -> Survey:
     tensor = source.read(module, codes=False)
     bare, known = without_data(tensor), Survey(facts=dict(tensor.facts))
-    for way in _ways(tensor, form, getattr(torch, source.dtype), lossy=lossy):
-        given = tensor if way.grid is None and way.dense is None else bare  # rounding takes long
-        known.reasons[way] = refusal(module, given, way, form, tied=source.tied)
-        if known.reasons[way] is None:
-            known.sketches[way] = without_data(way.apply(bare))
+    for strategy in _strategies(tensor, form, getattr(torch, source.dtype), lossy=lossy):
+        given = (
+            tensor if strategy.grid is None and strategy.dense is None else bare
+        )  # rounding takes long
+        known.reasons[strategy] = refusal(module, given, strategy, form, tied=source.tied)
+        if known.reasons[strategy] is None:
+            known.sketches[strategy] = without_data(strategy.apply(bare))
     return known
 
 
-def _ways(
+def _strategies(
     tensor: QuantizedTensor, form: Format, dtype: torch.dtype, *, lossy: bool
 ) -> list[Strategy]:
     """List the ways of a tensor; those that keep all numbers come first."""
     if isinstance(form, Dense):
-        return list(dense_ways(dtype, lossy=lossy))
-    return [*exact_ways(tensor), *(lossy_ways(tensor, form, dtype) if lossy else ())]
+        return list(dense_strategies(dtype, lossy=lossy))
+    return [*exact_strategies(tensor), *(lossy_strategies(tensor, form, dtype) if lossy else ())]
 
 
 def choose(surveys: Surveys, form: Format, *, lossy: bool) -> Strategies:
     """Choose the way of each module; raise UserError that says what speaks against a conversion."""
     refused: list[str] = []
-    for way in _first(surveys) if isinstance(form, Dense) else ALL_KEEPING:
-        mistakes = _mistakes(surveys, way, form)
+    for strategy in _first(surveys) if isinstance(form, Dense) else ALL_KEEPING:
+        mistakes = _mistakes(surveys, strategy, form)
         if not mistakes:
-            return dict.fromkeys(surveys, way)
+            return dict.fromkeys(surveys, strategy)
         refused = refused or mistakes
     found = _with_loss(surveys, form) if lossy else None
     if found is None:
@@ -98,20 +100,22 @@ def _first(surveys: Surveys) -> list[Strategy]:
     return list(next(iter(surveys.values())).reasons)[:1]
 
 
-def _mistakes(surveys: Surveys, way: Strategy, form: Format) -> list[str]:
+def _mistakes(surveys: Surveys, strategy: Strategy, form: Format) -> list[str]:
     """Say why not all modules can go one way; empty when they can."""
     reasons: dict[str, list[str]] = {}
     for module, known in surveys.items():
-        if (reason := known.reasons.get(way, NOT_THERE)) is not None:
+        if (reason := known.reasons.get(strategy, NOT_THERE)) is not None:
             reasons.setdefault(reason, []).append(module)
     if reasons:
         return [f"{_which(modules)}: {reason}" for reason, modules in reasons.items()]
-    together = _together(surveys, dict.fromkeys(surveys, way), form)
+    together = _together(surveys, dict.fromkeys(surveys, strategy), form)
     return [together] if together else []
 
 
-def _together(surveys: Surveys, ways: Strategies, form: Format) -> str | None:
-    sketches = {module: surveys[module].sketches[way] for module, way in ways.items()}
+def _together(surveys: Surveys, strategies: Strategies, form: Format) -> str | None:
+    sketches = {
+        module: surveys[module].sketches[strategy] for module, strategy in strategies.items()
+    }
     return form.why_unsupported_together(packed(sketches, form))
 
 
@@ -127,10 +131,10 @@ def _with_loss(surveys: Surveys, form: Format) -> Strategies | None:
     """Let each module go the first way that is open to it; where that makes no file, all one."""
     first = next(iter(surveys.values()))
     for like in (None, *_open(first)):
-        open_ways = {module: _open(known, like) for module, known in surveys.items()}
-        ways = {module: found[0] for module, found in open_ways.items() if found}
-        if len(ways) == len(surveys) and _together(surveys, ways, form) is None:
-            return ways
+        open_strategies = {module: _open(known, like) for module, known in surveys.items()}
+        strategies = {module: found[0] for module, found in open_strategies.items() if found}
+        if len(strategies) == len(surveys) and _together(surveys, strategies, form) is None:
+            return strategies
     return None
 
 
@@ -139,8 +143,12 @@ def _open(known: Survey, like: Strategy | None = None) -> list[Strategy]:
 
     Embeddings are written out, so that they lie beside any scheme.
     """
-    ways = [way for way, reason in known.reasons.items() if reason is None]
-    return [way for way in ways if like is None or way == like or way.dense is not None]
+    strategies = [strategy for strategy, reason in known.reasons.items() if reason is None]
+    return [
+        strategy
+        for strategy in strategies
+        if like is None or strategy == like or strategy.dense is not None
+    ]
 
 
 def _which(modules: list[str]) -> str:

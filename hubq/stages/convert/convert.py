@@ -22,25 +22,27 @@ from hubq.errors import UserError, did_you_mean
 from hubq.machine.engines import LOADER
 from hubq.machine.files import PARTIAL, partial_of
 from hubq.machine.progress import SILENT, Progress
-from hubq.sources.auxiliary_files import is_companion
+from hubq.sources.auxiliary_files import is_auxiliary
 from hubq.sources.license_terms import CHANGES, NOTICE, WHEREABOUTS
 from hubq.stages.convert.conversion import RECORD, TARGETS, Conversion, ConversionRequest
 
 
 def convert(
-    model: Path, out: Path, wish: ConversionRequest, progress: Progress = SILENT
+    model: Path, out: Path, request: ConversionRequest, progress: Progress = SILENT
 ) -> Conversion:
     """Write the folder `out`, which appears in one step; raise UserError for what can't be held.
 
     A run that was killed leaves a folder OUT.partial, which the next one begins anew.
     """
-    if wish.form not in TARGETS:
-        raise UserError(f"hubq converts to no {wish.form}; {did_you_mean(wish.form, TARGETS)}")
-    _require_free(out, model, fresh=wish.fresh)
+    if request.form not in TARGETS:
+        raise UserError(
+            f"hubq converts to no {request.form}; {did_you_mean(request.form, TARGETS)}"
+        )
+    _require_free(out, model, fresh=request.fresh)
 
     from hubq.stages.convert.transcoding import Transcoding
 
-    work = Transcoding(model, wish, progress)
+    work = Transcoding(model, request, progress)
     partial = partial_of(out)
     work.write(partial)
     return work.finish(partial, out, work.prove(partial))
@@ -81,4 +83,4 @@ def _is_ours(path: str) -> bool:
     name = path.removesuffix(PARTIAL)
     others = {RECORD, "README.md", INDEX, OLD_CONFIG, LOADER, CHANGES, NOTICE, WHEREABOUTS}
     is_weight = fnmatchcase(name, "model*.safetensors") or fnmatchcase(name, "parts/*.safetensors")
-    return is_weight or name in others or is_companion(name)
+    return is_weight or name in others or is_auxiliary(name)

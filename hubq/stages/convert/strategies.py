@@ -64,7 +64,7 @@ class Strategy:
         return replace(tensor, activation_bits=None) if self.leaves_inputs else tensor
 
 
-def exact_ways(tensor: QuantizedTensor) -> Iterator[Strategy]:
+def exact_strategies(tensor: QuantizedTensor) -> Iterator[Strategy]:
     """Yield the ways that change no number."""
     yield Strategy()
     if isinstance(tensor, Affine) and isinstance(tensor.scale, Tensor):
@@ -74,19 +74,21 @@ def exact_ways(tensor: QuantizedTensor) -> Iterator[Strategy]:
             yield Strategy("written out")
 
 
-def lossy_ways(tensor: QuantizedTensor, form: Format, dtype: torch.dtype) -> Iterator[Strategy]:
+def lossy_strategies(
+    tensor: QuantizedTensor, form: Format, dtype: torch.dtype
+) -> Iterator[Strategy]:
     """Yield the ways that change numbers, those that change the least first."""
     if isinstance(tensor, Affine) and isinstance(tensor.scale, Tensor):
-        for way in exact_ways(tensor):
-            yield replace(way, leaves_inputs=True)
-            yield replace(way, leaves_inputs=True, scales=torch.float16)
+        for strategy in exact_strategies(tensor):
+            yield replace(strategy, leaves_inputs=True)
+            yield replace(strategy, leaves_inputs=True, scales=torch.float16)
     for bits, symmetric in ((FINE_BITS, True), (4, False)):
         for size in _group_sizes(tensor):
             yield Strategy(grid=Grid(bits, size, symmetric, form.scale_dtype(dtype)))
     yield Strategy(dense=sixteen_bits(dtype))
 
 
-def dense_ways(dtype: torch.dtype, *, lossy: bool) -> Iterator[Strategy]:
+def dense_strategies(dtype: torch.dtype, *, lossy: bool) -> Iterator[Strategy]:
     """Yield the ways to a dense copy of a model: rounding to 16 bits is what that means."""
     yield Strategy(dense=sixteen_bits(dtype))
     if lossy:
@@ -94,15 +96,15 @@ def dense_ways(dtype: torch.dtype, *, lossy: bool) -> Iterator[Strategy]:
 
 
 def refusal(
-    module: str, tensor: QuantizedTensor, way: Strategy, form: Format, *, tied: bool
+    module: str, tensor: QuantizedTensor, strategy: Strategy, form: Format, *, tied: bool
 ) -> str | None:
     """Say why a format can't hold a module's tensor in a way, or None."""
     name = module.rpartition(".")[2]
-    if way.dense is not None:
-        return _dense_refusal(name, tensor, way, form)
+    if strategy.dense is not None:
+        return _dense_refusal(name, tensor, strategy, form)
     if name in EMBEDDINGS and name not in form.embeddings(tied):
         return f"{form.name} keeps {name} in 16 bits"
-    held = way.apply(tensor)
+    held = strategy.apply(tensor)
     if isinstance(held, Scaled):
         return f"{form.name} holds no weights in 8-bit floats; dense holds their values"
     if isinstance(held, Reordered) and isinstance(form, AffineFormat):
@@ -110,18 +112,20 @@ def refusal(
             f"no reader of {form.name} takes columns out of their groups' order any more, which "
             "activation order (desc_act, actorder: group) left; hubq and dense hold them"
         )
-    if way.scales is not None and isinstance(held, Affine):
-        largest = torch.finfo(way.scales).max
+    if strategy.scales is not None and isinstance(held, Affine):
+        largest = torch.finfo(strategy.scales).max
         if bool((held.scales.float().abs() > largest).any()):
-            return f"some scales are too large for {dtype_name(way.scales)}"
+            return f"some scales are too large for {dtype_name(strategy.scales)}"
     return refusal_of(form, held)
 
 
-def _dense_refusal(name: str, tensor: QuantizedTensor, way: Strategy, form: Format) -> str | None:
+def _dense_refusal(
+    name: str, tensor: QuantizedTensor, strategy: Strategy, form: Format
+) -> str | None:
     """Say why a weight can't be written out in 16 bits: only embeddings can, but in dense files."""
     if not isinstance(form, Dense):
         return None if name in EMBEDDINGS else f"{form.name} files hold quantized linears"
-    return None if way.leaves_inputs else form.why_unsupported(tensor)
+    return None if strategy.leaves_inputs else form.why_unsupported(tensor)
 
 
 def without_data(value: Any) -> Any:  # noqa: ANN401 - a representation, or what one consists of

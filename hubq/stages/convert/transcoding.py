@@ -37,19 +37,21 @@ ROWS = ("embed_tokens", "wte", "wpe", "embed_in", "word_embeddings")  # matrices
 class Transcoding:
     """A quantized folder on its way into another format."""
 
-    def __init__(self, model: Path, wish: ConversionRequest, progress: Progress) -> None:
-        self.wish = wish
+    def __init__(self, model: Path, request: ConversionRequest, progress: Progress) -> None:
+        self.request = request
         self.progress = progress
         self.source = QuantizedFolder(model)
-        self.form = format_named(wish.form)
+        self.form = format_named(request.form)
         self.dropped = superfluous(self.source)
-        surveys = survey(self.source, self.form, lossy=wish.lossy, progress=progress)
-        self.ways = choose(surveys, self.form, lossy=wish.lossy)
-        self.sketches = {name: surveys[name].sketches[way] for name, way in self.ways.items()}
+        surveys = survey(self.source, self.form, lossy=request.lossy, progress=progress)
+        self.strategies = choose(surveys, self.form, lossy=request.lossy)
+        self.sketches = {
+            name: surveys[name].sketches[strategy] for name, strategy in self.strategies.items()
+        }
         facts = [each.facts for each in surveys.values()]
         self.wrapped_zeros = int(sum(each.get("wrapped_zeros", 0) for each in facts))
         self.rounded_inputs = any(ROUNDED in each for each in facts) or any(
-            way.leaves_inputs for way in self.ways.values()
+            strategy.leaves_inputs for strategy in self.strategies.values()
         )
         self.quantization = self.form.config(packed(self.sketches, self.form), self._kept())
 
@@ -71,9 +73,9 @@ class Transcoding:
         shutil.rmtree(partial, ignore_errors=True)
         parts = partial / "parts"
         parts.mkdir(parents=True)
-        with self.progress.task("Converting", len(self.ways)) as advance:
-            for number, (module, way) in enumerate(self.ways.items()):
-                tensor = way.apply(self.source.read(module))
+        with self.progress.task("Converting", len(self.strategies)) as advance:
+            for number, (module, strategy) in enumerate(self.strategies.items()):
+                tensor = strategy.apply(self.source.read(module))
                 _require_finite(module, tensor)
                 write(parts / f"{number:06d}.safetensors", self._tensors(module, tensor))
                 advance(1)
@@ -105,15 +107,15 @@ class Transcoding:
     def prove(self, partial: Path) -> tuple[ConvertedModule, ...]:
         """Read the written file back and compare every module with the source's."""
         written, proven = Weights(partial), []
-        with self.progress.task("Proving", len(self.ways)) as advance:
-            for module, way in self.ways.items():
-                proven.append(self._proven(module, way, written))
+        with self.progress.task("Proving", len(self.strategies)) as advance:
+            for module, strategy in self.strategies.items():
+                proven.append(self._proven(module, strategy, written))
                 advance(1)
         return tuple(proven)
 
-    def _proven(self, module: str, way: Strategy, written: Weights) -> ConvertedModule:
+    def _proven(self, module: str, strategy: Strategy, written: Weights) -> ConvertedModule:
         before = self.source.read(module)
-        meant, old = way.apply(before).dequantize(), before.dequantize()
+        meant, old = strategy.apply(before).dequantize(), before.dequantize()
         new = self._written(module, written).dequantize()
         if not torch.equal(new, meant):
             raise UserError(
@@ -121,9 +123,11 @@ class Transcoding:
                 "Run again; if it stays so, report it with the name of the model"
             )
         same = torch.equal(new, old)
-        assert same or not way.keeps_integers, f"{module} changed on a way that keeps its numbers"
+        assert same or not strategy.keeps_integers, (
+            f"{module} changed on a way that keeps its numbers"
+        )
         lost = 0.0 if same else float((new - old).norm() / old.norm())
-        return ConvertedModule(name=module, done=str(way), same=same, difference=lost)
+        return ConvertedModule(name=module, done=str(strategy), same=same, difference=lost)
 
     def _written(self, module: str, written: Weights) -> QuantizedTensor:
         """Read a module of the result."""
@@ -138,7 +142,7 @@ class Transcoding:
         folder = self.source.folder
         beside = beside_config(folder, license_in(folder))
         conversion = Conversion(
-            source=self.wish.source,
+            source=self.request.source,
             source_format=self.source.method,
             format=self.form.name,
             modules=modules,
@@ -147,7 +151,9 @@ class Transcoding:
         files = {
             **beside.files,
             **self.form.extra_files(self.quantization),
-            "config.json": config_json(self.source, self.form, self.quantization, self.wish.source),
+            "config.json": config_json(
+                self.source, self.form, self.quantization, self.request.source
+            ),
             "README.md": rendered(conversion, out.name, folder),
         }
         for name, content in files.items():

@@ -35,7 +35,7 @@ class ModelPair(NamedTuple):
 
 
 def measured(
-    sides: ModelPair, section: EvaluateSection, client: Client, progress: Progress
+    models: ModelPair, section: EvaluateSection, client: Client, progress: Progress
 ) -> Measured:
     """Measure the result and its base; what the section doesn't ask for stays None.
 
@@ -55,8 +55,8 @@ def measured(
 
     texts = texts_of(section, client)
     tasks: list[Task] = [*perplexities_of(section, texts), *named_tasks(section)]
-    where = machine(sides.dtype, section.dtype)
-    both = Pair(sides.result, sides.base, where, client, progress)
+    where = machine(models.dtype, section.dtype)
+    both = Pair(models.result, models.base, where, client, progress)
     costs, comparison = _efficiency(both, section), _comparison(both, section, texts)
     of_base = (*tasks, *(comparison.of_base(both) if comparison else ()))
     if costs is None and not both.knows_of_base(*of_base):

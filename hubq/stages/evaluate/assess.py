@@ -1,6 +1,6 @@
 """Measure what anybody made: a folder, a repo or a GGUF file beside the base that it came from.
 
-The base of a model that hubq made is brought here as its report names it.
+`base_of` brings the base of a model that hubq made, as its report names it.
 """
 
 import math
@@ -28,7 +28,7 @@ from hubq.sources.shards import weight_bytes
 from hubq.sources.source import Source, dtype_of, require_harmless
 from hubq.sources.task_names import require_known
 from hubq.stages.evaluate.against_base import ModelPair, measured, texts_of
-from hubq.stages.plan.readable import require_wishes
+from hubq.stages.plan.readable import require_readable_texts
 from hubq.stages.recipe.text import is_local
 
 OTHERWISE = "name it: org/name, a folder or a GGUF file"
@@ -78,7 +78,7 @@ class Brought(NamedTuple):
 def assess(
     model: str,
     against: ModelSection,
-    wishes: EvaluateSection,
+    section: EvaluateSection,
     client: Client,
     progress: Progress = SILENT,
 ) -> Assessment:
@@ -87,16 +87,16 @@ def assess(
     `model` is a folder, org/name with an optional @revision, or a GGUF file. Raises UserError for
     texts that the two tokenizers cut differently: such perplexities don't compare.
     """
-    require_known([each.name for each in wishes.tasks])
+    require_known([each.name for each in section.tasks])
     fetching = bring(model, client, progress)
     source = find(against, client)
-    require_wishes(wishes, source.config)
-    texts = texts_of(wishes, client)
+    require_readable_texts(section, source.config)
+    texts = texts_of(section, client)
     brought = fetching()
     base = fetch(source, client, progress)
     for text in texts:
         _refuse_other_tokens(text.text[:COMPARED], brought, base)
-    found = measured(ModelPair(brought.folder, base, dtype_of(source)), wishes, client, progress)
+    found = measured(ModelPair(brought.folder, base, dtype_of(source)), section, client, progress)
     parameters = _parameters(source)
     own = Brought(_name(source), base, "dense", weight_bytes(base))
     return Assessment(

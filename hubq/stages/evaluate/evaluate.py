@@ -27,12 +27,12 @@ def evaluate(
     section = EvaluateSection.model_validate(plan.recipe.get("evaluate", {}))
     model = ModelSection.model_validate(plan.recipe["model"])
     _refuse_changed(run / "model", checkpoint)
-    sides = ModelPair(
+    models = ModelPair(
         result=run / "model",
         base=fetch_planned(model, plan.source, client, progress),
         dtype=plan.dtype,
     )
-    found = measured(sides, section, client, progress)
+    found = measured(models, section, client, progress)
     report = Report(plan=plan, checkpoint=checkpoint, **dict(found))
     report.save(run / REPORT)
     return report

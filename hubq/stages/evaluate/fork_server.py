@@ -64,10 +64,10 @@ class ForkServer:
             raise RuntimeError("the process that workers are forked from has ended")
         self._is_ready = True
 
-    def fork(self, birth: Path, files: Sequence[int]) -> None:
+    def fork(self, start: Path, files: Sequence[int]) -> None:
         """Start a worker."""
         self.ready()
-        socket.send_fds(self.socket, [str(birth).encode()], files)
+        socket.send_fds(self.socket, [str(start).encode()], files)
         if not self.socket.recv(1):
             raise RuntimeError("the process that workers are forked from has ended")
 
@@ -84,10 +84,10 @@ def serve(parent: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait for workers
     parent.send(b".")
     while request := _request(parent):
-        birth, files = request
+        start, files = request
         if os.fork() == 0:
             parent.close()
-            os._exit(_wait_for(birth, files))
+            os._exit(_wait_for(start, files))
         for file in files:
             os.close(file)
         parent.send(b".")
@@ -99,14 +99,14 @@ def _request(parent: socket.socket) -> tuple[Path, list[int]] | None:
     return (Path(os.fsdecode(path)), files) if path else None
 
 
-def _wait_for(birth: Path, files: Sequence[int]) -> int:
+def _wait_for(start: Path, files: Sequence[int]) -> int:
     """Fork the worker, tell its pid, then its exit code; let nobody else get its pid before."""
     messages, log, status = files
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     worker = os.fork()
     if worker == 0:
         os.close(status)
-        sys.exit(_work(WorkerStart.load(birth), messages, log))  # or a traceback, as of any process
+        sys.exit(_work(WorkerStart.load(start), messages, log))  # or a traceback, as of any process
     for file in (messages, log):
         os.close(file)
     # A parent that is gone wants to know nothing; the worker ends when it has something to say.
@@ -121,17 +121,17 @@ def _wait_for(birth: Path, files: Sequence[int]) -> int:
     return 0
 
 
-def _work(birth: WorkerStart, messages: int, log: int) -> int:
+def _work(start: WorkerStart, messages: int, log: int) -> int:
     """Be the worker; return its exit code."""
     from hubq.stages.evaluate.worker import run
 
     os.environ.clear()
-    os.environ.update(birth.environment)
+    os.environ.update(start.environment)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(log, stream.fileno())
     os.close(log)
     with os.fdopen(messages, "w") as out:
-        return run(birth.job, out)
+        return run(start.job, out)
 
 
 def main() -> None:

@@ -77,11 +77,11 @@ def run(job: Job, workers: int, environment: Mapping[str, str], progress: Progre
         if workers > 1:
             job = job.model_copy(update={"shared": place, "threads": _threads(workers)})
         job.save(place / "job.json")
-        birth = WorkerStart(job=place / "job.json", environment=dict(environment))
-        birth.save(place / "birth.json")
-        start = _forked if _may_fork(job) else _spawned
+        start = WorkerStart(job=place / "job.json", environment=dict(environment))
+        start.save(place / "start.json")
+        begin = _forked if _may_fork(job) else _spawned
         logs = [place / f"{number}.log" for number in range(workers)]
-        started = [running.enter_context(start(birth, log)) for log in logs]
+        started = [running.enter_context(begin(start, log)) for log in logs]
         stopped = _relay(started, progress)
         if stopped is not None:
             if stopped.refusal is not None:
@@ -123,31 +123,31 @@ class Worker(Protocol):
 
 
 @contextmanager
-def _spawned(birth: WorkerStart, log: Path) -> "Iterator[Worker]":
+def _spawned(start: WorkerStart, log: Path) -> "Iterator[Worker]":
     """Start a worker that imports all it needs, once nothing else imports: it may be timed."""
     for fork_server in ForkServer.living:
         fork_server.ready()
     # -P: a module in the user's folder that is named like a library must not be imported.
-    command = [sys.executable, "-P", "-m", "hubq.stages.evaluate.worker", str(birth.job)]
+    command = [sys.executable, "-P", "-m", "hubq.stages.evaluate.worker", str(start.job)]
     with (
         log.open("wb") as errors,
         subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, env=birth.environment, text=True
+            command, stdout=subprocess.PIPE, stderr=errors, env=start.environment, text=True
         ) as worker,
     ):
         yield worker
 
 
 @contextmanager
-def _forked(birth: WorkerStart, log: Path) -> "Iterator[Worker]":
+def _forked(start: WorkerStart, log: Path) -> "Iterator[Worker]":
     """Fork a worker from a process that has imported all."""
-    fork_server = fork_server_for(birth.environment)
+    fork_server = fork_server_for(start.environment)
     incoming, messages = os.pipe()
     own, status = socket.socketpair()
     with log.open("wb") as errors, own, os.fdopen(incoming) as stdout, status:
         try:
-            birth_file = birth.job.with_name("birth.json")
-            fork_server.fork(birth_file, (messages, errors.fileno(), status.fileno()))
+            start_file = start.job.with_name("start.json")
+            fork_server.fork(start_file, (messages, errors.fileno(), status.fileno()))
         finally:
             os.close(messages)
         status.close()

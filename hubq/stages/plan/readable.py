@@ -55,9 +55,9 @@ def require_readable(recipe: "Recipe", source: "Source", client: "Client") -> No
         )
 
 
-def require_wishes(wishes: "EvaluateSection", config: Mapping[str, Any]) -> None:
+def require_readable_texts(section: "EvaluateSection", config: Mapping[str, Any]) -> None:
     """Raise UserError for texts to be measured that are longer than a model's positions."""
-    require_positions(dict(_lengths(wishes)), config)
+    require_positions(dict(_lengths(section)), config)
 
 
 def require_positions(lengths: Mapping[str, int], config: Mapping[str, Any]) -> None:

@@ -33,7 +33,7 @@ from hubq.records.record import Record
 from hubq.runtime.headers import LEGACY
 from hubq.sources import calibration_tokens
 from hubq.sources.architecture import family_of
-from hubq.sources.auxiliary_files import Companions, companions
+from hubq.sources.auxiliary_files import AuxiliaryFiles, auxiliary_files
 from hubq.sources.find import fetch_planned
 from hubq.sources.license_terms import governing
 from hubq.sources.prompting import prompting
@@ -172,7 +172,7 @@ class Quantization:
         parts = [self.finished.part(number) for number in range(self.finished.count)]
         packed = [piece for path in (extra, *parts) for piece in pieces(path)]
         merge([*self._unchanged(), *packed], partial_folder)
-        for name, content in self._companions().files.items():
+        for name, content in self._auxiliary_files().files.items():
             write_atomically(partial_folder / name, content)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial_folder, folder)
@@ -202,13 +202,13 @@ class Quantization:
         method = head_method(self.recipe) if outside else self.recipe.method
         return method.sketch(shape, self.scale_dtype)
 
-    def _companions(self) -> Companions:
+    def _auxiliary_files(self) -> AuxiliaryFiles:
         """Return the files beside the weights."""
         sketches = {name: self._sketch(name, shape) for name, shape in self.quantized.items()}
         kept = [] if self.family.head in sketches else [self.family.head]
         config = self.form.config(sketches, kept)
         license = governing(self.plan.license, self.recipe.publish.license)
-        found = companions(
+        found = auxiliary_files(
             self.base,
             config,
             dtype=self.plan.dtype,
@@ -220,7 +220,7 @@ class Quantization:
     def _facts(self) -> tuple[str, ...]:
         """Return the card's sentences: of method and format, and of what is not as in the base."""
         remarks = (self.recipe.method.remark, self.form.remark)
-        return (*(remark for remark in remarks if remark), *self._companions().facts)
+        return (*(remark for remark in remarks if remark), *self._auxiliary_files().facts)
 
     def checkpoint(self, folder: Path, seconds: float) -> Checkpoint:
         """Measure what lies on the disk."""

@@ -23,8 +23,9 @@ from hubq.tensors import QuantizedTensor
 from hubq.tensors.gram import add_lower_gram, factors_in, output_energy
 
 SAMPLE = 2048  # tokens, or few more
-ForwardPart = Callable[[Tensor], Tensor]
 PREVIEW = 8  # one window in so many shows what reaches a linear before its writer is quantized
+
+ForwardPart = Callable[[Tensor], Tensor]
 
 
 class InputStatistics:
@@ -167,26 +168,28 @@ class Walk:
 
     def _gather(self, group: InputGroup, source: Tensor, part: ForwardPart, keep: Tensor) -> Inputs:
         """Run a part over all windows, keep what reaches a group and gather its statistics."""
-        gathering = InputStatistics(self.method.needs, keep)
+        statistics = InputStatistics(self.method.needs, keep)
         for window in batches(*source.shape[:2]):
             with self.clock.timing("forward"):
                 keep[window] = part(source[window])
             with self.clock.timing("hessian"):
-                gathering.add(keep[window])
-        return gathering.result(f"{self.block.name}.{group.linears[0]}")
+                statistics.add(keep[window])
+        return statistics.result(f"{self.block.name}.{group.linears[0]}")
 
-    def _solve(self, sharing: InputGroup, inputs: Inputs) -> Tensor | None:
+    def _solve(self, input_group: InputGroup, inputs: Inputs) -> Tensor | None:
         """Quantize a group, and return the factor (in,) that was folded into its norm."""
         with self.clock.timing("solving"):
             group = Group(
-                tuple(self._layer(linear, inputs) for linear in sharing.linears),
-                lambda factor: self._snap(sharing, factor),
+                tuple(self._layer(linear, inputs) for linear in input_group.linears),
+                lambda factor: self._snap(input_group, factor),
             )
-            factor = self._fold_into_norm(sharing, group)
+            factor = self._fold_into_norm(input_group, group)
             if factor is not None:
                 group = group.scaled(factor)
             results = self.method.quantize_group(group)
-            for linear, layer, result in zip(sharing.linears, group.layers, results, strict=True):
+            for linear, layer, result in zip(
+                input_group.linears, group.layers, results, strict=True
+            ):
                 weight = result.dequantize()
                 self.outcome.quantized[layer.name] = result
                 self._measure(layer, weight)
@@ -212,48 +215,48 @@ class Walk:
             whole = output_energy(layer.weight, layer.inputs.gram)
         self.outcome.errors[layer.name] = float(lost / whole) if whole else 0.0
 
-    def _fold_into_norm(self, sharing: InputGroup, group: Group) -> Tensor | None:
+    def _fold_into_norm(self, input_group: InputGroup, group: Group) -> Tensor | None:
         """Find a factor for the group's inputs and divide the norm that writes them by it."""
-        if not ("norm" in self.method.folds and sharing.writer_is_norm):
+        if not ("norm" in self.method.folds and input_group.writer_is_norm):
             return None
         factor = self.method.scale(group)
-        self._divide(f"{sharing.writer}.weight", factor)
+        self._divide(f"{input_group.writer}.weight", factor)
         return factor
 
-    def _snap(self, sharing: InputGroup, factor: Tensor) -> Tensor:
+    def _snap(self, input_group: InputGroup, factor: Tensor) -> Tensor:
         """Move a factor to the nearest by which the stored norm is divided without rounding.
 
         The divided norm is rounded first, and the factor follows from it.
         """
-        stored = self.block.stored[f"{sharing.writer}.weight"]
+        stored = self.block.stored[f"{input_group.writer}.weight"]
         norm = stored.to(factor.device).float()
         rounded = (norm / factor).to(stored.dtype).float()
         return torch.where(rounded == 0, torch.ones_like(factor), norm / rounded)
 
     def _fold_into_linear(
-        self, sharing: InputGroup, hidden: Tensor, parts: tuple[ForwardPart, ForwardPart]
+        self, input_group: InputGroup, hidden: Tensor, parts: tuple[ForwardPart, ForwardPart]
     ) -> None:
         """Scale the columns of the linear that ends a half, and divide its writer's rows.
 
         Both are changed before either is quantized, on what some of the windows show of the
         unquantized block: dividing the writer afterwards would round its stored scales anew.
         """
-        rows = self.block.stored[f"{sharing.writer}.weight"].shape[0]
-        (last,) = sharing.linears
+        rows = self.block.stored[f"{input_group.writer}.weight"].shape[0]
+        (last,) = input_group.linears
         if "linear" not in self.method.folds or rows != self.block.linear(last).in_features:
             return  # v writes fewer channels than o reads: grouped-query attention
         some = hidden[::PREVIEW]
         wide = some.new_empty(*some.shape[:2], rows)
         into, out = parts
-        inputs = self._gather(sharing, some, lambda batch: out(into(batch)), wide)
+        inputs = self._gather(input_group, some, lambda batch: out(into(batch)), wide)
         with self.clock.timing("solving"):
             factor = self.method.scale(Group((self._layer(last, inputs),)))
         stored = self.block.stored
         stored[f"{last}.weight"] = stored[f"{last}.weight"].float() * factor.cpu()
-        writer = f"{sharing.writer}.weight"
+        writer = f"{input_group.writer}.weight"
         stored[writer] = stored[writer].float() / factor.cpu()[:, None]
-        if f"{sharing.writer}.bias" in stored:
-            self._divide(f"{sharing.writer}.bias", factor)
+        if f"{input_group.writer}.bias" in stored:
+            self._divide(f"{input_group.writer}.bias", factor)
 
     def _divide(self, parameter: str, factor: Tensor) -> None:
         stored = self.block.stored[parameter]

@@ -28,21 +28,21 @@ def side(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Loa
     return LoadedModel.load(folder)
 
 
-def order(voice: LoadedModel, **files: Path) -> Scoring:
+def order(loaded: LoadedModel, **files: Path) -> Scoring:
     return Scoring(
-        model=Model(folder=voice.folder),
+        model=Model(folder=loaded.folder),
         title="Left",
         messages=(Message(role="user", content="Hi"),),
         text="né",
-        vocabulary=voice.vocabulary,
+        vocabulary=loaded.vocabulary,
         prompt=PROMPT,
         answer=ANSWER,
         **files,
     )
 
 
-def logprobs(voice: LoadedModel) -> torch.Tensor:
-    logits: torch.Tensor = voice.model(torch.tensor([PROMPT + ANSWER])).logits[0].float()
+def logprobs(loaded: LoadedModel) -> torch.Tensor:
+    logits: torch.Tensor = loaded.model(torch.tensor([PROMPT + ANSWER])).logits[0].float()
     return logits.log_softmax(-1)[len(PROMPT) - 1 : -1].detach()
 
 

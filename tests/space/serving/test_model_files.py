@@ -37,51 +37,51 @@ def hub(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture
-def fetching(hub: FaultyHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelFiles:
+def files(hub: FaultyHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelFiles:
     """Give one with an empty cache."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     return ModelFiles(Client(hub.endpoint, hub.token, RetryPolicy(first=0.01)))
 
 
 @pytest.mark.parametrize("model", [BASE, SIDE])
-def test_a_repo_weighs_what_its_files_do(fetching: ModelFiles, model: Model) -> None:
-    remote = fetching.outline(model)
+def test_a_repo_weighs_what_its_files_do(files: ModelFiles, model: Model) -> None:
+    remote = files.outline(model)
 
-    local = fetching.outline(Model(folder=fetching.folder(model)))
+    local = files.outline(Model(folder=files.folder(model)))
 
     assert estimate_memory(remote.config, remote.tensors, 10, 10, 2) == estimate_memory(
         local.config, local.tensors, 10, 10, 2
     )
 
 
-def test_an_outline_needs_no_weights(fetching: ModelFiles, tmp_path: Path) -> None:
-    fetching.outline(SIDE)
+def test_an_outline_needs_no_weights(files: ModelFiles, tmp_path: Path) -> None:
+    files.outline(SIDE)
 
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
 
 
-def test_a_base_comes_without_its_other_formats(fetching: ModelFiles) -> None:
-    folder = fetching.folder(BASE)
+def test_a_base_comes_without_its_other_formats(files: ModelFiles) -> None:
+    folder = files.folder(BASE)
 
     assert (folder / "model.safetensors").is_file()
     assert not (folder / "original").exists()
 
 
-def test_what_is_here_is_not_asked_for_again(hub: FaultyHub, fetching: ModelFiles) -> None:
-    folder = fetching.folder(SIDE)
+def test_what_is_here_is_not_asked_for_again(hub: FaultyHub, files: ModelFiles) -> None:
+    folder = files.folder(SIDE)
     hub.faults.clear()
 
-    assert fetching.folder(SIDE) == folder
+    assert files.folder(SIDE) == folder
     assert hub.faults.requests() == []
 
 
-def test_a_repo_that_is_not_there_is_refused_in_words(fetching: ModelFiles) -> None:
+def test_a_repo_that_is_not_there_is_refused_in_words(files: ModelFiles) -> None:
     with pytest.raises(UserError, match="shows no repo acme/gone"):
-        fetching.folder(Model(repo="acme/gone"))
+        files.folder(Model(repo="acme/gone"))
 
 
-def test_a_model_that_never_fits_is_not_fetched(fetching: ModelFiles, tmp_path: Path) -> None:
-    generation = WorkerGeneration(Limits(), Memory("machine", 1000, lambda: 1000), fetching)
+def test_a_model_that_never_fits_is_not_fetched(files: ModelFiles, tmp_path: Path) -> None:
+    generation = WorkerGeneration(Limits(), Memory("machine", 1000, lambda: 1000), files)
     asked = Request(model=SIDE, title="Left", messages=(Message(role="user", content="Hi"),))
 
     told = list(generation.generate(asked))
@@ -90,8 +90,8 @@ def test_a_model_that_never_fits_is_not_fetched(fetching: ModelFiles, tmp_path: 
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
 
 
-def test_the_name_of_a_repo_stays_hidden_behind_the_title(fetching: ModelFiles) -> None:
-    generation = WorkerGeneration(Limits(), Memory("machine", 1000, lambda: 1000), fetching)
+def test_the_name_of_a_repo_stays_hidden_behind_the_title(files: ModelFiles) -> None:
+    generation = WorkerGeneration(Limits(), Memory("machine", 1000, lambda: 1000), files)
     gone = Model(repo="acme/gone")
     asked = Request(model=gone, title="Left", messages=(Message(role="user", content="Hi"),))
 
@@ -101,8 +101,8 @@ def test_the_name_of_a_repo_stays_hidden_behind_the_title(fetching: ModelFiles) 
     assert "gone" not in told[-1].text  # type: ignore[union-attr]
 
 
-def test_a_stopped_order_fetches_nothing(fetching: ModelFiles) -> None:
-    generation = WorkerGeneration(Limits(), Memory("machine", 10**10, lambda: 10**10), fetching)
+def test_a_stopped_order_fetches_nothing(files: ModelFiles) -> None:
+    generation = WorkerGeneration(Limits(), Memory("machine", 10**10, lambda: 10**10), files)
     stop, said = Event(), Message(role="user", content="Hi")
     stop.set()
 
@@ -111,4 +111,4 @@ def test_a_stopped_order_fetches_nothing(fetching: ModelFiles) -> None:
     *_, last = generation.generate(asked, stop)
 
     assert last == Finished(reason="stopped")
-    assert fetching.known_folder(SIDE) is None
+    assert files.known_folder(SIDE) is None

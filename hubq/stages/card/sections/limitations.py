@@ -37,7 +37,7 @@ class Text(NamedTuple):
         return f"{folder} ({origin}" if folder else source
 
 
-def familiar(report: Report) -> list[Text]:
+def calibration_overlap(report: Report) -> list[Text]:
     """List the measured texts that are of the data set which the method was calibrated on."""
     known = {each.data_set for each in calibrated_on(report)}
     texts = [Text(each.dataset, each.version) for each in perplexities(report)]
@@ -53,10 +53,10 @@ def calibrated_on(report: Report) -> list[Text]:
     return [Text(*each) for each in found if len(each) == 2]
 
 
-def fidelity_is_familiar(report: Report) -> bool:
+def fidelity_overlaps_calibration(report: Report) -> bool:
     """Tell whether the text of the fidelity is of the data set of the calibration."""
     found = report.fidelity
-    return found is not None and Text(found.dataset, found.version) in familiar(report)
+    return found is not None and Text(found.dataset, found.version) in calibration_overlap(report)
 
 
 def limits(report: Report) -> list[str]:
@@ -89,7 +89,7 @@ def _loss(report: Report) -> Iterator[str]:
 
 def _calibration(report: Report) -> Iterator[str]:
     calibration = calibrated_on(report)
-    for each in familiar(report):
+    for each in calibration_overlap(report):
         what = "the same text" if each in calibration else "another part of the same data set"
         yield (
             f"What was measured on {each.title} is in-distribution: it was calibrated on {what}, "

@@ -87,16 +87,16 @@ def deploy(
     name: str,
     settings: Settings,
     client: Client,
-    way: DeploymentOptions | None = None,
+    options: DeploymentOptions | None = None,
 ) -> Deployment:
     """Create or update the Space `settings.org`/`name` for the organization's models.
 
-    Where the Hub refuses an app for want of a paid plan, the way's `tell` is told so before
+    Where the Hub refuses an app for want of a paid plan, `options.tell` is told so before
     anything is sent, and a static page is deployed. Raises UserError, before anything is sent, for
     an organization that can't be written to, for hardware that isn't there, and for a Space that
     hubq did not make.
     """
-    way = way or DeploymentOptions()
+    options = options or DeploymentOptions()
     for named in (f"{require_account(settings.org)}/{name}", settings.votes):
         if named is not None:
             address(named)
@@ -106,12 +106,12 @@ def deploy(
     showcase = look(settings.org, client)
     repo = f"{settings.org}/{name}"
     with client.translate_errors(f"deploying {repo}"), tempfile.TemporaryDirectory() as folder:
-        site = _open(repo, settings, client, way.tell)
+        site = _open(repo, settings, client, options.tell)
         shown = _shown(showcase, settings, site)
         runs = site.sdk == "gradio"
         if runs:
             hardware = settings.hardware or hardware_of(repo, client)
-            content = assemble(Path(folder), showcase, hardware, way.index)
+            content = assemble(Path(folder), showcase, hardware, options.index)
         else:
             content = static_files(Path(folder), shown, client)
         for token in (settings.token, *client.known_tokens):
@@ -121,7 +121,7 @@ def deploy(
         _refuse_foreign(change, client)
         if runs:
             settle(repo, settings, client)  # before the commit, which starts the building
-        made = commit(change, client, way.progress)
+        made = commit(change, client, options.progress)
         verify(SPACES + repo, made, content, client)
         hides = len(shown) < len(showcase.releases)
         if runs:

@@ -18,7 +18,7 @@ from hubq.client.repo_files import (
 from hubq.errors import UserError
 from hubq.records.run_folder import REPORT_IN_A_REPO
 from hubq.records.vocabulary import address
-from hubq.sources.auxiliary_files import is_companion
+from hubq.sources.auxiliary_files import is_auxiliary
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -111,7 +111,7 @@ def _repo(info: "ModelInfo", client: Client, *, everything: bool) -> Repo:
 def _is_read(path: str) -> bool:
     """Tell whether hubq reads a file of a base."""
     is_weights = "/" not in path and fnmatch(path, "*.safetensors*")
-    return is_weights or path == "config.json" or is_companion(path)
+    return is_weights or path == "config.json" or is_auxiliary(path)
 
 
 def _size(files: dict[str, RemoteFile]) -> int:

@@ -25,7 +25,7 @@ from hubq.stages.card.sections import (
     usage,
 )
 from hubq.stages.card.sections.figures import illustrations, pictures
-from hubq.stages.card.sections.limitations import fidelity_is_familiar
+from hubq.stages.card.sections.limitations import fidelity_overlaps_calibration
 from hubq.stages.card.sections.markdown import cell, fence, quoted, tight
 from hubq.stages.compare.comparison import entry
 from hubq.stages.compare.reports import Siblings
@@ -634,8 +634,8 @@ def test_a_fidelity_on_the_calibration_data_is_known_as_such() -> None:
 
     informed = report.model_copy(update={"checkpoint": known})
 
-    assert fidelity_is_familiar(informed)
-    assert not fidelity_is_familiar(report)
+    assert fidelity_overlaps_calibration(informed)
+    assert not fidelity_overlaps_calibration(report)
     assert "calibrated on this very data set" in render(informed)
     assert "calibrated on this very data set" not in render(report)
 
