@@ -1,4 +1,11 @@
-"""Where to compute, in which dtype, and how memory that is freed is kept."""
+"""Where to compute, in which dtype, and how memory that is freed is kept.
+
+CPUs are not alike: one with AVX512-BF16, AMX or Arm's BF16 multiplies in bfloat16 several times
+faster than in float32, others, most laptops among them, several times slower. What a processor
+lists isn't what a library can use of it, so a product of each kind is timed, which takes some
+milliseconds: the processor's time on one thread, in turns and the least of each, so that other work
+on the machine doesn't count.
+"""
 
 import ctypes
 import os

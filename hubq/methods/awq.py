@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hubq.methods import AffineMethod, Group, Layer, Need, Writer
-from hubq.methods.solvers.clipping import search_reach
+from hubq.methods.solvers.clipping import search_clipping_range
 from hubq.tensors import Affine
 from hubq.tensors.gram import factors_in, output_energy
 
@@ -67,8 +67,8 @@ class AWQ(AffineMethod):
         grid = self.grid(layer.scale_dtype)
         gram = layer.inputs.gram
         with factors_in(layer.inputs.dtype):
-            reach = search_reach(layer.weight, gram, grid, self.clips, each_side=True)
-        return Affine.fit(layer.weight, grid, reach)
+            clipping = search_clipping_range(layer.weight, gram, grid, self.clips, each_side=True)
+        return Affine.fit(layer.weight, grid, clipping)
 
 
 def _factor(magnitude: Tensor, power: float) -> Tensor:  # (in,)

@@ -17,9 +17,9 @@ from pydantic import Field
 from torch import Tensor
 
 from hubq.methods import AffineMethod, Group, Layer, Need
-from hubq.methods.solvers.clipping import search_reach
+from hubq.methods.solvers.clipping import search_clipping_range
 from hubq.methods.solvers.column_solver import Fit, Rounding, prepare
-from hubq.tensors import PER_CHANNEL, Affine, Grid, Reach
+from hubq.tensors import PER_CHANNEL, Affine, ClippingRange, Grid
 from hubq.tensors.kernels.column_rounding import Levels
 
 
@@ -62,14 +62,14 @@ class GPTQ(AffineMethod):
         grid = self.grid(layer.scale_dtype)
         weight = layer.weight.masked_fill(hessian.unused, 0)
         columns = weight.shape[1]
-        reach = search_reach(weight, hessian.energy, grid, self.clips)
-        scale, zero = grid.span(weight, reach)
+        clipping = search_clipping_range(weight, hessian.energy, grid, self.clips)
+        scale, zero = grid.span(weight, clipping)
         group = torch.arange(columns) // grid.width(columns)
         rounding = Rounding(hessian, weight, Levels.of(scale, zero, grid.levels, group))
         if self.activation_order or grid.groups(columns) == 1:
             codes = rounding.solve()
         else:
-            fit = _fitting(rounding.levels, grid, reach)
+            fit = _fitting(rounding.levels, grid, clipping)
             codes = rounding.solve(fit, grid.width(columns))
             scale = rounding.levels.scale.T.to(grid.scale_dtype).contiguous()
             zero = rounding.levels.zero.T.contiguous()
@@ -83,10 +83,10 @@ class GPTQ(AffineMethod):
         )
 
 
-def _fitting(levels: Levels, grid: Grid, reach: Reach) -> Fit:
+def _fitting(levels: Levels, grid: Grid, clipping: ClippingRange) -> Fit:
     """Return what fits each group's levels to its weights as the errors so far move them."""
     rows = replace(grid, group_size=PER_CHANNEL)
-    low, high = reach
+    low, high = clipping
 
     def fit(here: slice, foreseen: Tensor) -> None:
         group = int(levels.group[here.start])

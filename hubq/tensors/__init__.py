@@ -7,7 +7,7 @@ and no data, so a plan can count the bytes of a model that was never read. It ma
 a second, and a plan needs none.
 """
 
-from hubq.tensors.affine import PER_CHANNEL, SMALLEST_SCALE, Affine, Grid, Reach
+from hubq.tensors.affine import PER_CHANNEL, SMALLEST_SCALE, Affine, ClippingRange, Grid
 from hubq.tensors.binary import Binary
 from hubq.tensors.codebook import Codebook
 from hubq.tensors.composed import Masked, Mixed, Reordered, Rotated
@@ -18,12 +18,12 @@ __all__ = [
     "SMALLEST_SCALE",
     "Affine",
     "Binary",
+    "ClippingRange",
     "Codebook",
     "Grid",
     "Masked",
     "Mixed",
     "QuantizedTensor",
-    "Reach",
     "Reordered",
     "Rotated",
     "Values",

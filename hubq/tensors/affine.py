@@ -12,7 +12,7 @@ from hubq.tensors.quantized import QuantizedTensor, Values, value_bits, values
 
 PER_CHANNEL = -1
 # How much of the range below and above zero a grid covers, (out, groups) each.
-Reach = tuple[Tensor, Tensor]
+ClippingRange = tuple[Tensor, Tensor]
 # The least from which float16 holds every bfloat16 number exactly, so that each format can store
 # a scale as it was chosen. Groups that would need a finer one err by less than 2^-18 a weight.
 SMALLEST_SCALE = 2.0**-17
@@ -85,9 +85,9 @@ class Affine(QuantizedTensor):
         )
 
     @classmethod
-    def fit(cls, weight: Tensor, grid: "Grid", reach: "Reach | None" = None) -> Self:
+    def fit(cls, weight: Tensor, grid: "Grid", clipping: "ClippingRange | None" = None) -> Self:
         """Round (out, in) to the nearest levels of a grid that spans each group's range."""
-        scale, zero = grid.span(weight, reach)
+        scale, zero = grid.span(weight, clipping)
         return cls.on(weight, grid, scale, zero)
 
     @classmethod
@@ -177,11 +177,15 @@ class Grid:
         low, high = self.grouped(weight).aminmax(dim=2)
         return low.clamp_(max=0), high.clamp_(min=0)
 
-    def span(self, weight: Tensor, reach: "Reach | None" = None) -> tuple[Tensor, Tensor]:
+    def span(
+        self, weight: Tensor, clipping: "ClippingRange | None" = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the scales, as stored, and the zeros (float32) that cover each group's range."""
         low, high = self.range(weight)
         return (
-            self.cover(low, high) if reach is None else self.cover(low * reach[0], high * reach[1])
+            self.cover(low, high)
+            if clipping is None
+            else self.cover(low * clipping[0], high * clipping[1])
         )
 
     def cover(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:

@@ -174,7 +174,10 @@ class Rotated(QuantizedTensor):
 
 
 def rotate(weight: Tensor, seed: int) -> Tensor:  # (out, in)
-    """Return U W Vᵀ in float32."""
+    """Return U W Vᵀ in float32.
+
+    What this rounds is rounded away with the weights; only the way back has to be exact.
+    """
     output, inputs = turns(weight.shape[0], weight.shape[1], seed, weight.device)
     turned = inputs.forth(weight.float()).T.contiguous()
     return output.forth(turned).T.contiguous()

@@ -12,15 +12,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hubq.tensors import Grid, Reach
+from hubq.tensors import ClippingRange, Grid
 
 STEP = 0.05  # of the range, between two tries: AWQ's
 SHIFTS = (-3 * STEP, -2 * STEP, -STEP, STEP, 2 * STEP, 3 * STEP)
 
 
-def search_reach(
+def search_clipping_range(
     weight: Tensor, energy: Tensor, grid: Grid, clips: int, *, each_side: bool = False
-) -> Reach:
+) -> ClippingRange:
     """Return for each (out, groups) the parts of the range below and above zero that lose least.
 
     `energy` is the whole G, (in, in), or its diagonal, (in,). Both sides shrink together from 1
@@ -49,7 +49,7 @@ def _better(best: Tensor, least: Tensor, tried: Tensor, loss: Tensor) -> tuple[T
 
 
 def _loss(weight: Tensor, energy: Tensor, grid: Grid) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the function from a reach to the squared output error of each (out, groups)."""
+    """Return the function from a range to the squared output error of each (out, groups)."""
     low, high = grid.range(weight)
     if energy.dim() == 1:
         return lambda down, up: grid.loss(weight, *grid.cover(low * down, high * up), energy)

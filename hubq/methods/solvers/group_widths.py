@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hubq.methods.solvers.binarization import Pair, fit_pair
-from hubq.methods.solvers.clipping import search_reach
+from hubq.methods.solvers.clipping import search_clipping_range
 from hubq.tensors import Affine, Binary, Grid, QuantizedTensor
 
 # Of a binary group's mean and scale. Its levels are so far apart that 2 bits of mantissa lose
@@ -39,7 +39,9 @@ class Width:
             pair = fit_pair(grouped, self.grid.grouped(energy[None])[0])
             scale, zero = pair.scale.to(EIGHT_BITS), pair.mean.to(EIGHT_BITS)
         else:
-            scale, zero = self.grid.span(weight, search_reach(weight, energy, self.grid, clips))
+            scale, zero = self.grid.span(
+                weight, search_clipping_range(weight, energy, self.grid, clips)
+            )
         self.scale[:, groups], self.zero[:, groups] = scale.float(), zero.float()
 
     def even(self, groups: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:

@@ -62,7 +62,11 @@ class States:
 
 
 class FinishedBlocks:
-    """A folder with one part of packed tensors and one record for each finished block."""
+    """A folder with one part of packed tensors and one record for each finished block.
+
+    A block's record is written last, after its packed tensors and the hidden states that leave it:
+    as many blocks as have records are done, and whatever else lies there is made again.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

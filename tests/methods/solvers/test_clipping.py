@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from hubq.methods.solvers.clipping import STEP, search_reach
-from hubq.tensors import Affine, Grid, Reach
+from hubq.methods.solvers.clipping import STEP, search_clipping_range
+from hubq.tensors import Affine, ClippingRange, Grid
 
 GRID = Grid(3, 32)
 
@@ -21,14 +21,14 @@ def inputs() -> torch.Tensor:
 
 
 def loss(
-    weight: torch.Tensor, inputs: torch.Tensor, reach: Reach, group: slice
+    weight: torch.Tensor, inputs: torch.Tensor, clipping: ClippingRange, group: slice
 ) -> torch.Tensor:  # (out,)
     """Return what rounding one group of columns does to the squared output."""
-    error = (Affine.fit(weight, GRID, reach).dequantize() - weight)[:, group].double()
+    error = (Affine.fit(weight, GRID, clipping).dequantize() - weight)[:, group].double()
     return (inputs[:, group].double() @ error.T).square().sum(0)
 
 
-def same(part: float) -> Reach:
+def same(part: float) -> ClippingRange:
     return torch.full((6, 2), part), torch.full((6, 2), part)
 
 
@@ -36,7 +36,7 @@ def same(part: float) -> Reach:
 def test_the_found_reach_loses_least_of_all_that_were_tried(
     weight: torch.Tensor, inputs: torch.Tensor, group: slice
 ) -> None:
-    found = search_reach(weight, inputs.T @ inputs, GRID, clips=10)
+    found = search_clipping_range(weight, inputs.T @ inputs, GRID, clips=10)
 
     tried = torch.stack([loss(weight, inputs, same(1 - STEP * step), group) for step in range(11)])
     # Sums in float32 may decide near-ties either way.
@@ -46,10 +46,10 @@ def test_the_found_reach_loses_least_of_all_that_were_tried(
 def test_each_side_on_its_own_never_loses_more(weight: torch.Tensor, inputs: torch.Tensor) -> None:
     gram, group = inputs.T @ inputs, slice(0, 32)
 
-    both = search_reach(weight, gram, GRID, clips=10)
-    each = search_reach(weight, gram, GRID, clips=10, each_side=True)
+    both = search_clipping_range(weight, gram, GRID, clips=10)
+    each = search_clipping_range(weight, gram, GRID, clips=10, each_side=True)
 
-    lost, less = (loss(weight, inputs, reach, group) for reach in (both, each))
+    lost, less = (loss(weight, inputs, clipping, group) for clipping in (both, each))
     assert (less <= lost * 1.01).all()
     assert less.sum() < lost.sum()
 
@@ -57,14 +57,14 @@ def test_each_side_on_its_own_never_loses_more(weight: torch.Tensor, inputs: tor
 def test_inputs_without_correlation_need_only_their_energies(weight: torch.Tensor) -> None:
     energy = torch.logspace(-1, 1, 64)
 
-    separate, _ = search_reach(weight, energy, GRID, clips=10)
+    separate, _ = search_clipping_range(weight, energy, GRID, clips=10)
 
-    whole, _ = search_reach(weight, energy.diag(), GRID, clips=10)
+    whole, _ = search_clipping_range(weight, energy.diag(), GRID, clips=10)
     assert (separate == whole).float().mean() > 0.9  # near-ties differ
 
 
 def test_no_clips_leave_the_whole_range(weight: torch.Tensor) -> None:
-    low, high = search_reach(weight, torch.eye(64), GRID, clips=0)
+    low, high = search_clipping_range(weight, torch.eye(64), GRID, clips=0)
 
     assert torch.equal(low, torch.ones(6, 2))
     assert torch.equal(high, torch.ones(6, 2))
@@ -72,7 +72,9 @@ def test_no_clips_leave_the_whole_range(weight: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("columns", [32, 40])
 def test_a_ragged_last_group_is_searched_too(columns: int) -> None:
-    low, _ = search_reach(torch.randn(3, columns), torch.eye(columns), Grid(2, 16), clips=10)
+    low, _ = search_clipping_range(
+        torch.randn(3, columns), torch.eye(columns), Grid(2, 16), clips=10
+    )
 
     assert low.shape == (3, -(-columns // 16))
     assert (low < 1).any()

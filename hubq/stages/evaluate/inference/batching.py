@@ -2,7 +2,7 @@
 
 In a row of several trees, or of one that branches, a mask shows each token its own path. A sequence
 that nothing branches off is a row of its own without a mask, unless it is short: attention then
-skips what comes later, which a mask would only hide. Behind a stem, whose keys and values are
+skips what comes later, which a mask would only hide. Behind a prefix, whose keys and values are
 copied for each row, that pays for long sequences only.
 """
 

@@ -16,7 +16,7 @@ from lm_eval.models.utils import (
 )
 
 from hubq.stages.evaluate.inference.nan_check import refuse_non_finite
-from hubq.stages.evaluate.inference.prefixes import Stem, common, longest_masked
+from hubq.stages.evaluate.inference.prefixes import PrefixCache, common, longest_masked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,17 +71,17 @@ class Writer:
         """Yield the texts of all prompts, the longest first, as they are done."""
         import torch
 
-        stem, begin = Stem(self.model), list[int]()
+        prefix, begin = PrefixCache(self.model), list[int]()
         left = sorted(prompts, key=lambda prompt: -len(prompt.ids))
         with torch.inference_mode():
             while left:
                 rows = max(1, TOKENS_A_BATCH // (len(left[0].ids) + wanted.new_tokens))
                 batch, left = left[:rows], left[rows:]
-                begin = self._run_stem(stem, begin, batch, wanted)
-                yield self._write(batch, stem, wanted)
+                begin = self._run_prefix(prefix, begin, batch, wanted)
+                yield self._write(batch, prefix, wanted)
 
-    def _run_stem(
-        self, stem: Stem, begin: list[int], batch: list[Prompt], wanted: GenerationRequest
+    def _run_prefix(
+        self, prefix: PrefixCache, begin: list[int], batch: list[Prompt], wanted: GenerationRequest
     ) -> list[int]:
         """Run what all prompts of a batch begin with, where that saves something; return it."""
         first = batch[0].ids
@@ -90,19 +90,21 @@ class Writer:
         if not masked or shared * (len(batch) - 1) < WORTH_A_STEM:
             shared = 0
         kept = common(begin, first[:shared])
-        stem.grow(kept, first[kept:shared])
+        prefix.grow(kept, first[kept:shared])
         return first[:shared]
 
-    def _write(self, batch: list[Prompt], stem: Stem, wanted: GenerationRequest) -> list[Text]:
+    def _write(
+        self, batch: list[Prompt], prefix: PrefixCache, wanted: GenerationRequest
+    ) -> list[Text]:
         """Let transformers go on from a batch; return the texts without what follows a stop."""
         from transformers import LogitsProcessorList, StoppingCriteriaList
 
-        ids, seen = (given.to(self.model.device) for given in self._padded(batch, stem.depth))
+        ids, seen = (given.to(self.model.device) for given in self._padded(batch, prefix.depth))
         length = {} if "max_length" in wanted.options else {"max_new_tokens": wanted.new_tokens}
         written = self.model.generate(
             input_ids=ids,
             attention_mask=seen,
-            past_key_values=stem.cache(len(batch)) if stem.depth else None,
+            past_key_values=prefix.cache(len(batch)) if prefix.depth else None,
             stopping_criteria=StoppingCriteriaList([self._stopping(ids.shape[1], wanted)]),
             logits_processor=LogitsProcessorList([self._refusing(seen)]),
             pad_token_id=self.tokenizer.pad_token_id,
@@ -117,7 +119,7 @@ class Writer:
         ]
 
     def _padded(self, batch: list[Prompt], depth: int) -> "tuple[Tensor, Tensor]":
-        """Return (rows, length) tokens and what of them is no padding, which follows the stem."""
+        """Return (rows, length) tokens and what of them is no padding, which follows the prefix."""
         import torch
 
         length = max(len(prompt.ids) for prompt in batch)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hubq.stages.evaluate.inference.batching import Batch, batches
 from hubq.stages.evaluate.inference.lm_head import Head, head_of
 from hubq.stages.evaluate.inference.nan_check import first_non_finite, refuse_non_finite
-from hubq.stages.evaluate.inference.prefixes import Sequence, Stem, longest_masked, parts
+from hubq.stages.evaluate.inference.prefixes import PrefixCache, Sequence, longest_masked, parts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,25 +41,25 @@ class Scorer:
         import torch
 
         given = {each.number: each for each in sequences}
-        stem, longest = Stem(self.model), longest_masked(self.model)
+        prefix, longest = PrefixCache(self.model), longest_masked(self.model)
         with torch.inference_mode():
             for part in parts(given.values(), longest):
-                stem.grow(part.kept, part.stem)
+                prefix.grow(part.kept, part.prefix)
                 for batch in batches(part.trees, part.depth, longest, self.tokens):
-                    hidden = self._hidden(batch, stem)
+                    hidden = self._hidden(batch, prefix)
                     found = _likelihoods(hidden, batch, self.head)
                     self._refuse_non_finite(found, given)
                     yield found
 
-    def _hidden(self, batch: Batch, stem: Stem) -> "Tensor":
+    def _hidden(self, batch: Batch, prefix: PrefixCache) -> "Tensor":
         """Run a batch through all blocks; return what goes into the head."""
         device = self.model.device
         hidden: Tensor = self.model.get_decoder()(
             input_ids=batch.ids.to(device),
             position_ids=None if batch.positions is None else batch.positions.to(device),
             attention_mask=None if batch.sees is None else batch.sees.to(device),
-            past_key_values=stem.cache(len(batch.ids)) if stem.depth else None,
-            use_cache=stem.depth > 0,
+            past_key_values=prefix.cache(len(batch.ids)) if prefix.depth else None,
+            use_cache=prefix.depth > 0,
         ).last_hidden_state
         return hidden
 

@@ -3,8 +3,8 @@
 In lexicographic order, sequences are a tree: what one shares with the one before it is the same
 path from the root. A tree that is small, or that shares much, is run whole in one row, where each
 token sees its own path only. Where more hangs on a shared beginning than fits in a row, such as a
-thousand questions on the same examples, that beginning is a stem: it is run once, and what hangs on
-it goes on from there.
+thousand questions on the same examples, that beginning is run once as a prefix, and what hangs on
+it goes on from its keys and values.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,11 +19,11 @@ MASKABLE = "sdpa"  # attention that takes a mask of ours, and what transformers 
 SMALL = 128  # tokens: attention within so short a row costs nothing beside the rest
 LARGE = 1024  # of the largest tree in one row: attention grows with the row
 WORTH = 1 / 4  # of a tree's tokens must be saved for it to be larger than SMALL
-STEM_COST = 512  # tokens that a stem must save: it is a forward pass more, and a batch more
+PREFIX_COST = 512  # tokens that a prefix must save: it is a forward pass more, and a batch more
 
 
-class Stem:
-    """A beginning under a model; it grows, and is cut back, as what hangs on it asks."""
+class PrefixCache:
+    """A prefix's keys and values; it grows, and is cut back, as what hangs on it asks."""
 
     def __init__(self, model: Any) -> None:  # noqa: ANN401 - transformers carries no types
         self.model = model
@@ -31,7 +31,7 @@ class Stem:
         self.layers: list[tuple[Tensor, Tensor]] = []  # each (1, heads, depth, size of a head)
 
     def grow(self, kept: int, ids: list[int]) -> None:
-        """Cut the stem back to its first tokens, then run more behind them."""
+        """Cut the prefix back to its first tokens, then run more behind them."""
         import torch
 
         self.layers = [(keys[:, :, :kept], values[:, :, :kept]) for keys, values in self.layers]
@@ -89,20 +89,20 @@ class Tree(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A stem, as the first tokens of the one before it and more, and the trees that hang on it."""
+    """A prefix, as the first tokens of the one before and more, and the trees that hang on it."""
 
     kept: int
-    stem: list[int]
+    prefix: list[int]
     trees: list[Tree]
 
     @property
     def depth(self) -> int:
         """Return the tokens before the trees."""
-        return self.kept + len(self.stem)
+        return self.kept + len(self.prefix)
 
 
 def parts(sequences: Iterable[Sequence], longest: int) -> Iterator[Part]:
-    """Divide sequences into parts, in an order in which each stem begins as the one before it.
+    """Divide sequences into parts, in an order in which each prefix begins as the one before it.
 
     Sequences of more than `longest` inputs share with none that branches off them.
     """
@@ -118,7 +118,7 @@ def parts(sequences: Iterable[Sequence], longest: int) -> Iterator[Part]:
 
 
 def _divided(whole: Tree, longest: int) -> tuple[list[Tree], list[tuple[Tree, int]]]:
-    """Divide a tree into those that are run whole, and those that hang on a longer stem."""
+    """Divide a tree into those that are run whole, and those that hang on a longer prefix."""
     trees, stems = [], []
     pending = [whole] if whole.sequences else []
     while pending:
@@ -128,7 +128,7 @@ def _divided(whole: Tree, longest: int) -> tuple[list[Tree], list[tuple[Tree, in
         reach = min(fork, *(len(each.inputs) - len(each.targets) for each in tree.sequences))
         if tree.is_chain or (maskable and _is_worth_a_row(tree, fork)):
             trees.append(tree)
-        elif maskable and _saved(tree, reach) >= STEM_COST:
+        elif maskable and _saved(tree, reach) >= PREFIX_COST:
             stems.append((tree, reach))
         else:
             pending += _branches(tree, fork)

@@ -33,7 +33,7 @@ def questions(begin: list[int], count: int, length: int = 30) -> list[Sequence]:
 
 def run(found: Iterable[Part]) -> int:
     """Count the tokens that are run."""
-    return sum(len(part.stem) + sum(tree.size for tree in part.trees) for part in found)
+    return sum(len(part.prefix) + sum(tree.size for tree in part.trees) for part in found)
 
 
 def distinct(sequences: Iterable[Sequence]) -> int:
@@ -66,7 +66,7 @@ def test_what_many_questions_share_is_one_stem() -> None:
 
     found = list(parts(sequences, ANY))
 
-    assert [part.stem for part in found if part.stem] == [examples]
+    assert [part.prefix for part in found if part.prefix] == [examples]
     assert run(found) == distinct(sequences)
 
 
@@ -76,7 +76,7 @@ def test_stems_of_stems_begin_as_the_one_before() -> None:
     ran: list[int] = []
 
     for part in parts(sequences, ANY):
-        ran[part.kept :] = part.stem
+        ran[part.kept :] = part.prefix
         for tree in part.trees:
             assert all(each.inputs[: part.depth] == ran for each in tree.sequences)
 
@@ -87,7 +87,7 @@ def test_scored_tokens_are_never_in_a_stem() -> None:
 
     found = list(parts(sequences, ANY))
 
-    assert all(not part.stem for part in found)
+    assert all(not part.prefix for part in found)
 
 
 @pytest.mark.parametrize("longest", [0, 29, ANY])
@@ -105,7 +105,7 @@ def test_sequences_that_are_too_long_for_a_mask_share_with_none_that_branches_of
 
     (part,) = parts(sequences, longest=300)
 
-    assert not part.stem
+    assert not part.prefix
     assert all(tree.is_chain for tree in part.trees)
 
 
