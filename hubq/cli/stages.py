@@ -44,7 +44,7 @@ class Stages:
     recipe: "Recipe"
     run: Path
     client: "Client"
-    progress: "Timed"
+    progress: Timed
     clock: Clock = field(default_factory=Clock)
     parts: dict[str, dict[str, float]] = field(default_factory=dict)  # of a stage: seconds
 

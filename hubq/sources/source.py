@@ -105,7 +105,7 @@ def left_alone(others: tuple[str, ...] | list[str]) -> tuple[str, ...]:
     return (f"other weights beside the model's were left alone: {few(others)}",) if others else ()
 
 
-def dtype_of(source: "Source") -> str:
+def dtype_of(source: Source) -> str:
     """Return the dtype that most of a model's weight matrices have, as torch spells it."""
     matrices = Counter(info.dtype for info in source.tensors.values() if len(info.shape) == 2)
     ((dtype, _),) = matrices.most_common(1) or [("none", 0)]

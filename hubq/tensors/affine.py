@@ -85,7 +85,7 @@ class Affine(QuantizedTensor):
         )
 
     @classmethod
-    def fit(cls, weight: Tensor, grid: "Grid", clipping: "ClippingRange | None" = None) -> Self:
+    def fit(cls, weight: Tensor, grid: "Grid", clipping: ClippingRange | None = None) -> Self:
         """Round (out, in) to the nearest levels of a grid that spans each group's range."""
         scale, zero = grid.span(weight, clipping)
         return cls.on(weight, grid, scale, zero)
@@ -177,9 +177,7 @@ class Grid:
         low, high = self.grouped(weight).aminmax(dim=2)
         return low.clamp_(max=0), high.clamp_(min=0)
 
-    def span(
-        self, weight: Tensor, clipping: "ClippingRange | None" = None
-    ) -> tuple[Tensor, Tensor]:
+    def span(self, weight: Tensor, clipping: ClippingRange | None = None) -> tuple[Tensor, Tensor]:
         """Return the scales, as stored, and the zeros (float32) that cover each group's range."""
         low, high = self.range(weight)
         return (

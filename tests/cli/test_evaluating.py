@@ -67,7 +67,7 @@ def test_options_that_do_not_go_together_are_a_wrong_use(
     assert said in result.stderr
 
 
-def test_all_that_is_wrong_with_the_wishes_is_said_at_once() -> None:
+def test_all_that_is_wrong_with_what_is_asked_for_is_said_at_once() -> None:
     result = evaluate(
         *("--model", "a/b", "--against", "a/c", "--perplexity", "wikitext3"),
         *("--length", 1, "--limit", 0),

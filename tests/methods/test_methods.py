@@ -63,7 +63,7 @@ def test_a_result_keeps_most_of_the_layers_output(method: Method, layer: Layer) 
     assert error < (0.03 if method.nominal_bits >= 4 else 0.35)
 
 
-def test_a_plan_foretells_the_stored_bits(method: Method, layer: Layer) -> None:
+def test_a_plan_estimates_the_stored_bits(method: Method, layer: Layer) -> None:
     sketch = method.sketch((64, 128), layer.scale_dtype)
 
     # How many groups get another width, and how well a bitmap is coded, only data decides.

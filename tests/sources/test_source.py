@@ -225,7 +225,7 @@ def test_what_was_planned_is_fetched_though_main_has_moved(
     assert json.loads((place / "config.json").read_text()) != {}
 
 
-def test_a_download_brings_weights_and_companions_and_nothing_that_runs(
+def test_a_download_brings_weights_and_auxiliary_files_and_nothing_that_runs(
     uploaded: ModelSection, client: Client
 ) -> None:
     place = fetch(find(uploaded, client), client)

@@ -57,7 +57,7 @@ def test_ones_that_gather_in_lines_take_less_than_anywhere(kind: int) -> None:
 
 
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.3])
-def test_a_foretelling_is_close_where_ones_lie_anywhere(share: float) -> None:
+def test_an_estimate_is_close_where_ones_lie_anywhere(share: float) -> None:
     flags = some((512, 1024), share)
 
     estimated = bitmap_words(flags.to("meta"), int(flags.sum()))

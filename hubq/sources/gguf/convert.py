@@ -38,7 +38,7 @@ def converted(sha256: str) -> Path:
     return cache_folder("models") / f"{sha256}-{READING}"
 
 
-def look_up(model: ModelSection, path: Path, identity: str) -> "Source":
+def look_up(model: ModelSection, path: Path, identity: str) -> Source:
     """Read a GGUF file's metadata and derive the model that transformers makes of it.
 
     Raises UserError unless each tensor has its place in that model and each place its tensor.
@@ -94,7 +94,7 @@ def _bfloat16(shape: tuple[int, ...]) -> TensorInfo:
     return TensorInfo("model.safetensors", "BF16", shape, 0, size)
 
 
-def convert(path: Path, source: "Source", progress: Progress) -> Path:
+def convert(path: Path, source: Source, progress: Progress) -> Path:
     """Make the folder of safetensors, tokenizer included, unless it is there already.
 
     What transformers read is compared with the file, tensor by tensor, before the folder is kept.
@@ -120,7 +120,7 @@ def convert(path: Path, source: "Source", progress: Progress) -> Path:
     return folder
 
 
-def _steps(gguf: Gguf, source: "Source", room: Path, made: Path) -> Iterator[int]:
+def _steps(gguf: Gguf, source: Source, room: Path, made: Path) -> Iterator[int]:
     """Make the folder in three steps, the last of which proves it."""
     config = config_of(gguf)
     with _reading(gguf.path):

@@ -102,7 +102,7 @@ def _agree(read: torch.Tensor, rows: torch.Tensor) -> bool:
     return torch.allclose(read.float(), rows, CLOSE, torch.finfo(torch.bfloat16).tiny)
 
 
-def _order(name: str, tensor: GgufTensor, config: Any, gguf: Gguf) -> "np.ndarray[Any, Any]":  # noqa: ANN401
+def _order(name: str, tensor: GgufTensor, config: Any, gguf: Gguf) -> np.ndarray[Any, Any]:  # noqa: ANN401
     """Return which row of the file is each row of the model: llama.cpp interleaves heads' halves.
 
     So do its files of the architecture llama alone; `convert_hf_to_gguf.py` calls it permute.
@@ -115,7 +115,7 @@ def _order(name: str, tensor: GgufTensor, config: Any, gguf: Gguf) -> "np.ndarra
 
 
 def _rows(
-    tensor: GgufTensor, order: "np.ndarray[Any, Any]"
+    tensor: GgufTensor, order: np.ndarray[Any, Any]
 ) -> Iterator[tuple[int, torch.Tensor]]:  # (rows, columns) float32
     """Dequantize a tensor in the model's order, some rows at a time."""
     from gguf import GGMLQuantizationType, dequantize

@@ -68,7 +68,7 @@ def license_in(folder: Path) -> str | None:
     return license_of(card_in(folder)[0])
 
 
-def rendered(conversion: "Conversion", name: str, folder: Path) -> bytes:
+def rendered(conversion: Conversion, name: str, folder: Path) -> bytes:
     """Return the README of the converted folder `name`; `folder` is the source's."""
     metadata, text = card_in(folder)
     parts = [f"\n# {name}\n", _told(conversion)]
@@ -77,7 +77,7 @@ def rendered(conversion: "Conversion", name: str, folder: Path) -> bytes:
     return with_front_matter(_metadata(metadata, conversion), "\n".join(parts)).encode()
 
 
-def _metadata(metadata: dict[str, Any], conversion: "Conversion") -> dict[str, Any]:
+def _metadata(metadata: dict[str, Any], conversion: Conversion) -> dict[str, Any]:
     """Return the metadata of the copy: no results, and the right format's tag."""
     kept = {key: value for key, value in metadata.items() if key not in RESULTS}
     tags = kept.get("tags")
@@ -88,7 +88,7 @@ def _metadata(metadata: dict[str, Any], conversion: "Conversion") -> dict[str, A
     return kept
 
 
-def _told(conversion: "Conversion") -> str:
+def _told(conversion: Conversion) -> str:
     """Say what was converted and what is proven of it."""
     dense = conversion.format == "dense"
     what = "its weights written out in 16 bits" if dense else f"in the `{conversion.format}` format"
@@ -102,7 +102,7 @@ def _told(conversion: "Conversion") -> str:
     return "\n".join(lines)
 
 
-def proof(conversion: "Conversion") -> str:
+def proof(conversion: Conversion) -> str:
     """Say what the written file, read back, showed."""
     count, changed = len(conversion.modules), conversion.changed
     if not changed:
@@ -118,7 +118,7 @@ def proof(conversion: "Conversion") -> str:
     return f"{same}, read back from this file. The others: {ways}. {largest(changed[0])}"
 
 
-def largest(module: "ConvertedModule") -> str:
+def largest(module: ConvertedModule) -> str:
     """Say how far the module that changed the most is from the source's."""
     return (
         f"The largest relative difference, ||new - old|| / ||old||, is {module.difference:.2g} "
@@ -126,7 +126,7 @@ def largest(module: "ConvertedModule") -> str:
     )
 
 
-def _about(conversion: "Conversion") -> str:
+def _about(conversion: Conversion) -> str:
     """Say whose the card below is."""
     same = "" if conversion.changed else ", which has the same integers"
     return (

@@ -88,7 +88,7 @@ def texts_of(section: EvaluateSection, client: Client) -> "list[Corpus]":
 
 def perplexities_of(
     section: EvaluateSection, texts: "Sequence[Corpus]"
-) -> "Iterator[PerplexityTask]":
+) -> Iterator[PerplexityTask]:
     """Turn texts into tasks, and keep them where workers find them."""
     for each, text in zip(section.perplexity, texts, strict=True):
         yield PerplexityTask(
@@ -123,9 +123,7 @@ def named_tasks(section: EvaluateSection) -> "Iterator[Task]":
         )
 
 
-def _comparison(
-    both: "Pair", section: EvaluateSection, texts: "Sequence[Corpus]"
-) -> "Asked | None":
+def _comparison(both: Pair, section: EvaluateSection, texts: "Sequence[Corpus]") -> "Asked | None":
     """Compare next-token distributions on the first text, where that is asked for."""
     from hubq.stages.evaluate.fidelity import asked
 
@@ -134,6 +132,6 @@ def _comparison(
     return asked(both, texts[0], section.perplexity[0].length, section.fidelity)
 
 
-def _efficiency(both: "Pair", section: EvaluateSection) -> Efficiency | None:
+def _efficiency(both: Pair, section: EvaluateSection) -> Efficiency | None:
     """Measure what both take to run, where that is asked for."""
     return None if section.efficiency is None else efficiency(both, section.efficiency)

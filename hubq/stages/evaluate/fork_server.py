@@ -72,7 +72,7 @@ class ForkServer:
             raise RuntimeError("the process that workers are forked from has ended")
 
 
-def _end(own: socket.socket, process: "subprocess.Popen[bytes]") -> None:
+def _end(own: socket.socket, process: subprocess.Popen[bytes]) -> None:
     own.close()
     process.terminate()  # it may be importing yet
     process.wait()

@@ -123,7 +123,7 @@ class Worker(Protocol):
 
 
 @contextmanager
-def _spawned(start: WorkerStart, log: Path) -> "Iterator[Worker]":
+def _spawned(start: WorkerStart, log: Path) -> Iterator[Worker]:
     """Start a worker that imports all it needs, once nothing else imports: it may be timed."""
     for fork_server in ForkServer.living:
         fork_server.ready()
@@ -139,7 +139,7 @@ def _spawned(start: WorkerStart, log: Path) -> "Iterator[Worker]":
 
 
 @contextmanager
-def _forked(start: WorkerStart, log: Path) -> "Iterator[Worker]":
+def _forked(start: WorkerStart, log: Path) -> Iterator[Worker]:
     """Fork a worker from a process that has imported all."""
     fork_server = fork_server_for(start.environment)
     incoming, messages = os.pipe()

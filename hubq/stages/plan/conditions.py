@@ -57,7 +57,7 @@ def require_gate(publish: Mapping[str, Any], gate: Gate | None, base: str) -> No
     )
 
 
-def require_gate_now(plan: "Plan", client: Client) -> None:
+def require_gate_now(plan: Plan, client: Client) -> None:
     """Look at the base's gate once more before anything becomes public: it may be newer."""
     from hubq.sources.hub import card_on_hub
 

@@ -47,7 +47,7 @@ def converted(file: Path, kept_cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return fetch(find(ModelSection(gguf=file), CLIENT), CLIENT)
 
 
-def test_the_shapes_foretold_are_those_of_the_converted_folder(file: Path, converted: Path) -> None:
+def test_the_shapes_looked_up_are_the_converted_folders(file: Path, converted: Path) -> None:
     from hubq.sources.gguf.convert import look_up
 
     estimated = look_up(ModelSection(gguf=file), file, "sha256:0").tensors

@@ -29,7 +29,7 @@ def test_the_same_generator_draws_the_same_sides() -> None:
     assert first == second
 
 
-def test_by_default_nobody_can_foretell_the_sides() -> None:
+def test_by_default_nobody_can_foresee_the_sides() -> None:
     assert type(Ballots()._random).__name__ == "SystemRandom"
 
 

@@ -45,7 +45,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyHub]:
         yield running
 
 
-def wishes(folder: Path) -> EvaluateSection:
+def section(folder: Path) -> EvaluateSection:
     """Ask for a perplexity and nothing else."""
     (folder / "text.txt").write_text("The llama went home.\n" * 20)
     text = {"dataset": {"file": folder / "text.txt"}, "length": 32}
@@ -65,7 +65,7 @@ def put(hub: FaultyHub, repo: str, folder: Path, path: str = "") -> Client:
 def test_a_strangers_folder_is_measured_beside_its_base(
     base: Path, packed: Path, tmp_path: Path
 ) -> None:
-    found = assess(str(packed), ModelSection(folder=base), wishes(tmp_path), NOWHERE)
+    found = assess(str(packed), ModelSection(folder=base), section(tmp_path), NOWHERE)
 
     (perplexity,) = found.measurements
     assert perplexity.paired
@@ -88,7 +88,7 @@ def test_a_strangers_repo_is_pinned_and_brought_without_what_nobody_reads(
     put(hub, "ann/Tiny-w4a16", original, "original")
     client = put(hub, "ann/Tiny-w4a16", packed)
 
-    found = assess("ann/Tiny-w4a16", ModelSection(hub="acme/Tiny"), wishes(tmp_path), client)
+    found = assess("ann/Tiny-w4a16", ModelSection(hub="acme/Tiny"), section(tmp_path), client)
 
     heads = {repo: client.api().model_info(repo).sha for repo in ("acme/Tiny", "ann/Tiny-w4a16")}
     assert found.subject.name == f"ann/Tiny-w4a16@{heads['ann/Tiny-w4a16']}"
@@ -171,7 +171,7 @@ def test_perplexities_of_other_tokenizers_are_refused(
     (other / "tokenizer.json").write_text(json.dumps(tokenizer))
 
     with pytest.raises(UserError, match="their perplexities and next-token distributions don't"):
-        assess(str(other), ModelSection(folder=base), wishes(tmp_path), NOWHERE)
+        assess(str(other), ModelSection(folder=base), section(tmp_path), NOWHERE)
 
 
 # Two workers start: some seconds.
@@ -182,6 +182,6 @@ def test_a_tokenizer_that_differs_in_its_chat_template_only_is_the_same(
     shutil.copytree(packed, other)
     (other / "chat_template.jinja").write_text("{{ messages[0].content }}")
 
-    found = assess(str(other), ModelSection(folder=base), wishes(tmp_path), NOWHERE)
+    found = assess(str(other), ModelSection(folder=base), section(tmp_path), NOWHERE)
 
     assert found.measurements[0].paired

@@ -137,7 +137,7 @@ def test_two_runs_give_the_same_bytes(
     assert digest(tmp_path / "first" / "model") == digest(tmp_path / "second" / "model")
 
 
-def test_a_plan_foretells_the_bytes_and_the_bits(
+def test_a_plan_estimates_the_bytes_and_the_bits(
     tiny_model: Callable[[str], Path], recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     checkpoint = quantized(recipe(tiny_model("llama3.2")), tmp_path / "run")
