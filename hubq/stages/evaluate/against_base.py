@@ -10,6 +10,7 @@ from hubq.machine.progress import Progress
 from hubq.records.recipe_evaluate import EvaluateSection, PerplexitySection
 from hubq.records.report import Efficiency, Measured
 from hubq.sources.task_names import measurements, require_known
+from hubq.sources.texts.corpus import Corpus
 from hubq.sources.texts.find import corpus
 from hubq.sources.texts.hub import most_tokens
 from hubq.stages.evaluate.efficiency import efficiency
@@ -18,12 +19,10 @@ from hubq.stages.evaluate.measurements import task_class
 from hubq.stages.evaluate.measurements.choice import harness_task
 from hubq.stages.evaluate.measurements.load import LoadTask
 from hubq.stages.evaluate.measurements.perplexity import PerplexityTask
-from hubq.stages.evaluate.task import keep_text
+from hubq.stages.evaluate.task import Task, keep_text
 
 if TYPE_CHECKING:
-    from hubq.sources.texts.corpus import Corpus
     from hubq.stages.evaluate.fidelity import Asked
-    from hubq.stages.evaluate.task import Task
 
 
 class ModelPair(NamedTuple):
@@ -81,14 +80,12 @@ def measured(
     )
 
 
-def texts_of(section: EvaluateSection, client: Client) -> "list[Corpus]":
+def texts_of(section: EvaluateSection, client: Client) -> list[Corpus]:
     """Read the texts of a section."""
     return [corpus(each.dataset, client, purpose="evaluation") for each in section.perplexity]
 
 
-def perplexities_of(
-    section: EvaluateSection, texts: "Sequence[Corpus]"
-) -> Iterator[PerplexityTask]:
+def perplexities_of(section: EvaluateSection, texts: Sequence[Corpus]) -> Iterator[PerplexityTask]:
     """Turn texts into tasks, and keep them where workers find them."""
     for each, text in zip(section.perplexity, texts, strict=True):
         yield PerplexityTask(
@@ -107,7 +104,7 @@ def _cap(section: PerplexitySection) -> int | None:
     return None if most is None or section.windows else max(1, most // section.length)
 
 
-def named_tasks(section: EvaluateSection) -> "Iterator[Task]":
+def named_tasks(section: EvaluateSection) -> Iterator[Task]:
     """Turn names of tasks into tasks: of kinds of measurements, else of lm-eval."""
     require_known([each.name for each in section.tasks])
     for each in section.tasks:
@@ -123,7 +120,7 @@ def named_tasks(section: EvaluateSection) -> "Iterator[Task]":
         )
 
 
-def _comparison(both: Pair, section: EvaluateSection, texts: "Sequence[Corpus]") -> "Asked | None":
+def _comparison(both: Pair, section: EvaluateSection, texts: Sequence[Corpus]) -> "Asked | None":
     """Compare next-token distributions on the first text, where that is asked for."""
     from hubq.stages.evaluate.fidelity import asked
 

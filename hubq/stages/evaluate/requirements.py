@@ -5,15 +5,11 @@ sure asks for more items, not for a softer budget.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from hubq.errors import UserError
 from hubq.records.number_format import number, percent, share, within_noise
 from hubq.records.recipe_evaluate import EvaluateSection, RequireSection
-from hubq.records.report import Measured, Report
-
-if TYPE_CHECKING:
-    from hubq.records.report import Measurement
+from hubq.records.report import Measured, Measurement, Report
 
 
 def unmet(report: Report) -> list[str]:
@@ -69,7 +65,7 @@ def _perplexities(report: Measured, require: RequireSection) -> Iterator[str]:
             yield _perplexity(each, require.perplexity_ratio)
 
 
-def _perplexity(found: "Measurement", greatest: float) -> str:
+def _perplexity(found: Measurement, greatest: float) -> str:
     noise = ", a difference within the noise" if within_noise(found) else ""
     return (
         f"perplexity on {found.dataset} is {number(found.value / found.base)} times the base's "

@@ -7,7 +7,7 @@ Plain records, importable without torch. A kind of measurement is a `Task` in a 
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -17,9 +17,7 @@ from hubq.records.recipe_evaluate import EvaluateSection, TaskSection
 from hubq.records.record import Record
 from hubq.records.report import Better, Cost, Dimension, Divergence
 from hubq.sources.task_names import is_offline
-
-if TYPE_CHECKING:
-    from hubq.stages.evaluate.inference.passes import Passes
+from hubq.stages.evaluate.inference.passes import Passes
 
 PLACES = frozenset({"states", "reference"})  # in a task: where things lie, not what they are
 
@@ -68,7 +66,7 @@ class Outcome(Found):
 class MeasuredModel:
     """A model in the memory of the process that measures it."""
 
-    passes: "Passes"  # the model and its folder, and the states that several tasks share
+    passes: Passes  # the model and its folder, and the states that several tasks share
     device: str
     dtype: str
     load_seconds: float

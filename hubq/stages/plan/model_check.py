@@ -6,17 +6,15 @@ and each tensor must have its place there, and each place its tensor.
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from hubq.errors import UserError
 from hubq.runtime.headers import few
 from hubq.sources.architecture import Family, blocks_in, family_of
-
-if TYPE_CHECKING:
-    from hubq.sources.source import Source
-    from hubq.sources.tensor_headers import TensorInfo
+from hubq.sources.source import Source
+from hubq.sources.tensor_headers import TensorInfo
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -32,7 +30,7 @@ SIZES = (
 BRING = "bring both again from where the model was saved"
 
 
-def require_consistent(source: "Source") -> None:
+def require_consistent(source: Source) -> None:
     """Raise UserError unless config.json and the tensors of a known family are of one model."""
     family = family_of(source.config)
     _require_floats(source.tensors)
@@ -48,7 +46,7 @@ def require_consistent(source: "Source") -> None:
         raise UserError(f"{mistake}; {BRING}") from mistake
 
 
-def _of_copy(source: "Source") -> str:
+def _of_copy(source: Source) -> str:
     """Say whose config.json can be changed: nobody writes to another's repo."""
     hub = source.section.hub
     return f" of a copy that you name as the model's folder (hubq pull {hub})" if hub else ""
@@ -68,7 +66,7 @@ def gaps(wanted: Shapes, found: Shapes) -> list[str]:
     return lines
 
 
-def _require_floats(tensors: "Mapping[str, TensorInfo]") -> None:
+def _require_floats(tensors: Mapping[str, TensorInfo]) -> None:
     odd = [name for name, info in tensors.items() if info.dtype not in FLOATS]
     if odd:
         raise UserError(
@@ -78,7 +76,7 @@ def _require_floats(tensors: "Mapping[str, TensorInfo]") -> None:
 
 
 def _require_fit(
-    config: Mapping[str, Any], tensors: "Mapping[str, TensorInfo]", family: Family
+    config: Mapping[str, Any], tensors: Mapping[str, TensorInfo], family: Family
 ) -> None:
     """Build the architecture of a config and compare it with the tensors."""
     from hubq.sources.skeleton import Skeleton
@@ -95,7 +93,7 @@ def _require_fit(
 
 
 def _require_bounded(
-    config: Mapping[str, Any], tensors: "Mapping[str, TensorInfo]", family: Family
+    config: Mapping[str, Any], tensors: Mapping[str, TensorInfo], family: Family
 ) -> None:
     """Refuse sizes beyond those of the files, before anything is built from them."""
     layers = config.get("num_hidden_layers")
@@ -114,7 +112,7 @@ def _require_bounded(
             )
 
 
-def _correction(source: "Source", family: Family) -> dict[str, Any] | None:
+def _correction(source: Source, family: Family) -> dict[str, Any] | None:
     """Find the change of config.json with which the tensors fit, among the usual mistakes."""
     for change in _usual_mistakes(source, family):
         try:
@@ -125,7 +123,7 @@ def _correction(source: "Source", family: Family) -> dict[str, Any] | None:
     return None
 
 
-def _usual_mistakes(source: "Source", family: Family) -> Iterator[dict[str, Any]]:
+def _usual_mistakes(source: Source, family: Family) -> Iterator[dict[str, Any]]:
     """Yield changes of the config that the tensors suggest; each is tried before it is told."""
     embeddings = source.tensors.get(f"{family.embeddings}.weight")
     if embeddings is None or len(embeddings.shape) != 2:

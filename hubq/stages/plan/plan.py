@@ -11,8 +11,9 @@ from hubq.errors import UserError
 from hubq.machine.device import best_device, compute_dtype
 from hubq.machine.files import require_space
 from hubq.records.plan import Plan
+from hubq.records.recipe_inputs import ModelSection
 from hubq.records.run_folder import PLAN, clear, require_run
-from hubq.sources.source import dtype_of
+from hubq.sources.source import Source, dtype_of
 from hubq.sources.task_names import require_known
 from hubq.sources.texts.find import require
 from hubq.stages.plan.conditions import (
@@ -27,8 +28,6 @@ from hubq.stages.plan.readable import require_readable
 from hubq.stages.plan.replanning import adopted, kept, understood
 
 if TYPE_CHECKING:
-    from hubq.records.recipe_inputs import ModelSection
-    from hubq.sources.source import Source
     from hubq.stages.recipe.recipe import Recipe
 
 COPIES = 2  # of the result on disk while its parts are joined
@@ -68,7 +67,7 @@ def _saved(planned: Plan, run: Path) -> Plan:
     return planned
 
 
-def _looked_up(recipe: "Recipe", model: "ModelSection", client: Client) -> Plan:
+def _looked_up(recipe: "Recipe", model: ModelSection, client: Client) -> Plan:
     """Look up all that the recipe names, its model as pinned, and count."""
     from hubq.sources.find import find
 
@@ -82,7 +81,7 @@ def _looked_up(recipe: "Recipe", model: "ModelSection", client: Client) -> Plan:
     return planned
 
 
-def _described(source: "Source", client: Client) -> "Source":
+def _described(source: Source, client: Client) -> Source:
     """Ask the Hub about the base of weights that lie elsewhere: its gate binds their copies too."""
     from hubq.sources.hub import card_on_hub
 
@@ -95,7 +94,7 @@ def _described(source: "Source", client: Client) -> "Source":
     return replace(source, card=card, license=source.license or card.license)
 
 
-def estimate(recipe: "Recipe", source: "Source") -> Plan:
+def estimate(recipe: "Recipe", source: Source) -> Plan:
     """Count what a recipe makes of a model; raise UserError for what can't work."""
     from hubq.stages.plan.selection import select
 

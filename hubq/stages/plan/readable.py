@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.machine.device import best_device
 from hubq.sources.tokenizer import SAMPLE, tokenizer_of
 
 if TYPE_CHECKING:
-    from hubq.client.client import Client
     from hubq.records.recipe_evaluate import EvaluateSection
     from hubq.sources.source import Source
     from hubq.stages.recipe.recipe import Recipe
@@ -29,7 +29,7 @@ class Reader(NamedTuple):
     has_template: bool
 
 
-def require_readable(recipe: "Recipe", source: "Source", client: "Client") -> None:
+def require_readable(recipe: "Recipe", source: "Source", client: Client) -> None:
     """Raise UserError where the recipe's texts can't be read by the model that it names."""
     lengths = dict(_lengths(recipe.evaluate))
     if recipe.calibration is not None and recipe.method.needs:
@@ -107,7 +107,7 @@ def _rows(source: "Source") -> int | None:
     return info.shape[0] if info and info.shape else None
 
 
-def _reader(source: "Source", client: "Client") -> Reader:
+def _reader(source: "Source", client: Client) -> Reader:
     """Look at the tokenizer where it lies."""
     from hubq.sources.gguf.convert import converted
 

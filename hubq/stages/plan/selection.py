@@ -14,11 +14,10 @@ from hubq.records.plan import PlannedModule
 from hubq.sources.architecture import Family, family_of
 from hubq.sources.source import Source, dtype_of
 from hubq.stages.recipe.recipe import Recipe
+from hubq.tensors import QuantizedTensor
 
 if TYPE_CHECKING:
     import torch
-
-    from hubq.tensors import QuantizedTensor
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def scale_dtype(dtype: str, form: Format) -> "torch.dtype":
     return form.scale_dtype(torch.float16 if dtype == "float16" else torch.bfloat16)
 
 
-def _needed(sketches: "Mapping[str, QuantizedTensor]", linears: tuple[str, ...]) -> float:
+def _needed(sketches: Mapping[str, QuantizedTensor], linears: tuple[str, ...]) -> float:
     """Return the bits a weight that define the linears."""
     known: dict[int, float] = {}  # equal sketches are one object
     bits = weights = 0.0
@@ -134,7 +133,7 @@ def _quantized_head(
 
 def _sketches(
     wanted: Mapping[str, Method], shapes: Mapping[str, tuple[int, int]], scales: "torch.dtype"
-) -> "dict[str, QuantizedTensor]":
+) -> dict[str, QuantizedTensor]:
     """Sketch every tensor; equal ones are sketched once."""
     known: dict[tuple[int, tuple[int, int]], QuantizedTensor] = {}
     for name, method in wanted.items():
@@ -148,7 +147,7 @@ def _sketches(
 def _refuse(
     recipe: Recipe,
     form: Format,
-    sketches: "Mapping[str, QuantizedTensor]",
+    sketches: Mapping[str, QuantizedTensor],
     shapes: Mapping[str, tuple[int, int]],
     wanted: Mapping[str, Method],
 ) -> None:
@@ -197,7 +196,7 @@ class _Counter:
         self.form = form
         self.known: dict[int, int] = {}
 
-    def quantized(self, name: str, sketch: "QuantizedTensor") -> PlannedModule:
+    def quantized(self, name: str, sketch: QuantizedTensor) -> PlannedModule:
         """Return a module as the format would pack it."""
         if id(sketch) not in self.known:
             packed = self.form.pack(name, sketch)
