@@ -59,9 +59,8 @@ def _surveyed(source: QuantizedFolder, module: str, form: Format, *, lossy: bool
     tensor = source.read(module, codes=False)
     bare, known = without_data(tensor), Survey(facts=dict(tensor.facts))
     for strategy in _strategies(tensor, form, getattr(torch, source.dtype), lossy=lossy):
-        given = (
-            tensor if strategy.grid is None and strategy.dense is None else bare
-        )  # rounding takes long
+        rounds = strategy.grid is not None or strategy.dense is not None  # which takes long
+        given = bare if rounds else tensor
         known.reasons[strategy] = refusal(module, given, strategy, form, tied=source.tied)
         if known.reasons[strategy] is None:
             known.sketches[strategy] = without_data(strategy.apply(bare))

@@ -123,9 +123,7 @@ class Transcoding:
                 "Run again; if it stays so, report it with the name of the model"
             )
         same = torch.equal(new, old)
-        assert same or not strategy.keeps_integers, (
-            f"{module} changed on a way that keeps its numbers"
-        )
+        assert same or not strategy.keeps_integers, f"{module} lost what its strategy keeps"
         lost = 0.0 if same else float((new - old).norm() / old.norm())
         return ConvertedModule(name=module, done=str(strategy), same=same, difference=lost)
 

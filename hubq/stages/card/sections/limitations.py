@@ -15,7 +15,6 @@ from hubq.stages.card.sections.markdown import listed
 
 # What a report writes of a text behind its title: a digest of its file, or a repo and its commit.
 VERSION = re.compile(r", (?=sha256:|[\w.-]+/[\w.-]+@)")
-
 # What stands before each of several texts.
 PART = re.compile(r"(?:^|; )\d+ windows of ")
 
