@@ -27,7 +27,7 @@ ANY = "hubq evaluate --model acme/Llama-3-8B-AWQ --against meta-llama/Meta-Llama
 
 
 @dataclass(frozen=True)
-class Asked:
+class ModelOptions:
     """What the options for any model say."""
 
     model: str | None
@@ -88,7 +88,7 @@ def evaluate(
     fresh: bool,
     hub: str | None,
     as_json: bool,
-    **options: Any,  # noqa: ANN401 - those of Asked
+    **options: Any,  # noqa: ANN401 - those of ModelOptions
 ) -> None:
     """Measure a checkpoint and its base.
 
@@ -98,7 +98,7 @@ def evaluate(
     With --model and --against it is anybody's: a folder, a repo (org/name, org/name@revision) or a
     GGUF file. The words are then TASKs of lm-eval or of hubq, and the record goes to --out.
     """
-    asked = Asked(**options)
+    asked = ModelOptions(**options)
     if asked.model is None:
         with stages(_recipe(words, asked), run, fresh, hub) as stage:
             _show(stage.report(), as_json)
@@ -127,7 +127,7 @@ def _refuse_overwriting(place: Path) -> None:
         raise UserError(f"{place} is there and is no evaluation; name another file with --out")
 
 
-def _recipe(words: tuple[str, ...], asked: Asked) -> Path:
+def _recipe(words: tuple[str, ...], asked: ModelOptions) -> Path:
     """Return the recipe; refuse what only goes with --model."""
     if others := asked.given():
         raise click.UsageError(
@@ -138,7 +138,7 @@ def _recipe(words: tuple[str, ...], asked: Asked) -> Path:
     return Path(words[0])
 
 
-def _against(asked: Asked) -> "ModelSection":
+def _against(asked: ModelOptions) -> "ModelSection":
     """Read which model is the base."""
     from hubq.records.recipe_inputs import ModelSection
 
@@ -149,7 +149,7 @@ def _against(asked: Asked) -> "ModelSection":
     return _read(ModelSection, _written(asked.against), "--against")
 
 
-def _section(asked: Asked, tasks: tuple[str, ...]) -> "EvaluateSection":
+def _section(asked: ModelOptions, tasks: tuple[str, ...]) -> "EvaluateSection":
     """Read what is to be measured."""
     from hubq.records.recipe_evaluate import EvaluateSection
 

@@ -22,7 +22,7 @@ from hubq.stages.evaluate.measurements.perplexity import PerplexityTask
 from hubq.stages.evaluate.task import Task, keep_text
 
 if TYPE_CHECKING:
-    from hubq.stages.evaluate.fidelity import Asked
+    from hubq.stages.evaluate.fidelity import FidelityTasks
 
 
 class ModelPair(NamedTuple):
@@ -120,7 +120,9 @@ def named_tasks(section: EvaluateSection) -> Iterator[Task]:
         )
 
 
-def _comparison(both: Pair, section: EvaluateSection, texts: Sequence[Corpus]) -> "Asked | None":
+def _comparison(
+    both: Pair, section: EvaluateSection, texts: Sequence[Corpus]
+) -> "FidelityTasks | None":
     """Compare next-token distributions on the first text, where that is asked for."""
     from hubq.stages.evaluate.fidelity import asked
 

@@ -24,7 +24,7 @@ EXACT = "float32"
 SPARE = 1.2  # memory for activations, over that of the weights
 
 
-class Asked(NamedTuple):
+class FidelityTasks(NamedTuple):
     """The tasks of one comparison: those of the base come before the result's."""
 
     text: Corpus
@@ -45,14 +45,14 @@ class Asked(NamedTuple):
         return tuple(found)
 
 
-def asked(pair: Pair, text: Corpus, length: int, section: FidelitySection) -> Asked:
+def asked(pair: Pair, text: Corpus, length: int, section: FidelitySection) -> FidelityTasks:
     """Say what it takes to compare both over the first windows of `length` tokens of a text."""
     hidden = HiddenTask(
         dataset=text.title, text=keep_text(text.text), length=length, windows=section.windows
     )
     few = min(FLOOR_WINDOWS, hidden.windows)
     exact = hidden.model_copy(update={"windows": few, "precision": EXACT})
-    return Asked(
+    return FidelityTasks(
         text=text,
         hidden=hidden,
         compared=_against(pair, hidden),
@@ -61,7 +61,7 @@ def asked(pair: Pair, text: Corpus, length: int, section: FidelitySection) -> As
     )
 
 
-def fidelity(pair: Pair, asked: Asked) -> Fidelity:
+def fidelity(pair: Pair, asked: FidelityTasks) -> Fidelity:
     """Measure what isn't known yet, and compare."""
     pair.of_base(*asked.of_base(pair))
     (outcome,) = pair.of_result(asked.compared)

@@ -90,7 +90,7 @@ def _likelihoods(
     places, targets, numbers = torch.tensor(batch.scored, device=hidden.device).T
     rows, which = places.unique(return_inverse=True)
     order = which.argsort()
-    asked = Asked(hidden.flatten(0, 1)[rows], which[order], targets[order])
+    asked = Targets(hidden.flatten(0, 1)[rows], which[order], targets[order])
     values, greedy = map(torch.cat, zip(*_log_probabilities(asked, head), strict=True))
     found, owner = numbers[order].unique(return_inverse=True)
     sums = torch.zeros(len(found), dtype=torch.float64, device=hidden.device)
@@ -100,22 +100,22 @@ def _likelihoods(
     return list(map(Likelihood, found.tolist(), sums.tolist(), (misses == 0).tolist()))
 
 
-class Asked(NamedTuple):
+class Targets(NamedTuple):
     """The targets of a batch, and what predicts them."""
 
     hidden: "Tensor"  # (rows, hidden)
     rows: "Tensor"  # (targets,), ascending: which row predicts each
     targets: "Tensor"  # (targets,)
 
-    def part(self, first: int, count: int) -> "Asked":
+    def part(self, first: int, count: int) -> "Targets":
         """Return what some of the rows predict."""
         low, high = (int((self.rows < end).sum()) for end in (first, first + count))
         hidden = self.hidden[first : first + count]
-        return Asked(hidden, self.rows[low:high] - first, self.targets[low:high])
+        return Targets(hidden, self.rows[low:high] - first, self.targets[low:high])
 
 
 def _log_probabilities(
-    asked: Asked,
+    asked: Targets,
     head: Head,
 ) -> "Iterator[tuple[Tensor, Tensor]]":
     """Yield targets' log-probabilities in float32, and whether each is its row's likeliest.
