@@ -2,6 +2,6 @@
 
 In come folders and tokens, out come numbers that are proven to be numbers. It knows nothing of
 tasks and reports, and may import what a stage may, but no other file of this one. torch and
-transformers are imported inside functions, so that who only asks for measurements, and the Space's
-start, need not wait for them.
+transformers are imported inside functions, so that who only asks for measurements need not wait for
+them.
 """
