@@ -28,21 +28,21 @@ NO_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, und
 
 
 class PublishSection(AsWritten, Record):
-    """Where the result goes, and who may have it."""
+    """Where the result goes, and who may download it."""
 
     org: str
-    name: str | None = Field(None, description="made from base, method and bits when absent")
+    name: str | None = Field(None, description="default: made from base, method and bits")
     private: bool = True
     gated: Literal["auto", "manual"] | None = Field(
         None,
-        description="whoever downloads has to ask first: auto lets all in who fill in the form, "
-        "manual waits for your yes; the base's form is carried over",
+        description="downloaders must request access: auto grants it to everyone who fills in the "
+        "form, manual waits for your approval; the base's form is copied",
     )
     open_although_gated: bool = Field(
-        False, description="publish to everybody what was made of a gated base, without a gate"
+        False, description="publish a copy of a gated base openly, without a gate"
     )
     license: str | None = Field(
-        None, description="of the result, where the base's license lets you choose another"
+        None, description="license of the result, where the base's license allows another"
     )
 
     @field_validator("org", "name")
