@@ -2,5 +2,5 @@
 
 In come folders and tokens, out come numbers that are proven to be numbers. It knows nothing of
 tasks and reports. torch and transformers are imported inside functions, so that who only asks for
-measurements, and the Space's start, need not wait for them.
+measurements need not wait for them.
 """
