@@ -138,7 +138,7 @@ def _costs(efficiency: "Efficiency") -> Iterator[tuple[str, str]]:
     spelled = (f"{name} {gigabytes(this)} (base {gigabytes(other)})" for name, this, other in sizes)
     yield "memory", ", ".join(spelled)
     times = [
-        f"{number(own.tokens_per_second.value)} tokens a second "
+        f"{number(own.tokens_per_second.value)} tokens per second "
         f"(base {number(base.tokens_per_second.value)})",
         f"the first after {number(own.first_token_seconds.value)} s "
         f"(base {number(base.first_token_seconds.value)} s)",
@@ -146,7 +146,7 @@ def _costs(efficiency: "Efficiency") -> Iterator[tuple[str, str]]:
     ]
     if own.joules_per_token is not None and base.joules_per_token is not None:
         joules = (number(each.joules_per_token) for each in (own, base))
-        times.append("{} J a token (base {} J)".format(*joules))
+        times.append("{} J per token (base {} J)".format(*joules))
     yield "speed", ", ".join(times)
     yield (
         "",

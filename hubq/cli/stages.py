@@ -183,9 +183,9 @@ def quantize(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_js
         else:
             click.echo(
                 f"{stage.run / 'model'}: {checkpoint.weight_bytes:,} bytes of weights, "
-                f"{checkpoint.linear_bits:.4g} bits a weight of the linears "
+                f"{checkpoint.linear_bits:.4g} bits per weight of the linears "
                 f"({checkpoint.needed_bits:.4g} needed), "
-                f"{checkpoint.model_bits:.4g} a parameter of the file"
+                f"{checkpoint.model_bits:.4g} per parameter of the file"
             )
 
 

@@ -76,7 +76,7 @@ fidelity    KL divergence: mean 0.05120 nats, median 0.03000, 99th percentile 0.
 own noise: not measured); same next token: 90.0 %; on 10 tokens of xsum
 memory      on disk 0.10 GB (base 0.10 GB), loaded 1.00 GB (base 1.00 GB), at peak 2.00 GB (base \
 2.00 GB)
-speed       12.34 tokens a second (base 12.34), the first after 0.1200 s (base 0.1200 s), loaded \
+speed       12.34 tokens per second (base 12.34), the first after 0.1200 s (base 0.1200 s), loaded \
 in 1.200 s (base 1.200 s)
             1 x 64 tokens in, 32 out, transformers 5.2, bfloat16, 1 thread on Imaginary 9000"""
     )
@@ -92,7 +92,7 @@ def test_a_missed_budget_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     report = made_report()
     report.plan.recipe["evaluate"]["require"] = {"stored_bits": 4}
 
-    assert "budget      missed: 4.312 bits a weight" in printed(capsys, report)
+    assert "budget      missed: the quantized linears store 4.312" in printed(capsys, report)
 
 
 def test_times_on_a_busy_machine_are_said_to_be_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,7 +107,7 @@ def read(path: Path) -> Recipe:
         raise refuse(str(path), mistakes)
     values: dict[str, Any] = dict(marked.values)
     if "name" in values:
-        mistakes.append((marked.line(("name",)), "name: no such option; the file's name is it"))
+        mistakes.append((marked.line(("name",)), "name: not an option; the file's name is used"))
     method = _method(values.pop("method", None), marked, mistakes)
     values |= {"name": path.stem} | ({} if method is None else {"method": method})
     try:
@@ -126,8 +126,8 @@ def _require_plain_name(path: Path) -> None:
     absolute = str(path.absolute())
     if path.stem.startswith(".") or NO_TEXT.search(absolute):
         raise UserError(
-            f"{absolute!r} can't be a recipe: its name names the run folder, so it can't begin "
-            "with a dot, and its path needs to be plain text. Rename it"
+            f"{absolute!r} can't be a recipe: the run folder gets its name, so it can't begin "
+            "with a dot, and its path must be plain text. Rename it"
         )
 
 
@@ -142,7 +142,7 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise UserError(f"the recipe {path} can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start}), so no recipe") from error
+        raise UserError(f"{path} is no recipe: it is not UTF-8 (byte {error.start})") from error
 
 
 def _method(written: object, marked: MarkedYaml, mistakes: list[Mistake]) -> Method | None:
