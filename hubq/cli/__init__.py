@@ -28,8 +28,8 @@ from hubq.client.credentials import go_direct_to_loopback
 def cli() -> None:
     """Quantize, measure, document and publish LLaMA-family models on the Hugging Face Hub.
 
-    One recipe goes all the way: plan, quantize, evaluate, card, publish. Each command runs what is
-    missing before it, and a second run does nothing.
+    One recipe covers every stage: plan, quantize, evaluate, card, publish. Each command runs the
+    stages that are missing before it, and a second run does nothing.
 
     \b
     Example:

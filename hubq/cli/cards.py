@@ -27,17 +27,17 @@ RECIPES = (".yaml", ".yml")
     "--check",
     "how",
     flag_value="check",
-    help="Write nothing: verify that cards say what their records say.",
+    help="Write nothing: verify that the cards agree with their records.",
 )
 @click.option(
-    "--fresh", "how", flag_value="fresh", help="Throw away what a RECIPE's run folder holds."
+    "--fresh", "how", flag_value="fresh", help="Discard what the RECIPE's run folder holds."
 )
 @click.option(
     "--run",
     "--out",
     "place",
     type=FOLDER,
-    help="A RECIPE's run folder, or where the card of a REPO goes.  "
+    help="The RECIPE's run folder, or where to write the card of a REPO.  "
     "[default: runs/<recipe's name>, or the repo's name]",
 )
 @hub_option
@@ -47,8 +47,8 @@ def card(
 ) -> None:
     """Write the model card, with its pictures, from the measurements.
 
-    Of a RECIPE what is missing is done first. A FOLDER, of a run or in model_cards/, or a REPO of
-    the Hub has the report already: nothing is measured again.
+    For a RECIPE, the missing stages run first. A FOLDER (a run folder, or one in model_cards/) and
+    a REPO on the Hub already have their report: nothing is measured again.
     """
     if how == "check":
         _check([Path(each) for each in targets], as_json)
@@ -64,7 +64,7 @@ def card(
 def _refuse_options(targets: tuple[str, ...], place: Path | None, *, fresh: bool) -> None:
     """Refuse options that say nothing about these targets."""
     if fresh and not all(map(_is_recipe, targets)):
-        raise click.UsageError("--fresh is for recipes: a folder or a repo has its report already")
+        raise click.UsageError("--fresh is for recipes: a folder or a repo already has its report")
     if place and len(targets) > 1:
         raise click.UsageError("--run and --out take one target: cards would overwrite each other")
     if place and not _is_recipe(targets[0]) and Path(targets[0]).is_dir():

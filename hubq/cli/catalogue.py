@@ -31,7 +31,7 @@ def shipped() -> dict[str, Path]:
 @click.command(epilog=example("hubq recipes | grep awq"))
 @json_option
 def recipes(as_json: bool) -> None:
-    """List the recipes that hubq ships, and for whom each is."""
+    """List the recipes that ship with hubq, and who each is for."""
     found = {name: _for_whom(path) for name, path in shipped().items()}
     if as_json:
         print_json(found)
@@ -50,7 +50,7 @@ def _for_whom(path: Path) -> str:
 @click.argument("name")
 @click.argument("file", type=FILE)
 def copy(name: str, file: Path) -> None:
-    """Copy a shipped recipe into a file of yours, to change it."""
+    """Copy a shipped recipe to a file of your own, to change it."""
     found = shipped()
     known = name.removesuffix(".yaml")
     if known not in found:
@@ -132,7 +132,7 @@ def _settings(method: "type[Method]") -> Iterator["Method"]:
 
 @click.command(epilog=example("hubq schema > recipe.schema.json"))
 def schema() -> None:
-    """Print the JSON Schema of recipes, for editors."""
+    """Print the JSON Schema for recipes, for editors."""
     from hubq.stages.recipe.schema import schema as made
 
     print_json(made())

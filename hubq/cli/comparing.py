@@ -22,7 +22,7 @@ PICTURES = (".png", ".svg")
 )
 @click.argument("models", metavar="RUN_OR_REPO...", nargs=-1, required=True)
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
-@click.option("--markdown", "as_markdown", is_flag=True, help="Print tables of a README.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print markdown tables.")
 @click.option("--plot", type=FILE, help="Draw quality against bits: a .png or .svg file.")
 @hub_option
 @json_option
@@ -34,7 +34,7 @@ def compare(  # noqa: PLR0913 - click passes each option on its own
     hub: str | None,
     as_json: bool,
 ) -> None:
-    """Put measured models side by side, the Pareto front marked.
+    """Compare measured models side by side, with the Pareto front marked.
 
     Each is a run folder, a folder with report.json or hubq/report.json, a record of `hubq evaluate
     --model`, or a repo (org/name, of which only the report is fetched). On the front are the models

@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 @click.argument("model", metavar="FOLDER_OR_REPO")
 @click.option("--to", "form", metavar="FORMAT", required=True, help="One of those above.")
 @click.option(
-    "--out", type=FOLDER, help="Where to write.  [default: NAME-FORMAT, beside a folder or here]"
+    "--out",
+    type=FOLDER,
+    help="Where to write.  [default: NAME-FORMAT, next to the folder, or here for a repo]",
 )
-@click.option("--lossy", is_flag=True, help="Round what the format can't hold, and say how far.")
-@click.option("--fresh", is_flag=True, help="Replace a folder that hubq converted before.")
+@click.option(
+    "--lossy", is_flag=True, help="Round what the format can't hold, and report by how much."
+)
+@click.option("--fresh", is_flag=True, help="Replace the result of an earlier conversion.")
 @hub_option
 @json_option
 def convert(  # noqa: PLR0913 - click passes each option on its own
@@ -32,21 +36,21 @@ def convert(  # noqa: PLR0913 - click passes each option on its own
     hub: str | None,
     as_json: bool,
 ) -> None:
-    """Put the integers of a quantized model into another format.
+    """Convert a quantized model to another format without changing its integers.
 
-    FOLDER_OR_REPO is in one of these formats, whoever made it, or in FP8, which only dense holds.
-    Codes, scales and zeros stay what they are: each module is read back from the written file and
-    compared.
+    FOLDER_OR_REPO, made by hubq or by another tool, is in one of these formats, or in FP8, which
+    converts to dense only. Codes, scales and zeros stay the same: each module is read back from
+    the written file and compared.
 
     \b
-    compressed-tensors  all integers but those in activation order
+    compressed-tensors  all integers except those in activation order
     awq                 4 bits
     gptq                symmetric, not in activation order
     hubq                all weights
     dense               all weights, rounded to 16 bits
 
-    No engine takes activation order (desc_act with groups) in compressed-tensors any more: such a
-    model goes to hubq, to dense, or with --lossy to 8 bits.
+    No engine reads activation order (desc_act with groups) in compressed-tensors any more: convert
+    such a model to hubq, to dense, or with --lossy to 8 bits.
     """
     from hubq.stages.convert.conversion import ConversionRequest
     from hubq.stages.convert.convert import convert as transcode

@@ -147,7 +147,7 @@ def ask(client: Client) -> Answer:
         return Answer(False, f"not reachable ({why})", "not checked")
     if reply.status_code == 200 and token:
         name = _name(reply)
-        return Answer(True, "reachable", f"good, of {name}", name)
+        return Answer(True, "reachable", f"valid, belongs to {name}", name)
     if reply.status_code not in (200, 401):
         says = f"answers with status {reply.status_code}: is it a Hub?"
         return Answer(True, says, "not checked")

@@ -49,28 +49,30 @@ class ModelOptions:
 def options_for_any(command: Command) -> Command:
     """Add what says which model is measured, and how."""
     decorators: list[Callable[[Any], Any]] = [
-        click.option("--out", type=FILE, help="The record.  [default: NAME.evaluation.json]"),
+        click.option(
+            "--out", type=FILE, help="Where to write the record.  [default: NAME.evaluation.json]"
+        ),
         click.option(
             "--skip",
             multiple=True,
             type=click.Choice(["fidelity", "efficiency"]),
-            help="Don't measure it. Fidelity needs a text (--perplexity).",
+            help="Don't measure this. Fidelity needs a text (--perplexity).",
         ),
         click.option(
-            "--chat-template", is_flag=True, help="Ask as the model's chat template lays out."
+            "--chat-template", is_flag=True, help="Format prompts with the model's chat template."
         ),
-        click.option("--limit", type=int, help="Items a task.  [default: all]"),
-        click.option("--shots", type=int, help="Examples in the prompt.  [default: the task's]"),
-        click.option("--windows", type=int, help="Of each text.  [default: all]"),
-        click.option("--length", type=int, help="Tokens a window.  [default: 2048]"),
+        click.option("--limit", type=int, help="Items per task.  [default: all]"),
+        click.option("--shots", type=int, help="Few-shot examples.  [default: the task's own]"),
+        click.option("--windows", type=int, help="Windows of each text.  [default: all]"),
+        click.option("--length", type=int, help="Tokens per window.  [default: 2048]"),
         click.option(
             "--perplexity",
             metavar="TEXT",
             multiple=True,
-            help="wikitext2, c4, ptb, org/name or a file; or a mapping as in recipes.",
+            help="wikitext2, c4, ptb, org/name, a file, or a mapping as in a recipe.",
         ),
-        click.option("--against", metavar="BASE", help="The 16-bit model that it was made from."),
-        click.option("--model", metavar="MODEL", help="Measure this model instead of a recipe's."),
+        click.option("--against", metavar="BASE", help="The 16-bit model it was made from."),
+        click.option("--model", metavar="MODEL", help="Measure this model, not a recipe's."),
     ]
     return reduce(lambda decorated, add: add(decorated), decorators, command)
 
@@ -92,11 +94,12 @@ def evaluate(
 ) -> None:
     """Measure a checkpoint and its base.
 
-    Each is loaded from disk in a fresh process, as whoever downloads it would load it. With a
-    RECIPE, it is the recipe's result, quantized first where need be.
+    Both are loaded from disk in a fresh process, the way a downloader would load them. With a
+    RECIPE, the recipe's result is measured; it is quantized first if it isn't there yet.
 
-    With --model and --against it is anybody's: a folder, a repo (org/name, org/name@revision) or a
-    GGUF file. The words are then TASKs of lm-eval or of hubq, and the record goes to --out.
+    With --model and --against, any model is measured: a folder, a repo (org/name,
+    org/name@revision) or a GGUF file. The arguments are then TASKs of lm-eval or hubq, and the
+    record is written to --out.
     """
     asked = ModelOptions(**options)
     if asked.model is None:
@@ -131,7 +134,7 @@ def _recipe(words: tuple[str, ...], asked: ModelOptions) -> Path:
     """Return the recipe; refuse what only goes with --model."""
     if others := asked.given():
         raise click.UsageError(
-            f"--{others[0].replace('_', '-')} goes with --model; a recipe says it itself"
+            f"--{others[0].replace('_', '-')} goes with --model; a recipe sets this itself"
         )
     if len(words) != 1:
         raise click.UsageError("name one RECIPE, or a model with --model and --against")

@@ -20,7 +20,7 @@ BYTES = ("memory", "cache_free")  # of what doctor found, in bytes
 def pull(repo: str, folder: Path | None, hub: str | None, as_json: bool) -> None:
     """Download a repo and verify every byte of it.
 
-    REPO is org/name or org/name@revision; without a FOLDER it goes where from_pretrained looks.
+    REPO is org/name or org/name@revision; without a FOLDER it goes into from_pretrained's cache.
     """
     from hubq.client.pull import pull as bring
 
@@ -34,18 +34,20 @@ def pull(repo: str, folder: Path | None, hub: str | None, as_json: bool) -> None
 
 @click.group()
 def hub() -> None:
-    """Serve the embedded Hub, and make tokens for it."""
+    """Serve the embedded Hub, and create tokens for it."""
 
 
 @hub.command(epilog=example("hubq hub serve --port 8123"))
-@click.option("--root", type=FOLDER, help="Where repos lie.  [default: the user's cache]")
+@click.option("--root", type=FOLDER, help="Where repos are stored.  [default: the user's cache]")
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8123, show_default=True, help="0 takes a free one.")
+@click.option("--port", default=8123, show_default=True, help="0 picks a free one.")
 @click.option(
-    "--allow-remote", is_flag=True, help="Let other machines in: there is no TLS and no rate limit."
+    "--allow-remote",
+    is_flag=True,
+    help="Let other machines connect: there is no TLS and no rate limit.",
 )
 def serve(root: Path | None, host: str, port: int, allow_remote: bool) -> None:
-    """Serve a Hub that the real clients speak to, until Ctrl-C."""
+    """Serve a Hub for huggingface_hub, transformers and git, until Ctrl-C."""
     from hubq.embedded_hub import default_root
     from hubq.embedded_hub import serve as run
 
@@ -64,14 +66,14 @@ def serve(root: Path | None, host: str, port: int, allow_remote: bool) -> None:
 
 @hub.command(epilog=example("hubq hub token --org hubq-demo"))
 @click.option("--root", type=FOLDER, help="The hub's folder.  [default: the user's cache]")
-@click.option("--user", default="local", show_default=True, help="Made if missing.")
-@click.option("--org", help="An organization that the user may write to; made if missing.")
+@click.option("--user", default="local", show_default=True, help="Created if missing.")
+@click.option("--org", help="An organization that the user may write to; created if missing.")
 @click.option("--role", type=click.Choice(["read", "write"]), default="write", show_default=True)
-@click.option("--days", type=float, help="How long it is good.  [default: for ever]")
+@click.option("--days", type=float, help="Days until it expires.  [default: never]")
 def token(root: Path | None, user: str, org: str | None, role: str, days: float | None) -> None:
-    """Make a token of the embedded Hub and print it, this once.
+    """Create a token for the embedded Hub and print it; it is shown only once.
 
-    A command uses it with HF_ENDPOINT, the Hub's address, and HF_TOKEN set together.
+    To use it, set HF_ENDPOINT to the Hub's address and HF_TOKEN to the token, both together.
     """
     from hubq.embedded_hub import add_org, add_user, default_root, mint_token
 
@@ -91,7 +93,7 @@ def token(root: Path | None, user: str, org: str | None, role: str, days: float 
 @hub_option
 @json_option
 def doctor(hub: str | None, as_json: bool) -> None:
-    """Say what works here: libraries, devices, formats, token."""
+    """Report what works on this machine: libraries, devices, formats, token."""
     from hubq.cli.diagnosis import diagnose
 
     with client_for(hub) as client:

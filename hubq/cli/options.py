@@ -18,7 +18,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 hub_option = click.option(
     "--hub",
     metavar="URL|local",
-    help="The Hub to talk to; `local` is the embedded one, started if need be. "
+    help="The Hub to use; `local` is the embedded one, started if needed. "
     "Default: HF_ENDPOINT, or huggingface.co. A saved login goes to huggingface.co only, HF_TOKEN "
     "only to the Hub that HF_ENDPOINT names beside it.",
 )

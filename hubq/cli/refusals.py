@@ -47,4 +47,4 @@ def explain(error: OSError) -> str:
     where = f" ({error.filename})" if error.filename else ""
     if error.errno in FULL:
         return f"no space left on the disk{where}. Make room, then run again to continue."
-    return f"{error.strerror or error}{where}. Mend this, then run again to continue."
+    return f"{error.strerror or error}{where}. Fix this, then run again to continue."

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 COLUMNS = ("base", "this model", "difference", "recovery", "")
 BUSY = 0.05  # the share of the time that others may take without a word
 LEGEND = (
-    "± standard error; ranges hold 95 %; noise is what other items might have changed; "
-    "- and + count answers lost and won."
+    "± is the standard error; ranges are 95 % intervals; noise is a difference that chance "
+    "explains; - and + count answers lost and won."
 )
-UNPAIRED = "Where no answers are counted, both errors were taken as independent: cautious."
+UNPAIRED = "Where no answers are counted, the two errors are treated as independent: cautious."
 
 
 def print_report(measured: "Measured") -> None:
@@ -76,7 +76,7 @@ def _title(measured: "Measured") -> str:
     from hubq.stages.compare.comparison import entry
 
     this = entry(measured)
-    return f"{this.name} beside {this.base}, on {measured.device} in {measured.dtype}"
+    return f"{this.name} compared with {this.base}, on {measured.device} in {measured.dtype}"
 
 
 def _flips(flips: "Flips") -> str:
@@ -95,8 +95,8 @@ def _facts(measured: "Measured") -> Iterator[tuple[str, str]]:
     if overall is not None:
         yield (
             "recovery",
-            f"{share(overall.recovery)} of the mean accuracy: {overall.base:.4f} became "
-            f"{overall.value:.4f} ({', '.join(overall.accuracies)})",
+            f"{share(overall.recovery)} of the base's mean accuracy: {overall.value:.4f} of "
+            f"{overall.base:.4f} ({', '.join(overall.accuracies)})",
         )
     guessed = [each.accuracy for each in measured.left_out if each.reason == "guessing"]
     if guessed:
@@ -119,10 +119,9 @@ def _followed(measured: "Measured", fidelity: "Fidelity") -> str:
     found, floor = fidelity.result, fidelity.floor
     own = no_floor(measured) if floor is None else number(floor.mean.value)
     return (
-        f"KL divergence {number(found.mean.value)} nats in the mean, {number(found.median)} in "
-        f"the median, {number(found.percentile_99)} at the 99th percentile (the base's own noise: "
-        f"{own}); the same next token {share(found.agreement)}; {number(found.tokens)} tokens of "
-        f"{fidelity.dataset}"
+        f"KL divergence: mean {number(found.mean.value)} nats, median {number(found.median)}, "
+        f"99th percentile {number(found.percentile_99)} (the base's own noise: {own}); same next "
+        f"token: {share(found.agreement)}; on {number(found.tokens)} tokens of {fidelity.dataset}"
     )
 
 
@@ -139,7 +138,7 @@ def _costs(efficiency: "Efficiency") -> Iterator[tuple[str, str]]:
     spelled = (f"{name} {gigabytes(this)} (base {gigabytes(other)})" for name, this, other in sizes)
     yield "memory", ", ".join(spelled)
     times = [
-        f"{number(own.tokens_per_second.value)} tokens a second "
+        f"{number(own.tokens_per_second.value)} tokens per second "
         f"(base {number(base.tokens_per_second.value)})",
         f"the first after {number(own.first_token_seconds.value)} s "
         f"(base {number(base.first_token_seconds.value)} s)",
@@ -147,7 +146,7 @@ def _costs(efficiency: "Efficiency") -> Iterator[tuple[str, str]]:
     ]
     if own.joules_per_token is not None and base.joules_per_token is not None:
         joules = (number(each.joules_per_token) for each in (own, base))
-        times.append("{} J a token (base {} J)".format(*joules))
+        times.append("{} J per token (base {} J)".format(*joules))
     yield "speed", ", ".join(times)
     yield (
         "",
@@ -156,4 +155,7 @@ def _costs(efficiency: "Efficiency") -> Iterator[tuple[str, str]]:
     )
     contended = max(each.contention or 0 for each in (own, base))
     if contended >= BUSY:
-        yield "", f"the machine was busy: others held our cores {percent(contended)} of the time"
+        yield (
+            "",
+            f"the machine was busy: other programs held the cores {percent(contended)} of the time",
+        )

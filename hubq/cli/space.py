@@ -10,15 +10,17 @@ from hubq.cli.options import FOLDER, client_for, example, hub_option, json_optio
 
 @click.group()
 def space() -> None:
-    """Compare released models side by side, here or in a Space on the Hub."""
+    """Compare released models side by side, on this machine or in a Space."""
 
 
 @space.command(epilog=example("hubq space run runs/* --org your-org"))
 @click.argument("models", metavar="[RUN_OR_REPO]...", nargs=-1)
 @click.option("--org", help="Show the models of this organization on the Hub.")
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=0, help="Default: the first free one from 7860 on.")
-@click.option("--allow-remote", is_flag=True, help="Let other machines in: there is no password.")
+@click.option("--port", default=0, help="Default: the first free port from 7860 on.")
+@click.option(
+    "--allow-remote", is_flag=True, help="Let other machines connect: there is no password."
+)
 @hub_option
 @click.pass_context
 def run(  # noqa: PLR0913 - click passes each option by itself
@@ -30,9 +32,9 @@ def run(  # noqa: PLR0913 - click passes each option by itself
     allow_remote: bool,
     hub: str | None,
 ) -> None:
-    """Open the comparison on this machine, until Ctrl-C.
+    """Serve the Space on this machine, until Ctrl-C.
 
-    RUN_OR_REPO is a run folder, a folder of such folders, or org/name on the Hub.
+    RUN_OR_REPO is a run folder, a folder of run folders, or org/name on the Hub.
     """
     from hubq.client.credentials import LOOPBACK
     from hubq.stages.publish.space.serve import Place, serve
@@ -46,18 +48,22 @@ def run(  # noqa: PLR0913 - click passes each option by itself
 
 
 @space.command(epilog=example("hubq space deploy --org your-org --hardware t4-small"))
-@click.option("--org", required=True, help="The organization whose models it shows.")
+@click.option("--org", required=True, help="The organization whose models to show.")
 @click.option("--name", help="The Space's name.  [default: compare]")
 @click.option("--hardware", metavar="FLAVOR", help="cpu-basic, t4-small, zero-a10g, ...")
 @click.option("--private", is_flag=True, help="Show the Space to the organization only.")
 @click.option(
     "--token-from",
     metavar="VARIABLE",
-    help="Give the Space the token in this environment variable: for private models and votes.",
+    help="Give the Space the token from this environment variable, for private models and votes.",
 )
-@click.option("--votes", metavar="ORG/NAME", help="Keep visitors' votes in this data set repo.")
-@click.option("--index", metavar="URL", help="One more package index, as for CPU builds of torch.")
-@click.option("--static", is_flag=True, help="Numbers, charts and cards only: needs no paid plan.")
+@click.option("--votes", metavar="ORG/NAME", help="Store visitors' votes in this dataset repo.")
+@click.option(
+    "--index", metavar="URL", help="An extra package index, such as for CPU builds of torch."
+)
+@click.option(
+    "--static", is_flag=True, help="Deploy numbers, charts and cards only: needs no paid plan."
+)
 @hub_option
 @json_option
 def deploy(  # noqa: PLR0913 - click passes each option by itself
@@ -101,8 +107,8 @@ def _hidden(sdk: str) -> str:
     """Say why some models are not shown, and the way out."""
     if sdk == "static":
         return (
-            "Some models are private or gated: a public page doesn't tell of them. --private makes "
-            "one for the organization only, of all of them."
+            "Some models are private or gated: a public page doesn't show them. --private makes "
+            "a page of all models, for the organization only."
         )
     return (
         "Some models are private: visitors don't see them. --token-from VARIABLE gives the Space a "
@@ -113,7 +119,7 @@ def _hidden(sdk: str) -> str:
 @space.command(epilog=example("hubq space build page model_cards/* --org your-org"))
 @click.argument("folder", type=FOLDER)
 @click.argument("models", metavar="[RUN_OR_REPO]...", nargs=-1)
-@click.option("--org", help="Tell of the models of this organization on the Hub.")
+@click.option("--org", help="Show the models of this organization on the Hub.")
 @hub_option
 def build(folder: Path, models: tuple[str, ...], org: str | None, hub: str | None) -> None:
     """Write numbers, charts and cards into FOLDER, as a page that any web server can serve.

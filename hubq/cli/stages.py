@@ -129,7 +129,7 @@ def stage_options(command: Command) -> Command:
     decorators: list[Callable[[Any], Any]] = [
         json_option,
         hub_option,
-        click.option("--fresh", is_flag=True, help="Throw away what the run folder holds."),
+        click.option("--fresh", is_flag=True, help="Discard what the run folder holds."),
         click.option("--run", type=FOLDER, help="The run folder.  [default: runs/<recipe's name>]"),
         click.argument("recipe", type=FILE),
     ]
@@ -156,7 +156,7 @@ def stages(recipe: Path, run: Path | None, fresh: bool, hub: str | None) -> Iter
 def plan(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool) -> None:
     """Estimate bytes, bits, memory and time; refuse what can't work.
 
-    Needs only the model's config.json, tensor headers and tokenizer, no weights.
+    Reads only the model's config.json, tensor headers and tokenizer, no weights.
     """
     from hubq.stages.plan.plan import destination
 
@@ -174,7 +174,7 @@ def plan(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: 
 def quantize(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool) -> None:
     """Write the quantized checkpoint into the run folder.
 
-    A killed run goes on at the block where it stopped, and ends with the same bytes.
+    A killed run resumes at the block where it stopped, and ends with the same bytes.
     """
     with stages(recipe, run, fresh, hub) as stage:
         checkpoint = stage.checkpoint()
@@ -183,16 +183,16 @@ def quantize(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_js
         else:
             click.echo(
                 f"{stage.run / 'model'}: {checkpoint.weight_bytes:,} bytes of weights, "
-                f"{checkpoint.linear_bits:.4g} bits a weight of the linears "
+                f"{checkpoint.linear_bits:.4g} bits per weight of the linears "
                 f"({checkpoint.needed_bits:.4g} needed), "
-                f"{checkpoint.model_bits:.4g} a parameter of the file"
+                f"{checkpoint.model_bits:.4g} per parameter of the file"
             )
 
 
 @click.command(epilog=example(f"hubq publish {RECIPE} --hub local"))
 @stage_options
 def publish(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool) -> None:
-    """Do all of it, and push the result to the Hub.
+    """Run all stages, and push the result to the Hub.
 
     All files go in one commit; then the Hub's hashes are compared with those of the run. A second
     time makes no commit.

@@ -74,8 +74,9 @@ def _facts(plan: "Plan", publishing: str) -> Iterator[tuple[str, str]]:
     yield "on disk", f"{gigabytes(plan.bytes)} ({plan.base_bytes / plan.bytes:.2f} times smaller)"
     yield (
         "bits",
-        f"a weight of the linears {plan.nominal_bits:.4g} nominal, {plan.needed_bits:.3f} needed, "
-        f"{plan.linear_bits:.3f} stored; a parameter of the file {plan.model_bits:.3f}",
+        f"per weight of the linears {plan.nominal_bits:.4g} nominal, {plan.needed_bits:.3f} "
+        f"needed, {plan.linear_bits:.3f} stored; per parameter of the whole file "
+        f"{plan.model_bits:.3f}",
     )
     yield "peak memory", f"about {gigabytes(plan.peak_memory)}"
     if plan.compute_dtype is not None:

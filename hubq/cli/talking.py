@@ -49,14 +49,14 @@ class Side:
     help=f"Let another model answer too: a repo, a folder, a GGUF file, or `{BASE}` for the one "
     "that a model of hubq's was made from.",
 )
-@click.option("--max-new-tokens", default=100, show_default=True, help="Length of an answer.")
+@click.option("--max-new-tokens", default=100, show_default=True, help="Longest answer, in tokens.")
 @hub_option
 def chat(
     model: str, prompt: str | None, beside: str | None, max_new_tokens: int, hub: str | None
 ) -> None:
     """Talk to a model.
 
-    Without a PROMPT, as long as you like.
+    Without a PROMPT, it is a conversation until you end it.
     """
     sides = _sides(model, beside, hub)
     if prompt is not None:

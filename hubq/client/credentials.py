@@ -52,7 +52,7 @@ def how_to_log_in(url: str) -> str:
     """Say how a user gives a token for the Hub at this address."""
     if origin(url) == origin(PUBLIC_HUB):
         return "hf auth login, or set HF_TOKEN"
-    return f"set HF_ENDPOINT={url} and HF_TOKEN to a token of that Hub, both, beside the command"
+    return f"set both HF_ENDPOINT={url} and HF_TOKEN, to a token of that Hub, for the command"
 
 
 def environment_for(hub: str, token: str | None) -> dict[str, str]:

@@ -56,7 +56,9 @@ def _about_a_repo(error: BaseException, endpoint: str) -> str | None:
         case errors.DisabledRepoError():
             return f"{endpoint} has disabled this repo; its owner or {endpoint} can say why"
         case errors.RevisionNotFoundError():
-            return f"{error.repo_id or 'the repo'} has no such revision; leave it out for main"
+            return (
+                f"{error.repo_id or 'the repo'} doesn't have this revision; leave it out for main"
+            )
         case errors.RemoteEntryNotFoundError():
             return f"the repo does not hold that file ({error.response.url})"
         case errors.RepositoryNotFoundError():

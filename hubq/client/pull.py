@@ -90,8 +90,8 @@ def _refuse_overwriting(snapshot: Snapshot, files: Mapping[str, RemoteFile]) -> 
         is_strange = place.is_file() and not (records / f"{path}.metadata").is_file()
         if is_strange and not LocalFile(place).equals(remote):
             raise UserError(
-                f"{place} is there, no download brought it, and {snapshot.repo} has another: "
-                "nothing was downloaded.\nMove it elsewhere, or name another folder"
+                f"{place} already exists and differs from the one in {snapshot.repo}: nothing was "
+                "downloaded.\nMove it elsewhere, or name another folder"
             )
 
 
@@ -183,7 +183,7 @@ def _refuse_unmeasured(repo: str, files: Mapping[str, LocalFile]) -> None:
         if what := _wrong(path, files, measured):
             raise UserError(
                 f"{path} of {repo} {what}: the repo was changed after hubq published it.\n"
-                "Its numbers are not about this model. Ask the publisher, or pull an earlier "
+                "Its numbers don't describe this model. Ask the publisher, or pull an earlier "
                 "commit: org/name@commit"
             )
 

@@ -106,7 +106,7 @@ def asked_dtype() -> str | None:
         *others, last = DTYPES
         raise UserError(
             f"{VARIABLE} is {asked!r}: set it to {', '.join(others)} or {last}, or "
-            "leave it unset, and what this machine is fast in is taken"
+            "leave it unset to use the dtype this machine is fastest in"
         )
     return asked or None
 

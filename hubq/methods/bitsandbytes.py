@@ -45,7 +45,7 @@ class BitsAndBytes(Method):
   year = {2023}
 }"""
 
-    data_type: Literal["nf4", "fp4", "int8"] = Field("nf4", description="what weights become")
+    data_type: Literal["nf4", "fp4", "int8"] = Field("nf4", description="data type of the weights")
     double_quantization: bool = Field(
         True, description="store the scales of nf4 and fp4 in 8 bits instead of 32"
     )

@@ -63,8 +63,8 @@ class DBLLM(Method):
 
     group_size: int = Field(128, gt=0, description="input columns that share two scales")
     damping: float = Field(0.01, gt=0, description="of the mean diagonal, added to the Hessian")
-    epochs: int = Field(10, ge=0, description="times that each block sees the calibration windows")
-    batch: int = Field(4, gt=0, description="calibration windows a training step")
+    epochs: int = Field(10, ge=0, description="passes over the calibration windows, per block")
+    batch: int = Field(4, gt=0, description="calibration windows per training step")
     weight_rate: float = Field(0.01, gt=0, description="learning rate of weights, in grid steps")
     scale_rate: float = Field(0.005, gt=0, description="learning rate of scales, in grid steps")
     ambiguity: float = Field(1.0, ge=0, description="power of the entropy by which a token counts")

@@ -72,7 +72,7 @@ class QuIP(Method):
 
     bits: Literal[2, 3, 4] = Field(4, description="width of each code")
     damping: float = Field(0.01, gt=0, description="of the mean diagonal, added to the Hessian")
-    passes: int = Field(0, ge=0, description="how often each code is chosen anew at the end")
+    passes: int = Field(0, ge=0, description="how often each code is chosen again at the end")
     seed: int = Field(0, ge=0, description="of the rotations, with each layer's name")
 
     @property

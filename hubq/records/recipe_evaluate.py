@@ -11,9 +11,9 @@ class PerplexitySection(AsWritten, Record):
     """Perplexity over non-overlapping windows of one text."""
 
     dataset: DatasetSection
-    length: int = Field(2048, ge=2, description="tokens a window")
+    length: int = Field(2048, ge=2, description="tokens per window")
     windows: int | None = Field(
-        None, ge=1, description="the first so many; all when absent, of c4 at most 524,288 tokens"
+        None, ge=1, description="how many, from the start; default: all, for c4 524,288 tokens"
     )
 
     @model_validator(mode="before")
@@ -24,13 +24,13 @@ class PerplexitySection(AsWritten, Record):
 
 
 class TaskSection(AsWritten, Record):
-    """One of lm-eval's tasks, or one of ours."""
+    """A task of lm-eval or of hubq."""
 
     name: str
     shots: int | None = Field(
-        None, ge=0, description="examples in the prompt; the task's own number when absent"
+        None, ge=0, description="examples in the prompt; default: the task's own number"
     )
-    chat_template: bool = Field(False, description="ask as the model's chat template lays out")
+    chat_template: bool = Field(False, description="format prompts with the chat template")
 
     @model_validator(mode="before")
     @classmethod
@@ -40,13 +40,13 @@ class TaskSection(AsWritten, Record):
 
 
 class FidelitySection(AsWritten, Record):
-    """Next-token distributions beside the base's, on the first text of `perplexity`."""
+    """Next-token distributions compared with the base's, on the first text of `perplexity`."""
 
-    windows: int = Field(40, ge=1, description="at most so many of the text's first windows")
+    windows: int = Field(40, ge=1, description="how many of the text's first windows, at most")
 
 
 class EfficiencySection(AsWritten, Record):
-    """Time and memory of generating; what is absent suits the device."""
+    """Time and memory that generating takes; defaults depend on the device."""
 
     batch: int = Field(1, ge=1, description="rows generated together")
     prompt: int | None = Field(
@@ -62,26 +62,26 @@ class RequireSection(AsWritten, Record):
     """Budgets: a result that misses one of them is not published."""
 
     recovery: float | None = Field(
-        None, gt=0, le=1, description="least share of the base's mean accuracy, such as 0.98"
+        None, gt=0, le=1, description="smallest share of the base's mean accuracy, such as 0.98"
     )
     perplexity_ratio: float | None = Field(
-        None, ge=1, description="greatest perplexity over the base's, of any text"
+        None, ge=1, description="largest ratio of a perplexity to the base's, on any text"
     )
-    divergence: float | None = Field(None, gt=0, description="greatest mean KL divergence, in nats")
+    divergence: float | None = Field(None, gt=0, description="largest mean KL divergence, in nats")
     stored_bits: float | None = Field(
-        None, gt=0, description="most bits a weight of the quantized linears"
+        None, gt=0, description="most stored bits per weight of the quantized linears"
     )
 
 
 class EvaluateSection(AsWritten, Record):
-    """What to measure, of the base and of the result."""
+    """What to measure on the base and the result."""
 
     perplexity: tuple[PerplexitySection, ...] = ()
     tasks: tuple[TaskSection, ...] = Field((), description="lm-eval tasks by name")
-    limit: int | None = Field(None, ge=1, description="items a task; all when absent")
+    limit: int | None = Field(None, ge=1, description="items per task; default: all")
     seed: int = Field(0, ge=0, le=2**32 - 1)
     dtype: Dtype | None = Field(
-        None, description="what base and result run in; what the machine is fast in when absent"
+        None, description="what base and result run in; default: the machine's fastest"
     )
     fidelity: FidelitySection | None = FidelitySection()
     efficiency: EfficiencySection | None = EfficiencySection()

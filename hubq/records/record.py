@@ -30,8 +30,8 @@ class Record(BaseModel):
             where = ", ".join(".".join(map(str, each["loc"])) for each in error.errors()[:3])
             raise UserError(
                 f"{path} does not hold a {cls.__name__} of this version of hubq ({where}).\n"
-                "Use the version that wrote it, or have it made anew: a run with --fresh, another "
-                "record once its file is deleted"
+                "Use the version that wrote it, or create it again: for a run with --fresh, for "
+                "another record by deleting its file"
             ) from error
 
 

@@ -78,7 +78,7 @@ def require_run(folder: Path) -> None:
     if held:
         shown = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
         raise UserError(
-            f"{folder} holds files ({shown}) but no {PLAN} of hubq's, so it is no run folder: "
+            f"{folder} holds files ({shown}) but no {PLAN} of hubq, so it is no run folder: "
             "nothing was written or removed there.\n"
             "Name a new folder with --run, or leave --run out"
         )
@@ -126,8 +126,8 @@ def _refuse_strangers(model: Path, checkpoint: Path) -> None:
     found = {path.relative_to(model).as_posix() for path in model.rglob("*") if not path.is_dir()}
     if strangers := sorted(found - listed):
         raise UserError(
-            f"{model} holds what hubq did not write ({', '.join(strangers[:3])}): nothing was "
-            "removed.\nMove it elsewhere, then run again"
+            f"{model} holds files that hubq did not write ({', '.join(strangers[:3])}): nothing "
+            "was removed.\nMove them elsewhere, then run again"
         )
 
 

@@ -54,7 +54,7 @@ def fetch_planned(
     if source.identity != identity:
         raise UserError(
             f"the model's weights changed since they were planned ({identity} became "
-            f"{source.identity}).\nPlan again with --fresh, or bring the old weights back."
+            f"{source.identity}).\nPlan again with --fresh, or restore the old weights."
         )
     return fetch(source, client, progress)
 

@@ -87,7 +87,7 @@ def index(folder: Path) -> dict[str, TensorInfo]:
     """Read all headers of a folder's model; raise UserError for missing or damaged files."""
     files = weight_files(folder)
     if files.pickled:
-        raise UserError(f"{folder} has only pickled weights, and what reads it wants safetensors")
+        raise UserError(f"{folder} has only pickled weights, but safetensors are needed here")
     found: dict[str, TensorInfo] = {}
     for file in files.names:
         for name, info in read_header(folder / file).items():

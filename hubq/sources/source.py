@@ -44,7 +44,7 @@ def require_harmless(config: Mapping[str, Any], where: str) -> None:
         if isinstance(size := config.get(name), (int, float)) and not 0 <= size <= most:
             raise UserError(
                 f"config.json of {where} says {name}: {str(size)[:20]}, and no model has more "
-                f"than {most:,}: bring the file again"
+                f"than {most:,}: download the file again"
             )
     for name in ("attn_implementation", "_attn_implementation"):
         if (kernel := config.get(name)) is not None and kernel not in ATTENTION:

@@ -249,7 +249,7 @@ def test_a_folder_that_may_not_be_written_is_a_message(recipe: Path, own_folder:
 
     said = refused(hubq("plan", recipe))
 
-    assert "Mend this, then run again" in said
+    assert "Fix this, then run again" in said
 
 
 def test_ctrl_c_is_exit_code_130_and_says_how_to_go_on(own_folder: Path) -> None:

@@ -47,7 +47,7 @@ def nonsense() -> Iterator[str]:
 def test_a_good_token_is_named_by_its_user_and_never_shown(hub: FaultyHub) -> None:
     found = diagnose(Client(hub.endpoint, hub.token))
 
-    assert (found.reachable, found.user, found.token) == (True, "ann", "good, of ann")
+    assert (found.reachable, found.user, found.token) == (True, "ann", "valid, belongs to ann")
     assert hub.token not in found.model_dump_json()
 
 

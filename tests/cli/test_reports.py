@@ -54,7 +54,8 @@ def test_a_report_is_a_table_by_dimension_and_what_it_costs(
     assert (
         printed(capsys, report)
         == """\
-acme/Tiny-Llama-GPTQ-4bit beside meta-llama/Meta-Llama-3-8B, on cpu (Imaginary 9000) in bfloat16
+acme/Tiny-Llama-GPTQ-4bit compared with meta-llama/Meta-Llama-3-8B, on cpu (Imaginary 9000) in \
+bfloat16
 measured      base this model       difference      recovery
 ─────────────────────────────────────────────────────────────────────────────
 knowledge
@@ -68,14 +69,14 @@ bbq         0.6812     0.6758         -0.00540                   within noise
 acc_norm   ± 0.011    ± 0.011
 ↳ bbq_age   0.6812     0.6758         -0.00540                   within noise
 acc_norm   ± 0.011    ± 0.011
-± standard error; ranges hold 95 %; noise is what other items might have
-changed; - and + count answers lost and won.
-recovery    95.6 % (93.0 to 98.0) of the mean accuracy: 0.6800 became 0.6500 (piqa acc_norm)
-fidelity    KL divergence 0.05120 nats in the mean, 0.03000 in the median, 0.4000 at the 99th \
-percentile (the base's own noise: not measured); the same next token 90.0 %; 10 tokens of xsum
+± is the standard error; ranges are 95 % intervals; noise is a difference that
+chance explains; - and + count answers lost and won.
+recovery    95.6 % (93.0 to 98.0) of the base's mean accuracy: 0.6500 of 0.6800 (piqa acc_norm)
+fidelity    KL divergence: mean 0.05120 nats, median 0.03000, 99th percentile 0.4000 (the base's \
+own noise: not measured); same next token: 90.0 %; on 10 tokens of xsum
 memory      on disk 0.10 GB (base 0.10 GB), loaded 1.00 GB (base 1.00 GB), at peak 2.00 GB (base \
 2.00 GB)
-speed       12.34 tokens a second (base 12.34), the first after 0.1200 s (base 0.1200 s), loaded \
+speed       12.34 tokens per second (base 12.34), the first after 0.1200 s (base 0.1200 s), loaded \
 in 1.200 s (base 1.200 s)
             1 x 64 tokens in, 32 out, transformers 5.2, bfloat16, 1 thread on Imaginary 9000"""
     )
@@ -91,7 +92,7 @@ def test_a_missed_budget_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     report = made_report()
     report.plan.recipe["evaluate"]["require"] = {"stored_bits": 4}
 
-    assert "budget      missed: 4.312 bits a weight" in printed(capsys, report)
+    assert "budget      missed: the quantized linears store 4.312" in printed(capsys, report)
 
 
 def test_times_on_a_busy_machine_are_said_to_be_so(capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,7 +100,7 @@ def test_times_on_a_busy_machine_are_said_to_be_so(capsys: pytest.CaptureFixture
         update={"base": COST.model_copy(update={"contention": 0.43, "joules_per_token": 2.0})}
     )
 
-    assert "others held our cores 43.0 % of the time" in printed(
+    assert "other programs held the cores 43.0 % of the time" in printed(
         capsys, made_report(measurements=(), efficiency=busy)
     )
 
@@ -111,4 +112,4 @@ def test_intervals_without_pairs_are_said_to_be_cautious(
 
     said = printed(capsys, made_report(measurements=(unpaired,)))
 
-    assert "both errors were taken as independent: cautious" in said
+    assert "the two errors are treated as independent:\ncautious" in said

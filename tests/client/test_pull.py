@@ -160,7 +160,7 @@ def test_damage_on_this_disk_is_mended(client: Client, model: Path, tmp_path: Pa
 def test_a_file_that_no_download_brought_is_not_overwritten(client: Client, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("mine")
 
-    with pytest.raises(UserError, match=r"config.json is there, no download brought it"):
+    with pytest.raises(UserError, match=r"config.json already exists and differs"):
         pull(REPO, tmp_path, client)
 
     assert (tmp_path / "config.json").read_text() == "mine"
@@ -262,7 +262,7 @@ def test_an_unknown_repo_is_called_so(client: Client) -> None:
 
 
 def test_an_unknown_revision_is_called_so(client: Client) -> None:
-    with pytest.raises(UserError, match="has no such revision"):
+    with pytest.raises(UserError, match="doesn't have this revision"):
         pull(f"{REPO}@nowhere", None, client)
 
 

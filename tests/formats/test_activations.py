@@ -184,4 +184,4 @@ def test_a_card_promises_engines_where_they_have_kernels(bits: int, promised: bo
     text = render(made_report(plan=plan))
 
     assert ("vllm serve" in text) == promised
-    assert f"the inputs of each linear at {bits} bits" in text
+    assert f"the inputs of each linear rounded to {bits} bits" in text

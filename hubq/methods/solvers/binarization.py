@@ -72,9 +72,7 @@ class BinaryMethod(Method):
     scale_bits: int = Field(
         6, ge=2, le=8, description="of each scale and mean, under one 16-bit scale a row"
     )
-    rounds: int = Field(
-        1, ge=0, description="how often levels and codes are fitted again, each to the others"
-    )
+    rounds: int = Field(1, ge=0, description="rounds of refitting levels and codes to each other")
     damping: float = Field(0.01, gt=0, description="of the mean diagonal, added to the Hessian")
 
     def prepared(self, group: Group) -> tuple[Hessian, Tensor]:

@@ -50,7 +50,9 @@ def open_gguf(path: Path) -> Gguf:
     named = PART.fullmatch(path.name)
     first = path if named is None else path.with_name(_part(named["name"], 1, named["count"]))
     if not first.is_file():
-        raise UserError(f"{path} is one part of a model, and {first} is not there: bring all parts")
+        raise UserError(
+            f"{path} is one part of a model, and {first} is missing: download all parts"
+        )
     header = read_header(first)
     count = header.metadata.get(COUNT, 0)
     if count in (0, 1):
@@ -78,7 +80,7 @@ def _others(first: Path, count: object) -> list[Path]:
     if missing:
         raise UserError(
             f"{missing[0]} is not there: {len(missing)} of the {count} parts of this model are "
-            f"missing. Bring them into the folder of {first.name}"
+            f"missing. Put them into the folder of {first.name}"
         )
     return others
 

@@ -110,7 +110,7 @@ def _parsed(text: str, where: str) -> Any:  # noqa: ANN401 - whatever the file h
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not JSON ({error}); mend the file") from error
+        raise UserError(f"{where}: not JSON ({error}); fix the file") from error
 
 
 def _not_lines(path: Path, number: int) -> Iterator[Row]:
@@ -152,7 +152,7 @@ def _separated(path: Path, separator: str) -> Iterator[Row]:
             if row:
                 yield where, {name: cell or None for name, cell in zip(names, row, strict=True)}
     except csv.Error as error:
-        raise UserError(f"{path}, line {rows.line_num}: {error}; mend its quotes") from error
+        raise UserError(f"{path}, line {rows.line_num}: {error}; fix its quotes") from error
 
 
 def _parquet(path: Path, field: str | None) -> Iterator[Row]:
@@ -197,7 +197,7 @@ def texts(rows: Iterable[Row], field: str | None, title: str, reading: Reading) 
         elif isinstance(row, Mapping):
             value = _within(row, name)
         else:
-            raise UserError(f"{where}: not an object with fields but {_kind(row)}; mend the file")
+            raise UserError(f"{where}: not an object with fields but {_kind(row)}; fix the file")
         if value is MISSING and not found:
             raise UserError(_no_field(field, _leaves(row), title))
         found = found or row is not None

@@ -52,14 +52,14 @@ def _require_free(out: Path, model: Path, *, fresh: bool) -> None:
     """Refuse to overwrite: the source, what no conversion made, and without --fresh anything."""
     place, source = out.resolve(), model.resolve()
     if place == source or place.is_relative_to(source) or source.is_relative_to(place):
-        raise UserError(f"{out} and {model} lie in one another; name another folder with --out")
+        raise UserError(f"one of {out} and {model} contains the other; set another --out")
     _refuse_strangers(partial_of(out))
     if not out.exists():
         return
     if not (out / RECORD).is_file():
-        raise UserError(f"{out} is there and no conversion made it: name another with --out")
+        raise UserError(f"{out} exists and hubq did not make it: name another with --out")
     if not fresh:
-        raise UserError(f"{out} is there already; replace it with --fresh, or name another: --out")
+        raise UserError(f"{out} already exists; replace it with --fresh, or name another: --out")
     _refuse_strangers(out)
 
 

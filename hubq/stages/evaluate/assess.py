@@ -55,7 +55,7 @@ def base_of(folder: Path, client: Client, progress: Progress = SILENT) -> Path:
     values = plan.recipe.get("model")
     if path == folder / IN_A_REPO / REPORT and is_local(values):
         named = next(iter(_files(values)), "a file")
-        raise UserError(f"{folder} was made from {named} of its maker's machine; {OTHERWISE}")
+        raise UserError(f"{folder} was made from {named} on its maker's machine; {OTHERWISE}")
     return fetch_planned(ModelSection.model_validate(values), plan.source, client, progress)
 
 
@@ -202,8 +202,8 @@ def _refuse_other_tokens(text: str, brought: Brought, base: Path) -> None:
         return
     if token_ids(text, brought.folder) != token_ids(text, base):
         raise UserError(
-            f"{brought.name} and {base} cut a text into other tokens, so their perplexities and "
-            "next-token distributions don't compare: a perplexity is by token. Name the base that "
+            f"{brought.name} and {base} tokenize a text differently, so their perplexities and "
+            "next-token distributions can't be compared: both are per token. Name the base that "
             "the model was made from, or measure tasks only (no --perplexity)"
         )
 

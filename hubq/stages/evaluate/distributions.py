@@ -90,7 +90,7 @@ def opened(
     except (OSError, SafetensorError) as error:
         raise UserError(
             f"the reference's hidden states in {file} can't be read ({error}); delete the "
-            "file and run again, and they are made anew"
+            "file and run again to compute them again"
         ) from error
     with opened:
         weight = head_weight(folder, model).to(model.device, states[:1].dtype)

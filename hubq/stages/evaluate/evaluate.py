@@ -43,15 +43,15 @@ def _refuse_changed(folder: Path, checkpoint: Checkpoint) -> None:
     found = file_digests(folder)
     if added := sorted(found.keys() - checkpoint.files.keys()):
         raise UserError(
-            f"{folder / added[0]} is not of quantize's making, and might change how the model "
+            f"{folder / added[0]} was not written by quantize, and might change how the model "
             "loads; nothing was measured. Move it elsewhere, then run again"
         )
     for name, digest in found.items():
         if checkpoint.files.get(name) != digest:
             raise UserError(
-                f"{folder / name} is not what quantize wrote (another sha256); nothing was "
-                "measured. Quantize again with --fresh"
+                f"{folder / name} has changed since quantize wrote it (its sha256 differs); "
+                "nothing was measured. Quantize again with --fresh"
             )
     gone = [name for name in sorted(checkpoint.files) if not (folder / name).is_file()]
     if gone:
-        raise UserError(f"{folder / gone[0]} is gone since quantize; run it again with --fresh")
+        raise UserError(f"{folder / gone[0]} is missing; run quantize again with --fresh")

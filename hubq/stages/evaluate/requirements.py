@@ -26,7 +26,7 @@ def refuse_unmet(report: Report) -> None:
         listed = "\n  ".join(missed)
         raise UserError(
             f"{report.plan.repo} is not published: it misses what its recipe requires.\n  {listed}"
-            "\nThe run stays for a look. Take more bits or another method; or change "
+            "\nThe run folder is kept. Use more bits or another method, or change "
             "evaluate.require, which neither quantizes nor measures again"
         )
 
@@ -50,8 +50,8 @@ def _without_mean(report: Measured) -> str:
     if guessed:
         return f"the base itself is no better than guessing in {', '.join(guessed)}"
     if report.left_out:
-        return "tasks about alignment have no part in it, and no other was measured"
-    return "no task has an accuracy of which the base has some"
+        return "tasks about alignment are not part of it, and no others were measured"
+    return "no measured task has an accuracy above zero for the base"
 
 
 def _perplexities(report: Measured, require: RequireSection) -> Iterator[str]:
@@ -90,6 +90,6 @@ def _bits(report: Report, require: RequireSection) -> Iterator[str]:
     stored = report.checkpoint.linear_bits
     if require.stored_bits is not None and stored > require.stored_bits:
         yield (
-            f"{number(stored)} bits a weight of the quantized linears are stored, required are at "
-            f"most {number(require.stored_bits)}"
+            f"the quantized linears store {number(stored)} bits per weight, required are at most "
+            f"{number(require.stored_bits)}"
         )

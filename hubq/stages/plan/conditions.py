@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hubq.sources.source import Source
     from hubq.stages.recipe.recipe import PublishSection, Recipe
 
-ASKING = {"auto": "whoever asks is let in", "manual": "its owners answer each request"}
+ASKING = {"auto": "every request is granted", "manual": "its owners answer each request"}
 TOLERANCE = 1.01  # so much more than is stored may be estimated
 
 
@@ -39,7 +39,7 @@ def _require_license(base: str | None, published: str | None) -> None:
     raise UserError(
         f"publish.license {published}: the base is under the {terms.title} ({base}), which stays "
         "with every copy of it.\n"
-        f"Leave publish.license out; if {base} is not the base's license, say model.license"
+        f"Leave publish.license out; if {base} is not the base's license, set model.license"
     )
 
 
@@ -51,9 +51,9 @@ def require_gate(publish: Mapping[str, Any], gate: Gate | None, base: str) -> No
     how = f": {ASKING[gate]}" if gate in ASKING else ""
     raise UserError(
         f"publish.private: false: the base {base} is gated{how}, and a copy that is open to "
-        "everybody would go around that.\n"
+        "everybody would bypass this.\n"
         "Set publish.gated: auto (or manual), or publish.private: true. If the base's license "
-        "allows an open copy and you want one, say publish.open_although_gated: true"
+        "allows an open copy and you want one, set publish.open_although_gated: true"
     )
 
 
@@ -84,8 +84,8 @@ def refuse_unreachable(plan: Plan) -> None:
     most = section.require.stored_bits
     if most is not None and plan.linear_bits > TOLERANCE * most:
         raise UserError(
-            f"evaluate.require.stored_bits: at most {number(most)} bits a weight are allowed, and "
-            f"this recipe will store {number(plan.linear_bits)}; allow more, or take "
+            f"evaluate.require.stored_bits: at most {number(most)} bits per weight are allowed, "
+            f"and this recipe will store {number(plan.linear_bits)}; allow more, or choose "
             "a method, bits or groups that need less (hubq methods)"
         )
 
@@ -99,7 +99,7 @@ def _unmeasured(section: EvaluateSection) -> Iterator[str]:
         )
     elif require.recovery is not None and all(map(_is_about_alignment, section.tasks)):
         yield (
-            "evaluate.require.recovery: tasks about alignment have no part in the mean accuracy; "
+            "evaluate.require.recovery: tasks about alignment are not part of the mean accuracy; "
             "name others in evaluate.tasks too, or use perplexity_ratio"
         )
     if require.perplexity_ratio is not None and not section.perplexity:

@@ -28,21 +28,21 @@ NO_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, und
 
 
 class PublishSection(AsWritten, Record):
-    """Where the result goes, and who may have it."""
+    """Where the result goes, and who may download it."""
 
     org: str
-    name: str | None = Field(None, description="made from base, method and bits when absent")
+    name: str | None = Field(None, description="default: made from base, method and bits")
     private: bool = True
     gated: Literal["auto", "manual"] | None = Field(
         None,
-        description="whoever downloads has to ask first: auto lets all in who fill in the form, "
-        "manual waits for your yes; the base's form is carried over",
+        description="downloaders must request access: auto grants it to everyone who fills in the "
+        "form, manual waits for your approval; the base's form is copied",
     )
     open_although_gated: bool = Field(
-        False, description="publish to everybody what was made of a gated base, without a gate"
+        False, description="publish a copy of a gated base openly, without a gate"
     )
     license: str | None = Field(
-        None, description="of the result, where the base's license lets you choose another"
+        None, description="license of the result, where the base's license allows another"
     )
 
     @field_validator("org", "name")
@@ -107,7 +107,7 @@ def read(path: Path) -> Recipe:
         raise refuse(str(path), mistakes)
     values: dict[str, Any] = dict(marked.values)
     if "name" in values:
-        mistakes.append((marked.line(("name",)), "name: no such option; the file's name is it"))
+        mistakes.append((marked.line(("name",)), "name: not an option; the file's name is used"))
     method = _method(values.pop("method", None), marked, mistakes)
     values |= {"name": path.stem} | ({} if method is None else {"method": method})
     try:
@@ -126,8 +126,8 @@ def _require_plain_name(path: Path) -> None:
     absolute = str(path.absolute())
     if path.stem.startswith(".") or NO_TEXT.search(absolute):
         raise UserError(
-            f"{absolute!r} can't be a recipe: its name names the run folder, so it can't begin "
-            "with a dot, and its path needs to be plain text. Rename it"
+            f"{absolute!r} can't be a recipe: the run folder gets its name, so it can't begin "
+            "with a dot, and its path must be plain text. Rename it"
         )
 
 
@@ -142,7 +142,7 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise UserError(f"the recipe {path} can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start}), so no recipe") from error
+        raise UserError(f"{path} is no recipe: it is not UTF-8 (byte {error.start})") from error
 
 
 def _method(written: object, marked: MarkedYaml, mistakes: list[Mistake]) -> Method | None:

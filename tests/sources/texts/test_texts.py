@@ -136,7 +136,7 @@ def test_a_parquet_file_without_the_field_names_its_columns(tmp_path: Path) -> N
         ("some.json", b'[{"text": "one"}', "not JSON"),
         ("some.txt", "text".encode("utf-16"), "UTF-16 or UTF-32; save it as UTF-8"),
         ("some.csv", b"id,text\n1\n", "line 2: 1 cells under 2 names"),
-        ("some.csv", b'id,text\n1,"one\n', "unexpected end of data; mend its quotes"),
+        ("some.csv", b'id,text\n1,"one\n', "unexpected end of data; fix its quotes"),
         (
             "some.csv",
             b"id,sentence\n1,one\n",

@@ -127,8 +127,8 @@ def test_a_difference_within_the_noise_is_called_so() -> None:
 def test_nominal_needed_and_stored_bits_stand_side_by_side_with_the_whole_files() -> None:
     text = plain(render(made_report()))
 
-    assert "| bits a weight: nominal / needed / stored | 16 | 4 / 4.281 / 4.312 |" in text
-    assert "| bits a parameter of the whole file | 16 | 12.15 |" in text
+    assert "| bits per weight: nominal / needed / stored | 16 | 4 / 4.281 / 4.312 |" in text
+    assert "| bits per parameter of the whole file | 16 | 12.15 |" in text
 
 
 @pytest.mark.parametrize("made", [made_report, full_report])
@@ -233,7 +233,7 @@ def test_a_license_that_the_publisher_set_is_not_called_the_bases() -> None:
 
     text = render(made_report(plan=plan))
 
-    assert "The publisher set the license mit; that of the base model is llama3." in text
+    assert "The publisher set the license mit; the license of the base model is llama3." in text
     assert "The license is that of the base model" not in text
 
 

@@ -779,7 +779,7 @@ def test_a_second_time_overwrites_nothing(base: Path, tmp_path: Path) -> None:
     source = gptq(base, tmp_path / "old", Drawing())
     to("hubq", source.folder)
 
-    assert "is there already; replace it with --fresh" in refused(source.folder, "hubq")
+    assert "already exists; replace it with --fresh" in refused(source.folder, "hubq")
 
 
 @pytest.mark.parametrize("form", TARGETS)
@@ -810,14 +810,14 @@ def test_a_folder_that_no_conversion_made_is_never_replaced(base: Path, tmp_path
     source = gptq(base, tmp_path / "old", Drawing())
     (tmp_path / "mine").mkdir()
 
-    with pytest.raises(UserError, match="no conversion made it"):
+    with pytest.raises(UserError, match="exists and hubq did not make it"):
         convert(source.folder, tmp_path / "mine", ConversionRequest("hubq", "old", fresh=True))
 
 
 def test_the_source_is_never_replaced(base: Path, tmp_path: Path) -> None:
     source = gptq(base, tmp_path / "old", Drawing())
 
-    with pytest.raises(UserError, match="lie in one another"):
+    with pytest.raises(UserError, match="contains the other"):
         convert(source.folder, source.folder, ConversionRequest("hubq", "old", fresh=True))
 
 

@@ -170,7 +170,7 @@ def test_perplexities_of_other_tokenizers_are_refused(
     tokenizer["model"]["merges"] = [["l", "l"]]
     (other / "tokenizer.json").write_text(json.dumps(tokenizer))
 
-    with pytest.raises(UserError, match="their perplexities and next-token distributions don't"):
+    with pytest.raises(UserError, match="their perplexities and next-token distributions can't"):
         assess(str(other), ModelSection(folder=base), section(tmp_path), NOWHERE)
 
 

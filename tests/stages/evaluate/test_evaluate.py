@@ -327,21 +327,21 @@ def test_a_folder_that_changed_since_it_was_quantized_is_not_measured(
 ) -> None:
     checkpoint = made_checkpoint({**evaluation.checkpoint.files, "config.json": "0" * 64})
 
-    with pytest.raises(UserError, match=r"config\.json is not what quantize wrote"):
+    with pytest.raises(UserError, match=r"config\.json has changed since quantize wrote it"):
         evaluate(evaluation.plan, checkpoint, evaluation.run, Client())
 
 
 def test_a_file_that_quantize_did_not_write_is_to_be_moved(evaluation: Evaluation) -> None:
     listed = {k: v for k, v in evaluation.checkpoint.files.items() if k != "config.json"}
 
-    with pytest.raises(UserError, match=r"config\.json is not of quantize's making.* Move it"):
+    with pytest.raises(UserError, match=r"config\.json was not written by quantize.* Move it"):
         evaluate(evaluation.plan, made_checkpoint(listed), evaluation.run, Client())
 
 
 def test_a_file_that_is_gone_since_it_was_quantized_is_missed(evaluation: Evaluation) -> None:
     checkpoint = made_checkpoint({**evaluation.checkpoint.files, "more.safetensors": "0" * 64})
 
-    with pytest.raises(UserError, match=r"more\.safetensors is gone since quantize"):
+    with pytest.raises(UserError, match=r"more\.safetensors is missing; run quantize"):
         evaluate(evaluation.plan, checkpoint, evaluation.run, Client())
 
 

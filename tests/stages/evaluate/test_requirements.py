@@ -41,7 +41,7 @@ def requiring(**budgets: float) -> Report:
         ),
         (
             {"stored_bits": 4.25},
-            "4.312 bits a weight of the quantized linears are stored, required are at most 4.250",
+            "the quantized linears store 4.312 bits per weight, required are at most 4.250",
         ),
     ],
     ids=lambda value: "",
@@ -87,7 +87,7 @@ def test_all_unmet_budgets_are_refused_at_once() -> None:
     said = str(refused.value)
     assert "acme/Tiny-Llama-GPTQ-4bit is not published" in said
     assert "\n  recovery is" in said
-    assert "\n  4.312 bits" in said
+    assert "\n  the quantized linears store 4.312 bits" in said
 
 
 def test_publish_sends_nothing_of_a_result_that_misses_its_budget(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_publish_sends_nothing_of_a_result_that_misses_its_budget(tmp_path: Path
         ({"require": {"recovery": 0.9}}, ["recovery: no task is measured"]),
         (
             {"tasks": ["hubq_bbq"], "require": {"recovery": 0.9}},
-            ["recovery: tasks about alignment have no part in the mean"],
+            ["recovery: tasks about alignment are not part of the mean"],
         ),
         ({"require": {"perplexity_ratio": 2}}, ["perplexity_ratio: no text is named"]),
         ({"require": {"divergence": 1}}, ["divergence: it is measured on the first text"]),
@@ -158,7 +158,7 @@ def test_a_plan_within_its_budget_passes() -> None:
     ("reason", "said"),
     [
         ("guessing", "recovery was not measured: the base itself is no better than guessing in a"),
-        ("alignment", "recovery was not measured: tasks about alignment have no part in it"),
+        ("alignment", "recovery was not measured: tasks about alignment are not part of it"),
     ],
 )
 def test_a_recovery_without_a_mean_says_why_there_is_none(

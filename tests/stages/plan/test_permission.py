@@ -64,7 +64,7 @@ def test_an_open_copy_of_an_open_base_is_allowed() -> None:
     [("llama3.1", "mit"), ("llama2", "llama3.1"), ("gemma", "apache-2.0"), ("qwen", "other")],
 )
 def test_a_license_that_stays_cannot_be_exchanged(base: str, published: str) -> None:
-    with pytest.raises(UserError, match=rf"{base}\), which stays(.|\n)*say model\.license"):
+    with pytest.raises(UserError, match=rf"{base}\), which stays(.|\n)*set model\.license"):
         require_permission(publishing(license=published), source(base))
 
 
@@ -85,7 +85,7 @@ def test_what_was_planned_before_gates_were_known_is_looked_at_again_when_publis
     plan = made_plan(base_card=BaseCard(gate="auto"))
     plan.recipe["publish"]["private"] = False
 
-    with pytest.raises(UserError, match="is gated: whoever asks is let in"):
+    with pytest.raises(UserError, match="is gated: every request is granted"):
         require_gate_now(plan, NOWHERE)
 
 

@@ -360,7 +360,7 @@ def test_an_open_copy_of_a_gated_repo_is_refused_with_who_answers(
         publish = {"org": "acme", "private": False}
         recipe = recipe_for(llama, model="acme/base", publish=publish)
 
-        with pytest.raises(UserError, match="acme/base is gated: whoever asks is let in"):
+        with pytest.raises(UserError, match="acme/base is gated: every request is granted"):
             plan(recipe, tmp_path / "run", client)
 
 

@@ -429,7 +429,7 @@ def test_a_base_that_was_gated_since_it_was_planned_is_noticed(run: Path, client
     client.api().create_repo("acme/base")
     client.api().update_repo_settings("acme/base", gated="auto")
 
-    with pytest.raises(UserError, match="the base acme/base is gated: whoever asks is let in"):
+    with pytest.raises(UserError, match="the base acme/base is gated: every request is granted"):
         publish(changed, run, client)
 
 

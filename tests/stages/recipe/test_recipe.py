@@ -139,7 +139,7 @@ publish:
         ("bits: 4", "bits: !!python/name:os.system x", "the tag !!python/name:os.system"),
         ("bits: 4", "bits: &b 4", "line 5  anchors"),
         ("bits: 4", "bits: [4", "no YAML"),
-        ("# for tests", "name: me", "line 1  name: no such option; the file's name is it"),
+        ("# for tests", "name: me", "line 1  name: not an option; the file's name is used"),
         ("bits: 4", f"bits: {'1' * 5000}", "line 5  no plain value"),
         ("bits: 4", f"bits: {'[' * 3000}{']' * 3000}", "nested far too deep"),
         ("publish:", "evaluate: {tasks: piqa}\npublish:", "line 6  evaluate.tasks: must be a list"),

@@ -56,8 +56,8 @@ def chance(measurement: Measurement) -> str:
 def left_out(measured: Measured) -> str:
     """Say which accuracies the mean does not take, and why; nothing where it takes all."""
     reasons = {
-        "guessing": "where the base itself is no better than guessing",
-        "alignment": "since a ruined model may do better there by chance",
+        "guessing": "because the base itself is no better than guessing",
+        "alignment": "because a ruined model may do better there by chance",
     }
     found = {
         reason: [each.accuracy for each in measured.left_out if each.reason == reason]
@@ -84,7 +84,7 @@ def comparisons(measured: Measured) -> str:
     if count < 2:
         return ""
     return (
-        f"Each of the {number(count)} comparisons is at 95 %: where nothing differs, about one in "
+        f"Each of the {number(count)} comparisons is at 95 %: if nothing differed, about one in "
         "twenty would look better or worse by chance alone."
     )
 
@@ -148,7 +148,7 @@ def _worse(measured: Measured) -> str:
         for what, found in (("task", tasks), ("text", texts))
         if any(found.values())
     ]
-    return f"Beyond noise it is worse on {listed(parts)}." if parts else ""
+    return f"It is worse beyond noise on {listed(parts)}." if parts else ""
 
 
 def _of_tasks(measured: Measured) -> str:
@@ -160,7 +160,7 @@ def _of_tasks(measured: Measured) -> str:
     tasks = f"{number(len(overall.accuracies))} task{'s' if len(overall.accuracies) > 1 else ''}"
     said = f"It keeps {share(overall.recovery)} of the base's mean accuracy over {tasks}"
     if low is None or high is None:
-        return f"{said}; the noise of that is not known."
+        return f"{said}; the noise of this is not known."
     if low <= 0 <= high:
         within = ", which differs from the base's by no more than chance explains"
         return f"{said}{'' if _worse(measured) else within}."
@@ -173,7 +173,7 @@ def _of_fidelity(measured: Measured) -> str:
         return ""
     return (
         f"{percent(found.result.agreement.value)} of its likeliest next tokens are the base's, "
-        f"and its mean KL divergence from it is {number(found.result.mean.value)} nats."
+        f"and its mean KL divergence from the base is {number(found.result.mean.value)} nats."
     )
 
 

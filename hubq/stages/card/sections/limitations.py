@@ -74,13 +74,13 @@ def _loss(report: Report) -> Iterator[str]:
     for each in perplexities(report):
         ratio = number(each.value / each.base)
         yield (
-            f"At {number(report.plan.nominal_bits)} bits the perplexity on {each.dataset} is "
-            f"{ratio} times the base's ({number(each.base)} became {number(each.value)})."
+            f"At {number(report.plan.nominal_bits)} bits, the perplexity on {each.dataset} is "
+            f"{ratio} times the base's (from {number(each.base)} to {number(each.value)})."
         )
     if report.overall is not None:
         yield (
-            f"Of the mean accuracy {share(report.overall.recovery)} is left; what was not measured "
-            "may lose more."
+            f"It keeps {share(report.overall.recovery)} of the base's mean accuracy; it may lose "
+            "more on what was not measured."
         )
     if not report.measurements:
         yield f"Quality: {NOT_MEASURED}."
@@ -91,8 +91,8 @@ def _calibration(report: Report) -> Iterator[str]:
     for each in calibration_overlap(report):
         what = "the same text" if each in calibration else "another part of the same data set"
         yield (
-            f"What was measured on {each.title} is in-distribution: it was calibrated on {what}, "
-            "so on others more may be lost."
+            f"The results on {each.title} are in-distribution: the model was calibrated on {what}, "
+            "so it may lose more on other texts."
         )
     measured = listed(sorted({each.dataset for each in report.measurements}) or ["nothing"])
     if text := report.checkpoint.calibration_text:
@@ -112,7 +112,7 @@ def _context(report: Report) -> Iterator[str]:
         lengths.append(costs.prompt + costs.output)
     if lengths:
         yield (
-            f"The longest text that it was measured on has {number(max(lengths))} tokens: longer "
+            f"The longest text it was measured on has {number(max(lengths))} tokens: longer "
             f"contexts are {NOT_MEASURED}."
         )
 
@@ -127,12 +127,12 @@ def _tasks(report: Report) -> Iterator[str]:
     limit = report.plan.recipe["evaluate"].get("limit")
     tasks = [each for each in report.measurements if each.metric != "perplexity"]
     if tasks and limit:
-        yield f"At most {number(limit)} items of each task were asked."
+        yield f"At most {number(limit)} items of each task were used."
     if own := _own(tasks):
         what = (
-            "is a local variant of the task that it is named after"
+            "is a local variant of the task it is named after"
             if len(own) == 1
-            else "are local variants of the tasks that they are named after"
+            else "are local variants of the tasks they are named after"
         )
         yield f"{listed(own)} {what}: compare with the base, not with scores published elsewhere."
 

@@ -50,7 +50,11 @@ def _calibration(report: Report) -> list[Setting]:
     text = made.calibration_text or _dataset_title(asked["dataset"])
     windows = f"{number(asked['samples'])} windows of {number(asked['length'])} tokens"
     return [
-        Setting("calibration text", text, "what the method looked at the model's activations on"),
+        Setting(
+            "calibration text",
+            text,
+            "the text on which the method observed the model's activations",
+        ),
         Setting("calibration tokens", number(made.calibration_tokens), windows),
         Setting(
             "calibration seed", str(asked["seed"]), "chooses the windows; 0 takes the first ones"
@@ -61,7 +65,7 @@ def _calibration(report: Report) -> list[Setting]:
 
 def _computed_in(dtype: str | None) -> list[Setting]:
     """Say what the text ran through the model in; checkpoints of before don't know."""
-    meaning = "what the model ran in while it read the text"
+    meaning = "the dtype in which the model read the calibration text"
     return [] if dtype is None else [Setting("calibrated in", dtype, meaning)]
 
 
@@ -79,7 +83,7 @@ def _surroundings(plan: Plan) -> list[Setting]:
         Setting("format", plan.recipe["format"], "how the file holds the codes and scales"),
         Setting("quantized", number(len(quantized)), "linear layers"),
         Setting("not quantized", kept(plan), "weight matrices left as they were"),
-        Setting("embeddings", _embeddings(plan), "and lm_head, where it is apart from them"),
+        Setting("embeddings", _embeddings(plan), "and lm_head, if it is not tied to them"),
     ]
 
 

@@ -104,8 +104,9 @@ def _unbeaten(found: pareto.Axes, this: str) -> str:
     """Say that none beats it: more cautiously where one of about its bits loses about as much."""
     most = found.points[this].bits / CLEARLY_FEWER
     if any(found.points[name].bits <= most for name in _alike(found, this)):
-        return f"No other is clearly better than **this one** ({_facts(found, this)})."
-    return f"No other loses as little with as few bits as **this one** ({_facts(found, this)})."
+        return f"No other release is clearly better than **this one** ({_facts(found, this)})."
+    facts = _facts(found, this)
+    return f"No other release loses as little with as few bits as **this one** ({facts})."
 
 
 def _indistinct(found: pareto.Axes, this: str) -> list[str]:
@@ -114,7 +115,7 @@ def _indistinct(found: pareto.Axes, this: str) -> list[str]:
     if not names:
         return []
     said = listed([_spelled(found, name) for name in names])
-    return [f"No clear difference in loss, since the intervals overlap: {said}."]
+    return [f"No clear difference in loss, because the intervals overlap: {said}."]
 
 
 def _alike(found: pareto.Axes, this: str) -> list[str]:
@@ -131,7 +132,7 @@ def _smaller(found: pareto.Axes, this: str) -> list[str]:
     fewer = _on_front(
         found, lambda point: point.bits < own.bits and is_clearly_less(own.loss, point.loss)
     )
-    return [f"Smaller, and losing more: {_spelled(found, fewer[-1])}."] if fewer else []
+    return [f"Smaller, but losing more: {_spelled(found, fewer[-1])}."] if fewer else []
 
 
 def _closer(found: pareto.Axes, this: str) -> list[str]:
@@ -140,7 +141,7 @@ def _closer(found: pareto.Axes, this: str) -> list[str]:
     more = _on_front(
         found, lambda point: point.bits > own.bits and is_clearly_less(point.loss, own.loss)
     )
-    return [f"Larger, and losing less: {_spelled(found, more[0])}."] if more else []
+    return [f"Larger, but losing less: {_spelled(found, more[0])}."] if more else []
 
 
 def _on_front(found: pareto.Axes, holds: Callable[[Point], bool]) -> list[str]:

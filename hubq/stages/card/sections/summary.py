@@ -31,14 +31,14 @@ def _size(report: Report) -> list[Line]:
     whole = number(8 * plan.base_bytes / plan.parameters)
     return [
         Line("size of the weights on disk", gigabytes(plan.base_bytes), size),
-        Line("bits a weight: nominal / needed / stored", before, " / ".join(map(number, bits))),
-        Line("bits a parameter of the whole file", whole, number(checkpoint.model_bits)),
+        Line("bits per weight: nominal / needed / stored", before, " / ".join(map(number, bits))),
+        Line("bits per parameter of the whole file", whole, number(checkpoint.model_bits)),
     ]
 
 
 def _cost(report: Report) -> list[Line]:
     found = report.efficiency
-    titles = ("memory once loaded", "memory at peak", "tokens a second")
+    titles = ("memory once loaded", "memory at peak", "tokens per second")
     if found is None:
         return [Line(title, NOT_MEASURED, NOT_MEASURED) for title in titles]
     values = [

@@ -106,7 +106,7 @@ def in_memory(report: Report) -> str:
         case "hubq":
             return (
                 f"transformers unpacks the file to {unpacked} while it loads, {no_smaller} unless "
-                "it is told to let it stay packed, as the quick start shows."
+                "it is kept packed, as the quick start shows."
             )
         case "gptq" | "awq":
             return "The weights stay packed in memory: the kernels of gptqmodel unpack them."

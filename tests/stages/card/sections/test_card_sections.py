@@ -61,10 +61,10 @@ def beside(
 
 def test_the_headline_says_that_a_loss_is_more_than_chance_explains() -> None:
     assert evaluation.headline(full_report()) == (
-        "91.3 % of its likeliest next tokens are the base's, and its mean KL divergence from it is "
-        "0.06120 nats. It keeps 94.6 % (92.7 to 96.4) of the base's mean accuracy over 2 tasks: "
-        "less than the base by more than chance explains. Beyond noise it is worse on 1 of 3 tasks "
-        "and 1 of 1 text."
+        "91.3 % of its likeliest next tokens are the base's, and its mean KL divergence from the "
+        "base is 0.06120 nats. It keeps 94.6 % (92.7 to 96.4) of the base's mean accuracy over 2 "
+        "tasks: less than the base by more than chance explains. It is worse beyond noise on 1 of "
+        "3 tasks and 1 of 1 text."
     )
 
 
@@ -90,14 +90,14 @@ def test_the_headline_does_not_hide_losses_behind_a_mean_that_chance_explains() 
     said = evaluation.headline(within_noise_in_the_mean())
 
     assert said.endswith(
-        "of the base's mean accuracy over 2 tasks. Beyond noise it is worse on 1 of 3 tasks and 1 "
+        "of the base's mean accuracy over 2 tasks. It is worse beyond noise on 1 of 3 tasks and 1 "
         "of 1 text."
     )
 
 
 def test_the_headline_of_perplexities_alone_tells_one() -> None:
     assert evaluation.headline(made_report()) == (
-        "Its perplexity on xsum is 29.58, the base's 25.97. Beyond noise it is worse on 1 of 1 "
+        "Its perplexity on xsum is 29.58, the base's 25.97. It is worse beyond noise on 1 of 1 "
         "text."
     )
 
@@ -111,8 +111,8 @@ def test_what_the_mean_leaves_out_is_said_with_the_reason() -> None:
     text = section("## What it lost", render(full_report(left_out=(GUESSED, bias))))
 
     assert (
-        "Left out of the mean: siqa acc, where the base itself is no better than guessing; bbq "
-        "acc, since a ruined model may do better there by chance." in text
+        "Left out of the mean: siqa acc, because the base itself is no better than guessing; bbq "
+        "acc, because a ruined model may do better there by chance." in text
     )
     assert "Left out of the mean" not in render(full_report())
 
@@ -126,8 +126,8 @@ def test_a_card_whose_base_only_guesses_has_no_mean_and_says_why() -> None:
     text = render(siqa).replace("\u00a0", " ")
 
     assert "| mean accuracy | no better than guessing | — |" in text
-    assert "There is no mean: no task is left that it could take." in text
-    assert "Left out of the mean: siqa acc, where" in text
+    assert "There is no mean: no task is left to average." in text
+    assert "Left out of the mean: siqa acc, because" in text
     assert "| 40 | 0.33 |" in text
 
 
@@ -138,7 +138,7 @@ def test_the_headline_of_nothing_measured_says_so() -> None:
 def test_at_a_glance_everything_stands_beside_the_base() -> None:
     lines = {line.title: line[1:] for line in summary.lines(full_report())}
 
-    assert lines["tokens a second"] == ("31.40", "22.90")
+    assert lines["tokens per second"] == ("31.40", "22.90")
     assert lines["mean accuracy, 2 tasks"] == ("0.7011", "0.6631, 94.6 % (92.7 to 96.4)")
     assert lines["perplexity, xsum"] == ("25.97", "29.58, worse")
     assert lines["KL divergence from the base, nats"] == ("0.0007100 (floor)", "0.06120")
@@ -151,7 +151,7 @@ def test_at_a_glance_what_was_not_measured_says_so() -> None:
     assert [title for title, values in lines.items() if values == missing] == [
         "memory once loaded",
         "memory at peak",
-        "tokens a second",
+        "tokens per second",
         "accuracy",
         "perplexity",
         "KL divergence from the base, nats",
@@ -263,8 +263,8 @@ def test_a_floor_that_was_not_measured_is_called_so() -> None:
 def test_costs_name_the_engine_the_machine_and_the_lengths() -> None:
     said = section("## What it costs to run", render(full_report())).replace("\n", " ")
 
-    assert "batch of 1, 64 tokens in, 32 out, by transformers 5.23.0 on Imaginary 9000" in said
-    assert "| energy, J a token | not measured | not measured |" in said
+    assert "batch of 1, 64 tokens in, 32 out, with transformers 5.23.0 on Imaginary 9000" in said
+    assert "| energy, J per token | not measured | not measured |" in said
 
 
 def test_memory_on_a_cpu_is_said_to_be_that_of_the_process() -> None:
@@ -279,7 +279,7 @@ def test_memory_on_a_cpu_is_said_to_be_that_of_the_process() -> None:
     [
         ("compressed-tensors", False, "transformers", "while it loads, so a smaller file is not"),
         ("compressed-tensors", True, "transformers", "in the first forward pass, so a smaller"),
-        ("hubq", False, "transformers with hubq's quantizer", "unless it is told to let it stay"),
+        ("hubq", False, "transformers with hubq's quantizer", "unless it is kept packed"),
         ("awq", False, "transformers", "stay packed in memory: the kernels of gptqmodel"),
         ("awq", False, "hubq's own awq reader (x not installed)", "with gptqmodel installed"),
         ("bitsandbytes", None, "transformers", "stay packed in memory: each layer unpacks"),
@@ -333,8 +333,8 @@ def test_what_vllm_does_with_a_format_is_told_as_its_sources_have_it(
 def test_stored_bits_below_the_needed_ones_are_explained() -> None:
     fewer = made_checkpoint({}).model_copy(update={"linear_bits": 4.1})
 
-    assert "some lie coded on the disk" in render(made_report(checkpoint=fewer))
-    assert "some lie coded on the disk" not in render(made_report())
+    assert "some are compressed on disk" in render(made_report(checkpoint=fewer))
+    assert "some are compressed on disk" not in render(made_report())
 
 
 def test_what_hubq_read_itself_was_not_tested_with_transformers() -> None:
@@ -364,9 +364,10 @@ def test_a_model_on_the_front_is_said_to_be_there_with_its_neighbours() -> None:
     siblings = beside((SMALL, 9.0, 0.3), (LARGE, 15.0, 0.001))
 
     assert related_models.advice(full_report(), siblings) == [
-        "No other loses as little with as few bits as **this one** (0.06120 at 12.15 bits).",
-        f"Smaller, and losing more: [QuIP-2bit]({HUB}/{SMALL}) (0.3000 at 9 bits).",
-        f"Larger, and losing less: [RTN-8bit]({HUB}/{LARGE}) (0.001000 at 15 bits).",
+        "No other release loses as little with as few bits as **this one** (0.06120 at "
+        "12.15 bits).",
+        f"Smaller, but losing more: [QuIP-2bit]({HUB}/{SMALL}) (0.3000 at 9 bits).",
+        f"Larger, but losing less: [RTN-8bit]({HUB}/{LARGE}) (0.001000 at 15 bits).",
     ]
 
 
@@ -383,8 +384,8 @@ def test_one_that_noise_may_explain_is_not_advised() -> None:
     siblings = beside(("acme/Tiny-Llama-AWQ-4bit", 12.15, 0.0605), (SMALL, 9.0, 0.066), noise=0.003)
 
     assert related_models.advice(full_report(), siblings) == [
-        "No other is clearly better than **this one** (0.06120 at 12.15 bits).",
-        "No clear difference in loss, since the intervals overlap: "
+        "No other release is clearly better than **this one** (0.06120 at 12.15 bits).",
+        "No clear difference in loss, because the intervals overlap: "
         f"[QuIP-2bit]({HUB}/{SMALL}) (0.06600 at 9 bits) and "
         f"[AWQ-4bit]({HUB}/acme/Tiny-Llama-AWQ-4bit) (0.06050 at 12.15 bits).",
     ]
@@ -458,7 +459,7 @@ def test_the_limits_are_those_of_what_was_measured() -> None:
     said = limitations.limits(made_report())
 
     assert said == [
-        "At 4 bits the perplexity on xsum is 1.139 times the base's (25.97 became 29.58).",
+        "At 4 bits, the perplexity on xsum is 1.139 times the base's (from 25.97 to 29.58).",
         "It was measured on piqa/validation and xsum: other languages and domains are "
         "not measured.",
         "Truthfulness, bias, and what it refuses to answer: not measured.",
@@ -512,7 +513,7 @@ def test_a_text_of_the_calibration_data_is_called_in_distribution(
     said = " ".join(limitations.limits(made_report(checkpoint=checkpoint, measurements=(row,))))
 
     assert ("in-distribution" in said) is (what is not None)
-    assert what is None or f"What was measured on {dataset} is in-distribution: it was" in said
+    assert what is None or f"The results on {dataset} are in-distribution: the model was" in said
     assert what is None or f"calibrated on {what}" in said
 
 
@@ -522,7 +523,7 @@ def test_local_variants_of_tasks_are_not_passed_off_as_the_tasks() -> None:
 
     said = limitations.limits(report.model_copy(update={"measurements": (own,)}))
 
-    assert said[-1].startswith("hubq_piqa is a local variant of the task that it is named after")
+    assert said[-1].startswith("hubq_piqa is a local variant of the task it is named after")
 
 
 def test_the_longest_text_that_was_measured_is_named() -> None:
@@ -537,14 +538,14 @@ def test_the_longest_text_that_was_measured_is_named() -> None:
 def test_the_template_is_the_bases_where_its_file_is() -> None:
     said = section("### Prompts and sampling", render(full_report()))
 
-    assert "All files of the tokenizer are those of the base, byte for byte: tokenizer.json" in said
+    assert "All tokenizer files are identical to the base's, byte for byte: tokenizer.json" in said
     assert "`do_sample` to yes, `temperature` to 0.6" in said
 
 
 def test_what_was_not_recorded_of_prompts_is_said_to_be_so() -> None:
     said = section("### Prompts and sampling", render(made_report()))
 
-    assert "What the chat template makes of a prompt was not recorded" in said
+    assert "The chat template's output for a prompt was not recorded" in said
 
 
 def test_pictures_say_their_finding_in_numbers() -> None:
@@ -611,7 +612,7 @@ def test_a_busy_machine_is_said_beside_its_times() -> None:
 def test_many_comparisons_are_said_to_differ_by_chance_now_and_then() -> None:
     said = evaluation.comparisons(full_report())
 
-    assert said.startswith("Each of the 4 comparisons is at 95 %: where nothing differs, about one")
+    assert said.startswith("Each of the 4 comparisons is at 95 %: if nothing differed, about one")
     assert said in render(full_report())
     assert evaluation.comparisons(made_report(measurements=(measurement(),))) == ""
 
@@ -622,8 +623,8 @@ def test_intervals_without_pairs_are_said_to_be_wider() -> None:
 
     text = render(report.model_copy(update={"measurements": (unpaired,)}))
 
-    assert "both errors were taken as independent" in text
-    assert "both errors were taken as independent" not in render(report)
+    assert "the two errors are treated as independent" in text
+    assert "the two errors are treated as independent" not in render(report)
 
 
 def test_a_fidelity_on_the_calibration_data_is_known_as_such() -> None:
@@ -636,8 +637,8 @@ def test_a_fidelity_on_the_calibration_data_is_known_as_such() -> None:
 
     assert fidelity_overlaps_calibration(informed)
     assert not fidelity_overlaps_calibration(report)
-    assert "calibrated on this very data set" in render(informed)
-    assert "calibrated on this very data set" not in render(report)
+    assert "calibrated on the same data set" in render(informed)
+    assert "calibrated on the same data set" not in render(report)
 
 
 def test_errors_of_weights_are_not_passed_off_as_those_of_outputs() -> None:
@@ -648,8 +649,8 @@ def test_errors_of_weights_are_not_passed_off_as_those_of_outputs() -> None:
     report = full_report(checkpoint=checkpoint)
     text = section("## How it was made", render(report)).replace("\n", " ")
 
-    assert "The quantized weights are off by a relative squared error of 0.03210" in text
-    assert "What that makes of the layers' outputs: not measured." in text
+    assert "The quantized weights have a relative squared error of 0.03210" in text
+    assert "The error of the layers' outputs: not measured." in text
     assert illustrations(report, NO_SIBLINGS)["errors"].alt.startswith(
         "Relative squared error of each layer's weights"
     )
