@@ -66,7 +66,7 @@ def compare(  # noqa: PLR0913 - click passes each option on its own
         _draw(found, plot)
 
 
-def _draw(found: list[Family], path: Path) -> None:
+def _draw(found: "list[Family]", path: Path) -> None:
     """Draw the one family that there is."""
     from hubq.stages.card.plots.quality_vs_bits import bits_figure
     from hubq.stages.card.plots.style import png, svg
