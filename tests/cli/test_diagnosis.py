@@ -62,7 +62,7 @@ def test_no_token_says_how_to_get_one(hub: FaultyHub) -> None:
     answer = ask(Client(hub.endpoint))
 
     assert answer.reachable
-    assert answer.token.startswith(f"none: set HF_ENDPOINT={hub.endpoint} and HF_TOKEN to a token")
+    assert answer.token.startswith(f"none: set both HF_ENDPOINT={hub.endpoint} and HF_TOKEN")
 
 
 def test_without_a_network_the_rest_is_still_told() -> None:
