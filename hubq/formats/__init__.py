@@ -11,6 +11,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, dtype
 
 from hubq.errors import UserError, did_you_mean
@@ -167,3 +168,8 @@ def format_named(name: str) -> Format:
     module = import_module(f"hubq.formats.{name.replace('-', '_')}")
     form: Format = module.FORMAT
     return form
+
+
+def scale_dtype(model: str, form: Format) -> torch.dtype:
+    """Return the dtype of scales: the format's choice for the model's; float32 counts as bf16."""
+    return form.scale_dtype(torch.float16 if model == "float16" else torch.bfloat16)

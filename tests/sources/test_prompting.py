@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny_models import CHAT_TEMPLATE
 
-from hubq.sources.prompting import prompting
+from hubq.sources.auxiliary_files import prompting
 
 
 @pytest.fixture

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from hubq.errors import UserError
-from hubq.formats import Format, format_named, refusal_of
+from hubq.formats import Format, format_named, refusal_of, scale_dtype
 from hubq.methods import Method
-from hubq.methods.rtn import RTN
 from hubq.records.plan import PlannedModule
 from hubq.sources.architecture import Family, family_of
 from hubq.sources.source import Source, dtype_of
-from hubq.stages.recipe.recipe import Recipe
+from hubq.stages.recipe.recipe import Recipe, head_method
 from hubq.tensors import QuantizedTensor
 
 if TYPE_CHECKING:
@@ -72,24 +71,6 @@ def is_tied(source: Source) -> bool:
 def head_names(source: Source, family: Family) -> tuple[str, ...]:
     """Return the embeddings and, unless that is the same tensor, the head."""
     return (family.embeddings,) if is_tied(source) else (family.embeddings, family.head)
-
-
-def head_method(recipe: Recipe) -> Method:
-    """Return what quantizes embeddings and head: RTN on the grid of the recipe's method.
-
-    For a method without groups these are groups of 64, which divide the width of most models.
-    """
-    grid = {
-        option: getattr(recipe.method, option)
-        for option in ("group_size", "symmetric")
-        if hasattr(recipe.method, option)
-    }
-    return RTN.model_validate({"bits": recipe.embeddings, "group_size": 64, **grid})
-
-
-def scale_dtype(dtype: str, form: Format) -> "torch.dtype":
-    """Return the dtype of scales: the format's choice for the model's; float32 counts as bf16."""
-    return form.scale_dtype(torch.float16 if dtype == "float16" else torch.bfloat16)
 
 
 def _needed(sketches: Mapping[str, QuantizedTensor], linears: tuple[str, ...]) -> float:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.formats import format_named
+from hubq.formats import format_named, scale_dtype
 from hubq.machine.device import (
     best_device,
     compute_dtype,
@@ -33,17 +33,15 @@ from hubq.records.record import Record
 from hubq.runtime.headers import LEGACY
 from hubq.sources import calibration_tokens
 from hubq.sources.architecture import family_of
-from hubq.sources.auxiliary_files import AuxiliaryFiles, auxiliary_files
+from hubq.sources.auxiliary_files import AuxiliaryFiles, auxiliary_files, prompting
 from hubq.sources.find import fetch_planned
 from hubq.sources.license_terms import governing
-from hubq.sources.prompting import prompting
 from hubq.sources.shards import Piece, Weights, merge, pieces, write
 from hubq.sources.skeleton import Skeleton
-from hubq.stages.plan.selection import head_method, scale_dtype
 from hubq.stages.quantize.block import Block, BlockRecord, FinishedBlocks, States
 from hubq.stages.quantize.tuning import Teacher, prediction_entropy
 from hubq.stages.quantize.walk import Outcome, Walk
-from hubq.stages.recipe.recipe import Recipe
+from hubq.stages.recipe.recipe import Recipe, head_method
 from hubq.tensors import QuantizedTensor
 
 PACKAGES = ("hubq", "torch", "transformers", "safetensors", "numba", "numpy")

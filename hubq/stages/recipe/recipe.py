@@ -17,6 +17,7 @@ from pydantic import (
 from hubq.errors import UserError, did_you_mean
 from hubq.formats import formats
 from hubq.methods import Method, method_class, methods
+from hubq.methods.rtn import RTN
 from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.records.recipe_inputs import FOLDER, CalibrationSection, ModelSection
 from hubq.records.record import AsWritten, Record
@@ -164,3 +165,16 @@ def _method(written: object, marked: MarkedYaml, mistakes: list[Mistake]) -> Met
     except ValidationError as error:
         mistakes += explain(error.errors(), found, marked, "method")
         return None
+
+
+def head_method(recipe: Recipe) -> Method:
+    """Return what quantizes embeddings and head: RTN on the grid of the recipe's method.
+
+    For a method without groups these are groups of 64, which divide the width of most models.
+    """
+    grid = {
+        option: getattr(recipe.method, option)
+        for option in ("group_size", "symmetric")
+        if hasattr(recipe.method, option)
+    }
+    return RTN.model_validate({"bits": recipe.embeddings, "group_size": 64, **grid})
