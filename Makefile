@@ -48,9 +48,8 @@ browser:
 	$(ROOT) apt-get install -qq --no-install-recommends chromium fonts-dejavu-core; \
 	} || echo "no chromium here: install it to run the tests in a browser"
 
-# Each process begins with a half of the files, so that what a file prepares is prepared once.
 unit: install
-	$(ONE_THREAD) $(BIN)/pytest --numprocesses $(JOBS) --dist worksteal
+	$(ONE_THREAD) $(BIN)/pytest --numprocesses $(JOBS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -28,12 +28,12 @@ def snippets(text: str) -> list[str]:
 def test_the_card_begins_with_what_needs_no_hubq(text: str, snippets: list[str]) -> None:
     assert "trust_remote_code=True" in snippets[0]
     assert "import hubq" not in snippets[0]
-    assert f"With `trust_remote_code=True` transformers runs `{LOADER}`" in text
+    assert f"With `trust_remote_code=True`, transformers runs `{LOADER}`" in text
 
 
 def test_the_card_tells_of_the_way_with_hubq_and_where_that_is_from(text: str) -> None:
     assert "The other way is hubq (the tool that made this repo; not on PyPI" in text
-    assert "after `import hubq` transformers reads the format" in text
+    assert "after `import hubq`, transformers reads the format" in text
 
 
 def test_no_card_sends_anybody_to_a_package_that_is_not_ours(text: str) -> None:

@@ -280,7 +280,7 @@ def test_a_repo_that_is_not_there_is_refused(client: Client) -> None:
 
 
 def test_a_revision_that_is_not_there_is_refused(uploaded: ModelSection, client: Client) -> None:
-    with pytest.raises(UserError, match="no such revision"):
+    with pytest.raises(UserError, match="doesn't have this revision"):
         find(ModelSection(hub=f"{REPO}@v9"), client)
 
 
