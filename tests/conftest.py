@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pretend_device  # noqa: F401 - before any test runs a backward
 import pytest
 from tiny_models import save_tiny_model
 

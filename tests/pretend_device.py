@@ -17,6 +17,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 NAME = "pretend"
+# At import: autograd counts a process's devices at the first backward, and knows no later ones.
+_setup_privateuseone_for_python_backend(NAME)
 PLACE = f"{NAME}:0"
 aten = torch.ops.aten
 COPIES = frozenset({aten.copy_.default, aten._to_copy.default})
@@ -119,8 +121,7 @@ class Pretend(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @cache
 def _registered() -> torch.device:
-    """Register the device with torch, once in a process, and return it."""
-    _setup_privateuseone_for_python_backend(NAME)
+    """Teach torch's operations about the device, once in a process, and return it."""
     library: Any = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
     for name, kernel in (
         ("empty_strided", _empty_strided),
