@@ -8,13 +8,13 @@ may import `hubq.tensors` and what these may; methods and formats don't know one
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from pkgutil import iter_modules
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, dtype
 
 from hubq.errors import UserError, did_you_mean
+from hubq.machine.modules import files_in
 from hubq.tensors import Affine, QuantizedTensor
 
 Embedding = Literal["embed_tokens", "lm_head"]
@@ -157,8 +157,7 @@ def _holders(tensor: QuantizedTensor) -> list[str]:
 
 def formats() -> list[str]:
     """List the names of the formats: the files in hubq/formats, spelled with hyphens."""
-    found = (each.name for each in iter_modules(__path__) if not each.ispkg)
-    return sorted(name.replace("_", "-") for name in found)
+    return sorted(name.replace("_", "-") for name in files_in(__path__))
 
 
 def format_named(name: str) -> Format:

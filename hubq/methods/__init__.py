@@ -9,8 +9,6 @@ inputs; out goes a representation. It never sees a model, a path or a device, an
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import ClassVar, Literal, Protocol
 
 import torch
@@ -18,6 +16,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from hubq.errors import UserError, did_you_mean
+from hubq.machine.modules import class_in, files_in
 from hubq.records.record import AsWritten
 from hubq.tensors import PER_CHANNEL, Affine, Grid, QuantizedTensor
 
@@ -210,19 +209,11 @@ def ragged(group_size: int, columns: int, *others: str) -> str | None:
 
 def methods() -> list[str]:
     """List the names of the methods: the files in hubq/methods, without its folders."""
-    return sorted(each.name for each in iter_modules(__path__) if not each.ispkg)
+    return files_in(__path__)
 
 
 def method_class(name: str) -> type[Method]:
     """Return the method class of a name; raise UserError for an unknown one."""
     if name not in methods():
         raise UserError(f"no method is called {name}; {did_you_mean(name, methods())}")
-    module = import_module(f"hubq.methods.{name}")
-    (found,) = (
-        value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, Method)
-        and value.__module__ == module.__name__
-    )
-    return found
+    return class_in(f"{__name__}.{name}", Method)  # type: ignore[type-abstract] # only compared

@@ -7,29 +7,20 @@ who asks imports these files too.
 """
 
 from collections.abc import Mapping
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import Any
 
+from hubq.machine.modules import class_in, files_in
 from hubq.stages.evaluate.task import Task
 
 
 def kinds() -> list[str]:
     """List the kinds of measurements: the files in this folder."""
-    return sorted(each.name for each in iter_modules(__path__))
+    return files_in(__path__)
 
 
 def task_class(kind: str) -> type[Task]:
     """Return the task of a kind."""
-    module = import_module(f"{__name__}.{kind}")
-    (found,) = (
-        value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, Task)
-        and value.__module__ == module.__name__
-    )
-    return found
+    return class_in(f"{__name__}.{kind}", Task)
 
 
 def read(task: Task | Mapping[str, Any]) -> Task:
