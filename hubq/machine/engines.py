@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-LOADER = "hubq_loader.py"  # the file that a repo in the hubq format carries, to be read by
+LOADER = "hubq_loader.py"  # by which a repo in the hubq format is read where hubq is not
 
 
 @dataclass(frozen=True)

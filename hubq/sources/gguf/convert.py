@@ -1,6 +1,7 @@
 """GGUF files: known by their metadata, and turned once into a folder of bfloat16 safetensors."""
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -88,10 +89,7 @@ def _skeleton(gguf: Gguf) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
 
 
 def _bfloat16(shape: tuple[int, ...]) -> TensorInfo:
-    size = 2
-    for length in shape:
-        size *= length
-    return TensorInfo("model.safetensors", "BF16", shape, 0, size)
+    return TensorInfo("model.safetensors", "BF16", shape, 0, 2 * math.prod(shape))
 
 
 def convert(path: Path, source: Source, progress: Progress) -> Path:

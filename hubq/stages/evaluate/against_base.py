@@ -58,7 +58,7 @@ def measured(
     both = Pair(models.result, models.base, where, client, progress)
     costs, comparison = _efficiency(both, section), _comparison(both, section, texts)
     of_base = (*tasks, *(comparison.of_base(both) if comparison else ()))
-    if costs is None and not both.knows_of_base(*of_base):
+    if costs is None and not both.knows(both.base, *of_base):
         both.of_result(LoadTask(), *(() if comparison else tasks))
     both.of_base(*of_base)
     compared = (comparison.compared,) if comparison else ()

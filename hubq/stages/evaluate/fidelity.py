@@ -6,7 +6,6 @@ float32: what is lost without any quantization. It is known once for each base.
 """
 
 from math import prod
-from pathlib import Path
 from typing import NamedTuple
 
 from hubq.machine.files import gigabytes
@@ -14,7 +13,7 @@ from hubq.machine.meters import available
 from hubq.records.recipe_evaluate import FidelitySection
 from hubq.records.report import Divergence, Fidelity
 from hubq.sources.texts.corpus import Corpus
-from hubq.stages.evaluate.measure import Pair, content_of, known, outcome_file
+from hubq.stages.evaluate.measure import Pair, content_of, outcome_file
 from hubq.stages.evaluate.measurements.divergence import DivergenceTask
 from hubq.stages.evaluate.measurements.hidden import HiddenTask
 from hubq.stages.evaluate.task import Outcome, Task, keep_text, states_file
@@ -37,10 +36,10 @@ class FidelityTasks(NamedTuple):
         """Return what the base is asked; hidden states only as far as something needs them yet."""
         found: list[Task] = []
         if isinstance(self.floor, DivergenceTask):
-            if not _known(pair, pair.base, self.floor):
+            if not pair.knows(pair.base, self.floor):
                 found.append(self.exact)
             found.append(self.floor)
-        if not _known(pair, pair.result, self.compared):
+        if not pair.knows(pair.result, self.compared):
             found.append(self.hidden)
         return tuple(found)
 
@@ -102,14 +101,9 @@ def _floor(pair: Pair, exact: HiddenTask) -> DivergenceTask | str:
     if pair.where.dtype == EXACT:
         return f"that is the base in {EXACT} itself"
     task = _against(pair, exact)
-    if not _known(pair, pair.base, task) and (lacking := _lacking(pair)):
+    if not pair.knows(pair.base, task) and (lacking := _lacking(pair)):
         return lacking
     return task
-
-
-def _known(pair: Pair, folder: Path, task: Task) -> bool:
-    """Tell whether a task's outcome is in the cache."""
-    return known(task, outcome_file(folder, task, pair.where))
 
 
 def _lacking(pair: Pair) -> str | None:

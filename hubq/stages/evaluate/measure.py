@@ -73,9 +73,9 @@ class Pair(NamedTuple):
         label = Labelled(self.progress, "quantized")
         return measure(self.result, tasks, self.where, self.client, label)
 
-    def knows_of_base(self, *tasks: Task) -> bool:
-        """Tell whether all of this was measured of the base before."""
-        return all(known(task, outcome_file(self.base, task, self.where)) for task in tasks)
+    def knows(self, folder: Path, *tasks: Task) -> bool:
+        """Tell whether all of this was measured of a folder before."""
+        return all(known(task, outcome_file(folder, task, self.where)) for task in tasks)
 
     def of_base(self, *tasks: Task) -> tuple[Outcome, ...]:
         """Measure the base."""
