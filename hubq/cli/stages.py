@@ -23,8 +23,7 @@ from hubq.cli.options import (
 from hubq.cli.options import print_json as show_json
 from hubq.cli.tables import print_plan
 from hubq.machine.meters import Clock
-from hubq.records import run_folder
-from hubq.records.run_folder import locked
+from hubq.records.run_folder import CHECKPOINT, REPORT, locked
 
 if TYPE_CHECKING:
     from hubq.client.client import Client
@@ -61,7 +60,7 @@ class Stages:
         from hubq.stages.quantize.quantize import quantize
 
         planned = self.plan()
-        path = self.run / run_folder.CHECKPOINT
+        path = self.run / CHECKPOINT
         if path.is_file():
             return Checkpoint.load(path)
         with self._timing("quantize"):
@@ -75,7 +74,7 @@ class Stages:
         from hubq.stages.evaluate.evaluate import evaluate
         from hubq.stages.evaluate.measure import prepare
 
-        path = self.run / run_folder.REPORT
+        path = self.run / REPORT
         if not path.is_file():  # seconds of imports, which one core does while another quantizes
             prepare(self.recipe.evaluate, self.client)
         checkpoint = self.checkpoint()
@@ -110,7 +109,7 @@ class Stages:
         from hubq.stages.publish.publish import publish, remember_destination
 
         planned = self.plan()
-        if not (self.run / run_folder.REPORT).is_file():
+        if not (self.run / REPORT).is_file():
             self.client.writable(planned.repo.partition("/")[0])
         remember_destination(planned.repo, self.run, self.client)
         report = self.report()

@@ -91,13 +91,14 @@ class _Cursor:
 def read_header(path: Path) -> GgufHeader:
     """Read a file's metadata and where its tensors lie; raise UserError for a damaged file.
 
-    A file is read once while it stays as it is: a vocabulary takes a fifth of a second.
+    A file is read once while it stays as it is: a vocabulary takes a fifth of a second. A model can
+    lie in several, which are looked at together again and again.
     """
     found = path.stat()
     return _read_once(path, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=32)
 def _read_once(path: Path, inode: int, size: int, modified: int) -> GgufHeader:
     try:
         with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
