@@ -22,7 +22,7 @@ from hubq.cli.options import (
 )
 from hubq.cli.options import print_json as show_json
 from hubq.cli.tables import print_plan
-from hubq.machine.meters import Clock
+from hubq.machine.progress import Clock
 from hubq.records.run_folder import CHECKPOINT, REPORT, locked
 
 if TYPE_CHECKING:

@@ -1,11 +1,8 @@
-"""What work takes of this machine: seconds by part, cores that others held, joules, memory."""
+"""What work takes of this machine: cores that others held, joules, memory."""
 
 import sys
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
 
 import psutil
 
@@ -20,26 +17,6 @@ STATISTICS = ("memory.stat", "memory/memory.stat")
 RECLAIMED = ("total_inactive_file", "inactive_file")  # page cache, which the kernel gives back
 
 Meter = Callable[[], float]  # joules since the meter was made
-
-
-class Clock:
-    """Sums the seconds spent under each name; what is timed inside another name counts once."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-        self._inside = 0.0  # seconds that were counted since the innermost open name began
-
-    @contextmanager
-    def timing(self, name: str) -> Iterator[None]:
-        """Add the time until the context ends to a name."""
-        outside, self._inside = self._inside, 0.0
-        begin = perf_counter()
-        try:
-            yield
-        finally:
-            spent = perf_counter() - begin
-            self.seconds[name] += spent - self._inside
-            self._inside = outside + spent
 
 
 class Contention:

@@ -1,7 +1,9 @@
-"""How a long stage tells how far it is, and how libraries are kept from telling it too."""
+"""How a long stage tells how far it is and where its time goes; and how libraries keep silent."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from time import perf_counter
 from typing import Protocol
 
 Advance = Callable[[int], None]
@@ -44,3 +46,23 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(before)
         if bars:
             logging.enable_progress_bar()
+
+
+class Clock:
+    """Sums the seconds spent under each name; what is timed inside another name counts once."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._inside = 0.0  # seconds that were counted since the innermost open name began
+
+    @contextmanager
+    def timing(self, name: str) -> Iterator[None]:
+        """Add the time until the context ends to a name."""
+        outside, self._inside = self._inside, 0.0
+        begin = perf_counter()
+        try:
+            yield
+        finally:
+            spent = perf_counter() - begin
+            self.seconds[name] += spent - self._inside
+            self._inside = outside + spent

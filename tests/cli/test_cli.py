@@ -19,7 +19,7 @@ from faulty_hub import FaultyHub, faulty_hub
 
 from hubq.cli import cli
 from hubq.cli.bars import Lines
-from hubq.machine.meters import Clock
+from hubq.machine.progress import Clock
 from hubq.stages.publish.publish import Publication
 
 HEAVY = ("torch", "transformers", "huggingface_hub", "lm_eval", "pydantic", "numpy", "rich", "yaml")

@@ -2,13 +2,13 @@
 
 import pytest
 
-from hubq.machine.meters import Clock
+from hubq.machine.progress import Clock
 
 
 def test_what_is_timed_inside_another_name_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     # publish begins, evaluate, plan; plan ends, evaluate; plan begins and ends, publish ends
     times = iter([0.0, 1.0, 2.0, 5.0, 7.0, 8.0, 9.0, 11.0])
-    monkeypatch.setattr("hubq.machine.meters.perf_counter", lambda: next(times))
+    monkeypatch.setattr("hubq.machine.progress.perf_counter", lambda: next(times))
     clock = Clock()
 
     with clock.timing("publish"):
@@ -22,7 +22,7 @@ def test_what_is_timed_inside_another_name_counts_once(monkeypatch: pytest.Monke
 
 def test_the_same_name_inside_itself_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0.0, 1.0, 2.0, 4.0])
-    monkeypatch.setattr("hubq.machine.meters.perf_counter", lambda: next(times))
+    monkeypatch.setattr("hubq.machine.progress.perf_counter", lambda: next(times))
     clock = Clock()
 
     with clock.timing("solving"), clock.timing("solving"):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hubq.machine.meters import Clock
+from hubq.machine.progress import Clock
 from hubq.methods import Inputs, Layer
 from hubq.methods.db_llm import DBLLM
 from hubq.methods.solvers.sign_planes import DualPlanes, dual_binary, nearest_planes

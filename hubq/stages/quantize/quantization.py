@@ -24,8 +24,7 @@ from hubq.machine.device import (
     keep_freed_memory,
 )
 from hubq.machine.files import partial_of, sha256_of, write_atomically
-from hubq.machine.meters import Clock
-from hubq.machine.progress import Progress
+from hubq.machine.progress import Clock, Progress
 from hubq.methods import Inputs, Layer
 from hubq.records.checkpoint import Checkpoint, QuantizedLayer
 from hubq.records.plan import Plan

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.machine.meters import Clock
+from hubq.machine.progress import Clock
 from hubq.methods import Group, Inputs, Layer, Method, Need
 from hubq.sources.architecture import InputGroup
 from hubq.stages.quantize.block import Block, batches

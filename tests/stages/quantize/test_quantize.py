@@ -251,7 +251,7 @@ class _Scale(Method):
 def test_folding_scales_leaves_the_blocks_function_alone(
     family: str, tiny_model: Callable[[str], Path]
 ) -> None:
-    from hubq.machine.meters import Clock
+    from hubq.machine.progress import Clock
     from hubq.sources.architecture import family_of
     from hubq.sources.skeleton import Skeleton
     from hubq.stages.quantize.block import Block
@@ -295,7 +295,7 @@ def test_later_layers_are_solved_on_what_quantized_ones_feed_them(
             seen[layer.name] = layer.inputs
             return Affine.fit(torch.zeros_like(layer.weight), Grid(8, 32))
 
-    from hubq.machine.meters import Clock
+    from hubq.machine.progress import Clock
     from hubq.sources.architecture import family_of
     from hubq.sources.skeleton import Skeleton
     from hubq.stages.quantize.block import Block

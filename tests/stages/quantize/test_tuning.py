@@ -15,8 +15,7 @@ from tiny_models import save_tiny_model
 from transformers import AutoModelForCausalLM
 
 from hubq.client.client import Client
-from hubq.machine.meters import Clock
-from hubq.machine.progress import SILENT
+from hubq.machine.progress import SILENT, Clock
 from hubq.methods.db_llm import DBLLM
 from hubq.methods.gptq import GPTQ
 from hubq.records.plan import Plan
