@@ -22,7 +22,6 @@ ELSEWHERE = {
     "changelog.md": "CHANGELOG.md",
     "hubq-format.md": "hubq/formats/hubq.md",
     "the-space.md": "space/README.md",
-    "images/space.png": "docs/space.png",
     "images/errors.png": "model_cards/SmolLM2-135M-Instruct-GPTQ-4bit/images/errors.png",
     "images/bits.png": "model_cards/SmolLM2-135M-Instruct-GPTQ-4bit/images/bits.png",
 }
