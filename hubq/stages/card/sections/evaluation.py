@@ -13,7 +13,7 @@ from hubq.records.number_format import (
     share,
     within_noise,
 )
-from hubq.records.report import Measured, Measurement
+from hubq.records.report import Measured, Measurement, Overall
 from hubq.stages.card.sections.markdown import listed
 
 NOTABLE = 0.05  # share of the time that others may hold our cores without a word
@@ -151,14 +151,21 @@ def _worse(measured: Measured) -> str:
     return f"It is worse beyond noise on {listed(parts)}." if parts else ""
 
 
+def tasks_of(overall: Overall) -> str:
+    """Say of how many tasks a mean is."""
+    count = len(overall.accuracies)
+    return f"{number(count)} task{'' if count == 1 else 's'}"
+
+
 def _of_tasks(measured: Measured) -> str:
     """Say what is left of the mean accuracy; that chance explains it only where all rows agree."""
     overall = measured.overall
     if overall is None:
         return ""
     low, high = overall.difference.low, overall.difference.high
-    tasks = f"{number(len(overall.accuracies))} task{'s' if len(overall.accuracies) > 1 else ''}"
-    said = f"It keeps {share(overall.recovery)} of the base's mean accuracy over {tasks}"
+    said = (
+        f"It keeps {share(overall.recovery)} of the base's mean accuracy over {tasks_of(overall)}"
+    )
     if low is None or high is None:
         return f"{said}; the noise of this is not known."
     if low <= 0 <= high:

@@ -6,7 +6,7 @@ from hubq.machine.device import DTYPES
 from hubq.machine.files import gigabytes
 from hubq.records.number_format import NONE, NOT_MEASURED, judged, no_floor, number, percent, share
 from hubq.records.report import Report
-from hubq.stages.card.sections.evaluation import perplexities
+from hubq.stages.card.sections.evaluation import perplexities, tasks_of
 
 
 class Line(NamedTuple):
@@ -62,7 +62,7 @@ def _accuracy(report: Report) -> list[Line]:
         return [Line("mean accuracy", "no better than guessing", NONE)]
     if overall is None:
         return [Line("accuracy", NOT_MEASURED, NOT_MEASURED)]
-    title = f"mean accuracy, {number(len(overall.accuracies))} tasks"
+    title = f"mean accuracy, {tasks_of(overall)}"
     result = f"{number(overall.value)}, {share(overall.recovery)}"
     return [Line(title, number(overall.base), result)]
 

@@ -144,6 +144,16 @@ def test_at_a_glance_everything_stands_beside_the_base() -> None:
     assert lines["KL divergence from the base, nats"] == ("0.0007100 (floor)", "0.06120")
 
 
+def test_a_mean_over_one_task_says_one_task() -> None:
+    report = full_report()
+    assert report.overall is not None
+    alone = report.overall.model_copy(update={"accuracies": ("piqa acc_norm",)})
+
+    titles = [line.title for line in summary.lines(report.model_copy(update={"overall": alone}))]
+
+    assert "mean accuracy, 1 task" in titles
+
+
 def test_at_a_glance_what_was_not_measured_says_so() -> None:
     lines = {line.title: line[1:] for line in summary.lines(made_report(measurements=()))}
 
