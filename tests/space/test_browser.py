@@ -161,7 +161,8 @@ def test_stop_keeps_what_was_said_and_clear_keeps_nothing(runs: Path, visit: "Vi
         page = visit(LONG)
         page.wait_for_selector("#answers dl")
         page.click("#halt")
-        assert any("Stopped" in each for each in answered(page))
+        # One side at least: the other can be stopped before its first token, and then has no costs.
+        assert any("Stopped" in each for each in answered(page, 1))
         page.click("#again")
         page.wait_for_selector("#halt:not([disabled])")
 
