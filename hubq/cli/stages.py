@@ -152,20 +152,33 @@ def stages(recipe: Path, run: Path | None, fresh: bool, hub: str | None) -> Iter
 
 @click.command(epilog=example(f"hubq plan {RECIPE}"))
 @stage_options
-def plan(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool) -> None:
+@click.option(
+    "--for",
+    "gpu",
+    metavar="GPU",
+    help="Estimate the time on another machine's GPU from published figures: h100, 4090, ...",
+)
+def plan(  # noqa: PLR0913 - the options of a command
+    recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool, gpu: str | None
+) -> None:
     """Estimate bytes, bits, memory and time; refuse what can't work.
 
-    Reads only the model's config.json, tensor headers and tokenizer, no weights.
+    Reads only the model's config.json, tensor headers and tokenizer, no weights. The first time,
+    it measures for a few seconds how fast this machine is.
     """
+    from hubq.stages.plan.forecast import forecast_for, forecast_here
     from hubq.stages.plan.plan import destination
 
     with stages(recipe, run, fresh, hub) as stage:
         planned = stage.plan()
         publishing = destination(planned, stage.client)
+        expected = forecast_here(planned) if gpu is None else forecast_for(planned, gpu)
         if as_json:
-            show_json(planned.model_dump(mode="json") | {"destination": publishing})
+            estimate = {"device": expected.device, "seconds": expected.stages}
+            more = {"destination": publishing, "estimate": estimate}
+            show_json(planned.model_dump(mode="json") | more)
         else:
-            print_plan(planned, publishing)
+            print_plan(planned, publishing, expected)
 
 
 @click.command(epilog=example(f"hubq quantize {RECIPE}"))

@@ -10,15 +10,16 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from hubq.records.plan import Plan, PlannedModule
+    from hubq.stages.plan.forecast import Forecast
 
 
-def print_plan(plan: "Plan", publishing: str) -> None:
+def print_plan(plan: "Plan", publishing: str, expected: "Forecast") -> None:
     """Print what will be quantized and kept, and what it costs."""
     from rich.console import Console
 
     console = Console()
     console.print(_modules(plan))
-    for name, value in _facts(plan, publishing):
+    for name, value in _facts(plan, publishing, expected):
         console.print(f"{name:13} {value}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -64,7 +65,7 @@ def _kinds(
     return kinds
 
 
-def _facts(plan: "Plan", publishing: str) -> Iterator[tuple[str, str]]:
+def _facts(plan: "Plan", publishing: str, expected: "Forecast") -> Iterator[tuple[str, str]]:
     yield "model", plan.source
     yield from (("", remark) for remark in plan.remarks)
     gate = f", gated ({plan.base_card.gate})" if plan.base_card.gate else ""
@@ -81,8 +82,17 @@ def _facts(plan: "Plan", publishing: str) -> Iterator[tuple[str, str]]:
     yield "peak memory", f"about {gigabytes(plan.peak_memory)}"
     if plan.compute_dtype is not None:
         yield "calibrates in", plan.compute_dtype
-    yield "time", f"about {duration(plan.seconds)} to quantize"
+    yield from _times(expected)
     yield "repo", f"{plan.repo} ({publishing})"
+
+
+def _times(expected: "Forecast") -> Iterator[tuple[str, str]]:
+    """Say how long each stage takes, and what in it takes longest."""
+    yield "time", f"about {duration(expected.seconds)} on {expected.device}"
+    for stage, parts in expected.stages.items():
+        longest = sorted(parts.items(), key=lambda part: -part[1])
+        told = ", ".join(f"{name} {seconds:.0f}" for name, seconds in longest if seconds >= 1)
+        yield "", f"{stage} {duration(sum(parts.values()))}" + (f" ({told} s)" if told else "")
 
 
 def print_methods(methods: Mapping[str, Mapping[str, Any]]) -> None:

@@ -105,7 +105,23 @@ def test_a_plan_as_json_is_the_record_and_nothing_else(recipe: Path, own_folder:
     said = hubq("plan", recipe, "--json").stdout
 
     saved = json.loads((own_folder / "runs" / "mine" / "plan.json").read_text())
-    assert json.loads(said) == saved | {"destination": "not checked: no token"}
+    told = json.loads(said)
+    estimate = told.pop("estimate")
+    assert told == saved | {"destination": "not checked: no token"}
+    assert estimate["seconds"]["quantize"]["solving"] > 0
+
+
+def test_a_plan_for_a_gpu_elsewhere_names_its_source(recipe: Path) -> None:
+    said = hubq("plan", recipe, "--for", "4090").output
+
+    (line,) = [line for line in said.splitlines() if line.startswith("time ")]
+    assert "GeForce RTX 4090, by NVIDIA Ada" in line
+
+
+def test_a_gpu_without_published_figures_is_refused(recipe: Path) -> None:
+    said = refused(hubq("plan", recipe, "--for", "h1000"))
+
+    assert "no published figures for h1000; did you mean h100?" in said
 
 
 def test_a_mistake_in_a_recipe_is_one_message_and_exit_code_1(own_folder: Path) -> None:
