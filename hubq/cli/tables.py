@@ -80,7 +80,7 @@ def _facts(plan: "Plan", publishing: str) -> Iterator[tuple[str, str]]:
     )
     yield "peak memory", f"about {gigabytes(plan.peak_memory)}"
     if plan.compute_dtype is not None:
-        yield "calibrates in", plan.compute_dtype
+        yield "calibration dtype", plan.compute_dtype
     yield "time", f"about {duration(plan.seconds)} to quantize"
     yield "repo", f"{plan.repo} ({publishing})"
 

@@ -226,7 +226,7 @@ def test_a_run_folder_that_another_process_uses_is_refused_until_it_ends(
         said = refused(hubq("plan", recipe))
         other.kill()
 
-    assert said.startswith("another hubq is at work in runs/mine.")
+    assert said.startswith("another hubq process is using runs/mine.")
     assert hubq("plan", recipe).exit_code == 0
 
 
@@ -265,7 +265,7 @@ def test_ctrl_c_is_exit_code_130_and_says_how_to_go_on(own_folder: Path) -> None
         _, said = planning.communicate(timeout=30)
 
     assert planning.returncode == 130
-    assert said == "\nInterrupted. What is done stays done: run again to continue.\n"
+    assert said == "\nInterrupted. Finished work is kept: run again to continue.\n"
 
 
 def test_the_recipes_are_listed_with_whom_they_are_for() -> None:
