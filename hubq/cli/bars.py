@@ -121,7 +121,7 @@ def spent(stages: Mapping[str, float], parts: Mapping[str, Mapping[str, float]])
         return []
     told = {name: each for name, each in stages.items() if each >= LEAST}
     width = max(map(len, stages))
-    lines = [f"took  {duration(sum(stages.values()))} (parts in seconds, some side by side)"]
+    lines = [f"took  {duration(sum(stages.values()))} (parts in seconds; some ran in parallel)"]
     for name, seconds in told.items():
         longest = _longest(parts.get(name, {}))
         lines.append(f"      {name:{width}}  {duration(seconds):>6}  {longest}".rstrip())

@@ -156,9 +156,9 @@ def _check(folders: list[Path], as_json: bool) -> None:
     if wrong:
         count = sum(map(bool, found.values()))
         raise UserError(
-            "\n".join(wrong)
-            + f"\n{count} of {len(found)} cards do not say what their records say. "
-            "hubq card FOLDER writes one anew"
+            "\n".join(wrong) + "\n"
+            f"{count} of {len(found)} cards do not match their records. To "
+            "rewrite one: hubq card FOLDER"
         )
     if not as_json:
-        click.echo(f"{len(found)} cards say what their records say")
+        click.echo(f"{len(found)} cards match their records")

@@ -73,11 +73,12 @@ def _draw(found: "list[Family]", path: Path) -> None:
 
     if len(found) > 1:
         raise UserError(
-            f"these models are of {len(found)} kinds that don't compare (another base, or other "
-            "texts), and a picture shows one; name those of one kind"
+            f"these models form {len(found)} groups that can't be compared with each other "
+            "(different bases or texts), and a picture shows one group; name the models of one "
+            "group"
         )
     figure = bits_figure(found[0].entries)
     if figure is None:
-        raise UserError("nothing was measured of two of these models at least: nothing to draw")
+        raise UserError("fewer than two of these models were measured, so there is nothing to draw")
     write_atomically(path, png(figure) if path.suffix == ".png" else svg(figure))
     click.echo(path, err=True)

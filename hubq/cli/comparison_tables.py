@@ -27,7 +27,7 @@ def print_family(family: Family) -> None:
     console.print(family.base.name, style="bold", highlight=False, markup=False, soft_wrap=True)
     console.print(_table(family, shown))
     left_out = [each.heading for each in found if each not in shown]
-    missing = [f"Left out for want of room: {', '.join(left_out)}."] if left_out else []
+    missing = [f"Columns left out for lack of space: {', '.join(left_out)}."] if left_out else []
     console.print(" ".join([*notes(family), *missing]), highlight=False, markup=False)
 
 

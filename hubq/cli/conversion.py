@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command(epilog=example("hubq convert ./Llama-2-7B-GPTQ --to compressed-tensors"))
 @click.argument("model", metavar="FOLDER_OR_REPO")
-@click.option("--to", "form", metavar="FORMAT", required=True, help="One of those above.")
+@click.option("--to", "form", metavar="FORMAT", required=True, help="One of the formats above.")
 @click.option(
     "--out",
     type=FOLDER,

@@ -139,7 +139,7 @@ def ask(client: Client) -> Answer:
 
     token = client.sent_token
     if constants.HF_HUB_OFFLINE:
-        return Answer(False, "not asked: HF_HUB_OFFLINE is set", "not checked")
+        return Answer(False, "not checked: HF_HUB_OFFLINE is set", "not checked")
     try:
         reply = client.get("/api/whoami-v2", PATIENCE)
     except (httpx2.HTTPError, httpx2.InvalidURL, UserError) as error:

@@ -81,7 +81,7 @@ def options_for_any(command: Command) -> Command:
 @click.argument("words", metavar="RECIPE | TASK...", nargs=-1)
 @options_for_any
 @click.option("--run", type=FOLDER, help="The run folder.  [default: runs/<recipe's name>]")
-@click.option("--fresh", is_flag=True, help="Throw away what the run folder holds.")
+@click.option("--fresh", is_flag=True, help="Discard what the run folder holds.")
 @hub_option
 @json_option
 def evaluate(
@@ -127,14 +127,14 @@ def _refuse_overwriting(place: Path) -> None:
     except UserError:
         is_record = False
     if not is_record:
-        raise UserError(f"{place} is there and is no evaluation; name another file with --out")
+        raise UserError(f"{place} exists and is not an evaluation; name another file with --out")
 
 
 def _recipe(words: tuple[str, ...], asked: ModelOptions) -> Path:
     """Return the recipe; refuse what only goes with --model."""
     if others := asked.given():
         raise click.UsageError(
-            f"--{others[0].replace('_', '-')} goes with --model; a recipe sets this itself"
+            f"--{others[0].replace('_', '-')} is only for --model; a recipe sets this itself"
         )
     if len(words) != 1:
         raise click.UsageError("name one RECIPE, or a model with --model and --against")

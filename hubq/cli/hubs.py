@@ -57,8 +57,9 @@ def serve(root: Path | None, host: str, port: int, allow_remote: bool) -> None:
         host=host,
         port=port,
         ready=lambda endpoint: click.echo(
-            f"serving {place} at {endpoint}\nA browser sees what is private once it has signed in "
-            f"at {endpoint}/login, with any name and a token: hubq hub token"
+            f"serving {place} at {endpoint}\n"
+            f"To see private repos in a browser, sign in at {endpoint}/login with any name and a "
+            "token, which hubq hub token creates"
         ),
         allow_remote=allow_remote,
     )

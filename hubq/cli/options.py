@@ -18,9 +18,9 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 hub_option = click.option(
     "--hub",
     metavar="URL|local",
-    help="The Hub to use; `local` is the embedded one, started if needed. "
-    "Default: HF_ENDPOINT, or huggingface.co. A saved login goes to huggingface.co only, HF_TOKEN "
-    "only to the Hub that HF_ENDPOINT names beside it.",
+    help="The Hub to use; `local` is the embedded one, started if needed. Default: HF_ENDPOINT, or "
+    "huggingface.co. A saved login is sent only to huggingface.co, and HF_TOKEN only to the Hub "
+    "that HF_ENDPOINT names.",
 )
 LOCAL = "local"  # the embedded Hub, for --hub
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
@@ -56,7 +56,7 @@ def _require_address(hub: str) -> None:
     scheme, host, _ = origin(hub)
     if scheme not in ("http", "https") or not host or not hub.isascii() or set(hub) & set(" ?#@"):
         raise click.BadParameter(
-            f"{hub} is no address; write https://... or local", param_hint="--hub"
+            f"{hub} is not an address; write https://... or local", param_hint="--hub"
         )
 
 

@@ -30,7 +30,7 @@ class Commands(click.Group):
         except UserError as error:
             raise Refusal(str(error)) from error
         except KeyboardInterrupt:
-            click.echo("\nInterrupted. What is done stays done: run again to continue.", err=True)
+            click.echo("\nInterrupted. Finished work is kept: run again to continue.", err=True)
             ctx.exit(INTERRUPTED)
         except BrokenPipeError:
             raise  # click ends quietly when a reader such as `head` has had enough

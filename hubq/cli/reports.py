@@ -16,7 +16,10 @@ LEGEND = (
     "± is the standard error; ranges are 95 % intervals; noise is a difference that chance "
     "explains; - and + count answers lost and won."
 )
-UNPAIRED = "Where no answers are counted, the two errors are treated as independent: cautious."
+UNPAIRED = (
+    "Where no answers are counted, the two errors are treated as independent, which overstates "
+    "the noise."
+)
 
 
 def print_report(measured: "Measured") -> None:
@@ -140,8 +143,8 @@ def _costs(efficiency: "Efficiency") -> Iterator[tuple[str, str]]:
     times = [
         f"{number(own.tokens_per_second.value)} tokens per second "
         f"(base {number(base.tokens_per_second.value)})",
-        f"the first after {number(own.first_token_seconds.value)} s "
-        f"(base {number(base.first_token_seconds.value)} s)",
+        f"first token after {number(own.first_token_seconds.value)} s (base "
+        f"{number(base.first_token_seconds.value)} s)",
         f"loaded in {number(own.load_seconds)} s (base {number(base.load_seconds)} s)",
     ]
     if own.joules_per_token is not None and base.joules_per_token is not None:
@@ -157,5 +160,5 @@ def _costs(efficiency: "Efficiency") -> Iterator[tuple[str, str]]:
     if contended >= BUSY:
         yield (
             "",
-            f"the machine was busy: other programs held the cores {percent(contended)} of the time",
+            f"the machine was busy: other programs used the cores {percent(contended)} of the time",
         )

@@ -42,7 +42,9 @@ def run(  # noqa: PLR0913 - click passes each option by itself
     if not models and org is None:
         raise click.UsageError("name models (run folders or org/name), or an --org")
     if host not in LOOPBACK and not allow_remote:
-        raise click.UsageError(f"{host} lets other machines in; say --allow-remote to do so")
+        raise click.UsageError(
+            f"{host} lets other machines connect; add --allow-remote to allow that"
+        )
     with client_for(hub, org) as client:
         context.exit(serve(org, models, Place(host, port), client))
 

@@ -20,7 +20,7 @@ def print_plan(plan: "Plan", publishing: str, expected: "Forecast") -> None:
     console = Console()
     console.print(_modules(plan))
     for name, value in _facts(plan, publishing, expected):
-        console.print(f"{name:13} {value}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{name:17} {value}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _modules(plan: "Plan") -> "Table":
@@ -81,7 +81,7 @@ def _facts(plan: "Plan", publishing: str, expected: "Forecast") -> Iterator[tupl
     )
     yield "peak memory", f"about {gigabytes(plan.peak_memory)}"
     if plan.compute_dtype is not None:
-        yield "calibrates in", plan.compute_dtype
+        yield "calibration dtype", plan.compute_dtype
     yield from _times(expected)
     yield "repo", f"{plan.repo} ({publishing})"
 

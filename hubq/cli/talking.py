@@ -47,7 +47,7 @@ class Side:
     "--beside",
     metavar="OTHER",
     help=f"Let another model answer too: a repo, a folder, a GGUF file, or `{BASE}` for the one "
-    "that a model of hubq's was made from.",
+    "that a hubq model was made from.",
 )
 @click.option("--max-new-tokens", default=100, show_default=True, help="Longest answer, in tokens.")
 @hub_option
@@ -156,5 +156,8 @@ def _ending(answer: "Answer", max_new_tokens: int) -> str:
     if answer.cut_at is None:
         return ""
     if answer.cut_at < max_new_tokens:
-        return f"(cut off after {answer.cut_at} tokens: the model takes no longer conversation)"
+        return (
+            f"(cut off after {answer.cut_at} tokens: the conversation has reached the model's "
+            "limit)"
+        )
     return f"(cut off after {answer.cut_at} tokens; --max-new-tokens sets how many)"

@@ -170,7 +170,7 @@ def _what_is_wrong(body: bytes, error: ValidationError) -> str:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     if first["type"] == "json_invalid":
         page = b"<html" in body[:2000].lower() or b"<!doctype" in body[:2000].lower()
-        what = "a web page where JSON should be" if page else "something that isn't JSON"
-        return f"answers with {what}: a login page of the network, or a proxy, may be in between"
-    where = ".".join(map(str, first["loc"])) or "the whole"
-    return f"answers in a form that no Hub has ({where}: {first['msg']})"
+        what = "a web page instead of JSON" if page else "something that isn't JSON"
+        return f"answers with {what}: a proxy or the network's login page may be in between"
+    where = ".".join(map(str, first["loc"])) or "the whole answer"
+    return f"gives an answer that no Hub would give ({where}: {first['msg']})"

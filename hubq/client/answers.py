@@ -39,13 +39,13 @@ class ImplausibleError(UserError):
 
 def _path(text: str) -> str:
     if not is_path(text):
-        raise ValueError("leads out of its folder, or is no path of a file")
+        raise ValueError("leads out of its folder, or is not a file path")
     return text
 
 
 def _repo(text: str) -> str:
     if not is_repo(text):
-        raise ValueError("is no name of a repo")
+        raise ValueError("is not a repo name")
     return text
 
 

@@ -41,7 +41,7 @@ FORMS = {
     "content-encoding": re.compile("identity"),  # as asked for: what is packed has no size
 }
 OF_HEAD = {"etag": FORMS["x-linked-etag"]}
-ADVICE = "If it is the Hub that you mean, look for a proxy or a login page of the network between"
+ADVICE = "If this is the right Hub, check for a proxy or a network login page in between"
 # After a 409 with these words huggingface_hub asks again at once, for ever.
 CONFLICT = b"another conflicting operation is in progress"
 LONGEST_LINK = 8000  # characters
@@ -135,7 +135,9 @@ class Border(httpx2.BaseTransport):
         pinned = PINNED.search(request.url.path)
         commit = response.headers.get("x-repo-commit")
         if pinned and commit and pinned[1] != commit:
-            raise _implausible(request, f"gives {commit[:12]} for commit {pinned[1][:12]}")
+            raise _implausible(
+                request, f"answers with commit {commit[:12]} instead of {pinned[1][:12]}"
+            )
         self._check_wait(request, response)
         if "location" in response.headers:
             _require_address(request, response.headers["location"])
@@ -158,15 +160,15 @@ class Border(httpx2.BaseTransport):
             target = _require_address(request, next_page.get("url", ""))
             page = int(request.url.fragment) if NUMBER.fullmatch(request.url.fragment) else 1
             if origin(target) != origin(here):
-                raise _implausible(request, f"goes on at another host, {target[:80]!a}")
+                raise _implausible(request, f"continues its list at another host, {target[:80]!a}")
             if page >= self.limits.pages or target == here:
-                raise _implausible(request, "lists pages without an end")
+                raise _implausible(request, "lists pages endlessly")
             response.headers["link"] = f'<{target}#{page + 1}>; rel="next"'
         tickets = [link["url"] for name, link in response.links.items() if name == "xet-auth"]
         for ticket in [*tickets, *response.headers.get_list("x-xet-refresh-route")]:
             # With the token, and not by way of this client; of the Hub a mirror's address is made.
             if origin(_require_address(request, ticket)) not in (origin(here), origin(PUBLIC_HUB)):
-                raise _implausible(request, f"wants the token at another host, {ticket[:80]!a}")
+                raise _implausible(request, f"asks for the token at another host, {ticket[:80]!a}")
 
     def _answer(
         self, request: httpx2.Request, response: httpx2.Response, form: TypeAdapter[Any]
@@ -244,7 +246,7 @@ def _in_place_of(response: httpx2.Response, status: int, body: bytes) -> httpx2.
 
 def _implausible(request: httpx2.Request, what: str) -> ImplausibleError:
     url = request.url.copy_with(fragment=None, query=None)
-    return ImplausibleError(f"{url} {what}.\nNothing of it was used. {ADVICE}")
+    return ImplausibleError(f"{url} {what}.\nNothing from it was used. {ADVICE}")
 
 
 def _belongs(authorization: str, request: httpx2.Request, home: str | None) -> bool:
@@ -268,7 +270,7 @@ def _require_address(request: httpx2.Request, link: str) -> str:
     except (httpx2.InvalidURL, ValueError):
         sound = False
     if not sound:
-        raise _implausible(request, f"links to {link[:80]!a}, which is no address")
+        raise _implausible(request, f"links to {link[:80]!a}, which is not an address")
     return str(url.copy_with(fragment=None))
 
 

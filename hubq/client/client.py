@@ -99,7 +99,7 @@ class Client:
         token = user.get("auth", {}).get("accessToken", {})
         if token.get("role") == "read":
             raise UserError(
-                f"the token of {name} may only read, so nothing can be published to {org}.\n"
+                f"the token of {name} is read-only, so nothing can be published to {org}.\n"
                 f"Make one with write permission at {self.url}/settings/tokens"
             )
         if not _is_member(user, org):

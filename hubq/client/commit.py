@@ -126,7 +126,8 @@ def _landed(change: Change, client: Client) -> str | None:
     if not now.pending:
         return head
     raise UserError(
-        f"{change.repo} changed while this was publishing: its head is {head[:8]}, it was "
-        f"{change.head[:8]}.\nLook at {client.url}/{change.repo}/commits/main, then publish again; "
-        "nothing was overwritten"
+        f"{change.repo} changed during publishing: its head was {change.head[:8]} and is now "
+        f"{head[:8]}.\n"
+        f"Look at {client.url}/{change.repo}/commits/main, then publish again; nothing was "
+        "overwritten"
     )

@@ -112,13 +112,14 @@ def _usable(proxy: str) -> str:
         scheme, proxy = "socks5", "socks5" + proxy[len("socks") :]
     if scheme not in ("http", "https", "socks5", "socks5h"):
         raise UserError(
-            f"the environment names a proxy of the kind {scheme}, which can't be used.\n"
-            "Set HTTPS_PROXY (or ALL_PROXY) to http://..., https://... or socks5://..., or unset it"
+            f"the environment names a {scheme} proxy, which can't be used.\n"
+            "Set HTTPS_PROXY (or ALL_PROXY) to http://..., https://... or socks5://..., or unset "
+            "it"
         )
     if scheme.startswith("socks") and find_spec("socksio") is None:
         raise UserError(
-            "the environment names a SOCKS proxy, for which a package is missing: "
-            "pip install socksio\n"
+            "the environment names a SOCKS proxy, which needs one more package: pip install "
+            "socksio\n"
             "Or set HTTPS_PROXY to an http:// proxy and unset ALL_PROXY"
         )
     return proxy

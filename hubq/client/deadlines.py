@@ -31,7 +31,7 @@ class Deadline(threading.local):
         if self.until is None:
             self.until = now + self.seconds
         if now >= self.until:
-            raise httpcore2.ReadTimeout("the headers come too slowly")
+            raise httpcore2.ReadTimeout("the headers arrive too slowly")
         return min(self.until - now, self.seconds if timeout is None else timeout)
 
 

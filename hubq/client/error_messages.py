@@ -68,7 +68,7 @@ def _about_a_repo(error: BaseException, endpoint: str) -> str | None:
                 f"{how_to_log_in(endpoint)}"
             )
         case errors.HFValidationError():
-            return f"that is no name of a repo: {error}"
+            return f"that is not a repo name: {error}"
     return None
 
 
@@ -80,20 +80,20 @@ def _about_a_status(error: BaseException, endpoint: str) -> str | None:
     said = _said(error)
     if status >= 500:
         return (
-            f"{endpoint} has trouble (status {status}{said}).\n"
-            "Try again later; what is done stays done"
+            f"{endpoint} has a problem (status {status}{said}).\n"
+            "Try again later; finished work is kept"
         )
     if status == 429:
         wait = asked_to_wait(error)
         when = f"in {wait:.0f} seconds" if wait else "later"
-        return f"{endpoint} answers that these are too many requests{said}.\nTry again {when}"
+        return f"{endpoint} reports too many requests{said}.\nTry again {when}"
     return {
         401: f"{endpoint} does not accept the token{said}.\n"
         f"Make a new one at {endpoint}/settings/tokens, then {how_to_log_in(endpoint)}",
-        403: f"{endpoint} does not allow this to the token{said}.\n"
-        "Use a token with write permission, of a user with write access to the organization",
-        409: f"another commit to this repo is going on{said}.\nTry again when it has ended",
-        412: f"the repo changed in the meantime{said}.\nRun again to look at its new state",
+        403: f"{endpoint} does not allow this with this token{said}.\n"
+        "Use a token with write permission from a user with write access to the organization",
+        409: f"another commit to this repo is in progress{said}.\nTry again when it has finished",
+        412: f"the repo changed in the meantime{said}.\nRun again to use its new state",
     }.get(status, f"{endpoint} refused with status {status}{said}")
 
 
@@ -110,14 +110,14 @@ def _about_this_machine(error: BaseException, endpoint: str) -> str | None:
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     if isinstance(error, OfflineModeIsEnabled):
-        return f"HF_HUB_OFFLINE is set, so {endpoint} is not asked; unset it to go on"
+        return f"HF_HUB_OFFLINE is set, so {endpoint} is not contacted; unset it to continue"
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if full or any(words in str(error).lower() for words in NO_SPACE):
         return "no space left on the disk. Make room (hf cache prune helps), then run again"
     if isinstance(error, httpx2.TransportError | ConnectionError):
         return (
             f"{endpoint} can't be reached ({type(error).__name__}).\n"
-            "Check the network, the proxy and HF_ENDPOINT; what is done stays done"
+            "Check the network, the proxy and HF_ENDPOINT; finished work is kept"
         )
     return None
 
@@ -127,7 +127,7 @@ def _about_an_answer(error: BaseException, endpoint: str) -> str | None:
     import httpx2
 
     if isinstance(error, httpx2.TooManyRedirects):
-        what = "sends from one address to the next without an end"
+        what = "redirects endlessly"
     elif isinstance(error, OSError) and error.errno is not None:
         return None  # of this machine's disk
     elif _was_reading(error):
@@ -137,7 +137,7 @@ def _about_an_answer(error: BaseException, endpoint: str) -> str | None:
         return None
     return (
         f"{endpoint} {what}.\n"
-        "If it is the Hub that you mean, look for a proxy or a login page of the network between"
+        "If this is the right Hub, check for a proxy or a network login page in between"
     )
 
 

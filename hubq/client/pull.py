@@ -157,7 +157,7 @@ def check(
                 _delete(local.path, snapshot)
                 raise UserError(
                     f"{path} of {snapshot.repo} arrived damaged twice, so it was deleted.\n"
-                    "Try again; if it stays so, look at the network's proxy or this disk"
+                    "Try again; if it happens again, check the network's proxy and this disk"
                 )
             checked[path] = local
             advance(remote.size)
@@ -195,7 +195,7 @@ def _wrong(path: str, files: Mapping[str, LocalFile], measured: Mapping[str, str
     if path not in measured:
         is_ours = path.startswith("hubq/")  # the records, in which no loader looks
         is_read = not is_ours and PurePosixPath(path).suffix.lower() not in UNREAD
-        return "was added after the measuring" if is_read else None
+        return "was added after it was measured" if is_read else None
     is_same = files[path].sha256 == measured[path]
     return None if is_same else "is not the file that was measured"
 
@@ -207,5 +207,5 @@ def _measured(report: Path) -> dict[str, str]:
         return {str(path): str(sha256) for path, sha256 in files.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{REPORT_IN_A_REPO} of the repo is no report of hubq, so its files can't be checked"
+            f"{REPORT_IN_A_REPO} of the repo is not a hubq report, so its files can't be checked"
         ) from error

@@ -83,7 +83,7 @@ def head_of(client: Client, repo: str, revision: str | None = None) -> tuple[str
 def commit_of(info: "ModelInfo | DatasetInfo | SpaceInfo") -> str:
     """Return the commit that the Hub speaks of."""
     if info.sha is None:
-        raise ImplausibleError(f"the Hub does not say at which commit {info.id} is")
+        raise ImplausibleError(f"the Hub does not say which commit {info.id} is at")
     return info.sha
 
 
@@ -91,7 +91,7 @@ def at_most(most: int, listed: Iterable[Listed]) -> list[Listed]:
     """Return all that a Hub lists; raise ImplausibleError when there is no end to it."""
     found = list(islice(listed, most + 1))
     if len(found) > most:
-        raise ImplausibleError(f"the Hub lists more than {most:,} entries; not read")
+        raise ImplausibleError(f"the Hub lists more than {most:,} entries; they were not read")
     return found
 
 
@@ -245,6 +245,7 @@ def bar(advance: Advance, most: int) -> Any:  # noqa: ANN401 - a subclass of tqd
 def _refuse_more(size: float, most: int) -> None:
     if size > most:
         raise ImplausibleError(
-            f"a file of at most {most:,} bytes came with more than that, and was not kept.\n"
-            "The Hub lists something else than it sends: don't use what it holds"
+            f"a file arrived with more than the {most:,} bytes that are allowed, and was not "
+            "kept.\n"
+            "The Hub does not send what it lists: don't use its files"
         )

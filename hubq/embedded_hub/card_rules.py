@@ -174,7 +174,7 @@ def _gate_fields(card: dict[str, Any]) -> Iterator[str]:
         kind = field.get("type") if isinstance(field, dict) else field
         if kind == "select" and isinstance(field, dict):
             if not _options(field.get("options")):
-                yield f'"{place}.options" must be an array of texts, or of {{label, value}}'
+                yield f'"{place}.options" must be an array of strings, or of {{label, value}}'
         elif kind not in FIELDS:
             yield f'"{place}" must be one of [{", ".join(FIELDS)}, object]'
 

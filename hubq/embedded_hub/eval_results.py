@@ -153,7 +153,7 @@ def entry_errors(entry: object) -> Iterator[str]:
     dataset = entry.get("dataset")
     named = dataset.get("id") if isinstance(dataset, dict) else None
     if isinstance(named, str) and not _DATASET.fullmatch(named):
-        yield f'"dataset.id" with value "{named}" is no id of a data set'
+        yield f'"dataset.id" with value "{named}" is not a data set id'
     if not _is_number(entry.get("value")):
         yield '"value" must be a number'
     if "source" in entry:

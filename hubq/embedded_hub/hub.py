@@ -44,15 +44,17 @@ def close_to_others(root: Path) -> None:
     Raises UserError for a folder that is somebody else's, everybody's, or stays open.
     """
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    way_out = "Choose another folder for the hub, one of your own"
+    way_out = "Choose a folder of your own for the hub"
     if root.stat().st_uid != os.getuid():
         raise UserError(f"The hub's folder {root} belongs to another user. {way_out}.")
     if root.stat().st_mode & stat.S_ISVTX:
-        raise UserError(f"The folder {root} is everybody's, as /tmp is. {way_out}.")
+        raise UserError(f"The folder {root} is shared by all users, as /tmp is. {way_out}.")
     if root.stat().st_mode & 0o077:
         root.chmod(0o700)
     if root.stat().st_mode & 0o077:
-        raise UserError(f"The file system of {root} closes no folder to other users. {way_out}.")
+        raise UserError(
+            f"The file system of {root} can't protect a folder from other users. {way_out}."
+        )
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def read_json(content: bytes) -> object:
     """
     value = _load(content)
     if json_value(value) != value:
-        raise ValueError("a number or a text that JSON can't hold")
+        raise ValueError("a number or a string that JSON can't represent")
     return value
 
 
@@ -75,7 +75,7 @@ def _load(content: bytes) -> object:
     try:
         return json.loads(content)
     except RecursionError as error:
-        raise ValueError("nested too deep") from error
+        raise ValueError("nested too deeply") from error
 
 
 def _key(key: object) -> str:
@@ -107,7 +107,7 @@ def _check_structure(front: str) -> None:
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            raise yaml.YAMLError("nested too deep")
+            raise yaml.YAMLError("nested too deeply")
 
 
 def split_card(readme: str) -> tuple[str | None, str]:

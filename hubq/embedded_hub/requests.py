@@ -122,7 +122,7 @@ class Call:
         """Refuse a visitor who may not even open a pull request."""
         self.user()
         if self.visitor.role != "write":
-            raise forbidden("This token may only read")
+            raise forbidden("This token is read-only")
 
 
 async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:
@@ -144,7 +144,7 @@ async def stream_body(request: Request, limit: int) -> AsyncIterator[bytes]:
             if chunk:
                 yield chunk
     except ClientDisconnect as error:
-        raise bad_request("The upload broke off") from error
+        raise bad_request("The upload was interrupted") from error
 
 
 def find_visitor(hub: Hub, request: Request) -> Visitor:

@@ -59,8 +59,8 @@ def serve(
 
     if host not in LOOPBACK and not allow_remote:
         raise UserError(
-            f"The hub listens on loopback only, not on {host}: it knows no TLS and no rate limits. "
-            "Say explicitly that others may reach it if you mean it."
+            f"The hub listens on loopback only, not on {host}: it has no TLS and no rate limits. "
+            "Add --allow-remote to let other machines connect."
         )
     app = create_app(root, hosts=("*",) if allow_remote else LOOPBACK)
     run(make_server(app), app.state.hub, host, port, ready)
@@ -186,7 +186,7 @@ def _claim(root: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"Another process serves the hub in {root}") from error
+            raise UserError(f"Another process is serving the hub in {root}") from error
         yield
 
 

@@ -203,7 +203,7 @@ class Objects:
     def path(self, sha256: str) -> Path:
         """Say where the object of that sha256 lives."""
         if not _SHA256.fullmatch(sha256):
-            raise ValueError(f"no sha256: {sha256!r}")
+            raise ValueError(f"not a sha256: {sha256!r}")
         return self.folder / sha256[:2] / sha256[2:4] / sha256
 
     def size(self, sha256: str) -> int | None:

@@ -57,8 +57,8 @@ LAYOUT = """<!doctype html>
 </html>
 """
 
-SIGN_IN = """<p><a href="/login">Sign in</a> to see what is private: any name will do, and the
-password is a token of yours. <code>hubq hub token</code> prints a new one.</p>"""
+SIGN_IN = """<p><a href="/login">Sign in</a> to see private repos: any name will do, and the
+password is one of your tokens. <code>hubq hub token</code> prints a new one.</p>"""
 
 HOME = (
     """{% extends "layout" %}
@@ -74,9 +74,9 @@ HOME = (
 </table>
 {% else %}
 {% if visitor %}
-<p>There is nothing here yet. <code>hf upload namespace/name folder</code> would change that.</p>
+<p>There is nothing here yet. <code>hf upload namespace/name folder</code> uploads a first repo.</p>
 {% else %}
-<p>There is nothing here that everybody may see.</p>
+<p>There are no public repos here.</p>
 """
     + SIGN_IN
     + """

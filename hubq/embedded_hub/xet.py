@@ -122,7 +122,7 @@ class Xet:
         runs = [self._run(term) for term in file.terms]
         nodes = [chunk.node for run in runs for chunk in run]
         if write_hash(hash_file(nodes)) != file.hash:
-            raise bad_request(f"The chunks of file {file.hash} hash to something else")
+            raise bad_request(f"The chunks of file {file.hash} have another hash")
         expected = [hash_term([chunk.node for chunk in run]) for run in runs]
         if file.proofs != expected:
             raise bad_request(f"The range hashes of file {file.hash} are wrong")
@@ -140,7 +140,7 @@ class Xet:
     def _rebuild(self, file: ShardFile) -> None:
         # A few bytes of a shard may name one xorb a million times.
         if _size(file.terms) > shutil.disk_usage(self.folder).free:
-            raise Refusal(507, "The file is larger than what is left of the hub's disk")
+            raise Refusal(507, "The file is larger than the free space on the hub's disk")
         with self.objects.receive() as incoming:
             for term in file.terms:
                 for content in self._contents(term):

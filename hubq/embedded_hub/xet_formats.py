@@ -131,7 +131,7 @@ def scan_xorb(file: BinaryIO) -> list[Chunk]:
         chunks.append(Chunk(hash_chunk(content), start, end, len(content)))
         start = end
     if not chunks:
-        raise bad_request("The xorb holds no chunk")
+        raise bad_request("The xorb has no chunks")
     return chunks
 
 
@@ -154,7 +154,7 @@ def unpack_xorb(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
         length = int.from_bytes(header[5:8], "little")
         data = file.read(packed)
         if len(data) < packed or length > MAX_CHUNK or packed > 2 * MAX_CHUNK:
-            raise bad_request("The xorb has a chunk of a wrong size")
+            raise bad_request("The xorb has a chunk of the wrong size")
         position += 8 + packed
         yield _decompress(data, header[4], length), position
 
@@ -167,7 +167,7 @@ def _decompress(data: bytes, scheme: int, length: int) -> bytes:
     else:
         raise bad_request(f"The xorb uses an unknown compression, {scheme}")
     if len(content) != length:
-        raise bad_request("A chunk of the xorb unpacks to a wrong size")
+        raise bad_request("A chunk of the xorb unpacks to the wrong size")
     return _ungroup(content) if scheme == GROUPED_LZ4 else content
 
 

@@ -76,8 +76,8 @@ class Format(ABC):
             return None
         if self.embeddings(tied=False):
             return (
-                f"{self.name} holds a quantized lm_head only where it is not tied to the "
-                "embeddings, which no reader takes packed; use embeddings: 16"
+                f"{self.name} can hold a quantized lm_head only if it is not tied to the "
+                "embeddings, which no reader accepts packed; use embeddings: 16"
             )
         return f"{self.name} keeps embeddings and lm_head in 16 bits; use embeddings: 16"
 
@@ -106,14 +106,15 @@ class AffineFormat(Format):
                 else f"{type(tensor).__name__} weights"
             )
             return (
-                f"{self.name} holds affine weights with plain scales only, and this method makes "
-                f"{kind}"
+                f"{self.name} holds affine weights with plain scales only, but "
+                f"this method makes {kind}"
             )
         columns = tensor.shape[1]
         if columns % tensor.group_size:
             return (
-                f"readers of {self.name} take no ragged group, and {tensor.group_size} does not "
-                f"divide {columns} inputs; use a group_size that does, or -1 (a whole row)"
+                f"readers of {self.name} can't read a shorter last group, and "
+                f"{tensor.group_size} does not divide {columns} inputs; use a group_size that "
+                "does, or -1 (a whole row)"
             )
         return self.why_layout_unsupported(tensor)
 

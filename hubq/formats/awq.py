@@ -50,8 +50,8 @@ class Awq(AffineFormat):
             return refused
         if tensor.shape[0] % len(ORDER):
             return (
-                f"{tensor.shape[0]} outputs are no multiple of 8, as awq files need; "
-                "use format: compressed-tensors"
+                f"{tensor.shape[0]} outputs are not a multiple of 8, as awq files need; use "
+                "format: compressed-tensors"
             )
         return None
 

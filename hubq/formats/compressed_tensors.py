@@ -55,7 +55,7 @@ class CompressedTensors(AffineFormat):
         if tensor.activation_bits is None or tensor.symmetric:
             return None
         return (
-            "transformers dequantizes asymmetric compressed-tensors models, and rounds no "
+            "transformers dequantizes asymmetric compressed-tensors models, and does not round "
             "activations in those; use symmetric: true"
         )
 

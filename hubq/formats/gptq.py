@@ -50,8 +50,8 @@ class Gptq(AffineFormat):
         for count, what in zip(tensor.shape, ("outputs", "inputs"), strict=True):
             if count * tensor.bits % packing.WORD_BITS:
                 return (
-                    f"{count} {what} of {tensor.bits} bits fill no whole number of 32-bit words, "
-                    "as gptq files need; use format: compressed-tensors"
+                    f"{count} {what} of {tensor.bits} bits don't fill a whole number of 32-bit "
+                    "words, as gptq files need; use format: compressed-tensors"
                 )
         return _why_scale_unsupported(tensor.scales)
 
@@ -90,8 +90,8 @@ class Gptq(AffineFormat):
         beyond = [module for module in kept if module != "lm_head"]
         if beyond:
             raise UserError(
-                f"gptq files name no linears that stay as they were, such as {beyond[0]}; "
-                "use format: compressed-tensors"
+                f"gptq files can't list linears that are not quantized, such as {beyond[0]}; use "
+                "format: compressed-tensors"
             )
         scheme = the_scheme(quantized)
         return {

@@ -45,8 +45,8 @@ class Hubq(Format):
             return "hubq files hold weights only; use format: compressed-tensors"
         if isinstance(tensor, Codebook) and (tensor.implied or _is_flat(tensor.scale)):
             return (
-                "hubq files hold no tables that go without saying, and no scales that run over "
-                "the ends of rows; use format: bitsandbytes"
+                "hubq files hold neither implicit tables nor scales that cross the ends of rows; "
+                "use format: bitsandbytes"
             )
         return None
 
@@ -68,7 +68,7 @@ class Hubq(Format):
             own = {name: tensors[f"{module}.{name}"] for name in names}
             tensor: QuantizedTensor = rebuilt(unpacked(entry, own, shape))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise UserError(f"{module} is not as a hubq file has it: {error}") from error
+            raise UserError(f"{module} is not valid in a hubq file: {error}") from error
         return tensor
 
     def config(

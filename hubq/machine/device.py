@@ -93,9 +93,7 @@ def measuring_dtype(stored: str) -> Computing:
     if asked_dtype() is not None or (device == "cpu" and stored == "bfloat16"):
         return computing(device, stored)
     if device == "cpu":
-        return Computing(
-            "float32", f"it holds what is stored in {stored}, and a CPU computes in it"
-        )
+        return Computing("float32", f"it holds every {stored} value, and a CPU can compute in it")
     return Computing(stored, "a GPU runs models as they are stored")
 
 

@@ -22,7 +22,8 @@ def require_space(folder: Path, needed: int, purpose: str) -> None:
     if free < needed:
         raise UserError(
             f"not enough space on the disk of {folder}: {purpose} needs {gigabytes(needed)}, "
-            f"{gigabytes(free)} are free.\nMake room there, then run again to continue"
+            f"{gigabytes(free)} is free.\n"
+            "Make room there, then run again to continue"
         )
 
 
@@ -44,7 +45,7 @@ def read_object(path: Path) -> dict[str, Any]:
             f"{path} is not JSON ({error}); correct it, or fetch the model again"
         ) from error
     if not isinstance(value, dict):
-        raise UserError(f"{path} holds no JSON object; correct it, or fetch the model again")
+        raise UserError(f"{path} is not a JSON object; correct it, or fetch the model again")
     return value
 
 

@@ -36,8 +36,8 @@ class AWQ(AffineMethod):
     needs: ClassVar[frozenset[Need]] = frozenset({"gram", "magnitude"})
     folds: ClassVar[frozenset[Writer]] = frozenset({"norm", "linear"})
 
-    powers: int = Field(20, ge=1, description="how many powers from 0 up to 1 are tried")
-    clips: int = Field(10, ge=0, le=19, description="how many clips are tried, 5 % apart")
+    powers: int = Field(20, ge=1, description="how many exponents from 0 to 1 are tried")
+    clips: int = Field(10, ge=0, le=19, description="how many clipped ranges are tried, 5 % apart")
 
     def scale(self, group: Group) -> Tensor:
         """Search the power of the mean magnitude that loses least of the group's outputs."""

@@ -63,8 +63,10 @@ class BiLLM(BinaryMethod):
     most_salient: float = Field(
         0.4, gt=0, lt=1, description="the largest fraction of a group's columns to set apart"
     )
-    means: bool = Field(True, description="store a mean with the scales")
-    rounds: int = Field(2, ge=0, description="rounds of refitting scales and signs to each other")
+    means: bool = Field(True, description="store means with the scales")
+    rounds: int = Field(
+        2, ge=0, description="rounds of fitting scales and signs to each other again"
+    )
 
     @property
     def nominal_bits(self) -> float:

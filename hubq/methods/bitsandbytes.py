@@ -71,8 +71,8 @@ class BitsAndBytes(Method):
         for count, what, unit in ((out, "outputs", ROWS), (columns, "inputs", BLOCK)):
             if count % unit:
                 return (
-                    f"bitsandbytes computes with {self.data_type} weights only where {unit} "
-                    f"divides the {what}, and there are {count}; use data_type: int8"
+                    f"bitsandbytes computes with {self.data_type} weights only if {unit} divides "
+                    f"the {what}, but there are {count}; use data_type: int8"
                 )
         return None
 

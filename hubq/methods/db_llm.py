@@ -62,19 +62,22 @@ class DBLLM(Method):
     )
 
     group_size: int = Field(128, gt=0, description="input columns that share two scales")
-    damping: float = Field(0.01, gt=0, description="of the mean diagonal, added to the Hessian")
+    damping: float = Field(
+        0.01, gt=0, description="fraction of the mean diagonal that is added to the Hessian"
+    )
     epochs: int = Field(10, ge=0, description="passes over the calibration windows, per block")
     batch: int = Field(4, gt=0, description="calibration windows per training step")
     weight_rate: float = Field(0.01, gt=0, description="learning rate of weights, in grid steps")
     scale_rate: float = Field(0.005, gt=0, description="learning rate of scales, in grid steps")
-    ambiguity: float = Field(1.0, ge=0, description="power of the entropy by which a token counts")
+    ambiguity: float = Field(1.0, ge=0, description="exponent of the entropy in a token's weight")
     relative: float = Field(
-        0.5, ge=0, description="power of a token's output energy that divides its error"
+        0.5, ge=0, description="exponent of a token's output energy, which divides its error"
     )
     targets: Literal["model", "block"] = Field(
-        "model", description="the base's outputs on its own inputs, or the block's on the same"
+        "model",
+        description="outputs to learn: the base's on its inputs, or the block's on the same inputs",
     )
-    seed: int = Field(0, description="of the order of the windows")
+    seed: int = Field(0, description="seed for the order of the windows")
 
     @property
     def nominal_bits(self) -> float:

@@ -36,12 +36,14 @@ class GPTQ(AffineMethod):
 }"""
     needs: ClassVar[frozenset[Need]] = frozenset({"gram"})
 
-    damping: float = Field(0.01, gt=0, description="of the mean diagonal, added to the Hessian")
+    damping: float = Field(
+        0.01, gt=0, description="fraction of the mean diagonal that is added to the Hessian"
+    )
     activation_order: bool = Field(
         True, description="solve in the order of the Hessian's diagonal; groups stay in place"
     )
     clips: int = Field(
-        10, ge=0, le=19, description="how many clips of a group's range are tried, 5 % apart"
+        10, ge=0, le=19, description="how many clipped ranges are tried per group, 5 % apart"
     )
 
     def quantize(self, layer: Layer) -> Affine:

@@ -47,7 +47,9 @@ class PBLLM(BinaryMethod):
   year = {2024}
 }"""
 
-    fraction: float = Field(1 / 7, gt=0, lt=1, description="of the weights, kept at 8 bits")
+    fraction: float = Field(
+        1 / 7, gt=0, lt=1, description="fraction of the weights that is kept at 8 bits"
+    )
 
     @property
     def nominal_bits(self) -> float:

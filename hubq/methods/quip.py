@@ -71,9 +71,11 @@ class QuIP(Method):
     needs: ClassVar[frozenset[Need]] = frozenset({"gram"})
 
     bits: Literal[2, 3, 4] = Field(4, description="width of each code")
-    damping: float = Field(0.01, gt=0, description="of the mean diagonal, added to the Hessian")
-    passes: int = Field(0, ge=0, description="how often each code is chosen again at the end")
-    seed: int = Field(0, ge=0, description="of the rotations, with each layer's name")
+    damping: float = Field(
+        0.01, gt=0, description="fraction of the mean diagonal that is added to the Hessian"
+    )
+    passes: int = Field(0, ge=0, description="how many times each code is chosen again at the end")
+    seed: int = Field(0, ge=0, description="seed of the rotations, combined with each layer's name")
 
     @property
     def nominal_bits(self) -> float:

@@ -50,11 +50,13 @@ class SliMLLM(Method):
 }"""
     needs: ClassVar[frozenset[Need]] = frozenset({"gram"})
 
-    bits: Literal[2, 3, 4] = Field(2, description="the average width of the codes")
+    bits: Literal[2, 3, 4] = Field(2, description="average width of the codes")
     group_size: int = Field(128, ge=1, description="input columns that share a width and a scale")
-    damping: float = Field(0.01, gt=0, description="of the mean diagonal, added to the Hessian")
+    damping: float = Field(
+        0.01, gt=0, description="fraction of the mean diagonal that is added to the Hessian"
+    )
     clips: int = Field(
-        10, ge=0, le=19, description="how many clips of a group's range are tried, 5 % apart"
+        10, ge=0, le=19, description="how many clipped ranges are tried per group, 5 % apart"
     )
 
     @property

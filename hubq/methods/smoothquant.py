@@ -48,9 +48,12 @@ class SmoothQuant(Method):
     group_size: ClassVar[int] = PER_CHANNEL
     symmetric: ClassVar[bool] = True
 
-    bits: Literal[4, 6, 8] = Field(8, description="of the weights and of the activations")
+    bits: Literal[4, 6, 8] = Field(8, description="bits of the weights and of the activations")
     alpha: float = Field(
-        0.85, ge=0, le=1, description="how much of the outliers moves: 0 none, 1 all"
+        0.85,
+        ge=0,
+        le=1,
+        description="how much of the outliers moves into the weights: 0 none, 1 all",
     )
 
     @property

@@ -13,7 +13,7 @@ class PerplexitySection(AsWritten, Record):
     dataset: DatasetSection
     length: int = Field(2048, ge=2, description="tokens per window")
     windows: int | None = Field(
-        None, ge=1, description="how many, from the start; default: all, for c4 524,288 tokens"
+        None, ge=1, description="how many of the first windows; default: all, for c4 524,288 tokens"
     )
 
     @model_validator(mode="before")
@@ -42,7 +42,7 @@ class TaskSection(AsWritten, Record):
 class FidelitySection(AsWritten, Record):
     """Next-token distributions compared with the base's, on the first text of `perplexity`."""
 
-    windows: int = Field(40, ge=1, description="how many of the text's first windows, at most")
+    windows: int = Field(40, ge=1, description="at most this many of the text's first windows")
 
 
 class EfficiencySection(AsWritten, Record):
@@ -81,7 +81,7 @@ class EvaluateSection(AsWritten, Record):
     limit: int | None = Field(None, ge=1, description="items per task; default: all")
     seed: int = Field(0, ge=0, le=2**32 - 1)
     dtype: Dtype | None = Field(
-        None, description="what base and result run in; default: the machine's fastest"
+        None, description="dtype that base and result run in; default: the machine's fastest"
     )
     fidelity: FidelitySection | None = FidelitySection()
     efficiency: EfficiencySection | None = EfficiencySection()

@@ -24,7 +24,7 @@ class WheelFile(AsWritten, Record):
     wheel: str = Field(
         description="name==version", pattern=r"^[A-Za-z0-9][\w.-]*==[A-Za-z0-9][\w.!+-]*$"
     )
-    sha256: str = Field(description="of the wheel, 64 hex digits", pattern="^[0-9a-f]{64}$")
+    sha256: str = Field(description="sha256 of the wheel, 64 hex digits", pattern="^[0-9a-f]{64}$")
     file: str = Field(description="path inside the wheel")
 
 
@@ -37,7 +37,7 @@ class ModelSection(AsWritten, Record):
     wheel: WheelFile | None = Field(None, description="GGUF file in a PyPI wheel")
     base_model: str | None = Field(None, description="Hub id that the card names as the base")
     license: str | None = Field(
-        None, description="license id, if the source names none or not its own"
+        None, description="license id, if the source names none or a wrong one"
     )
 
     @model_validator(mode="before")
@@ -70,10 +70,10 @@ class DatasetSection(AsWritten, Record):
     )
     wheel: WheelFile | None = None
     subset: str | None = Field(
-        None, description="of a Hub data set: a config named in its card, or else a folder"
+        None, description="subset of a Hub data set: a config that its card names, or a folder"
     )
     split: str | None = Field(
-        None, description="of a Hub data set; default: train to calibrate, test to measure"
+        None, description="split of a Hub data set; default: train to calibrate, test to measure"
     )
     field: str | None = Field(
         None, description="the column or key that holds the text, such as translation.en"

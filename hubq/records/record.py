@@ -72,7 +72,7 @@ def _mistake(value: object, kinds: set[type]) -> str | None:
         wanted = "true or false" if bool in kinds else "a number"
         return f'must be {wanted}, without quotes; you wrote "{value}"'
     if isinstance(value, bool):
-        return "must be a number; true, false, yes, no, on and off are none"
+        return "must be a number; true, false, yes, no, on and off are not numbers"
     if isinstance(value, int | float) and bool in kinds:
         return f"must be true or false; you wrote {value}"
     if isinstance(value, float) and float not in kinds:

@@ -60,7 +60,7 @@ def _lock(handle: int, run: Path) -> None:
     except OSError as error:
         if error.errno in TAKEN:
             raise UserError(
-                f"another hubq is at work in {run}.\n"
+                f"another hubq process is using {run}.\n"
                 "Wait until it ends, or choose another folder with --run."
             ) from error
         if error.errno not in WITHOUT_LOCKS:
@@ -78,7 +78,7 @@ def require_run(folder: Path) -> None:
     if held:
         shown = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
         raise UserError(
-            f"{folder} holds files ({shown}) but no {PLAN} of hubq, so it is no run folder: "
+            f"{folder} holds files ({shown}) but no {PLAN} of hubq, so it is not a run folder: "
             "nothing was written or removed there.\n"
             "Name a new folder with --run, or leave --run out"
         )

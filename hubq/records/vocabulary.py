@@ -74,12 +74,12 @@ def mistake_in_name(name: str) -> str | None:
     """
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
         return (
-            "it may only consist of a-z, A-Z, 0-9, '-', '_' and '.', and begin with no '-' or '.'"
+            "it may contain only a-z, A-Z, 0-9, '-', '_' and '.', and may not begin with '-' or '.'"
         )
     if len(name) > LONGEST_NAME:
-        return f"it may have {LONGEST_NAME} characters, not {len(name)}"
+        return f"it may have at most {LONGEST_NAME} characters, not {len(name)}"
     if "--" in name or ".." in name:
-        return "it may not hold '--' or '..'"
+        return "it may not contain '--' or '..'"
     if name.endswith(FORBIDDEN_ENDS):
         return "it may not end with '-', '.', '.git' or '.ipynb'"
     return None
@@ -95,7 +95,7 @@ def mistake_in_id(name: str) -> str | None:
         return "must be org/name, as the Hub calls it"
     for part in (org, repo):
         if mistake := mistake_in_name(part):
-            return f"{part!r} is no name on the Hub: {mistake}"
+            return f"{part!r} is not a valid name on the Hub: {mistake}"
     return None
 
 
@@ -104,7 +104,7 @@ def mistake_in_reference(written: str) -> str | None:
     name, at, revision = written.partition("@")
     mistake = mistake_in_id(name)
     if mistake is None and at and not re.fullmatch(r"\w[\w./-]*", revision, re.ASCII):
-        return f"{revision!r} is no revision"
+        return f"{revision!r} is not a revision"
     return mistake
 
 
@@ -155,13 +155,13 @@ def address(text: str) -> Address:
     repo, at, revision = text.partition("@")
     if not is_repo(repo):
         raise UserError(
-            f"{text!r} is no name of a repo: write org/name or org/name@revision, of letters, "
+            f"{text!r} is not a repo name: write org/name or org/name@revision, of letters, "
             "digits, '-', '_' and '.', without '--' or '..', not ending with '-', '.' or '.git'"
         )
     if at and not is_revision(revision):
         raise UserError(
-            f"{text!r} names no revision of {repo}: after the @ comes a branch, a tag or a commit; "
-            "without it main is meant"
+            f"{text!r} names no revision of {repo}: write a branch, a tag or a commit after the "
+            "@, or leave the @ out for main"
         )
     return Address(repo, revision if at else None)
 
@@ -170,7 +170,7 @@ def require_account(name: str) -> str:
     """Return the name of a user or an organization; raise UserError for what can't be one."""
     if not is_name(name):
         raise UserError(
-            f"{name!r} is no name of an organization: it has letters, digits, '-', '_' and '.' "
-            "only, no '--' or '..', and ends with none of '-', '.' and '.git'"
+            f"{name!r} is not an organization name: use only letters, digits, '-', '_' and '.', "
+            "without '--' or '..', not ending with '-', '.' or '.git'"
         )
     return name

@@ -56,13 +56,13 @@ def parse(text: str, bounds: Bounds = RECIPE) -> MarkedYaml:
             reading.read(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        marked.mistakes.append((mark.line + 1 if mark else 1, f"no YAML: {error.problem}"))
+        marked.mistakes.append((mark.line + 1 if mark else 1, f"invalid YAML: {error.problem}"))
     except yaml.reader.ReaderError as error:
-        marked.mistakes.append((1, f"no YAML: {error.reason} at character {error.position}"))
+        marked.mistakes.append((1, f"invalid YAML: {error.reason} at character {error.position}"))
     except UnicodeEncodeError as error:
-        marked.mistakes.append((1, f"no YAML: {error.reason} at character {error.start}"))
+        marked.mistakes.append((1, f"invalid YAML: {error.reason} at character {error.start}"))
     except _TooLargeError as error:
-        marked.mistakes.append((error.line, f"no YAML for hubq: {error}"))
+        marked.mistakes.append((error.line, f"YAML that hubq does not read: {error}"))
     return marked
 
 
@@ -93,7 +93,9 @@ class _Reading:
             depth -= isinstance(event, yaml.CollectionEndEvent)
             self._count(event, depth)
             if getattr(event, "anchor", None) and not self.bounds.anchors:
-                self._mistake(event, "anchors (& and *) are not for recipes; repeat it")
+                self._mistake(
+                    event, "anchors (& and *) are not allowed in recipes; repeat the value"
+                )
         self.count = 0
 
     def read(self, text: str) -> None:
@@ -105,7 +107,7 @@ class _Reading:
     def _count(self, found: yaml.Event | yaml.Node, depth: int) -> None:
         self.count += isinstance(found, yaml.NodeEvent | yaml.Node)
         if depth > self.bounds.depth:
-            raise _TooLargeError("it is nested far too deep", _line(found))
+            raise _TooLargeError("it is nested too deeply", _line(found))
         if self.count > self.bounds.values:
             raise _TooLargeError(f"it has more than {self.bounds.values:,} values", _line(found))
 
@@ -125,7 +127,7 @@ class _Reading:
         if node.tag == "tag:yaml.org,2002:timestamp" and isinstance(node, yaml.ScalarNode):
             return node.value  # a recipe has no dates: 2024-05-01 is a revision
         self._mistake(
-            node, f"the tag {node.tag.replace('tag:yaml.org,2002:', '!!')} is not read here"
+            node, f"the tag {node.tag.replace('tag:yaml.org,2002:', '!!')} is not supported"
         )
         return None
 
@@ -135,7 +137,7 @@ class _Reading:
         try:
             return self.scalars.construct_object(node)
         except (ValueError, LookupError, ArithmeticError) as error:  # thousands of digits, !!int x
-            self._mistake(node, f"no plain value: {error}")
+            self._mistake(node, f"not a plain value: {error}")
             return None
 
     def _items(self, node: yaml.MappingNode, place: Place) -> Iterator[tuple[str | int, Any]]:
@@ -143,12 +145,12 @@ class _Reading:
         seen: dict[object, int] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag.endswith(":merge"):
-                self._mistake(key_node, "a key must be one word; << and others are not read here")
+                self._mistake(key_node, "a key must be one word; << and others are not supported")
                 continue
             key, line = str(key_node.value), key_node.start_mark.line + 1
             if key in seen:
                 dotted = ".".join(map(str, (*place, key)))
-                self._mistake(key_node, f"{dotted}: stands already on line {seen[key]}")
+                self._mistake(key_node, f"{dotted}: already set on line {seen[key]}")
                 continue
             seen[key] = line
             self.marked.lines[*place, key] = line

@@ -149,8 +149,8 @@ def _refuse_collisions(names: Mapping[str, str]) -> None:
     for name, full in names.items():
         if full in seen:
             raise UserError(
-                f"the model's files hold {seen[full]} and {name}, which are both {full}: which one "
-                "is meant can't be known; save the model again without one of them"
+                f"the model's files hold {seen[full]} and {name}, which are both {full}, so hubq "
+                "can't tell which one is right; save the model again without one of them"
             )
         seen[full] = name
 

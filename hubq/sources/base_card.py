@@ -30,8 +30,9 @@ class UnreadableCardError(UserError):
 
     def __init__(self, where: object, why: str, head: str) -> None:
         super().__init__(
-            f"the metadata at the head of {where} can't be read ({why}), so its license and its "
-            "gate are not known.\nMend it there; or, for a recipe, say model.license"
+            f"the metadata at the top of {where} can't be read ({why}), so its license and gate "
+            "are not known.\n"
+            "Correct it there, or set model.license in the recipe"
         )
         self.head = head
 
@@ -39,13 +40,15 @@ class UnreadableCardError(UserError):
 def front_matter(readme: bytes, where: object) -> tuple[dict[str, Any], str]:
     """Return a card's metadata and the text below; raise UserError where they can't be read."""
     if len(readme) > LARGEST:
-        raise UserError(f"{where} has {gigabytes(len(readme))}: no card. Move it elsewhere")
+        raise UserError(
+            f"{where} has {gigabytes(len(readme))}, too much for a card. Move it elsewhere"
+        )
     text = _decoded(readme).replace("\r\n", "\n").replace("\r", "\n")
     if not _OPENING.match(text):
         return {}, text
     found = _WHOLE.match(text)
     if found is None:
-        raise UnreadableCardError(where, "no second line of --- ends it", text)
+        raise UnreadableCardError(where, "it has no closing --- line", text)
     head = found[1] or ""
     marked = parse(head, CARD)
     if marked.mistakes:
@@ -54,7 +57,7 @@ def front_matter(readme: bytes, where: object) -> tuple[dict[str, Any], str]:
         line += 1 + text[:above].count("\n")
         raise UnreadableCardError(where, f"line {line}: {sentence}", head)
     if not isinstance(marked.values, dict | None):
-        raise UnreadableCardError(where, "it is no mapping of keys to values", head)
+        raise UnreadableCardError(where, "it is not a mapping of keys to values", head)
     return marked.values or {}, text[found.end() :]
 
 

@@ -50,8 +50,8 @@ def template_of(tokenizer: Any) -> str | None:  # noqa: ANN401 - transformers ca
             )
     if template is not None and not isinstance(template, str):
         raise UserError(
-            f"{tokenizer.name_or_path}: chat_template in tokenizer_config.json is no text; "
-            "remove it, or put the template into chat_template.jinja"
+            f"{tokenizer.name_or_path}: chat_template in tokenizer_config.json is not a string; "
+            "remove it, or move the template to chat_template.jinja"
         )
     return template
 
@@ -84,7 +84,7 @@ def laid_out(
         return str(answer["text"])
     without = " Try without a system prompt." if _has_system(messages) else ""
     raise ChatTemplateError(
-        f"{tokenizer.name_or_path} does not take this conversation: its chat template "
+        f"{tokenizer.name_or_path} does not accept this conversation: its chat template "
         f"{answer['failed']}.{without}"
     )
 
@@ -200,14 +200,14 @@ def _rendered(render: Any, request: Mapping[str, Any]) -> dict[str, str]:  # noq
     try:
         text = render(**request)[0][0]
     except MemoryError:
-        return {"failed": f"wants more than {MEMORY >> 20} MB of memory"}
+        return {"failed": f"needs more than {MEMORY >> 20} MB of memory"}
     except TemplateError as error:
         return {"failed": f"says {(str(error) or type(error).__name__)[:SHOWN]!r}"}
     # A template is a program: it can raise whatever a program can.
     except Exception as error:
         return {"failed": f"says {f'{type(error).__name__}: {error}'[:SHOWN]!r}"}
     if len(text) > LONGEST:
-        return {"failed": f"makes {len(text):,} characters of it, more than {LONGEST:,}"}
+        return {"failed": f"turns it into {len(text):,} characters, more than {LONGEST:,}"}
     return {"text": text}
 
 

@@ -29,9 +29,10 @@ def require_one_head(folder: Path, source: Source) -> None:
         return
     if not Weights(folder).same(*(source.stored.get(name, name) for name in names)):
         raise UserError(
-            f"{folder / 'config.json'} says tie_word_embeddings: true, and its {names[0]} is not "
-            f"its {names[1]}: one of them would be lost.\nSay tie_word_embeddings: false there to "
-            f"keep both, as transformers does, or save the model without {names[0]}"
+            f"{folder / 'config.json'} says tie_word_embeddings: true, but its {names[0]} is not "
+            f"its {names[1]}: one of them would be lost.\n"
+            "Set tie_word_embeddings: false there to keep both, as transformers does, or save "
+            f"the model without {names[0]}"
         )
 
 
@@ -68,20 +69,21 @@ def _remarks(files: WeightFiles, safe: Path) -> Iterator[str]:
 
 def _config(folder: Path) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
-        what = "has no config.json" if folder.is_dir() else "is no folder"
-        raise UserError(f"{folder} {what}, so it is no model; correct model in the recipe")
+        what = "has no config.json" if folder.is_dir() else "is not a folder"
+        raise UserError(f"{folder} {what}, so it is not a model; correct model in the recipe")
     return read_object(folder / "config.json")
 
 
 def require_safetensors(folder: Path, *, otherwise: str, pickled: str) -> None:
     """Refuse a folder without config.json, or with pickles only, each with its way out."""
     if not (folder / "config.json").is_file():
-        what = "has no config.json" if folder.is_dir() else "is no folder"
-        raise UserError(f"{folder} {what}, so it is no model; {otherwise}")
+        what = "has no config.json" if folder.is_dir() else "is not a folder"
+        raise UserError(f"{folder} {what}, so it is not a model; {otherwise}")
     if not any(folder.glob("*.safetensors")) and any(any(folder.glob(each)) for each in PICKLES):
         raise UserError(
-            f"{folder} has only pickled weights, which run code when they are read: no "
-            f"safetensors.\n{pickled}"
+            f"{folder} has only pickled weights, which run "
+            "code when they are read, and no safetensors.\n"
+            f"{pickled}"
         )
 
 

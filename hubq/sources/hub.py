@@ -111,12 +111,12 @@ def _card(info: "ModelInfo", client: Client, license: str | None) -> BaseCard:
 def _is_pickled(repo: str, names: list[str]) -> bool:
     """Tell whether a repo has pickles alone; refuse one that is no model for transformers."""
     if "config.json" not in names:
-        raise UserError(f"{repo} has no config.json, so it is no model that hubq can quantize")
+        raise UserError(f"{repo} has no config.json, so it is not a model that hubq can quantize")
     if SINGLE in names or INDEX in names:
         return False
     if PICKLE not in names and PICKLE_INDEX not in names:
         raise UserError(
-            f"{repo} has neither {SINGLE}, nor its index, nor {PICKLE}, so it is no model that "
+            f"{repo} has neither {SINGLE}, nor its index, nor {PICKLE}, so it is not a model that "
             "hubq can read; name another repo, or a folder of the model as transformers saves it"
         )
     return True
@@ -158,7 +158,7 @@ def _weight_files(repo: str, commit: str, client: Client) -> list[str]:
         path = fetch_record(client, repo, INDEX, commit)
     except RemoteEntryNotFoundError as error:
         raise UserError(
-            f"{repo} has neither {SINGLE} nor its index, so it is no model for hubq"
+            f"{repo} has neither {SINGLE} nor its index, so it is not a model that hubq can read"
         ) from error
     try:
         return sorted(set(Index.model_validate_json(path.read_bytes()).weight_map.values()))

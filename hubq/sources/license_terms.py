@@ -139,7 +139,7 @@ TERMS: Mapping[str, Terms] = {
         title="MIT License",
         address="https://opensource.org/license/mit",
         stays=False,
-        limits="Its copyright notice has to go along with every copy.",
+        limits="Every copy must carry its copyright notice.",
     ),
 }
 
@@ -237,7 +237,7 @@ def _notice(
         return None
     worded = _WORDING.search(agreement)  # the base's own agreement knows its words best
     line = " ".join(worded[1].split()) if worded else terms.notice
-    return NOTICE, f"{line}\n".encode(), f"{NOTICE} was written, as license {license} asks."
+    return NOTICE, f"{line}\n".encode(), f"{NOTICE} was written, as the license {license} requires."
 
 
 def _agreement(terms: Terms, license: str | None) -> tuple[str, bytes, str]:
@@ -248,15 +248,15 @@ def _agreement(terms: Terms, license: str | None) -> tuple[str, bytes, str]:
             APACHE.read_bytes(),
             f"LICENSE, the text of the {terms.title}, was written, since the base has no copy.",
         )
-    lacks = f"No copy of the {license} agreement lies here, since the base has none."
+    lacks = f"There is no copy of the {license} agreement here, since the base has none."
     if terms.title == "MIT License":
         lacks = (
-            "The base has no copy of its MIT License, so the copyright notice that must go along "
-            "is missing here; ask the base's authors for it."
+            "The base has no copy of its MIT License, so the copyright notice that every copy "
+            "must carry is missing here; ask the base's authors for it."
         )
     lines = [f"This model is under the {terms.title}. {lacks}", f"Its text: {terms.address}"]
     if terms.policy:
-        lines.append(f"The policy of use that is part of it: {terms.policy}")
+        lines.append(f"The use policy that is part of it: {terms.policy}")
     lines += [terms.limits] if terms.limits else []
     return WHEREABOUTS, ("\n".join(lines) + "\n").encode(), f"{lacks} Its text: {terms.address}."
 
@@ -277,4 +277,4 @@ def _policy_fact(terms: Terms, held: Sequence[str]) -> str | None:
     """Say where a policy that is part of the license has no copy in the base."""
     if terms.policy is None or any(name.lower().startswith("use_policy") for name in held):
         return None
-    return f"The base holds no copy of its policy of use; read it at {terms.policy}."
+    return f"The base does not include its use policy; read it at {terms.policy}."

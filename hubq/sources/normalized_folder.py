@@ -133,14 +133,14 @@ def _convert(source: Path, target: Path) -> None:
     except subprocess.TimeoutExpired as error:
         raise UserError(
             f"{source} could not be read within {limit:.0f} s: its pickle is damaged or made to "
-            "hold readers up; name a copy of the model in safetensors"
+            "stall readers; name a copy of the model in safetensors"
         ) from error
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines() or ["killed"]
         raise UserError(
-            f"{source} is no pickle of weights alone, or is damaged: {said[-1][:300]}.\nIt was "
-            "read as numbers only and none of its code was run. Name a copy of the model in "
-            "safetensors, or save it again with save_pretrained where you trust it"
+            f"{source} is not a pickle of weights alone, or is damaged: {said[-1][:300]}.\n"
+            "It was read as numbers only and none of its code was run. Name a copy of the model "
+            "in safetensors, or save it again with save_pretrained where you trust it"
         )
 
 
@@ -149,7 +149,7 @@ def _note(found: dict[str, str], path: Path, source: Path) -> None:
     for name in read_header(path):
         if name in found:
             raise UserError(
-                f"{source} holds {name}, which another file of the model holds too, so which one "
-                "is the model's can't be known; take away the file that is not the model's"
+                f"{source} holds {name}, which another file of the model holds too, so hubq can't "
+                "tell which one is the model's; remove the file that is not the model's"
             )
         found[name] = path.name

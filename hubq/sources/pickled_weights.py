@@ -46,7 +46,7 @@ def _loaded(source: Path) -> Any:  # noqa: ANN401 - whatever is in the file
         )
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]{1,200})", str(error))
-        said = f"it asks for {named[1]}" if named else "it is damaged or no pickle of tensors"
+        said = f"it asks for {named[1]}" if named else "it is damaged or not a pickle of tensors"
         raise ValueError(said) from error
 
 
@@ -60,9 +60,11 @@ def _tensors(state: object) -> dict[str, Any]:
         raise ValueError("it holds no tensors by name")
     for name, each in state.items():
         if not isinstance(name, str) or not isinstance(each, torch.Tensor):
-            raise ValueError(f"its {str(name)[:80]!r} is no tensor: it is no model's weights alone")
+            raise ValueError(
+                f"its {str(name)[:80]!r} is not a tensor: it holds more than a model's weights"
+            )
         if each.layout != torch.strided or each.dtype not in DTYPES.values():
-            raise ValueError(f"its {name[:80]!r} is of a kind that safetensors has no place for")
+            raise ValueError(f"its {name[:80]!r} is of a kind that safetensors can't store")
     return {name: each.detach() for name, each in state.items()}
 
 
@@ -73,12 +75,12 @@ def _require_same(tensors: Mapping[str, Any], target: Path) -> None:
 
     with safe_open(target, framework="pt") as written:
         if set(written.keys()) != set(tensors):
-            raise ValueError("its tensors did not arrive in the new file")
+            raise ValueError("its tensors are missing from the new file")
         for name, tensor in tensors.items():
             there = written.get_tensor(name)
             same = there.shape == tensor.shape and there.dtype == tensor.dtype
             if not same or not torch.equal(_bytes(there), _bytes(tensor)):
-                raise ValueError(f"{name} did not arrive in the new file as it was")
+                raise ValueError(f"{name} changed on its way into the new file")
 
 
 def _bytes(tensor: Any) -> Any:  # noqa: ANN401 - tensors

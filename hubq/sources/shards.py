@@ -93,8 +93,8 @@ def index(folder: Path) -> dict[str, TensorInfo]:
         for name, info in read_header(folder / file).items():
             if name in found:
                 raise UserError(
-                    f"{folder}: {found[name].file} and {file} both hold {name}, so which one is "
-                    "the model's can't be known; take away the file that is not the model's"
+                    f"{folder}: {found[name].file} and {file} both hold {name}, so hubq can't "
+                    "tell which one is the model's; remove the file that is not the model's"
                 )
             found[name] = info
     if lost := sorted(files.listed - found.keys()):

@@ -44,7 +44,9 @@ class Skeleton:
         with _understanding(config):
             model = without_weights(config)
             if type(model).__name__ != config["architectures"][0]:
-                raise ValueError(f"model_type {config['model_type']} is of another architecture")
+                raise ValueError(
+                    f"model_type {config['model_type']} belongs to another architecture"
+                )
             self.config = model.config
             self.blocks: nn.ModuleList = model.get_submodule(family.blocks)
             self.norm = model.get_submodule(family.norm)
@@ -116,6 +118,6 @@ def _understanding(config: Mapping[str, Any]) -> Iterator[None]:
     except FAULTS as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(
-            f"transformers makes no {str(config.get('model_type'))[:40]} of config.json: "
-            f"{said if len(said) <= 300 else said[:297] + '...'}"
+            f"transformers can't make a {str(config.get('model_type'))[:40]} model from "
+            f"config.json: {said if len(said) <= 300 else said[:297] + '...'}"
         ) from error

@@ -43,15 +43,15 @@ def require_harmless(config: Mapping[str, Any], where: str) -> None:
     for name, most in MOST.items():
         if isinstance(size := config.get(name), (int, float)) and not 0 <= size <= most:
             raise UserError(
-                f"config.json of {where} says {name}: {str(size)[:20]}, and no model has more "
+                f"config.json of {where} says {name}: {str(size)[:20]}, but no model has more "
                 f"than {most:,}: download the file again"
             )
     for name in ("attn_implementation", "_attn_implementation"):
         if (kernel := config.get(name)) is not None and kernel not in ATTENTION:
             raise UserError(
-                f"config.json of {where} says {name}: {str(kernel)[:60]}, by which transformers "
-                f"would bring a kernel from elsewhere or stop; take that line out of a copy of the "
-                f"model, or say one of {', '.join(ATTENTION)}"
+                f"config.json of {where} says {name}: {str(kernel)[:60]}, which makes "
+                "transformers download a kernel or stop; remove that line in a copy of the "
+                f"model, or set one of {', '.join(ATTENTION)}"
             )
 
 
@@ -59,17 +59,19 @@ def check_config(config: Mapping[str, Any], where: str) -> None:
     """Refuse a model that is quantized already, and a config that names no architecture so."""
     names = config.get("architectures") or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UserError(f"config.json of {where} has no list of names as architectures: {names}")
+        raise UserError(
+            f"config.json of {where} has architectures that are not a list of names: {names}"
+        )
     require_harmless(config, where)
     if "transformers_weights" in config:
         raise UserError(
-            f"config.json of {where} names a file of its own as transformers_weights; in a copy of "
-            "the model call that file model.safetensors and take the line away"
+            f"config.json of {where} names a special file as transformers_weights; in a copy of "
+            "the model, rename that file to model.safetensors and remove the line"
         )
     if quantized := config.get("quantization_config"):
         named = isinstance(quantized, Mapping) and quantized.get("quant_method")
         raise UserError(
-            f"{where} is quantized already ({named or 'by some method'}); name the 16-bit model "
+            f"{where} is already quantized ({named or 'by some method'}); name the 16-bit model "
             f"that it was made from{_way_to_dense(named, where)}"
         )
 
@@ -80,8 +82,9 @@ def _way_to_dense(method: object, where: str) -> str:
     if method not in READ:
         return ""
     return (
-        ".\nWhere there is none: hubq convert "
-        f"{shlex.quote(where)} --to dense\nand name the folder that this writes"
+        ".\n"
+        f"If there is none, run: hubq convert {shlex.quote(where)} --to dense\n"
+        "and name the folder that it writes"
     )
 
 
@@ -102,7 +105,7 @@ def accounted(source: Source, *, usual: bool = True) -> Source:
 
 def left_alone(others: tuple[str, ...] | list[str]) -> tuple[str, ...]:
     """Name the weights beside the model's that were not read, in a sentence if there are any."""
-    return (f"other weights beside the model's were left alone: {few(others)}",) if others else ()
+    return (f"weight files that are not the model's were ignored: {few(others)}",) if others else ()
 
 
 def dtype_of(source: Source) -> str:

@@ -51,7 +51,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     """Read the header of a file; raise UserError for a file that is not whole and regular."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-        raise UserError(f"{path} is no regular file, so it holds no weights")
+        raise UserError(f"{path} is not a regular file, so it can't hold weights")
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
@@ -59,7 +59,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
                 raise ValueError("its header is longer than the file, or than 100 MB")
             infos = parse_header(file.read(length), path.name, begin=8 + length)
     except (ValueError, RecursionError, struct.error) as error:
-        raise UserError(f"{path} is damaged or no safetensors file: {error}") from error
+        raise UserError(f"{path} is damaged or not a safetensors file: {error}") from error
     _require_end(path, max((info.end for info in infos.values()), default=8 + length))
     return infos
 
@@ -84,7 +84,7 @@ def parse_header(
 ) -> dict[str, TensorInfo]:  # begin: of the data, in the file
     """Turn the JSON of a safetensors header into tensor infos; raise ValueError for another."""
     if not raw.startswith(b"{"):
-        raise ValueError("its header is no JSON object")
+        raise ValueError("its header is not a JSON object")
     entries = json.loads(
         raw.decode(), object_pairs_hook=_without_repetition, parse_constant=_no_number
     )
@@ -123,7 +123,7 @@ def _require_texts(metadata: object) -> None:
     if not isinstance(metadata, dict) or not all(
         isinstance(each, str) for each in metadata.values()
     ):
-        raise ValueError(f"its {METADATA} is not an object of texts")
+        raise ValueError(f"its {METADATA} is not an object of strings")
     "".join([*metadata, *metadata.values()]).encode()
 
 
@@ -147,7 +147,7 @@ def _fields(name: str, entry: object) -> tuple[str, tuple[int, ...], tuple[int, 
     if len(found) > len(FIELDS):
         raise ValueError(f"{_short(name)} has more than {', '.join(FIELDS)} in its header")
     if math.prod(each or 1 for each in shape) >= MAX_COUNT:
-        raise ValueError(f"{_short(name)} has a shape that no file holds")
+        raise ValueError(f"{_short(name)} has an impossible shape")
     return dtype, shape, offsets
 
 

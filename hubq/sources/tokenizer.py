@@ -45,7 +45,7 @@ def _why_not(folder: Path, error: BaseException) -> str:
     bare = [name for name in SENTENCEPIECE if (folder / name).is_file()]
     if bare and not (folder / FAST).is_file() and not all(map(_is_installed, LIBRARIES)):
         return (
-            f"{folder} has its tokenizer as {bare[0]} alone, which takes two libraries that are "
+            f"{folder} has only {bare[0]} as its tokenizer, which needs two libraries that are "
             "not installed; pip install sentencepiece protobuf, then run again"
         )
     said = (str(error).strip() or type(error).__name__).partition("\n")[0][:300]
@@ -58,7 +58,10 @@ def _why_not(folder: Path, error: BaseException) -> str:
 
 def _is_a_program(folder: Path) -> str:
     """Say the way out of a tokenizer that comes with code of its own."""
-    says = f"{folder} has a tokenizer that is a program (auto_map), and hubq runs no model's code; "
+    says = (
+        f"{folder} has a tokenizer with code of its own (auto_map), and hubq does not "
+        "run code from models; "
+    )
     if (folder / FAST).is_file():
         return (
             f"{says}its {FAST} is enough once auto_map is deleted from tokenizer_config.json: do "

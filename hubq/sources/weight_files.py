@@ -45,7 +45,7 @@ class WeightFiles:
 def weight_files(folder: Path) -> WeightFiles:
     """Choose a folder's weights as transformers does; raise UserError where there are none."""
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder")
+        raise UserError(f"{folder} is not a folder")
     there = sorted(path.name for path in folder.iterdir())
     pickled = False
     names, listed = _safetensors(folder, there)
@@ -57,8 +57,8 @@ def weight_files(folder: Path) -> WeightFiles:
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise UserError(
-            f"{folder} should have a file {missing[0]}, which is not there "
-            f"({len(missing)} of {len(names)} files missing). Download the model again."
+            f"{folder} lacks {missing[0]} ({len(missing)} of {len(names)} files missing). "
+            "Download the model again."
         )
     usual = SINGLE in names or (bool(listed) and not pickled and _is_described(folder / INDEX))
     usual = usual and ADAPTER not in there
@@ -86,11 +86,11 @@ def _of_index(path: Path) -> tuple[tuple[str, ...], frozenset[str]]:
     listed = read_object(path).get("weight_map")
     if not isinstance(listed, dict) or not listed:
         raise UserError(
-            f"{path} has no weight_map of tensors, so it is no index: download it again"
+            f"{path} has no weight_map of tensors, so it is not an index: download it again"
         )
     odd = [name for name in listed.values() if not isinstance(name, str) or Path(name).name != name]
     if odd:
-        raise UserError(f"{path} names {str(odd[0])[:100]}, which is not a file of its own folder")
+        raise UserError(f"{path} names {str(odd[0])[:100]}, which is not a file in its folder")
     return tuple(sorted(set(listed.values()))), frozenset(listed)
 
 
@@ -112,7 +112,7 @@ def is_weights(name: str) -> bool:
 def _kinds(there: list[str]) -> str:
     """Say what is there instead of a model."""
     found = list(_instead(there))
-    return "; ".join(found) or "bring its weights too"
+    return "; ".join(found) or "download its weights too"
 
 
 def _instead(there: list[str]) -> Iterator[str]:
@@ -121,6 +121,6 @@ def _instead(there: list[str]) -> Iterator[str]:
     if any(name.endswith(".gguf") for name in there):
         yield "name its .gguf file as the model instead"
     if any(name.startswith("consolidated") for name in there):
-        yield "it has the layout of its maker's own code; take the copy for transformers"
+        yield "it has the layout of its maker's own code; use the version for transformers"
     elif any(fnmatch(name, kind) for kind in PICKLES for name in there):
         yield "its pickles have other names than transformers gives them"

@@ -50,8 +50,8 @@ STYLE = """
 """
 
 WORTH = (
-    "These costs are of this moment: the models share this machine, and packed ones are unpacked "
-    "here. What was measured of each alone stands under Numbers."
+    "These costs apply to this moment only: the models share this machine, and packed ones are "
+    "unpacked here. What was measured of each model alone is under Numbers."
 )
 
 

@@ -75,7 +75,7 @@ def _require_texts(models: object, prompt: object, system: object) -> None:
     """Raise UserError for what isn't of the types that the endpoint has."""
     named = isinstance(models, list) and all(isinstance(each, str) for each in models)
     if not (named and isinstance(prompt, str) and isinstance(system, str)):
-        raise UserError("models is a list of names, and prompt and system are texts")
+        raise UserError("models must be a list of names, and prompt and system must be strings")
 
 
 @contextmanager
@@ -83,8 +83,8 @@ def _refusing(room: BoundedSemaphore) -> Iterator[None]:
     """Take a place as long as this lasts; what can't be is refused in words."""
     if not room.acquire(blocking=False):
         raise gr.Error(
-            f"{PROGRAMS} comparisons of programs are under way, which is as many as may be. "
-            "Try again in a minute",
+            f"{PROGRAMS} comparisons by programs are running, which is the "
+            "limit. Try again in a minute",
             print_exception=False,
         )
     try:

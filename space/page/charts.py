@@ -80,7 +80,7 @@ def _axes(x: Scale, y: Scale, quality: Quality) -> Iterator[str]:
     for value in y.ticks():
         yield line((LEFT, y(value)), (WIDTH - RIGHT, y(value)))
         yield words(LEFT - 6, y(value) + 4, _tick(value, quality), anchor="end")
-    yield words((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, "stored bits a weight", anchor="middle")
+    yield words((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, "stored bits per weight", anchor="middle")
     better = "down" if quality.lower_is_better else "up"
     title = f"{quality.name} (better: {better})"
     yield words(13, (TOP + floor) / 2, title, anchor="middle", turned=True)
@@ -129,7 +129,7 @@ def _mark(point: Point, x: Scale, y: Scale, quality: Quality, chosen: bool) -> s
 
 def describe(point: Point, quality: Quality, chosen: bool = False) -> str:
     """Say in a line what a point shows."""
-    place = "on the front" if point.is_front else "another one is clearly better"
+    place = "on the front" if point.is_front else "another model is clearly better"
     state = "being compared" if chosen else "press to compare"
     return (
         f"{point.model.name}: {number(point.bits)} stored bits, {quality.name} "
@@ -181,8 +181,8 @@ def _about(shown: Sequence[Point], quality: Quality) -> str:
         return f"No model has both stored bits and {quality.name}."
     best = [each.model.name for each in shown if each.is_front]
     return (
-        f"Chart of {quality.name} against stored bits a weight for {len(shown)} models. "
-        f"On the front: {', '.join(best)}."
+        f"Chart of {quality.name} against stored bits per weight for {len(shown)} models. On the "
+        f"front: {', '.join(best)}."
     )
 
 

@@ -38,7 +38,7 @@ EXAMPLES = (
     "A train leaves at 14:40 and arrives at 17:05. How long does it take?",
     "List three causes of the French Revolution.",
 )
-EARLIER = "A link holds the last prompt; what was said before it is not in it."
+EARLIER = "A link contains only the last prompt, not what was said before it."
 # A link is made whole where the page's own address is known.
 WHOLE = "(query) => query && window.location.origin + window.location.pathname + '?' + query"
 FEWEST = 2

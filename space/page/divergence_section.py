@@ -34,8 +34,8 @@ from serving.streams import Watch, listen
 
 ABOUT = (
     "## Where they diverge from the base\n"
-    "Each answer is read by the base, token by token: the deeper the shade, the less the base "
-    "would have said that. Point at a token, or reach it with Tab, for its probabilities."
+    "The base reads each answer token by token: the stronger the shade, the less likely the base "
+    "was to say that. Point at a token, or reach it with Tab, for its probabilities."
 )
 SHADES: list[tuple[str, By]] = [
     ("how improbable the base finds a token", "probability"),
@@ -86,7 +86,7 @@ class DivergenceSection(NamedTuple):
         status = status or "Reading the answers"
         busy = "" if status == DONE else notice(status)
         return {
-            self.aloud: announcement("The answers are read" if status == DONE else status),
+            self.aloud: announcement("The answers have been read" if status == DONE else status),
             self.readings: found,
             self.halt: gr.update(interactive=status != DONE),
             self.diverge: gr.update(visible=False),

@@ -59,14 +59,14 @@ class Form:
         try:
             values = json.loads(body)
         except (ValueError, RecursionError):
-            return "it is no JSON that a browser would send"
+            return "it is not JSON that a browser would send"
         if not isinstance(values, dict) or not isinstance(values.get("data"), list):
             return "it has no list of data"
         if not isinstance(values.get("session_hash", ""), str | None):
-            return "its session is no text"
+            return "its session is not a string"
         number = values.get("fn_index")
         if number is not None and type(number) is not int:
-            return "its function is no number"
+            return "its function is not a number"
         function = self._by_number.get(number) if name is None else self._by_name.get(name)
         if function is None or number not in (None, function._id):
             return "there is no such function"
@@ -187,7 +187,7 @@ class Guard:
         except ValueError:
             name = None
         if self.hosts and name not in self.hosts:
-            raise Refused(421, f"this Space doesn't go by the name {given!r}")
+            raise Refused(421, f"this Space does not answer to the name {given!r}")
 
     def _require_form(self, route: str, body: bytes) -> None:
         """Refuse what no component of the page could have sent."""
@@ -195,14 +195,14 @@ class Guard:
             return
         name = None if route in NUMBERED else route.rpartition("/")[2]
         if problem := self.form.problem(name, body):
-            raise Refused(422, f"this can't be asked: {problem}")
+            raise Refused(422, f"this request is not valid: {problem}")
 
 
 def _require_route(scope: Scope) -> str:
     """Return the route behind Gradio's prefix; refuse what would leave something here."""
     path: str = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
     if path.startswith(KEPT):
-        raise Refused(404, "nothing is kept here")
+        raise Refused(404, "nothing is stored here")
     route = path.removeprefix(PREFIX)
     if scope["method"] in ("GET", "HEAD", "OPTIONS"):
         return route
@@ -214,7 +214,7 @@ def _require_route(scope: Scope) -> str:
 
 def _require_length(given: str) -> None:
     if given and (not given.isascii() or not given.isdigit() or int(given[:20]) > MOST_BYTES):
-        raise Refused(413, f"a request may have {MOST_BYTES:,} bytes here")
+        raise Refused(413, f"a request may have at most {MOST_BYTES:,} bytes here")
 
 
 async def _body(receive: Receive) -> bytes:
@@ -223,11 +223,11 @@ async def _body(receive: Receive) -> bytes:
     while goes_on:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise Refused(400, "the request was broken off")
+            raise Refused(400, "the request was interrupted")
         body += message.get("body", b"")
         goes_on = message.get("more_body", False)
         if len(body) > MOST_BYTES:
-            raise Refused(413, f"a request may have {MOST_BYTES:,} bytes here")
+            raise Refused(413, f"a request may have at most {MOST_BYTES:,} bytes here")
     return body
 
 

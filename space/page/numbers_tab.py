@@ -22,20 +22,23 @@ from releases.models import Listing, Problem, Released
 
 Choice = TypeVar("Choice")
 ABOUT_CHART = (
-    "Each point is a model; the line joins those that no other clearly beats: where 95 % intervals "
-    "overlap nothing is clear. Point at one for its numbers, press it to compare it."
+    "Each point is a model; the line joins those that no other clearly beats: where 95 "
+    "% intervals overlap, no difference is clear. Point at a model for its numbers; "
+    "press it to compare it."
 )
-ABOUT_RECOVERY = "Of the compared models; as long as none is chosen, of those that the line joins."
+ABOUT_RECOVERY = "For the compared models; if none is chosen, for those that the line joins."
 LONGEST = 400_000  # bytes of a card that are shown
 
 
 def numbers_tab(catalogue: Catalogue, chosen: gr.Dropdown) -> Step:
     """Lay the tab out and return what fills it; `chosen` has the names of the compared models."""
     base = unchecked(gr.Dropdown(label="Base model", interactive=True))
-    bits = unchecked(gr.Radio(label="Which model is closest to its base, at so many bits?"))
+    bits = unchecked(
+        gr.Radio(label="Which model is closest to its base at a given number of bits?")
+    )
     answer = gr.HTML(container=True, elem_id="closest")
     numbers = gr.Dataframe(
-        label="All models: the menu of a heading sorts, a row shows its card below",
+        label="All models: sort by the menu of a heading; press a row to read its card below",
         interactive=False,
         max_height=440,
         elem_id="numbers",
@@ -173,13 +176,13 @@ def emphasized(text: str) -> str:
 def card_text(model: Released, client: Client) -> str:
     """Return the card's markdown without its metadata, or a sentence on why there is none."""
     if model.is_base:
-        return f"**{model.name}** is the base: its own page tells about it."
+        return f"**{model.name}** is the base: its own page describes it."
     try:
         path = _card_file(model, client)
     except UserError as error:
         return str(error)
     if path is None:
-        return f"There is no card of {model.name} here: hubq card RECIPE writes it."
+        return f"There is no card of {model.name} here: hubq card RECIPE writes one."
     with path.open("rb") as file:
         return without_metadata(file.read(LONGEST).decode(errors="replace"))
 

@@ -21,8 +21,8 @@ MODELS = 4  # side by side
 NAME = re.compile(r"(?!.*//)[\w.@:/-]{1,200}")  # org/name, a folder, a sha256
 FIELDS = 64  # of a query that are looked at
 ABOUT = (
-    "They hold for all models alike. Temperature 0 is greedy: each model says what it finds "
-    "likeliest, and the seed changes nothing."
+    "They apply to all models. Temperature 0 is greedy: each model chooses its most likely "
+    "token, and the seed has no effect."
 )
 
 
@@ -76,8 +76,8 @@ def to_query(comparison: Comparison) -> str:
     )
     if len(query) > LONGEST:
         raise UserError(
-            f"this comparison takes {len(query):,} characters of a link, and some programs end "
-            f"links at {LONGEST:,}. Shorten the prompt, or send it beside the link"
+            f"this comparison makes a link of {len(query):,} characters, and some programs cut "
+            f"links off at {LONGEST:,}. Shorten the prompt, or send it separately"
         )
     return query
 
@@ -85,7 +85,9 @@ def to_query(comparison: Comparison) -> str:
 def from_query(query: str) -> tuple[Comparison, tuple[str, ...]]:
     """Read a query; return what holds of it, and a sentence for each thing that doesn't."""
     if len(query) > LONGEST:
-        return Comparison(), (f"This link is longer than {LONGEST:,} characters: not read.",)
+        return Comparison(), (
+            f"This link is longer than {LONGEST:,} characters, so it was not read.",
+        )
     try:
         pairs = parse_qsl(query.removeprefix("?"), errors="replace", max_num_fields=FIELDS)
     except ValueError:
@@ -107,9 +109,11 @@ def _models(named: Iterable[str]) -> tuple[tuple[str, ...], list[str]]:
     """Return the names that can be those of models, each once and not too many."""
     every = list(dict.fromkeys(named))
     sound = [name for name in every if NAME.fullmatch(name)]
-    problems = ["A model that this link names can't be one: left out."] * (len(sound) < len(every))
+    problems = ["This link names something that can't be a model; it was left out."] * (
+        len(sound) < len(every)
+    )
     if len(sound) > MODELS:
-        problems.append(f"This link names {len(sound)} models; the first {MODELS} are taken.")
+        problems.append(f"This link names {len(sound)} models; the first {MODELS} are used.")
     return tuple(sound[:MODELS]), problems
 
 
@@ -127,7 +131,7 @@ def _refusal(name: str, text: str) -> str:
     known = SETTINGS[name]
     return (
         f"This link sets {name} to {text[:20]!r}; it has to be from {known.low:.10g} to "
-        f"{known.high:.10g}. {known.default:g} is taken."
+        f"{known.high:.10g}. {known.default:g} is used."
     )
 
 
@@ -154,7 +158,7 @@ def sampling_controls(most_tokens: int) -> SamplingControls:
             label="System prompt", lines=1, max_lines=6, placeholder="None", elem_id="system"
         )
         with gr.Row():
-            length = _slider("max_new_tokens", 1, "Most new tokens", most_tokens)
+            length = _slider("max_new_tokens", 1, "Maximum new tokens", most_tokens)
             temperature = _slider("temperature", 0.05, "Temperature (0: greedy)")
         with gr.Row():
             top_p = _slider("top_p", 0.01, "Top p (1: all)")
@@ -188,5 +192,5 @@ def values_of(settings: Mapping[str, float], most_tokens: int) -> tuple[list[Any
     if asked <= most_tokens:
         return [settings[name] for name in NAMES], ()
     values = {**settings, "max_new_tokens": most_tokens}
-    said = f"This link asks for {asked:g} new tokens; {most_tokens} are the most here."
+    said = f"This link asks for {asked:g} new tokens; {most_tokens} is the limit here."
     return [values[name] for name in NAMES], (said,)

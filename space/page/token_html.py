@@ -153,8 +153,8 @@ def _about(token: ExaminedToken) -> str:
         for each in token.alternatives[:3]
     )
     return (
-        f"{what}: the base {percent(token.base)} (its choice {token.rank}){own}.{divergence} "
-        f"The base likes {likes}."
+        f"{what}: the base {percent(token.base)} (its choice {token.rank}){own}.{divergence} The "
+        f"base prefers {likes}."
     )
 
 
@@ -168,7 +168,7 @@ def summary(examined: ExaminedAnswer) -> str:
         sentences.append(f"{percent(repeated)} of the answer repeats what it said before.")
     if examined.aligned == "text":
         sentences.append(
-            f"The two cut text into different tokens; shown is how {examined.base} cuts it."
+            f"The two tokenize text differently; shown are the tokens of {examined.base}."
         )
     return " ".join(filter(None, sentences))
 
@@ -230,12 +230,15 @@ def _what_follows(tokens: Sequence[ExaminedToken], diverges_at: int) -> str:
     if len(rest) < FEWEST:
         return ""
     typical = exp(sum(log(max(each.base, TINY)) for each in rest) / len(rest))
-    chance = f"{percent(typical)} a new token"
+    chance = f"{percent(typical)} per new token"
     if typical >= FOLLOWED:
-        return f"The base could have gone on like this ({chance}): other words, not a lost thread."
+        return (
+            f"The base could have continued like this ({chance}): different words, "
+            "but not a lost thread."
+        )
     if typical >= LOST:
-        return f"The base follows what comes after with surprise ({chance})."
-    return f"The base does not follow what comes after ({chance}): a lost thread."
+        return f"The base finds what comes after surprising ({chance})."
+    return f"The base finds what comes after very unlikely ({chance}): a lost thread."
 
 
 def fresh(tokens: Sequence[ExaminedToken]) -> list[int]:

@@ -47,8 +47,8 @@ from votes.ballots import Ballot, Choice, Vote, leaderboard
 from votes.storage import Votes
 
 ABOUT = (
-    "Two models answer, and you don't see which is which: of the models chosen above, or of all "
-    "where fewer than two are chosen. Vote, then the names appear."
+    "Two models answer, and you don't see which is which. They are two of the models chosen "
+    "above, or of all models if fewer than two are chosen. Vote, then the names appear."
 )
 CONSENT = "Keep my prompt with the vote (otherwise only the choice, models and settings are kept)"
 BUTTONS: dict[Choice, str] = {
@@ -58,7 +58,8 @@ BUTTONS: dict[Choice, str] = {
     "both bad": "Both are bad",
 }
 NO_CONTEST = (
-    "One of the two gave no whole answer, so there is nothing to vote on. Begin a new comparison."
+    "One of the two did not finish its answer, so there is nothing to vote on. "
+    "Begin a new comparison."
 )
 TWO = 2
 TITLES = ("The left answer", "The right answer")
@@ -234,7 +235,8 @@ def drawn(listing: Listing, names: Sequence[str], random: Random | None = None) 
     group = next((each for each in groups if len(each) >= TWO), None)
     if group is None:
         raise UserError(
-            "there are no two models here that could answer; of reports alone, Numbers tells"
+            "fewer than two models here can answer; the tab Numbers shows what was "
+            "measured of the others"
         )
     return (random or SystemRandom()).sample(group, TWO)
 

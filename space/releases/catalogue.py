@@ -177,7 +177,9 @@ def _in_folder(folder: Path) -> Iterator[Released | Problem]:
         (each, report) for each in sorted(folder.iterdir()) if (report := record_in(each, REPORT))
     ]
     if not inner:
-        sentence = f"{folder} holds no report.json: no run, card or pulled model of hubq is there."
+        sentence = (
+            f"{folder} has no report.json, so it is not a run, a card or a pulled model of hubq."
+        )
         yield Problem(str(folder), sentence)
     for each, report in inner:
         yield _of_folder(each, report, str(folder))
@@ -259,6 +261,6 @@ def _kept(now: Listing, before: Listing | None) -> Listing:
     if not old:
         return now
     names = ", ".join(sorted({each.origin for each in old}))
-    note = Problem(names, f"Shown is what was known of {names} before.")
+    note = Problem(names, f"What was known of {names} before is shown.")
     models = sorted((*now.models, *old), key=lambda each: (each.base, not each.is_base))
     return Listing(tuple(models), (*now.problems, note))

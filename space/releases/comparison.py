@@ -14,7 +14,7 @@ from hubq.stages.compare.pareto import Point as Place
 from hubq.stages.compare.pareto import front, overlap
 from releases.models import Released, brief
 
-_by_divergence = (" nats a token", "mean KL divergence")
+_by_divergence = (" nats per token", "mean KL divergence")
 _by_perplexity = (" times the base's", "perplexity (KL divergence was not measured)")
 Cell = tuple[float | str | None, str]  # what it is sorted by, and what is shown
 LINKS = ("card", "recipe")
@@ -48,12 +48,12 @@ def closest(models: Iterable[Released], bits: int) -> tuple[Released | None, str
     if len(bases := sorted({each.base for each in every})) > 1:
         return None, f"Choose a base first: these are quantizations of {' and '.join(bases)}."
     if not every:
-        return None, f"There is no model of {bits} bits here."
+        return None, f"There is no model with {bits} bits here."
     if ranked := _comparable(_divergences(every)):
         return ranked[0].model, _sentence(ranked, len(every), _by_divergence)
     if ranked := _comparable(_perplexity_growths(every)):
         return ranked[0].model, _sentence(ranked, len(every), _by_perplexity)
-    return None, f"How far the models of {bits} bits are from the base was not measured."
+    return None, f"How far the models with {bits} bits are from the base was not measured."
 
 
 def _divergences(models: Iterable[Released]) -> list[Distance]:
@@ -109,13 +109,13 @@ def _agreement(model: Released) -> str:
     share = model.entry.agreement
     if share is None:
         return ""
-    return f", and its likeliest next token is the base's in {percent(share)} of places"
+    return f", and its most likely next token is the base's in {percent(share)} of places"
 
 
 def _runner_up(ranked: Sequence[Distance]) -> str:
     """Say who follows, and whether the two can be told apart."""
     if len(ranked) == 1:
-        return "No other model of this width was measured so."
+        return "No other model of this width was measured this way."
     first, second = ranked[:2]
     known = overlap(first.value, second.value)
     verdict = {

@@ -234,7 +234,7 @@ def read_report(path: Path, name: str) -> Measured | Problem:
     try:
         values = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
-        return Problem(name, f"{name}: its report is damaged (no JSON).")
+        return Problem(name, f"{name}: its report is damaged (not JSON).")
     version = values.get("version") if isinstance(values, dict) else None
     if isinstance(version, int) and version > VERSION:
         return Problem(
@@ -247,7 +247,9 @@ def read_report(path: Path, name: str) -> Measured | Problem:
         measured = kind.model_validate(values)
     except ValidationError as error:
         where = ", ".join(".".join(map(str, each["loc"])) for each in error.errors()[:3])
-        return Problem(name, f"{name}: its report can't be read ({where or 'it is no object'}).")
+        return Problem(
+            name, f"{name}: its report can't be read ({where or 'it is not an object'})."
+        )
     if isinstance(measured, Report) and (missing := _missing(measured.plan.recipe)):
         return Problem(name, f"{name}: its report can't be read (plan.recipe.{missing}).")
     return measured

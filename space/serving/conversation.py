@@ -182,8 +182,8 @@ def reach(model: Released, client: Client) -> Model:
     weights = model.weights
     if weights is None:
         raise UserError(
-            f"only the report of {model.name} is at hand here, not its weights: its numbers can be "
-            "read, but it can't answer"
+            f"only the report of {model.name} is available here, not its weights: its numbers can "
+            "be read, but it can't answer"
         )
     if weights.repo is not None:
         repo, _, revision = weights.repo.partition("@")

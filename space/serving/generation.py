@@ -84,7 +84,7 @@ class Limits:
             )
         if order.settings.max_new_tokens > self.new_tokens:
             raise UserError(
-                f"an answer may have {self.new_tokens} tokens here, not "
+                f"an answer may have at most {self.new_tokens} tokens here, not "
                 f"{order.settings.max_new_tokens}: ask for fewer"
             )
 

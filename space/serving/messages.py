@@ -84,7 +84,7 @@ class Settings(JsonRecord):
 
 def _mistake(name: str, error: Mapping[str, object]) -> str:
     if error["type"] == "extra_forbidden":
-        return f"{name} is no setting; {did_you_mean(name, Settings.model_fields)}"
+        return f"{name} is not a setting; {did_you_mean(name, Settings.model_fields)}"
     wanted = str(error["msg"]).removeprefix("Input ").replace("should be", "must be")
     return f"{name} {wanted}, not {error['input']!r:.40}"
 

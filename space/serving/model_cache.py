@@ -235,8 +235,8 @@ class RequestQueue:
         with self._changed:
             if len(self._line) >= self.waiting:
                 raise UserError(
-                    f"{len(self._line)} answers are already waiting for their turn, which is as "
-                    "many as may wait. Try again in a minute"
+                    f"{len(self._line)} answers are already waiting for their turn, which is the "
+                    "limit. Try again in a minute"
                 )
             entry = QueueEntry(model)
             self._line.append(entry)

@@ -17,14 +17,14 @@ from serving.messages import Event, Failed, Finished, Loading, Queued, Request, 
 
 PACE = 0.12  # seconds between two looks of a visitor
 GRACE = 1.0  # seconds in which what was stopped may still say its last words
-BROKEN = "something went wrong here that is no fault of yours; the log of this Space has more"
+BROKEN = "something went wrong here that is not your fault; the log of this Space has more"
 
 Item = TypeVar("Item")
 Heard = SimpleQueue[tuple[int, "Item | Failed | None"]]  # None: this one says no more
 
 logger = logging.getLogger(__name__)
 SPOKEN = {
-    "length": "cut at the most tokens that the settings allow",
+    "length": "cut off at the maximum of new tokens in the settings",
     "stopped": "stopped",
     "end": "",
 }
@@ -88,7 +88,7 @@ def _speak(number: int, start: Callable[[], Iterator[Item]], heard: "Heard[Item]
     except Exception as error:
         # The end of a thread, which nobody would hear of. ZeroGPU refuses with words of its own.
         words = getattr(error, "message", None)
-        logger.exception("an answer broke off")
+        logger.exception("an answer was interrupted")
         heard.put((number, Failed(text=str(words or BROKEN))))
     heard.put((number, None))
 

@@ -127,7 +127,7 @@ class Worker:
                 return None
             self._process.kill()
             self.end()
-            return Failed(text=f"the model said nothing for {silence:.0f} seconds. Try again")
+            return Failed(text=f"the model did not respond for {silence:.0f} seconds. Try again")
         if line is None:
             self._lines.put(None)
             return Failed(text=self._last_words())
@@ -138,9 +138,9 @@ class Worker:
         """Say that the process died, and of what as far as that is known."""
         self.end()
         code = self._process.returncode
-        again = "Try again: it will be started anew"
+        again = "Try again: it will be restarted"
         if code == -9:
-            return f"the process of this model was killed, perhaps for want of memory. {again}"
+            return f"the process of this model was killed, perhaps because memory ran out. {again}"
         return f"the process of this model ended unexpectedly (code {code}). {again}"
 
     def _settle(self) -> None:

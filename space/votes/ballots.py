@@ -82,8 +82,8 @@ class Ballots:
             self._forget()
             if id not in self._open:
                 raise UserError(
-                    "this comparison is over: it has its vote, or it waited too long. "
-                    "Begin a new one"
+                    "this comparison is over: it already has a vote, or it waited "
+                    "too long. Begin a new one"
                 )
             return self._open[id][1]
 

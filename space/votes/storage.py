@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS votes (
 MINUTES = 2.0  # between two commits
 FOLDER = "votes"  # in the repo
 FORGETFUL = (
-    "Votes are counted until this Space restarts: the variable HUBQ_SPACE_VOTES names no repo."
+    "Votes are kept only until this Space restarts: the variable HUBQ_SPACE_VOTES names no repo."
 )
 
 logger = logging.getLogger(__name__)
@@ -71,10 +71,10 @@ class VoteBook:
                 )
         except sqlite3.IntegrityError as error:
             raise UserError(
-                "this comparison has its vote already: begin a new one to vote again"
+                "this comparison already has a vote: begin a new one to vote again"
             ) from error
         except sqlite3.Error as error:  # a full disk, or a file that somebody else holds
-            raise UserError(f"the vote could not be kept ({error}). Try again later") from error
+            raise UserError(f"the vote could not be stored ({error}). Try again later") from error
         if self.archive is not None:
             try:
                 self.archive.append(vote)
@@ -172,5 +172,5 @@ def open_votes(environment: Mapping[str, str], client: Client) -> Votes:
         archive = VoteRepo(repo, Path(mkdtemp(prefix="hubq-votes-")), client)
         return Votes(Ballots(), VoteBook(book, archive))
     except UserError as error:
-        note = f"Votes are counted until this Space restarts, since {repo} can't be used: {error}"
+        note = f"Votes are kept only until this Space restarts, since {repo} can't be used: {error}"
         return Votes(Ballots(), VoteBook(book), note)

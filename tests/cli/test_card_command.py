@@ -87,7 +87,7 @@ def test_the_card_of_a_repo_is_written_from_its_report_and_siblings(
 
     assert (said.exit_code, said.stdout) == (0, "there/README.md\n")
     assert [each.name for each in siblings_in(Path("there")).entries] == [OTHER]
-    assert hubq("card", "--check", "there").output == "1 cards say what their records say\n"
+    assert hubq("card", "--check", "there").output == "1 cards match their records\n"
 
 
 def test_a_repo_that_hubq_did_not_publish_has_nothing_to_write_from(
@@ -112,7 +112,7 @@ def test_a_card_that_was_edited_fails_the_check(own_folder: Path) -> None:
 
     assert said.exit_code == 1
     assert f"{card}, line " in said.stderr
-    assert "1 of 2 cards do not say what their records say" in said.stderr
+    assert "1 of 2 cards do not match their records" in said.stderr
 
 
 def test_differences_are_printed_as_json(own_folder: Path) -> None:

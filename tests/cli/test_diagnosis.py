@@ -104,7 +104,7 @@ def test_offline_mode_is_named(hub: FaultyHub, monkeypatch: pytest.MonkeyPatch) 
 
     answer = ask(Client(hub.endpoint, hub.token))
 
-    assert answer.says == "not asked: HF_HUB_OFFLINE is set"
+    assert answer.says == "not checked: HF_HUB_OFFLINE is set"
 
 
 def test_every_format_is_judged() -> None:

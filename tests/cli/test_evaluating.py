@@ -51,8 +51,8 @@ def test_a_folder_beside_its_base_is_a_record_that_is_named_and_printed(
     [
         ([], "name one RECIPE, or a model"),
         (["a.yaml", "b.yaml"], "name one RECIPE, or a model"),
-        (["a.yaml", "--limit", 3], "--limit goes with --model"),
-        (["a.yaml", "--chat-template"], "--chat-template goes with --model"),
+        (["a.yaml", "--limit", 3], "--limit is only for --model"),
+        (["a.yaml", "--chat-template"], "--chat-template is only for --model"),
         (["--model", "a/b"], "needs --against BASE"),
         (["--model", "a/b", "--against", "a/c", "--fresh"], "--fresh are for a recipe"),
     ],
@@ -83,7 +83,7 @@ def test_a_mapping_that_is_no_yaml_is_refused(tiny: Path) -> None:
     result = evaluate("--model", tiny, "--against", "{hub: [")
 
     assert result.exit_code == 1
-    assert "no YAML" in result.stderr
+    assert "invalid YAML" in result.stderr
 
 
 @pytest.mark.parametrize("text", ["model: a/b", '{"model": "a/b"}'])
@@ -93,5 +93,5 @@ def test_a_record_overwrites_no_other_file(own_folder: Path, text: str) -> None:
     result = evaluate("--model", "a/b", "--against", "a/c", "--out", "mine.yaml")
 
     assert result.exit_code == 1
-    assert "mine.yaml is there and is no evaluation" in result.stderr
+    assert "mine.yaml exists and is not an evaluation" in result.stderr
     assert (own_folder / "mine.yaml").read_text() == text

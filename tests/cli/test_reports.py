@@ -76,8 +76,8 @@ fidelity    KL divergence: mean 0.05120 nats, median 0.03000, 99th percentile 0.
 own noise: not measured); same next token: 90.0 %; on 10 tokens of xsum
 memory      on disk 0.10 GB (base 0.10 GB), loaded 1.00 GB (base 1.00 GB), at peak 2.00 GB (base \
 2.00 GB)
-speed       12.34 tokens per second (base 12.34), the first after 0.1200 s (base 0.1200 s), loaded \
-in 1.200 s (base 1.200 s)
+speed       12.34 tokens per second (base 12.34), first token after 0.1200 s (base 0.1200 s), \
+loaded in 1.200 s (base 1.200 s)
             1 x 64 tokens in, 32 out, transformers 5.2, bfloat16, 1 thread on Imaginary 9000"""
     )
 
@@ -100,7 +100,7 @@ def test_times_on_a_busy_machine_are_said_to_be_so(capsys: pytest.CaptureFixture
         update={"base": COST.model_copy(update={"contention": 0.43, "joules_per_token": 2.0})}
     )
 
-    assert "other programs held the cores 43.0 % of the time" in printed(
+    assert "other programs used the cores 43.0 % of the time" in printed(
         capsys, made_report(measurements=(), efficiency=busy)
     )
 
@@ -112,4 +112,4 @@ def test_intervals_without_pairs_are_said_to_be_cautious(
 
     said = printed(capsys, made_report(measurements=(unpaired,)))
 
-    assert "the two errors are treated as independent:\ncautious" in said
+    assert "independent, which overstates the noise." in " ".join(said.split())

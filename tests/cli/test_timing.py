@@ -9,7 +9,7 @@ def test_each_stage_is_told_with_its_longest_parts() -> None:
     parts = {"quantize": {"forward": 13.4, "writing": 0.3, "solving": 20.0}}
 
     assert spent(stages, parts) == [
-        "took  3 min (parts in seconds, some side by side)",
+        "took  3 min (parts in seconds; some ran in parallel)",
         "      plan         4 s",
         "      quantize    61 s  solving 20, forward 13",
         "      evaluate   2 min",

@@ -121,13 +121,13 @@ def test_a_fine_grained_token_must_cover_the_organization(granted: str, writes: 
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        (403, "does not allow this to the token: a fault of the test"),
-        (409, "another commit to this repo is going on"),
+        (403, "does not allow this with this token: a fault of the test"),
+        (409, "another commit to this repo is in progress"),
         (412, "the repo changed in the meantime"),
         (413, "refused with status 413: a fault of the test"),
         (429, "too many requests"),
-        (500, "has trouble (status 500: a fault of the test)"),
-        (504, "what is done stays done"),
+        (500, "has a problem (status 500: a fault of the test)"),
+        (504, "finished work is kept"),
     ],
 )
 def test_a_status_has_a_meaning(client: Client, hub: FaultyHub, status: int, words: str) -> None:
@@ -191,7 +191,7 @@ def test_a_refusal_below_the_xet_client_is_read_from_its_words(client: Client) -
     def fail() -> None:
         raise ConnectionError("HTTP status client error (403 Forbidden), domain: http://x/xet")
 
-    assert "does not allow this to the token" in explained(client, fail)
+    assert "does not allow this with this token" in explained(client, fail)
 
 
 def test_the_cause_counts_when_a_wrapper_says_nothing(client: Client, hub: FaultyHub) -> None:
@@ -203,7 +203,7 @@ def test_the_cause_counts_when_a_wrapper_says_nothing(client: Client, hub: Fault
         except OSError as error:
             raise RuntimeError("Error while uploading 'model.safetensors' to the Hub.") from error
 
-    assert "does not allow this to the token" in explained(client, wrap)
+    assert "does not allow this with this token" in explained(client, wrap)
 
 
 def test_offline_mode_is_named(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

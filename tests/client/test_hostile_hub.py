@@ -215,7 +215,7 @@ def test_a_path_that_leads_elsewhere_is_not_touched(
 
     told = refused(actions(hub.client(), tmp_path)[action])
 
-    assert "is no path of a file" in told or "at most 1024" in told
+    assert "is not a file path" in told or "at most 1024" in told
     assert not (tmp_path / "folder").exists()
 
 
@@ -239,7 +239,7 @@ def test_a_file_is_not_downloaded_beyond_its_listed_size(
 
     told = refused(lambda: pull(REPO, tmp_path / "to" if folder else None, hub.client()))
 
-    assert "of at most 4 bytes came with more" in told
+    assert "more than the 4 bytes that are allowed" in told
     assert sent < 50_000_000  # what fits into the buffers between the two
     assert not any(path.endswith("b.txt") for path in written(tmp_path))
 
@@ -253,7 +253,7 @@ def test_a_size_that_is_announced_beyond_the_listed_one_is_refused_at_once(
 
     told = refused(lambda: pull(REPO, None, hub.client()))
 
-    assert "of at most 4 bytes came with more" in told
+    assert "more than the 4 bytes that are allowed" in told
 
 
 def test_an_answer_that_was_packed_is_not_unpacked(hub: HostileHub, home: Path) -> None:
@@ -290,7 +290,7 @@ def test_a_listing_without_an_end_is_left(hub: HostileHub, home: Path, next_page
 
     for action in (files_of, lambda client, repo, commit: history_of(client, repo)):
         hub.asked.clear()
-        with pytest.raises(UserError, match="without an end"):
+        with pytest.raises(UserError, match="endlessly"):
             action(hub.client(), REPO, COMMIT)
         assert len(hub.asked) <= TIGHT.pages
 
@@ -407,7 +407,7 @@ def test_redirects_without_an_end_are_left(
 
     hub.on(".*", "", elsewhere)
 
-    assert "without an end" in refused(actions(hub.client(), tmp_path)[action])
+    assert "endlessly" in refused(actions(hub.client(), tmp_path)[action])
 
 
 @pytest.mark.parametrize("action", ["pull", "find", "config", "report", "data", "showcase", "user"])
@@ -419,7 +419,7 @@ def test_the_login_page_of_a_network_is_called_so(
 
     told = refused(actions(hub.client(), tmp_path)[action])
 
-    assert "login page of the network" in told
+    assert "network login page" in told
 
 
 def test_what_a_hub_says_cannot_steer_a_terminal(hub: HostileHub, home: Path) -> None:
@@ -471,7 +471,7 @@ def test_a_token_does_not_follow_a_next_page_to_another_host(meeting: Meeting) -
 
     told = refused(lambda: files_of(meeting.hub.client(), REPO, COMMIT))
 
-    assert "goes on at another host" in told
+    assert "continues its list at another host" in told
     assert meeting.other.asked == []
 
 
@@ -508,7 +508,7 @@ def test_a_token_is_not_given_to_xet_for_another_host(meeting: Meeting) -> None:
 
     told = refused(lambda: pull(REPO, None, meeting.hub.client()))
 
-    assert "wants the token at another host" in told
+    assert "asks for the token at another host" in told
     assert meeting.other.asked == []
 
 

@@ -82,7 +82,7 @@ def test_a_socks_proxy_without_its_package_is_a_sentence_with_the_way_out(
 def test_a_proxy_of_an_unknown_kind_is_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "gopher://proxy")
 
-    with pytest.raises(UserError, match="a proxy of the kind gopher"):
+    with pytest.raises(UserError, match="a gopher proxy"):
         pull(REPO, None, Client("http://hub.example", None, RetryPolicy(tries=1)))
 
 

@@ -215,7 +215,7 @@ def test_a_release_with_a_file_that_a_loader_might_read_unmeasured_is_refused(
     added = CommitOperationAdd(path, b"{}")
     client.api().create_commit(REPO, [added], commit_message="By hand")
 
-    with pytest.raises(UserError, match=rf"{path} of .* was added after the measuring"):
+    with pytest.raises(UserError, match=rf"{path} of .* was added after it was measured"):
         pull(REPO, None, client)
 
 
@@ -233,7 +233,7 @@ def test_a_report_that_is_none_is_refused(client: Client) -> None:
     nonsense = CommitOperationAdd("hubq/report.json", json.dumps({"checkpoint": 1}).encode())
     client.api().create_commit(REPO, [nonsense], commit_message="By hand")
 
-    with pytest.raises(UserError, match="is no report of hubq"):
+    with pytest.raises(UserError, match="is not a hubq report"):
         pull(REPO, None, client)
 
 
@@ -284,7 +284,7 @@ def test_a_gated_repo_says_how_to_ask_for_access(client: Client, hub: FaultyHub)
 
 
 def test_something_that_is_no_name_is_called_so(client: Client) -> None:
-    with pytest.raises(UserError, match="no name of a repo"):
+    with pytest.raises(UserError, match="is not a repo name"):
         pull("a/b/c", None, client)
 
 

@@ -79,7 +79,7 @@ def test_a_note_holds_no_secret(hub: FaultyHub) -> None:
 
 
 def test_two_servers_cannot_share_a_root(hub: FaultyHub) -> None:
-    with pytest.raises(UserError, match="Another process serves"):
+    with pytest.raises(UserError, match="Another process is serving"):
         serve(hub.root)
 
 

@@ -104,7 +104,7 @@ def test_a_root_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.M
 def test_a_root_that_is_everybodys_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
     tmp_path.chmod(0o1777)
 
-    with pytest.raises(UserError, match="is everybody's"):
+    with pytest.raises(UserError, match="is shared by all users"):
         Hub.open(tmp_path)
 
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o1777

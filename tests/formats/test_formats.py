@@ -540,7 +540,9 @@ def test_a_format_offers_only_the_embeddings_that_readers_load(
 
 
 def test_tied_embeddings_are_refused_with_the_reason() -> None:
-    assert "no reader takes packed" in str(COMPRESSED_TENSORS.why_embeddings_unsupported(tied=True))
+    assert "no reader accepts packed" in str(
+        COMPRESSED_TENSORS.why_embeddings_unsupported(tied=True)
+    )
 
 
 @pytest.mark.parametrize(

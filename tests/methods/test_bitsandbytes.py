@@ -110,7 +110,7 @@ def test_our_levels_are_the_librarys(data_type: str) -> None:
 
 @pytest.mark.parametrize(
     ("shape", "complaint"),
-    [((48, 64), "32 divides the outputs, and there are 48"), ((64, 96), "64 divides the inputs")],
+    [((48, 64), "32 divides the outputs, but there are 48"), ((64, 96), "64 divides the inputs")],
 )
 def test_shapes_that_the_kernels_fail_on_are_refused_with_a_way_out(
     shape: tuple[int, int], complaint: str

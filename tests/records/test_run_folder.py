@@ -28,7 +28,7 @@ def held(folder: Path) -> set[str]:
 def test_a_file_that_is_called_like_a_plan_makes_no_run(tmp_path: Path, plan: str) -> None:
     (tmp_path / PLAN).write_text(plan)
 
-    with pytest.raises(UserError, match="no run folder"):
+    with pytest.raises(UserError, match="not a run folder"):
         require_run(tmp_path)
 
 

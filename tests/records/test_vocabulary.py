@@ -36,7 +36,7 @@ def hub() -> Iterator[HostileHub]:
 
 @pytest.mark.parametrize("name", WRONG)
 def test_what_can_be_no_repo_is_refused(name: str) -> None:
-    with pytest.raises(UserError, match=r"no name of a repo|no revision"):
+    with pytest.raises(UserError, match=r"not a repo name|no revision"):
         address(name)
 
 
@@ -74,13 +74,13 @@ def test_a_command_refuses_a_wrong_name_before_it_asks(
     result = CliRunner().invoke(cli, [*command, "--hub", hub.endpoint])
 
     assert result.exit_code == 1, result.output
-    assert "is no name of" in result.output
+    assert "is not a repo name" in result.output
     assert hub.asked == []
 
 
 def test_an_organization_has_a_name() -> None:
     assert require_account("acme-corp") == "acme-corp"
-    with pytest.raises(UserError, match="no name of an organization"):
+    with pytest.raises(UserError, match="not an organization name"):
         require_account("acme/corp")
 
 

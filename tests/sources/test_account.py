@@ -119,7 +119,7 @@ def test_an_adapter_beside_the_model_is_left_alone_and_can_change_nothing(folder
     source = found(folder)
 
     assert source.remarks == (
-        "other weights beside the model's were left alone: adapter_model.safetensors",
+        "weight files that are not the model's were ignored: adapter_model.safetensors",
     )
     place = fetch(source, NOWHERE)
     assert not list(place.glob("adapter*"))
@@ -163,7 +163,7 @@ def test_a_head_that_is_not_its_tied_embeddings_is_refused_with_a_way_out_that_w
     rewrite(tied, lambda state: {**state, "lm_head.weight": torch.ones(260, 64).bfloat16()})
     read = logits(tied)
 
-    with pytest.raises(UserError, match="Say tie_word_embeddings: false there to keep both"):
+    with pytest.raises(UserError, match="Set tie_word_embeddings: false there to keep both"):
         found(tied)
 
     configure(tied, tie_word_embeddings=False)
@@ -265,10 +265,10 @@ def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(folder: Path, tmp_p
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ({"step": 3}, "'step' is no tensor"),
+        ({"step": 3}, "'step' is not a tensor"),
         ([torch.ones(2)], "it holds no tensors by name"),
         ({"a": torch.zeros(1).expand(1 << 28)}, "more numbers than its bytes can"),
-        ({"a": torch.eye(2).to_sparse()}, "of a kind that safetensors has no place for"),
+        ({"a": torch.eye(2).to_sparse()}, "of a kind that safetensors can't store"),
     ],
 )
 def test_a_pickle_of_anything_but_weights_is_refused(

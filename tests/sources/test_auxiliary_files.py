@@ -87,7 +87,7 @@ def test_a_quantization_that_is_null_is_none(base: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [(None, "is missing"), ("{", "is not JSON"), ("[]", "holds no JSON object")],
+    [(None, "is missing"), ("{", "is not JSON"), ("[]", "is not a JSON object")],
 )
 def test_a_base_without_a_usable_config_is_refused(
     base: Path, content: str | None, complaint: str

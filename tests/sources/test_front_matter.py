@@ -56,13 +56,16 @@ def test_a_text_without_a_head_says_nothing(text: str) -> None:
 @pytest.mark.parametrize(
     ("card", "why"),
     [
-        ("---\n\tlicense: llama3.1\n---\n", "line 2: no YAML"),
-        ("\n---\na: b\nlicense: ]\n---\n", "line 4: no YAML"),
-        ("---\nlicense: llama3.1\n", "no second line of --- ends it"),
-        ("---\n- license\n---\n", "it is no mapping"),
-        ("---\nlicense: mit\nlicense: llama3.1\n---\n", "line 3: license: stands already"),
-        ("---\na: &a [x,x,x,x,x,x,x,x]\nb: " + "[" * 40 + "]" * 40 + "\n---\n", "nested far"),
-        ("---\na: &a {b: *a}\n---\n", "nested far"),
+        ("---\n\tlicense: llama3.1\n---\n", "line 2: invalid YAML"),
+        ("\n---\na: b\nlicense: ]\n---\n", "line 4: invalid YAML"),
+        ("---\nlicense: llama3.1\n", "it has no closing --- line"),
+        ("---\n- license\n---\n", "it is not a mapping"),
+        ("---\nlicense: mit\nlicense: llama3.1\n---\n", "line 3: license: already set"),
+        (
+            "---\na: &a [x,x,x,x,x,x,x,x]\nb: " + "[" * 40 + "]" * 40 + "\n---\n",
+            "nested too deeply",
+        ),
+        ("---\na: &a {b: *a}\n---\n", "nested too deeply"),
         (
             "---\na0: &a0 [x,x,x,x,x,x,x,x,x,x]\n"
             + "".join(f"a{n + 1}: &a{n + 1} [{','.join([f'*a{n}'] * 10)}]\n" for n in range(9))
@@ -76,7 +79,7 @@ def test_a_head_that_cannot_be_read_is_refused_with_its_line(card: str, why: str
         front_matter(card.encode(), "x")
 
     assert why in str(caught.value)
-    assert "say model.license" in str(caught.value)
+    assert "set model.license" in str(caught.value)
 
 
 def test_a_license_that_is_given_stands_for_an_unreadable_card() -> None:

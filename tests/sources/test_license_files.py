@@ -20,7 +20,7 @@ def test_the_notice_that_the_license_asks_for_is_written(tmp_path: Path, license
     found = license_files(tmp_path, license)
 
     assert found.files["Notice.txt"].decode() == f"{TERMS[license].notice}\n"
-    assert f"Notice.txt was written, as license {license} asks." in found.facts
+    assert f"Notice.txt was written, as the license {license} requires." in found.facts
 
 
 @pytest.mark.parametrize("name", ["NOTICE", "Notice.txt"])
@@ -79,7 +79,9 @@ def test_an_agreement_that_the_base_lacks_is_named_and_never_made_up(
     text = found.files["ABOUT_THE_LICENSE.txt"].decode()
     assert TERMS[license].title in text
     assert TERMS[license].address in text
-    assert f"No copy of the {license} agreement lies here, since the base has none." in said(found)
+    assert f"There is no copy of the {license} agreement here, since the base has none." in said(
+        found
+    )
 
 
 @pytest.mark.parametrize("name", ["LICENSE", "LICENSE.txt", "License.md", "LICENCE"])
@@ -104,7 +106,7 @@ def test_a_policy_that_the_base_lacks_is_told_with_its_address(
     (tmp_path / "USE_POLICY.md").write_text("the policy")
 
     assert f"read it at {TERMS[license].policy}." in said(without)
-    assert "policy of use; read it" not in said(license_files(tmp_path, license))
+    assert "use policy; read it" not in said(license_files(tmp_path, license))
 
 
 def test_an_apache_model_gets_the_text_that_its_base_lacks(tmp_path: Path) -> None:
@@ -119,7 +121,7 @@ def test_the_copyright_notice_of_an_mit_model_is_missed_and_not_made_up(tmp_path
     found = license_files(tmp_path, "mit")
 
     assert set(found.files) == {"ABOUT_THE_LICENSE.txt"}
-    assert "the copyright notice that must go along is missing here" in said(found)
+    assert "the copyright notice that every copy must carry is missing here" in said(found)
 
 
 @pytest.mark.parametrize("license", MARKED)

@@ -113,7 +113,7 @@ def test_a_wheel_that_is_damaged_as_it_was_published_is_refused(
     cached.parent.mkdir(parents=True)
     cached.write_bytes(content)
 
-    with pytest.raises(UserError, match=r"the wheel llama-texts==1\.0 is no whole archive"):
+    with pytest.raises(UserError, match=r"the wheel llama-texts==1\.0 is not a complete archive"):
         file_in_wheel(changed(spec, sha256=digest))
 
     assert not (tmp_path / "cache/wheels" / digest / spec.file).exists()
@@ -121,7 +121,7 @@ def test_a_wheel_that_is_damaged_as_it_was_published_is_refused(
 
 @pytest.mark.parametrize("file", ["../../.bashrc", "/etc/passwd", "a\\b", "a/../../b"])
 def test_a_path_out_of_the_wheel_is_refused(spec: WheelFile, file: str) -> None:
-    with pytest.raises(UserError, match="no path inside"):
+    with pytest.raises(UserError, match="not a path inside"):
         file_in_wheel(changed(spec, file=file))
 
 
@@ -171,7 +171,7 @@ def test_an_archive_that_cannot_be_read_is_refused_and_leaves_nothing(
     cached.parent.mkdir(parents=True)
     cached.write_bytes(content)
 
-    with pytest.raises(UserError, match=r"llama-texts==1\.0 is no whole archive"):
+    with pytest.raises(UserError, match=r"llama-texts==1\.0 is not a complete archive"):
         file_in_wheel(named)
 
     assert [path for path in cached.parent.rglob("*") if path.is_file()] == [cached]

@@ -134,7 +134,7 @@ def test_programs_beyond_their_places_are_refused_in_words(client: "Client", run
 
     assert len(refused) == 2
     assert all(isinstance(each, AppError) for each in refused)
-    assert all("10 comparisons of programs are under way" in str(each) for each in refused)
+    assert all("10 comparisons by programs are running" in str(each) for each in refused)
 
 
 def test_a_program_that_goes_away_leaves_its_place(client: "Client", runs: Path) -> None:

@@ -382,7 +382,7 @@ def test_where_there_are_no_models_that_is_said(visit: "Visit", tmp_path: Path) 
         page.wait_for_selector("#said .hubq-notice")
 
         assert "There are no models here that could be compared." in page.inner_text("#notes")
-        assert "holds no report.json" in page.inner_text("#notes")
+        assert "has no report.json" in page.inner_text("#notes")
         assert "none are chosen" in page.inner_text("#said")
         page.close()  # before the Space is, or it would complain
 

@@ -63,8 +63,8 @@ def test_run_opens_the_models_of_a_folder_and_ends_with_ctrl_c(tmp_path: Path) -
     ("arguments", "words"),
     [
         ((), "name models (run folders or org/name), or an --org"),
-        (("--org", "acme", "--host", "0.0.0.0"), "lets other machines in; say --allow-remote"),
-        (("--org", "acme", "--hub", "nowhere"), "nowhere is no address"),
+        (("--org", "acme", "--host", "0.0.0.0"), "lets other machines connect; add --allow-remote"),
+        (("--org", "acme", "--hub", "nowhere"), "nowhere is not an address"),
     ],
 )
 def test_run_refuses_what_it_should_not_do(arguments: tuple[str, ...], words: str) -> None:

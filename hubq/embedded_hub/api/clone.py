@@ -28,7 +28,7 @@ NO_CACHE = {"Cache-Control": "no-cache, max-age=0, must-revalidate"}
 def advertise(call: Call) -> Response:
     """List the refs for git."""
     if call.query.get("service") != "git-upload-pack":
-        raise forbidden("This hub is cloned by git and written to by huggingface_hub")
+        raise forbidden("git can only clone from this hub; write to it with huggingface_hub")
     out = io.BytesIO()
     with call.hub.histories.open(call.repo().id) as git:
         handler = _handler(git, io.BytesIO(), out, advertise=True)
@@ -62,7 +62,7 @@ def upload_pack(call: Call) -> Response:
 
 def receive_pack(call: Call) -> Response:
     """Refuse a push."""
-    raise forbidden("This hub is cloned by git and written to by huggingface_hub")
+    raise forbidden("git can only clone from this hub; write to it with huggingface_hub")
 
 
 def ask_for_password(call: Call, refusal: Refusal) -> Response:

@@ -119,7 +119,7 @@ def _header(call: Call, line: tuple[str, dict[str, Any]]) -> tuple[Message, str 
         raise bad_request("A commit starts with a header that has a summary")
     message = Message(call.user(), str(header["summary"]), str(header.get("description") or ""))
     if "\0" in message.summary + message.description:
-        raise bad_request("The message of a commit holds no zero bytes")
+        raise bad_request("The message of a commit may not contain zero bytes")
     parent = header.get("parentCommit")
     return message, None if parent is None else str(parent)
 
@@ -134,13 +134,15 @@ def _parse(body: IO[bytes]) -> Iterator[tuple[str, dict[str, Any]]]:
             item: Any = read_json(line)
             yield str(item["key"]), dict(item["value"])
         except (ValueError, KeyError, TypeError) as error:
-            raise bad_request("A line of the commit is not a {key, value} of JSON") from error
+            raise bad_request("A line of the commit is not a JSON object {key, value}") from error
 
 
 def _bounded(lines: Iterator[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, line in enumerate(lines):
         if number == MAX_CHANGES:
-            raise bad_request(f"A commit has at most {MAX_CHANGES} changes: make several")
+            raise bad_request(
+                f"A commit may have at most {MAX_CHANGES} changes: split it into several"
+            )
         yield line
 
 
@@ -155,7 +157,7 @@ def _change(call: Call, repo: Repository, git: Repo, key: str, value: dict[str, 
         return Change(path, put_blob(git, _large(call, repo, path, value).encode()))
     if key in ("deletedFile", "deletedFolder"):
         return Change(path, None, folder=key == "deletedFolder")
-    raise bad_request(f"A commit knows no {key!r}")
+    raise bad_request(f"A commit has no operation {key!r}")
 
 
 def _regular(call: Call, repo: Repository, path: str, value: dict[str, Any]) -> bytes:
@@ -171,7 +173,7 @@ def _regular(call: Call, repo: Repository, path: str, value: dict[str, Any]) -> 
     if path == "README.md":
         _check_card(raw, repo)
     if path.rpartition("/")[2] == ".gitattributes" and _has_endless_line(raw):
-        raise bad_request(f"{path!r} has a line that git refuses: over {MAX_RULE} bytes")
+        raise bad_request(f"{path!r} has a line of over {MAX_RULE} bytes, which git refuses")
     return raw
 
 
@@ -190,7 +192,7 @@ def _check_card(raw: bytes, repo: Repository) -> None:
 def _large(call: Call, repo: Repository, path: str, value: dict[str, Any]) -> Pointer:
     oid = str(value.get("oid"))
     if value.get("algo", "sha256") != "sha256" or len(oid) != 64:
-        raise bad_request(f"{oid!r} is no sha256")
+        raise bad_request(f"{oid!r} is not a sha256")
     size = _check_held(call, repo, oid)
     if value.get("size") not in (None, size):
         raise bad_request(f"{path!r} has {size} bytes, not {value['size']}")

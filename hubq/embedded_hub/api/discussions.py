@@ -148,7 +148,7 @@ def discussion_number(call: Call) -> int:
     """Return the number in the path, or refuse what is none."""
     number = call.path["num"]
     if not number.isdecimal() or len(number) > 9:
-        raise bad_request(f"{number!r} is no number of a discussion")
+        raise bad_request(f"{number!r} is not a discussion number")
     return int(number)
 
 

@@ -38,7 +38,7 @@ def batch(call: Call) -> Response:
     else:
         call.check_contribute()
         if sum(_part_count(pointer.size) for pointer in pointers) > MAX_PARTS:
-            raise bad_request("These are too many bytes for one upload: name fewer objects")
+            raise bad_request("These objects are too large for one upload: name fewer")
         answers = [
             _stored(wanted) if wanted.sha256 in held else _upload(call, repo, wanted)
             for wanted in pointers
@@ -75,7 +75,7 @@ def complete(call: Call) -> Response:
     numbers = range(1, _part_count(int(ticket["size"])) + 1)
     named = [part.get("partNumber") for part in call.rows("parts")]
     if {number for number in named if isinstance(number, int)} != set(numbers):
-        raise bad_request(f"The upload has {len(numbers)} parts; others were named")
+        raise bad_request(f"The upload has {len(numbers)} parts, and the request names other ones")
     parts = [call.hub.objects.part(ticket["upload"], number) for number in numbers]
     # A client whose answer was lost asks twice: then the parts are gone, and the repo holds the
     # object. That the object is here proves nothing: it may be another repo's.
@@ -130,9 +130,9 @@ def _objects(call: Call) -> list[Any]:
 def _pointer(item: Any) -> Pointer:  # noqa: ANN401 - whatever the JSON holds
     oid = item.get("oid") if isinstance(item, dict) else None
     if not isinstance(oid, str) or len(oid) != 64 or set(oid) - set(hexdigits.lower()):
-        raise bad_request("An object's oid is no sha256")
+        raise bad_request("An object's oid is not a sha256")
     if type(item.get("size")) is not int or not 0 <= item["size"] <= MAX_SIZE:
-        raise bad_request("An object's size is out of bounds")
+        raise bad_request("An object's size is out of range")
     return Pointer(oid, item["size"])
 
 
@@ -218,7 +218,7 @@ def duplicate(call: Call) -> Response:
     wanted = [str(file.get("sha256")) for file in call.rows("files")]
     call.hub.repositories.hold(target.id, [sha256 for sha256 in wanted if sha256 in held])
     failed = [
-        {"sha256": sha256, "error": "The source repo holds no such file"}
+        {"sha256": sha256, "error": "The source repo has no such file"}
         for sha256 in wanted
         if sha256 not in held
     ]

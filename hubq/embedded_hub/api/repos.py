@@ -78,7 +78,7 @@ def move(call: Call) -> Response:
     try:
         call.hub.repositories.change(repo, namespace=namespace, name=name)
     except FileExistsError as error:
-        raise _taken(call, target, "This {kind} repo exists already") from error
+        raise _taken(call, target, "This {kind} repo already exists") from error
     return JSONResponse(_created(call, target))
 
 

@@ -72,7 +72,7 @@ def settings(call: Call) -> Response:
 def _space(call: Call) -> Repository:
     """Return the repo of the path, or refuse one that is no Space."""
     if call.kind != "space":
-        raise Refusal(404, "Only Spaces have that")
+        raise Refusal(404, "Only Spaces have this")
     return call.repo()
 
 

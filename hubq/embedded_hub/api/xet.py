@@ -59,7 +59,7 @@ def get_reconstruction(call: Call) -> Response:
     repo = _authorize(call, "read")
     sha256, terms = call.hub.xet.find(_hash(call))
     if not call.hub.repositories.holds(repo.id, sha256):
-        raise Refusal(404, "This repo holds no file with that Xet hash")
+        raise Refusal(404, "This repo has no file with that Xet hash")
 
     def address(xorb: str, first: int, last: int) -> str:
         # A xorb may hold chunks of other files, and of other repos, too.
@@ -116,9 +116,9 @@ def _authorize(call: Call, role: str) -> Repository:
     """Find the repo of a Xet token, for a visitor who may still do what it was given for."""
     scheme, _, token = call.request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
-        raise Refusal(401, "A Xet token is needed")
+        raise Refusal(401, "A Xet token is required")
     if call.path["series"] != call.hub.series:
-        raise Refusal(404, "This is the address of another store")
+        raise Refusal(404, "This address belongs to another store")
     facts = call.hub.tickets.read(token, f"xet-{role}")
     visitor = call.hub.accounts.visitor(facts["user"]) if facts["user"] else Visitor()
     repositories = call.hub.repositories
@@ -129,7 +129,7 @@ def _authorize(call: Call, role: str) -> Repository:
 def _hash(call: Call) -> str:
     name = call.path["hash"]
     if not re.fullmatch(r"[0-9a-f]{64}", name):
-        raise bad_request(f"{name!r} is no hash")
+        raise bad_request(f"{name!r} is not a hash")
     return name
 
 

@@ -26,8 +26,9 @@ def group_size_of(config: Mapping[str, Any]) -> int:
     size = config.get("group_size")
     if not isinstance(size, int) or (size < 1 and size != -1):
         raise UserError(
-            f"the quantization_config says group_size: {size}; write how many inputs share a "
-            "scale there, -1 for all of a row (the first size of any .scales is their number)"
+            f"the quantization_config says group_size: {size}; set it to the number of "
+            "inputs that share a scale, or to -1 for a whole row (the first size of any "
+            ".scales is the number of groups)"
         )
     return size
 

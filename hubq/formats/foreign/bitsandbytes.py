@@ -76,7 +76,7 @@ def _state(module: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         missing = [key for key in KEYS if key not in state]
     except (ValueError, TypeError) as error:
         raise UserError(
-            f"the state of {module} is no JSON ({error}); fetch the model again"
+            f"the state of {module} is not JSON ({error}); fetch the model again"
         ) from error
     if missing:
         raise UserError(f"the state of {module} lacks {missing[0]}; fetch the model again")

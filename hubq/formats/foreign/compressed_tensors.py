@@ -138,8 +138,8 @@ def _codes(module: str, tensors: Mapping[str, Tensor], bits: int) -> Tensor:  # 
     shape = take(module, "weight_shape", tensors, torch.int64, torch.int32).flatten().tolist()
     if len(shape) != 2 or min(shape) < 1:
         raise UserError(
-            f"{module}.weight_shape holds {shape[:4]}, which is no shape of a matrix: the file is "
-            "damaged; fetch the model again"
+            f"{module}.weight_shape holds {shape[:4]}, which is not the shape of a matrix: the "
+            "file is damaged; fetch the model again"
         )
     out, columns = shape
     in_a_word = packing.WORD_BITS // bits
@@ -176,8 +176,8 @@ def _zero(
         if not is_dense and found.shape[0] == -(-shape[0] // (packing.WORD_BITS // bits)):
             return _padded_words(found.T, bits)[:, : shape[0]].T.contiguous()
     raise UserError(
-        f"{module}.weight_zero_point is {found.dtype} {tuple(found.shape)}, which fits no scales "
-        f"of {tuple(shape)}; fetch the model again"
+        f"{module}.weight_zero_point is {found.dtype} {tuple(found.shape)}, which does not fit "
+        f"scales of {tuple(shape)}; fetch the model again"
     )
 
 

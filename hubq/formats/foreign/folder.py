@@ -60,14 +60,14 @@ def shapes_of(folder: Path, config: Mapping[str, Any], tensors: int) -> Shapes |
         return None
     if type(blocks) is not int or blocks > tensors:
         raise UserError(
-            f"{folder}: config.json says num_hidden_layers: {str(blocks)[:80]}, and there are "
+            f"{folder}: config.json says num_hidden_layers: {str(blocks)[:80]}, but there are "
             f"{tensors} tensors; fetch the model again"
         )
     try:
         model = skeleton.without_weights(config)
     except FAULTS as error:
         raise UserError(
-            f"{folder}: config.json makes no {names[0]} ({type(error).__name__}: "
+            f"{folder}: config.json does not make a {names[0]} ({type(error).__name__}: "
             f"{str(error)[:300]}); fetch the model again"
         ) from error
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -80,8 +80,8 @@ class QuantizedFolder:
         require_safetensors(
             folder,
             otherwise="name another folder or a repo",
-            pickled="Look for the same model in safetensors, or save it so with the library that "
-            "made it, where you trust it.",
+            pickled="Look for the same model in safetensors; or, if you trust it, save "
+            "it so with its library.",
         )
         self.folder = folder
         self.config = read_object(folder / "config.json")
@@ -168,15 +168,15 @@ class QuantizedFolder:
         for name in self.others:
             if self.weights.info[name].dtype not in BY_HEADER:
                 raise UserError(
-                    f"{self.folder} has a tensor {name} of {self.weights.info[name].dtype} without "
-                    f"what belongs to it in a {self.method} module: the files are incomplete; "
-                    "fetch the model again"
+                    f"{self.folder} has a tensor {name} of {self.weights.info[name].dtype} "
+                    f"without the other tensors of a {self.method} module: the files are "
+                    "incomplete; fetch the model again"
                 )
             module, _, part = name.rpartition(".")
             if module in self.modules and part != "bias":
                 raise UserError(
-                    f"{self.folder} has a tensor {name}, which no {self.method} module that "
-                    "hubq reads has: what it changes would be lost"
+                    f"{self.folder} has a tensor {name}, which is in no {self.method} module that "
+                    "hubq reads: what it changes would be lost"
                 )
 
     def _require_whole(self, shapes: Shapes) -> None:
@@ -193,15 +193,15 @@ class QuantizedFolder:
                 )
             if found not in (None, (), shape):
                 raise UserError(
-                    f"{self.folder} has {name} of the shape {found}, and its config.json makes it "
-                    f"{shape}: one of them is of another model; fetch it again"
+                    f"{self.folder} has {name} of the shape {found}, but its config.json makes it "
+                    f"{shape}: one of them is from another model; fetch it again"
                 )
         strange = [name for name in there if name.rpartition(".")[0] not in self.modules]
         if strange:
             raise UserError(
-                f"{self.folder} holds {strange[0]}, which a model of its architecture has not by "
-                "its config.json: what it changes would be lost. Fetch the model again, or look "
-                "for another version of it"
+                f"{self.folder} holds {strange[0]}, which a model of its architecture and "
+                "config.json does not have: what it changes would be lost. Fetch the model "
+                "again, or look for another version of it"
             )
 
 

@@ -89,7 +89,7 @@ def _block(module: str, said: object) -> tuple[int, int]:
     sizes = list(said) if isinstance(said, Sequence) and not isinstance(said, str) else []
     if len(sizes) != 2 or any(type(each) is not int or each < 1 for each in sizes):
         raise UserError(
-            f"the quantization_config says blocks of {said} for {module}, which are no two sizes: "
-            "correct it in config.json, or fetch the model again"
+            f"the quantization_config says blocks of {said} for {module}, which are not two "
+            "sizes: correct it in config.json, or fetch the model again"
         )
     return sizes[0], sizes[1]

@@ -77,8 +77,9 @@ def settings_of(config: Mapping[str, Any], module: str = "") -> Settings:
         )
     if not isinstance(group_size, int) or (group_size < 1 and group_size != PER_CHANNEL):
         raise UserError(
-            f"the quantization_config says group_size: {group_size}; write how many inputs share "
-            "a scale there, -1 for all of a row (the first size of any .scales is their number)"
+            f"the quantization_config says group_size: {group_size}; set it to the number of "
+            "inputs that share a scale, or to -1 for a whole row (the first size of any .scales "
+            "is the number of groups)"
         )
     return Settings(bits, group_size, said.get("sym"), said.get("desc_act"), _version(said))
 
@@ -96,7 +97,7 @@ def _version(said: Mapping[str, Any]) -> str:
     if len(named) > 1:
         raise UserError(
             "the quantization_config names two versions of the format, "
-            f"{' and '.join(sorted(named))}, whose zeros differ by one; leave the right one"
+            f"{' and '.join(sorted(named))}, whose zeros differ by one; keep only the right one"
         )
     (version,) = named
     if version not in VERSIONS:
@@ -160,6 +161,8 @@ def _order(module: str, groups: Tensor, size: int, settings: Settings) -> Tensor
     order = order_of(module, groups, size)
     if order is not None and settings.activation_order is False:
         raise contradiction(
-            module, "desc_act: false", "has its columns in another order than its groups (g_idx)"
+            module,
+            "desc_act: false",
+            "has its columns in a different order from its groups (g_idx)",
         )
     return order

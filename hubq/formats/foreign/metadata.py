@@ -43,7 +43,7 @@ def quantization_of(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the quantization_config of a folder; raise UserError where there is no usable one."""
     said = config.get("quantization_config") or config.get("compression_config")
     if said is not None and not isinstance(said, dict):
-        raise UserError(f"{folder / 'config.json'} has a quantization_config that is no object")
+        raise UserError(f"{folder / 'config.json'} has a quantization_config that is not an object")
     beside = _beside(folder)
     if said is None and beside is None:
         raise UserError(
@@ -94,9 +94,9 @@ def _by_auto_round(folder: Path, found: Mapping[str, Any]) -> dict[str, Any]:
     if "awq" in packing and all(each.get("bits", 4) in (4, 16, 32) for each in single.values()):
         return {"quant_method": "awq", "version": "gemm", **settings}
     raise UserError(
-        f"{folder} was packed by AutoRound as {packing or 'nothing that it names'}; hubq reads its "
-        "auto_round:auto_gptq and, with 4 bits in all modules, auto_round:auto_awq. Look for the "
-        "same model in one of these"
+        f"{folder} was packed by AutoRound as {packing or 'a packing that it does not name'}; "
+        "hubq reads its auto_round:auto_gptq and, with 4 bits in all modules, "
+        "auto_round:auto_awq. Look for the same model in one of these"
     )
 
 
@@ -119,8 +119,9 @@ def _require_agreement(
     for key in both:
         if _plain(said[key]) != _plain(beside[key]):
             raise UserError(
-                f"{folder}: config.json says {key}: {json.dumps(said[key])}, and {name} "
-                f"{json.dumps(beside[key])}.\nRemove {name} if config.json is right, or correct it"
+                f"{folder}: config.json says {key}: {json.dumps(said[key])}, but {name} says "
+                f"{json.dumps(beside[key])}.\n"
+                f"Remove {name} if config.json is right, or correct it"
             )
 
 

@@ -18,12 +18,12 @@ def fits(pattern: object, module: str) -> bool:
     """
     try:
         if not isinstance(pattern, str):
-            raise TypeError("it is no text")
+            raise TypeError("it is not a string")
         return regex.match(pattern, module, timeout=PATIENCE) is not None
     except (regex.error, TypeError, TimeoutError, RecursionError) as error:
         raise UserError(
-            f"the quantization_config selects modules by the pattern {str(pattern)[:80]!r}, which "
-            f"can't be used ({error or 'it does not come to an end'}): correct it in config.json, "
+            f"the quantization_config selects modules by the pattern {str(pattern)[:80]!r}, "
+            f"which can't be used ({error or 'it does not finish'}): correct it in config.json, "
             "or fetch the model again"
         ) from error
 
@@ -37,8 +37,8 @@ def take(module: str, part: str, tensors: Mapping[str, Tensor], *dtypes: torch.d
         )
     if dtypes and found.dtype not in dtypes:
         raise UserError(
-            f"{module}.{part} is {found.dtype}, not {' or '.join(map(str, dtypes))}: "
-            "it is of another format than its config says"
+            f"{module}.{part} is {found.dtype}, not {' or '.join(map(str, dtypes))}: its "
+            "config says another format"
         )
     return found
 
@@ -48,8 +48,8 @@ def matrix(module: str, part: str, tensors: Mapping[str, Tensor], *dtypes: torch
     found = take(module, part, tensors, *dtypes)
     if found.ndim != 2 or not found.numel():
         raise UserError(
-            f"{module}.{part} has the shape {tuple(found.shape)}, which is no matrix: the file is "
-            "damaged; fetch the model again"
+            f"{module}.{part} has the shape {tuple(found.shape)}, which is not a matrix: the file "
+            "is damaged; fetch the model again"
         )
     return found
 
@@ -65,7 +65,9 @@ def contradiction(module: str, said: str, found: str) -> UserError:
 def require_finite(module: str, scale: Tensor) -> None:
     """Refuse scales that are no numbers."""
     if not torch.isfinite(scale.float()).all():
-        raise UserError(f"the scales of {module} hold NaN or inf: the file is damaged; fetch again")
+        raise UserError(
+            f"the scales of {module} hold NaN or inf: the file is damaged; fetch the model again"
+        )
 
 
 def order_of(module: str, groups: Tensor, size: int) -> Tensor | None:  # (in,), each one's group

@@ -70,10 +70,14 @@ class BinaryMethod(Method):
 
     group_size: int = Field(128, ge=1, description="input columns that share means and scales")
     scale_bits: int = Field(
-        6, ge=2, le=8, description="of each scale and mean, under one 16-bit scale a row"
+        6, ge=2, le=8, description="bits of each scale and mean, under one 16-bit scale per row"
     )
-    rounds: int = Field(1, ge=0, description="rounds of refitting levels and codes to each other")
-    damping: float = Field(0.01, gt=0, description="of the mean diagonal, added to the Hessian")
+    rounds: int = Field(
+        1, ge=0, description="rounds of fitting levels and codes to each other again"
+    )
+    damping: float = Field(
+        0.01, gt=0, description="fraction of the mean diagonal that is added to the Hessian"
+    )
 
     def prepared(self, group: Group) -> tuple[Hessian, Tensor]:
         """Return the Hessian that all layers share, and the damped Gram matrix in its order."""

@@ -81,8 +81,8 @@ def rope_parameters(gguf: Gguf, architecture: str, theta: float, head: int) -> d
 
 def _error(gguf: Gguf, what: str) -> UserError:
     return UserError(
-        f"{gguf.path} has {what}, for which hubq knows no equal in transformers: read without it, "
-        "this would be another model.\n"
+        f"{gguf.path} has {what}, for which hubq knows no equivalent in transformers: without it, "
+        "this would be a different model.\n"
         "Name the model by its Hub id or a folder of safetensors instead."
     )
 
@@ -95,7 +95,7 @@ def _from_factors(gguf: Gguf, theta: float, head: int) -> dict[str, Any]:
     stored = np.fromfile(tensor.path, "<f4", head // 2, offset=tensor.begin).astype(np.float64)
     factor = float(stored.max())
     if not (stored.min() > 0 and factor < math.inf):
-        raise _error(gguf, f"{FACTORS} that are no numbers above 0")
+        raise _error(gguf, f"{FACTORS} that are not numbers above 0")
     if np.all(stored == factor):
         return {} if factor == 1 else {"rope_type": "linear", "factor": factor}
     for context in _contexts(gguf):
@@ -142,7 +142,7 @@ def config_of(gguf: Gguf) -> Any:  # noqa: ANN401 - a config of transformers
     if tokens > rows:
         raise known.error(f"{tokens} tokens and has {rows} embeddings")
     if heads % kept or head % 2:
-        raise known.error(f"{heads} heads of {head} and {kept} for keys, which don't go together")
+        raise known.error(f"{heads} heads of {head} and {kept} for keys, which don't fit together")
     return getattr(transformers, CLASSES[known.architecture])(
         vocab_size=rows,
         hidden_size=width,
@@ -170,8 +170,9 @@ class _Known:
         self.architecture = str(self.metadata.get("general.architecture"))
         if self.architecture not in CLASSES:
             raise UserError(
-                f"{gguf.path} is of the architecture {self.architecture}; of GGUF hubq reads "
-                f"{', '.join(CLASSES)} (Mistral is llama).\n{WAY_OUT}"
+                f"{gguf.path} has the architecture {self.architecture}; hubq "
+                f"reads GGUF files of {', '.join(CLASSES)} (Mistral is llama).\n"
+                f"{WAY_OUT}"
             )
 
     def get(self, key: str) -> Any:  # noqa: ANN401 - what stands there
@@ -182,7 +183,7 @@ class _Known:
         found = self.get(key)
         found = otherwise if found is None else found
         if type(found) is not int or not 0 < found <= LARGEST:
-            raise self.error(f"{self.architecture}.{key}: {_short(found)}, which is no size")
+            raise self.error(f"{self.architecture}.{key}: {_short(found)}, which is not a size")
         return found
 
     def positive(self, key: str, otherwise: float | None = None) -> float:
@@ -190,7 +191,9 @@ class _Known:
         found = self.get(key)
         found = otherwise if found is None else found
         if not isinstance(found, int | float) or not 0 < found < math.inf:
-            raise self.error(f"{self.architecture}.{key}: {_short(found)}, which is no number > 0")
+            raise self.error(
+                f"{self.architecture}.{key}: {_short(found)}, which is not a number > 0"
+            )
         return float(found)
 
     def error(self, said: str) -> UserError:
@@ -210,7 +213,8 @@ def _refuse_bent(known: _Known) -> None:
         if known.get(key) not in (None, *plain):
             raise UserError(
                 f"{known.gguf.path} says {known.architecture}.{key}: {_short(known.get(key))}, "
-                f"which transformers' {CLASSES[known.architecture]} has no place for.\n{WAY_OUT}"
+                f"which transformers' {CLASSES[known.architecture]} can't hold.\n"
+                f"{WAY_OUT}"
             )
 
 
@@ -241,7 +245,7 @@ def _require_tokenizer(known: _Known) -> None:
     if kind not in ("gpt2", "llama"):
         raise known.error(f"tokenizer.ggml.model: {_short(kind)}; hubq reads gpt2 and llama")
     if not isinstance(tokens, list) or not all(isinstance(each, str) for each in tokens):
-        raise known.error("no list of texts as tokenizer.ggml.tokens")
+        raise known.error("no list of strings as tokenizer.ggml.tokens")
     if len(set(tokens)) != len(tokens):
         raise known.error(f"{len(tokens) - len(set(tokens))} tokens twice: ids would be lost")
     lists = {"merges": str, "scores": float, "token_type": int}
@@ -250,10 +254,12 @@ def _require_tokenizer(known: _Known) -> None:
         if not isinstance(found, list) or any(type(each) is not element for each in found):
             raise known.error(f"no list of {element.__name__} as tokenizer.ggml.{key}")
         if found and key != "merges" and len(found) != len(tokens):
-            raise known.error(f"{len(found)} of tokenizer.ggml.{key} for {len(tokens)} tokens")
+            raise known.error(
+                f"{len(found)} values of tokenizer.ggml.{key} for {len(tokens)} tokens"
+            )
     merges = said.get("tokenizer.ggml.merges")
     if merges is None and (kind == "gpt2" or "tokenizer.ggml.scores" not in said):
-        raise known.error("no tokenizer.ggml.merges, without which no text can be cut")
+        raise known.error("no tokenizer.ggml.merges, without which no text can be tokenized")
     _require_merges(known, merges or (), set(tokens))
 
 
@@ -262,7 +268,9 @@ def _require_merges(known: _Known, merges: Any, tokens: set[str]) -> None:  # no
     for merge in merges:
         left, _, right = merge.partition(" ")
         if not {left, right, left + right} <= tokens:
-            raise known.error(f"the merge {_short(merge)}, which joins no two tokens to a third")
+            raise known.error(
+                f"the merge {_short(merge)}, which does not join two tokens into a third"
+            )
 
 
 def _special_ids(known: _Known) -> dict[str, int]:

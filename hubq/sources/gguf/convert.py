@@ -180,15 +180,16 @@ def _save_tokenizer(path: Path, folder: Path, gguf: Gguf, config: Any) -> None: 
     back = saved.decode(saved(SAMPLE, add_special_tokens=False).input_ids)
     if back != SAMPLE:
         raise UserError(
-            f"the tokenizer of {gguf.path} does not bring text back: {SAMPLE!r} -> {back!r}.\n"
+            f"the tokenizer of {gguf.path} does not reproduce text: {SAMPLE!r} -> {back!r}.\n"
             f"{WAY_OUT}"
         )
     for name in ("bos_token_id", "eos_token_id"):
         written = gguf.metadata.get(f"tokenizer.ggml.{name}")
         if written is not None and getattr(saved, name) != written:
             raise UserError(
-                f"{gguf.path}: its {name} is {written}, transformers makes it "
-                f"{getattr(saved, name)}.\n{WAY_OUT}"
+                f"{gguf.path}: its {name} is {written}, but "
+                f"transformers reads it as {getattr(saved, name)}.\n"
+                f"{WAY_OUT}"
             )
 
 

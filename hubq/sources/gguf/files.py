@@ -71,15 +71,15 @@ def _others(first: Path, count: object) -> list[Path]:
     named = PART.fullmatch(first.name)
     if not isinstance(count, int) or named is None or int(named["count"]) != count:
         raise UserError(
-            f"{first} is one of {count} parts of a model by what it says inside, and its name "
-            "doesn't say where the others are: name them all NAME-00001-of-00005.gguf and so on, "
-            "with their own numbers"
+            f"the header of {first} says that it is one of {count} parts of a model, but its "
+            "name doesn't lead to the others: name them NAME-00001-of-00005.gguf and so on, "
+            "each with its own number"
         )
     others = [first.with_name(_part(named["name"], each, count)) for each in range(2, count + 1)]
     missing = [path for path in others if not path.is_file()]
     if missing:
         raise UserError(
-            f"{missing[0]} is not there: {len(missing)} of the {count} parts of this model are "
+            f"{missing[0]} is missing: {len(missing)} of the {count} parts of this model are "
             f"missing. Put them into the folder of {first.name}"
         )
     return others
@@ -92,15 +92,17 @@ def _require_one_model(headers: Sequence[GgufHeader]) -> None:
         said = tuple(header.metadata.get(key) for key in (NUMBER, COUNT, TENSORS))
         if said != (number, len(headers), promised):
             raise UserError(
-                f"{header.path} says inside that it is part {said[0]} (from 0) of {said[1]} with "
-                f"{said[2]} tensors in all, not part {number} of {len(headers)} with {promised}: "
-                "it is of another model, or has another's name. Download it again"
+                f"the header of {header.path} says that it is part {said[0]} (counted from 0) "
+                f"of {said[1]} with {said[2]} tensors in all, not part {number} of "
+                f"{len(headers)} with {promised}: it belongs to another model, or has the wrong "
+                "name. Download it again"
             )
     names = [name for header in headers for name in header.tensors]
     if len(set(names)) != len(names) or len(names) != promised:
         raise UserError(
-            f"the {len(headers)} parts of {headers[0].path} hold {len(set(names))} tensors, and "
-            f"{promised} are promised: they are not of one model. Download them again"
+            f"the {len(headers)} parts of {headers[0].path} hold {len(set(names))} "
+            f"tensors, but their headers promise {promised}: they don't belong to one "
+            "model. Download them again"
         )
 
 

@@ -65,7 +65,7 @@ class _Cursor:
 
     def bytes(self, count: int) -> bytes:
         if count > len(self.content) - self.place:
-            raise ValueError(f"it ends within what byte {self.place:,} begins")
+            raise ValueError(f"it ends inside the value that begins at byte {self.place:,}")
         self.place += count
         return self.content[self.place - count : self.place]
 
@@ -84,7 +84,7 @@ class _Cursor:
                 raise ValueError(f"a list at byte {self.place:,} claims {count:,} elements")
             return [self.value(inner) for _ in range(count)]
         if kind >= len(NUMBERS):
-            raise ValueError(f"the type {kind} at byte {self.place:,} is none of GGUF's")
+            raise ValueError(f"the type {kind} at byte {self.place:,} is not a GGUF type")
         return self.number(NUMBERS[kind])
 
 
@@ -106,7 +106,7 @@ def _read_once(path: Path, inode: int, size: int, modified: int) -> GgufHeader:
             return _read(path, content)
     except (ValueError, struct.error) as error:  # an empty file can't be mapped: a ValueError too
         raise UserError(
-            f"{path} is damaged, truncated or no GGUF file: {error}. Download it again"
+            f"{path} is damaged, truncated or not a GGUF file: {error}. Download it again"
         ) from error
 
 
@@ -116,13 +116,13 @@ def _require_version(path: Path, content: mmap) -> None:
     (version,) = struct.unpack("<I", content[4:8])
     if version and version % (1 << 16) == 0:
         raise UserError(
-            f"{path} is for machines whose bytes are in big-endian order, which transformers does "
-            "not read: gguf-convert-endian of the gguf package turns it"
+            f"{path} is a big-endian file, which transformers does not read: convert it with "
+            "gguf-convert-endian from the gguf package"
         )
     if version not in VERSIONS:
         raise UserError(
-            f"{path} is of version {version} of GGUF, and hubq reads {VERSIONS[0]} and "
-            f"{VERSIONS[1]}; look for a newer file of the same model"
+            f"{path} is GGUF version {version}, and hubq reads {VERSIONS[0]} and {VERSIONS[1]}; "
+            "look for a newer file of the same model"
         )
 
 
@@ -144,7 +144,7 @@ def _read(path: Path, content: mmap) -> GgufHeader:
             plain.append(content[begin : cursor.place])
     alignment = metadata.get("general.alignment", ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
-        raise ValueError(f"it is aligned to {alignment}")
+        raise ValueError(f"its alignment is {alignment}")
     tensors = _tensors(path, cursor, count, alignment)
     return GgufHeader(path, metadata, tensors, tuple(plain), alignment)
 
@@ -184,8 +184,8 @@ def _bytes(name: str, shape: tuple[int, ...], kind: int) -> int:
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
     if kind not in set(GGMLQuantizationType):
-        raise ValueError(f"{name} is of type {kind}, which is none of GGUF's")
+        raise ValueError(f"{name} is of type {kind}, which is not a GGUF type")
     weights, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
     if shape[-1] % weights:
-        raise ValueError(f"rows of {shape[-1]} in {name} fill no blocks of {weights}")
+        raise ValueError(f"rows of {shape[-1]} in {name} don't fill whole blocks of {weights}")
     return math.prod(shape) // weights * size

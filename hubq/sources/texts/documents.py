@@ -61,8 +61,8 @@ def documents(path: Path, field: str | None, reading: Reading | None = None) -> 
     if suffix is None:
         packed = ", ".join(PACKED)
         raise UserError(
-            f"{path}: hubq reads {', '.join(SUFFIXES)} files, all but the last packed as {packed} "
-            "too; convert it"
+            f"{path}: hubq reads {', '.join(SUFFIXES)} files, all but the last also packed "
+            f"as {packed}; convert it"
         )
     counted = reading or Reading()
     if suffix == ".txt":
@@ -122,8 +122,8 @@ def _not_lines(path: Path, number: int) -> Iterator[Row]:
         length += len(line)
         if length > LONGEST:
             raise UserError(
-                f"{path} is one JSON value of more than {LONGEST:,} characters; write one row "
-                "a line"
+                f"{path} is one JSON value of more than {LONGEST:,} characters; "
+                "write one row per line"
             )
     try:
         value = json.loads("".join(parts))
@@ -146,8 +146,8 @@ def _separated(path: Path, separator: str) -> Iterator[Row]:
             where = f"{path}, line {rows.line_num}"
             if row and len(row) != len(names):
                 raise UserError(
-                    f"{where}: {len(row)} cells under {len(names)} names; quote what holds a "
-                    "separator or a newline"
+                    f"{where}: {len(row)} cells for {len(names)} column names; quote cells that "
+                    "contain a separator or a newline"
                 )
             if row:
                 yield where, {name: cell or None for name, cell in zip(names, row, strict=True)}

@@ -57,4 +57,4 @@ def _refuse_hub_options(dataset: DatasetSection) -> None:
     """Refuse options that would be ignored."""
     for option in ("subset", "split"):
         if getattr(dataset, option) is not None:
-            raise UserError(f"{option} is for a Hub data set; a file is taken whole: remove it")
+            raise UserError(f"{option} is for a Hub data set; a file is used whole: remove it")

@@ -88,7 +88,7 @@ def _located_by_name(dataset: DatasetSection, client: Client, purpose: Purpose) 
     assert name is not None
     for option in ("subset", "split", "field"):
         if getattr(dataset, option) is not None:
-            raise UserError(f"{name} has its own {option}: remove it, or use `hub:` with an id")
+            raise UserError(f"{name} sets {option} itself: remove it, or use `hub:` with an id")
     named = NAMED_TEXTS[name]
     file = named.files[purpose]
     return Located(

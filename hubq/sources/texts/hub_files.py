@@ -167,7 +167,7 @@ def _in_folder(pinned: Pinned, readable: Sequence[str], subset: str | None) -> l
     """Return the files of a subset where the card says nothing: a folder."""
     inside = [name for name in readable if subset is None or _is_in(name, subset)]
     if not inside:
-        raise UserError(f"{pinned.repo} has no subset {subset}, a folder; {_folders(readable)}")
+        raise UserError(f"{pinned.repo} has no subset {subset}; {_folders(readable)}")
     return inside
 
 
@@ -204,7 +204,7 @@ def _one_kind(pinned: Pinned, names: Sequence[str]) -> list[str]:
     best = next(form for form in BEST_FIRST if form in forms)
     kept = [name for name in names if form_of(name) == best]
     if len({PurePosixPath(name).parent for name in kept}) > 1:
-        raise UserError(f"{pinned.repo}: name the `subset`, a folder; {_folders(kept)}")
+        raise UserError(f"{pinned.repo}: name the `subset` (a folder); {_folders(kept)}")
     return kept
 
 
@@ -219,8 +219,8 @@ def _no_split(pinned: Pinned, subset: str | None, split: str, known: Sequence[st
     of = f" of subset {subset}" if subset else ""
     if not known:
         return (
-            f"{pinned.repo}: its card lists no file{of} that is there and that hubq reads; "
-            "download the file that you want and name it, as ./file.jsonl"
+            f"{pinned.repo}: its card lists no file{of} that exists and that hubq reads; download "
+            "the file that you want and name its path, such as ./file.jsonl"
         )
     first = ", ".join(each or WHOLE for each in known[:LISTED])
     return f"{pinned.repo} has no split {split}{of}; set `split` to one that it has: {first}"
@@ -230,18 +230,18 @@ def _nothing_readable(pinned: Pinned) -> str:
     """Say why a data set has no files for hubq, and the way out."""
     if any(name.endswith(".py") for name in pinned.names):
         return (
-            f"{pinned.repo} is a loading script, and hubq runs no code of data sets; "
-            f"try {pinned.repo}@refs/convert/parquet, the Hub's own conversion"
+            f"{pinned.repo} is a loading script, and hubq does not run code from data sets; try "
+            f"{pinned.repo}@refs/convert/parquet, the Hub's own conversion"
         )
     there = ", ".join(each[:60] for each in pinned.names[:5]) or "nothing"
     return (
-        f"{pinned.repo} holds {there}, and no file that hubq reads ({', '.join(SUFFIXES)}, packed "
-        f"as {' and '.join(PACKED)} too); name another data set, or convert its files"
+        f"{pinned.repo} holds {there}, but no file that hubq reads ({', '.join(SUFFIXES)}, also "
+        f"packed as {' and '.join(PACKED)}); name another data set, or convert its files"
     )
 
 
 def _odd_card(pinned: Pinned) -> str:
     return (
         f"{pinned.repo}: its card lists `configs` in a way that hubq does not read; download the "
-        "file that you want and name it, as ./file.jsonl"
+        "file that you want and name its path, such as ./file.jsonl"
     )

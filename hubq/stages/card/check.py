@@ -49,7 +49,7 @@ def _lines(path: Path, written: str) -> list[str]:
     ]
     more = [f"{path}, {len(found) - SHOWN} more lines"] if len(found) > SHOWN else []
     if not found and path.read_bytes() != written.encode():
-        return [f"{path} differs in its line ends or its encoding"]
+        return [f"{path} differs in its line endings or encoding"]
     return [*found[:SHOWN], *more]
 
 
@@ -61,10 +61,12 @@ def _pictures(folder: Path, made: dict[str, bytes]) -> list[str]:
         if path.is_file()
     }
     wrong = [
-        f"{folder / name} does not show what the records say"
+        f"{folder / name} does not match its records"
         for name in sorted(made.keys() & there)
         if not alike((folder / name).read_bytes(), made[name])
     ]
     missing = [f"{folder / name} is missing" for name in sorted(made.keys() - there)]
-    more = [f"{folder / name} is no picture of this card" for name in sorted(there - made.keys())]
+    more = [
+        f"{folder / name} is not a picture of this card" for name in sorted(there - made.keys())
+    ]
     return [*wrong, *missing, *more]

@@ -31,12 +31,12 @@ DIGEST = re.compile(r"sha256:[0-9a-f]+")
 COMMIT = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)@(?P<commit>[0-9a-f]+)")
 DATA = re.compile(r"\bdata (?P<commit>[0-9a-f]+)$")
 COSTS: Mapping[str, str] = {
-    "tokens_per_second": "tokens decoded a second",
+    "tokens_per_second": "tokens decoded per second",
     "first_token_seconds": "seconds to the first token",
     "load_seconds": "seconds to load",
     "memory_loaded": "bytes of memory once loaded",
     "memory_peak": "bytes of memory at peak",
-    "joules_per_token": "joules a token",
+    "joules_per_token": "joules per token",
 }
 REVISION = re.compile(r"\bdata ([0-9a-f]{40})\b")  # in a version: the commit of the task's data
 
@@ -93,7 +93,7 @@ def _overall(overall: Overall) -> Any:  # noqa: ANN401 - an EvalResult, imported
         "mean of all tasks",
         Data("all-tasks", tasks, None),
         metric="recovery",
-        title="share of the base's mean accuracy that is left",
+        title="share of the base's mean accuracy that is kept",
         value=overall.recovery.value,
         facts={**_ends(overall.recovery), "base": overall.base, "mean": overall.value},
     )
@@ -116,22 +116,23 @@ def _fidelity(fidelity: Fidelity) -> Iterator[Any]:
 
 def _distances(fidelity: Fidelity) -> Iterator[tuple[str, str, float, dict[str, Any]]]:
     """Yield the metric, the title, the value and the facts of each distance."""
-    yield from _divergence(fidelity.result, "", "of this model from the base")
+    yield from _divergence(fidelity.result, "", "this model", "the base")
     if fidelity.floor is not None:
-        yield from _divergence(fidelity.floor, "_floor", "of the base from itself")
+        yield from _divergence(fidelity.floor, "_floor", "the base", "itself")
 
 
 def _divergence(
-    found: Divergence, suffix: str, whose: str
+    found: Divergence, suffix: str, model: str, other: str
 ) -> Iterator[tuple[str, str, float, dict[str, Any]]]:
     """Yield what is known of one divergence."""
     tokens = {"tokens": found.tokens}
     mean, agreement = tokens | _ends(found.mean), tokens | _ends(found.agreement)
-    nats, alike = f"KL divergence {whose}, in nats", "share of tokens with the same likeliest"
+    nats = f"KL divergence of {model} from {other}, in nats"
+    alike = f"top-1 agreement of {model} with {other}"
     yield f"kl_divergence{suffix}", f"mean {nats}", found.mean.value, mean
     yield f"kl_divergence_median{suffix}", f"median {nats}", found.median, tokens
     yield f"kl_divergence_p99{suffix}", f"99th percentile, {nats}", found.percentile_99, tokens
-    yield f"top1_agreement{suffix}", f"{alike} successor {whose}", found.agreement.value, agreement
+    yield f"top1_agreement{suffix}", alike, found.agreement.value, agreement
 
 
 def _efficiency(found: Efficiency) -> Iterator[Any]:

@@ -19,7 +19,7 @@ from hubq.records.report import Interval
 from hubq.stages.compare.comparison import Entry
 
 CLEARLY_FEWER = 0.99  # of the other's bits: less than that is headers and the like
-COST = "stored bits a parameter of the whole file"
+COST = "stored bits per parameter of the whole file"
 DIVERGENCE = "KL divergence from the base"
 
 

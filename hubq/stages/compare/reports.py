@@ -108,7 +108,7 @@ def on_hub(report: Report, client: Client, tell: Tell) -> Iterator[Report]:
         try:
             path = report_on_hub(name, client)
         except UserError as error:
-            tell(f"{name} is not among the siblings: {error}")
+            tell(f"{name} is left out of the related models: {error}")
             continue
         if path and (found := _readable_report(path, tell)):
             yield found
@@ -133,7 +133,7 @@ def _readable_report(path: Path, tell: Tell) -> Report | None:
     try:
         return Report.load(path)
     except UserError as error:
-        tell(f"one model is not among the siblings: {error}")
+        tell(f"one model is left out of the related models: {error}")
         return None
 
 
@@ -176,7 +176,9 @@ def _in_folder(folder: Path) -> Path:
     if (found := record_in(folder, REPORT)) is not None:
         return found
     if (folder / PLAN).is_file():
-        raise UserError(f"{folder} is a run that was not measured yet; hubq evaluate its recipe")
+        raise UserError(
+            f"{folder} is a run that is not measured yet; run hubq evaluate with its recipe"
+        )
     raise UserError(
         f"{folder} holds no {REPORT}, so nothing is known of it.\n"
         f"Measure it: hubq evaluate --model {folder} --against BASE"
@@ -188,7 +190,7 @@ def _read(path: Path) -> Measured:
     try:
         values = json.loads(path.read_bytes())
     except ValueError as error:
-        raise UserError(f"{path} holds no measurements: it is no JSON ({error})") from error
+        raise UserError(f"{path} holds no measurements: it is not JSON ({error})") from error
     is_assessment = isinstance(values, dict) and "subject" in values
     return (Assessment if is_assessment else Report).load(path)
 

@@ -16,8 +16,8 @@ from hubq.stages.compare.pareto import DIVERGENCE, axes, short_names
 FRONT = "*"
 NOTHING = "-"
 BITS = (
-    "Bits: as the paper calls it; stored: a weight of the quantized linears; file: a parameter of "
-    "the whole file."
+    "Bits: nominal, as in the paper; stored: per weight of the quantized linears; file: per "
+    "parameter of the whole file."
 )
 
 
@@ -130,16 +130,19 @@ def notes(family: Family, mark: str = FRONT) -> Iterator[str]:
         return
     loss, cost = compared.loss, compared.cost
     yield (
-        f"{mark} is on the front: no other clearly beats it, by less {loss} at no more {cost}; "
-        "where 95 % intervals overlap nothing is clear."
+        f"{mark} marks the front: no other clearly beats it, by less {loss} at no more "
+        f"{cost}; where 95 % intervals overlap, no difference is clear."
     )
     others = len(family.entries) - len(compared.points)
     if others:
         yield f"Not ranked: {others} without a measured {loss}."
     if loss == DIVERGENCE and family.base.divergence is not None:
-        yield "The base's KL divergence is its noise: its own dtype beside float32."
+        yield "The base's KL divergence is its noise: its own dtype compared with float32."
     if any(each.tokens_per_second is not None for each in family.entries):
-        yield "x: times the base's tokens/s in the same run; those of other runs don't compare."
+        yield (
+            "x: times the base's tokens/s in the same run; numbers of different "
+            "runs can't be compared."
+        )
 
 
 def markdown(family: Family) -> str:

@@ -130,7 +130,7 @@ def _about(conversion: Conversion) -> str:
     """Say whose the card below is."""
     same = "" if conversion.changed else ", which has the same integers"
     return (
-        f"What follows was written about {conversion.source} in the {conversion.source_format} "
-        f"format. Figures in it were measured there{same}; they were not measured again here. How "
-        "to load it may differ.\n"
+        f"The text below was written about {conversion.source} in the {conversion.source_format} "
+        f"format. Its figures were measured there{same}; they were not measured again here. "
+        "Loading may work differently.\n"
     )

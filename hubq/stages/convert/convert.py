@@ -36,7 +36,7 @@ def convert(
     """
     if request.form not in TARGETS:
         raise UserError(
-            f"hubq converts to no {request.form}; {did_you_mean(request.form, TARGETS)}"
+            f"hubq does not convert to {request.form}; {did_you_mean(request.form, TARGETS)}"
         )
     _require_free(out, model, fresh=request.fresh)
 
@@ -66,12 +66,13 @@ def _require_free(out: Path, model: Path, *, fresh: bool) -> None:
 def _refuse_strangers(folder: Path) -> None:
     """Refuse to replace a folder that holds what no conversion writes."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise UserError(f"{folder} is no folder that a conversion made: name another with --out")
+        raise UserError(f"{folder} was not made by a conversion: name another with --out")
     found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     if strangers := sorted(path for path in found if not _is_ours(path)):
         raise UserError(
-            f"{folder} would be replaced, and holds what no conversion wrote "
-            f"({', '.join(strangers[:3])}).\nMove it elsewhere, or name another folder with --out"
+            f"{folder} would be replaced, but holds files that no conversion wrote "
+            f"({', '.join(strangers[:3])}).\n"
+            "Move it elsewhere, or name another folder with --out"
         )
 
 

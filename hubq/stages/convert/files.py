@@ -39,7 +39,7 @@ def superfluous(source: QuantizedFolder) -> dict[str, str]:
     for name in strange:
         if source.weights.read(name).any():
             raise UserError(
-                f"{source.folder} has a tensor {name}, which a model of its architecture has not "
-                "by its config.json: correct that, or fetch the model again"
+                f"{source.folder} has a tensor {name}, which a model of its architecture and "
+                "config.json does not have: correct config.json, or fetch the model again"
             )
     return dict.fromkeys(strange, f"{len(strange)} biases that were all zero were left out.")

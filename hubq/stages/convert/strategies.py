@@ -109,8 +109,8 @@ def refusal(
         return f"{form.name} holds no weights in 8-bit floats; dense holds their values"
     if isinstance(held, Reordered) and isinstance(form, AffineFormat):
         return (
-            f"no reader of {form.name} takes columns out of their groups' order any more, which "
-            "activation order (desc_act, actorder: group) left; hubq and dense hold them"
+            f"no reader of {form.name} supports activation order (desc_act, actorder: group) any "
+            "more, which left columns out of their groups' order; hubq and dense hold them"
         )
     if strategy.scales is not None and isinstance(held, Affine):
         largest = torch.finfo(strategy.scales).max

@@ -119,8 +119,9 @@ class Transcoding:
         new = self._written(module, written).dequantize()
         if not torch.equal(new, meant):
             raise UserError(
-                f"{module} reads back from the written file with other numbers: not kept.\n"
-                "Run again; if it stays so, report it with the name of the model"
+                f"{module} reads back from the written file with different numbers, so it was not "
+                "kept.\n"
+                "Run again; if it happens again, report it with the name of the model"
             )
         same = torch.equal(new, old)
         assert same or not strategy.keeps_integers, f"{module} lost what its strategy keeps"
@@ -191,6 +192,6 @@ def _require_finite(module: str, tensor: QuantizedTensor) -> None:
     """Refuse weights that 16 bits don't reach."""
     if isinstance(tensor, Plain) and not torch.isfinite(tensor.weight).all():
         raise UserError(
-            f"{module} has weights too large for {tensor.weight.dtype}, in which config.json says "
-            "that the model runs: change its dtype to bfloat16 there, and convert again"
+            f"{module} has weights too large for {tensor.weight.dtype}, the dtype in config.json: "
+            "change that to bfloat16, and convert again"
         )

@@ -48,8 +48,8 @@ def text_windows(task: TextTask, folder: Path) -> "Tensor":
     count = len(ids) // task.length
     if count == 0:
         raise UserError(
-            f"fidelity: {task.dataset} has {len(ids):,} tokens, which is no window of "
-            f"{task.length}; take shorter windows or a longer text"
+            f"fidelity: {task.dataset} has {len(ids):,} tokens, fewer than a window of "
+            f"{task.length}; use shorter windows or a longer text"
         )
     return torch.tensor(ids[: count * task.length]).view(count, task.length)
 

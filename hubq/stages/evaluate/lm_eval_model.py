@@ -66,8 +66,9 @@ class LanguageModel(TemplateLM):  # type: ignore[misc] # lm-eval carries no type
         """Return the token that stands before a text without context."""
         if self._prefix is None:
             raise UserError(
-                f"{self.folder}: {self.title} asks how likely a text without context is, but the "
-                "tokenizer has neither a begin nor an end token to put before it; take another task"
+                f"{self.folder}: {self.title} asks how likely a text without context "
+                "is, but the tokenizer has neither a begin nor an end token to put "
+                "before it; use another task"
             )
         found: int = self._prefix
         return found
@@ -84,7 +85,7 @@ class LanguageModel(TemplateLM):  # type: ignore[misc] # lm-eval carries no type
         if template_of(self.tokenizer) is None:
             raise UserError(
                 f"{self.folder} has no chat template, which {self.title} was asked to use; "
-                "measure without it, or take the model that was tuned for conversations"
+                "measure without it, or use the model that was tuned for conversations"
             )
         try:
             return laid_out(self.tokenizer, chat_history, prompted=add_generation_prompt)
@@ -145,8 +146,8 @@ class LanguageModel(TemplateLM):  # type: ignore[misc] # lm-eval carries no type
         _, context, continuation = encoded
         if not 0 < len(continuation) <= self.max_length:
             raise UserError(
-                f"{self.title} has an answer of {len(continuation):,} tokens; what is scored must "
-                f"have some, and this model takes {self.max_length:,}: take another task"
+                f"{self.title} has an answer of {len(continuation):,} tokens; an answer needs at "
+                f"least one, and this model takes at most {self.max_length:,}: use another task"
             )
         ids = (context + continuation)[-(self.max_length + 1) :]
         return prefixes.Sequence(ids[:-1], continuation, number)
@@ -199,7 +200,7 @@ class LanguageModel(TemplateLM):  # type: ignore[misc] # lm-eval carries no type
         if room < 1:
             raise UserError(
                 f"{self.title} asks for texts of {new_tokens:,} tokens, but {self.folder} takes "
-                f"only {self.max_length:,} together with the question; take another task"
+                f"only {self.max_length:,} together with the question; use another task"
             )
         ids = self.tok_encode(request.args[0]) or [self.prefix_token_id]
         return Prompt(ids[-room:], number)

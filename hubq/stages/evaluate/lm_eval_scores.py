@@ -72,7 +72,7 @@ def scores(
         _score(cell, group, table) for name, group in _rows(table) for cell in _cells(name, table)
     )
     if not found:
-        raise UserError(f"{task.name} gives no number that could be reported; take another task")
+        raise UserError(f"{task.name} gives no number that could be reported; use another task")
     return found
 
 

@@ -247,9 +247,9 @@ def refuse_changes(task: ChoiceTask, base: Outcome, own: Outcome) -> None:
     """Raise UserError where base and result were asked other items."""
     if found := changes(base, own):
         raise UserError(
-            f"{task.name}: the base and the result were asked other items ({'; '.join(found)}), so "
-            "they can't be compared. The task's data changed while it was measured: run again, or "
-            "take a task whose data comes in a wheel (hubq_...)"
+            f"{task.name}: the base and the result were asked different items "
+            f"({'; '.join(found)}), so they can't be compared. The task's data changed while it "
+            "was measured: run again, or use a task whose data comes in a wheel (hubq_...)"
         )
 
 

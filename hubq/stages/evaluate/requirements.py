@@ -25,8 +25,9 @@ def refuse_unmet(report: Report) -> None:
     if missed := unmet(report):
         listed = "\n  ".join(missed)
         raise UserError(
-            f"{report.plan.repo} is not published: it misses what its recipe requires.\n  {listed}"
-            "\nThe run folder is kept. Use more bits or another method, or change "
+            f"{report.plan.repo} is not published: it does not meet its recipe's requirements.\n"
+            f"  {listed}\n"
+            "The run folder is kept. Use more bits or another method, or change "
             "evaluate.require, which neither quantizes nor measures again"
         )
 
@@ -39,8 +40,8 @@ def _recovery(report: Measured, require: RequireSection) -> Iterator[str]:
         yield f"recovery was not measured: {_without_mean(report)}"
     elif overall.recovery.value < require.recovery:
         yield (
-            f"recovery is {share(overall.recovery)} of the base's mean accuracy, "
-            f"required is {percent(require.recovery)}"
+            f"recovery is {share(overall.recovery)} of the base's mean accuracy, but "
+            f"{percent(require.recovery)} is required"
         )
 
 
@@ -69,8 +70,8 @@ def _perplexity(found: Measurement, greatest: float) -> str:
     noise = ", a difference within the noise" if within_noise(found) else ""
     return (
         f"perplexity on {found.dataset} is {number(found.value / found.base)} times the base's "
-        f"({number(found.value)} and {number(found.base)}{noise}), required is at most "
-        f"{number(greatest)}"
+        f"({number(found.value)} and {number(found.base)}{noise}), but at most "
+        f"{number(greatest)} is allowed"
     )
 
 
@@ -82,7 +83,7 @@ def _divergence(report: Measured, require: RequireSection) -> Iterator[str]:
     elif report.fidelity.result.mean.value > require.divergence:
         yield (
             f"mean KL divergence is {number(report.fidelity.result.mean.value)} nats on "
-            f"{report.fidelity.dataset}, required is at most {number(require.divergence)}"
+            f"{report.fidelity.dataset}, but at most {number(require.divergence)} is allowed"
         )
 
 
@@ -90,6 +91,6 @@ def _bits(report: Report, require: RequireSection) -> Iterator[str]:
     stored = report.checkpoint.linear_bits
     if require.stored_bits is not None and stored > require.stored_bits:
         yield (
-            f"the quantized linears store {number(stored)} bits per weight, required are at most "
-            f"{number(require.stored_bits)}"
+            f"the quantized linears store {number(stored)} bits per weight, but at most "
+            f"{number(require.stored_bits)} is allowed"
         )

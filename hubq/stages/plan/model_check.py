@@ -27,7 +27,7 @@ SIZES = (
     "num_key_value_heads",
     "head_dim",
 )
-BRING = "bring both again from where the model was saved"
+BRING = "copy both again from where the model was saved"
 
 
 def require_consistent(source: Source) -> None:
@@ -70,8 +70,8 @@ def _require_floats(tensors: Mapping[str, TensorInfo]) -> None:
     odd = [name for name, info in tensors.items() if info.dtype not in FLOATS]
     if odd:
         raise UserError(
-            f"the model's {few(odd)} hold {tensors[odd[0]].dtype}, which is no weight of 16 or 32 "
-            "bits: name the unquantized model"
+            f"the model's {few(odd)} hold {tensors[odd[0]].dtype}, which is not a 16- or 32-bit "
+            "weight: name the unquantized model"
         )
 
 
@@ -87,7 +87,9 @@ def _require_fit(
     found = {name: info.shape for name, info in tensors.items() if name != tied}
     if lines := gaps(skeleton.shapes, found):
         raise UserError(
-            "\n  ".join(["config.json and the model's tensors are not of one model:", *lines])
+            "\n  ".join(
+                ["config.json and the model's tensors don't belong to the same model:", *lines]
+            )
         )
     skeleton.require_running()
 
@@ -100,14 +102,14 @@ def _require_bounded(
     there = 1 + max(blocks_in(tensors, family), default=-1)
     if type(layers) is not int or layers != there:
         raise UserError(
-            f"config.json says num_hidden_layers {_json(layers)}, and its files hold {there} blocks"
+            f"config.json says num_hidden_layers {_json(layers)}, but its files hold {there} blocks"
         )
     filled = [max(info.shape, default=1) for info in tensors.values() if info.end > info.begin]
     for name in SIZES:
         size = config.get(name)  # transformers has a default for what is not said
         if size is not None and (type(size) is not int or not 1 <= size <= max(filled)):
             raise UserError(
-                f"config.json says {name} {_json(size)}, and the files' tensors have 1 to "
+                f"config.json says {name} {_json(size)}, but the files' tensors have 1 to "
                 f"{max(filled)} of anything"
             )
 

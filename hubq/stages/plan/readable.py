@@ -42,8 +42,8 @@ def require_readable(recipe: "Recipe", source: "Source", client: Client) -> None
     asked = [each.name for each in evaluate.tasks if each.chat_template]
     if asked and not reader.has_template:
         raise UserError(
-            f"evaluate.tasks: {', '.join(asked)} is to be asked as the chat template lays out, "
-            f"and {reader.where} has none.\n"
+            f"evaluate.tasks: {', '.join(asked)} is to use the chat template, but {reader.where} "
+            "has none.\n"
             "Leave chat_template out, or add the chat_template.jinja that belongs to the model"
         )
     rows = _rows(source)
@@ -51,7 +51,7 @@ def require_readable(recipe: "Recipe", source: "Source", client: Client) -> None
         raise UserError(
             f"the tokenizer of {reader.where} has ids up to {reader.greatest_id}, and the model's "
             f"embeddings have {rows} rows: they do not belong together.\n"
-            "Bring both from one place"
+            "Use both from one source"
         )
 
 
@@ -67,7 +67,8 @@ def require_positions(lengths: Mapping[str, int], config: Mapping[str, Any]) -> 
     if long:
         listed = "\n  ".join(f"{what}: {length} tokens" for what, length in long.items())
         raise UserError(
-            f"the model was made for {positions} positions, and these are more:\n  {listed}\n"
+            f"the model was made for {positions} positions, and these ask for more:\n"
+            f"  {listed}\n"
             "Ask for less"
         )
 

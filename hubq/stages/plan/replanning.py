@@ -152,7 +152,7 @@ def _refusal(there: Mapping[str, Any], here: Mapping[str, Any], run: Path) -> st
     differences = _differences(there["recipe"], here["recipe"]) or _differences(there, here)
     shown = differences[:8] + (["..."] if len(differences) > 8 else [])
     return (
-        "\n  ".join([f"{run} holds a run of another plan:", *shown])
+        "\n  ".join([f"the run in {run} has a different plan:", *shown])
         + "\nReplace it with --fresh, or choose another folder with --run."
     )
 

@@ -56,7 +56,7 @@ def linear_names(source: Source, family: Family) -> Iterator[str]:
     """Yield the full names of the linears of all blocks."""
     blocks = source.config.get("num_hidden_layers")
     if not isinstance(blocks, int) or blocks < 1:
-        raise UserError(f"config.json says num_hidden_layers {blocks}: bring the model again")
+        raise UserError(f"config.json says num_hidden_layers {blocks}: download the model again")
     for number in range(blocks):
         for group in family.groups:
             for linear in group.linears:
@@ -94,8 +94,8 @@ def _shape(source: Source, module: str) -> tuple[int, int]:
     if info is None or len(info.shape) != 2:
         what = "has no" if info is None else "has an odd"
         raise UserError(
-            f"the model {what} {module}.weight, which its config.json promises; "
-            "its files are incomplete: bring it again"
+            f"the model {what} {module}.weight, which its config.json promises; its files are "
+            "incomplete: download it again"
         )
     return info.shape[0], info.shape[1]
 

@@ -37,7 +37,7 @@ def assemble(report: Report, run: Path, progress: Progress) -> dict[str, LocalFi
         own[name] = run / name
         write_atomically(own[name], content)
     clash = sorted(own.keys() & files.keys())
-    assert not clash, f"the model's folder holds {clash}, which publishing writes"
+    assert not clash, f"the model's folder holds {clash}, which publishing would overwrite"
     return files | {path: LocalFile(file) for path, file in own.items()}
 
 
@@ -66,8 +66,8 @@ def _refuse_other_report(report: Report, run: Path) -> None:
         )
     if type(report.plan).load(run / PLAN) != report.plan:
         raise UserError(
-            f"{run / 'report.json'} measured another plan than {run / 'plan.json'}.\nDelete it and "
-            "run again: what was measured of the same files is remembered"
+            f"{run / 'report.json'} measured a different plan from {run / 'plan.json'}.\n"
+            "Delete it and run again: measurements of the same files are remembered"
         )
 
 
@@ -94,7 +94,7 @@ def measured_files(report: Report, model: Path, progress: Progress) -> dict[str,
 def _refuse_missing(model: Path, path: str) -> None:
     if not (model / path).is_file():
         raise UserError(
-            f"{model / path} is gone, though the checkpoint lists it.\n"
+            f"{model / path} is missing, though the checkpoint lists it.\n"
             "Quantize again (--fresh); nothing was uploaded"
         )
 

@@ -65,8 +65,8 @@ class InputStatistics:
         for total in (self.gram, self.max):
             if total is not None and not torch.isfinite(total).all():
                 raise UserError(
-                    f"{group}: the calibration tokens reach it as inf or NaN. The model overflows "
-                    "there: check its weights, or calibrate on other text."
+                    f"{group}: its inputs for the calibration tokens are inf or NaN. The model "
+                    "overflows there: check its weights, or calibrate on other text."
                 )
         mean = None if self.sum is None else self.sum / self.tokens
         sample = None if self.sample is None else torch.cat(self.sample)

@@ -50,7 +50,7 @@ class PublishSection(AsWritten, Record):
     @classmethod
     def _taken_by_the_hub(cls, name: str | None) -> str | None:
         if name is not None and (mistake := mistake_in_name(name)):
-            raise ValueError(f"the Hub does not take {name!r}: {mistake}")
+            raise ValueError(f"the Hub does not accept {name!r}: {mistake}")
         return name
 
     @model_validator(mode="after")

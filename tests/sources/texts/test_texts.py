@@ -135,7 +135,7 @@ def test_a_parquet_file_without_the_field_names_its_columns(tmp_path: Path) -> N
         ),
         ("some.json", b'[{"text": "one"}', "not JSON"),
         ("some.txt", "text".encode("utf-16"), "UTF-16 or UTF-32; save it as UTF-8"),
-        ("some.csv", b"id,text\n1\n", "line 2: 1 cells under 2 names"),
+        ("some.csv", b"id,text\n1\n", "line 2: 1 cells for 2 column names"),
         ("some.csv", b'id,text\n1,"one\n', "unexpected end of data; fix its quotes"),
         (
             "some.csv",
@@ -305,7 +305,7 @@ def test_a_hub_that_does_not_answer_is_a_user_error() -> None:
 
 
 def test_options_that_a_name_fixes_are_refused() -> None:
-    with pytest.raises(UserError, match="wikitext2 has its own split"):
+    with pytest.raises(UserError, match="wikitext2 sets split itself"):
         read(name="wikitext2", split="train")
 
 

@@ -91,7 +91,8 @@ def test_the_mouse_finds_probabilities_on_every_token() -> None:
     read = Reader(page(seen("a", 0.9, kl=0.123)))
 
     assert read.elements[-1][1]["title"] == (
-        "“a”: the base 90 % (its choice 1); this model 50 %. KL 0.12 nats. The base likes “a” 90 %."
+        "“a”: the base 90 % (its choice 1); this model 50 %. KL 0.12 nats. "
+        "The base prefers “a” 90 %."
     )
 
 

@@ -45,8 +45,8 @@ def test_a_synonym_is_told_from_a_lost_thread() -> None:
 
     assert found == (
         "The same for 1 token; then this model says “big” where the base says “large”: a choice "
-        "that the base finds likely (31 %, against 45 %). The base could have gone on like this "
-        "(60 % a new token): other words, not a lost thread."
+        "that the base finds likely (31 %, against 45 %). The base could have continued like this "
+        "(60 % per new token): different words, but not a lost thread."
     )
 
 
@@ -55,8 +55,8 @@ def test_a_lost_thread_is_called_so() -> None:
 
     assert found == (
         "At once this model says “qx” where the base says “A”: a choice that the base finds "
-        "unlikely (under 0.1 %, against 45 %). The base does not follow what comes after "
-        "(1 % a new token): a lost thread."
+        "unlikely (under 0.1 %, against 45 %). The base finds what comes after very unlikely "
+        "(1 % per new token): a lost thread."
     )
 
 
@@ -118,7 +118,7 @@ def test_the_first_time_a_passage_is_said_it_is_new() -> None:
 
 
 def test_a_comparison_by_text_says_so() -> None:
-    assert "cut text into different tokens" in told(seen("x"), diverges_at=None, aligned="text")
+    assert "tokenize text differently" in told(seen("x"), diverges_at=None, aligned="text")
 
 
 @pytest.mark.parametrize(

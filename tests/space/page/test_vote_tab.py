@@ -40,7 +40,7 @@ def test_without_a_choice_any_two_of_a_family_are_drawn(models: tuple[Released, 
 def test_models_without_weights_are_never_drawn(models: tuple[Released, ...]) -> None:
     only_reports = Listing(tuple(replace(each, weights=None) for each in models), ())
 
-    with pytest.raises(UserError, match="no two models here that could answer"):
+    with pytest.raises(UserError, match="fewer than two models here can answer"):
         drawn(only_reports, [])
 
 

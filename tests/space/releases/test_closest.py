@@ -16,8 +16,8 @@ def test_the_model_with_the_least_divergence_is_closest() -> None:
     assert model is GPTQ
     assert sentence == (
         f"**acme/GPTQ** is closest to {BASE}: its mean KL divergence on xsum is 0.03100 "
-        "(95 %: 0.03000 to 0.03200) nats a token, and its likeliest next token is the base's in "
-        "96.9 % of places. acme/AWQ follows with 0.04200 (95 %: 0.04100 to 0.04300): "
+        "(95 %: 0.03000 to 0.03200) nats per token, and its most likely next token is the base's "
+        "in 96.9 % of places. acme/AWQ follows with 0.04200 (95 %: 0.04100 to 0.04300): "
         "beyond the noise."
     )
 
@@ -41,7 +41,7 @@ def test_only_models_of_that_width_count() -> None:
 def test_a_model_alone_says_so() -> None:
     _, sentence = closest([GPTQ], 4)
 
-    assert "No other model of this width was measured so." in sentence
+    assert "No other model of this width was measured this way." in sentence
 
 
 def test_models_that_read_another_text_are_left_out_and_counted() -> None:
@@ -82,7 +82,7 @@ def test_nothing_measured_is_said() -> None:
 
 
 def test_no_model_of_the_width_is_said() -> None:
-    assert closest([GPTQ], 3) == (None, "There is no model of 3 bits here.")
+    assert closest([GPTQ], 3) == (None, "There is no model with 3 bits here.")
 
 
 def test_models_of_two_bases_are_not_compared() -> None:

@@ -164,7 +164,7 @@ def test_a_report_that_the_hub_does_not_give_is_a_sentence(
     listing = find(Sources(org="acme"), client)
 
     assert names(listing) == [BASE, releases[1]]
-    assert "does not allow this to the token" in sentences(listing)
+    assert "does not allow this with this token" in sentences(listing)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_of_a_model_that_is_found_twice_the_one_with_weights_is_kept(tmp_path: P
 
 
 def test_a_folder_without_reports_is_a_sentence(tmp_path: Path) -> None:
-    assert "holds no report.json" in sentences(in_folders(tmp_path))
+    assert "has no report.json" in sentences(in_folders(tmp_path))
 
 
 def test_a_folder_that_was_removed_says_so_when_it_is_fetched(tmp_path: Path) -> None:

@@ -262,7 +262,7 @@ def test_a_killed_worker_fails_in_words_and_the_next_gives_the_same_answer_to_a_
     rest = list(events)
 
     assert isinstance(rest[-1], Failed)
-    assert "was killed, perhaps for want of memory" in rest[-1].text
+    assert "was killed, perhaps because memory ran out" in rest[-1].text
     assert tokens_of(list(generation.generate(seeded))) == expected
 
 
@@ -288,7 +288,7 @@ def test_a_worker_that_hangs_is_given_up(base: Path) -> None:
 
     generation.close()
     assert isinstance(told[-1], Failed)
-    assert "said nothing for 4 seconds" in told[-1].text
+    assert "did not respond for 4 seconds" in told[-1].text
 
 
 def test_a_damaged_model_fails_in_words_without_its_name(

@@ -15,7 +15,7 @@ def test_all_mistakes_in_settings_are_named_at_once() -> None:
 
     assert str(refusal.value) == (
         "these settings can't be used: temperature must be less than or equal to 2, not 7; "
-        "top_k must be greater than or equal to 0, not -1; temprature is no "
+        "top_k must be greater than or equal to 0, not -1; temprature is not a "
         "setting; did you mean temperature?"
     )
 

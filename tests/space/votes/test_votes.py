@@ -69,7 +69,7 @@ def test_a_second_vote_on_a_comparison_is_refused_in_words(book: VoteBook) -> No
     first = vote("left")
     book.add(first)
 
-    with pytest.raises(UserError, match="has its vote already"):
+    with pytest.raises(UserError, match="already has a vote"):
         book.add(first.model_copy(update={"choice": "right"}))
 
     assert book.votes() == [first]

@@ -91,7 +91,7 @@ def test_other_line_ends_are_a_difference(folder: Path) -> None:
     path = folder / "README.md"
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
 
-    assert differences(folder) == [f"{path} differs in its line ends or its encoding"]
+    assert differences(folder) == [f"{path} differs in its line endings or encoding"]
 
 
 def test_a_missing_card_is_named(folder: Path) -> None:
@@ -107,9 +107,9 @@ def test_pictures_that_are_missing_changed_or_too_many_are_named(folder: Path) -
     (images / "mine.png").write_bytes(b"")
 
     assert differences(folder) == [
-        f"{images / 'errors.png'} does not show what the records say",
+        f"{images / 'errors.png'} does not match its records",
         f"{images / 'bits.png'} is missing",
-        f"{images / 'mine.png'} is no picture of this card",
+        f"{images / 'mine.png'} is not a picture of this card",
     ]
 
 

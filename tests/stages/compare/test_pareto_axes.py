@@ -38,7 +38,7 @@ def test_bits_are_those_of_the_whole_file() -> None:
     found = axes([made_entry("a/x", 4.0, model_bits=5.0), made_entry("a/y", None)])
 
     assert found is not None
-    assert found.cost == "stored bits a parameter of the whole file"
+    assert found.cost == "stored bits per parameter of the whole file"
     assert [bits for bits, _ in found.points.values()] == [5.0, 6.0]
 
 

@@ -123,7 +123,7 @@ def test_a_release_that_may_not_be_read_is_told_and_left_out(
     found = list(on_hub(make_run(run), client, told.append))
 
     assert found == []
-    assert told[0].startswith(f"{OTHER} is not among the siblings: ")
+    assert told[0].startswith(f"{OTHER} is left out of the related models: ")
 
 
 def test_saved_siblings_are_read_back_from_a_folder_or_a_repo(tmp_path: Path) -> None:

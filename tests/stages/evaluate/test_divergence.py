@@ -190,7 +190,7 @@ def test_a_short_text_gives_the_windows_that_it_has(comparison: Comparison) -> N
 
 
 def test_a_text_shorter_than_a_window_is_refused(comparison: Comparison) -> None:
-    with pytest.raises(UserError, match=r"text has 684 tokens, which is no window of 2048"):
+    with pytest.raises(UserError, match=r"text has 684 tokens, fewer than a window of 2048"):
         comparison.divergence(length=2048)
 
 

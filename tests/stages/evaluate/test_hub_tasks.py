@@ -317,7 +317,7 @@ def test_data_that_is_not_as_the_task_expects_is_refused_in_words(
     assert "cnn_dailymail: its items lack a field" in found["cnn_dailymail"]
     assert "'article' is undefined" in found["cnn_dailymail"]
     assert "EdinburghNLP/xsum doesn't have this revision" in found["xsum"]
-    assert "have other ids" in found["flores200"]
+    assert "have different ids" in found["flores200"]
     assert "Rowan/hellaswag" in found["hellaswag"]
 
 

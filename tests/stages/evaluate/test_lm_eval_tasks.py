@@ -284,7 +284,7 @@ def test_examples_that_are_the_items_themselves_are_refused(tmp_path: Path) -> N
     definition = {**task, **answers, "output_type": "multiple_choice"}
     loaded = TaskManager(include_defaults=False).load([definition])
 
-    with pytest.raises(UserError, match="bare has no examples apart from its items"):
+    with pytest.raises(UserError, match="bare has no examples other than its items"):
         _require_examples(loaded["tasks"]["bare"], 2)
 
 

@@ -112,7 +112,7 @@ def test_too_few_tokens_say_how_many_windows_there_are(
     model: Any,
     folder: Path,
 ) -> None:
-    with pytest.raises(UserError, match=r"has 684 tokens, which is 2 windows of 300, not 5"):
+    with pytest.raises(UserError, match=r"has 684 tokens, which make 2 windows of 300, not 5"):
         perplexity(Passes(model, folder), task(length=300, windows=5))
 
 

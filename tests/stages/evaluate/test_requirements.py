@@ -28,20 +28,20 @@ def requiring(**budgets: float) -> Report:
     [
         (
             {"recovery": 0.96},
-            "recovery is 95.6 % (93.0 to 98.0) of the base's mean accuracy, required is 96.0 %",
+            "recovery is 95.6 % (93.0 to 98.0) of the base's mean accuracy, but 96.0 % is required",
         ),
         (
             {"perplexity_ratio": 1.1},
             "perplexity on xsum is 1.139 times the base's (29.58 and 25.97), "
-            "required is at most 1.100",
+            "but at most 1.100 is allowed",
         ),
         (
             {"divergence": 0.05},
-            "mean KL divergence is 0.05120 nats on xsum, required is at most 0.05000",
+            "mean KL divergence is 0.05120 nats on xsum, but at most 0.05000 is allowed",
         ),
         (
             {"stored_bits": 4.25},
-            "the quantized linears store 4.312 bits per weight, required are at most 4.250",
+            "the quantized linears store 4.312 bits per weight, but at most 4.250 is allowed",
         ),
     ],
     ids=lambda value: "",
@@ -95,7 +95,7 @@ def test_publish_sends_nothing_of_a_result_that_misses_its_budget(tmp_path: Path
     report.plan.recipe["evaluate"]["require"] = {"stored_bits": 4}
     nobody = Client(endpoint="http://127.0.0.1:9")
 
-    with pytest.raises(UserError, match="required are at most 4"):
+    with pytest.raises(UserError, match="but at most 4 is allowed"):
         publish(report, tmp_path, nobody)
 
     assert (tmp_path / "model").is_dir()

@@ -56,7 +56,7 @@ def test_a_plan_refuses_a_config_of_another_model(folder: Path, tmp_path: Path) 
         "publish": {"org": "me"},
     }
 
-    with pytest.raises(UserError, match="num_hidden_layers 1, and its files hold 2 blocks"):
+    with pytest.raises(UserError, match="num_hidden_layers 1, but its files hold 2 blocks"):
         plan(Recipe.model_validate(recipe), tmp_path / "run", NOWHERE)
 
 
@@ -71,12 +71,12 @@ def test_a_plan_refuses_a_config_of_another_model(folder: Path, tmp_path: Path) 
         ({"intermediate_size": 96}, r"mlp.gate_proj.weight.* \(128 x 64 instead of 96 x 64\)"),
         ({"num_attention_heads": 8}, r"self_attn.q_proj.weight.*instead of 128 x 64"),
         ({"num_key_value_heads": 3}, "of another shape|makes no llama"),
-        ({"head_dim": 1073741824}, "head_dim 1073741824, and the files' tensors have 1 to 260"),
+        ({"head_dim": 1073741824}, "head_dim 1073741824, but the files' tensors have 1 to 260"),
         ({"attention_bias": True}, "missing: model.layers.0.self_attn.q_proj.bias"),
         ({"mlp_bias": True}, "missing: model.layers.0.mlp.gate_proj.bias"),
-        ({"hidden_act": "nonsense"}, "transformers makes no llama of config.json: .*nonsense"),
-        ({"model_type": "gpt2"}, "transformers makes no gpt2 of config.json"),
-        ({"model_type": "qwen2"}, "model_type qwen2 is of another architecture"),
+        ({"hidden_act": "nonsense"}, "make a llama model from config.json: .*nonsense"),
+        ({"model_type": "gpt2"}, "transformers can't make a gpt2 model from config.json"),
+        ({"model_type": "qwen2"}, "model_type qwen2 belongs to another architecture"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 0, "rope_theta": 1e4}}, "not finite"),
         ({"num_labels": 1 << 62}, "no model has more than 1,000,000"),
         ({"num_hidden_layers": 1_000_000_000}, "no model has more than 10,000"),
@@ -164,7 +164,7 @@ def test_a_tensor_without_a_place_is_named(folder: Path) -> None:
 def test_weights_that_are_whole_numbers_are_refused(folder: Path) -> None:
     rewrite(folder, lambda state: {name: each.to(torch.int16) for name, each in state.items()})
 
-    with pytest.raises(UserError, match="hold I16, which is no weight"):
+    with pytest.raises(UserError, match="hold I16, which is not a 16- or 32-bit weight"):
         require(folder)
 
 

@@ -58,7 +58,7 @@ def test_a_recipe_that_reads_no_text_needs_no_tokenizer(folder: Path, tmp_path: 
 def test_a_task_in_a_template_that_is_not_there_is_refused(folder: Path, tmp_path: Path) -> None:
     drop(folder, "chat_template.jinja")
 
-    with pytest.raises(UserError, match="hubq_piqa is to be asked as the chat template lays out"):
+    with pytest.raises(UserError, match="hubq_piqa is to use the chat template"):
         planned({"folder": folder}, tmp_path / "run")
 
 

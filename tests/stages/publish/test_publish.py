@@ -194,7 +194,7 @@ def test_a_hub_that_stays_down_ends_in_a_clear_error(
 ) -> None:
     hub.faults.add(refuse("POST", COMMIT, 503, times=100))
 
-    with pytest.raises(UserError, match=r"has trouble \(status 503.*\n.*what is done stays done"):
+    with pytest.raises(UserError, match=r"has a problem \(status 503.*\n.*finished work is kept"):
         publish(report, run, client)
 
     assert not (run / "publication.json").exists()
@@ -239,7 +239,7 @@ def test_a_commit_made_in_the_meantime_is_not_overwritten(
 ) -> None:
     meanwhile = Meanwhile(lambda: put(client, "notes.txt", b"mine"))
 
-    with pytest.raises(UserError, match="changed while this was publishing"):
+    with pytest.raises(UserError, match="changed during publishing"):
         publish(report, run, client, meanwhile)
 
     assert titles(client)[0] == "By hand"
@@ -603,7 +603,7 @@ def test_a_bad_token_is_refused_before_the_upload(
 def test_a_token_that_only_reads_is_refused(report: Report, run: Path, hub: FaultyHub) -> None:
     token = mint_token(hub.root, user="ann", role="read", expires_in=None)
 
-    with pytest.raises(UserError, match="the token of ann may only read"):
+    with pytest.raises(UserError, match="the token of ann is read-only"):
         publish(report, run, Client(hub.endpoint, token))
 
 
@@ -623,7 +623,7 @@ def test_a_hub_that_refuses_the_write_is_quoted(
 ) -> None:
     hub.faults.add(refuse("POST", "/api/repos/create", 403))
 
-    with pytest.raises(UserError, match="does not allow this to the token: a fault of the test"):
+    with pytest.raises(UserError, match="does not allow this with this token: a fault of the test"):
         publish(report, run, client)
 
 

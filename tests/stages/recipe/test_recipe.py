@@ -135,15 +135,15 @@ publish:
         ("  name: rtn\n", "", "line 3  method.name: is missing; known: awq, "),
         ("  org: me", "  name: x", "line 6  publish.org: is missing"),
         ("model: meta-llama/Meta-Llama-3-8B@main", "name: x", "model: is missing"),
-        ("  bits: 4", "  bits: 4\n  bits: 3", "line 6  method.bits: stands already on line 5"),
+        ("  bits: 4", "  bits: 4\n  bits: 3", "line 6  method.bits: already set on line 5"),
         ("bits: 4", "bits: !!python/name:os.system x", "the tag !!python/name:os.system"),
         ("bits: 4", "bits: &b 4", "line 5  anchors"),
-        ("bits: 4", "bits: [4", "no YAML"),
+        ("bits: 4", "bits: [4", "invalid YAML"),
         ("# for tests", "name: me", "line 1  name: not an option; the file's name is used"),
-        ("bits: 4", f"bits: {'1' * 5000}", "line 5  no plain value"),
-        ("bits: 4", f"bits: {'[' * 3000}{']' * 3000}", "nested far too deep"),
+        ("bits: 4", f"bits: {'1' * 5000}", "line 5  not a plain value"),
+        ("bits: 4", f"bits: {'[' * 3000}{']' * 3000}", "nested too deeply"),
         ("publish:", "evaluate: {tasks: piqa}\npublish:", "line 6  evaluate.tasks: must be a list"),
-        ("org: me", "org: ../me", "line 7  publish.org: the Hub does not take '../me'"),
+        ("org: me", "org: ../me", "line 7  publish.org: the Hub does not accept '../me'"),
         (
             "meta-llama/Meta-Llama-3-8B@main",
             "{folder: ./a, gguf: ./b}",
@@ -166,8 +166,8 @@ def test_a_mistake_says_what_and_where(tmp_path: Path, old: str, new: str, sente
         ("base_model: ./models/b", "must be org/name, as the Hub calls it"),
         ("base_model: /home/me/b", "must be org/name, as the Hub calls it"),
         ("base_model: b", "must be org/name, as the Hub calls it"),
-        ("base_model: a/my--model", "'my--model' is no name on the Hub"),
-        ("base_model: a/b@../c", "'../c' is no revision"),
+        ("base_model: a/my--model", "'my--model' is not a valid name on the Hub"),
+        ("base_model: a/b@../c", "'../c' is not a revision"),
     ],
 )
 def test_a_base_is_an_id_on_the_hub(tmp_path: Path, written: str, sentence: str) -> None:
@@ -185,7 +185,7 @@ def test_a_base_is_an_id_on_the_hub(tmp_path: Path, written: str, sentence: str)
 def test_a_name_that_the_hub_refuses_is_refused_in_the_recipe(tmp_path: Path, name: str) -> None:
     (told,) = mistakes(tmp_path, SMALLEST + f"  name: {name}\n")
 
-    assert told.startswith(f"  line 8  publish.name: the Hub does not take '{name}': it may")
+    assert told.startswith(f"  line 8  publish.name: the Hub does not accept '{name}': it may")
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_a_recipe_beyond_all_measure_is_refused_before_it_is_built(
 ) -> None:
     (told,) = mistakes(tmp_path, text)
 
-    assert "no YAML for hubq: it" in told
+    assert "YAML that hubq does not read: it" in told
 
 
 def test_an_empty_file_is_no_recipe(tmp_path: Path) -> None:

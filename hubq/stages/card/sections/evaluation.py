@@ -120,7 +120,11 @@ def fidelity(measured: Measured) -> list[Fact]:
         Fact("KL divergence, mean", ranged(result.mean), floor(ranged(own.mean))),
         Fact("KL divergence, median", number(result.median), floor(number(own.median))),
         Fact("KL divergence, 99th percentile", tails[0], floor(tails[1])),
-        Fact("same likeliest token", share(result.agreement), floor(share(own.agreement))),
+        Fact(
+            "top-1 agreement (same most likely token)",
+            share(result.agreement),
+            floor(share(own.agreement)),
+        ),
         Fact("tokens compared", number(result.tokens), floor(number(own.tokens))),
     ]
 
@@ -167,7 +171,7 @@ def _of_tasks(measured: Measured) -> str:
         f"It keeps {share(overall.recovery)} of the base's mean accuracy over {tasks_of(overall)}"
     )
     if low is None or high is None:
-        return f"{said}; the noise of this is not known."
+        return f"{said}; how much of that is noise is not known."
     if low <= 0 <= high:
         within = ", which differs from the base's by no more than chance explains"
         return f"{said}{'' if _worse(measured) else within}."
@@ -179,8 +183,9 @@ def _of_fidelity(measured: Measured) -> str:
     if found is None:
         return ""
     return (
-        f"{percent(found.result.agreement.value)} of its likeliest next tokens are the base's, "
-        f"and its mean KL divergence from the base is {number(found.result.mean.value)} nats."
+        f"Its most likely next token is the base's in {percent(found.result.agreement.value)} "
+        "of places, and its mean KL divergence from the base is "
+        f"{number(found.result.mean.value)} nats."
     )
 
 

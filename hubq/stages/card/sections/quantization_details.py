@@ -66,7 +66,7 @@ def _calibration(report: Report) -> list[Setting]:
 def _computed_in(dtype: str | None) -> list[Setting]:
     """Say what the text ran through the model in; checkpoints of before don't know."""
     meaning = "the dtype in which the model read the calibration text"
-    return [] if dtype is None else [Setting("calibrated in", dtype, meaning)]
+    return [] if dtype is None else [Setting("calibration dtype", dtype, meaning)]
 
 
 def _dataset_title(data: Mapping[str, Any]) -> str:

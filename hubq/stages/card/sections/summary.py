@@ -82,7 +82,7 @@ def _perplexity(report: Report) -> list[Line]:
 
 
 def _fidelity(report: Report) -> list[Line]:
-    titles = ("KL divergence from the base, nats", "same likeliest next token")
+    titles = ("KL divergence from the base, nats", "top-1 agreement with the base")
     found = report.fidelity
     if found is None:
         return [Line(title, NOT_MEASURED, NOT_MEASURED) for title in titles]

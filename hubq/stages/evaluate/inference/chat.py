@@ -106,7 +106,9 @@ def room_behind(model: Any, folder: Path, taken: int) -> int:  # noqa: ANN401
     if taken == 0:
         raise UserError("there is nothing to answer: the prompt is empty")
     if length is not None and taken >= length:
-        raise UserError(f"the prompt has {taken} tokens; {folder} takes {length - 1}: shorten it")
+        raise UserError(
+            f"the prompt has {taken} tokens; {folder} takes at most {length - 1}: shorten it"
+        )
     return int(length) - taken if length is not None else 2**31
 
 

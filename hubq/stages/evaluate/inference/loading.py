@@ -77,7 +77,8 @@ def _method(folder: Path) -> str:
     if method and method not in {*loadable, *AUTO_QUANTIZER_MAPPING, *AUTO_ROUND}:
         raise UserError(
             f"{folder} is quantized by {method}, which transformers does not know: it would "
-            "ignore that and load other weights. Install what brings the method, or update"
+            "ignore that and load other weights. Install the package that provides the method, "
+            "or update transformers"
         )
     return method
 
@@ -101,7 +102,10 @@ def _why_not_transformers(folder: Path, method: str) -> str | None:
     if method in AUTO_ROUND:
         return "its layout is that of gptq or awq"
     if "quantization_config" not in read_object(folder / "config.json"):
-        return "transformers looks for the settings in config.json, which has none"
+        return (
+            "transformers looks for the quantization settings in config.json, "
+            "but they are not there"
+        )
     if superfluous(QuantizedFolder(folder)):
         return "transformers has no place for its biases, which are all zero"
     return None
@@ -128,8 +132,9 @@ def _by_transformers(folder: Path, dtype: Any) -> Any:  # noqa: ANN401 - a torch
     except FAULTS as error:
         if "custom code" in str(error):
             raise UserError(
-                f"{folder} is a model with code of its own (auto_map in config.json), and hubq "
-                "runs no model's code; take one of an architecture that transformers knows"
+                f"{folder} is a model with code of its own (auto_map in config.json), "
+                "and hubq does not run code from models; use one of an architecture "
+                "that transformers knows"
             ) from error
         said = "\n".join([_said(error), *warnings.texts])
         raise UserError(f"transformers cannot load {folder}: {said}") from error
@@ -152,10 +157,10 @@ def _refuse_gaps(folder: Path, info: Mapping[str, Any]) -> None:
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise UserError(
-                f"{folder} did not load whole; {what.replace('_', ' ')}: "
+                f"{folder} did not load completely; {what.replace('_', ' ')}: "
                 f"{', '.join(names[:3])}{more}. transformers would use random weights or drop "
-                "some, so nothing was measured. Make the folder anew: --fresh does so where hubq "
-                "made it; download it again, or ask its maker, where somebody else did"
+                "some, so nothing was measured. If hubq made this folder, make it again with "
+                "--fresh; if not, download it again or ask its maker"
             )
 
 

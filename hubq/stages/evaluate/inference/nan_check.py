@@ -15,7 +15,8 @@ def refuse_non_finite(model: Any, ids: "Tensor", folder: Path) -> NoReturn:  # n
     place = f"the first is in the output of {where}" if where else "in the loss alone"
     raise UserError(
         f"{folder} computes NaN or infinity ({place}). Its weights are damaged or overflow in "
-        f"{model.dtype}.\nTake other weights; of a recipe more bits, another method or another base"
+        f"{model.dtype}.\n"
+        "Use other weights; for a recipe, use more bits, another method or another base"
     )
 
 

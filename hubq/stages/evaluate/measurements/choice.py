@@ -47,9 +47,11 @@ def harness_task(
 ) -> ChoiceTask:
     """Describe a task for a worker, with all that can change its numbers."""
     if limit is not None and limit < 1:
-        raise UserError(f"{name}: a limit of {limit} leaves no items; give 1 or more, or none")
+        raise UserError(
+            f"{name}: a limit of {limit} leaves no items; give 1 or more, or leave it out"
+        )
     if shots is not None and shots < 0:
-        raise UserError(f"{name}: there can't be {shots} examples; give 0 or more, or none")
+        raise UserError(f"{name}: there can't be {shots} examples; give 0 or more, or leave it out")
     return ChoiceTask(
         name=name,
         definition=definition(name),
@@ -103,8 +105,8 @@ def choice(
         )
     except OverflowError as error:
         raise UserError(
-            f"{task.name} gives a number beyond 1e308 (lm-eval: {error}): to this model its texts "
-            "are next to impossible. Leave the task out, or quantize with more bits"
+            f"{task.name} gives a number beyond 1e308 (lm-eval: {error}): this model finds its "
+            "texts next to impossible. Leave the task out, or quantize with more bits"
         ) from error
     return scores(task, loaded, results)
 
@@ -116,8 +118,8 @@ def _language_model(model: Any, folder: Path, task: ChoiceTask, progress: Progre
     language_model = wrapped(model, folder, progress, task.title)
     if task.chat_template and template_of(language_model.tokenizer) is None:
         raise UserError(
-            f"the tokenizer in {folder} has no chat template, and {task.name} is to be asked with "
-            "one. Ask without, or add the chat_template.jinja that belongs to the model"
+            f"the tokenizer in {folder} has no chat template, and {task.name} should be asked "
+            "with one. Ask without it, or add the chat_template.jinja that belongs to the model"
         )
     return language_model
 
@@ -151,8 +153,8 @@ def _require_sentence_splitter(name: str) -> None:
         nltk.data.find("tokenizers/punkt_tab")
     except LookupError as error:
         raise UserError(
-            f"{name} counts sentences with nltk's punkt_tab, which is not there and could not be "
-            "fetched; connect and run: python -m nltk.downloader punkt_tab"
+            f"{name} counts sentences with nltk's punkt_tab, which is not installed and could not "
+            "be downloaded; connect and run: python -m nltk.downloader punkt_tab"
         ) from error
 
 
@@ -160,8 +162,8 @@ def _shots(task: ChoiceTask, name: str, defined: int | None) -> int:
     """Decide how many examples go before an item: as asked, else as defined, else by custom."""
     if defined == 0 and task.shots:
         raise UserError(
-            f"{name} is defined to be asked without examples (they would spoil it, or are in its "
-            f"prompt already), and {task.shots} are asked for; leave shots out for this task"
+            f"{name} is defined without examples (they would spoil it, or are already in its "
+            f"prompt), but {task.shots} are asked for; leave shots out for this task"
         )
     if task.shots is not None:
         return task.shots
@@ -174,7 +176,7 @@ def _require_examples(each: Any, shots: int) -> None:  # noqa: ANN401 - see _loa
     chosen = each.fewshot_cfg.split or each.fewshot_cfg.samples
     if not chosen and not has_others:
         raise UserError(
-            f"{each.task_name} has no examples apart from its items, so that {shots} of them would "
+            f"{each.task_name} has no examples other than its items, so {shots} of them would "
             "give answers away; leave shots out for this task"
         )
     # An item is no example of itself, where both are of one split.
@@ -217,10 +219,10 @@ def _understood(task: ChoiceTask) -> Iterator[None]:
     except (KeyError, TemplateError) as error:
         raise UserError(
             f"{task.name}: its items lack a field that it is defined with ({error}); the data set "
-            "has changed since the task was written. Update lm-eval, or take another task"
+            "has changed since the task was written. Update lm-eval, or use another task"
         ) from error
     except IndexError as error:
-        raise UserError(f"{task.name} has no items to ask; take another task") from error
+        raise UserError(f"{task.name} has no items to ask; use another task") from error
     except (DatasetsError, OSError, RuntimeError, ValueError) as error:
         raise UserError(_unavailable(task, url, str(error))) from error
 
@@ -231,7 +233,9 @@ def _unavailable(task: ChoiceTask, url: str, said: str) -> str:
     if "gated" in said:
         way_out = f"accept its terms on {url} with your account, then hf auth login or set HF_TOKEN"
     elif "scripts are no longer supported" in said:
-        way_out = "its data set is a program, which hubq does not run; take another task"
+        way_out = "its data set is a program, which hubq does not run; use another task"
     else:
-        way_out = "take another task: those named hubq_... need no Hub"
-    return f"the items of {task.name} can't be had from {url}: {first}\nWay out: {way_out}"
+        way_out = "use another task: those named hubq_... need no Hub"
+    return (
+        f"the items of {task.name} can't be downloaded from {url}: {first}\nTo fix this: {way_out}"
+    )

@@ -160,8 +160,8 @@ def _require_comparable(
         )
     if not torch.equal(reference.windows, windows):
         raise UserError(
-            f"{name} and {task.reference} make other tokens of {task.dataset}: their tokenizers "
-            f"differ. {way_out}"
+            f"{name} and {task.reference} tokenize {task.dataset} differently: their "
+            f"tokenizers differ. {way_out}"
         )
 
 

@@ -106,8 +106,8 @@ def evaluation_windows(ids: list[int], task: PerplexityTask) -> "Tensor":
     wanted = task.windows or max(min(available, task.at_most or available), 1)
     if available < wanted:
         raise UserError(
-            f"perplexity: {task.dataset} has {len(ids):,} tokens, which is {available} windows of "
-            f"{task.length}, not {wanted}; ask for fewer or shorter windows"
+            f"perplexity: {task.dataset} has {len(ids):,} tokens, which make {available} windows "
+            f"of {task.length}, not {wanted}; ask for fewer or shorter windows"
         )
     return torch.tensor(ids[: wanted * task.length]).view(wanted, task.length)
 

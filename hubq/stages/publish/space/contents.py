@@ -126,7 +126,7 @@ def _needed(name: str, extra: str) -> tuple[Requirement, ...]:
         lines = requires(name) or []
     except PackageNotFoundError as error:
         raise UserError(
-            f"{name} is not installed here, so what a Space needs can't be told.\n"
+            f"{name} is not installed here, so the Space's requirements can't be listed.\n"
             "Install it with the rest: pip install 'hubq[space,bitsandbytes]'"
         ) from error
     found = [Requirement(line) for line in lines]

@@ -61,7 +61,8 @@ def beside(
 
 def test_the_headline_says_that_a_loss_is_more_than_chance_explains() -> None:
     assert evaluation.headline(full_report()) == (
-        "91.3 % of its likeliest next tokens are the base's, and its mean KL divergence from the "
+        "Its most likely next token is the base's in 91.3 % of places, and its mean KL divergence "
+        "from the "
         "base is 0.06120 nats. It keeps 94.6 % (92.7 to 96.4) of the base's mean accuracy over 2 "
         "tasks: less than the base by more than chance explains. It is worse beyond noise on 1 of "
         "3 tasks and 1 of 1 text."
@@ -165,7 +166,7 @@ def test_at_a_glance_what_was_not_measured_says_so() -> None:
         "accuracy",
         "perplexity",
         "KL divergence from the base, nats",
-        "same likeliest next token",
+        "top-1 agreement with the base",
     ]
 
 
@@ -225,7 +226,7 @@ def test_fidelity_stands_beside_the_bases_own_noise() -> None:
     table = section("### Fidelity to the base", render(full_report()))
 
     assert "| KL divergence, mean | 0.06120 (0.05508 to 0.06732) | 0.0007100 (0.0006" in table
-    assert "| same likeliest token | 91.3 % (90.9 to 91.7) | 98.9 % (98.5 to 99.3) |" in table
+    assert "| top-1 agreement (same most likely token) | 91.3 % (90.9 to 91.7) | 98.9 %" in table
 
 
 def test_a_base_in_float32_has_no_noise_and_the_card_says_why() -> None:
@@ -251,11 +252,11 @@ def test_the_dtype_that_the_calibration_text_ran_in_is_a_setting(dtype: str) -> 
         for each in quantization_details.settings(made_report(checkpoint=checkpoint))
     }
 
-    assert found["calibrated in"] == dtype
+    assert found["calibration dtype"] == dtype
 
 
 def test_a_checkpoint_of_before_is_not_said_to_have_run_in_any_dtype() -> None:
-    assert "calibrated in" not in {
+    assert "calibration dtype" not in {
         each.name for each in quantization_details.settings(made_report())
     }
 
@@ -615,7 +616,7 @@ def test_a_busy_machine_is_said_beside_its_times() -> None:
     costs = report.efficiency.model_copy(update={"result": busy})
     text = render(report.model_copy(update={"efficiency": costs}))
 
-    assert "Other programs held the cores for 31.0 % of" in text
+    assert "Other programs used the cores for 31.0 % of" in text
     assert "Other programs" not in render(report)
 
 
