@@ -90,8 +90,9 @@ def prepare(
 def _by_energy(energy: Tensor, together: int) -> Tensor:  # (in,) -> (in,)
     """Order columns by energy within their groups, and the groups by theirs."""
     group = torch.arange(len(energy), device=energy.device) // together
-    total = energy.new_zeros(int(group[-1]) + 1).index_add_(0, group, energy)
-    if len(energy) % together:
+    missing = -len(energy) % together
+    total = torch.nn.functional.pad(energy, (0, missing)).view(-1, together).sum(1)
+    if missing:
         total[-1] = -1
     rank = total.argsort(descending=True, stable=True).argsort()
     alone = energy.argsort(descending=True, stable=True)
