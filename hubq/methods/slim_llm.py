@@ -140,8 +140,8 @@ class SliMLLM(Method):
         return widths
 
     def _group(self, weight: Tensor) -> Tensor:
-        """Return the group of each column, (in,)."""
-        return torch.arange(weight.shape[1], device=weight.device) // self.group_size
+        """Return the group of each column, (in,), on the CPU."""
+        return torch.arange(weight.shape[1]) // self.group_size
 
 
 def _assignments(ranking: Tensor) -> Iterator[Tensor]:

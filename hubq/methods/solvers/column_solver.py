@@ -194,10 +194,10 @@ class Rounding:
     ) -> None:
         self.hessian = hessian
         self.columns = hessian.columns(weight)
-        self.levels = levels.at(hessian.order)
+        self.levels = levels.in_order(hessian.order)
         self.exceptions = exceptions and (
             exceptions[0].T[hessian.order],
-            exceptions[1].at(hessian.order),
+            exceptions[1].in_order(hessian.order),
         )
         self.codes = torch.empty(self.columns.shape, dtype=torch.uint8, device=weight.device)
         self.errors = torch.empty_like(self.columns)

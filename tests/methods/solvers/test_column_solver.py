@@ -1,5 +1,7 @@
 """The column solver against slow and obvious arithmetic in float64."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -153,6 +155,21 @@ def test_masked_weights_are_rounded_on_the_exceptions_levels_and_feed_back() -> 
         expected[column] = weight[column] - rounded
         moved += feedback[column].double()[:, None] * expected[column]
     torch.testing.assert_close(errors.double(), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_block_has_the_levels_of_its_own_groups_and_no_others() -> None:
+    group = torch.tensor([5, 2, 2, 5, 0, 3, 4, 3])
+    scale, zero = torch.rand(4, 6), torch.rand(4, 6)
+    levels = replace(Levels.of(scale, zero, 7, group), top=torch.arange(6.0))
+
+    scattered, neighbours = levels.at(slice(0, 4)), levels.at(slice(5, 8))
+
+    for own, columns in ((scattered, slice(0, 4)), (neighbours, slice(5, 8))):
+        assert len(own.scale) == len(own.zero) == len(own.top) == 2
+        assert torch.equal(own.scale[own.group], scale.T[group[columns]])
+        assert torch.equal(own.zero[own.group], zero.T[group[columns]])
+        assert torch.equal(own.top[own.group], levels.top[group[columns]])
+    assert neighbours.scale.data_ptr() == levels.scale[3].data_ptr()  # a view, not a copy
 
 
 def test_a_pivot_is_what_an_error_costs_once_later_columns_make_up_for_it() -> None:
