@@ -49,10 +49,10 @@ class Hessian:
         """Return (in, out) in solving order as (out, in) in the layer's order."""
         return columns[self.order.argsort()].T.contiguous()
 
-    def loss(self, errors: Tensor) -> float:  # (in, out)
-        """Return the sum of e G eᵀ for errors in solving order, with the damping."""
-        costs = (self.factor.T @ errors).square_().sum(1)
-        return float(costs @ self.pivots)
+    def losses(self, errors: Tensor) -> Tensor:  # (in, parts, out) -> (parts,)
+        """Return the sum of e G eᵀ over each part's errors in solving order, with the damping."""
+        costs = (self.factor.T @ errors.flatten(1)).square_().view(errors.shape).sum(2)
+        return self.pivots @ costs
 
     def gram(self, inputs: Inputs, damping: float) -> Tensor:
         """Return the damped Gram matrix in solving order."""

@@ -215,24 +215,23 @@ def test_rounding_once_more_loses_less() -> None:
     group = torch.zeros(48, dtype=torch.int64)
     rounding = Rounding(hessian, layer.weight, Levels.of(*three_bits(layer), 7, group))
     rounding.solve()
-    before = hessian.loss(rounding.errors)
+    before = hessian.losses(rounding.errors[:, None])
 
     rounding.refine(hessian.gram(layer.inputs, 0.01))
 
-    assert hessian.loss(rounding.errors) < before
+    assert hessian.losses(rounding.errors[:, None]) < before
 
 
-def test_the_loss_is_that_of_the_damped_outputs() -> None:
+def test_the_losses_are_those_of_the_damped_outputs() -> None:
     layer = layer_of(6, 20)
     hessian = prepare(layer.inputs, 0.01, "layer", activation_order=True)
-    errors = torch.randn(20, 6)
+    errors = torch.randn(20, 3, 6)
 
-    loss = hessian.loss(errors)
+    losses = hessian.losses(errors)
 
     gram = hessian.gram(layer.inputs, 0.01).double()
-    assert loss == pytest.approx(
-        float((errors.double() * (gram @ errors.double())).sum()), rel=1e-4
-    )
+    costs = errors.double() * torch.einsum("ij, jpo -> ipo", gram, errors.double())
+    torch.testing.assert_close(losses.double(), costs.sum((0, 2)), rtol=1e-4, atol=0)
 
 
 def three_bits(layer: Layer) -> tuple[Tensor, Tensor]:
