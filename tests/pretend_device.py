@@ -72,7 +72,7 @@ class OnDevice(Tensor):
 
     def tolist(self) -> Any:
         """Return the values: a device is waited for."""
-        return self.held.tolist()
+        return self.cpu().tolist()
 
     def item(self) -> Any:
         """Return the only value."""

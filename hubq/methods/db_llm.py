@@ -22,10 +22,14 @@ first 16 windows of 512 tokens each; the start alone has 39.41 and 31.14.
 - 128 windows (relative 0.5, ambiguity 0): 4 epochs 32.47 and 25.64, 10 epochs 31.09 and 24.51;
   4 epochs with weight_rate 0.02 31.15 and 25.57.
 An epoch takes about five forward passes over the calibration windows.
+
+On one machine the same recipe gives the same bytes, on a GPU too: the gradients of attention, which
+its fast kernels add up in any order, are added up in a fixed one (`_fix_order`).
 """
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import ClassVar, Literal
 
 import torch
@@ -125,7 +129,10 @@ class DBLLM(Method):
             optimizer, schedule = self._optimizer(list(planes.values()), steps)
             for windows in self._epochs(block):
                 optimizer.zero_grad()
-                torch.autograd.backward(self.loss(block, windows, planes))
+                with _without_cudnn_attention():
+                    loss = self.loss(block, windows, planes)
+                _fix_order(loss)
+                torch.autograd.backward(loss)
                 optimizer.step()
                 schedule.step()
         return {name: each.binary() for name, each in planes.items()}
@@ -166,3 +173,32 @@ class DBLLM(Method):
         energy = targets.square().mean(2).clamp(min=SMALLEST_ENERGY)
         importance = block.entropy(windows) ** self.ambiguity / energy**self.relative
         return (errors * importance).sum() / importance.sum()
+
+
+@contextmanager
+def _without_cudnn_attention() -> Iterator[None]:
+    """Leave attention to torch's own kernels: cuDNN's has no fixed order of its gradients' sums."""
+    before: bool = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call] # torch leaves it open
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
+
+
+def _fix_order(loss: Tensor) -> None:
+    """Let attention add up its gradients in a fixed order when the loss is differentiated.
+
+    torch has such kernels, but no switch for them alone; over the whole pass the one for all would
+    also ask for an environment variable, because of matrix products.
+    """
+    seen, waiting = set(), [loss.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        waiting += [each for each, _ in node.next_functions]
+        if "Attention" in node.name():
+            node.register_prehook(lambda _: torch.use_deterministic_algorithms(mode=True))
+            node.register_hook(lambda *_: torch.use_deterministic_algorithms(mode=False))

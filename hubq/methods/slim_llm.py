@@ -19,7 +19,8 @@ Where it departs from the paper:
 - The mean and the scale of a group of one bit take 8 bits each: it costs no more than the others.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import torch
@@ -33,8 +34,10 @@ from hubq.tensors import Grid, Mixed
 from hubq.tensors.kernels.column_rounding import Levels
 
 STEPS = (-1, 0, 1)  # from the average width to that of each part
+AVERAGE = 1  # the part at the average width
 ROWS = 64  # of a layer, spread evenly, on which the number of groups to move is searched
 TRIES = 16  # of that number at most, beside none
+STACKED = 1 << 24  # weights of candidates that are solved at once: 64 MB for each copy of them
 
 
 class SliMLLM(Method):
@@ -121,13 +124,21 @@ class SliMLLM(Method):
         candidates = (ranking[:most], ranking, ranking[len(ranking) - most :])
         widths = self._fitted(some, hessian.energy, candidates, torch.float32)
         column = self._group(weight)
-
-        def loss(part: Tensor) -> float:
-            rounding = Rounding(hessian, some, _levels(widths, part, column))
+        parts = _assignments(ranking)
+        # In the first no group moves; in the last all that do in any, each to the same width.
+        stay, move = (_levels(widths, part, column) for part in (parts[0], parts[-1]))
+        losses: list[float] = []
+        for stack in torch.split(parts, max(1, STACKED // some.numel())):
+            moved = (stack != AVERAGE)[:, column].repeat_interleave(len(some), dim=0)
+            rounding = Rounding(
+                hessian,
+                some.repeat(len(stack), 1),
+                _repeated(stay, len(stack)),
+                (moved, _repeated(move, len(stack))),
+            )
             rounding.solve()
-            return hessian.loss(rounding.errors)
-
-        return min(_assignments(ranking), key=loss)
+            losses += hessian.losses(rounding.errors.view(-1, len(stack), len(some))).tolist()
+        return parts[losses.index(min(losses))]
 
     def _fitted(
         self, weight: Tensor, energy: Tensor, own: Sequence[Tensor], dtype: torch.dtype
@@ -142,18 +153,19 @@ class SliMLLM(Method):
         return widths
 
     def _group(self, weight: Tensor) -> Tensor:
-        """Return the group of each column, (in,)."""
-        return torch.arange(weight.shape[1], device=weight.device) // self.group_size
+        """Return the group of each column, (in,), on the CPU."""
+        return torch.arange(weight.shape[1]) // self.group_size
 
 
-def _assignments(ranking: Tensor) -> Iterator[Tensor]:
-    """Give the part of each group, with more and more groups moved down and up."""
+def _assignments(ranking: Tensor) -> Tensor:  # (candidates, groups) uint8
+    """Return the part of each group, with more and more groups moved down and up."""
     most = len(ranking) // 2
-    for count in sorted({most * step // TRIES for step in range(TRIES + 1)}):
-        part = torch.ones(len(ranking), dtype=torch.uint8, device=ranking.device)
+    counts = sorted({most * step // TRIES for step in range(TRIES + 1)})
+    parts = ranking.new_full((len(counts), len(ranking)), AVERAGE, dtype=torch.uint8)
+    for part, count in zip(parts, counts, strict=True):
         part[ranking[:count]] = 0
         part[ranking[len(ranking) - count :]] = 2
-        yield part
+    return parts
 
 
 def _levels(widths: list[Width], part: Tensor, column: Tensor) -> Levels:
@@ -163,6 +175,12 @@ def _levels(widths: list[Width], part: Tensor, column: Tensor) -> Levels:
     scale, zero = (torch.stack(both).gather(0, choose)[0] for both in zip(*each, strict=True))
     tops = torch.tensor([float(width.grid.levels) for width in widths], device=part.device)
     return Levels(scale.T.contiguous(), zero.T.contiguous(), tops[part.long()], column)
+
+
+def _repeated(levels: Levels, times: int) -> Levels:
+    """Return the same levels for so many copies of the rows, one after another."""
+    scale, zero = (each.repeat(1, times) for each in (levels.scale, levels.zero))
+    return replace(levels, scale=scale, zero=zero)
 
 
 def _by_salience(weight: Tensor, hessian: Hessian, group_size: int) -> Tensor:

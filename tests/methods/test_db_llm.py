@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from watched_operations import WatchedOperations
 
 from hubq.machine.progress import Clock
 from hubq.methods import Inputs, Layer
@@ -162,6 +163,22 @@ def test_training_twice_gives_the_same_planes(tiny_model: Callable[[str], Path])
 
     for name, result in first.items():
         assert torch.equal(result.dequantize(), second[name].dequantize())
+
+
+def test_attention_adds_up_its_gradients_in_a_fixed_order(
+    tiny_model: Callable[[str], Path],
+) -> None:
+    fixed = []
+
+    def note(name: str, *_: object) -> None:
+        if "attention" in name and "backward" in name:
+            fixed.append(torch.are_deterministic_algorithms_enabled())
+
+    with WatchedOperations(note):
+        Tuned(tiny_model("llama"), DBLLM(group_size=32, batch=4, epochs=1))
+
+    assert fixed == [True, True]  # of two steps
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_tokens_that_the_base_is_sure_of_count_for_nothing(

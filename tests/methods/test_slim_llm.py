@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hubq.methods import Inputs, Layer
+from hubq.methods import Inputs, Layer, slim_llm
 from hubq.methods.gptq import GPTQ
 from hubq.methods.slim_llm import SliMLLM
 from hubq.methods.solvers.clipping import STEP
@@ -110,6 +110,21 @@ def test_the_assignment_chosen_loses_less_than_one_width_for_all(layer: Layer) -
     uniform = GPTQ(bits=3, group_size=GROUP).quantize(layer)
 
     assert lost(layer, quantized(layer, 3)) < 0.7 * lost(layer, uniform)
+
+
+@pytest.mark.parametrize("bits", [2, 3])
+def test_candidates_solved_together_are_as_if_solved_alone(
+    bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = layer_of(columns=6 * GROUP)
+    together = quantized(layer, bits)
+
+    for stacked in (2 * layer.weight.numel(), 1):  # two candidates at once, and one
+        monkeypatch.setattr(slim_llm, "STACKED", stacked)
+        apart = quantized(layer, bits)
+
+        assert torch.equal(apart.part, together.part)
+        assert torch.equal(apart.dequantize(), together.dequantize())
 
 
 def test_groups_that_matter_alike_all_keep_the_average_width(layer: Layer) -> None:

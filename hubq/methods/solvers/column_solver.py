@@ -49,10 +49,10 @@ class Hessian:
         """Return (in, out) in solving order as (out, in) in the layer's order."""
         return columns[self.order.argsort()].T.contiguous()
 
-    def loss(self, errors: Tensor) -> float:  # (in, out)
-        """Return the sum of e G eᵀ for errors in solving order, with the damping."""
-        costs = (self.factor.T @ errors).square_().sum(1)
-        return float(costs @ self.pivots)
+    def losses(self, errors: Tensor) -> Tensor:  # (in, parts, out) -> (parts,)
+        """Return the sum of e G eᵀ over each part's errors in solving order, with the damping."""
+        costs = (self.factor.T @ errors.flatten(1)).square_().view(errors.shape).sum(2)
+        return self.pivots @ costs
 
     def gram(self, inputs: Inputs, damping: float) -> Tensor:
         """Return the damped Gram matrix in solving order."""
@@ -90,8 +90,9 @@ def prepare(
 def _by_energy(energy: Tensor, together: int) -> Tensor:  # (in,) -> (in,)
     """Order columns by energy within their groups, and the groups by theirs."""
     group = torch.arange(len(energy), device=energy.device) // together
-    total = energy.new_zeros(int(group[-1]) + 1).index_add_(0, group, energy)
-    if len(energy) % together:
+    missing = -len(energy) % together
+    total = torch.nn.functional.pad(energy, (0, missing)).view(-1, together).sum(1)
+    if missing:
         total[-1] = -1
     rank = total.argsort(descending=True, stable=True).argsort()
     alone = energy.argsort(descending=True, stable=True)
@@ -193,10 +194,10 @@ class Rounding:
     ) -> None:
         self.hessian = hessian
         self.columns = hessian.columns(weight)
-        self.levels = levels.at(hessian.order)
+        self.levels = levels.in_order(hessian.order)
         self.exceptions = exceptions and (
             exceptions[0].T[hessian.order],
-            exceptions[1].at(hessian.order),
+            exceptions[1].in_order(hessian.order),
         )
         self.codes = torch.empty(self.columns.shape, dtype=torch.uint8, device=weight.device)
         self.errors = torch.empty_like(self.columns)

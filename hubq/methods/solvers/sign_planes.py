@@ -34,6 +34,7 @@ class Planes:
         self.columns = hessian.columns(weight)
         self.energy = hessian.energy[hessian.order]
         self.apart = apart[hessian.order]
+        self.group = hessian.order.cpu() // group_size  # (in,) int64: no block waits for a device
         self.sets = 2 * (hessian.order // group_size) + self.apart  # (in,) int64
         sets = 2 * -(-len(apart) // group_size)
         # The larger scales, the smaller ones and the means.
@@ -50,13 +51,13 @@ class Planes:
     def round(self, here: slice, moved: Tensor, feedback: Tensor) -> Tensor:
         """Round a block to the levels as they stand."""
         self.codes[here], errors = round_to_signs(
-            self.columns[here], moved, feedback, self.levels, self.sets[here]
+            self.columns[here], moved, feedback, *self._own(here)
         )
         return errors
 
-    def errors(self, here: slice = slice(None)) -> Tensor:
+    def errors(self) -> Tensor:
         """Return the weight minus what its signs and levels stand for."""
-        return sign_errors(self.columns[here], self.codes[here], self.levels, self.sets[here])
+        return sign_errors(self.columns, self.codes, self.levels, self.sets)
 
     def refit(self, here: slice, gradient: Tensor, own: Tensor) -> Tensor:
         """Give a group the levels that lose least of the layer's output, its signs as they are."""
@@ -69,7 +70,7 @@ class Planes:
             own,
             means=self.means,
         )
-        return self.errors(here)
+        return sign_errors(self.columns[here], self.codes[here], *self._own(here))
 
     def store(self, bits: int, dtype: torch.dtype) -> tuple[Affine, ...]:
         """Round the levels to the codes that the file holds, and return them, (out, sets) each."""
@@ -82,8 +83,12 @@ class Planes:
 
     def _pair(self, here: slice) -> slice:
         """Return the two sets of the group that a block is."""
-        group = int(self.sets[here.start]) // 2
+        group = int(self.group[here.start])
         return slice(2 * group, 2 * group + 2)
+
+    def _own(self, here: slice) -> tuple[Tensor, Tensor]:  # (3, 2, out), (width,) int64
+        """Return the levels of these two sets, and which of them each column is of."""
+        return self.levels[:, self._pair(here)], self.apart[here].long()
 
 
 class DualPlanes:

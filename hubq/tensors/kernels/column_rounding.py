@@ -32,7 +32,9 @@ class Levels:
     scale: Tensor  # (groups, out) float32
     zero: Tensor  # (groups, out) float32
     top: Tensor  # (groups,) float32: the largest code, at most 255
-    group: Tensor  # (columns,) int64: the group of each column
+    # (columns,) int64: the group of each column. A whole layer's are on the CPU, so that no block
+    # waits for a device to know its groups; those that `at` returns are where the scales are.
+    group: Tensor
     table: Tensor | None = None  # (entries,) float32, ascending
 
     @classmethod
@@ -42,12 +44,28 @@ class Levels:
             scale.T.float().contiguous(),
             zero.T.float().contiguous(),
             torch.full((scale.shape[1],), float(top), device=scale.device),
-            group.to(scale.device),
+            group.cpu(),
         )
 
-    def at(self, columns: slice | Tensor) -> "Levels":
-        """Return the levels of some of the columns."""
-        return replace(self, group=self.group[columns])
+    def in_order(self, order: Tensor) -> "Levels":  # (columns,)
+        """Return the levels of the columns in another order."""
+        return replace(self, group=self.group[order.cpu()])
+
+    def at(self, columns: slice) -> "Levels":
+        """Return the levels of some of the columns, without those of groups that have none there.
+
+        Groups that are neighbours are a view of these levels, not a copy.
+        """
+        used, group = torch.unique(self.group[columns], return_inverse=True)
+        first, last = int(used[0]), int(used[-1])
+        own = slice(first, last + 1) if last - first < len(used) else used
+        return replace(
+            self,
+            scale=self.scale[own],
+            zero=self.zero[own],
+            top=self.top[own],
+            group=group.to(self.scale.device),
+        )
 
     def arrays(self) -> tuple[NDArray[Any], ...]:
         """Return what the compiled loop takes."""

@@ -1,5 +1,7 @@
 """The column solver against slow and obvious arithmetic in float64."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -155,6 +157,21 @@ def test_masked_weights_are_rounded_on_the_exceptions_levels_and_feed_back() -> 
     torch.testing.assert_close(errors.double(), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_a_block_has_the_levels_of_its_own_groups_and_no_others() -> None:
+    group = torch.tensor([5, 2, 2, 5, 0, 3, 4, 3])
+    scale, zero = torch.rand(4, 6), torch.rand(4, 6)
+    levels = replace(Levels.of(scale, zero, 7, group), top=torch.arange(6.0))
+
+    scattered, neighbours = levels.at(slice(0, 4)), levels.at(slice(5, 8))
+
+    for own, columns in ((scattered, slice(0, 4)), (neighbours, slice(5, 8))):
+        assert len(own.scale) == len(own.zero) == len(own.top) == 2
+        assert torch.equal(own.scale[own.group], scale.T[group[columns]])
+        assert torch.equal(own.zero[own.group], zero.T[group[columns]])
+        assert torch.equal(own.top[own.group], levels.top[group[columns]])
+    assert neighbours.scale.data_ptr() == levels.scale[3].data_ptr()  # a view, not a copy
+
+
 def test_a_pivot_is_what_an_error_costs_once_later_columns_make_up_for_it() -> None:
     layer = layer_of(1, 12)
     assert layer.inputs.gram is not None
@@ -198,24 +215,23 @@ def test_rounding_once_more_loses_less() -> None:
     group = torch.zeros(48, dtype=torch.int64)
     rounding = Rounding(hessian, layer.weight, Levels.of(*three_bits(layer), 7, group))
     rounding.solve()
-    before = hessian.loss(rounding.errors)
+    before = hessian.losses(rounding.errors[:, None])
 
     rounding.refine(hessian.gram(layer.inputs, 0.01))
 
-    assert hessian.loss(rounding.errors) < before
+    assert hessian.losses(rounding.errors[:, None]) < before
 
 
-def test_the_loss_is_that_of_the_damped_outputs() -> None:
+def test_the_losses_are_those_of_the_damped_outputs() -> None:
     layer = layer_of(6, 20)
     hessian = prepare(layer.inputs, 0.01, "layer", activation_order=True)
-    errors = torch.randn(20, 6)
+    errors = torch.randn(20, 3, 6)
 
-    loss = hessian.loss(errors)
+    losses = hessian.losses(errors)
 
     gram = hessian.gram(layer.inputs, 0.01).double()
-    assert loss == pytest.approx(
-        float((errors.double() * (gram @ errors.double())).sum()), rel=1e-4
-    )
+    costs = errors.double() * torch.einsum("ij, jpo -> ipo", gram, errors.double())
+    torch.testing.assert_close(losses.double(), costs.sum((0, 2)), rtol=1e-4, atol=0)
 
 
 def three_bits(layer: Layer) -> tuple[Tensor, Tensor]:
