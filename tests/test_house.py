@@ -87,7 +87,7 @@ LATE = frozenset(
         *("datasets", "lm_eval", "nltk", "numba", "scipy", "torch", "transformers"),  # seconds
         *("gguf", "huggingface_hub", "matplotlib", "PIL", "pyarrow", "rouge_score", "sacrebleu"),
         *("httpx2", "jinja2", "numpy", "packaging", "pydantic", "rich", "safetensors", "yaml"),
-        *("bitsandbytes", "pynvml"),  # of extras
+        *("bitsandbytes", "pynvml", "triton"),  # of extras
         *("dulwich", "markdown_it", "starlette", "uvicorn"),  # the embedded Hub's
     }
 )
@@ -183,6 +183,13 @@ def test_a_folder_with_imports_inside_functions_says_why() -> None:
     said = {path: ast.get_docstring(ast.parse(path.read_text())) or "" for path in folders}
 
     assert [path for path, text in said.items() if not SAYS_SO.search(text)] == []
+
+
+def test_triton_comes_with_its_own_loops_alone() -> None:
+    found = {module for module in sources() if "triton" in brought(module)}
+
+    assert found
+    assert {module.rpartition(".")[0] for module in found} == {"hubq.tensors.kernels.triton_loops"}
 
 
 def test_who_asks_for_measurements_imports_no_torch() -> None:

@@ -155,22 +155,16 @@ class Grid:
 
     def error(self, weight: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
         """Return what rounding to these grids adds to each weight, (out, groups, width)."""
-        grouped, scale = self.grouped(weight), scale.float()
-        if weight.device.type == "cpu":
-            from hubq.tensors.kernels.level_fitting import rounding_error
+        from hubq.tensors.kernels.level_fitting import rounding_error
 
-            return rounding_error(grouped, scale, zero, self.levels)
-        codes = self.round(weight, scale, zero)
-        return codes.sub_(zero[..., None]).mul_(scale[..., None]).sub_(grouped)
+        return rounding_error(self.grouped(weight), scale.float(), zero, self.levels)
 
     def loss(self, weight: Tensor, scale: Tensor, zero: Tensor, energy: Tensor) -> Tensor:
         """Return the squared errors times each input's energy (in,), summed to (out, groups)."""
         energies = self.grouped(energy[None])[0]
-        if weight.device.type == "cpu":
-            from hubq.tensors.kernels.level_fitting import rounding_loss
+        from hubq.tensors.kernels.level_fitting import rounding_loss
 
-            return rounding_loss(self.grouped(weight), scale.float(), zero, self.levels, energies)
-        return self.error(weight, scale, zero).square_().mul_(energies).sum(2)
+        return rounding_loss(self.grouped(weight), scale.float(), zero, self.levels, energies)
 
     def range(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return the least and the greatest of each group, (out, groups); they enclose 0."""

@@ -1,8 +1,6 @@
-"""The compiled loop that rounds columns one after another, and the levels it rounds to."""
+"""Rounding columns one after another, and the levels to which they are rounded."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -10,15 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hubq.tensors.kernels.numba_parallel import (
-    ROWS,
-    Codes,
-    Flags,
-    Floats,
-    Places,
-    as_array,
-    parallel,
-)
+from hubq.tensors.kernels.choice import tool_for
+from hubq.tensors.kernels.numba_loops import column_rounding as numba_loops
+from hubq.tensors.kernels.numba_loops.parallel import as_array
+from hubq.tensors.kernels.torch_loops import column_rounding as torch_loops
 
 
 @dataclass(frozen=True)
@@ -88,78 +81,46 @@ def round_columns(
     levels: Levels,
     exceptions: Exceptions | None = None,
 ) -> tuple[Tensor, Tensor]:  # codes (block, out) uint8; errors (block, out) float32
-    """Round columns in turn, each moved by the errors of those before it."""
-    arrays = [as_array(each) for each in (weight, moved, feedback)]
+    """Round columns in turn, each moved by the errors of those before it.
+
+    NaN has the code 0. Its error is NaN, and so are those of the row's later columns; with a table
+    it is only where the weight itself is NaN, since NaN lies above no limit.
+    """
+    tool = tool_for(weight.device)
+    if tool == "numba":
+        return _by_numba((weight, moved, feedback), levels, exceptions)
+    given = (weight, moved, feedback, spread(levels, exceptions), levels.table)
+    if tool == "torch":
+        return torch_loops.round_columns(*given)
+    from hubq.tensors.kernels.triton_loops.column_rounding import round_columns as by_triton
+
+    return by_triton(*given)
+
+
+def _by_numba(
+    block: tuple[Tensor, Tensor, Tensor], levels: Levels, exceptions: Exceptions | None
+) -> tuple[Tensor, Tensor]:
+    weight = block[0]
     mask, others = exceptions or (torch.empty(0, 0, dtype=torch.bool), levels)
     codes = np.empty(weight.shape, np.uint8)
     errors = np.empty(weight.shape, np.float32)
-    _compiled(masked=exceptions is not None, tabled=levels.table is not None)(
-        *arrays,
+    numba_loops.compiled(masked=exceptions is not None, tabled=levels.table is not None)(
+        *map(as_array, block),
         *levels.arrays(),
         *levels.table_arrays(),
         *(as_array(mask), *others.arrays()),
         *(codes, errors),
     )
-    return torch.from_numpy(codes).to(weight.device), torch.from_numpy(errors).to(weight.device)
+    return torch.from_numpy(codes), torch.from_numpy(errors)
 
 
-@cache
-def _compiled(*, masked: bool, tabled: bool) -> Callable[..., None]:
-    """Compile the loop at its first use, with no more than it needs: what it lacks is faster."""
-    from numba import prange
-
-    @parallel(frozenset({"contract"}))
-    def round_rows(  # noqa: PLR0913 - a compiled loop takes arrays, not objects
-        weight: Floats,
-        moved: Floats,
-        feedback: Floats,
-        scale: Floats,
-        zero: Floats,
-        top: Floats,
-        group: Places,
-        table: Floats,
-        limits: Floats,
-        mask: Flags,
-        other_scale: Floats,
-        other_zero: Floats,
-        other_top: Floats,
-        other_group: Places,
-        codes: Codes,
-        errors: Floats,
-    ) -> None:
-        columns, out = weight.shape
-        for chunk in prange((out + ROWS - 1) // ROWS):
-            begin = chunk * ROWS
-            rows = min(ROWS, out - begin)
-            work = np.empty((columns, ROWS), np.float32)
-            error = np.empty(ROWS, np.float32)
-            work[:, :rows] = moved[:, begin : begin + rows]
-            for i in range(columns):
-                for row in range(rows):
-                    step, middle = scale[group[i], begin + row], zero[group[i], begin + row]
-                    last = top[group[i]]
-                    if masked and mask[i, begin + row]:
-                        step = other_scale[other_group[i], begin + row]
-                        middle = other_zero[other_group[i], begin + row]
-                        last = other_top[other_group[i]]
-                    if tabled:
-                        code = np.float32(0)
-                        for limit in limits:
-                            code += np.float32(work[i, row] > limit * step)
-                        level = table[np.int64(code)]
-                    else:
-                        # Only what the zero lies above a code is added before rounding.
-                        whole = np.floor(middle)
-                        code = np.rint(work[i, row] / step + (middle - whole)) + whole
-                        code = min(max(code, np.float32(0)), last)
-                        level = code - middle
-                    codes[i, begin + row] = np.uint8(code)
-                    error[row] = weight[i, begin + row] - level * step
-                    errors[i, begin + row] = error[row]
-                for j in range(i + 1, columns):
-                    share = feedback[i, j]
-                    for row in range(rows):
-                        work[j, row] += error[row] * share
-
-    compiled: Callable[..., None] = round_rows
-    return compiled
+def spread(levels: Levels, exceptions: Exceptions | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return each weight's scale, zero and largest code, (block, out) each."""
+    scale, zero = levels.scale[levels.group], levels.zero[levels.group]
+    top = levels.top[levels.group][:, None].expand_as(scale)
+    if exceptions is None:
+        return scale, zero, top
+    mask, others = exceptions
+    found = zip(spread(others), (scale, zero, top), strict=True)
+    scale, zero, top = (torch.where(mask, other, each) for other, each in found)
+    return scale, zero, top

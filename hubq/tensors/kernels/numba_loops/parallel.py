@@ -17,8 +17,8 @@ Places = NDArray[np.int64]
 
 
 def as_array(tensor: Tensor) -> NDArray[Any]:
-    """Return a tensor as an array in one piece, without a copy where it is one on the CPU."""
-    array: NDArray[Any] = tensor.cpu().contiguous().numpy()
+    """Return a CPU's tensor as an array in one piece, without a copy where it is one."""
+    array: NDArray[Any] = tensor.contiguous().numpy()
     return array
 
 
