@@ -29,8 +29,9 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except UserError as error:
             raise Refusal(str(error)) from error
-        except KeyboardInterrupt:
-            click.echo("\nInterrupted. What is done stays done: run again to continue.", err=True)
+        except KeyboardInterrupt as stop:
+            said = "\nInterrupted. What is done stays done: run again to continue."
+            click.echo("\n".join([said, *map(str, stop.args)]), err=True)
             ctx.exit(INTERRUPTED)
         except BrokenPipeError:
             raise  # click ends quietly when a reader such as `head` has had enough

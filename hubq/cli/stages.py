@@ -1,5 +1,6 @@
 """The commands that a recipe goes through; each runs what is missing before it."""
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from hubq.cli.options import (
 from hubq.cli.options import print_json as show_json
 from hubq.cli.tables import print_plan
 from hubq.machine.progress import Clock
-from hubq.records.run_folder import CHECKPOINT, REPORT, locked
+from hubq.records.run_folder import BLOCKS, CHECKPOINT, REPORT, locked
 
 if TYPE_CHECKING:
     from hubq.client.client import Client
@@ -63,10 +64,33 @@ class Stages:
         path = self.run / CHECKPOINT
         if path.is_file():
             return Checkpoint.load(path)
-        with self._timing("quantize"):
+        if place := self.goes_on():
+            tell(f"{self.run} goes on {place}")
+        with self._timing("quantize"), self._stoppable():
             checkpoint = quantize(planned, self.run, self.client, self.progress)
         self.parts["quantize"] |= checkpoint.seconds_by_part
         return checkpoint
+
+    def goes_on(self) -> str | None:
+        """Say where quantizing goes on that was stopped; None where nothing of it is done."""
+        is_begun = (self.run / BLOCKS).is_dir()
+        if not is_begun or (self.run / CHECKPOINT).is_file():  # which is known without torch
+            return None
+        from hubq.stages.quantize.resuming import where_it_goes_on
+
+        return where_it_goes_on(self.plan(), self.run)
+
+    @contextmanager
+    def _stoppable(self) -> Iterator[None]:
+        """Let SIGTERM do what Ctrl-C does, and say of both where quantizing will go on."""
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            yield
+        except KeyboardInterrupt as stop:
+            place = self.goes_on() or "from its first block"
+            raise KeyboardInterrupt(f"Quantizing will go on {place}.") from stop
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
     def report(self) -> "Report":
         """Measure the exported folder and its base."""
@@ -163,9 +187,10 @@ def plan(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: 
         planned = stage.plan()
         publishing = destination(planned, stage.client)
         if as_json:
-            show_json(planned.model_dump(mode="json") | {"destination": publishing})
+            more = {"destination": publishing, "goes_on": stage.goes_on()}
+            show_json(planned.model_dump(mode="json") | more)
         else:
-            print_plan(planned, publishing)
+            print_plan(planned, publishing, stage.goes_on())
 
 
 @click.command(epilog=example(f"hubq quantize {RECIPE}"))
@@ -173,7 +198,8 @@ def plan(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: 
 def quantize(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool) -> None:
     """Write the quantized checkpoint into the run folder.
 
-    A killed run resumes at the block where it stopped, and ends with the same bytes.
+    A killed run resumes where it stopped, or up to two minutes of work before, and ends with the
+    same bytes.
     """
     with stages(recipe, run, fresh, hub) as stage:
         checkpoint = stage.checkpoint()

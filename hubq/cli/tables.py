@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from hubq.records.plan import Plan, PlannedModule
 
 
-def print_plan(plan: "Plan", publishing: str) -> None:
+def print_plan(plan: "Plan", publishing: str, goes_on: str | None) -> None:
     """Print what will be quantized and kept, and what it costs."""
     from rich.console import Console
 
     console = Console()
     console.print(_modules(plan))
-    for name, value in _facts(plan, publishing):
+    facts = [*_facts(plan, publishing), *([("goes on", goes_on)] if goes_on else [])]
+    for name, value in facts:
         console.print(f"{name:13} {value}", highlight=False, markup=False, soft_wrap=True)
 
 

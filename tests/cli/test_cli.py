@@ -105,7 +105,7 @@ def test_a_plan_as_json_is_the_record_and_nothing_else(recipe: Path, own_folder:
     said = hubq("plan", recipe, "--json").stdout
 
     saved = json.loads((own_folder / "runs" / "mine" / "plan.json").read_text())
-    assert json.loads(said) == saved | {"destination": "not checked: no token"}
+    assert json.loads(said) == saved | {"destination": "not checked: no token", "goes_on": None}
 
 
 def test_a_mistake_in_a_recipe_is_one_message_and_exit_code_1(own_folder: Path) -> None:
@@ -266,6 +266,40 @@ def test_ctrl_c_is_exit_code_130_and_says_how_to_go_on(own_folder: Path) -> None
 
     assert planning.returncode == 130
     assert said == "\nInterrupted. What is done stays done: run again to continue.\n"
+
+
+@pytest.fixture
+def stopped(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
+    """Return what a run says that gets SIGTERM once a block of two is done."""
+    replace = os.replace
+
+    def put(source: Path, target: Path) -> None:
+        replace(source, target)
+        if Path(target).name == "block-00000.json":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", put)
+        return hubq("quantize", recipe)
+
+
+def test_a_run_that_is_told_to_end_says_where_it_will_go_on(stopped: Result) -> None:
+    assert stopped.exit_code == 130
+    assert stopped.stderr.splitlines()[-2:] == [
+        "Interrupted. What is done stays done: run again to continue.",
+        "Quantizing will go on after block 1 of 2.",
+    ]
+
+
+@pytest.mark.usefixtures("stopped")
+def test_a_run_that_was_stopped_says_where_it_goes_on(recipe: Path) -> None:
+    planned, as_json = hubq("plan", recipe), hubq("plan", recipe, "--json")
+    quantized = hubq("quantize", recipe)
+
+    assert "goes on       after block 1 of 2" in planned.output.splitlines()
+    assert json.loads(as_json.stdout)["goes_on"] == "after block 1 of 2"
+    assert quantized.stderr.splitlines()[0] == "runs/mine goes on after block 1 of 2"
+    assert "goes on" not in hubq("plan", recipe).output
 
 
 def test_the_recipes_are_listed_with_whom_they_are_for() -> None:
