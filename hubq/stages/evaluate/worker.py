@@ -16,10 +16,9 @@ from typing import NamedTuple, TextIO
 import torch
 
 from hubq.errors import UserError
-from hubq.machine.device import keep_freed_memory
+from hubq.machine.device import keep_freed_memory, synchronize
 from hubq.machine.meters import held
 from hubq.machine.progress import Advance, Progress
-from hubq.stages.evaluate.inference.greedy_decoding import synchronize
 from hubq.stages.evaluate.inference.lm_head import require_head
 from hubq.stages.evaluate.inference.loading import Loaded, load
 from hubq.stages.evaluate.inference.passes import Passes

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import resource
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -22,8 +21,10 @@ from hubq.machine.device import (
     device_title,
     dtype_name,
     keep_freed_memory,
+    synchronize,
 )
 from hubq.machine.files import partial_of, sha256_of, write_atomically
+from hubq.machine.meters import peak, reserved_peak, reset_peaks
 from hubq.machine.progress import Clock, Progress
 from hubq.methods import Inputs, Layer
 from hubq.records.checkpoint import Checkpoint, QuantizedLayer
@@ -69,8 +70,9 @@ class Quantization:
         self.weights = Weights(self.base)
         self.outside = self._outside()
         self.finished = FinishedBlocks(run / BLOCKS, flow=bool(self.recipe.method.needs))
-        self.clock = Clock()
         self.device = best_device()
+        self.clock = Clock(partial(synchronize, self.device.type))
+        reset_peaks(self.device.type)
         # Without a text nothing runs forward, and nothing needs another dtype than the file's.
         self.dtype: torch.dtype = getattr(torch, plan.compute_dtype or plan.dtype)
         # (windows, length, hidden): what reaches the next block, and what does so unquantized.
@@ -246,7 +248,9 @@ class Quantization:
             prompting=prompting(folder, self.base),
             seconds=round(seconds, 2),
             seconds_by_part={name: round(each, 2) for name, each in self.clock.seconds.items()},
-            peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            peak_memory=peak("cpu"),
+            device_memory=peak("cuda") if self.device.type == "cuda" else None,
+            device_reserved=reserved_peak(self.device.type),
             device=device_title(self.device),
             versions={name: version(name) for name in PACKAGES},
             compute_dtype=dtype_name(self.dtype) if self.calibration else None,
