@@ -4,7 +4,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from hubq.cli.options import (
 )
 from hubq.cli.options import print_json as show_json
 from hubq.cli.tables import print_plan
-from hubq.machine.progress import Clock
+from hubq.machine.progress import Clock, Progress
 from hubq.records.run_folder import BLOCKS, CHECKPOINT, REPORT, locked
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from hubq.stages.publish.publish import Publication
     from hubq.stages.recipe.recipe import Recipe
 
+Quantize = Callable[["Plan", Path, "Client", "Progress"], "Checkpoint"]
 RECIPE = "recipes/quickstart_awq_4bit.yaml"
 
 
@@ -55,8 +56,8 @@ class Stages:
         with self.clock.timing("plan"):
             return plan(self.recipe, self.run, self.client)
 
-    def checkpoint(self) -> "Checkpoint":
-        """Quantize, or go on where a killed run stopped."""
+    def checkpoint(self, apart: "Quantize | None" = None) -> "Checkpoint":
+        """Quantize, or go on where a killed run stopped; in this process unless told otherwise."""
         from hubq.records.checkpoint import Checkpoint
         from hubq.stages.quantize.quantize import quantize
 
@@ -67,9 +68,21 @@ class Stages:
         if place := self.goes_on():
             tell(f"{self.run} goes on {place}")
         with self._timing("quantize"), self._stoppable():
-            checkpoint = quantize(planned, self.run, self.client, self.progress)
+            work = apart or quantize
+            checkpoint = work(planned, self.run, self.client, self.progress)
         self.parts["quantize"] |= checkpoint.seconds_by_part
         return checkpoint
+
+    def prepare(self) -> None:
+        """Begin to import what the next stage needs: seconds, in which another core plans."""
+        if not (self.run / CHECKPOINT).is_file():
+            from hubq.stages.publish import quantizing
+
+            quantizing.prepare(self.recipe, self.client)
+        elif not (self.run / REPORT).is_file():
+            from hubq.stages.evaluate import measure
+
+            measure.prepare(self.recipe.evaluate, self.client)
 
     def goes_on(self) -> str | None:
         """Say where quantizing goes on that was stopped; None where nothing of it is done."""
@@ -97,11 +110,12 @@ class Stages:
         from hubq.records.report import Report
         from hubq.stages.evaluate.evaluate import evaluate
         from hubq.stages.evaluate.measure import prepare
+        from hubq.stages.publish.quantizing import quantize_apart
 
         path = self.run / REPORT
-        if not path.is_file():  # seconds of imports, which one core does while another quantizes
-            prepare(self.recipe.evaluate, self.client)
-        checkpoint = self.checkpoint()
+        self.prepare()
+        importing = partial(prepare, self.recipe.evaluate, self.client)
+        checkpoint = self.checkpoint(partial(quantize_apart, meanwhile=importing))
         if path.is_file():
             return Report.load(path)
         planned = self.plan()
@@ -132,6 +146,7 @@ class Stages:
         from hubq.stages.compare.reports import find_siblings, keep
         from hubq.stages.publish.publish import publish, remember_destination
 
+        self.prepare()
         planned = self.plan()
         if not (self.run / REPORT).is_file():
             self.client.writable(planned.repo.partition("/")[0])
