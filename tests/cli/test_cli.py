@@ -244,6 +244,16 @@ def test_a_full_disk_is_a_message(recipe: Path, monkeypatch: pytest.MonkeyPatch)
     )
 
 
+def test_too_little_memory_is_a_message(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "replace", lambda *_: bytearray(1 << 60))
+
+    said = refused(hubq("plan", recipe))
+
+    assert said == (
+        "hubq ran out of memory: free memory, or use a machine with more of it, then run again\n"
+    )
+
+
 def test_a_folder_that_may_not_be_written_is_a_message(recipe: Path, own_folder: Path) -> None:
     (own_folder / "runs").write_text("a file where a folder should be")
 

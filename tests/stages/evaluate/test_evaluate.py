@@ -44,6 +44,7 @@ from hubq.stages.evaluate.measure import (
     worker_environment,
 )
 from hubq.stages.evaluate.measurements.choice import ChoiceTask, harness_task
+from hubq.stages.evaluate.measurements.efficiency import EfficiencyTask
 from hubq.stages.evaluate.measurements.load import LoadTask
 from hubq.stages.evaluate.measurements.perplexity import PerplexityTask, perplexity
 from hubq.stages.evaluate.task import keep_text
@@ -405,6 +406,26 @@ def test_a_killed_worker_is_explained_as_too_little_memory() -> None:
 
     assert isinstance(_explained(Broken(-9, "log"), job), UserError)
     assert "on cpu ran out of memory" in str(_explained(Broken(-9, "log"), job))
+
+
+def test_what_measures_without_enough_memory_names_what_takes_less() -> None:
+    task = EfficiencyTask(batch=8, prompt=4, output=2, repetitions=1, hardware="", beside="")
+    job = Job(
+        folder=Path("some/model"),
+        device="cpu",
+        dtype="float32",
+        orders=(Order(task=task, outcome=Path("any.json")),),
+        shared=Path("shared"),
+    )
+
+    said = str(_explained(Broken(1, "MemoryError"), job))
+
+    assert said == (
+        "measuring some/model on cpu ran out of memory: the model is loaded whole here. Free "
+        "memory, or use evaluate: {dtype: bfloat16}, which takes half, or OMP_NUM_THREADS=1, with "
+        "which one process measures, or a smaller evaluate: {efficiency: {batch: ...}}, or a "
+        "machine with more of it"
+    )
 
 
 def test_a_worker_that_fails_shows_the_end_of_its_log() -> None:

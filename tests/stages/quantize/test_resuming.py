@@ -9,11 +9,13 @@ from threading import Event
 
 import pytest
 import torch
+from progress_recorder import Recorder
 from tiny_models import save_tiny_model
 from torch import Tensor
 
 from hubq.client.client import Client
 from hubq.errors import UserError
+from hubq.machine.progress import Advance
 from hubq.records.plan import Plan
 from hubq.stages.plan.plan import plan
 from hubq.stages.quantize.quantize import quantize
@@ -112,6 +114,36 @@ def test_a_run_killed_at_each_of_its_files_ends_with_the_same_bytes(
 
     assert {None, f"after block 1 of {BLOCKS}", f"after block 3 of {BLOCKS}"} <= seen
     assert bytes_of(run) == bytes_of(whole)
+
+
+class Wanting(Recorder):
+    """Ask for more memory than there is once a step is done."""
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Advance]:
+        """Open a task whose steps do so."""
+
+        def advance(steps: int) -> None:
+            bytearray(steps << 60)
+
+        yield advance
+
+
+def test_a_run_without_enough_memory_names_the_settings_and_goes_on(
+    begin: Callable[..., Path],
+) -> None:
+    run = begin("run")
+
+    with pytest.raises(UserError) as raised:
+        quantize(Plan.load(run / "plan.json"), run, NOWHERE, Wanting())
+    run_on(run, LAST)
+
+    assert str(raised.value) == (
+        "quantizing ran out of memory: free memory and run again, which goes on where it stopped, "
+        "or lower calibration.samples (2) or calibration.length (32) in the recipe and run with "
+        "--fresh"
+    )
+    assert bytes_of(run)
 
 
 def test_blocks_behind_the_last_states_are_made_again(begin: Callable[..., Path]) -> None:
