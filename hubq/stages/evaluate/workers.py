@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from threading import Thread
+from types import TracebackType
 from typing import IO, Any, NamedTuple, Protocol, Self
 
 from hubq.errors import UserError
@@ -293,8 +294,13 @@ class Telling:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *raised: object) -> None:
-        self.open.close()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.open.__exit__(kind, error, trace)  # what is interrupted is not done
 
     def pass_on(self, message: Mapping[str, Any]) -> None:
         """Begin a task, advance it, or end it."""

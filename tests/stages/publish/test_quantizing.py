@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 from forked_workers import workers
 from progress_recorder import Recorder
 
+from hubq.cli.bars import Lines
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.machine.progress import Advance
+from hubq.machine.progress import Advance, Progress
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 from hubq.sources.shards import Weights, write
@@ -47,7 +47,7 @@ def begin(tmp_path: Path, tiny_model: Callable[[str], Path]) -> Callable[..., Pa
     return planned
 
 
-def quantized_apart(run: Path, progress: Recorder) -> Checkpoint:
+def quantized_apart(run: Path, progress: Progress) -> Checkpoint:
     planned = Plan.load(run / "plan.json")
     return quantize_apart(planned, run, NOWHERE, progress, meanwhile=lambda: None)
 
@@ -129,9 +129,24 @@ def interrupt() -> None:
 
 
 def test_ctrl_c_leaves_no_process_behind(begin: Callable[..., Path]) -> None:
-    before = psutil.Process().children(recursive=True)
     with pytest.raises(KeyboardInterrupt):
         quantized_apart(begin("run"), Stopping(interrupt))
 
-    assert before
     assert workers() == []
+
+
+def test_what_is_interrupted_is_not_told_to_be_done(
+    begin: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(Lines):
+        """Be interrupted at the first step."""
+
+        @contextmanager
+        def task(self, title: str, total: int) -> Iterator[Advance]:
+            with super().task(title, total):
+                yield lambda _: interrupt()
+
+    with pytest.raises(KeyboardInterrupt):
+        quantized_apart(begin("run"), Interrupted())
+
+    assert capsys.readouterr().err == "Quantizing ...\n"
