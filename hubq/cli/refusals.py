@@ -1,14 +1,13 @@
 """Where errors end: what the user can mend is said in one message, the rest is a bug."""
 
-import errno
 import sys
 from typing import Any
 
 import click
 
 from hubq.errors import UserError
+from hubq.machine.shortages import explain, is_out_of_memory, out_of_memory
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
 INTERRUPTED = 130  # what shells expect after Ctrl-C
 
 
@@ -29,22 +28,20 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except UserError as error:
             raise Refusal(str(error)) from error
-        except KeyboardInterrupt:
-            click.echo("\nInterrupted. Finished work is kept: run again to continue.", err=True)
+        except KeyboardInterrupt as stop:
+            said = "\nInterrupted. Finished work is kept: run again to continue."
+            click.echo("\n".join([said, *map(str, stop.args)]), err=True)
             ctx.exit(INTERRUPTED)
         except BrokenPipeError:
             raise  # click ends quietly when a reader such as `head` has had enough
         except OSError as error:
             raise Refusal(explain(error)) from error
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            way_out = "free memory, or use a machine with more of it, then run again"
+            raise Refusal(out_of_memory("hubq", way_out)) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """List commands in the order of the work, not of the alphabet."""
         return list(self.commands)
-
-
-def explain(error: OSError) -> str:
-    """Say what the operating system refused, and the way out."""
-    where = f" ({error.filename})" if error.filename else ""
-    if error.errno in FULL:
-        return f"no space left on the disk{where}. Make room, then run again to continue."
-    return f"{error.strerror or error}{where}. Fix this, then run again to continue."

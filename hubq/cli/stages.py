@@ -1,9 +1,10 @@
 """The commands that a recipe goes through; each runs what is missing before it."""
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,8 @@ from hubq.cli.options import (
 )
 from hubq.cli.options import print_json as show_json
 from hubq.cli.tables import print_plan
-from hubq.machine.progress import Clock
-from hubq.records.run_folder import CHECKPOINT, REPORT, locked
+from hubq.machine.progress import Clock, Progress
+from hubq.records.run_folder import BLOCKS, CHECKPOINT, REPORT, locked
 
 if TYPE_CHECKING:
     from hubq.client.client import Client
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from hubq.stages.publish.publish import Publication
     from hubq.stages.recipe.recipe import Recipe
 
+Quantize = Callable[["Plan", Path, "Client", "Progress"], "Checkpoint"]
 RECIPE = "recipes/quickstart_awq_4bit.yaml"
 
 
@@ -54,8 +56,8 @@ class Stages:
         with self.clock.timing("plan"):
             return plan(self.recipe, self.run, self.client)
 
-    def checkpoint(self) -> "Checkpoint":
-        """Quantize, or go on where a killed run stopped."""
+    def checkpoint(self, apart: "Quantize | None" = None) -> "Checkpoint":
+        """Quantize, or go on where a killed run stopped; in this process unless told otherwise."""
         from hubq.records.checkpoint import Checkpoint
         from hubq.stages.quantize.quantize import quantize
 
@@ -63,21 +65,57 @@ class Stages:
         path = self.run / CHECKPOINT
         if path.is_file():
             return Checkpoint.load(path)
-        with self._timing("quantize"):
-            checkpoint = quantize(planned, self.run, self.client, self.progress)
+        if place := self.goes_on():
+            tell(f"{self.run} goes on {place}")
+        with self._timing("quantize"), self._stoppable():
+            work = apart or quantize
+            checkpoint = work(planned, self.run, self.client, self.progress)
         self.parts["quantize"] |= checkpoint.seconds_by_part
         return checkpoint
+
+    def prepare(self) -> None:
+        """Begin to import what the next stage needs: seconds, in which another core plans."""
+        if not (self.run / CHECKPOINT).is_file():
+            from hubq.stages.publish import quantizing
+
+            quantizing.prepare(self.recipe, self.client)
+        elif not (self.run / REPORT).is_file():
+            from hubq.stages.evaluate import measure
+
+            measure.prepare(self.recipe.evaluate, self.client)
+
+    def goes_on(self) -> str | None:
+        """Say where quantizing goes on that was stopped; None where nothing of it is done."""
+        is_begun = (self.run / BLOCKS).is_dir()
+        if not is_begun or (self.run / CHECKPOINT).is_file():  # which is known without torch
+            return None
+        from hubq.stages.quantize.resuming import where_it_goes_on
+
+        return where_it_goes_on(self.plan(), self.run)
+
+    @contextmanager
+    def _stoppable(self) -> Iterator[None]:
+        """Let SIGTERM do what Ctrl-C does, and say of both where quantizing will go on."""
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            yield
+        except KeyboardInterrupt as stop:
+            place = self.goes_on() or "from its first block"
+            raise KeyboardInterrupt(f"Quantizing will go on {place}.") from stop
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
     def report(self) -> "Report":
         """Measure the exported folder and its base."""
         from hubq.records.report import Report
         from hubq.stages.evaluate.evaluate import evaluate
         from hubq.stages.evaluate.measure import prepare
+        from hubq.stages.publish.quantizing import quantize_apart
 
         path = self.run / REPORT
-        if not path.is_file():  # seconds of imports, which one core does while another quantizes
-            prepare(self.recipe.evaluate, self.client)
-        checkpoint = self.checkpoint()
+        self.prepare()
+        importing = partial(prepare, self.recipe.evaluate, self.client)
+        checkpoint = self.checkpoint(partial(quantize_apart, meanwhile=importing))
         if path.is_file():
             return Report.load(path)
         planned = self.plan()
@@ -108,6 +146,7 @@ class Stages:
         from hubq.stages.compare.reports import find_siblings, keep
         from hubq.stages.publish.publish import publish, remember_destination
 
+        self.prepare()
         planned = self.plan()
         if not (self.run / REPORT).is_file():
             self.client.writable(planned.repo.partition("/")[0])
@@ -175,10 +214,10 @@ def plan(  # noqa: PLR0913 - the options of a command
         expected = forecast_here(planned) if gpu is None else forecast_for(planned, gpu)
         if as_json:
             estimate = {"device": expected.device, "seconds": expected.stages}
-            more = {"destination": publishing, "estimate": estimate}
+            more = {"destination": publishing, "goes_on": stage.goes_on(), "estimate": estimate}
             show_json(planned.model_dump(mode="json") | more)
         else:
-            print_plan(planned, publishing, expected)
+            print_plan(planned, publishing, expected, stage.goes_on())
 
 
 @click.command(epilog=example(f"hubq quantize {RECIPE}"))
@@ -186,7 +225,8 @@ def plan(  # noqa: PLR0913 - the options of a command
 def quantize(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool) -> None:
     """Write the quantized checkpoint into the run folder.
 
-    A killed run resumes at the block where it stopped, and ends with the same bytes.
+    A killed run resumes where it stopped, or up to two minutes of work before, and ends with the
+    same bytes.
     """
     with stages(recipe, run, fresh, hub) as stage:
         checkpoint = stage.checkpoint()

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from hubq.stages.plan.forecast import Forecast
 
 
-def print_plan(plan: "Plan", publishing: str, expected: "Forecast") -> None:
+def print_plan(plan: "Plan", publishing: str, expected: "Forecast", goes_on: str | None) -> None:
     """Print what will be quantized and kept, and what it costs."""
     from rich.console import Console
 
     console = Console()
     console.print(_modules(plan))
-    for name, value in _facts(plan, publishing, expected):
+    facts = [*_facts(plan, publishing, expected), *([("goes on", goes_on)] if goes_on else [])]
+    for name, value in facts:
         console.print(f"{name:17} {value}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -8,6 +8,7 @@ import click
 
 from hubq.cli.bars import progress
 from hubq.cli.options import client_for, example, hub_option
+from hubq.machine.shortages import memory_for
 
 if TYPE_CHECKING:
     from hubq.client.client import Client
@@ -58,13 +59,23 @@ def chat(
 
     Without a PROMPT, it is a conversation until you end it.
     """
-    sides = _sides(model, beside, hub)
-    if prompt is not None:
-        _say(sides, prompt, max_new_tokens)
-        return
-    click.echo("An empty line or Ctrl-D ends the conversation.", err=True)
-    while asked := _asked():
-        _say(sides, asked, max_new_tokens)
+    with memory_for("the answer", _what_takes_less(beside)):
+        sides = _sides(model, beside, hub)
+        if prompt is not None:
+            _say(sides, prompt, max_new_tokens)
+            return
+        click.echo("An empty line or Ctrl-D ends the conversation.", err=True)
+        while asked := _asked():
+            _say(sides, asked, max_new_tokens)
+
+
+def _what_takes_less(beside: str | None) -> str:
+    """Say what lets models answer in less memory."""
+    other = "ask a smaller model" if beside is None else "ask one model, without --beside"
+    return (
+        f"free memory, or {other}, with a smaller --max-new-tokens, or with "
+        "HUBQ_COMPUTE_DTYPE=bfloat16, which takes half of what float32 does"
+    )
 
 
 def _sides(model: str, beside: str | None, hub: str | None) -> list[Side]:

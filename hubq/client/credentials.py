@@ -55,10 +55,15 @@ def how_to_log_in(url: str) -> str:
     return f"set both HF_ENDPOINT={url} and HF_TOKEN, to a token of that Hub, for the command"
 
 
+def without_hub(environment: Mapping[str, str]) -> dict[str, str]:
+    """Leave out of an environment which Hub there is, and any token."""
+    about = (*NAMED, SILENCE, "HF_ENDPOINT")
+    return {name: value for name, value in environment.items() if name not in about}
+
+
 def environment_for(hub: str, token: str | None) -> dict[str, str]:
     """Return the environment of a process that talks to this Hub, with this token or with none."""
-    values = {name: value for name, value in os.environ.items() if name not in (*NAMED, SILENCE)}
-    values["HF_ENDPOINT"] = hub
+    values = without_hub(os.environ) | {"HF_ENDPOINT": hub}
     return values | ({SILENCE: "1"} if token is None else {"HF_TOKEN": token})
 
 

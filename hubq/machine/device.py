@@ -146,6 +146,14 @@ def _product_seconds() -> dict[str, float]:
     return least
 
 
+def synchronize(device: str) -> None:
+    """Wait for the GPU: its work is only queued when a call returns."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+
+
 def device_title(device: "torch.device") -> str:
     """Name the device for people, and how much of it is used."""
     import torch

@@ -49,19 +49,25 @@ def quiet() -> Iterator[None]:
 
 
 class Clock:
-    """Sums the seconds spent under each name; what is timed inside another name counts once."""
+    """Sums the seconds spent under each name; what is timed inside another name counts once.
 
-    def __init__(self) -> None:
+    `settle` waits for work that was only queued, as on a GPU, which would count under a later name.
+    """
+
+    def __init__(self, settle: Callable[[], None] = lambda: None) -> None:
+        self.settle = settle
         self.seconds: dict[str, float] = defaultdict(float)
         self._inside = 0.0  # seconds that were counted since the innermost open name began
 
     @contextmanager
     def timing(self, name: str) -> Iterator[None]:
         """Add the time until the context ends to a name."""
+        self.settle()
         outside, self._inside = self._inside, 0.0
         begin = perf_counter()
         try:
             yield
+            self.settle()
         finally:
             spent = perf_counter() - begin
             self.seconds[name] += spent - self._inside

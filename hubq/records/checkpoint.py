@@ -40,6 +40,8 @@ class Checkpoint(Record):
     seconds: float
     seconds_by_part: dict[str, float]  # of the run that finished: forward, hessian, ...
     peak_memory: int  # bytes, resident
+    device_memory: int | None = None  # bytes that tensors took of the GPU at most; None: a CPU
+    device_reserved: int | None = None  # bytes that torch kept of it at most, free ones included
     device: str
     versions: dict[str, str]
     compute_dtype: str | None = None  # as in the plan, and what it means where it is None

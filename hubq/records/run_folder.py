@@ -30,7 +30,8 @@ PAPERS = (
     *(f"{IN_A_REPO}/{name}" for name in (REPORT, PLAN, "recipe.yaml", SIBLINGS)),
     *(f".eval_results/{name}.yaml" for name in ("gsm8k", "mmlu_pro")),
 )
-WHOLE = (MODEL, f"{MODEL}{PARTIAL}", "blocks")
+BLOCKS = "blocks"  # what is finished of a model
+WHOLE = (MODEL, f"{MODEL}{PARTIAL}", BLOCKS)
 TAKEN = (errno.EACCES, errno.EAGAIN)
 WITHOUT_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # NFS and its like
 

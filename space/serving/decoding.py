@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hubq.errors import UserError
 from hubq.machine.meters import held, peak
+from hubq.machine.shortages import is_out_of_memory
 from hubq.stages.evaluate.inference.chat import Unfolding, room_behind
 from serving.loaded_model import LoadedModel, score
 from serving.messages import (
@@ -184,5 +185,10 @@ def run_request(
             yield score(model, order, most_tokens)
     except UserError as error:
         yield Failed(text=in_words(str(error), order, model.folder))
-    except torch.OutOfMemoryError:
-        yield Failed(text=f"there is not enough memory left on the GPU for {order.title}")
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        yield Failed(
+            text=f"there is not enough memory left for {order.title}: ask for a shorter answer, or "
+            "compare fewer models"
+        )

@@ -140,7 +140,10 @@ class Worker:
         code = self._process.returncode
         again = "Try again: it will be restarted"
         if code == -9:
-            return f"the process of this model was killed, perhaps because memory ran out. {again}"
+            return (
+                "the process of this model was killed, perhaps because memory ran out: compare "
+                f"fewer models. {again}"
+            )
         return f"the process of this model ended unexpectedly (code {code}). {again}"
 
     def _settle(self) -> None:
@@ -216,6 +219,7 @@ def main() -> int:
 
     from hubq.errors import UserError
     from hubq.machine.device import keep_freed_memory
+    from hubq.machine.shortages import is_out_of_memory
     from serving.decoding import run_request
     from serving.loaded_model import LoadedModel
 
@@ -224,6 +228,11 @@ def main() -> int:
         model = LoadedModel.load(job.folder)
     except UserError as error:
         say(Failed(text=str(error)))
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        say(Failed(text="there is not enough memory left to load it: compare fewer models"))
         return 1
     say(Ready())
     for order in inbox.orders():

@@ -107,7 +107,7 @@ def test_a_plan_as_json_is_the_record_and_nothing_else(recipe: Path, own_folder:
     saved = json.loads((own_folder / "runs" / "mine" / "plan.json").read_text())
     told = json.loads(said)
     estimate = told.pop("estimate")
-    assert told == saved | {"destination": "not checked: no token"}
+    assert told == saved | {"destination": "not checked: no token", "goes_on": None}
     assert estimate["seconds"]["quantize"]["solving"] > 0
 
 
@@ -260,6 +260,16 @@ def test_a_full_disk_is_a_message(recipe: Path, monkeypatch: pytest.MonkeyPatch)
     )
 
 
+def test_too_little_memory_is_a_message(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "replace", lambda *_: bytearray(1 << 60))
+
+    said = refused(hubq("plan", recipe))
+
+    assert said == (
+        "hubq ran out of memory: free memory, or use a machine with more of it, then run again\n"
+    )
+
+
 def test_a_folder_that_may_not_be_written_is_a_message(recipe: Path, own_folder: Path) -> None:
     (own_folder / "runs").write_text("a file where a folder should be")
 
@@ -282,6 +292,40 @@ def test_ctrl_c_is_exit_code_130_and_says_how_to_go_on(own_folder: Path) -> None
 
     assert planning.returncode == 130
     assert said == "\nInterrupted. Finished work is kept: run again to continue.\n"
+
+
+@pytest.fixture
+def stopped(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
+    """Return what a run says that gets SIGTERM once a block of two is done."""
+    replace = os.replace
+
+    def put(source: Path, target: Path) -> None:
+        replace(source, target)
+        if Path(target).name == "block-00000.json":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", put)
+        return hubq("quantize", recipe)
+
+
+def test_a_run_that_is_told_to_end_says_where_it_will_go_on(stopped: Result) -> None:
+    assert stopped.exit_code == 130
+    assert stopped.stderr.splitlines()[-2:] == [
+        "Interrupted. Finished work is kept: run again to continue.",
+        "Quantizing will go on after block 1 of 2.",
+    ]
+
+
+@pytest.mark.usefixtures("stopped")
+def test_a_run_that_was_stopped_says_where_it_goes_on(recipe: Path) -> None:
+    planned, as_json = hubq("plan", recipe), hubq("plan", recipe, "--json")
+    quantized = hubq("quantize", recipe)
+
+    assert "goes on           after block 1 of 2" in planned.output.splitlines()
+    assert json.loads(as_json.stdout)["goes_on"] == "after block 1 of 2"
+    assert quantized.stderr.splitlines()[0] == "runs/mine goes on after block 1 of 2"
+    assert "goes on" not in hubq("plan", recipe).output
 
 
 def test_the_recipes_are_listed_with_whom_they_are_for() -> None:

@@ -29,3 +29,23 @@ def test_the_same_name_inside_itself_counts_once(monkeypatch: pytest.MonkeyPatch
         pass
 
     assert clock.seconds == {"solving": 4}
+
+
+def test_work_that_is_only_queued_counts_where_it_was_queued(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, queued = 0.0, [0.0]
+
+    def settle() -> None:
+        nonlocal now
+        now += queued.pop() if queued else 0.0
+
+    monkeypatch.setattr("hubq.machine.progress.perf_counter", lambda: now)
+    clock = Clock(settle)
+
+    with clock.timing("forward"):
+        queued.append(3.0)
+        with clock.timing("hessian"):
+            queued.append(5.0)
+
+    assert clock.seconds == {"forward": 3, "hessian": 5}

@@ -11,8 +11,6 @@ from watched_operations import WatchedOperations
 from hubq.methods import Group, Inputs, Layer, Method, method_class, methods
 
 WIDE, ROWS, TOKENS = 4096, 64, 64
-WHY = "its loops over columns run on the CPU: each block is sent there and back"
-ON_THE_HOST = frozenset({"billm", "db_llm", "gptq", "pb_llm", "quip", "slim_llm"})
 
 
 class Transfers(WatchedOperations):  # type: ignore[no-untyped-call]
@@ -59,13 +57,7 @@ def moved(method: Method, layer: Layer) -> float:
     return found
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(name in ON_THE_HOST, reason=WHY, strict=True))
-        for name in methods()
-    ],
-)
+@pytest.mark.parametrize("name", methods())
 def test_at_most_twice_a_wide_layers_size_moves_between_devices(
     name: str, device: torch.device
 ) -> None:

@@ -22,6 +22,7 @@ from hubq.errors import UserError, did_you_mean
 from hubq.machine.engines import LOADER
 from hubq.machine.files import PARTIAL, partial_of
 from hubq.machine.progress import SILENT, Progress
+from hubq.machine.shortages import memory_for
 from hubq.sources.auxiliary_files import is_auxiliary
 from hubq.sources.license_terms import CHANGES, NOTICE, WHEREABOUTS
 from hubq.stages.convert.conversion import RECORD, TARGETS, Conversion, ConversionRequest
@@ -42,10 +43,11 @@ def convert(
 
     from hubq.stages.convert.transcoding import Transcoding
 
-    work = Transcoding(model, request, progress)
     partial = partial_of(out)
-    work.write(partial)
-    return work.finish(partial, out, work.prove(partial))
+    with memory_for("converting", "free memory, or use a machine with more, then run again"):
+        work = Transcoding(model, request, progress)
+        work.write(partial)
+        return work.finish(partial, out, work.prove(partial))
 
 
 def _require_free(out: Path, model: Path, *, fresh: bool) -> None:

@@ -1,4 +1,4 @@
-"""A process that has imported what measures, and is forked for each worker.
+"""A process that has imported what measures and quantizes, and is forked for each worker.
 
 torch and transformers take six seconds to import, more than many a measurement. A fork of a process
 that has them is as fresh as one that imports them anew: nothing but modules is in its memory, no
@@ -17,10 +17,11 @@ import socket
 import subprocess
 import sys
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TextIO
 
 from hubq.records.record import Record
 
@@ -31,6 +32,7 @@ FILES = 3
 class WorkerStart(Record):
     """What a worker is started with."""
 
+    module: str  # whose `run` gets the file of the job and a stream for messages
     job: Path
     environment: dict[str, str]
 
@@ -123,22 +125,22 @@ def _wait_for(start: Path, files: Sequence[int]) -> int:
 
 def _work(start: WorkerStart, messages: int, log: int) -> int:
     """Be the worker; return its exit code."""
-    from hubq.stages.evaluate.worker import run
-
     os.environ.clear()
     os.environ.update(start.environment)
+    work: Callable[[Path, TextIO], int] = import_module(start.module).run
     for stream in (sys.stdout, sys.stderr):
         os.dup2(log, stream.fileno())
     os.close(log)
     with os.fdopen(messages, "w") as out:
-        return run(start.job, out)
+        return work(start.job, out)
 
 
 def main() -> None:
     """Import what workers need, then serve."""
     from transformers import AutoModelForCausalLM, PreTrainedModel  # noqa: F401
 
-    import hubq.stages.evaluate.worker  # noqa: F401
+    import hubq.stages.evaluate.worker
+    import hubq.stages.quantize.quantization  # noqa: F401
 
     with socket.socket(fileno=int(sys.argv[1])) as parent:
         serve(parent)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hubq.client.client import Client
-from hubq.client.credentials import environment_for
+from hubq.client.credentials import environment_for, without_hub
 from hubq.machine.device import best_device, measuring_dtype
 from hubq.machine.files import cache_folder, sha256_of
 from hubq.machine.progress import Advance, Progress
@@ -94,7 +94,7 @@ def measure(
         job = Job(
             folder=folder.resolve(), device=where.device, dtype=where.dtype, orders=tuple(missing)
         )
-        run(job, workers_for(job), _environment(_asks_a_hub(missing), client), progress)
+        run(job, workers_for(job), worker_environment(_asks_a_hub(missing), client), progress)
     return tuple(Outcome.load(order.outcome) for order in orders)
 
 
@@ -146,7 +146,7 @@ def prepare(section: EvaluateSection, client: Client) -> ForkServer | None:
     if not can_fork(best_device().type):
         return None
     online = not all(is_offline(each.name) for each in section.tasks)
-    return fork_server_for(_environment(online, client))
+    return fork_server_for(worker_environment(online, client))
 
 
 def _asks_a_hub(orders: Iterable[Order]) -> bool:
@@ -154,11 +154,12 @@ def _asks_a_hub(orders: Iterable[Order]) -> bool:
     return any(each.task.online for each in orders)
 
 
-def _environment(online: bool, client: Client) -> dict[str, str]:
-    """Return the worker's environment: offline, unless a task's data comes from the Hub."""
+def worker_environment(online: bool, client: Client) -> dict[str, str]:
+    """Return a worker's environment: with a Hub and its token, or offline and with neither."""
     quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
     quiet["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")  # as in hubq's main
     if not online:
         offline = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
-        return {**os.environ, **quiet, **dict.fromkeys(offline, "1")}
+        here = without_hub(os.environ)
+        return {**here, **quiet, **dict.fromkeys(offline, "1")}
     return {**environment_for(client.url, client.sent_token), **quiet}

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TextIO
@@ -16,10 +16,9 @@ from typing import NamedTuple, TextIO
 import torch
 
 from hubq.errors import UserError
-from hubq.machine.device import keep_freed_memory
+from hubq.machine.device import keep_freed_memory, synchronize
 from hubq.machine.meters import held
 from hubq.machine.progress import Advance, Progress
-from hubq.stages.evaluate.inference.greedy_decoding import synchronize
 from hubq.stages.evaluate.inference.lm_head import require_head
 from hubq.stages.evaluate.inference.loading import Loaded, load
 from hubq.stages.evaluate.inference.passes import Passes
@@ -130,12 +129,12 @@ def run(file: Path, out: TextIO) -> int:
     return 0
 
 
-def main() -> int:
-    """Be a process of one's own, with messages on standard output."""
+def be_a_process(work: Callable[[Path, TextIO], int]) -> int:
+    """Do the job of this process's argument, with messages on standard output."""
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever libraries print is no message
-    return run(Path(sys.argv[1]), out)
+    return work(Path(sys.argv[1]), out)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(be_a_process(run))

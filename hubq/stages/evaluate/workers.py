@@ -14,20 +14,24 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from threading import Thread
+from types import TracebackType
 from typing import IO, Any, NamedTuple, Protocol, Self
 
 from hubq.errors import UserError
 from hubq.machine.meters import available
 from hubq.machine.progress import Advance, Progress
+from hubq.machine.shortages import died_of_memory, out_of_memory
 from hubq.sources.task_names import is_offline, own_tasks
 from hubq.stages.evaluate.fork_server import ForkServer, WorkerStart
 from hubq.stages.evaluate.jobs import Job
+from hubq.stages.evaluate.measurements.efficiency import EfficiencyTask
 
+MEASURING = "hubq.stages.evaluate.worker"
 MOST = 2  # workers that share a job
 # Memory that a worker may take: so many times the bytes of the weights as they lie on the disk (in
 # float32 twice those of bfloat16, packed ones many times as much), and the libraries.
@@ -48,6 +52,13 @@ class Stopped(NamedTuple):
 
     worker: int
     refusal: str | None  # what it refused; None: it broke
+
+
+class Broken(NamedTuple):
+    """How a worker ended that neither did its work nor said why."""
+
+    code: int  # of its exit, negative for a signal
+    log: str  # the last lines
 
 
 def workers_for(job: Job) -> int:
@@ -72,22 +83,54 @@ def _memory(folder: Path) -> int:
 
 def run(job: Job, workers: int, environment: Mapping[str, str], progress: Progress) -> None:
     """Let so many workers do a job; raise UserError with what one of them refused."""
-    with tempfile.TemporaryDirectory(prefix="hubq-evaluate-") as folder, ExitStack() as running:
+    with tempfile.TemporaryDirectory(prefix="hubq-evaluate-") as folder:
         place = Path(folder)
         if workers > 1:
             job = job.model_copy(update={"shared": place, "threads": _threads(workers)})
         job.save(place / "job.json")
-        start = WorkerStart(job=place / "job.json", environment=dict(environment))
-        start.save(place / "start.json")
-        begin = _forked if _may_fork(job) else _spawned
-        logs = [place / f"{number}.log" for number in range(workers)]
+        start = WorkerStart(module=MEASURING, job=place / "job.json", environment=dict(environment))
+        broken = carry_out(start, workers, _may_fork(job), progress)
+    if broken is not None:
+        raise _explained(broken, job)
+
+
+def carry_out(
+    start: WorkerStart,
+    workers: int,
+    fork: bool,
+    progress: Progress,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> Broken | None:
+    """Let so many workers do a job; raise UserError with what one refused, return how one broke.
+
+    `meanwhile` is called once they are at work. Files of theirs go into the folder of the job's.
+    """
+    place = start.job.parent
+    start.save(place / "start.json")
+    begin = _forked if fork else _spawned
+    logs = [place / f"{number}.log" for number in range(workers)]
+    with ExitStack() as running:
         started = [running.enter_context(begin(start, log)) for log in logs]
+        meanwhile()
         stopped = _relay(started, progress)
-        if stopped is not None:
-            if stopped.refusal is not None:
-                raise UserError(stopped.refusal)
-            log = logs[stopped.worker].read_text(errors="replace")
-            raise _broken(started[stopped.worker].wait(), job, log)
+        if stopped is None:
+            return None
+        if stopped.refusal is not None:
+            raise UserError(stopped.refusal)
+        lines = logs[stopped.worker].read_text(errors="replace").splitlines()
+        return Broken(started[stopped.worker].wait(), "\n".join(lines[-LAST_LINES:]))
+
+
+def _room(job: Job) -> str:
+    """Say what lets a model be measured in less memory."""
+    batches = [each.task.batch for each in job.orders if isinstance(each.task, EfficiencyTask)]
+    ways = [
+        "evaluate: {dtype: bfloat16}, which takes half" if job.dtype == "float32" else "",
+        "OMP_NUM_THREADS=1, with which one process measures" if job.shared else "",
+        "a smaller evaluate: {efficiency: {batch: ...}}" if max(batches, default=1) > 1 else "",
+        "a machine with more of it",
+    ]
+    return f"the model is loaded whole here. Free memory, or use {', or '.join(filter(None, ways))}"
 
 
 def _may_fork(job: Job) -> bool:
@@ -128,7 +171,7 @@ def _spawned(start: WorkerStart, log: Path) -> Iterator[Worker]:
     for fork_server in ForkServer.living:
         fork_server.ready()
     # -P: a module in the user's folder that is named like a library must not be imported.
-    command = [sys.executable, "-P", "-m", "hubq.stages.evaluate.worker", str(start.job)]
+    command = [sys.executable, "-P", "-m", start.module, str(start.job)]
     with (
         log.open("wb") as errors,
         subprocess.Popen(
@@ -251,8 +294,13 @@ class Telling:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *raised: object) -> None:
-        self.open.close()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.open.__exit__(kind, error, trace)  # what is interrupted is not done
 
     def pass_on(self, message: Mapping[str, Any]) -> None:
         """Begin a task, advance it, or end it."""
@@ -265,14 +313,11 @@ class Telling:
             self.open.close()
 
 
-def _broken(code: int, job: Job, log: str) -> Exception:
+def _explained(broken: Broken, job: Job) -> Exception:
     """Explain a worker that ended without saying why."""
-    tail = "\n".join(log.splitlines()[-LAST_LINES:])
-    if code == -9 or "OutOfMemoryError" in tail or "MemoryError" in tail:
-        return UserError(
-            f"measuring {job.folder} ran out of memory on {job.device}: the model is loaded whole "
-            f"for this stage; free memory or use a larger machine, then run again\n{tail}"
-        )
+    code, tail = broken
+    if died_of_memory(code, tail):
+        return UserError(out_of_memory(f"measuring {job.folder} on {job.device}", _room(job)))
     if "ConnectionError" in tail or "OfflineModeIsEnabled" in tail:
         titles = ", ".join(order.task.title for order in job.orders)
         return UserError(

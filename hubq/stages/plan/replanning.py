@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.machine.files import write_atomically
-from hubq.records.run_folder import CHECKPOINT, MODEL, PLAN, REPORT
+from hubq.records.run_folder import BLOCKS, CHECKPOINT, MODEL, PLAN, REPORT
 
 if TYPE_CHECKING:
     from hubq.records.checkpoint import Checkpoint
     from hubq.records.plan import Plan
 
-BEGUN = ("blocks", CHECKPOINT)  # one of them is there once a run has begun to quantize
+BEGUN = (BLOCKS, CHECKPOINT)  # one of them is there once a run has begun to quantize
 # The first three depend on the machine, the fourth on the day that the base's card was read, the
 # last is words.
 NOT_COMPARED = {"seconds", "peak_memory", "compute_dtype", "base_card", "remarks"}

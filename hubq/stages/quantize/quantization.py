@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import resource
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -22,13 +21,16 @@ from hubq.machine.device import (
     device_title,
     dtype_name,
     keep_freed_memory,
+    synchronize,
 )
 from hubq.machine.files import partial_of, sha256_of, write_atomically
+from hubq.machine.meters import peak, reserved_peak, reset_peaks
 from hubq.machine.progress import Clock, Progress
 from hubq.methods import Inputs, Layer
 from hubq.records.checkpoint import Checkpoint, QuantizedLayer
 from hubq.records.plan import Plan
 from hubq.records.record import Record
+from hubq.records.run_folder import BLOCKS
 from hubq.runtime.headers import LEGACY
 from hubq.sources import calibration_tokens
 from hubq.sources.architecture import family_of
@@ -37,7 +39,8 @@ from hubq.sources.find import fetch_planned
 from hubq.sources.license_terms import governing
 from hubq.sources.shards import Piece, Weights, merge, pieces, write
 from hubq.sources.skeleton import Skeleton
-from hubq.stages.quantize.block import Block, BlockRecord, FinishedBlocks, States
+from hubq.stages.quantize.block import Block
+from hubq.stages.quantize.resuming import BlockRecord, FinishedBlocks, Keeper, teacher_states
 from hubq.stages.quantize.tuning import Teacher, prediction_entropy
 from hubq.stages.quantize.walk import Outcome, Walk
 from hubq.stages.recipe.recipe import Recipe, head_method
@@ -66,9 +69,10 @@ class Quantization:
         self.scale_dtype = scale_dtype(plan.dtype, self.form)
         self.weights = Weights(self.base)
         self.outside = self._outside()
-        self.finished = FinishedBlocks(run / "blocks")
-        self.clock = Clock()
+        self.finished = FinishedBlocks(run / BLOCKS, flow=bool(self.recipe.method.needs))
         self.device = best_device()
+        self.clock = Clock(partial(synchronize, self.device.type))
+        reset_peaks(self.device.type)
         # Without a text nothing runs forward, and nothing needs another dtype than the file's.
         self.dtype: torch.dtype = getattr(torch, plan.compute_dtype or plan.dtype)
         # (windows, length, hidden): what reaches the next block, and what does so unquantized.
@@ -127,7 +131,8 @@ class Quantization:
         blocks = int(self.config["num_hidden_layers"])
         skeleton = Skeleton(self.config, self.family, self.device, self.dtype)
         teacher = self._teacher(skeleton, progress)
-        with progress.task("Quantizing", blocks * steps) as advance:
+        keeper = Keeper(self.finished.states)
+        with keeper, progress.task("Quantizing", blocks * steps) as advance:
             advance(self.finished.count * steps)
             for number in range(self.finished.count, blocks):
                 with self.clock.timing("reading"):
@@ -138,14 +143,16 @@ class Quantization:
                     packed = self._packed(outcome)
                     tensors = {name: each for own in packed.values() for name, each in own.items()}
                     record = _record(outcome, packed)
-                    self.finished.add(outcome.dense | tensors, self._leaving(), record)
+                    self.finished.add(outcome.dense | tensors, record)
+                    if self.hidden is not None:
+                        keeper.offer(number + 1, self._leaving(), number + 1 == blocks)
                 block.free()
 
     def _teacher(self, skeleton: Skeleton, progress: Progress) -> Teacher | None:
         """Let the unquantized model read the calibration windows, where the method learns of it."""
         if self.taught is None:
             return None
-        states = States(self.finished.folder / "teacher")
+        states = teacher_states(self.finished.folder)
         with self.clock.timing("teacher"):
             entropy = prediction_entropy(self.taught, skeleton, self.weights, states, progress)
         return Teacher(self.taught, entropy)
@@ -241,7 +248,9 @@ class Quantization:
             prompting=prompting(folder, self.base),
             seconds=round(seconds, 2),
             seconds_by_part={name: round(each, 2) for name, each in self.clock.seconds.items()},
-            peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            peak_memory=peak("cpu"),
+            device_memory=peak("cuda") if self.device.type == "cuda" else None,
+            device_reserved=reserved_peak(self.device.type),
             device=device_title(self.device),
             versions={name: version(name) for name in PACKAGES},
             compute_dtype=dtype_name(self.dtype) if self.calibration else None,

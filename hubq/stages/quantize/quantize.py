@@ -6,9 +6,13 @@ from time import perf_counter
 
 from hubq.client.client import Client
 from hubq.machine.progress import SILENT, Progress
+from hubq.machine.shortages import memory_for
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 from hubq.records.run_folder import CHECKPOINT
+from hubq.stages.recipe.recipe import Recipe
+
+DOING = "quantizing"
 
 
 def quantize(plan: Plan, run: Path, client: Client, progress: Progress = SILENT) -> Checkpoint:
@@ -16,10 +20,23 @@ def quantize(plan: Plan, run: Path, client: Client, progress: Progress = SILENT)
     from hubq.stages.quantize.quantization import Quantization
 
     begin = perf_counter()
-    work = Quantization(plan, run, client, progress)
-    work.walk(progress)
-    folder = work.assemble(run / "model")
-    checkpoint = work.checkpoint(folder, perf_counter() - begin)
+    with memory_for(DOING, what_takes_less(Recipe.model_validate(plan.recipe))):
+        work = Quantization(plan, run, client, progress)
+        work.walk(progress)
+        folder = work.assemble(run / "model")
+        checkpoint = work.checkpoint(folder, perf_counter() - begin)
     checkpoint.save(run / CHECKPOINT)
     shutil.rmtree(work.finished.folder)
     return checkpoint
+
+
+def what_takes_less(recipe: Recipe) -> str:
+    """Say what lets a recipe be quantized in less memory."""
+    again = "free memory and run again, which goes on where it stopped"
+    if recipe.calibration is None:
+        return f"{again}; a block and copies of its widest linear are all that has to fit"
+    section = recipe.calibration
+    return (
+        f"{again}, or lower calibration.samples ({section.samples}) or calibration.length "
+        f"({section.length}) in the recipe and run with --fresh"
+    )

@@ -1,7 +1,7 @@
 """What a method that tunes learns from: the unquantized model, block beside block.
 
 A tuned walk keeps two streams of hidden states, of equal size: what the quantized blocks pass on,
-and what the unquantized ones do. Both are saved with each finished block, so a killed run goes on.
+and what the unquantized ones do. Both are kept together, so a killed run goes on.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +14,8 @@ from torch import Tensor
 from hubq.machine.progress import Progress
 from hubq.sources.shards import Weights
 from hubq.sources.skeleton import Skeleton
-from hubq.stages.quantize.block import BATCH_TOKENS, Block, States, batches
+from hubq.stages.quantize.block import BATCH_TOKENS, Block, batches
+from hubq.stages.quantize.resuming import Keeper, States
 from hubq.tensors import QuantizedTensor
 
 PIECE = 4096  # rows of the head, that are in memory at once
@@ -39,26 +40,26 @@ def prediction_entropy(
 ) -> Tensor:
     """Return the entropy of each next token under the unquantized model, (windows, length).
 
-    `hidden` (windows, length, hidden) is what reaches the first block. What leaves each block is
+    `hidden` (windows, length, hidden) is what reaches the first block. What leaves the blocks is
     kept among the states, and in the end the entropy, so a killed pass goes on.
     """
     blocks, passed = len(skeleton.blocks), states.passed()
     kept = states.read(passed) if passed else {"hidden": hidden}
-    with progress.task("Reading as the base does", blocks + 1) as advance:
+    if passed > blocks:
+        return kept["entropy"].to(hidden.device)
+    teacher = Teacher(kept["hidden"].to(hidden, copy=True), hidden.new_empty(0))
+    with Keeper(states) as keeper, progress.task("Reading as the base does", blocks + 1) as advance:
         advance(passed)
-        for number in range(passed, blocks + 1):
-            teacher = Teacher(kept["hidden"].to(hidden, copy=True), hidden.new_empty(0))
-            if number < blocks:
-                block = Block(skeleton, number, weights)
-                teacher.advance(block)
-                block.free()
-                kept = {"hidden": teacher.hidden}
-            else:
-                kept = {"entropy": _entropy(teacher.hidden, skeleton, weights)}
-            states.write(number + 1, kept)
-            states.forget(number)
+        for number in range(passed, blocks):
+            block = Block(skeleton, number, weights)
+            teacher.advance(block)
+            block.free()
+            keeper.offer(number + 1, {"hidden": teacher.hidden}, is_last=False)
             advance(1)
-    return kept["entropy"].to(hidden.device)
+        entropy = _entropy(teacher.hidden, skeleton, weights)
+        keeper.offer(blocks + 1, {"entropy": entropy}, is_last=True)
+        advance(1)
+    return entropy
 
 
 def _entropy(hidden: Tensor, skeleton: Skeleton, weights: Weights) -> Tensor:

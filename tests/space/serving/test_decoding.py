@@ -10,10 +10,11 @@ import torch
 
 from hubq.errors import UserError
 from hubq.stages.evaluate.inference.chat import answer
-from serving.decoding import generate_answer
+from serving.decoding import generate_answer, run_request
 from serving.loaded_model import LoadedModel
 from serving.messages import (
     Event,
+    Failed,
     Finished,
     Message,
     Model,
@@ -63,6 +64,20 @@ def test_an_answer_is_a_prompt_tokens_statistics_and_an_end(loaded: LoadedModel)
     assert kinds[0] == "prompt"
     assert [kind for kind in kinds if kind == "token"] == ["token"] * 3
     assert kinds[-2:] == ["statistics", "finished"]
+
+
+def test_an_answer_for_which_there_is_not_enough_memory_says_what_helps(
+    loaded: LoadedModel,
+) -> None:
+    def wanting() -> bool:
+        return bool(bytearray(1 << 60))
+
+    *_, last = run_request(loaded, request(loaded.folder), 400, 100, wanting)
+
+    assert last == Failed(
+        text="there is not enough memory left for Left: ask for a shorter answer, or compare fewer "
+        "models"
+    )
 
 
 def test_greedy_tokens_are_those_of_hubq_chat(loaded: LoadedModel) -> None:

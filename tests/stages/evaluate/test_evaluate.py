@@ -37,17 +37,18 @@ from hubq.stages.evaluate.jobs import Job, Order
 from hubq.stages.evaluate.measure import (
     Machine,
     _asks_a_hub,
-    _environment,
     file_digests,
     machine,
     measure,
     outcome_file,
+    worker_environment,
 )
 from hubq.stages.evaluate.measurements.choice import ChoiceTask, harness_task
+from hubq.stages.evaluate.measurements.efficiency import EfficiencyTask
 from hubq.stages.evaluate.measurements.load import LoadTask
 from hubq.stages.evaluate.measurements.perplexity import PerplexityTask, perplexity
 from hubq.stages.evaluate.task import keep_text
-from hubq.stages.evaluate.workers import _broken
+from hubq.stages.evaluate.workers import Broken, _explained
 from hubq.tensors import Grid
 
 TEXT = "The llama went home. It was late, and the road was long.\n\n" * 10
@@ -372,7 +373,7 @@ def order(name: str) -> Order:
 
 
 def test_a_worker_whose_data_is_here_is_offline() -> None:
-    environment = _environment(_asks_a_hub([order("hubq_piqa")]), Client(token="hf_secret"))
+    environment = worker_environment(_asks_a_hub([order("hubq_piqa")]), Client(token="hf_secret"))
 
     assert environment["HF_HUB_OFFLINE"] == environment["HF_DATASETS_OFFLINE"] == "1"
     assert "HF_TOKEN" not in environment
@@ -383,17 +384,17 @@ def test_threads_wait_asleep_unless_the_user_says_otherwise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    assert _environment(False, Client())["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert worker_environment(False, Client())["OMP_WAIT_POLICY"] == "PASSIVE"
 
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
 
-    assert _environment(False, Client())["OMP_WAIT_POLICY"] == "ACTIVE"
+    assert worker_environment(False, Client())["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
 def test_a_worker_whose_data_is_on_the_hub_asks_the_clients_hub() -> None:
     client = Client(endpoint="http://127.0.0.1:1", token="hf_secret")
 
-    environment = _environment(_asks_a_hub([order("hubq_piqa"), order("piqa")]), client)
+    environment = worker_environment(_asks_a_hub([order("hubq_piqa"), order("piqa")]), client)
 
     assert environment["HF_ENDPOINT"] == "http://127.0.0.1:1"
     assert environment["HF_TOKEN"] == "hf_secret"
@@ -403,14 +404,34 @@ def test_a_worker_whose_data_is_on_the_hub_asks_the_clients_hub() -> None:
 def test_a_killed_worker_is_explained_as_too_little_memory() -> None:
     job = Job(folder=Path("some/model"), device="cpu", dtype="bfloat16", orders=())
 
-    assert isinstance(_broken(-9, job, "log"), UserError)
-    assert "ran out of memory on cpu" in str(_broken(-9, job, "log"))
+    assert isinstance(_explained(Broken(-9, "log"), job), UserError)
+    assert "on cpu ran out of memory" in str(_explained(Broken(-9, "log"), job))
+
+
+def test_what_measures_without_enough_memory_names_what_takes_less() -> None:
+    task = EfficiencyTask(batch=8, prompt=4, output=2, repetitions=1, hardware="", beside="")
+    job = Job(
+        folder=Path("some/model"),
+        device="cpu",
+        dtype="float32",
+        orders=(Order(task=task, outcome=Path("any.json")),),
+        shared=Path("shared"),
+    )
+
+    said = str(_explained(Broken(1, "MemoryError"), job))
+
+    assert said == (
+        "measuring some/model on cpu ran out of memory: the model is loaded whole here. Free "
+        "memory, or use evaluate: {dtype: bfloat16}, which takes half, or OMP_NUM_THREADS=1, with "
+        "which one process measures, or a smaller evaluate: {efficiency: {batch: ...}}, or a "
+        "machine with more of it"
+    )
 
 
 def test_a_worker_that_fails_shows_the_end_of_its_log() -> None:
     job = Job(folder=Path("some/model"), device="cpu", dtype="bfloat16", orders=())
 
-    error = _broken(1, job, "first\n" * 50 + "AssertionError: a bug")
+    error = _explained(Broken(1, "AssertionError: a bug"), job)
 
     assert isinstance(error, RuntimeError)
     assert str(error).endswith("AssertionError: a bug")

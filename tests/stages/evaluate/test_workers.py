@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from forked_workers import workers
 from made_questions import QUESTIONS, asked, put_rows
 from progress_recorder import Recorder
 
@@ -20,7 +21,7 @@ from hubq.machine import meters
 from hubq.machine.progress import Advance
 from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.stages.evaluate.jobs import Job, Order
-from hubq.stages.evaluate.measure import Machine, _environment, measure, prepare
+from hubq.stages.evaluate.measure import Machine, measure, prepare, worker_environment
 from hubq.stages.evaluate.measurements.choice import harness_task
 from hubq.stages.evaluate.measurements.efficiency import EfficiencyTask
 from hubq.stages.evaluate.measurements.hidden import HiddenTask
@@ -36,7 +37,7 @@ OTHER = TEXT.upper()
 
 def environment() -> dict[str, str]:
     """Return what every worker is started with: the same for all is one process to fork from."""
-    return _environment(False, Client())
+    return worker_environment(False, Client())
 
 
 def perplexity_of(text: str = TEXT) -> PerplexityTask:
@@ -125,22 +126,6 @@ def test_a_model_without_room_beside_itself_gets_one_worker(
         assert workers_for(several) == 1
 
 
-def workers() -> list[psutil.Process]:
-    """Find the forked workers: each is the child of a process that waits for it."""
-    waiting = [
-        each for fork_server in psutil.Process().children() for each in children(fork_server)
-    ]
-    return [worker for each in waiting for worker in children(each)]
-
-
-def children(process: psutil.Process) -> list[psutil.Process]:
-    """Return the children that have not ended; none of a process that ends just now."""
-    try:
-        return [each for each in process.children() if each.status() != psutil.STATUS_ZOMBIE]
-    except psutil.NoSuchProcess:
-        return []
-
-
 def test_workers_are_forked_from_what_was_prepared(
     tiny_model: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -182,7 +167,7 @@ def test_a_worker_that_is_killed_is_explained_and_the_next_one_works(
 ) -> None:
     job = job_of(tiny_model("llama"), tmp_path, perplexity_of())
 
-    with pytest.raises(UserError, match="ran out of memory on cpu"):
+    with pytest.raises(UserError, match="on cpu ran out of memory"):
         run(job, 1, environment(), Killing())
     run(job, 1, environment(), Recorder())
 

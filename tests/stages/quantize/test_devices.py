@@ -115,6 +115,11 @@ def test_every_method_quantizes_a_model_there_as_on_a_cpu(
         assert here == pytest.approx(there, rel=similar)
     if device.type == "pretend" and not trained and name not in COMPILED:
         assert found.files == expected.files
+    if device.type == "cuda":
+        assert found.device_memory is not None
+        assert found.device_reserved is not None
+        assert 0 < found.device_memory <= found.device_reserved
+    assert expected.device_memory is None
 
 
 def error_of(layer: QuantizedLayer) -> float:

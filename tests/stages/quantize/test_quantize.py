@@ -25,6 +25,7 @@ from hubq.records.plan import Plan
 from hubq.sources.shards import Weights, write
 from hubq.stages.plan.plan import plan
 from hubq.stages.quantize.quantize import quantize
+from hubq.stages.quantize.resuming import VARIABLE
 from hubq.stages.recipe.recipe import Recipe
 from hubq.tensors import Affine, Grid
 
@@ -182,7 +183,11 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     plan(wanted, run, NOWHERE)
 
     finished = subprocess.run(
-        [sys.executable, "-c", KILLER, str(run)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", KILLER, str(run)],
+        env={**os.environ, VARIABLE: "0"},
+        capture_output=True,
+        text=True,
+        check=True,
     )
 
     kills, seen = json.loads(finished.stdout)

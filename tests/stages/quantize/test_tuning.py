@@ -1,6 +1,7 @@
 """A tuned walk: the second stream, the base's entropy, resuming, and what untuned runs pay."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -23,8 +24,9 @@ from hubq.sources.architecture import family_of
 from hubq.sources.shards import Weights
 from hubq.sources.skeleton import Skeleton
 from hubq.stages.plan.plan import plan
-from hubq.stages.quantize.block import Block, States
+from hubq.stages.quantize.block import Block
 from hubq.stages.quantize.quantize import quantize
+from hubq.stages.quantize.resuming import VARIABLE, States
 from hubq.stages.quantize.tuning import BlockTuning, Teacher, pass_on, prediction_entropy
 from hubq.stages.quantize.walk import Walk
 from hubq.stages.recipe.recipe import Recipe
@@ -233,7 +235,9 @@ def test_a_checkpoint_says_what_the_method_chose_for_itself(run_of: Callable[[st
 
 def _quantize_until(run: Path, file: str) -> None:
     """Quantize in a process of its own, and kill it once it has written a file."""
-    process = subprocess.Popen([sys.executable, "-c", QUANTIZE, str(run)])
+    process = subprocess.Popen(
+        [sys.executable, "-c", QUANTIZE, str(run)], env={**os.environ, VARIABLE: "0"}
+    )
     while process.poll() is None and not (run / file).exists():
         time.sleep(0.001)
     process.kill()
@@ -246,6 +250,7 @@ from pathlib import Path
 from hubq.client.client import Client
 from hubq.stages.plan.plan import Plan
 from hubq.stages.quantize.quantize import quantize
+from hubq.stages.quantize.resuming import VARIABLE, States
 
 run = Path(sys.argv[1])
 quantize(Plan.load(run / "plan.json"), run, Client(endpoint="http://127.0.0.1:9"))

@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hubq.machine.device import synchronize
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -42,14 +44,6 @@ def decoded(model: Any, prompts: "Tensor") -> "Iterator[Tensor]":  # noqa: ANN40
             step = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
             ids, cache = step.logits[:, -1].argmax(dim=-1, keepdim=True), step.past_key_values
         yield ids
-
-
-def synchronize(device: str) -> None:
-    """Wait for the GPU: its work is only queued when a call returns."""
-    if device == "cuda":
-        import torch
-
-        torch.cuda.synchronize()
 
 
 def drawn_prompts(model: Any, batch: int, length: int) -> "Tensor":  # noqa: ANN401

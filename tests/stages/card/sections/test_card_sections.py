@@ -261,6 +261,16 @@ def test_a_checkpoint_of_before_is_not_said_to_have_run_in_any_dtype() -> None:
     }
 
 
+def test_the_memory_of_a_gpu_stands_beside_that_of_the_process() -> None:
+    on_cpu = made_report().checkpoint
+    on_gpu = on_cpu.model_copy(update={"device_memory": 2 * 10**9, "device_reserved": 3 * 10**9})
+
+    said = [render(made_report(checkpoint=each), NO_SIBLINGS) for each in (on_cpu, on_gpu)]
+
+    assert "with at most 0.35 GB of memory, from" in said[0]
+    assert "0.35 GB of memory and 2.00 GB of the GPU's (3.00 GB reserved), from" in said[1]
+
+
 def test_a_floor_that_was_not_measured_is_called_so() -> None:
     report = full_report()
     assert report.fidelity is not None

@@ -1,0 +1,19 @@
+"""The processes that measure or quantize, forked from one that this process has started."""
+
+import psutil
+
+
+def workers() -> list[psutil.Process]:
+    """Find the forked workers: each is the child of a process that waits for it."""
+    waiting = [
+        each for fork_server in psutil.Process().children() for each in children(fork_server)
+    ]
+    return [worker for each in waiting for worker in children(each)]
+
+
+def children(process: psutil.Process) -> list[psutil.Process]:
+    """Return the children that have not ended; none of a process that ends just now."""
+    try:
+        return [each for each in process.children() if each.status() != psutil.STATUS_ZOMBIE]
+    except psutil.NoSuchProcess:
+        return []
