@@ -38,7 +38,7 @@ from torch import Tensor
 
 from hubq.methods import Group, Layer
 from hubq.methods.solvers.binarization import BinaryMethod
-from hubq.methods.solvers.column_solver import Hessian, refine, solve
+from hubq.methods.solvers.column_solver import DampedRows, Hessian, refine, solve
 from hubq.methods.solvers.sign_planes import Planes
 from hubq.tensors import Affine, Binary, Grid
 from hubq.tensors.kernels.sign_planes import fit_levels
@@ -97,7 +97,7 @@ class BiLLM(BinaryMethod):
         hessian, gram = self.prepared(group)
         return tuple(self._solve(layer, hessian, gram) for layer in group.layers)
 
-    def _solve(self, layer: Layer, hessian: Hessian, gram: Tensor) -> Binary:
+    def _solve(self, layer: Layer, hessian: Hessian, gram: DampedRows) -> Binary:
         weight = layer.weight.masked_fill(hessian.unused, 0)
         apart = self._choose(weight, hessian.energy)
         planes = Planes(weight, hessian, apart, self.group_size, means=self.means)

@@ -20,7 +20,7 @@ from hubq.sources.architecture import InputGroup
 from hubq.stages.quantize.block import Block, batches
 from hubq.stages.quantize.tuning import BlockTuning, Teacher, pass_on
 from hubq.tensors import QuantizedTensor
-from hubq.tensors.gram import add_lower_gram, factors_in, output_energy
+from hubq.tensors.gram import add_lower_gram, factors_in, mirror, output_energy
 
 SAMPLE = 2048  # tokens, or few more
 PREVIEW = 8  # one window in so many shows what reaches a linear before its writer is quantized
@@ -61,7 +61,7 @@ class InputStatistics:
     def result(self, group: str) -> Inputs:
         """Return the statistics; raise UserError when an activation was not finite."""
         if self.gram is not None:
-            self.gram = self.gram.tril_() + self.gram.tril(-1).T
+            mirror(self.gram)
         for total in (self.gram, self.max):
             if total is not None and not torch.isfinite(total).all():
                 raise UserError(
