@@ -36,7 +36,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hubq.methods import Group, Layer
+from hubq.methods import Group, Holds, Layer
 from hubq.methods.solvers.binarization import BinaryMethod
 from hubq.methods.solvers.column_solver import DampedRows, Hessian, refine, solve
 from hubq.methods.solvers.sign_planes import Planes
@@ -59,6 +59,7 @@ class BiLLM(BinaryMethod):
   booktitle = {International Conference on Machine Learning},
   year = {2024}
 }"""
+    holds: ClassVar[Holds] = Holds(weights=8)
 
     most_salient: float = Field(
         0.4, gt=0, lt=1, description="the largest fraction of a group's columns to set apart"

@@ -25,7 +25,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hubq.methods import Group, Layer, ragged
+from hubq.methods import Group, Holds, Layer, ragged
 from hubq.methods.solvers.binarization import BinaryMethod, Pair, fit_pair, improve_pair
 from hubq.methods.solvers.column_solver import DampedRows, Hessian, Rounding
 from hubq.tensors import SMALLEST_SCALE, Affine, Binary, Grid, Masked
@@ -46,6 +46,7 @@ class PBLLM(BinaryMethod):
   booktitle = {International Conference on Learning Representations},
   year = {2024}
 }"""
+    holds: ClassVar[Holds] = Holds(weights=10.5)
 
     fraction: float = Field(1 / 7, gt=0, lt=1, description="of the weights, kept at 8 bits")
 

@@ -41,7 +41,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hubq.methods import Layer, Method, Need
+from hubq.methods import Holds, Layer, Method, Need
 from hubq.methods.solvers.column_solver import prepare_made, refine, solve_on
 from hubq.tensors import Codebook, Rotated
 from hubq.tensors.composed import rotate
@@ -71,6 +71,7 @@ class QuIP(Method):
   year = {2023}
 }"""
     needs: ClassVar[frozenset[Need]] = frozenset({"gram"})
+    holds: ClassVar[Holds] = Holds(weights=9, grams=1)  # as it turns a weight back, in float64
 
     bits: Literal[2, 3, 4] = Field(4, description="width of each code")
     damping: float = Field(0.01, gt=0, description="of the mean diagonal, added to the Hessian")

@@ -37,6 +37,7 @@ from hubq.sources.find import fetch_planned
 from hubq.sources.license_terms import governing
 from hubq.sources.shards import Piece, Weights, merge, pieces, write
 from hubq.sources.skeleton import Skeleton
+from hubq.stages.plan.memory import Walked
 from hubq.stages.quantize.block import Block, BlockRecord, FinishedBlocks, States
 from hubq.stages.quantize.streams import Room, Stream, settled
 from hubq.stages.quantize.tuning import Teacher, prediction_entropy
@@ -76,7 +77,7 @@ class Quantization:
         self.hidden: Stream | None = None
         self.taught: Stream | None = None
         self.calibration: Calibration | None = None
-        self.room = Room(self.device)
+        self.room = self._room()
         if self.recipe.method.needs:
             self._calibrate(client)
 
@@ -98,6 +99,11 @@ class Quantization:
             if not self.weights.finite(name):
                 raise UserError(f"{name} holds NaN or inf: the model's weights are damaged")
         return names
+
+    def _room(self) -> Room:
+        """Return where the hidden states lie on this machine."""
+        walked = Walked(self.recipe, self.config, self.weights.info, dtype_name(self.dtype))
+        return Room(self.device, walked.place(self.device), self.finished.folder)
 
     def _calibrate(self, client: Client) -> None:
         """Take the hidden states from the last finished block, or from the embeddings."""
@@ -128,7 +134,9 @@ class Quantization:
         blocks = int(self.config["num_hidden_layers"])
         skeleton = Skeleton(self.config, self.family, self.device, self.dtype)
         teacher = self._teacher(skeleton, progress)
-        with progress.task("Quantizing", blocks * steps) as advance:
+        apart = {"host": ", hidden states in the host's memory", "disk": ", hidden states in files"}
+        title = f"Quantizing{apart.get(self.room.place, '')}"
+        with progress.task(title, blocks * steps) as advance:
             advance(self.finished.count * steps)
             for number in range(self.finished.count, blocks):
                 with self.clock.timing("reading"):
@@ -246,6 +254,7 @@ class Quantization:
             device=device_title(self.device),
             versions={name: version(name) for name in PACKAGES},
             compute_dtype=dtype_name(self.dtype) if self.calibration else None,
+            hidden_states=self.room.place if self.calibration else None,
         )
 
 
