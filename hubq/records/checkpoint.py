@@ -1,6 +1,5 @@
 """What became of a plan: the quantized model, every file by its sha256, and the bits as stored."""
 
-from hubq.machine.memory import Place
 from hubq.records.record import Record
 
 
@@ -44,4 +43,3 @@ class Checkpoint(Record):
     device: str
     versions: dict[str, str]
     compute_dtype: str | None = None  # as in the plan, and what it means where it is None
-    hidden_states: Place | None = None  # where they waited; None: there were none, or not recorded

@@ -254,7 +254,6 @@ class Quantization:
             device=device_title(self.device),
             versions={name: version(name) for name in PACKAGES},
             compute_dtype=dtype_name(self.dtype) if self.calibration else None,
-            hidden_states=self.room.place if self.calibration else None,
         )
 
 
