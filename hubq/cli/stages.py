@@ -130,8 +130,9 @@ class Stages:
             yield
         told = self.progress.seconds.items()
         parts = {title: each - before.get(title, 0) for title, each in told}
-        parts.pop("Quantizing", None)  # whose parts the checkpoint knows
-        self.parts[stage] = parts
+        # The checkpoint knows the parts of that.
+        known = [title for title in parts if title.startswith("Quantizing")]
+        self.parts[stage] = {title: each for title, each in parts.items() if title not in known}
 
     def card(self) -> Path:
         """Write the card: it is a function of the records, so it is always written anew."""

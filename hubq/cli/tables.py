@@ -80,11 +80,21 @@ def _facts(plan: "Plan", publishing: str, expected: "Forecast") -> Iterator[tupl
         f"needed, {plan.linear_bits:.3f} stored; per parameter of the whole file "
         f"{plan.model_bits:.3f}",
     )
-    yield "peak memory", f"about {gigabytes(plan.peak_memory)}"
+    yield "peak memory", _memory(plan)
     if plan.compute_dtype is not None:
         yield "calibration dtype", plan.compute_dtype
     yield from _times(expected)
     yield "repo", f"{plan.repo} ({publishing})"
+
+
+def _memory(plan: "Plan") -> str:
+    """Say what a run takes of the host's memory and of a GPU's, and where its states wait."""
+    host = f"about {gigabytes(plan.peak_memory)}"
+    if plan.device_memory is None:
+        return f"{host}, and hidden states in files" if plan.hidden_states == "disk" else host
+    where = {"device": "on the GPU", "host": "in the host's memory", "disk": "in files"}
+    states = f"; hidden states {where[plan.hidden_states]}" if plan.hidden_states else ""
+    return f"about {gigabytes(plan.device_memory)} on the GPU, {host} of the host{states}"
 
 
 def _times(expected: "Forecast") -> Iterator[tuple[str, str]]:

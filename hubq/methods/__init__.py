@@ -9,7 +9,7 @@ inputs; out goes a representation. It never sees a model, a path or a device, an
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from pydantic import Field, field_validator
@@ -112,6 +112,14 @@ class Tuning(Protocol):
         """Show that one of the method's `tuning_epochs` is over."""
 
 
+class Holds(NamedTuple):
+    """What `quantize_group` holds at most on the device, beside the float32 weights of a group."""
+
+    weights: float = 12  # float32 copies of a weight; the default is more than any method takes
+    grams: int = 2  # float32 matrices as large as the inputs' Gram matrix, and that one
+    together: bool = False  # whether the weights are those of a whole group
+
+
 class Method(AsWritten, ABC):
     """A way to choose a quantized tensor for each linear layer."""
 
@@ -122,6 +130,7 @@ class Method(AsWritten, ABC):
     # Before which kinds of modules `scale` is asked for factors.
     folds: ClassVar[frozenset[Writer]] = frozenset()
     tunes: ClassVar[bool] = False  # whether `tune` trains a block once it is quantized
+    holds: ClassVar[Holds] = Holds()  # for the plan's estimate of memory
     remark: ClassVar[str] = ""  # a sentence for the card, where the paper left something open
 
     @abstractmethod

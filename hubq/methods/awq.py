@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hubq.methods import AffineMethod, Group, Layer, Need, Writer
+from hubq.methods import AffineMethod, Group, Holds, Layer, Need, Writer
 from hubq.methods.solvers.clipping import search_clipping_range
 from hubq.tensors import Affine
 from hubq.tensors.gram import factors_in, output_energy
@@ -35,6 +35,7 @@ class AWQ(AffineMethod):
 }"""
     needs: ClassVar[frozenset[Need]] = frozenset({"gram", "magnitude"})
     folds: ClassVar[frozenset[Writer]] = frozenset({"norm", "linear"})
+    holds: ClassVar[Holds] = Holds(weights=6.5, grams=1)
 
     powers: int = Field(20, ge=1, description="how many exponents from 0 to 1 are tried")
     clips: int = Field(10, ge=0, le=19, description="how many clipped ranges are tried, 5 % apart")

@@ -36,9 +36,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hubq.methods import Group, Layer
+from hubq.methods import Group, Holds, Layer
 from hubq.methods.solvers.binarization import BinaryMethod
-from hubq.methods.solvers.column_solver import Hessian, refine, solve
+from hubq.methods.solvers.column_solver import DampedRows, Hessian, refine, solve
 from hubq.methods.solvers.sign_planes import Planes
 from hubq.tensors import Affine, Binary, Grid
 from hubq.tensors.kernels.sign_planes import fit_levels
@@ -59,6 +59,7 @@ class BiLLM(BinaryMethod):
   booktitle = {International Conference on Machine Learning},
   year = {2024}
 }"""
+    holds: ClassVar[Holds] = Holds(weights=8)
 
     most_salient: float = Field(
         0.4, gt=0, lt=1, description="the largest fraction of a group's columns to set apart"
@@ -99,7 +100,7 @@ class BiLLM(BinaryMethod):
         hessian, gram = self.prepared(group)
         return tuple(self._solve(layer, hessian, gram) for layer in group.layers)
 
-    def _solve(self, layer: Layer, hessian: Hessian, gram: Tensor) -> Binary:
+    def _solve(self, layer: Layer, hessian: Hessian, gram: DampedRows) -> Binary:
         weight = layer.weight.masked_fill(hessian.unused, 0)
         apart = self._choose(weight, hessian.energy)
         planes = Planes(weight, hessian, apart, self.group_size, means=self.means)

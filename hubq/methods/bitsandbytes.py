@@ -22,7 +22,7 @@ from torch import Tensor
 
 from hubq.errors import UserError
 from hubq.machine.engines import missing_packages
-from hubq.methods import Layer, Method
+from hubq.methods import Holds, Layer, Method
 from hubq.tensors import Codebook, Values
 from hubq.tensors.codebook import levels
 
@@ -44,6 +44,7 @@ class BitsAndBytes(Method):
   booktitle = {Advances in Neural Information Processing Systems},
   year = {2023}
 }"""
+    holds: ClassVar[Holds] = Holds(weights=6, grams=0)
 
     data_type: Literal["nf4", "fp4", "int8"] = Field("nf4", description="data type of the weights")
     double_quantization: bool = Field(

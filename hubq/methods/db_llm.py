@@ -36,7 +36,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hubq.methods import Group, Layer, Method, Need, Tuning
+from hubq.methods import Group, Holds, Layer, Method, Need, Tuning
 from hubq.methods.gptq import GPTQ
 from hubq.methods.solvers.sign_planes import DualPlanes, dual_binary, scale_grid
 from hubq.tensors import Affine, Binary, QuantizedTensor
@@ -58,6 +58,7 @@ class DBLLM(Method):
   year = {2024}
 }"""
     needs: ClassVar[frozenset[Need]] = frozenset({"gram"})
+    holds: ClassVar[Holds] = GPTQ.holds
     tunes: ClassVar[bool] = True
     remark: ClassVar[str] = (
         "The authors of DB-LLM published no code. hubq built it from the paper's description and "

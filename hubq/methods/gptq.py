@@ -16,7 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hubq.methods import AffineMethod, Group, Layer, Need
+from hubq.methods import AffineMethod, Group, Holds, Layer, Need
 from hubq.methods.solvers.clipping import search_clipping_range
 from hubq.methods.solvers.column_solver import Fit, Rounding, prepare
 from hubq.tensors import PER_CHANNEL, Affine, ClippingRange, Grid
@@ -35,6 +35,7 @@ class GPTQ(AffineMethod):
   year = {2023}
 }"""
     needs: ClassVar[frozenset[Need]] = frozenset({"gram"})
+    holds: ClassVar[Holds] = Holds(weights=6.5, together=True)
 
     damping: float = Field(
         0.01, gt=0, description="fraction of the mean diagonal that is added to the Hessian"

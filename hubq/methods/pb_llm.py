@@ -25,9 +25,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hubq.methods import Group, Layer, ragged
+from hubq.methods import Group, Holds, Layer, ragged
 from hubq.methods.solvers.binarization import BinaryMethod, Pair, fit_pair, improve_pair
-from hubq.methods.solvers.column_solver import Hessian, Rounding
+from hubq.methods.solvers.column_solver import DampedRows, Hessian, Rounding
 from hubq.tensors import SMALLEST_SCALE, Affine, Binary, Grid, Masked
 from hubq.tensors.kernels.column_rounding import Exceptions, Levels
 
@@ -46,6 +46,7 @@ class PBLLM(BinaryMethod):
   booktitle = {International Conference on Learning Representations},
   year = {2024}
 }"""
+    holds: ClassVar[Holds] = Holds(weights=10.5)
 
     fraction: float = Field(
         1 / 7, gt=0, lt=1, description="fraction of the weights that is kept at 8 bits"
@@ -87,7 +88,7 @@ class PBLLM(BinaryMethod):
         hessian, gram = self.prepared(group)
         return tuple(self._solve(layer, hessian, gram) for layer in group.layers)
 
-    def _solve(self, layer: Layer, hessian: Hessian, gram: Tensor) -> Masked:
+    def _solve(self, layer: Layer, hessian: Hessian, gram: DampedRows) -> Masked:
         weight = layer.weight.masked_fill(hessian.unused, 0)
         mask = self._choose(weight, hessian.energy)
         kept = Grid(KEPT_BITS, scale_dtype=layer.scale_dtype)

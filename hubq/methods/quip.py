@@ -31,7 +31,9 @@ At 4, 3 and 2 bits: 28.5 and 22.8, 38.0 and 31.6, 120.7 and 103.9. GPTQ without 
 unquantized model has 26.0 (and 20.4 on BoolQ).
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from typing import ClassVar, Literal
 
@@ -39,8 +41,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hubq.methods import Inputs, Layer, Method, Need
-from hubq.methods.solvers.column_solver import prepare, refine, solve_on
+from hubq.methods import Holds, Layer, Method, Need
+from hubq.methods.solvers.column_solver import prepare_made, refine, solve_on
 from hubq.tensors import Codebook, Rotated
 from hubq.tensors.composed import rotate
 from hubq.tensors.gram import rotate_gram
@@ -69,6 +71,7 @@ class QuIP(Method):
   year = {2023}
 }"""
     needs: ClassVar[frozenset[Need]] = frozenset({"gram"})
+    holds: ClassVar[Holds] = Holds(weights=9, grams=1)  # as it turns a weight back, in float64
 
     bits: Literal[2, 3, 4] = Field(4, description="width of each code")
     damping: float = Field(
@@ -97,30 +100,23 @@ class QuIP(Method):
         turn = _seed_of(layer.name, self.seed)
         diagonal = _rescaling(layer.weight, layer.inputs.gram.diagonal())
         stretch = diagonal.float()
-        turned = replace(
-            layer,
-            weight=rotate(layer.weight * stretch, turn),
-            inputs=Inputs(
-                layer.inputs.tokens,
-                rotate_gram(layer.inputs.gram / stretch.outer(stretch), len(layer.weight), turn),
-            ),
-        )
-        inner = self._solve(turned)
+        gram = partial(rotate_gram, layer.inputs.gram, len(layer.weight), turn, stretch)
+        inner = self._solve(layer.name, rotate(layer.weight * stretch, turn), gram)
         return Rotated(inner, diagonal, turn, inner.facts)
 
-    def _solve(self, layer: Layer) -> Codebook:
-        assert layer.inputs.gram is not None
-        weight, columns = layer.weight, layer.weight.shape[1]
-        hessian = prepare(layer.inputs, self.damping, layer.name, activation_order=True)
+    def _solve(self, name: str, weight: Tensor, gram: Callable[[], Tensor]) -> Codebook:
+        columns = weight.shape[1]
+        hessian = prepare_made(gram, self.damping, name, activation_order=True)
         size = weight.square().mean(1, keepdim=True).sqrt()
         whole = size.mean()
         scale = _eight_bits(size / whole.clamp(min=torch.finfo(torch.float32).tiny))
         table = _gaussian(self.bits).to(weight.device) * whole
         levels = _levels(scale, columns, table)
-        codes = solve_on(hessian, weight, levels)
+        codes, facts = solve_on(hessian, weight, levels), hessian.facts
+        del hessian  # as large as the Gram matrix, which is made once more
         if self.passes:
-            codes = _chosen_anew(weight, codes, layer.inputs.gram, levels, self.passes)
-        return Codebook(codes, table, scale, self.bits, columns, facts=hessian.facts)
+            codes = _chosen_anew(weight, codes, gram(), levels, self.passes)
+        return Codebook(codes, table, scale, self.bits, columns, facts=facts)
 
 
 def _seed_of(layer: str, seed: int) -> int:

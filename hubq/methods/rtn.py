@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from hubq.methods import AffineMethod, Layer
+from hubq.methods import AffineMethod, Holds, Layer
 from hubq.tensors import Affine
 
 
@@ -18,6 +18,7 @@ class RTN(AffineMethod):
   eprint = {2004.09602},
   archivePrefix = {arXiv}
 }"""
+    holds: ClassVar[Holds] = Holds(weights=4, grams=0)
 
     def quantize(self, layer: Layer) -> Affine:
         """Fit a grid to each group and round to it."""

@@ -27,7 +27,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hubq.methods import Group, Layer, Method, Need, ragged
+from hubq.methods import Group, Holds, Layer, Method, Need, ragged
 from hubq.methods.solvers.column_solver import Hessian, Rounding, prepare, solve_on
 from hubq.methods.solvers.group_widths import Width
 from hubq.tensors import Grid, Mixed
@@ -52,6 +52,7 @@ class SliMLLM(Method):
   year = {2025}
 }"""
     needs: ClassVar[frozenset[Need]] = frozenset({"gram"})
+    holds: ClassVar[Holds] = Holds(weights=6)
 
     bits: Literal[2, 3, 4] = Field(2, description="average width of the codes")
     group_size: int = Field(128, ge=1, description="input columns that share a width and a scale")

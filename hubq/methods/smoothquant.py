@@ -23,7 +23,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hubq.methods import Group, Layer, Method, Need, Writer
+from hubq.methods import Group, Holds, Layer, Method, Need, Writer
 from hubq.tensors import PER_CHANNEL, Affine, Grid
 
 SMALLEST = 1e-5  # of a column's weights and of a factor, as in the authors' code
@@ -44,6 +44,7 @@ class SmoothQuant(Method):
 }"""
     needs: ClassVar[frozenset[Need]] = frozenset({"magnitude"})
     folds: ClassVar[frozenset[Writer]] = frozenset({"norm"})
+    holds: ClassVar[Holds] = Holds(weights=4, grams=0)
     # What a head beside such linears is rounded with; no options.
     group_size: ClassVar[int] = PER_CHANNEL
     symmetric: ClassVar[bool] = True

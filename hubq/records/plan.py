@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from hubq.machine.memory import Place
 from hubq.records.record import Record
 
 # Whether downloaders must ask, and who answers; unknown: the card has a form, the repo wasn't seen.
@@ -46,7 +47,7 @@ class Plan(Record):
     needed_bits: float  # a weight of the linears: codes, signs, flags and scales, a bit a flag
     linear_bits: float  # stored bits a weight over the quantized linears
     model_bits: float  # bits a parameter over the whole file, embeddings included
-    peak_memory: int  # bytes
+    peak_memory: int  # bytes of the host's memory
     seconds: float  # a rough estimate for this machine
     repo: str  # org/name that publish will create
     base_card: BaseCard = BaseCard()  # what the base's repo says that its copies carry on
@@ -54,3 +55,5 @@ class Plan(Record):
     # is of before this was written down: then it was bfloat16 on every CPU.
     compute_dtype: str | None = None
     remarks: tuple[str, ...] = ()  # how the source is read, where that isn't plain
+    device_memory: int | None = None  # bytes of a GPU's memory; None: none was there
+    hidden_states: Place | None = None  # where there is room for them; None: there are none

@@ -18,6 +18,7 @@ from hubq.sources.architecture import family_of
 from hubq.sources.shards import Weights
 from hubq.sources.skeleton import Skeleton
 from hubq.stages.quantize.block import Block
+from hubq.stages.quantize.streams import settled
 from hubq.stages.quantize.tuning import BlockTuning, Teacher
 from hubq.stages.quantize.walk import Walk
 from hubq.tensors import Affine, Binary, Grid, values
@@ -137,7 +138,7 @@ class Tuned:
 
     @property
     def error(self) -> float:
-        return float((self.leaving.float() - self.teacher.hidden.float()).square().mean())
+        return float((self.leaving.float() - settled(self.teacher.hidden).float()).square().mean())
 
 
 # Trains a block for 16 steps: some seconds.
@@ -187,7 +188,7 @@ def test_tokens_that_the_base_is_sure_of_count_for_nothing(
     tuned = Tuned(tiny_model("llama"), DBLLM(group_size=32, epochs=0))
     entropy = torch.zeros(8, 32)
     entropy[:, 5] = 1
-    spoiled = tuned.teacher.hidden.clone()
+    spoiled = settled(tuned.teacher.hidden).clone()
     spoiled[:, 6:] = 100
     method = DBLLM(group_size=32, ambiguity=1)
     planes = _planes(tuned)

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hubq.methods import Group, Method, Need
-from hubq.methods.solvers.column_solver import Hessian, prepare
+from hubq.methods.solvers.column_solver import DampedRows, Hessian, prepare
 from hubq.tensors import SMALLEST_SCALE
 from hubq.tensors.kernels.level_fitting import two_means
 
@@ -79,7 +79,7 @@ class BinaryMethod(Method):
         0.01, gt=0, description="fraction of the mean diagonal that is added to the Hessian"
     )
 
-    def prepared(self, group: Group) -> tuple[Hessian, Tensor]:
+    def prepared(self, group: Group) -> tuple[Hessian, DampedRows]:
         """Return the Hessian that all layers share, and the damped Gram matrix in its order."""
         hessian = prepare(
             group.inputs,

@@ -65,8 +65,8 @@ def _loss(weight: Tensor, energy: Tensor, grid: Grid) -> Callable[[Tensor, Tenso
 
 def _diagonal_blocks(gram: Tensor, width: int) -> Tensor:
     """Cut (in, in) to the blocks of each group with itself: (groups, width, width)."""
-    missing = -len(gram) % width
-    padded = torch.nn.functional.pad(gram, (0, missing, 0, missing))
-    groups = len(padded) // width
-    blocks = padded.reshape(groups, width, groups, width)
-    return torch.stack([blocks[each, :, each] for each in range(groups)])
+    blocks = gram.new_zeros(-(-len(gram) // width), width, width)
+    for block, begin in zip(blocks, range(0, len(gram), width), strict=True):
+        own = gram[begin : begin + width, begin : begin + width]
+        block[: len(own), : len(own)] = own
+    return blocks

@@ -12,12 +12,14 @@ over columns runs as vector instructions over rows.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from hubq.errors import UserError
 from hubq.methods import Inputs
+from hubq.tensors.gram import mirror, reorder, reverse
 from hubq.tensors.kernels.column_rounding import Exceptions, Levels, round_columns
 
 RETRIES = 3  # each with ten times the damping
@@ -26,6 +28,28 @@ BLOCK = 128  # columns between two matrix products
 RoundBlock = Callable[[slice, Tensor, Tensor], Tensor]
 Fit = Callable[[slice, Tensor], None]
 FitBlock = Callable[[slice, Tensor, Tensor], Tensor]
+
+
+class Rows(Protocol):
+    """A Gram matrix (in, in), some rows at a time; a tensor is one."""
+
+    def __getitem__(self, here: slice, /) -> Tensor:
+        """Return some rows, (some, in)."""
+
+
+@dataclass(frozen=True)
+class DampedRows:
+    """The rows of a damped Gram matrix in solving order, made when they are asked for."""
+
+    gram: Tensor  # (in, in), in the layer's order
+    order: Tensor  # (in,)
+    diagonal: Tensor  # (in,), damped and in solving order
+
+    def __getitem__(self, here: slice, /) -> Tensor:
+        """Return some rows, (some, in)."""
+        rows = self.gram[self.order[here]].index_select(1, self.order)
+        rows[:, here].diagonal().copy_(self.diagonal[here])
+        return rows
 
 
 @dataclass(frozen=True)
@@ -54,13 +78,12 @@ class Hessian:
         costs = (self.factor.T @ errors.flatten(1)).square_().view(errors.shape).sum(2)
         return self.pivots @ costs
 
-    def gram(self, inputs: Inputs, damping: float) -> Tensor:
+    def gram(self, inputs: Inputs, damping: float) -> DampedRows:
         """Return the damped Gram matrix in solving order."""
         assert inputs.gram is not None
-        gram = inputs.gram[self.order[:, None], self.order]
         energy = self.energy[self.order]
-        gram.diagonal().copy_(energy + self.facts.get("damping", damping) * energy.mean())
-        return gram
+        diagonal = energy + self.facts.get("damping", damping) * energy.mean()
+        return DampedRows(inputs.gram, self.order, diagonal)
 
     def in_place(self, each: Tensor) -> Tensor:
         """Return what belongs to each column, (in,), in the layer's order."""
@@ -76,15 +99,40 @@ def prepare(
     ragged group is last. Raise UserError naming the layer when no damping makes it definite.
     """
     assert inputs.gram is not None
-    energy = inputs.gram.diagonal().clone()
-    unused = energy == 0
-    energy[unused] = 1
-    order = torch.arange(len(energy), device=energy.device)
-    if activation_order:
-        order = _by_energy(energy, together)
-    factor, pivots, taken = factorize(inputs.gram, order, damping, layer)
-    facts = {"damping": taken} if taken != damping else {}
-    return Hessian(factor, pivots, order, energy, unused, facts)
+    return prepare_made(
+        inputs.gram.clone, damping, layer, activation_order=activation_order, together=together
+    )
+
+
+def prepare_made(
+    make: Callable[[], Tensor],
+    damping: float,
+    layer: str,
+    *,
+    activation_order: bool,
+    together: int = 1,
+) -> Hessian:
+    """Do as `prepare` does with the Gram matrix that `make` returns, in place.
+
+    It is made again for each raise of the damping, which is tenfold.
+    """
+    for attempt in range(RETRIES + 1):
+        taken = damping * 10**attempt
+        gram = make()
+        energy = gram.diagonal().clone()
+        unused = energy == 0
+        energy[unused] = 1
+        order = torch.arange(len(energy), device=energy.device)
+        if activation_order:
+            order = _by_energy(energy, together)
+        factors = factorize(gram, order, taken)
+        if factors is not None:
+            return Hessian(*factors, order, energy, unused, {"damping": taken} if attempt else {})
+        del gram
+    raise UserError(
+        f"{layer}: the Hessian stays singular with damping up to {taken:g}. "
+        "Calibrate on more or other text, or set method.damping higher."
+    )
 
 
 def _by_energy(energy: Tensor, together: int) -> Tensor:  # (in,) -> (in,)
@@ -100,31 +148,27 @@ def _by_energy(energy: Tensor, together: int) -> Tensor:  # (in,) -> (in,)
 
 
 def factorize(
-    gram: Tensor, order: Tensor, damping: float, layer: str
-) -> tuple[Tensor, Tensor, float]:  # (in, in), (in,)
-    """Return U + I and D of G with its columns in an order, and the damping that it took.
+    gram: Tensor, order: Tensor, damping: float
+) -> tuple[Tensor, Tensor] | None:  # (in, in), (in,)
+    """Turn G into U + I in place, its columns in an order, and return that and D.
 
-    The damping is a fraction of the mean diagonal, raised tenfold where G is not positive
-    definite; raise UserError naming the layer when no damping helps. An unused input, whose row and
-    column are zero, gets a diagonal of 1. Beside G two matrices of its size are in memory.
+    The damping is a fraction of the mean diagonal; None where it leaves G indefinite. An unused
+    input, whose row and column are zero, gets a diagonal of 1.
     """
-    backwards = order.flip(0)
-    damped = gram[backwards[:, None], backwards]
-    diagonal = damped.diagonal()
+    reorder(gram, order.flip(0))
+    mirror(gram)  # a rotated one is symmetric only up to rounding
+    diagonal = gram.diagonal()
     diagonal[diagonal == 0] = 1
-    mean, undamped = diagonal.mean(), diagonal.clone()
-    for attempt in range(RETRIES + 1):
-        raised = damping * 10**attempt
-        diagonal.copy_(undamped + raised * mean)
-        lower, failed = torch.linalg.cholesky_ex(damped)
-        if not failed:
-            del damped, diagonal
-            roots = lower.diagonal().clone()
-            return lower.div_(roots).flip(0, 1), roots.square().flip(0), raised
-    raise UserError(
-        f"{layer}: the Hessian stays singular with damping up to {raised:g}. "
-        "Calibrate on more or other text, or set method.damping higher."
-    )
+    diagonal.add_(damping * diagonal.mean())
+    lower = gram.mT  # as LAPACK has it, which then works in place
+    failed = torch.empty((), dtype=torch.int32, device=gram.device)
+    torch.linalg.cholesky_ex(lower, out=(lower, failed))
+    if failed:
+        return None
+    roots = lower.diagonal().clone()
+    lower.div_(roots)
+    reverse(gram)
+    return lower, roots.square().flip(0)
 
 
 def solve(
@@ -157,7 +201,7 @@ def foreseen(weight: Tensor, moved: Tensor, feedback: Tensor) -> Tensor:  # (blo
 
 def refine(
     columns: tuple[Tensor, Tensor],  # (in, out) each: the weight, and its errors so far
-    gram: Tensor,  # (in, in)
+    gram: Rows,  # (in, in)
     round_block: RoundBlock,
     fit_block: FitBlock | None = None,
     block: int = BLOCK,
@@ -171,8 +215,8 @@ def refine(
     weight, errors = columns
     for begin in range(0, len(weight), block):
         here = slice(begin, min(begin + block, len(weight)))
-        own = gram[here, here]
-        gradient = gram[here] @ errors
+        rows = gram[here]
+        own, gradient = rows[:, here], rows @ errors
         if fit_block is not None:
             fitted = fit_block(here, gradient, own)
             gradient += own @ (fitted - errors[here])
@@ -225,7 +269,7 @@ class Rounding:
         solve(self.columns, self.hessian.factor, round_block, width)
         return self.hessian.rows(self.codes)
 
-    def refine(self, gram: Tensor, refit: FitBlock | None = None, width: int = BLOCK) -> Tensor:
+    def refine(self, gram: Rows, refit: FitBlock | None = None, width: int = BLOCK) -> Tensor:
         """Round once more by coordinate descent (see `refine`), and return the codes."""
         refine((self.columns, self.errors), gram, self.round, refit, width)
         return self.hessian.rows(self.codes)

@@ -22,7 +22,8 @@ from hubq.stages.plan.conditions import (
     repo_name,
     require_permission,
 )
-from hubq.stages.plan.costs import peak_memory, seconds
+from hubq.stages.plan.costs import seconds
+from hubq.stages.plan.memory import Walked
 from hubq.stages.plan.model_check import require_consistent
 from hubq.stages.plan.readable import require_readable
 from hubq.stages.plan.replanning import adopted, kept, understood
@@ -110,7 +111,10 @@ def estimate(recipe: "Recipe", source: Source) -> Plan:
     counted = [info.shape for name, info in source.tensors.items() if name not in selection.dropped]
     parameters = sum(map(prod, counted))
     linear = [each for each in quantized.values() if each.name in selection.linears]
-    dtype = _computed_in(recipe, dtype_of(source))
+    dtype, device = _computed_in(recipe, dtype_of(source)), best_device()
+    walked = Walked(recipe, source.config, source.tensors, dtype)
+    place, gpu = walked.place(device), device.type != "cpu"
+    memory = walked.memory(place, gpu=gpu)
     return Plan(
         recipe=recipe.model_dump(mode="json"),
         source=source.identity,
@@ -126,7 +130,9 @@ def estimate(recipe: "Recipe", source: Source) -> Plan:
         needed_bits=selection.needed_bits,
         linear_bits=8 * sum(each.bytes for each in linear) / sum(prod(m.shape) for m in linear),
         model_bits=8 * size / parameters,
-        peak_memory=peak_memory(recipe, source, dtype),
+        peak_memory=memory.host,
+        device_memory=memory.device if gpu else None,
+        hidden_states=place if dtype is not None else None,
         seconds=seconds(recipe, source, dtype),
         repo=f"{recipe.publish.org}/{repo_name(recipe, source)}",
         base_card=source.card,

@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from hubq.records.plan import Plan
 
 BEGUN = (BLOCKS, CHECKPOINT)  # one of them is there once a run has begun to quantize
-# The first three depend on the machine, the fourth on the day that the base's card was read, the
-# last is words.
-NOT_COMPARED = {"seconds", "peak_memory", "compute_dtype", "base_card", "remarks"}
+# The first five depend on the machine, the next on the day that the base's card was read, the last
+# is words.
+NOT_COMPARED = {
+    *("seconds", "peak_memory", "device_memory", "hidden_states", "compute_dtype"),
+    *("base_card", "remarks"),
+}
 # What says nothing of the weights, in a plan, in its recipe and in that recipe's model. The plan's
 # `source` says which weights a Hub id means.
 WORDS = ("repo", "base_model", "license")

@@ -39,8 +39,10 @@ from hubq.sources.find import fetch_planned
 from hubq.sources.license_terms import governing
 from hubq.sources.shards import Piece, Weights, merge, pieces, write
 from hubq.sources.skeleton import Skeleton
+from hubq.stages.plan.memory import Walked
 from hubq.stages.quantize.block import Block
 from hubq.stages.quantize.resuming import BlockRecord, FinishedBlocks, Keeper, teacher_states
+from hubq.stages.quantize.streams import Room, Stream, settled
 from hubq.stages.quantize.tuning import Teacher, prediction_entropy
 from hubq.stages.quantize.walk import Outcome, Walk
 from hubq.stages.recipe.recipe import Recipe, head_method
@@ -76,9 +78,10 @@ class Quantization:
         # Without a text nothing runs forward, and nothing needs another dtype than the file's.
         self.dtype: torch.dtype = getattr(torch, plan.compute_dtype or plan.dtype)
         # (windows, length, hidden): what reaches the next block, and what does so unquantized.
-        self.hidden: Tensor | None = None
-        self.taught: Tensor | None = None
+        self.hidden: Stream | None = None
+        self.taught: Stream | None = None
         self.calibration: Calibration | None = None
+        self.room = self._room()
         if self.recipe.method.needs:
             self._calibrate(client)
 
@@ -101,28 +104,32 @@ class Quantization:
                 raise UserError(f"{name} holds NaN or inf: the model's weights are damaged")
         return names
 
+    def _room(self) -> Room:
+        """Return where the hidden states lie on this machine."""
+        walked = Walked(self.recipe, self.config, self.weights.info, dtype_name(self.dtype))
+        return Room(self.device, walked.place(self.device), self.finished.folder)
+
     def _calibrate(self, client: Client) -> None:
         """Take the hidden states from the last finished block, or from the embeddings."""
         path = self.finished.folder / "calibration.json"
         if self.finished.count:
             self.calibration = Calibration.load(path)
             leaving = self.finished.leaving()
-            self.hidden, self.taught = leaving["hidden"], leaving.get("taught")
+            hidden, taught = leaving["hidden"], leaving.get("taught")
         else:
             section = self.recipe.calibration
             assert section is not None, "plan refuses a method without its calibration"
             tokens = calibration_tokens.tokens(section, self.base, client)
             rows, place = torch.unique(tokens.ids, return_inverse=True)
-            self.hidden = self.weights.rows(f"{self.family.embeddings}.weight", rows)[place]
-            self.taught = self.hidden if self.recipe.method.tunes else None
+            hidden = self.weights.rows(f"{self.family.embeddings}.weight", rows)[place]
+            taught = hidden.clone() if self.recipe.method.tunes else None
             self.calibration = Calibration(text=tokens.text, tokens=tokens.ids.numel())
             self.calibration.save(path)
         if self.plan.compute_dtype is None:  # a plan of before, perhaps of a run that has begun
             chosen = getattr(torch, compute_dtype(self.device.type, self.plan.dtype))
-            self.dtype = self.hidden.dtype if self.finished.count else chosen
-        self.hidden = self.hidden.to(self.device, self.dtype)
-        if self.taught is not None:
-            self.taught = self.taught.to(self.device, self.dtype, copy=True)
+            self.dtype = hidden.dtype if self.finished.count else chosen
+        self.hidden = self.room.holding(hidden, self.dtype)
+        self.taught = None if taught is None else self.room.holding(taught, self.dtype)
 
     def walk(self, progress: Progress) -> None:
         """Quantize the blocks that are not finished yet."""
@@ -131,8 +138,10 @@ class Quantization:
         blocks = int(self.config["num_hidden_layers"])
         skeleton = Skeleton(self.config, self.family, self.device, self.dtype)
         teacher = self._teacher(skeleton, progress)
+        apart = {"host": ", hidden states in the host's memory", "disk": ", hidden states in files"}
+        title = f"Quantizing{apart.get(self.room.place, '')}"
         keeper = Keeper(self.finished.states)
-        with keeper, progress.task("Quantizing", blocks * steps) as advance:
+        with keeper, progress.task(title, blocks * steps) as advance:
             advance(self.finished.count * steps)
             for number in range(self.finished.count, blocks):
                 with self.clock.timing("reading"):
@@ -160,7 +169,7 @@ class Quantization:
     def _leaving(self) -> dict[str, Tensor]:
         """Return the hidden states as the last block left them."""
         streams = {"hidden": self.hidden, "taught": self.taught}
-        return {name: stream for name, stream in streams.items() if stream is not None}
+        return {name: settled(each) for name, each in streams.items() if each is not None}
 
     def _packed(self, outcome: Outcome) -> dict[str, dict[str, Tensor]]:
         """Return the tensors that the file will hold of each quantized module."""

@@ -14,8 +14,9 @@ from torch import Tensor
 from hubq.machine.progress import Progress
 from hubq.sources.shards import Weights
 from hubq.sources.skeleton import Skeleton
-from hubq.stages.quantize.block import BATCH_TOKENS, Block, batches
+from hubq.stages.quantize.block import Block, batches
 from hubq.stages.quantize.resuming import Keeper, States
+from hubq.stages.quantize.streams import Room, Stream, settled
 from hubq.tensors import QuantizedTensor
 
 PIECE = 4096  # rows of the head, that are in memory at once
@@ -25,7 +26,7 @@ PIECE = 4096  # rows of the head, that are in memory at once
 class Teacher:
     """What the unquantized model makes of the calibration windows."""
 
-    hidden: Tensor  # (windows, length, hidden): what reaches a block; `advance` moves it on
+    hidden: Stream  # (windows, length, hidden): what reaches a block; `advance` moves it on
     entropy: Tensor  # (windows, length) float32: of each next-token prediction, in nats
 
     def advance(self, block: Block) -> None:
@@ -36,7 +37,7 @@ class Teacher:
 
 @torch.no_grad()
 def prediction_entropy(
-    hidden: Tensor, skeleton: Skeleton, weights: Weights, states: States, progress: Progress
+    hidden: Stream, skeleton: Skeleton, weights: Weights, states: States, progress: Progress
 ) -> Tensor:
     """Return the entropy of each next token under the unquantized model, (windows, length).
 
@@ -44,17 +45,17 @@ def prediction_entropy(
     kept among the states, and in the end the entropy, so a killed pass goes on.
     """
     blocks, passed = len(skeleton.blocks), states.passed()
-    kept = states.read(passed) if passed else {"hidden": hidden}
+    kept = states.read(passed) if passed else {"hidden": settled(hidden)}
     if passed > blocks:
         return kept["entropy"].to(hidden.device)
-    teacher = Teacher(kept["hidden"].to(hidden, copy=True), hidden.new_empty(0))
+    teacher = Teacher(Room.of(hidden).copy(kept["hidden"]), torch.empty(0))
     with Keeper(states) as keeper, progress.task("Reading as the base does", blocks + 1) as advance:
         advance(passed)
         for number in range(passed, blocks):
             block = Block(skeleton, number, weights)
             teacher.advance(block)
             block.free()
-            keeper.offer(number + 1, {"hidden": teacher.hidden}, is_last=False)
+            keeper.offer(number + 1, {"hidden": settled(teacher.hidden)}, is_last=False)
             advance(1)
         entropy = _entropy(teacher.hidden, skeleton, weights)
         keeper.offer(blocks + 1, {"entropy": entropy}, is_last=True)
@@ -62,35 +63,33 @@ def prediction_entropy(
     return entropy
 
 
-def _entropy(hidden: Tensor, skeleton: Skeleton, weights: Weights) -> Tensor:
+def _entropy(hidden: Stream, skeleton: Skeleton, weights: Weights) -> Tensor:
     """Return the entropy of the softmax of the head's logits, summed piece by piece of the head.
 
     With m the largest logit l, z = sum of exp(l - m) and s = sum of exp(l - m) (l - m), which is
-    log z - s / z.
+    log z - s / z. The hidden states are normed in place.
     """
-    normed = _normed(hidden, skeleton, weights).flatten(0, 1)  # (tokens, hidden)
-    most = torch.full(normed.shape[:1], -torch.inf, device=normed.device)
+    windows, length = hidden.shape[:2]
+    norm = weights.read(f"{skeleton.family.norm}.weight").to(hidden.device, hidden.dtype)
+    for window in batches(windows, length):
+        hidden[window] = torch.func.functional_call(
+            skeleton.norm, {"weight": norm}, (hidden[window],)
+        )
+    most = torch.full((windows, length), -torch.inf, device=hidden.device)
     total, moment = torch.zeros_like(most), torch.zeros_like(most)
-    for rows in _head(skeleton, weights):
-        for begin in range(0, len(normed), BATCH_TOKENS):
-            here = slice(begin, begin + BATCH_TOKENS)
-            logits = (normed[here] @ rows.to(normed).T).float()
-            raised = torch.maximum(most[here], logits.amax(1))
+    for piece in _head(skeleton, weights):
+        rows = piece.to(hidden.device, hidden.dtype)
+        for here in batches(windows, length):
+            logits = (hidden[here] @ rows.T).float()
+            raised = torch.maximum(most[here], logits.amax(-1))
             fall = (most[here] - raised).nan_to_num_(neginf=0)  # of the m so far
             shrunk = fall.exp() * total[here]
-            logits -= raised[:, None]
+            logits -= raised[..., None]
             shares = logits.exp()
-            moment[here] = fall.exp() * moment[here] + fall * shrunk + (shares * logits).sum(1)
-            total[here] = shrunk + shares.sum(1)
+            moment[here] = fall.exp() * moment[here] + fall * shrunk + (shares * logits).sum(-1)
+            total[here] = shrunk + shares.sum(-1)
             most[here] = raised
-    return (total.log() - moment / total).view(hidden.shape[:2])
-
-
-def _normed(hidden: Tensor, skeleton: Skeleton, weights: Weights) -> Tensor:
-    """Return what reaches the head."""
-    weight = weights.read(f"{skeleton.family.norm}.weight").to(hidden)
-    found: Tensor = torch.func.functional_call(skeleton.norm, {"weight": weight}, (hidden,))
-    return found
+    return total.log() - moment / total
 
 
 def _head(skeleton: Skeleton, weights: Weights) -> Iterator[Tensor]:
@@ -110,7 +109,7 @@ class BlockTuning:
         self,
         block: Block,
         quantized: Mapping[str, QuantizedTensor],
-        entering: Tensor,  # (windows, length, hidden)
+        entering: Stream,  # (windows, length, hidden)
         teacher: Teacher,  # its hidden states are those that leave the block
         epoch_done: Callable[[], None] = lambda: None,
     ) -> None:
@@ -123,7 +122,7 @@ class BlockTuning:
     @property
     def windows(self) -> int:
         """How many calibration windows there are."""
-        return len(self.entering)
+        return self.entering.shape[0]
 
     def weight(self, name: str) -> Tensor:
         """Return a linear's weight before quantization, (out, in) float32."""
@@ -153,7 +152,7 @@ class BlockTuning:
         return name.removeprefix(f"{self.block.name}.")
 
 
-def pass_on(block: Block, tuning: BlockTuning, hidden: Tensor) -> dict[str, float]:
+def pass_on(block: Block, tuning: BlockTuning, hidden: Stream) -> dict[str, float]:
     """Run a tuned block over hidden states, in place; return each linear's relative error."""
     linears = {name: block.linear(tuning.inside(name)) for name in tuning.quantized}
     energies = {name: _Energy(tuning.weight(name)) for name in linears}

@@ -3,6 +3,7 @@
 A group of linears is solved when every calibration token has reached it, on the inputs that the
 quantized part of the model really feeds it; the pass goes on with the quantized weights. So a block
 costs one forward pass, and memory holds one block and the hidden states, whatever the model's size.
+The states may wait outside of the device that computes (hubq/stages/quantize/streams.py).
 
 What a method wants to know of a group's inputs is gathered batch by batch.
 """
@@ -18,9 +19,10 @@ from hubq.machine.progress import Clock
 from hubq.methods import Group, Inputs, Layer, Method, Need
 from hubq.sources.architecture import InputGroup
 from hubq.stages.quantize.block import Block, batches
+from hubq.stages.quantize.streams import Room, Stream, pour
 from hubq.stages.quantize.tuning import BlockTuning, Teacher, pass_on
 from hubq.tensors import QuantizedTensor
-from hubq.tensors.gram import add_lower_gram, factors_in, output_energy
+from hubq.tensors.gram import add_lower_gram, factors_in, mirror, output_energy
 
 SAMPLE = 2048  # tokens, or few more
 PREVIEW = 8  # one window in so many shows what reaches a linear before its writer is quantized
@@ -31,7 +33,7 @@ ForwardPart = Callable[[Tensor], Tensor]
 class InputStatistics:
     """Sums over the tokens that reach a group of linears, and some of the tokens."""
 
-    def __init__(self, needs: frozenset[Need], inputs: Tensor) -> None:
+    def __init__(self, needs: frozenset[Need], inputs: Stream) -> None:
         """Make room for all inputs (windows, length, in), which come batch by batch."""
         width, device = inputs.shape[-1], inputs.device
         self.tokens = 0
@@ -61,7 +63,7 @@ class InputStatistics:
     def result(self, group: str) -> Inputs:
         """Return the statistics; raise UserError when an activation was not finite."""
         if self.gram is not None:
-            self.gram = self.gram.tril_() + self.gram.tril(-1).T
+            mirror(self.gram)
         for total in (self.gram, self.max):
             if total is not None and not torch.isfinite(total).all():
                 raise UserError(
@@ -97,7 +99,7 @@ class Walk:
 
     @torch.no_grad()
     def run(
-        self, hidden: Tensor | None, solved: Callable[[], None], teacher: Teacher | None = None
+        self, hidden: Stream | None, solved: Callable[[], None], teacher: Teacher | None = None
     ) -> Outcome:
         """Quantize the block; `hidden` (windows, length, hidden) becomes the block's output.
 
@@ -117,11 +119,11 @@ class Walk:
         self._collect_dense()
         return self.outcome
 
-    def _tuned_flow(self, hidden: Tensor, solved: Callable[[], None], teacher: Teacher) -> None:
+    def _tuned_flow(self, hidden: Stream, solved: Callable[[], None], teacher: Teacher) -> None:
         """Quantize, train what came out, and go forward again with the trained weights."""
         with self.clock.timing("forward"):
             teacher.advance(self.block)
-        entering = hidden.clone()
+        entering = Room.of(hidden).copy(hidden)
         self._flow(hidden, solved)
         tuning = BlockTuning(self.block, self.outcome.quantized, entering, teacher, solved)
         with self.clock.timing("tuning"), torch.enable_grad():
@@ -129,12 +131,12 @@ class Walk:
         prefix = f"{self.block.name}."
         for name, result in self.outcome.quantized.items():
             self.block.set(f"{name.removeprefix(prefix)}.weight", result.dequantize())
-        hidden.copy_(entering)
+        pour(entering, hidden)
         self.outcome.weight_errors = {}  # of before the training
         with self.clock.timing("forward"):
             self.outcome.errors = pass_on(self.block, tuning, hidden)
 
-    def _flow(self, hidden: Tensor, solved: Callable[[], None]) -> None:
+    def _flow(self, hidden: Stream, solved: Callable[[], None]) -> None:
         block = self.block
         query, output, gate, down = self.groups
         self._half(query, output, hidden, (block.into_attention, block.out_of_attention), solved)
@@ -144,36 +146,45 @@ class Walk:
         self,
         first: InputGroup,
         last: InputGroup,
-        hidden: Tensor,
+        hidden: Stream,
         parts: tuple[ForwardPart, ForwardPart],
         solved: Callable[[], None],
     ) -> None:
         """Run attention or feed-forward: solve what begins it and what ends it, add its output."""
         into, out = parts
         self._fold_into_linear(last, hidden, parts)
-        normed = torch.empty_like(hidden)
+        room, shape = Room.of(hidden), tuple(hidden.shape)
+        normed = room.empty(shape, hidden.dtype) if room.keeps_normed else None
         folded = self._solve(first, self._gather(first, hidden, into, normed))
         solved()
         linear = self.block.linear(last.linears[0])
-        wide = hidden.new_empty(*hidden.shape[:2], linear.in_features)
-        if folded is None:
+        wide = room.empty((*shape[:2], linear.in_features), hidden.dtype)
+        if folded is None and normed is not None:
             inputs = self._gather(last, normed, out, wide)
         else:
             inputs = self._gather(last, hidden, lambda batch: out(into(batch)), wide)
+        del normed
         self._solve(last, inputs)
         with self.clock.timing("forward"):
             for window in batches(*hidden.shape[:2]):
                 hidden[window] += linear(wide[window])
         solved()
 
-    def _gather(self, group: InputGroup, source: Tensor, part: ForwardPart, keep: Tensor) -> Inputs:
-        """Run a part over all windows, keep what reaches a group and gather its statistics."""
-        statistics = InputStatistics(self.method.needs, keep)
+    def _gather(
+        self, group: InputGroup, source: Stream, part: ForwardPart, keep: Stream | None
+    ) -> Inputs:
+        """Run a part over all windows, and gather the statistics of what reaches a group.
+
+        That is kept too, unless nothing keeps it, which takes inputs as wide as the source.
+        """
+        statistics = InputStatistics(self.method.needs, source if keep is None else keep)
         for window in batches(*source.shape[:2]):
             with self.clock.timing("forward"):
-                keep[window] = part(source[window])
+                reaching = part(source[window])
+                if keep is not None:
+                    keep[window] = reaching
             with self.clock.timing("hessian"):
-                statistics.add(keep[window])
+                statistics.add(reaching)
         return statistics.result(f"{self.block.name}.{group.linears[0]}")
 
     def _solve(self, input_group: InputGroup, inputs: Inputs) -> Tensor | None:
@@ -234,7 +245,7 @@ class Walk:
         return torch.where(rounded == 0, torch.ones_like(factor), norm / rounded)
 
     def _fold_into_linear(
-        self, input_group: InputGroup, hidden: Tensor, parts: tuple[ForwardPart, ForwardPart]
+        self, input_group: InputGroup, hidden: Stream, parts: tuple[ForwardPart, ForwardPart]
     ) -> None:
         """Scale the columns of the linear that ends a half, and divide its writer's rows.
 

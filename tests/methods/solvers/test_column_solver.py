@@ -9,7 +9,7 @@ from torch import Tensor
 from hubq.errors import UserError
 from hubq.methods import Inputs, Layer
 from hubq.methods.gptq import GPTQ
-from hubq.methods.solvers.column_solver import Rounding, factorize, foreseen, prepare
+from hubq.methods.solvers.column_solver import Rounding, foreseen, prepare
 from hubq.tensors import Affine, Grid
 from hubq.tensors.kernels.column_rounding import Levels, round_columns
 
@@ -112,7 +112,7 @@ def test_a_hessian_that_stays_singular_names_the_layer() -> None:
     hopeless = torch.full((3, 3), -1e6)
 
     with pytest.raises(UserError, match=r"model\.layers\.7\.mlp\.up_proj: the Hessian stays"):
-        factorize(hopeless, torch.arange(3), 0.01, "model.layers.7.mlp.up_proj")
+        prepare(Inputs(1, hopeless), 0.01, "model.layers.7.mlp.up_proj", activation_order=False)
 
 
 def test_layers_solved_together_are_as_if_solved_alone() -> None:
@@ -196,7 +196,7 @@ def test_what_is_foreseen_of_a_block_is_where_gptq_moves_it() -> None:
 
     seen = foreseen(columns[12:], columns[12:] + earlier.T @ rounding.errors[:12], own)
 
-    gram = torch.linalg.inv(hessian.gram(layer.inputs, 0.01).double())
+    gram = torch.linalg.inv(hessian.gram(layer.inputs, 0.01)[:].double())
     upper = torch.linalg.cholesky(gram, upper=True)
     moved = columns.T.double()
     rounded = (columns - rounding.errors).T
@@ -229,7 +229,7 @@ def test_the_losses_are_those_of_the_damped_outputs() -> None:
 
     losses = hessian.losses(errors)
 
-    gram = hessian.gram(layer.inputs, 0.01).double()
+    gram = hessian.gram(layer.inputs, 0.01)[:].double()
     costs = errors.double() * torch.einsum("ij, jpo -> ipo", gram, errors.double())
     torch.testing.assert_close(losses.double(), costs.sum((0, 2)), rtol=1e-4, atol=0)
 
