@@ -18,6 +18,7 @@ class RTN(AffineMethod):
   eprint = {2004.09602},
   archivePrefix = {arXiv}
 }"""
+    takes_stored: ClassVar[bool] = True
 
     def quantize(self, layer: Layer) -> Affine:
         """Fit a grid to each group and round to it."""
