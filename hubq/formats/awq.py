@@ -14,6 +14,7 @@ from torch import Tensor
 from hubq.formats import AffineFormat
 from hubq.formats.foreign.awq import require
 from hubq.formats.layouts.affine_scheme import difference, the_scheme
+from hubq.runtime.pieces import in_pieces
 from hubq.tensors import Affine, QuantizedTensor, packing
 
 BITS = 4
@@ -67,8 +68,8 @@ class Awq(AffineFormat):
         assert isinstance(tensor, Affine)
         assert tensor.zero is not None
         return {
-            f"{module}.qweight": packing.pack(_reordered(tensor.codes.T, ORDER), BITS),
-            f"{module}.qzeros": packing.pack(_reordered(tensor.zero.T, ORDER), BITS),
+            f"{module}.qweight": _packed(tensor.codes.T),
+            f"{module}.qzeros": _packed(tensor.zero.T),
             f"{module}.scales": tensor.scales.T.contiguous(),
         }
 
@@ -80,13 +81,11 @@ class Awq(AffineFormat):
         qweight = tensors[f"{module}.qweight"]
         scales = tensors[f"{module}.scales"]
         columns, out = qweight.shape[0], scales.shape[1]
-        codes = packing.unpack(qweight, BITS, out)
-        zeros = packing.unpack(tensors[f"{module}.qzeros"], BITS, out)
         size = config["group_size"]
         return Affine(
-            codes=_reordered(codes, BACK).T.contiguous(),
+            codes=_unpacked(qweight, out).T.contiguous(),
             scale=scales.T.contiguous(),
-            zero=_reordered(zeros, BACK).T.contiguous(),
+            zero=_unpacked(tensors[f"{module}.qzeros"], out).T.contiguous(),
             bits=BITS,
             group_size=columns if size == -1 else size,
         )
@@ -104,6 +103,26 @@ class Awq(AffineFormat):
             "zero_point": True,
             "modules_to_not_convert": named or None,
         }
+
+
+def _packed(codes: Tensor) -> Tensor:  # (rows, 8n) uint8 -> (rows, n) int32
+    """Pack each row in the kernel's order."""
+    return in_pieces(
+        lambda rows: packing.pack(_reordered(codes[rows], ORDER), BITS),
+        (len(codes), packing.words(codes.shape[1], BITS)),
+        codes.device,
+        torch.int32,
+    )
+
+
+def _unpacked(packed: Tensor, count: int) -> Tensor:  # (rows, words) int32 -> (rows, count) uint8
+    """Return the codes of rows that were packed so."""
+    return in_pieces(
+        lambda rows: _reordered(packing.unpack(packed[rows], BITS, count), BACK),
+        (len(packed), count),
+        packed.device,
+        torch.uint8,
+    )
 
 
 def _reordered(codes: Tensor, order: Sequence[int]) -> Tensor:  # (rows, 8n)

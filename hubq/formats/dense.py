@@ -31,9 +31,9 @@ class Plain(QuantizedTensor):
         """The weight's (out, in)."""
         return self.weight.shape[0], self.weight.shape[1]
 
-    def dequantize(self) -> Tensor:
-        """Return the weight in float32."""
-        return self.weight.float()
+    def rows(self, which: slice) -> Tensor:
+        """Return some rows of the weight in float32."""
+        return self.weight[which].float()
 
     def theoretical_bits(self) -> float:
         """Return 16."""
@@ -91,7 +91,7 @@ def plain(tensor: QuantizedTensor, dtype: torch.dtype) -> Plain:
         return tensor
     if lacks_data(tensor):
         return Plain(torch.empty(tensor.shape, dtype=dtype, device="meta"))
-    return Plain(tensor.dequantize().to(dtype).contiguous())
+    return Plain(tensor.dequantize(dtype))
 
 
 def dtype_of(tensor: QuantizedTensor) -> torch.dtype:

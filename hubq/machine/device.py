@@ -11,6 +11,8 @@ import ctypes
 import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -25,7 +27,8 @@ VARIABLE = "HUBQ_COMPUTE_DTYPE"
 CLEARLY = 0.9  # of float32's time; bfloat16 that is hardly faster isn't worth its rounding
 SIZES = (128, 256, 256)  # of the products that are timed: rows, inputs, outputs
 TURNS = 5
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's mallopt
+MAPPINGS = 65536  # glibc's own limit to blocks that come and go
 LARGEST = 32 << 20  # bytes: glibc takes no higher threshold; larger blocks still come and go
 
 
@@ -185,8 +188,30 @@ def keep_freed_memory() -> None:
     glibc returns every large block to the kernel at once, and asks for zeroed pages again for the
     next: for the temporary tensors of a forward pass on a CPU that is a third of the time.
     """
-    library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):
+    if library := _glibc():
         library.malloc_trim(0)
         library.mallopt(M_MMAP_THRESHOLD, LARGEST)
         library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+@contextmanager
+def largest_kept() -> Iterator[None]:
+    """Let glibc keep blocks of any size inside the context; give them back behind it.
+
+    Only for work that asks for the same sizes again and again: others would leave holes.
+    """
+    library = _glibc()
+    if library:
+        library.mallopt(M_MMAP_MAX, 0)
+    try:
+        yield
+    finally:
+        if library:
+            library.mallopt(M_MMAP_MAX, MAPPINGS)
+            library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    library = ctypes.CDLL(None)
+    found = hasattr(library, "mallopt") and hasattr(library, "malloc_trim")
+    return library if found else None

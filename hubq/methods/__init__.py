@@ -53,7 +53,7 @@ class Layer:
     """One linear layer to quantize."""
 
     name: str  # the module's full name, such as model.layers.0.mlp.up_proj
-    weight: Tensor  # (out, in) float32
+    weight: Tensor  # (out, in) float32, or as it is stored for a method that takes it so
     inputs: Inputs
     scale_dtype: torch.dtype = torch.bfloat16  # what the file stores scales in
     seed: int = 0
@@ -129,6 +129,7 @@ class Method(AsWritten, ABC):
     needs: ClassVar[frozenset[Need]] = frozenset()  # empty: no calibration data, no forward pass
     # Before which kinds of modules `scale` is asked for factors.
     folds: ClassVar[frozenset[Writer]] = frozenset()
+    takes_stored: ClassVar[bool] = False  # whether it takes weights in the dtype of their file
     tunes: ClassVar[bool] = False  # whether `tune` trains a block once it is quantized
     holds: ClassVar[Holds] = Holds()  # for the plan's estimate of memory
     remark: ClassVar[str] = ""  # a sentence for the card, where the paper left something open

@@ -23,6 +23,7 @@ from torch import Tensor
 from hubq.errors import UserError
 from hubq.machine.engines import missing_packages
 from hubq.methods import Holds, Layer, Method
+from hubq.runtime.pieces import row_pieces
 from hubq.tensors import Codebook, Values
 from hubq.tensors.codebook import levels
 
@@ -45,6 +46,8 @@ class BitsAndBytes(Method):
   year = {2023}
 }"""
     holds: ClassVar[Holds] = Holds(weights=6, grams=0)
+
+    takes_stored: ClassVar[bool] = True
 
     data_type: Literal["nf4", "fp4", "int8"] = Field("nf4", description="data type of the weights")
     double_quantization: bool = Field(
@@ -97,18 +100,21 @@ class BitsAndBytes(Method):
             # The library takes weights in float16, and goes on in float32.
             integers, greatest, _ = library.int8_vectorwise_quant(layer.weight.half())
             return self._rows(integers.view(torch.uint8) + 128, greatest, layer.scale_dtype)
-        packed, state = library.quantize_4bit(
-            layer.weight.contiguous(),
-            blocksize=BLOCK,
-            compress_statistics=self.double_quantization,
-            quant_type=self.data_type,
-        )
-        codes = torch.cat((packed >> 4, packed & 15), 1).view(layer.weight.shape)
-        scale = state.absmax.view(len(codes), -1)
-        if not state.nested:
+        weight = layer.weight
+        codes = torch.empty(weight.shape, dtype=torch.uint8, device=weight.device)
+        scale = torch.empty(len(codes), codes.shape[1] // BLOCK, device=weight.device)
+        for rows in row_pieces(weight.shape, weight.device):
+            packed, state = library.quantize_4bit(
+                weight[rows].float().contiguous(), blocksize=BLOCK, quant_type=self.data_type
+            )
+            codes[rows] = torch.cat((packed >> 4, packed & 15), 1).view(codes[rows].shape)
+            scale[rows] = state.absmax.view(scale[rows].shape)
+        if not self.double_quantization:
             return self._blocks(codes, scale, 0.0, layer.scale_dtype)
-        nested = _in_eight_bits(scale, state.state2.code, state.state2.absmax)
-        return self._blocks(codes, nested, float(state.offset), layer.scale_dtype)
+        mean = scale.mean()
+        integers, state = library.quantize_blockwise(scale - mean, blocksize=SCALE_BLOCK)
+        nested = _in_eight_bits(integers, state.code, state.absmax)
+        return self._blocks(codes, nested, float(mean), layer.scale_dtype)
 
     def _rows(self, codes: Tensor, greatest: Tensor, dtype: torch.dtype) -> Codebook:
         """Return int8 weights: the greatest magnitude of each row (out,) stands for 127."""

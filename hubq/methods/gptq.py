@@ -63,7 +63,7 @@ class GPTQ(AffineMethod):
             layer.inputs, self.damping, layer.name, activation_order=self.activation_order
         )
         grid = self.grid(layer.scale_dtype)
-        weight = layer.weight.masked_fill(hessian.unused, 0)
+        weight = layer.weight.masked_fill_(hessian.unused, 0)  # a copy of the group's weights
         columns = weight.shape[1]
         clipping = search_clipping_range(weight, hessian.energy, grid, self.clips)
         scale, zero = grid.span(weight, clipping)

@@ -19,6 +19,7 @@ class RTN(AffineMethod):
   archivePrefix = {arXiv}
 }"""
     holds: ClassVar[Holds] = Holds(weights=4, grams=0)
+    takes_stored: ClassVar[bool] = True
 
     def quantize(self, layer: Layer) -> Affine:
         """Fit a grid to each group and round to it."""

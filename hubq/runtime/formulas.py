@@ -9,6 +9,7 @@ This is the one place where that is computed. The rotations are QuIP's (Chee et 
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -90,20 +91,31 @@ def _shifted(value: Tensor, bits: int) -> Tensor:
     return (value >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def spread(values: Tensor, group_size: int, columns: int) -> Tensor:  # (out, groups)
-    """Give each column the value of its group, (out, columns); the last group may be ragged."""
-    wide = values[:, :, None].expand(-1, -1, min(group_size, max(columns, 1)))
-    return wide.reshape(len(values), -1)[:, :columns]
+def by_group(weight: Tensor, group_size: int) -> Iterator[tuple[Tensor, slice]]:  # (out, in)
+    """View a matrix by its groups of columns, (out, groups, width): the whole ones, and a ragged.
+
+    With each comes the slice of its groups.
+    """
+    whole, ragged = divmod(weight.shape[1], group_size)
+    if whole:
+        end = whole * group_size
+        yield weight[:, :end].view(-1, whole, group_size), slice(0, whole)
+    if ragged:
+        yield weight[:, None, -ragged:], slice(whole, whole + 1)
 
 
 def affine_weight(
     codes: Tensor, scale: Tensor, zero: Tensor | None, bits: int, group_size: int
 ) -> Tensor:  # (out, in) uint8, (out, groups) float32 and uint8
     """Return (code - zero) * scale; without zeros all are 2^(bits-1)."""
-    columns = codes.shape[1]
     weight = codes.float()
-    weight -= 1 << (bits - 1) if zero is None else spread(zero.float(), group_size, columns)
-    return weight.mul_(spread(scale, group_size, columns))
+    if zero is None:
+        weight -= 1 << (bits - 1)
+    for part, groups in by_group(weight, group_size):
+        if zero is not None:
+            part -= zero[:, groups, None].float()
+        part *= scale[:, groups, None]
+    return weight
 
 
 def column_groups(columns: int, group_size: int, apart: Tensor | None, like: Tensor) -> Tensor:
@@ -129,8 +141,12 @@ def codebook_weight(
     codes: Tensor, table: Tensor, scale: Tensor, group_size: int
 ) -> Tensor:  # (out, in) uint8, (entries,), (out, groups) or (1, 1) float32
     """Return table[code] * scale."""
-    wide = scale if scale.numel() == 1 else spread(scale, group_size, codes.shape[1])
-    return table[codes.long()].mul_(wide)
+    weight = table[codes.long()]
+    if scale.numel() == 1:
+        return weight.mul_(scale)
+    for part, groups in by_group(weight, group_size):
+        part *= scale[:, groups, None]
+    return weight
 
 
 def mixed_weight(parts: list[Tensor], part: Tensor, group_size: int) -> Tensor:  # (groups,) uint8

@@ -36,7 +36,7 @@ class Packed(nn.Module):
 
     def weight_in(self, dtype: torch.dtype) -> Tensor:  # (out, in)
         """Compute the dense weight."""
-        return restored(self.fields()).to(dtype)
+        return restored(self.fields(), dtype)
 
     def fields(self) -> Fields:
         """Undo the packing; raise ValueError for tensors that are not as the scheme wants them."""

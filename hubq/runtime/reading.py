@@ -18,6 +18,7 @@ from hubq.runtime.formulas import (
     reordered_weight,
     rotated_weight,
 )
+from hubq.runtime.pieces import in_pieces
 from hubq.runtime.schemes import (
     FLOATS,
     ROOT,
@@ -57,15 +58,22 @@ def unpacked(
     """
     kind = kind_of(scheme, name)
     fields: Fields = UNPACKERS[kind](scheme, tensors, shape, name, where)
-    return {"kind": kind, **fields}
+    return {"kind": kind, "shape": shape, **fields}
 
 
-def restored(fields: Fields) -> Tensor:
-    """Compute the float32 matrix of what was unpacked."""
+def restored(fields: Fields, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Compute the float32 matrix of what was unpacked, or what it rounds to in a dtype."""
+    if fields["kind"] == "rotated":
+        whole = restored(fields["inner"])
+        return rotated_weight(whole, fields["diagonal"], fields["seed"]).to(dtype)
+    device = next(each.device for each in fields.values() if isinstance(each, Tensor))
+    return in_pieces(lambda rows: restored_rows(fields, rows), fields["shape"], device, dtype)
+
+
+def restored_rows(fields: Fields, rows: slice) -> Tensor:
+    """Compute some rows of the float32 matrix; of a rotated one each is made of all rows."""
     kind = fields["kind"]
-    if kind == "float":
-        return fields["values"].float()  # type: ignore[no-any-return]
-    return RESTORERS[kind](fields)
+    return restored(fields)[rows] if kind == "rotated" else RESTORERS[kind](fields, rows)
 
 
 def _groups(columns: int, group_size: int) -> int:
@@ -198,44 +206,46 @@ def _unpacked_rotated(
     }
 
 
-def _restored_affine(fields: Fields) -> Tensor:
-    scale = restored(fields["scale"])
-    return affine_weight(
-        fields["codes"], scale, fields["zero"], fields["bits"], fields["group_size"]
-    )
+def _restored_float(fields: Fields, rows: slice) -> Tensor:
+    values: Tensor = fields["values"][rows]
+    return values.float()
 
 
-def _restored_binary(fields: Fields) -> Tensor:
-    signs, mean = fields["signs"], fields["mean"]
+def _restored_affine(fields: Fields, rows: slice) -> Tensor:
+    zero = None if fields["zero"] is None else fields["zero"][rows]
+    scale = restored_rows(fields["scale"], rows)
+    return affine_weight(fields["codes"][rows], scale, zero, fields["bits"], fields["group_size"])
+
+
+def _restored_binary(fields: Fields, rows: slice) -> Tensor:
+    signs, mean = fields["signs"][:, rows], fields["mean"]
     return binary_weight(
         signs,
-        [restored(each) for each in fields["scales"]],
-        None if mean is None else restored(mean),
+        [restored_rows(each, rows) for each in fields["scales"]],
+        None if mean is None else restored_rows(mean, rows),
         column_groups(signs.shape[2], fields["group_size"], fields["apart"], signs),
         unipolar=fields["unipolar"],
     )
 
 
-def _restored_codebook(fields: Fields) -> Tensor:
-    scale = restored(fields["scale"]) + fields["offset"]
-    return codebook_weight(fields["codes"], fields["table"], scale, fields["group_size"])
+def _restored_codebook(fields: Fields, rows: slice) -> Tensor:
+    shared = fields["scale"]["shape"] == (1, 1)
+    scale = restored_rows(fields["scale"], slice(None) if shared else rows) + fields["offset"]
+    return codebook_weight(fields["codes"][rows], fields["table"], scale, fields["group_size"])
 
 
-def _restored_masked(fields: Fields) -> Tensor:
-    return torch.where(fields["mask"], restored(fields["chosen"]), restored(fields["rest"]))
+def _restored_masked(fields: Fields, rows: slice) -> Tensor:
+    chosen, rest = (restored_rows(fields[side], rows) for side in ("chosen", "rest"))
+    return torch.where(fields["mask"][rows], chosen, rest)
 
 
-def _restored_mixed(fields: Fields) -> Tensor:
-    parts = [restored(each) for each in fields["parts"]]
+def _restored_mixed(fields: Fields, rows: slice) -> Tensor:
+    parts = [restored_rows(each, rows) for each in fields["parts"]]
     return mixed_weight(parts, fields["part"], fields["group_size"])
 
 
-def _restored_reordered(fields: Fields) -> Tensor:
-    return reordered_weight(restored(fields["inner"]), fields["order"])
-
-
-def _restored_rotated(fields: Fields) -> Tensor:
-    return rotated_weight(restored(fields["inner"]), fields["diagonal"], fields["seed"])
+def _restored_reordered(fields: Fields, rows: slice) -> Tensor:
+    return reordered_weight(restored_rows(fields["inner"], rows), fields["order"])
 
 
 UNPACKERS = {
@@ -249,11 +259,11 @@ UNPACKERS = {
     "rotated": _unpacked_rotated,
 }
 RESTORERS = {
+    "float": _restored_float,
     "affine": _restored_affine,
     "binary": _restored_binary,
     "codebook": _restored_codebook,
     "masked": _restored_masked,
     "mixed": _restored_mixed,
     "reordered": _restored_reordered,
-    "rotated": _restored_rotated,
 }

@@ -7,16 +7,19 @@ apart, then pairs, then neighbours.
 """
 
 from functools import lru_cache
-from math import comb
+from math import comb, gcd
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from hubq.runtime.pieces import in_pieces, row_pieces
+
 BLOCK = 8  # codes that fill whole bytes at any width
 WORD_BITS = 32
 LANES = (8, 16, 32)  # bits; in each round a lane's upper neighbour leaves it
-PIECE = 1 << 15  # blocks at a time: they stay in the processor's cache
+UNITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by their bytes
+LINE = 4096  # codes of a stream, taken for a row: they fill whole words at any width
 
 # The first word of a bitmap.
 RAW, ALONG_ROWS, DOWN_COLUMNS = 0, 1, 2
@@ -31,11 +34,13 @@ def words(count: int, bits: int) -> int:
 
 def unpack_rows(packed: Tensor, bits: int, count: int) -> Tensor:  # (rows, words) int32 -> uint8
     """Return the (rows, count) codes of dense streams, one a row."""
-    rows = packed.shape[0]
-    stream = packed.flatten().view(torch.uint8).view(rows, -1)
-    blocks = pad(stream, (0, -stream.shape[1] % bits)).flatten().view(-1, bits)
-    pieces = [open_gaps(piece, bits) for piece in torch.split(blocks, PIECE)]
-    return torch.cat(pieces).view(rows, -1)[:, :count].contiguous()
+
+    def codes(rows: slice) -> Tensor:
+        stream = packed[rows].contiguous().view(torch.uint8)
+        blocks = pad(stream, (0, -stream.shape[1] % bits)).view(-1, bits)
+        return open_gaps(blocks, bits).view(len(stream), -1)[:, :count]
+
+    return in_pieces(codes, (len(packed), count), packed.device, torch.uint8)
 
 
 def unpack_stream(packed: Tensor, bits: int, count: int) -> Tensor:  # (words,) int32 -> uint8
@@ -45,19 +50,28 @@ def unpack_stream(packed: Tensor, bits: int, count: int) -> Tensor:  # (words,) 
             f"{count} codes of {bits} bits fill {words(count, bits)} words of int32, "
             f"and there are {tuple(packed.shape)} of {packed.dtype}"
         )
-    if not count:
-        return torch.empty(0, dtype=torch.uint8, device=packed.device)
-    return unpack_rows(packed[None], bits, count)[0]
+    lines, rest = divmod(count, LINE)
+    length = words(LINE, bits)
+    codes = unpack_rows(packed[: lines * length].view(lines, length), bits, LINE).flatten()
+    if not rest:
+        return codes
+    return torch.cat([codes, unpack_rows(packed[None, lines * length :], bits, rest)[0]])
 
 
 def open_gaps(blocks: Tensor, bits: int) -> Tensor:  # (n, bits) -> (n, 8) bytes
     """Give each `bits` bits of a stream a byte of their own."""
-    numbers = pad(blocks, (0, BLOCK - bits)).view(torch.int64)
+    missing = (BLOCK - bits) // gcd(bits, BLOCK)
+    numbers = pad(blocks.view(unit(bits)), (0, missing)).view(torch.int64)
     for lane in reversed(LANES):
         used = lane // 8 * bits
         upper = (numbers >> used) & lane_mask(used, 2 * lane)
         numbers = (numbers & lane_mask(used, 2 * lane)).bitwise_or_(upper << lane)
     return numbers.view(torch.uint8)
+
+
+def unit(bits: int) -> torch.dtype:
+    """Return the widest integers of which a block has a whole number, packed and unpacked."""
+    return UNITS[gcd(bits, BLOCK)]
 
 
 def lane_mask(used: int, lane: int) -> int:
@@ -104,8 +118,9 @@ def decoded(coded: Tensor, flags: int) -> Tensor:  # (words,) int32
     if len(coded):
         raise ValueError(f"a coded bitmap has {len(coded)} words too many")
     index = unpack_fields(indices, index_widths)
-    pieces = zip(torch.split(index, PIECE), torch.split(counts, PIECE), strict=True)
-    raw = torch.cat([blocks_of(*each) for each in pieces]).view(torch.int32)
+    pieces = row_pieces((blocks, BLOCK), index.device)
+    found = [blocks_of(index[each], counts[each]) for each in pieces]
+    raw = torch.cat(found or [index]).view(torch.int32)
     return raw[: words(flags, 1)]
 
 

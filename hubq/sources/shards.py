@@ -39,12 +39,10 @@ class Weights:
             raise UserError(f"{self.folder} has no tensor {name}: the model's files are incomplete")
         with (self.folder / info.file).open("rb") as file:
             file.seek(info.begin)
-            data = bytearray(info.end - info.begin)
-            if file.readinto(data) != len(data):
+            tensor = torch.empty(info.shape, dtype=DTYPES[info.dtype])
+            if file.readinto(_bytes(tensor)) != tensor.nbytes:
                 raise UserError(f"{self.folder / info.file} was cut off while it was being read")
-        if not data:
-            return torch.empty(info.shape, dtype=DTYPES[info.dtype])
-        return torch.frombuffer(data, dtype=DTYPES[info.dtype]).reshape(info.shape)
+        return tensor
 
     def rows(self, name: str, which: Tensor) -> Tensor:
         """Read some rows of a matrix, without the others: (n,) int64 to (n, columns)."""

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from hubq.runtime.formulas import affine_weight
-from hubq.tensors.quantized import QuantizedTensor, Values, value_bits, values
+from hubq.runtime.pieces import row_pieces
+from hubq.tensors.quantized import QuantizedTensor, Values, value_bits, value_rows
 
 PER_CHANNEL = -1
 # How much of the range below and above zero a grid covers, (out, groups) each.
@@ -52,9 +53,11 @@ class Affine(QuantizedTensor):
         )
         return self.scale
 
-    def dequantize(self) -> Tensor:
+    def rows(self, which: slice) -> Tensor:
         """Return (code - zero) * scale in float32; a product of so few bits is exact there."""
-        return affine_weight(self.codes, values(self.scale), self.zero, self.bits, self.group_size)
+        zero = None if self.zero is None else self.zero[which]
+        scale = value_rows(self.scale, which)
+        return affine_weight(self.codes[which], scale, zero, self.bits, self.group_size)
 
     def theoretical_bits(self) -> float:
         """Count the codes, the scales and the zeros."""
@@ -70,50 +73,65 @@ class Affine(QuantizedTensor):
         """Cut a tensor whose rows belong to several layers into one for each."""
         ends = [sum(rows[: number + 1]) for number in range(len(rows))]
         return tuple(
-            self._rows(slice(end - count, end)) for count, end in zip(rows, ends, strict=True)
+            self._part(slice(end - count, end)) for count, end in zip(rows, ends, strict=True)
         )
 
-    def _rows(self, rows: slice) -> "Affine":
+    def _part(self, rows: slice) -> "Affine":
         scale = self.scale
         if not isinstance(scale, Tensor):
             assert isinstance(scale, Affine), "only affine scales are cut"
         return replace(
             self,
             codes=self.codes[rows],
-            scale=scale[rows] if isinstance(scale, Tensor) else scale._rows(rows),
+            scale=scale[rows] if isinstance(scale, Tensor) else scale._part(rows),
             zero=None if self.zero is None else self.zero[rows],
         )
 
     @classmethod
     def fit(cls, weight: Tensor, grid: "Grid", clipping: ClippingRange | None = None) -> Self:
-        """Round (out, in) to the nearest levels of a grid that spans each group's range."""
-        scale, zero = grid.span(weight, clipping)
-        return cls.on(weight, grid, scale, zero)
+        """Round (out, in) to the nearest levels of a grid that spans each group's range.
+
+        The weight may be of any float dtype: it is rounded in float32.
+        """
+        made = cls._empty(weight.shape, grid, weight.device)
+        for rows in row_pieces(weight.shape, weight.device):
+            piece = weight[rows].float()
+            scale, zero = grid.span(piece, clipping and (clipping[0][rows], clipping[1][rows]))
+            made._put(rows, grid, piece, (scale, zero))
+        return made
 
     @classmethod
     def on(cls, weight: Tensor, grid: "Grid", scale: Tensor, zero: Tensor) -> Self:
         """Round to a given grid: (out, groups) scales and zeros."""
-        columns = weight.shape[1]
-        codes = grid.round(weight, scale, zero).to(torch.uint8)
-        return cls(
-            codes=codes.flatten(1)[:, :columns].contiguous(),
-            scale=scale,
-            zero=None if grid.symmetric else zero.to(torch.uint8),
-            bits=grid.bits,
-            group_size=grid.width(columns),
-        )
+        made = cls._empty(weight.shape, grid, weight.device)
+        for rows in row_pieces(weight.shape, weight.device):
+            made._put(rows, grid, weight[rows], (scale[rows], zero[rows]))
+        return made
+
+    def _put(
+        self, rows: slice, grid: "Grid", weight: Tensor, levels: tuple[Tensor, Tensor]
+    ) -> None:
+        """Round some rows to their scales and zeros, and put all three in their places."""
+        scale, zero = levels
+        codes = grid.round(weight, scale, zero).flatten(1)[:, : self.shape[1]]
+        self.codes[rows] = codes.to(torch.int16)  # on a CPU floats become bytes faster this way
+        self.scales[rows] = scale
+        if self.zero is not None:
+            self.zero[rows] = zero.to(torch.uint8)
 
     @classmethod
     def sketch(cls, shape: tuple[int, int], grid: "Grid") -> Self:
         """Return the representation without data, on the meta device, for plans."""
+        return cls._empty(shape, grid, torch.device("meta"))
+
+    @classmethod
+    def _empty(cls, shape: tuple[int, ...], grid: "Grid", device: torch.device) -> Self:
         out, columns = shape
-        groups = grid.groups(columns)
+        scale = torch.empty(out, grid.groups(columns), dtype=grid.scale_dtype, device=device)
         return cls(
-            codes=torch.empty(out, columns, dtype=torch.uint8, device="meta"),
-            scale=torch.empty(out, groups, dtype=grid.scale_dtype, device="meta"),
-            zero=None
-            if grid.symmetric
-            else torch.empty(out, groups, dtype=torch.uint8, device="meta"),
+            codes=torch.empty(out, columns, dtype=torch.uint8, device=device),
+            scale=scale,
+            zero=None if grid.symmetric else torch.empty_like(scale, dtype=torch.uint8),
             bits=grid.bits,
             group_size=grid.width(columns),
         )
@@ -168,8 +186,9 @@ class Grid:
 
     def range(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return the least and the greatest of each group, (out, groups); they enclose 0."""
-        low, high = self.grouped(weight).aminmax(dim=2)
-        return low.clamp_(max=0), high.clamp_(min=0)
+        grouped = self.grouped(weight)
+        # Two passes: on a CPU the one of aminmax takes several times as long.
+        return grouped.amin(2).clamp_(max=0), grouped.amax(2).clamp_(min=0)
 
     def span(self, weight: Tensor, clipping: ClippingRange | None = None) -> tuple[Tensor, Tensor]:
         """Return the scales, as stored, and the zeros (float32) that cover each group's range."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hubq.runtime.formulas import binary_weight, column_groups
 from hubq.tensors.packing import bitmap_words
-from hubq.tensors.quantized import QuantizedTensor, Values, value_bits, values
+from hubq.tensors.quantized import QuantizedTensor, Values, value_bits, value_rows
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Binary(QuantizedTensor):
         """The group of each column, (in,)."""
         return column_groups(self.shape[1], self.group_size, self.apart, self.signs)
 
-    def dequantize(self) -> Tensor:
+    def rows(self, which: slice) -> Tensor:
         """Add the planes to the mean, in their order, in float32."""
         return binary_weight(
-            self.signs,
-            [values(each) for each in self.scale],
-            None if self.mean is None else values(self.mean),
+            self.signs[:, which],
+            [value_rows(each, which) for each in self.scale],
+            None if self.mean is None else value_rows(self.mean, which),
             self.group,
             unipolar=self.unipolar,
         )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hubq.runtime.formulas import codebook_weight
-from hubq.tensors.quantized import QuantizedTensor, Values, value_bits, values
+from hubq.tensors.quantized import QuantizedTensor, Values, value_bits, value_rows, values
 
 DATA_TYPES = ("nf4", "fp4", "int8")
 # Quantiles of a normal distribution, those below and above 0 apart (Dettmers et al. 2023, app. E).
@@ -86,11 +86,19 @@ class Codebook(QuantizedTensor):
         """Whether one scale is that of the whole matrix."""
         return tuple(self.scale.shape) == (1, 1)
 
-    def dequantize(self) -> Tensor:
+    def rows(self, which: slice) -> Tensor:
         """Look the codes up and scale them, in float32."""
-        scale = values(self.scale) + self.offset
-        codes = self.codes.reshape(1, -1) if self.flat else self.codes
-        return codebook_weight(codes, self.table, scale, self.group_size).view(self.shape).float()
+        codes = self.codes[which]
+        if self.flat:
+            begin, end, _ = which.indices(self.shape[0])
+            columns = self.shape[1]
+            place = torch.arange(begin * columns, end * columns, device=codes.device)
+            scale, width = values(self.scale)[0][place // self.group_size].view(codes.shape), 1
+        elif self.shared:
+            scale, width = values(self.scale), self.group_size
+        else:
+            scale, width = value_rows(self.scale, which), self.group_size
+        return codebook_weight(codes, self.table, scale + self.offset, width).float()
 
     def theoretical_bits(self) -> float:
         """Count the codes, the scales, their offset and the table."""

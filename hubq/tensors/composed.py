@@ -34,9 +34,9 @@ class Masked(QuantizedTensor):
         """The weight's (out, in)."""
         return self.mask.shape[0], self.mask.shape[1]
 
-    def dequantize(self) -> Tensor:
+    def rows(self, which: slice) -> Tensor:
         """Choose weight by weight."""
-        return torch.where(self.mask, self.chosen.dequantize(), self.rest.dequantize())
+        return torch.where(self.mask[which], self.chosen.rows(which), self.rest.rows(which))
 
     def theoretical_bits(self) -> float:
         """Count the bitmap, the codes of the chosen, the signs of the rest, and all scales."""
@@ -72,9 +72,9 @@ class Mixed(QuantizedTensor):
         """The weight's (out, in)."""
         return self.parts[0].shape[0], sum(part.shape[1] for part in self.parts)
 
-    def dequantize(self) -> Tensor:
+    def rows(self, which: slice) -> Tensor:
         """Put each part's columns in their places."""
-        parts = [each.dequantize() for each in self.parts]
+        parts = [each.rows(which) for each in self.parts]
         return mixed_weight(parts, self.part, self.group_size)
 
     def theoretical_bits(self) -> float:
@@ -120,9 +120,9 @@ class Reordered(QuantizedTensor):
         """The weight's (out, in)."""
         return self.inner.shape
 
-    def dequantize(self) -> Tensor:
+    def rows(self, which: slice) -> Tensor:
         """Put each column in its place."""
-        return reordered_weight(self.inner.dequantize(), self.order)
+        return reordered_weight(self.inner.rows(which), self.order)
 
     def theoretical_bits(self) -> float:
         """Count the inner matrix and the order."""
@@ -155,9 +155,13 @@ class Rotated(QuantizedTensor):
         """The weight's (out, in)."""
         return self.inner.shape
 
-    def dequantize(self) -> Tensor:
+    def rows(self, which: slice) -> Tensor:
+        """Return some rows of the whole: each is made of all rows of the inner matrix."""
+        return self.dequantize()[which]
+
+    def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """Turn the inner matrix back and divide its columns by the diagonal."""
-        return rotated_weight(self.inner.dequantize(), self.diagonal, self.seed)
+        return rotated_weight(self.inner.dequantize(), self.diagonal, self.seed).to(dtype)
 
     def theoretical_bits(self) -> float:
         """Count the inner matrix, the diagonal and the seed."""

@@ -2,8 +2,8 @@
 
 `hubq/runtime/unpacking.py` has the rules and the way back. Here three rounds close the gaps
 between eight codes, a byte each: neighbours move together, then pairs, then fours. Whatever the
-width that is a dozen operations on an eighth as many integers, done in pieces that stay in the
-processor's cache. Meta tensors pass through, so that a plan can count bytes.
+width that is a dozen operations on an eighth as many integers, done piece by piece. Meta tensors
+pass through, so that a plan can count bytes.
 
 A bitmap is kept raw, or coded after Cover (1973), whichever is shorter: of each 64 flags the code
 has the number of ones and the index among all blocks with so many. Ones that gather in some
@@ -14,12 +14,13 @@ both are tried.
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import accumulate
-from math import comb
+from math import comb, gcd
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from hubq.runtime.pieces import row_pieces
 from hubq.runtime.unpacking import (
     ALONG_ROWS,
     BLOCK,
@@ -27,13 +28,14 @@ from hubq.runtime.unpacking import (
     DOWN_COLUMNS,
     FLAGS,
     LANES,
-    PIECE,
+    LINE,
     RAW,
     WIDTH_BITS,
     WORD_BITS,
     binomials,
     block_ways,
     lane_mask,
+    unit,
     unpack_rows,
     words,
 )
@@ -57,13 +59,17 @@ RUNS = (8, 16, 32, 64)  # blocks that share their least count: those that are tr
 def pack(codes: Tensor, bits: int) -> Tensor:  # (rows, count) uint8 -> (rows, words) int32
     """Pack each row as a dense stream; the bits after its last code are zero."""
     rows, count = codes.shape
-    length = 4 * words(count, bits)
-    blocks = pad(codes, (0, -count % BLOCK)).flatten().view(-1, BLOCK)
-    size = len(blocks) if blocks.is_meta else PIECE
-    pieces = [_close_gaps(piece, bits) for piece in torch.split(blocks, size)]
-    stream = torch.cat(pieces).view(rows, -1)
-    stream = pad(stream, (0, max(0, length - stream.shape[1])))[:, :length]
-    return stream.flatten().view(torch.int32).view(rows, -1)
+    shape = (rows, words(count, bits))
+    if codes.is_meta:
+        return torch.empty(shape, dtype=torch.int32, device="meta")
+    packed = torch.empty(shape, dtype=torch.int32, device=codes.device)
+    stream = packed.view(torch.uint8)
+    for here in row_pieces((rows, count), codes.device):
+        blocks = pad(codes[here], (0, -count % BLOCK)).reshape(-1, BLOCK)
+        closed = _close_gaps(blocks, bits).view(here.stop - here.start, -1)
+        stream[here, : closed.shape[1]] = closed[:, : stream.shape[1]]
+        stream[here, closed.shape[1] :] = 0
+    return packed
 
 
 def unpack(packed: Tensor, bits: int, count: int) -> Tensor:  # (rows, words) int32 -> uint8
@@ -85,9 +91,10 @@ def unpack_columns(packed: Tensor, bits: int, count: int) -> Tensor:
 
 def pack_stream(codes: Tensor, bits: int) -> Tensor:  # any shape, uint8 -> (words,) int32
     """Pack a whole tensor as one dense stream."""
-    if not codes.numel():
-        return torch.empty(0, dtype=torch.int32, device=codes.device)
-    return pack(codes.reshape(1, -1), bits)[0]
+    flat = codes.reshape(-1)
+    lines, rest = divmod(len(flat), LINE)
+    stream = pack(flat[: lines * LINE].view(lines, LINE), bits).flatten()
+    return torch.cat([stream, pack(flat[None, lines * LINE :], bits)[0]]) if rest else stream
 
 
 def pack_fields(values: Tensor, widths: Tensor) -> Tensor:  # (n,) int64 each -> (words,) int32
@@ -112,7 +119,8 @@ def _close_gaps(blocks: Tensor, bits: int) -> Tensor:  # (n, 8) -> (n, bits) byt
         used = lane // 8 * bits
         upper = (numbers >> lane) & lane_mask(used, 2 * lane)
         numbers = (numbers & lane_mask(used, 2 * lane)).bitwise_or_(upper << used)
-    return numbers.view(torch.uint8)[:, :bits]
+    filled = numbers.view(unit(bits))[:, : bits // gcd(bits, BLOCK)]
+    return filled.contiguous().view(torch.uint8)
 
 
 def pack_bitmap(flags: Tensor) -> Tensor:  # (out, in) bool -> (words,) int32
@@ -170,7 +178,8 @@ class _Coding:
         )
 
     def _indices(self) -> Tensor:
-        return torch.cat([_indices(piece) for piece in torch.split(self.blocks, PIECE)])
+        pieces = row_pieces((len(self.blocks), BLOCK), self.blocks.device)
+        return torch.cat([_indices(self.blocks[each]) for each in pieces])
 
 
 def _ways(flags: Tensor) -> Iterator[_Coding]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from hubq.runtime.pieces import in_pieces
+
 
 class QuantizedTensor(ABC):
     """A matrix of shape (out, in) that is stored in fewer bits."""
@@ -17,9 +19,18 @@ class QuantizedTensor(ABC):
     def shape(self) -> tuple[int, int]:
         """The matrix's (out, in)."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return next(each.device for each in vars(self).values() if isinstance(each, Tensor))
+
     @abstractmethod
-    def dequantize(self) -> Tensor:
-        """Return the exact float32 matrix, shape (out, in)."""
+    def rows(self, which: slice) -> Tensor:
+        """Return some rows of the exact float32 matrix, (rows, in)."""
+
+    def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return the exact float32 matrix, shape (out, in), or what it rounds to in a dtype."""
+        return in_pieces(self.rows, self.shape, self.device, dtype)
 
     @abstractmethod
     def theoretical_bits(self) -> float:
@@ -41,6 +52,11 @@ Values = Tensor | QuantizedTensor
 def values(given: Values) -> Tensor:
     """Return a matrix of scales or means in float32."""
     return given.float() if isinstance(given, torch.Tensor) else given.dequantize()
+
+
+def value_rows(given: Values, which: slice) -> Tensor:
+    """Return some rows of a matrix of scales or means in float32."""
+    return given[which].float() if isinstance(given, torch.Tensor) else given.rows(which)
 
 
 def value_bits(given: Values) -> float:

@@ -38,11 +38,12 @@ class Scaled(QuantizedTensor):
         """The matrix's (out, in)."""
         return self.weight.shape[0], self.weight.shape[1]
 
-    def dequantize(self) -> Tensor:
-        """Return the float32 matrix."""
-        rows, columns = self.shape
-        scale = self.scale.float().repeat_interleave(self.block[0], 0)[:rows]
-        return self.weight.float() * scale.repeat_interleave(self.block[1], 1)[:, :columns]
+    def rows(self, which: slice) -> Tensor:
+        """Return some rows of the float32 matrix."""
+        out, columns = self.shape
+        block = torch.arange(*which.indices(out), device=self.device) // self.block[0]
+        scale = self.scale.float()[block].repeat_interleave(self.block[1], 1)[:, :columns]
+        return self.weight[which].float() * scale
 
     def theoretical_bits(self) -> float:
         """Return 8 bits, and the scales'."""

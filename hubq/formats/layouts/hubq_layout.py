@@ -148,7 +148,7 @@ def _bitmap(flags: Tensor, ones: int | None) -> Tensor:
 def rebuilt(fields: Fields) -> Any:  # noqa: ANN401 - a representation or a matrix of floats
     """Make the representation of what the reader has unpacked."""
     given: dict[str, Any] = {
-        key: _rebuilt_inside(value) for key, value in fields.items() if key != "kind"
+        key: _rebuilt_inside(value) for key, value in fields.items() if key not in ("kind", "shape")
     }
     match fields["kind"]:
         case "float":

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from hubq.runtime.pieces import row_pieces
 from hubq.tensors import ClippingRange, Grid
 
 STEP = 0.05  # of the range, between two tries: AWQ's
@@ -26,14 +27,28 @@ def search_clipping_range(
     `energy` is the whole G, (in, in), or its diagonal, (in,). Both sides shrink together from 1
     down; with `each_side` they are then moved on their own, where the grid isn't symmetric.
     """
-    loss = _loss(weight, energy, grid)
-    ones = torch.ones(len(weight), grid.groups(weight.shape[1]), device=weight.device)
+    if energy.dim() == 2:
+        energy = _diagonal_blocks(energy, grid.width(weight.shape[1]))
+    low = torch.empty(len(weight), grid.groups(weight.shape[1]), device=weight.device)
+    high = torch.empty_like(low)
+    for rows in row_pieces(weight.shape, weight.device):
+        loss = _loss(weight[rows], energy, grid)
+        low[rows], high[rows] = _search(
+            loss, torch.ones_like(low[rows]), clips, each_side=each_side and not grid.symmetric
+        )
+    return low, high
+
+
+def _search(
+    loss: Callable[[Tensor, Tensor], Tensor], ones: Tensor, clips: int, *, each_side: bool
+) -> ClippingRange:
+    """Try smaller and smaller parts of a range, from its whole, which `ones` (out, groups) are."""
     best, least = ones, loss(ones, ones)
     for step in range(1, clips + 1):
         tried = ones * (1 - STEP * step)
         best, least = _better(best, least, tried, loss(tried, tried))
     low = high = best
-    if each_side and clips and not grid.symmetric:
+    if each_side and clips:
         for shift in SHIFTS:
             tried = (best + shift).clamp(STEP, 1)
             low, least = _better(low, least, tried, loss(tried, high))
@@ -49,16 +64,18 @@ def _better(best: Tensor, least: Tensor, tried: Tensor, loss: Tensor) -> tuple[T
 
 
 def _loss(weight: Tensor, energy: Tensor, grid: Grid) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the function from a range to the squared output error of each (out, groups)."""
+    """Return the function from a range to the squared output error of each (out, groups).
+
+    The energy is that of each input, (in,), or each group's block of G, (groups, width, width).
+    """
     low, high = grid.range(weight)
     if energy.dim() == 1:
         return lambda down, up: grid.loss(weight, *grid.cover(low * down, high * up), energy)
-    blocks = _diagonal_blocks(energy, grid.width(weight.shape[1]))
 
     def correlated(down: Tensor, up: Tensor) -> Tensor:
         error = grid.error(weight, *grid.cover(low * down, high * up))
         by_group = error.transpose(0, 1)  # (groups, out, width)
-        return ((by_group @ blocks) * by_group).sum(2).T
+        return ((by_group @ energy) * by_group).sum(2).T
 
     return correlated
 

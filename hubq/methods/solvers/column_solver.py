@@ -67,7 +67,7 @@ class Hessian:
 
     def columns(self, weight: Tensor) -> Tensor:
         """Return (out, in) as (in, out) in solving order; the columns of unused inputs are zero."""
-        return weight.masked_fill(self.unused, 0).T[self.order]
+        return weight.T[self.order].masked_fill_(self.unused[self.order, None], 0)
 
     def rows(self, columns: Tensor) -> Tensor:
         """Return (in, out) in solving order as (out, in) in the layer's order."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hubq.errors import UserError
+from hubq.runtime.pieces import row_pieces
 from hubq.sources.shards import Weights
 from hubq.sources.skeleton import Skeleton
 
@@ -115,7 +116,10 @@ class _without:  # noqa: N801 - reads as a clause
 
 
 def _finite(tensor: Tensor, name: str) -> Tensor:
-    if not torch.isfinite(tensor.sum(dtype=torch.float32)):  # one NaN or inf spoils the sum
+    rows = tensor.view(len(tensor), -1)
+    # One NaN or inf spoils a sum.
+    sums = [rows[each].float().sum() for each in row_pieces(rows.shape, tensor.device)]
+    if not torch.isfinite(torch.stack(sums)).all():
         raise UserError(f"{name} holds NaN or inf: the model's weights are damaged")
     return tensor
 

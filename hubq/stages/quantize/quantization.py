@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -21,6 +22,7 @@ from hubq.machine.device import (
     device_title,
     dtype_name,
     keep_freed_memory,
+    largest_kept,
     synchronize,
 )
 from hubq.machine.files import partial_of, sha256_of, write_atomically
@@ -134,6 +136,7 @@ class Quantization:
     def walk(self, progress: Progress) -> None:
         """Quantize the blocks that are not finished yet."""
         keep_freed_memory()  # only now: reading a text frees much that nobody needs again
+        same_sizes = largest_kept() if self.hidden is None else nullcontext()
         steps = len(self.family.groups) + self.recipe.method.tuning_epochs
         blocks = int(self.config["num_hidden_layers"])
         skeleton = Skeleton(self.config, self.family, self.device, self.dtype)
@@ -141,7 +144,7 @@ class Quantization:
         apart = {"host": ", hidden states in the host's memory", "disk": ", hidden states in files"}
         title = f"Quantizing{apart.get(self.room.place, '')}"
         keeper = Keeper(self.finished.states)
-        with keeper, progress.task(title, blocks * steps) as advance:
+        with same_sizes, keeper, progress.task(title, blocks * steps) as advance:
             advance(self.finished.count * steps)
             for number in range(self.finished.count, blocks):
                 with self.clock.timing("reading"):
@@ -205,7 +208,7 @@ class Quantization:
         packed: dict[str, Tensor] = {}
         for name in self.quantized:
             if f"{name}.weight" in self.outside:
-                weight = self.weights.read(f"{name}.weight").float()
+                weight = self.weights.read(f"{name}.weight")
                 layer = Layer(name, weight, Inputs(tokens=0), self.scale_dtype)
                 packed |= self.form.pack(name, head_method(self.recipe).quantize(layer))
         return packed

@@ -17,6 +17,7 @@ from torch import Tensor
 from hubq.errors import UserError
 from hubq.machine.progress import Clock
 from hubq.methods import Group, Inputs, Layer, Method, Need
+from hubq.runtime.pieces import row_pieces
 from hubq.sources.architecture import InputGroup
 from hubq.stages.quantize.block import Block, batches
 from hubq.stages.quantize.streams import Room, Stream, pour
@@ -201,30 +202,32 @@ class Walk:
             for linear, layer, result in zip(
                 input_group.linears, group.layers, results, strict=True
             ):
-                weight = result.dequantize()
                 self.outcome.quantized[layer.name] = result
-                self._measure(layer, weight)
-                self.block.set(f"{linear}.weight", weight)
+                if layer.inputs.gram is None:
+                    self.outcome.weight_errors[layer.name] = _weight_error(layer.weight, result)
+                if layer.inputs.tokens:
+                    self._put_back(linear, layer, result)
         return factor
 
     def _layer(self, linear: str, inputs: Inputs) -> Layer:
-        weight = self.block.stored[f"{linear}.weight"].to(self.block.skeleton.device).float()
+        weight = self.block.stored[f"{linear}.weight"].to(self.block.skeleton.device)
+        if not self.method.takes_stored:
+            weight = weight.float()
         return Layer(f"{self.block.name}.{linear}", weight, inputs, self.scale_dtype)
 
-    def _measure(self, layer: Layer, quantized: Tensor) -> None:
-        """Record the squared output error on the calibration tokens, relative to the output.
+    def _put_back(self, linear: str, layer: Layer, result: QuantizedTensor) -> None:
+        """Let the block go on with the quantized weight, and record what it changes.
 
-        Where there are no tokens, or no second moments of them, it is the error of the weights.
+        That is the squared output error on the calibration tokens, relative to the output, where
+        their second moments are known.
         """
-        if layer.inputs.gram is None:
-            whole = layer.weight.square().sum()
-            lost = (quantized.to(layer.weight) - layer.weight).square().sum()
-            self.outcome.weight_errors[layer.name] = float(lost / whole) if whole else 0.0
-            return
-        with factors_in(layer.inputs.dtype):
-            lost = output_energy(quantized - layer.weight, layer.inputs.gram)
-            whole = output_energy(layer.weight, layer.inputs.gram)
-        self.outcome.errors[layer.name] = float(lost / whole) if whole else 0.0
+        weight = result.dequantize()
+        if layer.inputs.gram is not None:
+            with factors_in(layer.inputs.dtype):
+                lost = output_energy(weight - layer.weight, layer.inputs.gram)
+                whole = output_energy(layer.weight, layer.inputs.gram)
+            self.outcome.errors[layer.name] = float(lost / whole) if whole else 0.0
+        self.block.set(f"{linear}.weight", weight)
 
     def _fold_into_norm(self, input_group: InputGroup, group: Group) -> Tensor | None:
         """Find a factor for the group's inputs and divide the norm that writes them by it."""
@@ -285,3 +288,14 @@ class Walk:
     def groups(self) -> tuple[InputGroup, ...]:
         """The groups of the block's family."""
         return self.block.skeleton.family.groups
+
+
+def _weight_error(weight: Tensor, quantized: QuantizedTensor) -> float:
+    """Return the squared error of the weights, relative to the weights."""
+    lost, whole = (torch.zeros((), dtype=torch.float64, device=weight.device) for _ in range(2))
+    for rows in row_pieces(quantized.shape, weight.device):
+        given = weight[rows].float().flatten()
+        error = quantized.rows(rows).flatten().to(given.device).sub_(given)
+        whole += given.dot(given)
+        lost += error.dot(error)
+    return float(lost / whole) if whole else 0.0
