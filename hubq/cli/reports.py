@@ -134,8 +134,13 @@ def _costs(efficiency: "Efficiency") -> Iterator[tuple[str, str]]:
         ("on disk", own.weight_bytes, base.weight_bytes),
         ("loaded", own.memory_loaded, base.memory_loaded),
         ("at peak", own.memory_peak, base.memory_peak),
+        ("of the host", own.memory_host, base.memory_host),  # beside a GPU
     )
-    spelled = (f"{name} {gigabytes(this)} (base {gigabytes(other)})" for name, this, other in sizes)
+    spelled = (
+        f"{name} {gigabytes(this)} (base {gigabytes(other)})"
+        for name, this, other in sizes
+        if this is not None and other is not None
+    )
     yield "memory", ", ".join(spelled)
     times = [
         f"{number(own.tokens_per_second.value)} tokens per second "

@@ -109,7 +109,10 @@ def held(device: str) -> int:
 
 
 def peak(device: str) -> int:
-    """Return the most bytes that this process, or its tensors on a GPU, held so far."""
+    """Return the most bytes that this process, or its tensors on a GPU, held so far.
+
+    Of a GPU it is since `reset_peaks`.
+    """
     if device == "cuda":
         import torch
 
@@ -122,6 +125,23 @@ def peak(device: str) -> int:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def reserved_peak(device: str) -> int | None:
+    """Return the most bytes that torch kept of a GPU so far, free ones among them; None: a CPU."""
+    if device != "cuda":
+        return None
+    import torch
+
+    return torch.cuda.max_memory_reserved()
+
+
+def reset_peaks(device: str) -> None:
+    """Let the peaks of a GPU count from now on; a process's own is kept from its start."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
 
 
 def available(device: str) -> int:

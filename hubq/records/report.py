@@ -109,7 +109,9 @@ class Cost(Record):
     weight_bytes: int  # on disk
     load_seconds: float
     memory_loaded: int  # bytes of this process (CPU) or of the device (GPU) once it is loaded
-    memory_peak: int  # bytes, while it loads or generates
+    memory_peak: int  # bytes likewise, while it loads or generates
+    memory_reserved: int | None = None  # the most that torch kept of a GPU; None: a CPU, not told
+    memory_host: int | None = None  # on a GPU: the most bytes of the process beside it; likewise
     first_token_seconds: Interval  # median of the repetitions, from the least to the greatest
     tokens_per_second: Interval  # decoded, over all rows of the batch; likewise
     joules_per_token: float | None = None  # of the whole processor or device; None: not told here

@@ -7,9 +7,10 @@ Then plain greedy decoding: `batch` rows of `prompt` tokens go in at once, and e
 warms up and does not count; of the others the median, the least and the greatest are given.
 
 On a CPU memory is that of the process, so with Python and its libraries (a few hundred MB); on a
-GPU it is what tensors take there. Energy is that of the whole processor or GPU over all counted
-runs, shared among the tokens of output. Seconds on a busy machine say little: how long the threads
-waited for a core stands beside them.
+GPU it is what tensors take there, beside what torch reserved of it and what the process took of the
+host. Energy is that of the whole processor or GPU over all counted runs, shared among the tokens of
+output. Seconds on a busy machine say little: how long the threads waited for a core stands beside
+them.
 """
 
 from hubq.machine.device import device_title, hardware

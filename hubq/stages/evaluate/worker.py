@@ -17,7 +17,7 @@ import torch
 
 from hubq.errors import UserError
 from hubq.machine.device import keep_freed_memory
-from hubq.machine.meters import held
+from hubq.machine.meters import held, reset_peaks
 from hubq.machine.progress import Advance, Progress
 from hubq.stages.evaluate.inference.greedy_decoding import synchronize
 from hubq.stages.evaluate.inference.lm_head import require_head
@@ -109,9 +109,13 @@ def _reading(job: Job) -> Iterator[TextTask]:
 
 
 def timed_load(job: Job) -> Loading:
-    """Load a model with all libraries in memory; say how long it took and what it holds."""
+    """Load a model with all libraries in memory; say how long it took and what it holds.
+
+    Peaks count from here: what loading takes for a while is part of them.
+    """
     from transformers import AutoModelForCausalLM, PreTrainedModel  # noqa: F401 - 1.5 seconds
 
+    reset_peaks(job.device)
     began = time.perf_counter()
     loaded = load(job.folder, device=job.device, dtype=job.dtype)
     synchronize(job.device)

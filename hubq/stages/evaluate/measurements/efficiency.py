@@ -5,7 +5,7 @@ from statistics import median
 from typing import Any, ClassVar, Literal
 
 from hubq.errors import UserError
-from hubq.machine.meters import Contention, meter, peak
+from hubq.machine.meters import Contention, meter, peak, reserved_peak
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.report import Cost, Interval
 from hubq.stages.evaluate.inference.greedy_decoding import drawn_prompts, generate
@@ -58,6 +58,8 @@ def cost(measured: MeasuredModel, task: EfficiencyTask, progress: Progress = SIL
         memory_loaded=measured.memory_loaded,
         # The kernel counts to some pages only.
         memory_peak=max(peak(device), measured.memory_loaded),
+        memory_reserved=reserved_peak(device),
+        memory_host=None if device == "cpu" else peak("cpu"),
         first_token_seconds=_spread([each.first for each in runs]),
         tokens_per_second=_spread([task.batch * (task.output - 1) / each.rest for each in runs]),
         joules_per_token=_each(spent, task.batch * task.output * task.repetitions),

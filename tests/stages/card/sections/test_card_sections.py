@@ -1,5 +1,7 @@
 """What the sections of a card say, and that they say nothing that the records do not."""
 
+from typing import Any
+
 import pytest
 from made_run import (
     REPO,
@@ -617,6 +619,25 @@ def test_a_busy_machine_is_said_beside_its_times() -> None:
 
     assert "Other programs held the cores for 31.0 % of" in text
     assert "Other programs" not in render(report)
+
+
+def on_a_gpu(**changes: Any) -> Report:
+    """Return a report whose costs are those of a GPU: the result's, and the base's alike."""
+    report = full_report()
+    assert report.efficiency is not None
+    sides = {
+        side: getattr(report.efficiency, side).model_copy(update=changes)
+        for side in ("base", "result")
+    }
+    return report.model_copy(update={"efficiency": report.efficiency.model_copy(update=sides)})
+
+
+def test_the_memory_of_a_gpu_stands_beside_what_torch_reserved_and_the_hosts() -> None:
+    text = render(on_a_gpu(memory_reserved=6_100_000_000, memory_host=2_300_000_000))
+
+    assert "| memory that torch reserved at peak | 6.10\u00a0GB | 6.10\u00a0GB |" in text
+    assert "| memory of the host at peak | 2.30\u00a0GB | 2.30\u00a0GB |" in text
+    assert "| memory of the host" not in render(full_report())
 
 
 def test_many_comparisons_are_said_to_differ_by_chance_now_and_then() -> None:
