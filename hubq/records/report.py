@@ -37,6 +37,15 @@ class Flips(Record):
     changed: int  # another answer, right or wrong
 
 
+class Batches(Record):
+    """How much went through a model at once, which moves its numbers by their rounding."""
+
+    passed: int  # tokens of one forward pass
+    kept: int | None  # tokens of a common beginning, once for each row; None: any number
+    predicted: int  # tokens whose logits are made at once
+    written: int  # tokens of prompts and of texts that are written together
+
+
 class Measurement(Record):
     """One number of the result beside its base's, with all that a reader needs to believe it."""
 
@@ -62,6 +71,7 @@ class Measurement(Record):
     left_out: int = 0  # rows of the data that hold no usable item
     protocol: str  # one sentence: windows, shots, normalization
     version: str  # of the task or the data: a task version, a revision, a sha256
+    batches: Batches | None = None  # of the result; None: a CPU, where they are constant, not told
 
 
 class Overall(Record):

@@ -15,7 +15,7 @@ from hubq.machine.files import cache_folder, write_atomically
 from hubq.machine.progress import Progress
 from hubq.records.recipe_evaluate import EvaluateSection, TaskSection
 from hubq.records.record import Record
-from hubq.records.report import Better, Cost, Dimension, Divergence
+from hubq.records.report import Batches, Better, Cost, Dimension, Divergence
 from hubq.sources.task_names import is_offline
 from hubq.stages.evaluate.inference.passes import Passes
 
@@ -44,6 +44,7 @@ class Score(Record):
     # What was answered to each item: the index of the choice, or a digest of the text. Empty where
     # no single answer is taken, and where the task scores in a way of its own.
     answers: tuple[str, ...] = ()
+    batches: Batches | None = None  # None: a CPU, where they are constant
 
 
 class Found(Record):

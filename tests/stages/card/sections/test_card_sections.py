@@ -14,7 +14,7 @@ from made_run import (
 )
 
 from hubq.records.checkpoint import QuantizedLayer
-from hubq.records.report import Interval, LeftOut, Report
+from hubq.records.report import Batches, Interval, LeftOut, Report
 from hubq.records.vocabulary import PUBLIC_HUB as HUB
 from hubq.stages.card.card import NO_SIBLINGS, render, spaced
 from hubq.stages.card.plots.task_recovery import kept
@@ -638,6 +638,17 @@ def test_the_memory_of_a_gpu_stands_beside_what_torch_reserved_and_the_hosts() -
     assert "| memory that torch reserved at peak | 6.10\u00a0GB | 6.10\u00a0GB |" in text
     assert "| memory of the host at peak | 2.30\u00a0GB | 2.30\u00a0GB |" in text
     assert "| memory of the host" not in render(full_report())
+
+
+def test_how_much_passed_a_gpu_at_once_is_said_with_what_was_measured_so() -> None:
+    report = full_report()
+    sizes = Batches(passed=32768, kept=16384, predicted=1024, written=8192)
+    batched = report.measurements[0].model_copy(update={"batches": sizes})
+
+    text = render(report.model_copy(update={"measurements": (batched,)}))
+
+    assert "At most 32,768 tokens passed through the model at once." in text
+    assert "passed through the model" not in render(report)
 
 
 def test_many_comparisons_are_said_to_differ_by_chance_now_and_then() -> None:
