@@ -127,7 +127,7 @@ def _followed(measured: "Measured", fidelity: "Fidelity") -> str:
 
 def _costs(efficiency: "Efficiency") -> Iterator[tuple[str, str]]:
     """Yield what the result takes beside its base, and how that was measured."""
-    from hubq.records.number_format import number, percent
+    from hubq.records.number_format import how_decoded, number, percent
 
     own, base = efficiency.result, efficiency.base
     sizes = (
@@ -158,6 +158,8 @@ def _costs(efficiency: "Efficiency") -> Iterator[tuple[str, str]]:
         f"{efficiency.batch} x {efficiency.prompt} tokens in, {efficiency.output} out, "
         f"{efficiency.engine} on {efficiency.hardware}",
     )
+    if said := how_decoded(efficiency):
+        yield "", said
     contended = max(each.contention or 0 for each in (own, base))
     if contended >= BUSY:
         yield (

@@ -18,6 +18,7 @@ Dimension = Literal["knowledge", "alignment"]
 # zero: a bias score, whose sign says only which way the bias goes
 Better = Literal["lower", "higher", "zero"]
 OVERFLOW = 1e300  # a perplexity of this is so or more: its loss is beyond what exp can take
+BUSY = 0.8  # share of a step in which a GPU that isn't held up computes
 CONFIDENCE = 1.96  # standard errors around a mean that hold 95 % of a normal distribution
 
 
@@ -113,6 +114,20 @@ class Fidelity(Record):
     floor: Divergence | None  # the base in that dtype from the base in float32; None: not measured
 
 
+class Decoding(Record):
+    """How one step of decoding ran on a GPU: what a number of tokens per second is made of."""
+
+    graph: bool  # whether a recorded step was replayed; if not, each kernel was launched anew
+    reason: str | None = None  # why none was recorded
+    step_seconds: float  # by the clock
+    busy_seconds: float | None = None  # of these the GPU computed; None: not told
+
+    @property
+    def bound_by_launches(self) -> bool | None:
+        """Whether the GPU waited for launches more than a fifth of the time; None: not known."""
+        return None if self.busy_seconds is None else self.busy_seconds < BUSY * self.step_seconds
+
+
 class Cost(Record):
     """What one model takes to run."""
 
@@ -125,6 +140,7 @@ class Cost(Record):
     first_token_seconds: Interval  # median of the repetitions, from the least to the greatest
     tokens_per_second: Interval  # decoded, over all rows of the batch; likewise
     joules_per_token: float | None = None  # of the whole processor or device; None: not told here
+    decoding: Decoding | None = None  # None: a CPU, not told
     contention: float | None = None  # share of the time in which others held our cores; likewise
 
 

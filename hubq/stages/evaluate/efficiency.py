@@ -3,7 +3,9 @@
 The model is loaded as a downloader loads it, in a fresh process that does nothing else, with the
 libraries imported before the clock starts and the files read once before (to know their content).
 Then plain greedy decoding: `batch` rows of `prompt` tokens go in at once, and each row gets exactly
-`output` tokens, one forward pass after the other on the cache of keys and values. The first run
+`output` tokens, one forward pass after the other on the cache of keys and values; on a GPU such a
+step is recorded once and replayed (inference/static_decoding.py), so that the GPU isn't waiting for
+Python, and what it computed of a step is told beside what the step took. The first run
 warms up and does not count; of the others the median, the least and the greatest are given.
 
 On a CPU memory is that of the process, so with Python and its libraries (a few hundred MB); on a

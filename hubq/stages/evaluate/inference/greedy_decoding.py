@@ -17,12 +17,10 @@ class Times(NamedTuple):
     rest: float  # all other tokens
 
 
-def generate(model: Any, prompts: "Tensor", output: int) -> Times:  # noqa: ANN401
-    """Decode greedily, exactly `output` tokens a row after prompts (batch, tokens)."""
-    device = model.device.type
+def timed(steps: "Iterator[Tensor]", output: int, device: str) -> Times:
+    """Time so many steps, of which the first reads the prompts, on a device."""
     synchronize(device)
     began = time.perf_counter()
-    steps = decoded(model, prompts)
     next(steps)
     synchronize(device)
     first = time.perf_counter()

@@ -1,15 +1,24 @@
 """What a loaded model takes to run: seconds, memory and joules, in the process that holds it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hubq.errors import UserError
 from hubq.machine.meters import Contention, meter, peak, reserved_peak
 from hubq.machine.progress import SILENT, Progress
-from hubq.records.report import Cost, Interval
-from hubq.stages.evaluate.inference.greedy_decoding import drawn_prompts, generate
+from hubq.records.report import Cost, Decoding, Interval
+from hubq.stages.evaluate.inference.greedy_decoding import Times, decoded, drawn_prompts, timed
+from hubq.stages.evaluate.inference.static_decoding import (
+    StaticDecoder,
+    busy_seconds,
+    static_decoder,
+)
 from hubq.stages.evaluate.task import Found, MeasuredModel, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class EfficiencyTask(Task):
@@ -43,15 +52,16 @@ def cost(measured: MeasuredModel, task: EfficiencyTask, progress: Progress = SIL
     model, folder = measured.passes.model, measured.passes.folder
     _require_room(model, task)
     device = model.device.type
-    prompts = drawn_prompts(model, task.batch, task.prompt)
+    decoder = Decoder(model, task)
     with progress.task(task.title, 1 + task.repetitions) as advance:
-        generate(model, prompts, task.output)  # kernels are chosen, memory is taken
+        decoder.run()  # kernels are chosen, memory is taken
         advance(1)
         joules, contention, runs = meter(device), Contention(), []
         for _ in range(task.repetitions):
-            runs.append(generate(model, prompts, task.output))
+            runs.append(decoder.run())
             spent = joules() if joules else None
             advance(1)
+    rest = [each.rest / (task.output - 1) for each in runs]  # seconds a step
     return Cost(
         weight_bytes=weight_bytes(folder),
         load_seconds=measured.load_seconds,
@@ -61,10 +71,41 @@ def cost(measured: MeasuredModel, task: EfficiencyTask, progress: Progress = SIL
         memory_reserved=reserved_peak(device),
         memory_host=None if device == "cpu" else peak("cpu"),
         first_token_seconds=_spread([each.first for each in runs]),
-        tokens_per_second=_spread([task.batch * (task.output - 1) / each.rest for each in runs]),
+        tokens_per_second=_spread([task.batch / step for step in rest]),
         joules_per_token=_each(spent, task.batch * task.output * task.repetitions),
+        decoding=decoder.told(median(rest)),
         contention=contention.share(sum(each.first + each.rest for each in runs)),
     )
+
+
+class Decoder:
+    """A loaded model that decodes again and again, on a GPU by replaying a recorded step."""
+
+    def __init__(self, model: Any, task: EfficiencyTask) -> None:  # noqa: ANN401
+        self._model, self._output = model, task.output
+        self._prompts = drawn_prompts(model, task.batch, task.prompt)
+        self._static: StaticDecoder | str | None = None  # or why there is none; None: no GPU
+        if model.device.type == "cuda":
+            self._static = static_decoder(model, self._prompts, task.output)
+
+    def run(self) -> Times:
+        """Decode greedily, exactly `output` tokens a row."""
+        return timed(self._steps(), self._output, self._model.device.type)
+
+    def told(self, step_seconds: float) -> Decoding | None:
+        """Say how a step ran that took so long; None where there is no GPU."""
+        if self._static is None:
+            return None
+        reason = self._static if isinstance(self._static, str) else None
+        busy = busy_seconds(self._steps(), self._model.device.type)
+        return Decoding(
+            graph=reason is None, reason=reason, step_seconds=step_seconds, busy_seconds=busy
+        )
+
+    def _steps(self) -> "Iterator[Tensor]":
+        if isinstance(self._static, StaticDecoder):
+            return self._static.decoded(self._prompts)
+        return decoded(self._model, self._prompts)
 
 
 def engine(measured: MeasuredModel) -> str:

@@ -14,7 +14,7 @@ from made_run import (
 )
 
 from hubq.records.checkpoint import QuantizedLayer
-from hubq.records.report import Batches, Interval, LeftOut, Report
+from hubq.records.report import Batches, Decoding, Interval, LeftOut, Report
 from hubq.records.vocabulary import PUBLIC_HUB as HUB
 from hubq.stages.card.card import NO_SIBLINGS, render, spaced
 from hubq.stages.card.plots.task_recovery import kept
@@ -638,6 +638,26 @@ def test_the_memory_of_a_gpu_stands_beside_what_torch_reserved_and_the_hosts() -
     assert "| memory that torch reserved at peak | 6.10\u00a0GB | 6.10\u00a0GB |" in text
     assert "| memory of the host at peak | 2.30\u00a0GB | 2.30\u00a0GB |" in text
     assert "| memory of the host" not in render(full_report())
+
+
+def test_decoding_that_was_bound_by_launches_is_said_beside_its_speed() -> None:
+    slow = Decoding(graph=False, reason="no room", step_seconds=0.03, busy_seconds=0.006)
+    fast = Decoding(graph=True, step_seconds=0.005, busy_seconds=0.0049)
+
+    bound, free = (" ".join(render(on_a_gpu(decoding=each)).split()) for each in (slow, fast))
+
+    assert "launched anew for the base (no room) and this model (no room)." in bound
+    assert "The GPU computed in 20.0 % for the base and 20.0 % for this model of the" in bound
+    assert "Decoding of the base and this model was bound by launches:" in bound
+    assert "recorded once, as a CUDA graph, and replayed." in free
+    assert "Decoding was not bound by launches." in free
+    assert "launches" not in render(full_report())
+
+
+def test_where_the_gpu_tells_nothing_no_verdict_is_given() -> None:
+    text = render(on_a_gpu(decoding=Decoding(graph=True, step_seconds=0.005)))
+
+    assert "Whether it was bound by launches was not measured." in text
 
 
 def test_how_much_passed_a_gpu_at_once_is_said_with_what_was_measured_so() -> None:
