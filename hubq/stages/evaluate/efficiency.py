@@ -16,14 +16,16 @@ them.
 """
 
 from hubq.machine.device import device_title, hardware
-from hubq.records.recipe_evaluate import EfficiencySection, lengths
+from hubq.records.recipe_evaluate import EfficiencySection, Engine, lengths
 from hubq.records.report import Efficiency
 from hubq.stages.evaluate.measure import Pair, content_of, outcome_file
 from hubq.stages.evaluate.measurements.efficiency import EfficiencyTask
 from hubq.stages.evaluate.task import Outcome
 
 
-def efficiency(pair: Pair, section: EfficiencySection) -> Efficiency:
+def efficiency(
+    pair: Pair, section: EfficiencySection, engine: Engine = "transformers"
+) -> Efficiency:
     """Measure the result, then the base; only outcomes of just this pair, both, count as known.
 
     A cost that a killed run left alone is measured again: the other side would run at another time.
@@ -39,6 +41,7 @@ def efficiency(pair: Pair, section: EfficiencySection) -> Efficiency:
         repetitions=section.repetitions,
         hardware=device_title(device),
         beside=content_of(pair.base),
+        engine=engine,
     )
     of_base = asked.model_copy(update={"beside": content_of(pair.result)})
     sides = ((pair.result, asked), (pair.base, of_base))

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from hubq.machine.files import cache_folder, write_atomically
 from hubq.machine.progress import Progress
-from hubq.records.recipe_evaluate import EvaluateSection, TaskSection
+from hubq.records.recipe_evaluate import Engine, EvaluateSection, TaskSection
 from hubq.records.record import Record
 from hubq.records.report import Batches, Better, Cost, Dimension, Divergence
 from hubq.sources.task_names import is_offline
@@ -98,6 +98,11 @@ class Task(Record):
         """Whether its data comes from the Hub."""
         return False
 
+    @property
+    def loads_itself(self) -> bool:
+        """Whether it loads the model itself, in an engine of its own."""
+        return False
+
     def carry_out(self, model: MeasuredModel, outcome: Path, progress: Progress) -> Found:
         """Measure a model, in a worker; what the outcome's file can't hold may lie beside it."""
         raise NotImplementedError
@@ -126,6 +131,7 @@ class HarnessTask(Task):
     seed: int
     shots: int | None = Field(None, ge=0)  # examples before each item; None: as the task says
     chat_template: bool = False
+    engine: Engine = "transformers"  # of texts that are written; others are asked of transformers
 
     @property
     def title(self) -> str:

@@ -2,7 +2,10 @@
 
 import time
 from collections.abc import Iterator
+from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hubq.records.report import Interval
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,9 +55,17 @@ def synchronize(device: str) -> None:
 
 def drawn_prompts(model: Any, batch: int, length: int) -> "Tensor":  # noqa: ANN401
     """Draw token ids, (batch, length): a dense decoder takes as long for any of them."""
+    return drawn_ids(model.config.get_text_config().vocab_size, batch, length).to(model.device)
+
+
+def drawn_ids(vocabulary: int, batch: int, length: int) -> "Tensor":
+    """Draw such ids for a model that isn't loaded."""
     import torch
 
     drawn = torch.Generator().manual_seed(SEED)
-    vocabulary = model.config.get_text_config().vocab_size
-    ids = torch.randint(vocabulary, (batch, length), generator=drawn)
-    return ids.to(model.device)
+    return torch.randint(vocabulary, (batch, length), generator=drawn)
+
+
+def spread(values: list[float]) -> Interval:
+    """Return the median of repetitions, from the least to the greatest."""
+    return Interval(value=median(values), low=min(values), high=max(values))

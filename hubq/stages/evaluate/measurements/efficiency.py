@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from hubq.errors import UserError
 from hubq.machine.meters import Contention, meter, peak, reserved_peak
 from hubq.machine.progress import SILENT, Progress
-from hubq.records.report import Cost, Decoding, Interval
-from hubq.stages.evaluate.inference.greedy_decoding import Times, decoded, drawn_prompts, timed
+from hubq.records.recipe_evaluate import Engine
+from hubq.records.report import Cost, Decoding
+from hubq.stages.evaluate.inference.greedy_decoding import (
+    Times,
+    decoded,
+    drawn_prompts,
+    spread,
+    timed,
+)
 from hubq.stages.evaluate.inference.static_decoding import (
     StaticDecoder,
     busy_seconds,
@@ -34,14 +41,24 @@ class EfficiencyTask(Task):
     repetitions: int
     hardware: str  # a cache may be shared by machines
     beside: str  # digest of the model that it is compared with: both are measured in one run
+    engine: Engine = "transformers"
 
     @property
     def title(self) -> str:
         """The task in a few words, for progress bars."""
         return f"{self.output} tokens after {self.prompt}"
 
+    @property
+    def loads_itself(self) -> bool:
+        """Whether an engine of its own loads the model."""
+        return self.engine != "transformers"
+
     def carry_out(self, model: MeasuredModel, outcome: Path, progress: Progress) -> Found:
         """Generate, and say what that and the loading took."""
+        if self.engine == "vllm":
+            from hubq.stages.evaluate.vllm_costs import found_by_vllm
+
+            return found_by_vllm(model, self, progress)
         return Found(cost=cost(model, self, progress), engine=engine(model))
 
 
@@ -61,6 +78,7 @@ def cost(measured: MeasuredModel, task: EfficiencyTask, progress: Progress = SIL
             runs.append(decoder.run())
             spent = joules() if joules else None
             advance(1)
+    tokens = task.batch * task.output * task.repetitions
     rest = [each.rest / (task.output - 1) for each in runs]  # seconds a step
     return Cost(
         weight_bytes=weight_bytes(folder),
@@ -70,9 +88,9 @@ def cost(measured: MeasuredModel, task: EfficiencyTask, progress: Progress = SIL
         memory_peak=max(peak(device), measured.memory_loaded),
         memory_reserved=reserved_peak(device),
         memory_host=None if device == "cpu" else peak("cpu"),
-        first_token_seconds=_spread([each.first for each in runs]),
-        tokens_per_second=_spread([task.batch / step for step in rest]),
-        joules_per_token=_each(spent, task.batch * task.output * task.repetitions),
+        first_token_seconds=spread([each.first for each in runs]),
+        tokens_per_second=spread([task.batch / step for step in rest]),
+        joules_per_token=None if spent is None else spent / tokens,
         decoding=decoder.told(median(rest)),
         contention=contention.share(sum(each.first + each.rest for each in runs)),
     )
@@ -126,13 +144,3 @@ def _require_room(model: Any, task: EfficiencyTask) -> None:  # noqa: ANN401
             f"efficiency: a prompt of {task.prompt} and an output of {task.output} tokens are "
             f"longer than the {longest} positions of {model.config.name_or_path}; ask for less"
         )
-
-
-def _each(joules: float | None, tokens: int) -> float | None:
-    """Share joules among tokens."""
-    return None if joules is None else joules / tokens
-
-
-def _spread(values: list[float]) -> Interval:
-    """Return the median of repetitions, from the least to the greatest."""
-    return Interval(value=median(values), low=min(values), high=max(values))
