@@ -1,6 +1,7 @@
 """A python whose vLLM is a stand-in: the calls of the real one that hubq uses, and counting tokens.
 
-It writes one more than the last token again and again. Options that the real one doesn't know are
+It writes one more than the last token again and again, a step in an eighth of a second of a clock
+of its own. Options that the real one doesn't know are
 refused, as its dataclasses refuse them.
 """
 
@@ -9,9 +10,13 @@ from pathlib import Path
 
 PACKAGE = """
 import os
+import time
 from dataclasses import dataclass, field
 
 __version__ = "0.33.0"
+SECONDS = 0.125  # a step takes, on a clock that nothing else moves
+clock = [0.0]
+time.perf_counter = lambda: clock[0]
 
 
 @dataclass
@@ -55,6 +60,7 @@ class LLM:
     def generate(self, prompts, sampling_params, use_tqdm=True):
         assert use_tqdm is False
         found = []
+        clock[0] += SECONDS * sampling_params.max_tokens
         for prompt in prompts:
             last = prompt["prompt_token_ids"][-1]
             tokens = tuple(last + 1 + each for each in range(sampling_params.max_tokens))

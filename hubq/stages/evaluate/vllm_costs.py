@@ -9,9 +9,9 @@ from typing import Protocol
 
 import psutil
 
-from hubq.machine import gpu
+from hubq.errors import UserError
 from hubq.machine.files import read_object
-from hubq.machine.meters import meter
+from hubq.machine.meters import device_memory, meter
 from hubq.machine.progress import Progress
 from hubq.records.report import Cost
 from hubq.stages.evaluate.inference.greedy_decoding import Times, drawn_ids, spread
@@ -59,7 +59,7 @@ def found_by_vllm(measured: MeasuredModel, task: Asked, progress: Progress) -> F
         progress.task(task.title, 1 + task.repetitions) as advance,
         vllm(folder, **options) as engine,
     ):
-        loaded = _held(engine)
+        loaded = _held(engine, measured.device)
         prompts = _prompts(measured, task)
         _run(engine, prompts, task.output)
         advance(1)
@@ -68,10 +68,10 @@ def found_by_vllm(measured: MeasuredModel, task: Asked, progress: Progress) -> F
             runs.append(_run(engine, prompts, task.output))
             spent = joules() if joules else None
             advance(1)
-        peak = max(loaded, _held(engine))
+        peak = max(loaded, _held(engine, measured.device))
         name = f"vLLM {engine.version}, {measured.dtype}"
     decoded = task.batch * (task.output - 1)
-    tokens = task.batch * task.output * task.repetitions
+    tokens = task.batch * (1 + task.output) * task.repetitions  # of both requests of a run
     cost = Cost(
         weight_bytes=weight_bytes(folder),
         load_seconds=engine.load_seconds,
@@ -97,13 +97,18 @@ def _run(engine: Vllm, prompts: list[list[int]], output: int) -> Times:
     exactly = {"temperature": 0.0, "ignore_eos": True}
     first = engine.write(prompts, max_tokens=1, **exactly).seconds
     both = engine.write(prompts, max_tokens=output, **exactly).seconds
-    return Times(first, max(both - first, 1e-9))
+    if both <= first:
+        raise UserError(
+            f"efficiency: vLLM wrote {output} tokens as fast as one, so that nothing can be said "
+            "of its decoding; ask for a longer output"
+        )
+    return Times(first, both - first)
 
 
-def _held(engine: Vllm) -> int:
-    """Return the bytes of the GPU that are used, or of vLLM's processes without one."""
-    if memory := gpu.memory():
+def _held(engine: Vllm, device: str) -> int:
+    """Return the bytes of the GPU that are used, or those of vLLM's processes on a CPU."""
+    if device == "cuda":
+        memory = device_memory()
         return memory.total - memory.free
     own = psutil.Process(engine.process.pid)
-    processes = [own, *own.children(recursive=True)]
-    return sum(each.memory_info().rss for each in processes)
+    return sum(each.memory_info().rss for each in (own, *own.children(recursive=True)))

@@ -97,8 +97,8 @@ def sized(shape: Shape, memory: DeviceMemory) -> Batches:
 def _stepped(name: str, count: int) -> int:
     """Round down to a power of two within what is the least and the most of its kind."""
     least, most = getattr(LEAST, name), getattr(MOST, name)
-    power: int = 1 << (max(count, 1).bit_length() - 1)
-    return max(least, min(most, power))
+    power = 1 << (max(count, 1).bit_length() - 1)
+    return int(max(least, min(most, power)))
 
 
 def behind(sizes: Batches, depth: int, row: int) -> int:

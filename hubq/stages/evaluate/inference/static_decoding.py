@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TRIED = 2  # steps before the recording: kernels are chosen, and one replay shows no later one
-PROFILED = 8  # steps
+UNPROFILED, PROFILED = 2, 8  # steps: the first reads the prompts, the second moves their keys
 
 Step = Callable[[], None]
 
@@ -95,7 +95,7 @@ def static_decoder(
     """Return what decodes `output` tokens a row by replaying one step, or why there is none."""
     from transformers.cache_utils import StaticLayer
 
-    length = prompts.shape[1] + output + TRIED
+    length = prompts.shape[1] + max(output, 1 + TRIED, UNPROFILED + PROFILED)
     if longest_masked(model) < length:
         return "its attention takes no mask from outside, or sees a window only"
     decoder = StaticDecoder(model, len(prompts), length)
@@ -118,12 +118,12 @@ def _first(decoder: StaticDecoder, prompts: "Tensor") -> list[list[int]]:
 def busy_seconds(steps: "Iterator[Tensor]", device: str) -> float | None:
     """Return how long a GPU computes in one of some steps, by its profiler; None: not told.
 
-    The first step, which reads the prompts, is left out. What waits for the next launch between two
-    kernels doesn't count.
+    What it waits for the next launch between two kernels doesn't count.
     """
     from torch.profiler import ProfilerActivity, profile
 
-    next(steps)
+    for _ in islice(steps, UNPROFILED):
+        pass
     synchronize(device)
     with profile(activities=[ProfilerActivity.CUDA]) as profiled:
         for _ in islice(steps, PROFILED):
@@ -134,7 +134,6 @@ def busy_seconds(steps: "Iterator[Tensor]", device: str) -> float | None:
 
 def summed(events: Iterable[Any]) -> float:
     """Return the seconds of a profiler's events that ran on the GPU, one after the other."""
-    from torch.autograd import DeviceType
-
-    on_gpu = (each for each in events if each.device_type == DeviceType.CUDA)
-    return sum(each.time_range.elapsed_us() for each in on_gpu if not each.is_user_annotation) / 1e6
+    on_gpu = (each for each in events if each.device_type.name == "CUDA")
+    times = (each.time_range.elapsed_us() for each in on_gpu if not each.is_user_annotation)
+    return float(sum(times)) / 1e6

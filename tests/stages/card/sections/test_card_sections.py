@@ -654,6 +654,17 @@ def test_decoding_that_was_bound_by_launches_is_said_beside_its_speed() -> None:
     assert "launches" not in render(full_report())
 
 
+def test_memory_that_vllm_reserved_is_not_taken_for_the_models() -> None:
+    report = full_report()
+    assert report.efficiency is not None
+    costs = report.efficiency.model_copy(update={"engine": "vLLM 0.33.0, bfloat16"})
+
+    text = render(report.model_copy(update={"efficiency": costs}))
+
+    assert "vLLM reserves its share of the memory at once" in text
+    assert "vLLM reserves" not in render(report)
+
+
 def test_where_the_gpu_tells_nothing_no_verdict_is_given() -> None:
     text = render(on_a_gpu(decoding=Decoding(graph=True, step_seconds=0.005)))
 

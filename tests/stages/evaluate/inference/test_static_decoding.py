@@ -10,11 +10,13 @@ import pytest
 import torch
 import transformers
 from torch import Tensor
-from torch.autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 
 from hubq.records.report import Decoding
 from hubq.stages.evaluate.inference.greedy_decoding import decoded, drawn_prompts
 from hubq.stages.evaluate.inference.static_decoding import (
+    PROFILED,
+    UNPROFILED,
     StaticDecoder,
     Step,
     static_decoder,
@@ -50,6 +52,17 @@ def test_the_tokens_are_those_of_a_cache_that_grows(given: Given) -> None:
     assert isinstance(found, StaticDecoder)
     assert torch.equal(
         torch.cat(list(islice(found.decoded(given.prompts), 12))), torch.cat(expected)
+    )
+
+
+def test_there_is_room_for_the_steps_that_are_tried_and_profiled(given: Given) -> None:
+    found = static_decoder(*given, 2, as_it_is)
+    assert isinstance(found, StaticDecoder)
+
+    steps = list(islice(found.decoded(given.prompts), UNPROFILED + PROFILED))
+
+    assert torch.equal(
+        torch.cat(steps), torch.cat(list(islice(decoded(*given), UNPROFILED + PROFILED)))
     )
 
 
