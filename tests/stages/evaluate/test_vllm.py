@@ -85,7 +85,7 @@ def test_without_vllm_the_reason_is_said(
 def test_texts_are_decoded_and_cut_here(folder: Path) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     begin = tokenizer("A", add_special_tokens=False)["input_ids"]
-    wanted = GenerationRequest(4, [tokenizer.decode([begin[-1] + 3])], GREEDY)
+    wanted = GenerationRequest(4, [str(tokenizer.decode([begin[-1] + 3]))], GREEDY)
 
     with vllm(folder) as engine:
         (texts,) = VllmWriter(engine, tokenizer).write([Prompt(begin, 7)], wanted)
