@@ -82,7 +82,7 @@ def work(job: Job, progress: Progress) -> None:
     if not alone:  # timed is what a user's process does, which doesn't keep it either
         keep_freed_memory()
     with progress.task("load", 1) as advance:
-        itself = all(order.task.loads_itself for order in job.orders)
+        itself = any(order.task.loads_itself for order in job.orders)  # then it is alone
         loading = Loading(Loaded(None, "vLLM"), 0.0, 0) if itself else timed_load(job)
         if not alone:
             require_head(loading.loaded.model, job.folder)
