@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from tiny_models import save_tiny_model
 if TYPE_CHECKING:
     import torch
     from faulty_hub import FaultyHub
+    from pretend_nvml import PretendNvml
 
     from hubq.client.client import Client
 
@@ -65,6 +67,17 @@ def device(request: pytest.FixtureRequest) -> "Iterator[torch.device]":
         yield torch.device("cuda")
     else:
         pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture
+def nvml(monkeypatch: pytest.MonkeyPatch) -> "PretendNvml":
+    """Give a driver whose GPUs a test names, in the place of nvidia-ml-py's module."""
+    from pretend_nvml import PretendNvml
+
+    driver = PretendNvml()
+    monkeypatch.setitem(sys.modules, "pynvml", driver)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return driver
 
 
 @pytest.fixture

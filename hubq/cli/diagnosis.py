@@ -90,6 +90,8 @@ def diagnose(client: Client) -> Diagnosis:
     """Look around without changing anything; the Hub has five seconds to answer."""
     from huggingface_hub import constants
 
+    from hubq.machine.meters import installed
+
     answer, computing = ask(client), _computing()
     cache = Path(constants.HF_HUB_CACHE)
     return Diagnosis(
@@ -100,7 +102,7 @@ def diagnose(client: Client) -> Diagnosis:
         cpu=_cpu_field("model name") or platform.processor() or platform.machine(),
         cores=_cores(),
         instructions=_instructions(),
-        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        memory=installed(),
         gpus=_gpus(),
         compute_dtype=computing.dtype,
         compute_reason=computing.reason,

@@ -130,15 +130,20 @@ def _followed(measured: "Measured", fidelity: "Fidelity") -> str:
 
 def _costs(efficiency: "Efficiency") -> Iterator[tuple[str, str]]:
     """Yield what the result takes beside its base, and how that was measured."""
-    from hubq.records.number_format import number, percent
+    from hubq.records.number_format import how_decoded, number, percent
 
     own, base = efficiency.result, efficiency.base
     sizes = (
         ("on disk", own.weight_bytes, base.weight_bytes),
         ("loaded", own.memory_loaded, base.memory_loaded),
         ("at peak", own.memory_peak, base.memory_peak),
+        ("of the host", own.memory_host, base.memory_host),  # beside a GPU
     )
-    spelled = (f"{name} {gigabytes(this)} (base {gigabytes(other)})" for name, this, other in sizes)
+    spelled = (
+        f"{name} {gigabytes(this)} (base {gigabytes(other)})"
+        for name, this, other in sizes
+        if this is not None and other is not None
+    )
     yield "memory", ", ".join(spelled)
     times = [
         f"{number(own.tokens_per_second.value)} tokens per second "
@@ -156,6 +161,8 @@ def _costs(efficiency: "Efficiency") -> Iterator[tuple[str, str]]:
         f"{efficiency.batch} x {efficiency.prompt} tokens in, {efficiency.output} out, "
         f"{efficiency.engine} on {efficiency.hardware}",
     )
+    if said := how_decoded(efficiency):
+        yield "", said
     contended = max(each.contention or 0 for each in (own, base))
     if contended >= BUSY:
         yield (

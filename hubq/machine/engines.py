@@ -1,8 +1,12 @@
 """Which programs read a format, and what they need: for the card's snippets and for doctor."""
 
+import os
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+
+from hubq.errors import UserError
 
 LOADER = "hubq_loader.py"  # by which a repo in the hubq format is read where hubq is not
 
@@ -40,6 +44,32 @@ ROUNDED: Mapping[str, frozenset[tuple[float, int]]] = {
     "vLLM": frozenset({(8, 8), (4, 4), (4, 8), (3, 8)}),
     "SGLang": frozenset({(8, 8)}),
 }
+
+
+VLLM_PYTHON = "HUBQ_VLLM_PYTHON"  # the python of an environment that has vLLM
+
+
+def vllm_python() -> str:
+    """Return the python that vLLM runs under; raise UserError where it is not installed."""
+    python = os.environ.get(VLLM_PYTHON, "").strip()
+    if not python:
+        raise UserError(
+            f"engine: vllm needs vLLM in an environment of its own, and {VLLM_PYTHON} is not set. "
+            "Make one (python -m venv vllm && vllm/bin/pip install vllm) and set it to "
+            "vllm/bin/python, or leave engine out to measure with transformers"
+        )
+    look = "import sys; from importlib.util import find_spec; sys.exit(find_spec('vllm') is None)"
+    own = {key: each for key, each in os.environ.items() if key != "PYTHONPATH"}
+    try:
+        done = subprocess.run([python, "-P", "-c", look], capture_output=True, env=own, check=False)
+    except OSError as error:
+        raise UserError(f"{VLLM_PYTHON} is {python}, which can't be run: {error}") from error
+    if done.returncode != 0:
+        raise UserError(
+            f"{VLLM_PYTHON} is {python}, which has no vLLM: {python} -m pip install vllm, or "
+            "leave engine out to measure with transformers"
+        )
+    return python
 
 
 def readers_of(form: str) -> Readers:

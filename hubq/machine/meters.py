@@ -6,6 +6,8 @@ from pathlib import Path
 
 import psutil
 
+from hubq.machine.gpu import DeviceMemory
+
 THREADS = Path("/proc/self/task")  # each with its schedstat: ns run, ns waited for a core, turns
 POWERCAP = Path("/sys/class/powercap")
 STATUS = Path("/proc/self/status")
@@ -142,6 +144,14 @@ def reset_peaks(device: str) -> None:
         import torch
 
         torch.cuda.reset_peak_memory_stats()
+
+
+def device_memory() -> DeviceMemory:
+    """Return the current GPU's memory; what torch keeps of it unused is free for us."""
+    import torch
+
+    free, total = torch.cuda.mem_get_info()
+    return DeviceMemory(total, free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated())
 
 
 def available(device: str) -> int:

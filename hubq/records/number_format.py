@@ -2,7 +2,15 @@
 
 import math
 
-from hubq.records.report import CONFIDENCE, OVERFLOW, Interval, Measured, Measurement
+from hubq.records.report import (
+    CONFIDENCE,
+    OVERFLOW,
+    Decoding,
+    Efficiency,
+    Interval,
+    Measured,
+    Measurement,
+)
 
 NOT_MEASURED = "not measured"
 NONE = "—"  # where there is no such number
@@ -139,3 +147,37 @@ def ranged(interval: Interval | None) -> str:
     if interval is None or interval.low is None or interval.high is None:
         return number(None if interval is None else interval.value)
     return f"{number(interval.value)} ({number(interval.low)} to {number(interval.high)})"
+
+
+def how_decoded(costs: Efficiency) -> str:
+    """Say how a GPU decoded and whether launches held it up; nothing of a CPU."""
+    sides = {"the base": costs.base.decoding, "this model": costs.result.decoding}
+    known = {name: each for name, each in sides.items() if each is not None}
+    if not known:
+        return ""
+    launched = [f"{name} ({each.reason})" for name, each in known.items() if not each.graph]
+    how = (
+        f"Each kernel of a step was launched anew for {' and '.join(launched)}."
+        if launched
+        else "A step of decoding was recorded once, as a CUDA graph, and replayed."
+    )
+    return f"{how} {_held_up(known)}"
+
+
+def _held_up(known: dict[str, Decoding]) -> str:
+    """Say which model's decoding was bound by launches."""
+    told = {name: each for name, each in known.items() if each.bound_by_launches is not None}
+    if not told:
+        return f"Whether it was bound by launches was {NOT_MEASURED}."
+    bound = [name for name, each in told.items() if each.bound_by_launches]
+    shares = " and ".join(
+        f"{percent((each.busy_seconds or 0) / each.step_seconds)} for {name}"
+        for name, each in told.items()
+    )
+    verdict = (
+        f"Decoding of {' and '.join(bound)} was bound by launches: such a speed says little of the "
+        "weights' format."
+        if bound
+        else "Decoding was not bound by launches."
+    )
+    return f"The GPU computed in {shares} of the time of a step. {verdict}"

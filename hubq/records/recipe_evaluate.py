@@ -1,5 +1,7 @@
 """What a recipe measures of its result and the base, and what it requires."""
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from hubq.machine.device import Dtype
@@ -73,6 +75,9 @@ class RequireSection(AsWritten, Record):
     )
 
 
+Engine = Literal["transformers", "vllm"]
+
+
 class EvaluateSection(AsWritten, Record):
     """What to measure on the base and the result."""
 
@@ -82,6 +87,11 @@ class EvaluateSection(AsWritten, Record):
     seed: int = Field(0, ge=0, le=2**32 - 1)
     dtype: Dtype | None = Field(
         None, description="dtype that base and result run in; default: the machine's fastest"
+    )
+    engine: Engine = Field(
+        "transformers",
+        description="what speed is measured with and tasks' texts are written by; vllm: the vLLM "
+        "of the python that HUBQ_VLLM_PYTHON names",
     )
     fidelity: FidelitySection | None = FidelitySection()
     efficiency: EfficiencySection | None = EfficiencySection()

@@ -18,6 +18,7 @@ Dimension = Literal["knowledge", "alignment"]
 # zero: a bias score, whose sign says only which way the bias goes
 Better = Literal["lower", "higher", "zero"]
 OVERFLOW = 1e300  # a perplexity of this is so or more: its loss is beyond what exp can take
+BUSY = 0.8  # share of a step in which a GPU that isn't held up computes
 CONFIDENCE = 1.96  # standard errors around a mean that hold 95 % of a normal distribution
 
 
@@ -35,6 +36,15 @@ class Flips(Record):
     lost: int  # right before, wrong now
     won: int  # wrong before, right now
     changed: int  # another answer, right or wrong
+
+
+class Batches(Record):
+    """How much went through a model at once, which moves its numbers by their rounding."""
+
+    passed: int  # tokens of one forward pass
+    kept: int | None  # tokens of a common beginning, once for each row; None: any number
+    predicted: int  # tokens whose logits are made at once
+    written: int  # tokens of prompts and of texts that are written together
 
 
 class Measurement(Record):
@@ -62,6 +72,7 @@ class Measurement(Record):
     left_out: int = 0  # rows of the data that hold no usable item
     protocol: str  # one sentence: windows, shots, normalization
     version: str  # of the task or the data: a task version, a revision, a sha256
+    batches: Batches | None = None  # of the result; None: a CPU, where they are constant, not told
 
 
 class Overall(Record):
@@ -103,16 +114,33 @@ class Fidelity(Record):
     floor: Divergence | None  # the base in that dtype from the base in float32; None: not measured
 
 
+class Decoding(Record):
+    """How one step of decoding ran on a GPU: what a number of tokens per second is made of."""
+
+    graph: bool  # whether a recorded step was replayed; if not, each kernel was launched anew
+    reason: str | None = None  # why none was recorded
+    step_seconds: float  # by the clock
+    busy_seconds: float | None = None  # of these the GPU computed; None: not told
+
+    @property
+    def bound_by_launches(self) -> bool | None:
+        """Whether the GPU waited for launches more than a fifth of the time; None: not known."""
+        return None if self.busy_seconds is None else self.busy_seconds < BUSY * self.step_seconds
+
+
 class Cost(Record):
     """What one model takes to run."""
 
     weight_bytes: int  # on disk
     load_seconds: float
     memory_loaded: int  # bytes of this process (CPU) or of the device (GPU) once it is loaded
-    memory_peak: int  # bytes, while it loads or generates
+    memory_peak: int  # bytes likewise, while it loads or generates
+    memory_reserved: int | None = None  # the most that torch kept of a GPU; None: a CPU, not told
+    memory_host: int | None = None  # on a GPU: the most bytes of the process beside it; likewise
     first_token_seconds: Interval  # median of the repetitions, from the least to the greatest
     tokens_per_second: Interval  # decoded, over all rows of the batch; likewise
     joules_per_token: float | None = None  # of the whole processor or device; None: not told here
+    decoding: Decoding | None = None  # None: a CPU, not told
     contention: float | None = None  # share of the time in which others held our cores; likewise
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.machine.meters import held, peak
+from hubq.machine.meters import held, peak, reset_peaks
 from hubq.machine.shortages import is_out_of_memory
 from hubq.stages.evaluate.inference.chat import Unfolding, room_behind
 from serving.loaded_model import LoadedModel, score
@@ -85,6 +85,7 @@ class Answer:
         self._choose = _chooser(settings, prompt.device)
         self._unfolding = Unfolding(model.text)
         self._seconds: list[float] = []  # of each token
+        reset_peaks(prompt.device.type)
 
     def step(self, stopped: Stopped) -> Token | None:
         """Choose the next token; None when the visitor stopped it."""

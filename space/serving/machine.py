@@ -4,7 +4,6 @@ A Space runs in a container, whose limits are often far below what the host has.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from threading import Lock
 
+from hubq.machine import gpu
 from hubq.machine.device import asked_dtype
 from hubq.machine.meters import CGROUP, available, installed
 
@@ -81,22 +81,17 @@ def with_hubq() -> str:
 
 
 def gpu_memory() -> Memory | None:
-    """Return the memory of the first NVIDIA GPU, None without one.
+    """Return the memory of the GPU that models run on, None without one of its own.
 
-    Its driver's program is asked: torch would take some of that memory to look.
+    The driver is asked, through NVML: torch would take some of that memory to look.
     """
-    program = shutil.which("nvidia-smi")
-    if program is None or (first := _ask(program)) is None:
+    first = gpu.memory()
+    if first is None:
         return None
-    total, _ = first
-    return Memory("GPU", total, lambda: (_ask(program) or (total, 0))[1], holds_processes=False)
+    return Memory("GPU", first.total, _free_on_gpu, holds_processes=False)
 
 
-def _ask(program: str) -> tuple[int, int] | None:
-    """Return total and free bytes, None where the driver has no GPU."""
-    query = ("--query-gpu=memory.total,memory.free", "--format=csv,noheader,nounits", "--id=0")
-    done = subprocess.run([program, *query], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        return None
-    total, free = (int(each) * 2**20 for each in done.stdout.split(","))
-    return total, free
+def _free_on_gpu() -> int:
+    """Return the free bytes of that GPU now; none where it is gone."""
+    now = gpu.memory()
+    return now.free if now else 0

@@ -11,6 +11,7 @@ from faulty_hub import FaultyHub, faulty_hub, refuse
 from hubq.cli.diagnosis import Diagnosis, ask, diagnose, loadable
 from hubq.client.client import Client
 from hubq.formats import formats
+from hubq.machine import meters
 from hubq.machine.device import fast_on_cpu
 
 
@@ -129,6 +130,15 @@ def test_a_diagnosis_is_a_record(tmp_path: Path) -> None:
     found.save(tmp_path / "diagnosis.json")
 
     assert Diagnosis.load(tmp_path / "diagnosis.json") == found
+
+
+def test_the_memory_is_what_a_container_may_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "memory.max").write_text("1000000\n")
+    monkeypatch.setattr(meters, "CGROUP", tmp_path)
+
+    assert diagnose(Client("http://127.0.0.1:9")).memory == 1_000_000
 
 
 def test_the_machine_is_measured() -> None:

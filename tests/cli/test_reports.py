@@ -105,6 +105,15 @@ def test_times_on_a_busy_machine_are_said_to_be_so(capsys: pytest.CaptureFixture
     )
 
 
+def test_the_hosts_memory_is_said_beside_a_gpus(capsys: pytest.CaptureFixture[str]) -> None:
+    cost = COST.model_copy(update={"memory_host": 3_000_000_000})
+    costs = EFFICIENCY.model_copy(update={"base": cost, "result": cost})
+
+    said = printed(capsys, made_report(measurements=(), efficiency=costs))
+
+    assert "of the host 3.00 GB (base 3.00 GB)" in " ".join(said.split())
+
+
 def test_intervals_without_pairs_are_said_to_be_cautious(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

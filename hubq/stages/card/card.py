@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubq.machine.files import gigabytes, write_atomically
+from hubq.records.number_format import how_decoded
 from hubq.records.plan import Plan
 from hubq.records.report import Report
 from hubq.records.run_folder import PICTURES
@@ -158,6 +159,7 @@ def _measured(report: Report) -> dict[str, Any]:
         "fidelity_overlaps_calibration": limitations.fidelity_overlaps_calibration(report),
         "efficiency": report.efficiency,
         "contention": evaluation.contention(report),
+        "decoding": how_decoded(report.efficiency) if report.efficiency else "",
         "unpaired": evaluation.unpaired(report),
         "chance": evaluation.chance,
         "ideal": evaluation.ideal,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hubq.client.client import Client
 from hubq.machine.device import best_device, device_title
+from hubq.machine.engines import vllm_python
 from hubq.machine.progress import Progress
 from hubq.records.recipe_evaluate import EvaluateSection, PerplexitySection
 from hubq.records.report import Efficiency, Measured
@@ -52,6 +53,8 @@ def measured(
         overall,
     )
 
+    if section.engine == "vllm":
+        vllm_python()
     texts = texts_of(section, client)
     tasks: list[Task] = [*perplexities_of(section, texts), *named_tasks(section)]
     where = machine(models.dtype, section.dtype)
@@ -117,7 +120,7 @@ def named_tasks(section: EvaluateSection) -> Iterator[Task]:
             seed=section.seed,
             shots=each.shots,
             chat_template=each.chat_template,
-        )
+        ).model_copy(update={"engine": section.engine})
 
 
 def _comparison(
@@ -133,4 +136,6 @@ def _comparison(
 
 def _efficiency(both: Pair, section: EvaluateSection) -> Efficiency | None:
     """Measure what both take to run, where that is asked for."""
-    return None if section.efficiency is None else efficiency(both, section.efficiency)
+    if section.efficiency is None:
+        return None
+    return efficiency(both, section.efficiency, section.engine)

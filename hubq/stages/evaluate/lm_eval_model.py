@@ -24,6 +24,7 @@ from hubq.sources.tokenizer import tokenizer_of
 from hubq.stages.evaluate.inference import prefixes
 from hubq.stages.evaluate.inference.generation import Prompt, Writer, requested
 from hubq.stages.evaluate.inference.likelihoods import Scorer
+from hubq.stages.evaluate.inference.vllm_engine import VllmWriter
 
 CHARACTERS_AT_ONCE = 1 << 22  # of the requests whose tokens are held at a time
 
@@ -49,7 +50,7 @@ class LanguageModel(TemplateLM):  # type: ignore[misc] # lm-eval carries no type
         self.title = title
         self.max_length = resolve_max_length(model.config, tokenizer)
         self._scorer = Scorer(model, folder)
-        self._writer = Writer(model, tokenizer, folder)
+        self.writer: Writer | VllmWriter = Writer(model, tokenizer, folder)
         self._ids = lru_cache(maxsize=2)(self._tokenized)  # all answers to a question follow it
         begin = tokenizer.bos_token_id
         self._prefix = tokenizer.eos_token_id if begin is None else begin
@@ -189,7 +190,7 @@ class LanguageModel(TemplateLM):  # type: ignore[misc] # lm-eval carries no type
         for numbers in groups.values():
             wanted = requested(requests[numbers[0]].args[1], end)
             prompts = [self._prompt(requests[each], each, wanted.new_tokens) for each in numbers]
-            for found in self._writer.write(prompts, wanted):
+            for found in self.writer.write(prompts, wanted):
                 texts |= found
                 advance(len(found))
         return [texts[number] for number in range(len(requests))]

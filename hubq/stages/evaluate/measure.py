@@ -134,6 +134,8 @@ def outcome_file(folder: Path, task: Task, where: Machine) -> Path:
     asked = task.model_dump(mode="json", exclude=set(PLACES))
     if asked.get("at_most") is None:  # a text without a cap is known as before there were caps
         asked.pop("at_most", None)
+    if asked.get("engine") == "transformers":  # what is measured as before is known as before
+        asked.pop("engine")
     if isinstance(task, HiddenTask):  # known by the dtype that it ran in
         where = where._replace(dtype=asked.pop("precision") or where.dtype)
     parts = [task.protocol_version, content_of(folder), asked, where, library_versions()]

@@ -13,9 +13,9 @@ from pydantic import Field
 
 from hubq.machine.files import cache_folder, write_atomically
 from hubq.machine.progress import Progress
-from hubq.records.recipe_evaluate import EvaluateSection, TaskSection
+from hubq.records.recipe_evaluate import Engine, EvaluateSection, TaskSection
 from hubq.records.record import Record
-from hubq.records.report import Better, Cost, Dimension, Divergence
+from hubq.records.report import Batches, Better, Cost, Dimension, Divergence
 from hubq.sources.task_names import is_offline
 from hubq.stages.evaluate.inference.passes import Passes
 
@@ -44,6 +44,7 @@ class Score(Record):
     # What was answered to each item: the index of the choice, or a digest of the text. Empty where
     # no single answer is taken, and where the task scores in a way of its own.
     answers: tuple[str, ...] = ()
+    batches: Batches | None = None  # None: a CPU, where they are constant
 
 
 class Found(Record):
@@ -97,6 +98,11 @@ class Task(Record):
         """Whether its data comes from the Hub."""
         return False
 
+    @property
+    def loads_itself(self) -> bool:
+        """Whether it loads the model itself, in an engine of its own."""
+        return False
+
     def carry_out(self, model: MeasuredModel, outcome: Path, progress: Progress) -> Found:
         """Measure a model, in a worker; what the outcome's file can't hold may lie beside it."""
         raise NotImplementedError
@@ -125,6 +131,7 @@ class HarnessTask(Task):
     seed: int
     shots: int | None = Field(None, ge=0)  # examples before each item; None: as the task says
     chat_template: bool = False
+    engine: Engine = "transformers"  # of texts that are written; others are asked of transformers
 
     @property
     def title(self) -> str:

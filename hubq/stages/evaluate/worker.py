@@ -17,7 +17,7 @@ import torch
 
 from hubq.errors import UserError
 from hubq.machine.device import keep_freed_memory, synchronize
-from hubq.machine.meters import held
+from hubq.machine.meters import held, reset_peaks
 from hubq.machine.progress import Advance, Progress
 from hubq.stages.evaluate.inference.lm_head import require_head
 from hubq.stages.evaluate.inference.loading import Loaded, load
@@ -81,7 +81,8 @@ def work(job: Job, progress: Progress) -> None:
     if not alone:  # timed is what a user's process does, which doesn't keep it either
         keep_freed_memory()
     with progress.task("load", 1) as advance:
-        loading = timed_load(job)
+        itself = any(order.task.loads_itself for order in job.orders)  # then it is alone
+        loading = Loading(Loaded(None, "vLLM"), 0.0, 0) if itself else timed_load(job)
         if not alone:
             require_head(loading.loaded.model, job.folder)
         advance(1)
@@ -108,9 +109,13 @@ def _reading(job: Job) -> Iterator[TextTask]:
 
 
 def timed_load(job: Job) -> Loading:
-    """Load a model with all libraries in memory; say how long it took and what it holds."""
+    """Load a model with all libraries in memory; say how long it took and what it holds.
+
+    Peaks count from here: what loading takes for a while is part of them.
+    """
     from transformers import AutoModelForCausalLM, PreTrainedModel  # noqa: F401 - 1.5 seconds
 
+    reset_peaks(job.device)
     began = time.perf_counter()
     loaded = load(job.folder, device=job.device, dtype=job.dtype)
     synchronize(job.device)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubq.client.client import Client
 from hubq.errors import UserError
+from hubq.machine.engines import engines, vllm_python
 from hubq.records.number_format import number
 from hubq.records.plan import Gate, Plan
 from hubq.records.recipe_evaluate import EvaluateSection, TaskSection
@@ -55,6 +56,19 @@ def require_gate(publish: Mapping[str, Any], gate: Gate | None, base: str) -> No
         "Set publish.gated: auto (or manual), or publish.private: true. If the base's license "
         "allows an open copy and you want one, set publish.open_although_gated: true"
     )
+
+
+def require_engine(recipe: "Recipe") -> None:
+    """Refuse an engine that is not installed, or that doesn't read the format at its bits."""
+    if recipe.evaluate.engine != "vllm":
+        return
+    method = recipe.method
+    if "vLLM" not in engines(recipe.format, method.nominal_bits, method.activation_bits):
+        raise UserError(
+            f"evaluate.engine: vllm reads no {recipe.format} of {number(method.nominal_bits)} "
+            "bits; leave it out, or choose a format that it reads: compressed-tensors, gptq, awq"
+        )
+    vllm_python()
 
 
 def require_gate_now(plan: Plan, client: Client) -> None:

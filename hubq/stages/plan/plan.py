@@ -20,6 +20,7 @@ from hubq.stages.plan.conditions import (
     refuse_unmeasured,
     refuse_unreachable,
     repo_name,
+    require_engine,
     require_permission,
 )
 from hubq.stages.plan.costs import seconds
@@ -78,6 +79,7 @@ def _looked_up(recipe: "Recipe", model: ModelSection, client: Client) -> Plan:
     require_consistent(source)
     planned = estimate(recipe, _described(source, client))
     require_readable(recipe, source, client)
+    require_engine(recipe)
     refuse_unreachable(planned)
     return planned
 

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from pretend_nvml import Gpu, PretendNvml
 
 from hubq.machine import meters
 from serving import machine
@@ -35,24 +36,28 @@ def test_a_container_without_a_quota_has_all_cores(tmp_path: Path) -> None:
     assert cores(tmp_path) == len(os.sched_getaffinity(0))
 
 
-def test_a_gpu_is_measured_by_its_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\necho '16384, 12000'\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+def test_a_gpu_is_measured_by_its_driver(nvml: PretendNvml) -> None:
+    nvml.gpus = [Gpu("GPU-1", total=16384 << 20, free=12000 << 20)]
 
     found = gpu_memory()
 
     assert found is not None
-    assert (found.total, found.free()) == (16384 * 2**20, 12000 * 2**20)
+    assert (found.total, found.free()) == (16384 << 20, 12000 << 20)
     assert not found.holds_processes
 
 
-def test_a_driver_without_a_gpu_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\nexit 9\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
+def test_a_gpu_that_is_gone_has_nothing_free(nvml: PretendNvml) -> None:
+    nvml.gpus = [Gpu("GPU-1", total=16, free=12)]
+    found = gpu_memory()
+    assert found is not None
+
+    nvml.gpus = []
+
+    assert found.free() == 0
+
+
+def test_a_driver_without_a_gpu_is_none(nvml: PretendNvml) -> None:
+    nvml.gpus = []
 
     assert gpu_memory() is None
 

@@ -18,7 +18,7 @@ from hubq.records.recipe_evaluate import EfficiencySection, lengths
 from hubq.records.report import Cost, Efficiency, Interval
 from hubq.sources.shards import weight_bytes
 from hubq.stages.evaluate.efficiency import efficiency
-from hubq.stages.evaluate.inference.greedy_decoding import decoded, drawn_prompts, generate
+from hubq.stages.evaluate.inference.greedy_decoding import decoded, drawn_prompts, timed
 from hubq.stages.evaluate.jobs import Job
 from hubq.stages.evaluate.measure import Machine, Pair, content_of, outcome_file
 from hubq.stages.evaluate.measurements.efficiency import EfficiencyTask, cost
@@ -67,7 +67,7 @@ def test_each_token_of_output_is_one_step_after_the_prompts(loaded: MeasuredMode
     model = loaded.passes.model
     prompts = drawn_prompts(model, 3, 8)
 
-    shapes = steps_of(model, lambda: generate(model, prompts, output=5))
+    shapes = steps_of(model, lambda: timed(decoded(model, prompts), 5, "cpu"))
 
     assert shapes == [(3, 8), (3, 1), (3, 1), (3, 1), (3, 1)]
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,14 @@ from hubq.runtime.modules import Packed
 from hubq.runtime.quantizer import HubqConfig
 from hubq.runtime.unpacking import unpack_bitmap
 from hubq.stages.evaluate.distributions import hidden_states, text_windows
-from hubq.stages.evaluate.inference.greedy_decoding import drawn_prompts, generate
+from hubq.stages.evaluate.inference.greedy_decoding import decoded, drawn_prompts, timed
 from hubq.stages.evaluate.inference.loading import load
 from hubq.stages.evaluate.inference.passes import Passes
+from hubq.stages.evaluate.inference.static_decoding import (
+    StaticDecoder,
+    recorded,
+    static_decoder,
+)
 from hubq.stages.evaluate.lm_eval_model import language_model
 from hubq.stages.evaluate.measurements.divergence import DivergenceTask, divergence
 from hubq.stages.evaluate.measurements.hidden import HiddenTask
@@ -280,10 +286,27 @@ def instances(pairs: list[tuple[Any, ...]], kind: Any) -> list[Instance]:
 def test_tokens_are_timed_there(device: torch.device, result: Path) -> None:
     model = loaded(result, device)
 
-    run = generate(model, drawn_prompts(model, batch=2, length=8), 4)
+    run = timed(decoded(model, drawn_prompts(model, batch=2, length=8)), 4, device.type)
 
     assert run.first > 0
     assert run.rest > 0
+
+
+def test_a_step_on_keys_and_values_that_stay_gives_the_same_tokens_there(
+    device: torch.device, result: Path
+) -> None:
+    model = loaded(result, device)
+    prompts = drawn_prompts(model, batch=2, length=8)
+    record = recorded if device.type == "cuda" else lambda step: step
+
+    found = static_decoder(model, prompts, 6, record)
+
+    assert isinstance(found, StaticDecoder)
+    tokens = [
+        [ids.tolist() for ids in islice(steps, 6)]
+        for steps in (found.decoded(prompts), decoded(model, prompts))
+    ]
+    assert tokens[0] == tokens[1]
 
 
 def test_the_pretend_device_refuses_what_a_gpu_would() -> None:

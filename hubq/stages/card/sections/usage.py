@@ -90,6 +90,11 @@ def in_memory(report: Report) -> str:
     """Say what becomes of the packed weights in the memory of what measured them."""
     form, unpacked = report.plan.recipe["format"], f"{report.dtype} weights"
     no_smaller = "so a smaller file is not smaller in memory"
+    if report.efficiency and report.efficiency.engine.startswith("vLLM"):
+        return (
+            "vLLM reserves its share of the memory at once, for weights, keys and values, so this "
+            "says little of the model's size."
+        )
     if report.loader.startswith("hubq's own"):
         return (
             f"hubq's own reader unpacked the file to {unpacked} while it loaded, {no_smaller}; "

@@ -15,13 +15,13 @@ from lm_eval.models.utils import (
     postprocess_generated_text,
 )
 
+from hubq.stages.evaluate.inference.budget import batches_for
 from hubq.stages.evaluate.inference.nan_check import refuse_non_finite
 from hubq.stages.evaluate.inference.prefixes import PrefixCache, common, longest_masked
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-TOKENS_A_BATCH = 8192  # kept as keys and values: prompts and what is written
 NEW_TOKENS = 256  # where a task doesn't say how many, as in lm-eval's `hf` model
 WORTH_A_STEM = 512  # tokens that a common beginning must save
 LOOK_BACK = 2  # tokens more than a stop string has: it may come in other pieces
@@ -66,6 +66,7 @@ class Writer:
         self.model = model
         self.tokenizer = tokenizer
         self.folder = folder
+        self.most = batches_for(model).written  # tokens of prompts and of what is written
 
     def write(self, prompts: Iterable[Prompt], wanted: GenerationRequest) -> Iterator[list[Text]]:
         """Yield the texts of all prompts, the longest first, as they are done."""
@@ -75,7 +76,7 @@ class Writer:
         left = sorted(prompts, key=lambda prompt: -len(prompt.ids))
         with torch.inference_mode():
             while left:
-                rows = max(1, TOKENS_A_BATCH // (len(left[0].ids) + wanted.new_tokens))
+                rows = max(1, self.most // (len(left[0].ids) + wanted.new_tokens))
                 batch, left = left[:rows], left[rows:]
                 begin = self._run_prefix(prefix, begin, batch, wanted)
                 yield self._write(batch, prefix, wanted)

@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Iterator
+from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hubq.machine.device import synchronize
+from hubq.records.report import Interval
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,12 +21,10 @@ class Times(NamedTuple):
     rest: float  # all other tokens
 
 
-def generate(model: Any, prompts: "Tensor", output: int) -> Times:  # noqa: ANN401
-    """Decode greedily, exactly `output` tokens a row after prompts (batch, tokens)."""
-    device = model.device.type
+def timed(steps: "Iterator[Tensor]", output: int, device: str) -> Times:
+    """Time so many steps, of which the first reads the prompts, on a device."""
     synchronize(device)
     began = time.perf_counter()
-    steps = decoded(model, prompts)
     next(steps)
     synchronize(device)
     first = time.perf_counter()
@@ -48,9 +48,17 @@ def decoded(model: Any, prompts: "Tensor") -> "Iterator[Tensor]":  # noqa: ANN40
 
 def drawn_prompts(model: Any, batch: int, length: int) -> "Tensor":  # noqa: ANN401
     """Draw token ids, (batch, length): a dense decoder takes as long for any of them."""
+    return drawn_ids(model.config.get_text_config().vocab_size, batch, length).to(model.device)
+
+
+def drawn_ids(vocabulary: int, batch: int, length: int) -> "Tensor":
+    """Draw such ids for a model that isn't loaded."""
     import torch
 
     drawn = torch.Generator().manual_seed(SEED)
-    vocabulary = model.config.get_text_config().vocab_size
-    ids = torch.randint(vocabulary, (batch, length), generator=drawn)
-    return ids.to(model.device)
+    return torch.randint(vocabulary, (batch, length), generator=drawn)
+
+
+def spread(values: list[float]) -> Interval:
+    """Return the median of repetitions, from the least to the greatest."""
+    return Interval(value=median(values), low=min(values), high=max(values))

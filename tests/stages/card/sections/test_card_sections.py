@@ -1,5 +1,7 @@
 """What the sections of a card say, and that they say nothing that the records do not."""
 
+from typing import Any
+
 import pytest
 from made_run import (
     REPO,
@@ -12,7 +14,7 @@ from made_run import (
 )
 
 from hubq.records.checkpoint import QuantizedLayer
-from hubq.records.report import Interval, LeftOut, Report
+from hubq.records.report import Batches, Decoding, Interval, LeftOut, Report
 from hubq.records.vocabulary import PUBLIC_HUB as HUB
 from hubq.stages.card.card import NO_SIBLINGS, render, spaced
 from hubq.stages.card.plots.task_recovery import kept
@@ -628,6 +630,67 @@ def test_a_busy_machine_is_said_beside_its_times() -> None:
 
     assert "Other programs used the cores for 31.0 % of" in text
     assert "Other programs" not in render(report)
+
+
+def on_a_gpu(**changes: Any) -> Report:
+    """Return a report whose costs are those of a GPU: the result's, and the base's alike."""
+    report = full_report()
+    assert report.efficiency is not None
+    sides = {
+        side: getattr(report.efficiency, side).model_copy(update=changes)
+        for side in ("base", "result")
+    }
+    return report.model_copy(update={"efficiency": report.efficiency.model_copy(update=sides)})
+
+
+def test_the_memory_of_a_gpu_stands_beside_what_torch_reserved_and_the_hosts() -> None:
+    text = render(on_a_gpu(memory_reserved=6_100_000_000, memory_host=2_300_000_000))
+
+    assert "| memory that torch reserved at peak | 6.10\u00a0GB | 6.10\u00a0GB |" in text
+    assert "| memory of the host at peak | 2.30\u00a0GB | 2.30\u00a0GB |" in text
+    assert "| memory of the host" not in render(full_report())
+
+
+def test_decoding_that_was_bound_by_launches_is_said_beside_its_speed() -> None:
+    slow = Decoding(graph=False, reason="no room", step_seconds=0.03, busy_seconds=0.006)
+    fast = Decoding(graph=True, step_seconds=0.005, busy_seconds=0.0049)
+
+    bound, free = (" ".join(render(on_a_gpu(decoding=each)).split()) for each in (slow, fast))
+
+    assert "launched anew for the base (no room) and this model (no room)." in bound
+    assert "The GPU computed in 20.0 % for the base and 20.0 % for this model of the" in bound
+    assert "Decoding of the base and this model was bound by launches:" in bound
+    assert "recorded once, as a CUDA graph, and replayed." in free
+    assert "Decoding was not bound by launches." in free
+    assert "launches" not in render(full_report())
+
+
+def test_memory_that_vllm_reserved_is_not_taken_for_the_models() -> None:
+    report = full_report()
+    assert report.efficiency is not None
+    costs = report.efficiency.model_copy(update={"engine": "vLLM 0.33.0, bfloat16"})
+
+    text = render(report.model_copy(update={"efficiency": costs}))
+
+    assert "vLLM reserves its share of the memory at once" in text
+    assert "vLLM reserves" not in render(report)
+
+
+def test_where_the_gpu_tells_nothing_no_verdict_is_given() -> None:
+    text = render(on_a_gpu(decoding=Decoding(graph=True, step_seconds=0.005)))
+
+    assert "Whether it was bound by launches was not measured." in text
+
+
+def test_how_much_passed_a_gpu_at_once_is_said_with_what_was_measured_so() -> None:
+    report = full_report()
+    sizes = Batches(passed=32768, kept=16384, predicted=1024, written=8192)
+    batched = report.measurements[0].model_copy(update={"batches": sizes})
+
+    text = render(report.model_copy(update={"measurements": (batched,)}))
+
+    assert "At most 32,768 tokens passed through the model at once." in text
+    assert "passed through the model" not in render(report)
 
 
 def test_many_comparisons_are_said_to_differ_by_chance_now_and_then() -> None:
