@@ -26,6 +26,7 @@ CLEARLY = 0.9  # of float32's time; bfloat16 that is hardly faster isn't worth i
 SIZES = (128, 256, 256)  # of the products that are timed: rows, inputs, outputs
 TURNS = 5
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+LARGE = 4 << 20  # bytes that go back to the kernel at once, where memory is scarce
 LARGEST = 32 << 20  # bytes: glibc takes no higher threshold; larger blocks still come and go
 
 
@@ -184,3 +185,14 @@ def keep_freed_memory() -> None:
         library.malloc_trim(0)
         library.mallopt(M_MMAP_THRESHOLD, LARGEST)
         library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def return_freed_memory() -> None:
+    """Tell glibc to give every large block back at once, and always; elsewhere, do nothing.
+
+    By itself it keeps ever larger ones, in between which others lie: weights that come and go would
+    leave holes that in the end are larger than all that is in use.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(M_MMAP_THRESHOLD, LARGE)
