@@ -71,11 +71,13 @@ class Stages:
     def report(self) -> "Report":
         """Measure the exported folder and its base."""
         from hubq.records.report import Report
-        from hubq.stages.evaluate.evaluate import evaluate
+        from hubq.stages.evaluate.evaluate import evaluate, refuse_unmeasurable
         from hubq.stages.evaluate.measure import prepare
 
         path = self.run / REPORT
-        if not path.is_file():  # seconds of imports, which one core does while another quantizes
+        if not path.is_file():
+            refuse_unmeasurable(self.plan())
+            # Seconds of imports, which one core does while another quantizes.
             prepare(self.recipe.evaluate, self.client)
         checkpoint = self.checkpoint()
         if path.is_file():
@@ -157,6 +159,7 @@ def plan(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: 
 
     Reads only the model's config.json, tensor headers and tokenizer, no weights.
     """
+    from hubq.stages.evaluate.evaluate import why_by_blocks
     from hubq.stages.plan.plan import destination
 
     with stages(recipe, run, fresh, hub) as stage:
@@ -165,7 +168,7 @@ def plan(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: 
         if as_json:
             show_json(planned.model_dump(mode="json") | {"destination": publishing})
         else:
-            print_plan(planned, publishing)
+            print_plan(planned, publishing, why_by_blocks(planned))
 
 
 @click.command(epilog=example(f"hubq quantize {RECIPE}"))

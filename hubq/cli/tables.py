@@ -12,14 +12,20 @@ if TYPE_CHECKING:
     from hubq.records.plan import Plan, PlannedModule
 
 
-def print_plan(plan: "Plan", publishing: str) -> None:
-    """Print what will be quantized and kept, and what it costs."""
+def print_plan(plan: "Plan", publishing: str, by_blocks: str | None = None) -> None:
+    """Print what will be quantized and kept, and what it costs.
+
+    `by_blocks` says why the models don't fit whole into memory where they are evaluated.
+    """
     from rich.console import Console
 
     console = Console()
     console.print(_modules(plan))
     for name, value in _facts(plan, publishing):
         console.print(f"{name:13} {value}", highlight=False, markup=False, soft_wrap=True)
+    if by_blocks is not None:
+        told = f"block by block, without efficiency and tasks that write texts: {by_blocks}"
+        console.print(f"{'evaluates':13} {told}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _modules(plan: "Plan") -> "Table":

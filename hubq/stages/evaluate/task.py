@@ -60,6 +60,7 @@ class Outcome(Found):
 
     loader: str
     seconds: float
+    by_blocks: bool = False  # whether the blocks came one at a time, as the model doesn't fit
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class MeasuredModel:
     dtype: str
     load_seconds: float
     memory_loaded: int  # bytes
+    by_blocks: bool = False  # whether its blocks lie on the disk
 
 
 class Task(Record):
@@ -95,6 +97,11 @@ class Task(Record):
     @property
     def online(self) -> bool:
         """Whether its data comes from the Hub."""
+        return False
+
+    @property
+    def writes(self) -> bool:
+        """Whether the model writes texts, token by token, for which it must be whole in memory."""
         return False
 
     def carry_out(self, model: MeasuredModel, outcome: Path, progress: Progress) -> Found:

@@ -25,6 +25,7 @@ from hubq.errors import UserError
 from hubq.machine.meters import available
 from hubq.machine.progress import Advance, Progress
 from hubq.sources.task_names import is_offline, own_tasks
+from hubq.stages.evaluate.fit import VARIABLE
 from hubq.stages.evaluate.fork_server import ForkServer, WorkerStart
 from hubq.stages.evaluate.jobs import Job
 
@@ -270,8 +271,8 @@ def _broken(code: int, job: Job, log: str) -> Exception:
     tail = "\n".join(log.splitlines()[-LAST_LINES:])
     if code == -9 or "OutOfMemoryError" in tail or "MemoryError" in tail:
         return UserError(
-            f"measuring {job.folder} ran out of memory on {job.device}: the model is loaded whole "
-            f"for this stage; free memory or use a larger machine, then run again\n{tail}"
+            f"measuring {job.folder} ran out of memory on {job.device}: free memory, set "
+            f"{VARIABLE}=blocks or use a larger machine, then run again\n{tail}"
         )
     if "ConnectionError" in tail or "OfflineModeIsEnabled" in tail:
         titles = ", ".join(order.task.title for order in job.orders)

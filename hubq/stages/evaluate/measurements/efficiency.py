@@ -31,6 +31,11 @@ class EfficiencyTask(Task):
         """The task in a few words, for progress bars."""
         return f"{self.output} tokens after {self.prompt}"
 
+    @property
+    def writes(self) -> bool:
+        """Writing is what it times."""
+        return True
+
     def carry_out(self, model: MeasuredModel, outcome: Path, progress: Progress) -> Found:
         """Generate, and say what that and the loading took."""
         return Found(cost=cost(model, self, progress), engine=engine(model))
