@@ -56,7 +56,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         for depth in DEPTHS:
             folder = Path(name) / str(depth)
-            size = make(folder / "base", depth)
+            size = make(folder / "base", CONFIG | {"num_hidden_layers": depth})
             row = alone(__file__, "--one", str(folder))
             figures = (size, row["memory"], row["estimated"])
             found.add_row(
@@ -84,10 +84,9 @@ def one(folder: Path) -> dict[str, float]:
     return {"memory": done.peak_memory, "estimated": planned.peak_memory, "seconds": done.seconds}
 
 
-def make(folder: Path, depth: int) -> int:
+def make(folder: Path, config: dict[str, Any]) -> int:
     """Write a random model block by block, with SmolLM2's tokenizer; return its bytes."""
     folder.mkdir(parents=True)
-    config = CONFIG | {"num_hidden_layers": depth}
     (folder / "config.json").write_text(json.dumps(config))
     client = Client()
     tokenizer = fetch(find(recipe(RTN, SAMPLES).model, client), client)
@@ -96,15 +95,15 @@ def make(folder: Path, depth: int) -> int:
     parts = folder.with_name("parts")
     parts.mkdir()
     random = torch.Generator().manual_seed(0)
-    hidden, inner = CONFIG["hidden_size"], CONFIG["intermediate_size"]
-    small = hidden // CONFIG["num_attention_heads"] * CONFIG["num_key_value_heads"]
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    small = hidden // config["num_attention_heads"] * config["num_key_value_heads"]
     shapes = {
         "self_attn.q_proj": (hidden, hidden), "self_attn.k_proj": (small, hidden),
         "self_attn.v_proj": (small, hidden), "self_attn.o_proj": (hidden, hidden),
         "mlp.gate_proj": (inner, hidden), "mlp.up_proj": (inner, hidden),
         "mlp.down_proj": (hidden, inner),
     }  # fmt: skip
-    for number in range(depth):
+    for number in range(config["num_hidden_layers"]):
         name = f"model.layers.{number}"
         block = {
             f"{name}.{linear}.weight": torch.randn(shape, generator=random).mul_(0.02).bfloat16()
@@ -113,7 +112,7 @@ def make(folder: Path, depth: int) -> int:
         for norm in ("input_layernorm", "post_attention_layernorm"):
             block[f"{name}.{norm}.weight"] = torch.ones(hidden).bfloat16()
         write(parts / f"{number:03d}", block)
-    table = torch.randn(CONFIG["vocab_size"], hidden, generator=random).mul_(0.02).bfloat16()
+    table = torch.randn(config["vocab_size"], hidden, generator=random).mul_(0.02).bfloat16()
     ends = {"model.embed_tokens.weight": table, "model.norm.weight": torch.ones(hidden).bfloat16()}
     write(parts / "ends", ends)
     everything = [piece for part in sorted(parts.iterdir()) for piece in pieces(part)]
