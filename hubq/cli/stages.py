@@ -108,12 +108,14 @@ class Stages:
     def report(self) -> "Report":
         """Measure the exported folder and its base."""
         from hubq.records.report import Report
-        from hubq.stages.evaluate.evaluate import evaluate
+        from hubq.stages.evaluate.evaluate import evaluate, refuse_unmeasurable
         from hubq.stages.evaluate.measure import prepare
         from hubq.stages.publish.quantizing import quantize_apart
 
         path = self.run / REPORT
         self.prepare()
+        if not path.is_file():
+            refuse_unmeasurable(self.plan())
         importing = partial(prepare, self.recipe.evaluate, self.client)
         checkpoint = self.checkpoint(partial(quantize_apart, meanwhile=importing))
         if path.is_file():
@@ -206,6 +208,7 @@ def plan(  # noqa: PLR0913 - the options of a command
     Reads only the model's config.json, tensor headers and tokenizer, no weights. The first time,
     it measures for a few seconds how fast this machine is.
     """
+    from hubq.stages.evaluate.evaluate import why_by_blocks
     from hubq.stages.plan.forecast import forecast_for, forecast_here
     from hubq.stages.plan.plan import destination
 
@@ -218,7 +221,8 @@ def plan(  # noqa: PLR0913 - the options of a command
             more = {"destination": publishing, "goes_on": stage.goes_on(), "estimate": estimate}
             show_json(planned.model_dump(mode="json") | more)
         else:
-            print_plan(planned, publishing, expected, stage.goes_on())
+            told = {"goes on": stage.goes_on(), "evaluates": why_by_blocks(planned)}
+            print_plan(planned, publishing, expected, told)
 
 
 @click.command(epilog=example(f"hubq quantize {RECIPE}"))

@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     from hubq.stages.plan.forecast import Forecast
 
 
-def print_plan(plan: "Plan", publishing: str, expected: "Forecast", goes_on: str | None) -> None:
-    """Print what will be quantized and kept, and what it costs."""
+def print_plan(
+    plan: "Plan", publishing: str, expected: "Forecast", told: Mapping[str, str | None]
+) -> None:
+    """Print what will be quantized and kept, what it costs, and what is `told` besides."""
     from rich.console import Console
 
     console = Console()
     console.print(_modules(plan))
-    facts = [*_facts(plan, publishing, expected), *([("goes on", goes_on)] if goes_on else [])]
-    for name, value in facts:
+    others = ((name, said) for name, said in told.items() if said is not None)
+    for name, value in (*_facts(plan, publishing, expected), *others):
         console.print(f"{name:17} {value}", highlight=False, markup=False, soft_wrap=True)
 
 

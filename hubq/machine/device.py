@@ -29,6 +29,7 @@ SIZES = (128, 256, 256)  # of the products that are timed: rows, inputs, outputs
 TURNS = 5
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's mallopt
 MAPPINGS = 65536  # glibc's own limit to blocks that come and go
+LARGE = 4 << 20  # bytes that go back to the kernel at once, where memory is scarce
 LARGEST = 32 << 20  # bytes: glibc takes no higher threshold; larger blocks still come and go
 
 
@@ -209,6 +210,17 @@ def largest_kept() -> Iterator[None]:
         if library:
             library.mallopt(M_MMAP_MAX, MAPPINGS)
             library.malloc_trim(0)
+
+
+def return_freed_memory() -> None:
+    """Tell glibc to give every large block back at once, and always; elsewhere, do nothing.
+
+    By itself it keeps ever larger ones, in between which others lie: weights that come and go would
+    leave holes that in the end are larger than all that is in use.
+    """
+    library = _glibc()
+    if library:
+        library.mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
 def _glibc() -> ctypes.CDLL | None:

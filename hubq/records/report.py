@@ -167,6 +167,8 @@ class Measured(Record):
     fidelity: Fidelity | None = None
     efficiency: Efficiency | None = None
     loader: str  # what read the folder: transformers, or hubq's reader where that can't
+    # Those of which something was measured block by block, as they don't fit into memory whole.
+    by_blocks: tuple[Literal["base", "result"], ...] = ()
     device: str
     dtype: str
     versions: dict[str, str]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from hubq.client.client import Client
 from hubq.machine.device import best_device, device_title
@@ -15,12 +15,13 @@ from hubq.sources.texts.corpus import Corpus
 from hubq.sources.texts.find import corpus
 from hubq.sources.texts.hub import most_tokens
 from hubq.stages.evaluate.efficiency import efficiency
+from hubq.stages.evaluate.fit import refuse_writing, why_by_blocks
 from hubq.stages.evaluate.measure import Pair, library_versions, machine
 from hubq.stages.evaluate.measurements import task_class
 from hubq.stages.evaluate.measurements.choice import harness_task
 from hubq.stages.evaluate.measurements.load import LoadTask
 from hubq.stages.evaluate.measurements.perplexity import PerplexityTask
-from hubq.stages.evaluate.task import Task, keep_text
+from hubq.stages.evaluate.task import Outcome, Task, keep_text
 
 if TYPE_CHECKING:
     from hubq.stages.evaluate.fidelity import FidelityTasks
@@ -59,6 +60,7 @@ def measured(
     tasks: list[Task] = [*perplexities_of(section, texts), *named_tasks(section)]
     where = machine(models.dtype, section.dtype)
     both = Pair(models.result, models.base, where, client, progress)
+    _refuse_writing(both, tasks, section)
     costs, comparison = _efficiency(both, section), _comparison(both, section, texts)
     of_base = (*tasks, *(comparison.of_base(both) if comparison else ()))
     if costs is None and not both.knows(both.base, *of_base):
@@ -75,6 +77,7 @@ def measured(
         fidelity=fidelity(both, comparison) if comparison else None,
         efficiency=costs,
         loader=loading.loader,
+        by_blocks=_by_blocks([b for _, b, _ in found], [loading, *own]),
         device=device_title(best_device()),
         dtype=where.dtype,
         versions=library_versions(),
@@ -83,9 +86,25 @@ def measured(
     )
 
 
+def _by_blocks(
+    of_base: Sequence[Outcome], of_result: Sequence[Outcome]
+) -> tuple[Literal["base", "result"], ...]:
+    """Say of which of both something was measured block by block."""
+    sides: dict[Literal["base", "result"], Sequence[Outcome]]
+    sides = {"base": of_base, "result": of_result}
+    return tuple(side for side, found in sides.items() if any(each.by_blocks for each in found))
+
+
 def texts_of(section: EvaluateSection, client: Client) -> list[Corpus]:
     """Read the texts of a section."""
     return [corpus(each.dataset, client, purpose="evaluation") for each in section.perplexity]
+
+
+def _refuse_writing(both: Pair, tasks: Sequence[Task], section: EvaluateSection) -> None:
+    """Raise UserError, before anything is measured, for texts by a model that isn't whole."""
+    for folder in (both.base, both.result):
+        if reason := why_by_blocks(folder, both.where.device, both.where.dtype):
+            refuse_writing(tasks, section, reason)
 
 
 def perplexities_of(section: EvaluateSection, texts: Sequence[Corpus]) -> Iterator[PerplexityTask]:

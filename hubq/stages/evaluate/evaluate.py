@@ -4,6 +4,7 @@ from pathlib import Path
 
 from hubq.client.client import Client
 from hubq.errors import UserError
+from hubq.machine.device import DTYPES
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
@@ -11,8 +12,9 @@ from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.records.recipe_inputs import ModelSection
 from hubq.records.report import Report
 from hubq.records.run_folder import REPORT
-from hubq.stages.evaluate.against_base import ModelPair, measured
-from hubq.stages.evaluate.measure import file_digests
+from hubq.stages.evaluate.against_base import ModelPair, measured, named_tasks
+from hubq.stages.evaluate.fit import refuse_writing, why_not_whole
+from hubq.stages.evaluate.measure import file_digests, machine
 
 
 def evaluate(
@@ -36,6 +38,23 @@ def evaluate(
     report = Report(plan=plan, checkpoint=checkpoint, **dict(found))
     report.save(run / REPORT)
     return report
+
+
+def why_by_blocks(plan: Plan) -> str | None:
+    """Say why a plan's models will be evaluated block by block on this machine; None: whole."""
+    section = EvaluateSection.model_validate(plan.recipe.get("evaluate", {}))
+    where = machine(plan.dtype, section.dtype)
+    return why_not_whole(plan.parameters * DTYPES[where.dtype].width, where.device)
+
+
+def refuse_unmeasurable(plan: Plan) -> None:
+    """Raise UserError where a plan's evaluation would be refused for the memory that there is.
+
+    To be asked before hours of quantizing.
+    """
+    if reason := why_by_blocks(plan):
+        section = EvaluateSection.model_validate(plan.recipe.get("evaluate", {}))
+        refuse_writing(named_tasks(section), section, reason)
 
 
 def _refuse_changed(folder: Path, checkpoint: Checkpoint) -> None:

@@ -13,6 +13,7 @@ from hubq.machine.meters import available
 from hubq.records.recipe_evaluate import FidelitySection
 from hubq.records.report import Divergence, Fidelity
 from hubq.sources.texts.corpus import Corpus
+from hubq.stages.evaluate.fit import why_by_blocks
 from hubq.stages.evaluate.measure import Pair, content_of, outcome_file
 from hubq.stages.evaluate.measurements.divergence import DivergenceTask
 from hubq.stages.evaluate.measurements.hidden import HiddenTask
@@ -108,6 +109,8 @@ def _floor(pair: Pair, exact: HiddenTask) -> DivergenceTask | str:
 
 def _lacking(pair: Pair) -> str | None:
     """Say how much memory there is, where it is too little for the base in float32."""
+    if why_by_blocks(pair.base, pair.where.device, pair.where.dtype):
+        return None  # it comes block by block in float32 too
     from hubq.sources.shards import index
 
     parameters = sum(prod(info.shape) for info in index(pair.base).values())

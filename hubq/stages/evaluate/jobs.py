@@ -29,6 +29,7 @@ class Job(Record):
     device: str
     dtype: str
     orders: tuple[Order, ...]
+    by_blocks: str | None = None  # why the model isn't loaded whole; None: it is
     threads: int | None = None  # of this worker; None: as many as the machine says
     shared: Path | None = (
         None  # a folder in which each worker takes what it does; None: it is alone

@@ -22,6 +22,7 @@ from hubq.machine.progress import Advance, Progress
 from hubq.sources.chat_template import ChatTemplateError, laid_out, template_of
 from hubq.sources.tokenizer import tokenizer_of
 from hubq.stages.evaluate.inference import prefixes
+from hubq.stages.evaluate.inference.decoder import ON_DISK
 from hubq.stages.evaluate.inference.generation import Prompt, Writer, requested
 from hubq.stages.evaluate.inference.likelihoods import Scorer
 from hubq.stages.evaluate.inference.vllm_engine import VllmWriter
@@ -174,6 +175,11 @@ class LanguageModel(TemplateLM):  # type: ignore[misc] # lm-eval carries no type
 
     def generate_until(self, requests: Sequence[Instance], disable_tqdm: bool = True) -> list[str]:
         """Return what the model writes after each context."""
+        if hasattr(self.model, ON_DISK):  # by its definition it would not write
+            raise UserError(
+                f"{self.title} lets the model write, which would read all of its weights for each "
+                "token: leave it out, or use a machine with memory for the whole model"
+            )
         answers: list[str] = []
         with self.progress.task(self.title, len(requests)) as advance:
             for some in _slabs(requests):

@@ -18,6 +18,7 @@ from hubq.machine.files import cache_folder, sha256_of
 from hubq.machine.progress import Advance, Progress
 from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.sources.task_names import is_offline
+from hubq.stages.evaluate.fit import computes_alike, why_by_blocks
 from hubq.stages.evaluate.fork_server import ForkServer
 from hubq.stages.evaluate.jobs import Job, Order
 from hubq.stages.evaluate.measurements.hidden import HiddenTask
@@ -90,9 +91,14 @@ def measure(
     orders = [Order(task=task, outcome=outcome_file(folder, task, where)) for task in tasks]
     missing = [order for order in orders if not known(order.task, order.outcome)]
     if missing:
+        reason = why_by_blocks(folder, where.device, where.dtype)
         missing.sort(key=lambda order: order.task.kind == "choice")  # texts first: they are long
         job = Job(
-            folder=folder.resolve(), device=where.device, dtype=where.dtype, orders=tuple(missing)
+            folder=folder.resolve(),
+            device=where.device,
+            dtype=where.dtype,
+            orders=tuple(missing),
+            by_blocks=reason,
         )
         run(job, workers_for(job), worker_environment(_asks_a_hub(missing), client), progress)
     return tuple(Outcome.load(order.outcome) for order in orders)
@@ -139,6 +145,8 @@ def outcome_file(folder: Path, task: Task, where: Machine) -> Path:
     if isinstance(task, HiddenTask):  # known by the dtype that it ran in
         where = where._replace(dtype=asked.pop("precision") or where.dtype)
     parts = [task.protocol_version, content_of(folder), asked, where, library_versions()]
+    if not computes_alike(folder) and why_by_blocks(folder, where.device, where.dtype):
+        parts.append("by blocks")
     key = sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return cache_folder("measurements") / f"{key}.json"
 

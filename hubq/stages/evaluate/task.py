@@ -61,6 +61,7 @@ class Outcome(Found):
 
     loader: str
     seconds: float
+    by_blocks: bool = False  # whether the blocks came one at a time, as the model doesn't fit
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class MeasuredModel:
     dtype: str
     load_seconds: float
     memory_loaded: int  # bytes
+    by_blocks: bool = False  # whether its blocks lie on the disk
 
 
 class Task(Record):
@@ -101,6 +103,11 @@ class Task(Record):
     @property
     def loads_itself(self) -> bool:
         """Whether it loads the model itself, in an engine of its own."""
+        return False
+
+    @property
+    def writes(self) -> bool:
+        """Whether the model writes texts, token by token, for which it must be whole in memory."""
         return False
 
     def carry_out(self, model: MeasuredModel, outcome: Path, progress: Progress) -> Found:

@@ -16,7 +16,7 @@ from typing import NamedTuple, TextIO
 import torch
 
 from hubq.errors import UserError
-from hubq.machine.device import keep_freed_memory, synchronize
+from hubq.machine.device import keep_freed_memory, return_freed_memory, synchronize
 from hubq.machine.meters import held, reset_peaks
 from hubq.machine.progress import Advance, Progress
 from hubq.stages.evaluate.inference.lm_head import require_head
@@ -78,9 +78,12 @@ def work(job: Job, progress: Progress) -> None:
         torch.set_num_threads(job.threads)
     alone = any(order.task.alone for order in job.orders)
     assert not alone or len(job.orders) == 1, "what is timed is timed alone"
-    if not alone:  # timed is what a user's process does, which doesn't keep it either
+    if job.by_blocks is not None:
+        return_freed_memory()
+    elif not alone:  # timed is what a user's process does, which doesn't keep it either
         keep_freed_memory()
-    with progress.task("load", 1) as advance:
+    how = f"load, to run block by block: {job.by_blocks}" if job.by_blocks else "load"
+    with progress.task(how, 1) as advance:
         itself = any(order.task.loads_itself for order in job.orders)  # then it is alone
         loading = Loading(Loaded(None, "vLLM"), 0.0, 0) if itself else timed_load(job)
         if not alone:
@@ -91,13 +94,25 @@ def work(job: Job, progress: Progress) -> None:
         began = time.monotonic()
         found = order.task.carry_out(model, order.outcome, progress)
         seconds = time.monotonic() - began
-        Outcome(**dict(found), loader=loading.loaded.loader, seconds=seconds).save(order.outcome)
+        Outcome(
+            **dict(found),
+            loader=loading.loaded.loader,
+            seconds=seconds,
+            by_blocks=job.by_blocks is not None,
+        ).save(order.outcome)
 
 
 def measured_model(loading: Loading, job: Job) -> MeasuredModel:
     """Return a job's model as its tasks get it."""
     passes = Passes(loading.loaded.model, job.folder, _reading(job))
-    return MeasuredModel(passes, job.device, job.dtype, loading.seconds, loading.memory)
+    return MeasuredModel(
+        passes,
+        job.device,
+        job.dtype,
+        loading.seconds,
+        loading.memory,
+        by_blocks=job.by_blocks is not None,
+    )
 
 
 def _reading(job: Job) -> Iterator[TextTask]:
@@ -117,7 +132,8 @@ def timed_load(job: Job) -> Loading:
 
     reset_peaks(job.device)
     began = time.perf_counter()
-    loaded = load(job.folder, device=job.device, dtype=job.dtype)
+    by_blocks = job.by_blocks is not None
+    loaded = load(job.folder, device=job.device, dtype=job.dtype, by_blocks=by_blocks)
     synchronize(job.device)
     seconds = time.perf_counter() - began
     return Loading(loaded, seconds, held(job.device))

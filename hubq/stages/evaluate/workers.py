@@ -27,6 +27,7 @@ from hubq.machine.meters import available
 from hubq.machine.progress import Advance, Progress
 from hubq.machine.shortages import died_of_memory, out_of_memory
 from hubq.sources.task_names import is_offline, own_tasks
+from hubq.stages.evaluate.fit import VARIABLE
 from hubq.stages.evaluate.fork_server import ForkServer, WorkerStart
 from hubq.stages.evaluate.jobs import Job
 from hubq.stages.evaluate.measurements.efficiency import EfficiencyTask
@@ -124,13 +125,16 @@ def carry_out(
 def _room(job: Job) -> str:
     """Say what lets a model be measured in less memory."""
     batches = [each.task.batch for each in job.orders if isinstance(each.task, EfficiencyTask)]
+    is_whole = job.by_blocks is None
     ways = [
+        f"{VARIABLE}=blocks, which holds one block at a time" if is_whole and not batches else "",
         "evaluate: {dtype: bfloat16}, which takes half" if job.dtype == "float32" else "",
         "OMP_NUM_THREADS=1, with which one process measures" if job.shared else "",
         "a smaller evaluate: {efficiency: {batch: ...}}" if max(batches, default=1) > 1 else "",
         "a machine with more of it",
     ]
-    return f"the model is loaded whole here. Free memory, or use {', or '.join(filter(None, ways))}"
+    loaded = "the model is loaded whole here. " if is_whole else ""
+    return f"{loaded}Free memory, or use {', or '.join(filter(None, ways))}"
 
 
 def _may_fork(job: Job) -> bool:

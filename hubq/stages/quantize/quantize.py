@@ -5,6 +5,7 @@ from pathlib import Path
 from time import perf_counter
 
 from hubq.client.client import Client
+from hubq.machine.memory import VARIABLE
 from hubq.machine.progress import SILENT, Progress
 from hubq.machine.shortages import memory_for
 from hubq.records.checkpoint import Checkpoint
@@ -37,6 +38,7 @@ def what_takes_less(recipe: Recipe) -> str:
         return f"{again}; a block and copies of its widest linear are all that has to fit"
     section = recipe.calibration
     return (
-        f"{again}, or lower calibration.samples ({section.samples}) or calibration.length "
-        f"({section.length}) in the recipe and run with --fresh"
+        f"{again}, set {VARIABLE}=disk to keep hidden states in files, or lower "
+        f"calibration.samples ({section.samples}) or calibration.length ({section.length}) in the "
+        "recipe and run with --fresh"
     )

@@ -38,7 +38,7 @@ from hubq.tensors import Grid
 TEXT = "The llama went home. It was late, and the road was long. " * 12
 LENGTH = 32
 WINDOWS = 20
-FLOAT32 = {"device": "cpu", "dtype": "float32"}
+FLOAT32: Any = {"device": "cpu", "dtype": "float32"}
 
 
 class Comparison(NamedTuple):

@@ -1,15 +1,17 @@
 """Log-likelihoods of tokens under a loaded model, each distinct token run once."""
 
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hubq.stages.evaluate.inference.batching import LONG_BEHIND_STEM, Batch, batches
 from hubq.stages.evaluate.inference.budget import batches_for, behind
+from hubq.stages.evaluate.inference.decoder import Run, last_states
 from hubq.stages.evaluate.inference.lm_head import Head, head_of
 from hubq.stages.evaluate.inference.nan_check import first_non_finite, refuse_non_finite
-from hubq.stages.evaluate.inference.prefixes import PrefixCache, Sequence, longest_masked, parts
+from hubq.stages.evaluate.inference.prefixes import Sequence, longest_masked, parts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,28 +41,25 @@ class Scorer:
         import torch
 
         given = {each.number: each for each in sequences}
-        prefix, longest = PrefixCache(self.model), longest_masked(self.model)
+        scored: deque[Batch] = deque()  # the batches that run, but those of prefixes
         with torch.inference_mode():
-            for part in parts(given.values(), longest):
-                prefix.grow(part.kept, part.prefix)
-                tokens = behind(self.sizes, part.depth, LONG_BEHIND_STEM)
-                for batch in batches(part.trees, part.depth, longest, tokens):
-                    hidden = self._hidden(batch, prefix)
-                    found = _likelihoods(hidden, batch, self.head, self.sizes.predicted)
-                    self._refuse_non_finite(found, given)
-                    yield found
+            for hidden in last_states(self.model, self._runs(given.values(), scored)):
+                found = _likelihoods(hidden, scored.popleft(), self.head, self.sizes.predicted)
+                self._refuse_non_finite(found, given)
+                yield found
 
-    def _hidden(self, batch: Batch, prefix: PrefixCache) -> "Tensor":
-        """Run a batch through all blocks; return what goes into the head."""
-        device = self.model.device
-        hidden: Tensor = self.model.get_decoder()(
-            input_ids=batch.ids.to(device),
-            position_ids=None if batch.positions is None else batch.positions.to(device),
-            attention_mask=None if batch.sees is None else batch.sees.to(device),
-            past_key_values=prefix.cache(len(batch.ids)) if prefix.depth else None,
-            use_cache=prefix.depth > 0,
-        ).last_hidden_state
-        return hidden
+    def _runs(self, sequences: Iterable[Sequence], scored: deque[Batch]) -> Iterator[Run]:
+        """Yield prefixes, and the batches behind each; note these."""
+        import torch
+
+        longest = longest_masked(self.model)
+        for part in parts(sequences, longest):
+            if part.prefix:
+                yield Run(torch.tensor([part.prefix]), behind=part.kept, grows=True)
+            tokens = behind(self.sizes, part.depth, LONG_BEHIND_STEM)
+            for batch in batches(part.trees, part.depth, longest, tokens):
+                scored.append(batch)
+                yield Run(batch.ids, batch.positions, batch.sees, behind=part.depth)
 
     def _refuse_non_finite(
         self, found: Iterable[Likelihood], given: Mapping[int, Sequence]

@@ -7,12 +7,14 @@ proven against the model's own before anything is measured.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubq.errors import UserError
+from hubq.stages.evaluate.inference.decoder import ON_DISK
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +61,9 @@ def require_head(model: Any, folder: Path, head: Head | None = None) -> None:  #
     import torch
 
     ids = torch.arange(PROBE, device=model.device)[None] % model.config.get_text_config().vocab_size
-    with torch.inference_mode():
+    # Blocks that lie on the disk are left out: the head is the same behind any states.
+    blocks = getattr(model, ON_DISK, None)
+    with torch.inference_mode(), blocks.skipped() if blocks else nullcontext():
         states = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
         logits = model(input_ids=ids, use_cache=False).logits
         made = (head or head_of(model))(states)

@@ -17,14 +17,20 @@ from hubq.formats.foreign.folder import FAULTS, QuantizedFolder
 from hubq.formats.foreign.metadata import BESIDE, quantization_of
 from hubq.machine.engines import missing_packages
 from hubq.machine.files import read_object
+from hubq.sources.architecture import family_of
 from hubq.sources.shards import Weights
+from hubq.sources.skeleton import without_weights
 from hubq.sources.source import AUTO_ROUND, BY_HEADER
 from hubq.stages.convert.files import LEFT_OUT, superfluous
+from hubq.stages.evaluate.inference.blocks import BlocksOnDisk, round_inputs
+from hubq.stages.evaluate.inference.decoder import ON_DISK
+from hubq.stages.evaluate.inference.dense_weights import DenseWeights
 from hubq.stages.evaluate.inference.nan_check import refuse_non_finite
 
 UNPACKED = frozenset({"gptq", "awq", *AUTO_ROUND})  # by hubq, where transformers can't
 # What reads a folder when it is not transformers alone.
 LOADERS = {"hubq": "transformers with hubq's quantizer"}
+BY_BLOCKS = "hubq, block by block"
 
 
 class Loaded(NamedTuple):
@@ -46,9 +52,16 @@ class Warnings(logging.Handler):
         self.texts.append(re.sub(r"\x1b\[[0-9;]*m", "", record.getMessage()).rstrip())
 
 
-def load(folder: Path, *, device: str, dtype: str) -> Loaded:
-    """Load a model's folder; raise UserError unless every tensor found its place."""
+def load(folder: Path, *, device: str, dtype: str, by_blocks: bool = False) -> Loaded:
+    """Load a model's folder; raise UserError unless every tensor found its place.
+
+    By blocks, these stay on the disk until they run, and whatever is packed is read by hubq.
+    """
     method, element = _method(folder), getattr(torch, dtype)
+    if by_blocks:
+        if method:
+            _refuse_spoilt_scales(folder)
+        return Loaded(_by_blocks(folder, method, device, element), BY_BLOCKS)
     if reason := _why_not_transformers(folder, method):
         model, loader = _unpacked(folder, element), f"hubq's own {method} reader ({reason})"
     else:
@@ -168,15 +181,15 @@ def _unpacked(folder: Path, dtype: Any) -> Any:  # noqa: ANN401 - a torch.dtype,
     """Build a dense model from a packed folder with the format's own unpack."""
     import transformers
 
-    source = QuantizedFolder(folder)
-    fields = {key: value for key, value in source.config.items() if key not in LEFT_OUT}
+    weights, said = DenseWeights(folder, _method(folder)), read_object(folder / "config.json")
+    fields = {key: value for key, value in said.items() if key not in LEFT_OUT}
     try:
         config = transformers.AutoConfig.for_model(**fields)
         architecture: Any = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
         model, info = architecture.from_pretrained(
             None,
             config=config,
-            state_dict=dense_tensors(source, dtype),
+            state_dict={name: weights.read(name).to(dtype) for name in weights},
             dtype=dtype,
             output_loading_info=True,
             trust_remote_code=False,
@@ -188,12 +201,41 @@ def _unpacked(folder: Path, dtype: Any) -> Any:  # noqa: ANN401 - a torch.dtype,
     return model
 
 
-def dense_tensors(source: QuantizedFolder, dtype: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Return a packed folder's weights by name, dequantized and in a torch.dtype."""
-    dropped = superfluous(source)
-    kept = {name: source.weights.read(name) for name in source.others if name not in dropped}
-    unpacked = {f"{module}.weight": source.read(module).dequantize() for module in source.modules}
-    return {name: tensor.to(dtype) for name, tensor in (kept | unpacked).items()}
+def _by_blocks(folder: Path, method: str, device: str, dtype: torch.dtype) -> Any:  # noqa: ANN401
+    """Build a model whose blocks stay on the disk."""
+    weights, config = DenseWeights(folder, method), read_object(folder / "config.json")
+    family = family_of(config)
+    try:
+        model = without_weights({key: each for key, each in config.items() if key not in LEFT_OUT})
+        if method == "compressed-tensors" and not weights.rounds:
+            round_inputs(model, folder, config["quantization_config"])
+    except FAULTS as error:
+        raise UserError(f"transformers cannot load {folder}: {_said(error)}") from error
+    _refuse_gaps(folder, _gaps(model, weights))
+    model.config.name_or_path = str(folder)
+    rotary = model.get_decoder().rotary_emb
+    model.get_decoder().rotary_emb = type(rotary)(model.config).to(device)
+    setattr(
+        model,
+        ON_DISK,
+        BlocksOnDisk(model, family, weights, torch.empty(0, device=device, dtype=dtype)),
+    )
+    return model.eval()
+
+
+def _gaps(model: Any, weights: DenseWeights) -> dict[str, list[str]]:  # noqa: ANN401
+    """Compare the tensors of a folder with those of a model, as transformers reports it."""
+    tied = model.all_tied_weights_keys
+    wanted = {name: each for name, each in model.state_dict().items() if name not in tied}
+    there = {*weights} - {*tied}
+    plain = weights.others & wanted.keys()
+    return {
+        "missing_keys": list(wanted.keys() - there),
+        "unexpected_keys": list(there - wanted.keys()),
+        "mismatched_keys": [
+            name for name in plain if weights.weights.info[name].shape != wanted[name].shape
+        ],
+    }
 
 
 def _first_forward(model: Any, folder: Path) -> None:  # noqa: ANN401

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from hubq.stages.evaluate.inference.decoder import Run, last_states
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -55,22 +57,26 @@ class Passes:
     def over(self, task: Reading, windows: "Tensor") -> Iterator[Passed]:
         """Yield the states over windows (windows, length) of a task's text, some at a time."""
         text, size = (task.text, task.length), max(1, TOKENS_A_BATCH // task.length)
-        for first in range(0, len(windows), size):
-            batch = windows[first : first + size].to(self.model.device)
-            yield Passed(first, batch, self._states(text, first // size, first, batch))
+        batches = [windows[first : first + size] for first in range(0, len(windows), size)]
+        kept = self._kept[text]
+        known = [
+            number < len(kept) and len(kept[number]) >= len(each)
+            for number, each in enumerate(batches)
+        ]
+        runs = (Run(each) for each, is_known in zip(batches, known, strict=True) if not is_known)
+        found = last_states(self.model, runs)
+        for number, batch in enumerate(batches):
+            first, device = number * size, self.model.device
+            if known[number]:
+                states = kept[number][: len(batch)].to(device)
+            else:
+                states = next(found)[:, :-1]
+                if number == len(kept) and any(first < most for most in self._readers[text][1:]):
+                    kept.append(states.cpu())
+            yield Passed(first, batch.to(device), states)
         self._readers[text] = self._readers[text][1:]
         if not self._readers[text]:
             self._kept.pop(text, None)
-
-    def _states(self, text: Text, number: int, first: int, batch: "Tensor") -> "Tensor":
-        """Return the states over a batch, remembered where another task reads some of it too."""
-        kept = self._kept[text]
-        if number < len(kept) and len(kept[number]) >= len(batch):
-            return kept[number][: len(batch)].to(batch.device)
-        states = last_states(self.model, batch)
-        if number == len(kept) and any(first < most for most in self._readers[text][1:]):
-            kept.append(states.cpu())
-        return states
 
 
 def readers(tasks: Iterable[Reading]) -> dict[Text, list[int]]:
@@ -79,9 +85,3 @@ def readers(tasks: Iterable[Reading]) -> dict[Text, list[int]]:
     for task in tasks:
         read[task.text, task.length].append(task.most or UNLIMITED)
     return read
-
-
-def last_states(model: Any, batch: "Tensor") -> "Tensor":  # noqa: ANN401
-    """Return what the head reads to predict each token but the first, (windows, tokens, hidden)."""
-    states: Tensor = model.get_decoder()(input_ids=batch, use_cache=False).last_hidden_state
-    return states[:, :-1]

@@ -34,14 +34,22 @@ class PrefixCache:
         """Cut the prefix back to its first tokens, then run more behind them."""
         import torch
 
-        self.layers = [(keys[:, :, :kept], values[:, :, :kept]) for keys, values in self.layers]
-        self.depth = kept
+        self.cut(kept)
         if ids:
-            cache: Any = self.cache(rows=1)
+            cache = self.cache(rows=1)
             given = torch.tensor([ids], device=self.model.device)
             self.model.get_decoder()(input_ids=given, past_key_values=cache, use_cache=True)
-            self.layers = [(layer.keys, layer.values) for layer in cache.layers]
-            self.depth += len(ids)
+            self.take(cache, len(ids))
+
+    def cut(self, kept: int) -> None:
+        """Cut the prefix back to its first tokens."""
+        self.layers = [(keys[:, :, :kept], values[:, :, :kept]) for keys, values in self.layers]
+        self.depth = kept
+
+    def take(self, cache: Any, tokens: int) -> None:  # noqa: ANN401 - its layers have no types
+        """Take over so many tokens that a run of one row has added to a cache of the prefix."""
+        self.layers = [(layer.keys, layer.values) for layer in cache.layers]
+        self.depth += tokens
 
     def cache(self, rows: int) -> "DynamicCache":
         """Return what a batch of so many rows goes on from."""

@@ -4,7 +4,7 @@ lm-eval says what a task means: prompts, examples, which answers there are and h
 The model is the one that was loaded for all tasks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from importlib.metadata import version as installed
@@ -25,6 +25,7 @@ from hubq.stages.evaluate.task import Found, HarnessTask, MeasuredModel, Score
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
 
+WRITTEN = "generate_until"  # the type of answers, unless a definition names another
 BOOTSTRAPS = 1000  # for standard errors without a closed form; 0 would turn all of them off
 
 
@@ -33,6 +34,11 @@ class ChoiceTask(HarnessTask):
 
     kind: Literal["choice"] = "choice"
     protocol_version: ClassVar = 4  # 4 knows what guessing gives, and that a bias is best at zero
+
+    @property
+    def writes(self) -> bool:
+        """Whether lm-eval lets a model write the answers, to some of the items at least."""
+        return any(each.get("output_type", WRITTEN) == WRITTEN for each in _definitions(self))
 
     def carry_out(self, model: MeasuredModel, outcome: Path, progress: Progress) -> Found:
         """Ask the model the items."""
@@ -156,6 +162,26 @@ def _writing(
         language_model.writer = VllmWriter(engine, language_model.tokenizer)
         yield f"vLLM {engine.version}"
         language_model.writer = own
+
+
+def _definitions(task: ChoiceTask) -> Iterator[Mapping[str, Any]]:
+    """Yield the definitions of a task, or of a group's members, without their items."""
+    index = _manager(task).task_index
+    pending: list[str | dict[str, Any]] = list(ALIASES.get(task.name, (task.name,)))
+    while pending:
+        named = pending.pop()
+        name = named if isinstance(named, str) else named.get("group") or named["task"]
+        if not isinstance(name, str) or name not in index:
+            yield named if isinstance(named, dict) else {"output_type": "unknown"}
+            continue
+        entry = index[name]
+        members = (entry.cfg or {}).get("task")
+        if entry.tags and entry.yaml_path is None:
+            pending += entry.tags
+        elif isinstance(members, list):
+            pending += members
+        else:
+            yield {**(entry.cfg or {}), **(named if isinstance(named, dict) else {})}
 
 
 def _loaded(task: ChoiceTask) -> Any:  # noqa: ANN401 - lm-eval carries no types

@@ -53,6 +53,11 @@ class EfficiencyTask(Task):
         """Whether an engine of its own loads the model."""
         return self.engine != "transformers"
 
+    @property
+    def writes(self) -> bool:
+        """Writing is what it times."""
+        return True
+
     def carry_out(self, model: MeasuredModel, outcome: Path, progress: Progress) -> Found:
         """Generate, and say what that and the loading took."""
         if self.engine == "vllm":

@@ -39,7 +39,12 @@ class HiddenTask(TextTask):
         passes = model.passes
         if not self.runs_in(model.dtype):
             assert self.precision is not None
-            exact = load(passes.folder, device=model.device, dtype=self.precision).model
-            passes = Passes(exact, passes.folder)
+            exact = load(
+                passes.folder,
+                device=model.device,
+                dtype=self.precision,
+                by_blocks=model.by_blocks,
+            )
+            passes = Passes(exact.model, passes.folder)
         hidden_states(passes, self, states_file(outcome), progress)
         return Found()

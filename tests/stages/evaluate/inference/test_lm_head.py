@@ -24,7 +24,7 @@ from hubq.stages.evaluate.measurements.perplexity import PerplexityTask, perplex
 from hubq.stages.evaluate.task import keep_text
 from hubq.stages.evaluate.worker import work
 
-CPU = {"device": "cpu", "dtype": "float32"}
+CPU: Any = {"device": "cpu", "dtype": "float32"}
 PLAIN = ["llama", "llama3.2", "mistral", "qwen2", "qwen3"]
 SCALED = ["granite", "cohere", "gemma2"]
 TEXT = "The llama went home. It was late, and the road was long. " * 12
