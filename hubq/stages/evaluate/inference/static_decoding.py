@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from hubq.stages.evaluate.inference.greedy_decoding import synchronize
+from hubq.machine.device import synchronize
 from hubq.stages.evaluate.inference.prefixes import longest_masked
 
 if TYPE_CHECKING:
