@@ -22,6 +22,7 @@ from hubq.cli.options import (
     json_option,
 )
 from hubq.cli.options import print_json as show_json
+from hubq.cli.outlook import outlook
 from hubq.cli.tables import print_plan
 from hubq.machine.progress import Clock, Progress
 from hubq.records.run_folder import BLOCKS, CHECKPOINT, REPORT, locked
@@ -208,21 +209,17 @@ def plan(  # noqa: PLR0913 - the options of a command
     Reads only the model's config.json, tensor headers and tokenizer, no weights. The first time,
     it measures for a few seconds how fast this machine is.
     """
-    from hubq.stages.evaluate.evaluate import why_by_blocks
-    from hubq.stages.plan.forecast import forecast_for, forecast_here
     from hubq.stages.plan.plan import destination
 
     with stages(recipe, run, fresh, hub) as stage:
         planned = stage.plan()
         publishing = destination(planned, stage.client)
-        expected = forecast_here(planned) if gpu is None else forecast_for(planned, gpu)
+        seen = outlook(planned, stage.run, gpu)
         if as_json:
-            estimate = {"device": expected.device, "seconds": expected.stages}
-            more = {"destination": publishing, "goes_on": stage.goes_on(), "estimate": estimate}
-            show_json(planned.model_dump(mode="json") | more)
+            more = {"destination": publishing, "goes_on": stage.goes_on()}
+            show_json(seen.as_json() | more)
         else:
-            told = {"goes on": stage.goes_on(), "evaluates": why_by_blocks(planned)}
-            print_plan(planned, publishing, expected, told)
+            print_plan(seen, publishing, stage.goes_on())
 
 
 @click.command(epilog=example(f"hubq quantize {RECIPE}"))

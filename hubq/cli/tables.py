@@ -9,20 +9,18 @@ from hubq.machine.files import gigabytes
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from hubq.cli.outlook import Outlook
     from hubq.records.plan import Plan, PlannedModule
     from hubq.stages.plan.forecast import Forecast
 
 
-def print_plan(
-    plan: "Plan", publishing: str, expected: "Forecast", told: Mapping[str, str | None]
-) -> None:
-    """Print what will be quantized and kept, what it costs, and what is `told` besides."""
+def print_plan(seen: "Outlook", publishing: str, goes_on: str | None) -> None:
+    """Print what will be quantized and kept, what it costs, and what doesn't fit."""
     from rich.console import Console
 
     console = Console()
-    console.print(_modules(plan))
-    others = ((name, said) for name, said in told.items() if said is not None)
-    for name, value in (*_facts(plan, publishing, expected), *others):
+    console.print(_modules(seen.plan))
+    for name, value in _facts(seen, publishing, goes_on):
         console.print(f"{name:17} {value}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -68,7 +66,8 @@ def _kinds(
     return kinds
 
 
-def _facts(plan: "Plan", publishing: str, expected: "Forecast") -> Iterator[tuple[str, str]]:
+def _facts(seen: "Outlook", publishing: str, goes_on: str | None) -> Iterator[tuple[str, str]]:
+    plan = seen.plan
     yield "model", plan.source
     yield from (("", remark) for remark in plan.remarks)
     gate = f", gated ({plan.base_card.gate})" if plan.base_card.gate else ""
@@ -85,8 +84,14 @@ def _facts(plan: "Plan", publishing: str, expected: "Forecast") -> Iterator[tupl
     yield "peak memory", _memory(plan)
     if plan.compute_dtype is not None:
         yield "calibration dtype", plan.compute_dtype
-    yield from _times(expected)
+    yield from _times(seen.forecast)
+    if seen.by_blocks is not None:
+        told = "block by block, without efficiency and tasks that write texts"
+        yield "evaluates", f"{told}: {seen.by_blocks}"
+    yield from (("does not fit", sentence) for sentence in seen.lacking)
     yield "repo", f"{plan.repo} ({publishing})"
+    if goes_on is not None:
+        yield "goes on", goes_on
 
 
 def _memory(plan: "Plan") -> str:

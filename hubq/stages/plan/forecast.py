@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from hubq.formats import format_named, scale_dtype
 from hubq.machine.device import DTYPES, best_device
-from hubq.machine.published import published, rates_from
+from hubq.machine.published import Published, rates_from
 from hubq.machine.rates import WINDOW, Rates, rates_of
 from hubq.records.plan import Plan, PlannedModule
 from hubq.records.recipe_evaluate import EvaluateSection, PerplexitySection, lengths
@@ -104,9 +104,9 @@ def forecast_here(plan: Plan) -> Forecast:
     )
 
 
-def forecast_for(plan: Plan, gpu: str) -> Forecast:
-    """Say about how long it takes on a GPU of `published`, which raises UserError for others."""
-    method, rates = Recipe.model_validate(plan.recipe).method, rates_from(published(gpu))
+def forecast_for(plan: Plan, gpu: Published) -> Forecast:
+    """Say about how long it takes on a GPU by its published figures."""
+    method, rates = Recipe.model_validate(plan.recipe).method, rates_from(gpu)
     return forecast(
         plan, rates, lambda groups: reckoned_seconds_a_block(method, groups, rates), "cuda"
     )

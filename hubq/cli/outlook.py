@@ -1,0 +1,43 @@
+"""What `hubq plan` tells beside the plan: the time, and what doesn't fit into a machine."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hubq.machine.published import published
+
+if TYPE_CHECKING:
+    from hubq.records.plan import Plan
+    from hubq.stages.plan.forecast import Forecast
+
+
+class Outlook(NamedTuple):
+    """A plan on a machine."""
+
+    plan: "Plan"  # with the memory that it needs there
+    forecast: "Forecast"
+    by_blocks: str | None  # why models are measured block by block there; None: whole
+    lacking: list[str]  # what doesn't fit, a sentence each
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it all as JSON values."""
+        estimate = {"device": self.forecast.device, "seconds": self.forecast.stages}
+        more = {"estimate": estimate, "by_blocks": self.by_blocks, "does_not_fit": self.lacking}
+        return self.plan.model_dump(mode="json") | more
+
+
+def outlook(plan: "Plan", run: Path, gpu: str | None) -> Outlook:
+    """Look at a plan on this machine, or beside a GPU that is elsewhere, of which a name is given.
+
+    Raises UserError where no figures of that GPU are known.
+    """
+    from hubq.stages.evaluate.evaluate import why_by_blocks
+    from hubq.stages.plan.forecast import forecast_for, forecast_here
+    from hubq.stages.plan.shortages import Free, by_blocks_on, free_here, on_gpu, shortages
+
+    if gpu is None:
+        lacking = shortages(plan, free_here(run))
+        return Outlook(plan, forecast_here(plan), why_by_blocks(plan), lacking)
+    known = published(gpu)
+    there = on_gpu(plan, known)
+    lacking = shortages(there, Free(int(known.memory), None, None))
+    return Outlook(there, forecast_for(plan, known), by_blocks_on(plan, known), lacking)
