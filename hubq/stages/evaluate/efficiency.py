@@ -46,10 +46,12 @@ def efficiency(
     of_base = asked.model_copy(update={"beside": content_of(pair.result)})
     sides = ((pair.result, asked), (pair.base, of_base))
     files = [outcome_file(folder, task, pair.where) for folder, task in sides]
-    if not all(file.is_file() for file in files):
+    missing = not all(file.is_file() for file in files)
+    if missing:
         for file in files:
             file.unlink(missing_ok=True)
-    (result,), (base,) = pair.of_result(asked), pair.of_base(of_base)
+    with pair.standing_by(len(sides) if missing else 0):
+        (result,), (base,) = pair.of_result(asked), pair.of_base(of_base)
     return Efficiency(
         **asked.model_dump(include={"batch", "prompt", "output", "repetitions"}),
         engine=_engine_of(base, result),

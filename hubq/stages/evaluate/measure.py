@@ -22,6 +22,7 @@ from hubq.stages.evaluate.fit import computes_alike, why_by_blocks
 from hubq.stages.evaluate.fork_server import ForkServer
 from hubq.stages.evaluate.jobs import Job, Order
 from hubq.stages.evaluate.measurements.hidden import HiddenTask
+from hubq.stages.evaluate.standby import standing_by
 from hubq.stages.evaluate.task import PLACES, Outcome, Task, states_file
 from hubq.stages.evaluate.workers import can_fork, fork_server_for, run, workers_for
 
@@ -73,6 +74,10 @@ class Pair(NamedTuple):
         """Measure the result."""
         label = Labelled(self.progress, "quantized")
         return measure(self.result, tasks, self.where, self.client, label)
+
+    def standing_by(self, number: int) -> AbstractContextManager[None]:
+        """Have so many processes ready for what needs no Hub and is timed."""
+        return standing_by(worker_environment(online=False, client=self.client), number)
 
     def knows(self, folder: Path, *tasks: Task) -> bool:
         """Tell whether all of this was measured of a folder before."""

@@ -150,12 +150,12 @@ def run(file: Path, out: TextIO) -> int:
     return 0
 
 
-def be_a_process(work: Callable[[Path, TextIO], int]) -> int:
-    """Do the job of this process's argument, with messages on standard output."""
+def be_a_process(work: Callable[[Path, TextIO], int], job: Path) -> int:
+    """Do the job of a file, with messages on standard output."""
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever libraries print is no message
-    return work(Path(sys.argv[1]), out)
+    return work(job, out)
 
 
 if __name__ == "__main__":
-    sys.exit(be_a_process(run))
+    sys.exit(be_a_process(run, Path(sys.argv[1])))

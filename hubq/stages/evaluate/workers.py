@@ -31,6 +31,7 @@ from hubq.stages.evaluate.fit import VARIABLE
 from hubq.stages.evaluate.fork_server import ForkServer, WorkerStart
 from hubq.stages.evaluate.jobs import Job
 from hubq.stages.evaluate.measurements.efficiency import EfficiencyTask
+from hubq.stages.evaluate.standby import taken
 
 MEASURING = "hubq.stages.evaluate.worker"
 MOST = 2  # workers that share a job
@@ -171,7 +172,14 @@ class Worker(Protocol):
 
 @contextmanager
 def _spawned(start: WorkerStart, log: Path) -> Iterator[Worker]:
-    """Start a worker that imports all it needs, once nothing else imports: it may be timed."""
+    """Start a worker that imports all it needs, once nothing else imports: it may be timed.
+
+    One that stands by has done so.
+    """
+    if standby := taken(start, log):
+        with standby:
+            yield standby
+        return
     for fork_server in ForkServer.living:
         fork_server.ready()
     # -P: a module in the user's folder that is named like a library must not be imported.

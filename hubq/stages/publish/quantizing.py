@@ -93,4 +93,4 @@ def run(file: Path, out: TextIO) -> int:
 if __name__ == "__main__":
     from hubq.stages.evaluate.worker import be_a_process
 
-    sys.exit(be_a_process(run))
+    sys.exit(be_a_process(run, Path(sys.argv[1])))

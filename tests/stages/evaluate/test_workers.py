@@ -3,6 +3,7 @@
 Most start processes that import torch: some seconds for all of them.
 """
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from hubq.stages.evaluate.measurements.efficiency import EfficiencyTask
 from hubq.stages.evaluate.measurements.hidden import HiddenTask
 from hubq.stages.evaluate.measurements.load import LoadTask
 from hubq.stages.evaluate.measurements.perplexity import PerplexityTask
+from hubq.stages.evaluate.standby import standing_by
 from hubq.stages.evaluate.task import Outcome, Task, keep_text
 from hubq.stages.evaluate.worker import Share
 from hubq.stages.evaluate.workers import run, workers_for
@@ -206,3 +208,33 @@ def test_costs_are_measured_in_a_process_that_is_no_fork(
     run(job, 1, environment(), Looking())
 
     assert any("-m hubq.stages.evaluate.worker" in each for each in seen)
+
+
+def test_costs_are_measured_in_a_process_that_stood_by_and_no_other_is_left(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    task = EfficiencyTask(batch=1, prompt=4, output=2, repetitions=1, hardware="", beside="")
+    job = job_of(tiny_model("llama"), tmp_path, task)
+    before = set(psutil.Process().children())
+
+    with standing_by(environment(), 2):
+        stood = set(psutil.Process().children()) - before
+        run(job, 1, environment(), Recorder())
+        left = set(psutil.Process().children()) - before
+
+    assert len(stood) == 2
+    assert len(left) == 1
+    assert left < stood
+    assert set(psutil.Process().children()) == before
+    assert Outcome.load(job.orders[0].outcome).cost
+
+
+def test_a_process_that_cannot_import_what_measures_says_why(tmp_path: Path) -> None:
+    (tmp_path / "transformers.py").write_text("raise ImportError('damaged')\n")
+
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    with (
+        pytest.raises(RuntimeError, match="damaged"),
+        standing_by({**environment(), "PYTHONPATH": path}, 1),
+    ):
+        pass
