@@ -102,8 +102,9 @@ def test_the_card_made_before_has_the_numbers_of_its_report(made: Path) -> None:
     report, siblings = Report.load(made / "run" / REPORT), Siblings.load(made / "run" / SIBLINGS)
 
     card = (made / "run" / "README.md").read_text()
+    now = render(report, siblings).replace("top-1", "likeliest")  # which has a digit in its name
 
-    assert NUMBER.findall(card) == NUMBER.findall(render(report, siblings))
+    assert NUMBER.findall(card) == NUMBER.findall(now)
 
 
 def test_the_check_of_a_card_made_before_finds_other_words_and_no_other_picture(

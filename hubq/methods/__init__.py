@@ -117,6 +117,7 @@ class Holds(NamedTuple):
 
     weights: float = 12  # float32 copies of a weight; the default is more than any method takes
     grams: int = 2  # float32 matrices as large as the inputs' Gram matrix, and that one
+    block: float = 0  # float32 copies of 128 columns, which are rounded or fitted at a time
     together: bool = False  # whether the weights are those of a whole group
 
 

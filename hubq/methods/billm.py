@@ -59,7 +59,7 @@ class BiLLM(BinaryMethod):
   booktitle = {International Conference on Machine Learning},
   year = {2024}
 }"""
-    holds: ClassVar[Holds] = Holds(weights=8)
+    holds: ClassVar[Holds] = Holds(weights=8, block=39)
 
     most_salient: float = Field(
         0.4, gt=0, lt=1, description="the largest fraction of a group's columns to set apart"

@@ -35,7 +35,7 @@ class GPTQ(AffineMethod):
   year = {2023}
 }"""
     needs: ClassVar[frozenset[Need]] = frozenset({"gram"})
-    holds: ClassVar[Holds] = Holds(weights=6.5, together=True)
+    holds: ClassVar[Holds] = Holds(weights=6.5, block=4, together=True)
 
     damping: float = Field(
         0.01, gt=0, description="fraction of the mean diagonal that is added to the Hessian"

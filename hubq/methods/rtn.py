@@ -18,7 +18,7 @@ class RTN(AffineMethod):
   eprint = {2004.09602},
   archivePrefix = {arXiv}
 }"""
-    holds: ClassVar[Holds] = Holds(weights=4, grams=0)
+    holds: ClassVar[Holds] = Holds(weights=2.25, grams=0)
     takes_stored: ClassVar[bool] = True
 
     def quantize(self, layer: Layer) -> Affine:

@@ -52,7 +52,7 @@ class SliMLLM(Method):
   year = {2025}
 }"""
     needs: ClassVar[frozenset[Need]] = frozenset({"gram"})
-    holds: ClassVar[Holds] = Holds(weights=6)
+    holds: ClassVar[Holds] = Holds(weights=6, block=2)
 
     bits: Literal[2, 3, 4] = Field(2, description="average width of the codes")
     group_size: int = Field(128, ge=1, description="input columns that share a width and a scale")

@@ -91,7 +91,7 @@ def test_columns_are_rounded_as_gptq_says_to_the_nearest_level() -> None:
     layer = layer_of()
     planes, hessian = planes_of(layer)
 
-    solve(planes.columns, hessian.factor, planes.round)
+    solve(planes.columns, hessian.factor, planes.round, 32)
 
     gram = gram_of(layer).double()[hessian.order][:, hessian.order]
     gram += torch.eye(len(gram)) * (0.01 * gram.diagonal().mean())
@@ -111,7 +111,7 @@ def test_columns_are_rounded_again_to_what_suits_all_others() -> None:
     errors = planes.errors()
     slow = errors.double()
 
-    refine((planes.columns, errors), gram, planes.round, block=40)
+    refine((planes.columns, errors), gram, planes.round, block=32)
 
     exact = gram.double()
     for i, its in enumerate(planes.sets.tolist()):

@@ -1,5 +1,6 @@
 """What may be a name on the command line, told before a Hub is asked."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -74,7 +75,7 @@ def test_a_command_refuses_a_wrong_name_before_it_asks(
     result = CliRunner().invoke(cli, [*command, "--hub", hub.endpoint])
 
     assert result.exit_code == 1, result.output
-    assert "is not a repo name" in result.output
+    assert re.search("is not an? (repo|organization) name", result.output)
     assert hub.asked == []
 
 

@@ -70,7 +70,7 @@ def test_the_same_seed_gives_the_same_answers(client: "Client") -> None:
         ({"models": [THREE] * 5}, "choose 2 to 4 models to compare; 5 are chosen"),
         ({"models": [THREE, THREE]}, "choose each model once"),
         ({"temperature": -1.0}, "temperature must be greater than or equal to 0"),
-        ({"max_new_tokens": 5000}, "an answer may have 512 tokens here, not 5000"),
+        ({"max_new_tokens": 5000}, "an answer may have at most 512 tokens here, not 5000"),
     ],
 )
 def test_what_can_not_be_is_said_in_words(

@@ -1,7 +1,8 @@
 """What quantizing holds at most, on a GPU and in the host's memory: arithmetic, no measurement.
 
 A walk's peak is one of a few moments: while a half of a block runs and its statistics are gathered,
-or while a group of its linears is solved. tests/stages/plan/test_memory.py counts allocations.
+or while a group of its linears is solved. Allocations are counted in
+tests/stages/plan/test_memory_needed.py.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,7 @@ CONTEXT = 1_000_000_000  # bytes of a GPU: CUDA's context, its libraries' worksp
 TRAINED = 24  # bytes a weight in training
 BATCH = 4  # windows of a recipe in a step of training
 WALKED = 4096  # tokens that run through a block at once
+BLOCK = 128  # columns of a layer that are rounded or fitted at a time
 
 
 class Memory(NamedTuple):
@@ -109,8 +111,9 @@ class Walked:
         holds = self.recipe.method.holds
         sizes = [prod(shape) for shape in group]
         working = sum(sizes) if holds.together else max(sizes)
+        block = working // group[0][1] * min(BLOCK, group[0][1])
         grams = holds.grams * group[0][1] ** 2
-        return round(4 * (sum(sizes) + holds.weights * working + grams))
+        return round(4 * (sum(sizes) + holds.weights * working + holds.block * block + grams))
 
     def _training(self) -> int:
         """Return what training a block holds beside the hidden states that wait to enter it.

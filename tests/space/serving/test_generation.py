@@ -361,7 +361,7 @@ def test_a_model_is_said_to_be_loading_once_and_the_least_recently_used_makes_ro
         (" \n", {}, "the prompt is empty"),
         ("x" * 100_000, {}, "have 100,000 characters and at most 20,000 are read here"),
         ("x" * 500, {}, "tokens and at most 400 are read here"),
-        ("Hi", {"max_new_tokens": 5000}, "an answer may have 512 tokens here, not 5000"),
+        ("Hi", {"max_new_tokens": 5000}, "an answer may have at most 512 tokens here, not 5000"),
     ],
 )
 def test_what_is_too_much_or_nothing_is_refused_in_words(

@@ -523,7 +523,7 @@ def test_a_file_that_changed_is_refused_before_anything_is_sent(
 def test_a_file_that_is_gone_is_refused(report: Report, run: Path, client: Client) -> None:
     (run / "model/tokenizer.json").unlink()
 
-    with pytest.raises(UserError, match=r"tokenizer.json is gone"):
+    with pytest.raises(UserError, match=r"tokenizer.json is missing"):
         publish(report, run, client)
 
 

@@ -140,8 +140,8 @@ def test_a_run_without_enough_memory_names_the_settings_and_goes_on(
 
     assert str(raised.value) == (
         "quantizing ran out of memory: free memory and run again, which goes on where it stopped, "
-        "or lower calibration.samples (2) or calibration.length (32) in the recipe and run with "
-        "--fresh"
+        "set HUBQ_HIDDEN_STATES=disk to keep hidden states in files, or lower calibration.samples "
+        "(2) or calibration.length (32) in the recipe and run with --fresh"
     )
     assert bytes_of(run)
 

@@ -124,7 +124,7 @@ def test_an_answer_is_no_longer_than_the_model_reaches(folder: Path) -> None:
 def test_a_prompt_that_is_too_long_is_refused(folder: Path) -> None:
     long = [{"role": "user", "content": "x" * 600}]
 
-    with pytest.raises(UserError, match=r"the prompt has \d+ tokens; .* takes 511"):
+    with pytest.raises(UserError, match=r"the prompt has \d+ tokens; .* takes at most 511"):
         list(answer(folder, long, 8))
 
 
