@@ -49,7 +49,7 @@ class Room:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.done: list[dict[str, list[Any]]] = []
-        save_tiny_model("llama", folder / "model")
+        save_tiny_model("mistral", folder / "model")  # AWQ scales o and v of it
         lines = (f"Llama {number} ate {number * 7} leaves.\n" for number in range(90))
         (folder / "text.txt").write_text("".join(lines))
 
