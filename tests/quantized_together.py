@@ -64,7 +64,7 @@ def _forked(job: dict[str, Any], rank: int, port: int, said: TextIO) -> int:
     os.environ |= {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": str(port)}
     os.environ["HUBQ_KEEP_EVERY"] = "0"
     if job.get("dies") == rank:
-        quantization.Block = _Last  # type: ignore[misc] # only in this process
+        setattr(quantization, Block.__name__, _Last)  # only in this process
     try:
         _work(job)
     except SystemExit as end:

@@ -31,6 +31,6 @@ def start_together(processes: int, words: list[str]) -> NoReturn:
             "CUDA_VISIBLE_DEVICES chooses among them"
         )
     launcher = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}")
-    # Otherwise torchrun sets one thread each.
+    # Otherwise torchrun sets one thread each. Without `--` it takes --run for its own --run-path.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    os.execv(sys.executable, [sys.executable, *launcher, "-m", "hubq", *words])
+    os.execv(sys.executable, [sys.executable, *launcher, "-m", "--", "hubq", *words])

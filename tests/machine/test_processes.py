@@ -36,7 +36,7 @@ def test_it_becomes_torchrun_with_a_process_for_each_gpu(
 
     assert " ".join(became.value.args).endswith(
         "-m torch.distributed.run --standalone --nproc-per-node=2 "
-        "-m hubq quantize recipe.yaml --json"
+        "-m -- hubq quantize recipe.yaml --json"
     )
     assert os.environ["OMP_NUM_THREADS"] == "8"
 

@@ -85,12 +85,11 @@ class Ranks:
                     distributed.send(piece, 0)
                 return tensor
             whole = own.new_empty(sum(counts), *own.shape[1:])
-            for rank, part in enumerate(whole.split(counts)):
-                if rank == 0:
-                    part.copy_(own)
-                else:
-                    for piece in _pieces(part):
-                        distributed.recv(piece, rank)
+            whole[: counts[0]] = own
+            for rank in range(1, self.size):
+                begin = sum(counts[:rank])
+                for piece in _pieces(whole[begin : begin + counts[rank]]):
+                    distributed.recv(piece, rank)
         return whole
 
     def _combine(self, tensor: Tensor, take_in: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -98,7 +97,8 @@ class Ranks:
         if self.size == 1:
             return
         assert tensor.is_contiguous()
-        for result in tensor.view(-1).split(PIECE):
+        for begin in range(0, tensor.numel(), PIECE):
+            result = tensor.view(-1)[begin : begin + PIECE]
             own = result.clone()
             for rank in range(self.size):
                 part = own if rank == self.rank else torch.empty_like(own)
