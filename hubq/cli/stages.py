@@ -1,6 +1,7 @@
 """The commands that a recipe goes through; each runs what is missing before it."""
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from hubq.cli.options import (
 from hubq.cli.options import print_json as show_json
 from hubq.cli.outlook import outlook
 from hubq.cli.tables import print_plan
+from hubq.errors import UserError
+from hubq.machine.processes import start_together, started_together
 from hubq.machine.progress import Clock, Progress
 from hubq.records.run_folder import BLOCKS, CHECKPOINT, REPORT, locked
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from hubq.records.plan import Plan
     from hubq.records.report import Report
     from hubq.stages.publish.publish import Publication
+    from hubq.stages.quantize.ranks import Ranks
     from hubq.stages.recipe.recipe import Recipe
 
 Quantize = Callable[["Plan", Path, "Client", "Progress"], "Checkpoint"]
@@ -60,9 +64,10 @@ class Stages:
     def checkpoint(self, apart: "Quantize | None" = None) -> "Checkpoint":
         """Quantize, or go on where a killed run stopped; in this process unless told otherwise."""
         from hubq.records.checkpoint import Checkpoint
+        from hubq.stages.plan.replanning import shared_out
         from hubq.stages.quantize.quantize import quantize
 
-        planned = self.plan()
+        planned = shared_out(self.plan(), started_together(), self.run)
         path = self.run / CHECKPOINT
         if path.is_file():
             return Checkpoint.load(path)
@@ -179,12 +184,22 @@ def stage_options(command: Command) -> Command:
 
 
 @contextmanager
-def stages(recipe: Path, run: Path | None, fresh: bool, hub: str | None) -> Iterator[Stages]:
-    """Read a recipe and open its run folder and its Hub."""
+def stages(
+    recipe: Path, run: Path | None, fresh: bool, hub: str | None, *, together: bool = False
+) -> Iterator[Stages]:
+    """Read a recipe and open its run folder and its Hub.
+
+    Raises UserError where torchrun has started several processes, unless they work together.
+    """
     from hubq.cli.bars import progress
     from hubq.stages.plan.plan import plan_afresh
     from hubq.stages.recipe.recipe import read
 
+    if started_together() > 1 and not together:
+        raise UserError(
+            "only `hubq quantize` works in several processes: run that by torchrun, then this "
+            "without it, which goes on from there"
+        )
     wanted = read(recipe)
     folder = run or Path("runs") / wanted.name
     with locked(folder), client_for(hub, wanted.publish.org) as client:
@@ -224,14 +239,62 @@ def plan(  # noqa: PLR0913 - the options of a command
 
 @click.command(epilog=example(f"hubq quantize {RECIPE}"))
 @stage_options
-def quantize(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool) -> None:
+@click.option(
+    "--gpus",
+    type=click.IntRange(min=1),
+    help="Share the work out among so many GPUs, by torchrun; `torchrun --nproc-per-node=N -m hubq "
+    "quantize RECIPE` does the same. A run goes on by as many as it was begun by.",
+)
+def quantize(  # noqa: PLR0913 - the options of a command
+    recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool, gpus: int | None
+) -> None:
     """Write the quantized checkpoint into the run folder.
 
     A killed run resumes where it stopped, or up to two minutes of work before, and ends with the
     same bytes.
     """
-    with stages(recipe, run, fresh, hub) as stage:
-        checkpoint = stage.checkpoint()
+    if gpus is not None and gpus > 1:
+        options = {"--run": run, "--hub": hub}
+        given = [word for name, each in options.items() if each for word in (name, str(each))]
+        flags = ["--fresh"] * fresh + ["--json"] * as_json
+        start_together(gpus, ["quantize", str(recipe), *given, *flags])
+    if started_together() == 1:
+        _quantize(recipe, run, fresh, hub, as_json)
+    else:
+        _quantize_together(partial(_quantize, recipe, run, fresh, hub, as_json))
+
+
+def _quantize_together(lead: "Callable[[Ranks], None]") -> None:
+    """Let the first of several processes lead; the others follow, and say only what is theirs."""
+    from hubq.stages.quantize.quantize import follow
+    from hubq.stages.quantize.ranks import PeerEnded, joined
+
+    with joined() as ranks:
+        if ranks.first:
+            lead(ranks)
+            ranks.of_first(lambda: None)  # there is no more to do
+            return
+        try:
+            follow(ranks)
+        except (PeerEnded, KeyboardInterrupt):  # which the first tells
+            sys.exit(1)
+        except UserError as error:
+            raise UserError(f"process {ranks.rank} of {ranks.size}: {error}") from error
+
+
+def _quantize(  # noqa: PLR0913 - the options of a command
+    recipe: Path,
+    run: Path | None,
+    fresh: bool,
+    hub: str | None,
+    as_json: bool,
+    ranks: "Ranks | None" = None,
+) -> None:
+    """Quantize and say what came out."""
+    from hubq.stages.quantize.quantize import quantize
+
+    with stages(recipe, run, fresh, hub, together=True) as stage:
+        checkpoint = stage.checkpoint(partial(quantize, ranks=ranks))
         if as_json:
             show_json(checkpoint.model_dump(mode="json"))
         else:

@@ -132,6 +132,8 @@ class Method(AsWritten, ABC):
     folds: ClassVar[frozenset[Writer]] = frozenset()
     takes_stored: ClassVar[bool] = False  # whether it takes weights in the dtype of their file
     tunes: ClassVar[bool] = False  # whether `tune` trains a block once it is quantized
+    # Whether a row's result, of an Affine, depends on no other row of the group once it is scaled.
+    rows_are_independent: ClassVar[bool] = False
     holds: ClassVar[Holds] = Holds()  # for the plan's estimate of memory
     remark: ClassVar[str] = ""  # a sentence for the card, where the paper left something open
 

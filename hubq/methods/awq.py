@@ -36,6 +36,7 @@ class AWQ(AffineMethod):
     needs: ClassVar[frozenset[Need]] = frozenset({"gram", "magnitude"})
     folds: ClassVar[frozenset[Writer]] = frozenset({"norm", "linear"})
     holds: ClassVar[Holds] = Holds(weights=6.5, grams=1)
+    rows_are_independent: ClassVar[bool] = True
 
     powers: int = Field(20, ge=1, description="how many exponents from 0 to 1 are tried")
     clips: int = Field(10, ge=0, le=19, description="how many clipped ranges are tried, 5 % apart")

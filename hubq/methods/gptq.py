@@ -36,6 +36,7 @@ class GPTQ(AffineMethod):
 }"""
     needs: ClassVar[frozenset[Need]] = frozenset({"gram"})
     holds: ClassVar[Holds] = Holds(weights=6.5, block=4, together=True)
+    rows_are_independent: ClassVar[bool] = True
 
     damping: float = Field(
         0.01, gt=0, description="fraction of the mean diagonal that is added to the Hessian"

@@ -20,6 +20,7 @@ class RTN(AffineMethod):
 }"""
     holds: ClassVar[Holds] = Holds(weights=2.25, grams=0)
     takes_stored: ClassVar[bool] = True
+    rows_are_independent: ClassVar[bool] = True
 
     def quantize(self, layer: Layer) -> Affine:
         """Fit a grid to each group and round to it."""

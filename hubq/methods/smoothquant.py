@@ -45,6 +45,7 @@ class SmoothQuant(Method):
     needs: ClassVar[frozenset[Need]] = frozenset({"magnitude"})
     folds: ClassVar[frozenset[Writer]] = frozenset({"norm"})
     holds: ClassVar[Holds] = Holds(weights=2.8, grams=0)
+    rows_are_independent: ClassVar[bool] = True
     # What a head beside such linears is rounded with; no options.
     group_size: ClassVar[int] = PER_CHANNEL
     symmetric: ClassVar[bool] = True

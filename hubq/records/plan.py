@@ -57,3 +57,4 @@ class Plan(Record):
     remarks: tuple[str, ...] = ()  # how the source is read, where that isn't plain
     device_memory: int | None = None  # bytes of a GPU's memory; None: none was there
     hidden_states: Place | None = None  # where there is room for them; None: there are none
+    processes: int = 1  # that quantize together, among which windows and rows are shared out

@@ -88,6 +88,20 @@ class Affine(QuantizedTensor):
         )
 
     @classmethod
+    def joined(cls, parts: Sequence["Affine"]) -> "Affine":
+        """Join the rows of tensors that differ in nothing else: what `split` has cut."""
+        zeros = [each.zero for each in parts if each.zero is not None]
+        scales = [each.scale for each in parts]
+        tensors = [each for each in scales if isinstance(each, Tensor)]
+        inner = [each for each in scales if isinstance(each, Affine)]
+        return replace(
+            parts[0],
+            codes=torch.cat([each.codes for each in parts]),
+            scale=torch.cat(tensors) if tensors else cls.joined(inner),
+            zero=torch.cat(zeros) if zeros else None,
+        )
+
+    @classmethod
     def fit(cls, weight: Tensor, grid: "Grid", clipping: ClippingRange | None = None) -> Self:
         """Round (out, in) to the nearest levels of a grid that spans each group's range.
 

@@ -1,5 +1,7 @@
 """The representations: what comes out is what goes in, and bits are what is stored."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -84,6 +86,17 @@ def test_split_gives_each_layer_its_rows(weight: torch.Tensor) -> None:
     first, second = fitted.split([4, 6])
 
     assert torch.equal(torch.cat([first.dequantize(), second.dequantize()]), fitted.dequantize())
+
+
+@pytest.mark.parametrize("grid", [Grid(4, 16), Grid(4, 16, symmetric=True)])
+def test_joined_is_what_was_split(grid: Grid, weight: torch.Tensor) -> None:
+    fitted = Affine.fit(weight, grid)
+    scaled = replace(fitted, scale=Affine.fit(fitted.scales, Grid(8)))
+
+    for whole in (fitted, scaled):
+        again = Affine.joined(whole.split([4, 0, 6]))
+        assert torch.equal(again.codes, whole.codes)
+        assert torch.equal(again.dequantize(), whole.dequantize())
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=str)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from hubq.records.plan import Plan
 
 BEGUN = (BLOCKS, CHECKPOINT)  # one of them is there once a run has begun to quantize
-# The first five depend on the machine, the next on the day that the base's card was read, the last
+# The first six depend on the machine, the next on the day that the base's card was read, the last
 # is words.
 NOT_COMPARED = {
-    *("seconds", "peak_memory", "device_memory", "hidden_states", "compute_dtype"),
+    *("seconds", "peak_memory", "device_memory", "hidden_states", "compute_dtype", "processes"),
     *("base_card", "remarks"),
 }
 # What says nothing of the weights, in a plan, in its recipe and in that recipe's model. The plan's
@@ -58,10 +58,52 @@ def kept(saved: "Plan", newest: "Plan", run: Path) -> "Plan":
     return going
 
 
+def shared_out(plan: "Plan", processes: int, run: Path) -> "Plan":
+    """Return the plan of a run that so many processes are to quantize together.
+
+    Its bytes depend on how many they are, so a run that has begun goes on by as many. Raises
+    UserError for another number, and for what can't be shared out.
+    """
+    from hubq.stages.recipe.recipe import Recipe
+
+    if plan.processes == processes or (run / CHECKPOINT).is_file():
+        return plan
+    if (run / BLOCKS).exists():
+        raise UserError(
+            f"the run in {run} was begun by {_counted(plan.processes)}, and {_counted(processes)} "
+            f"would sum up in another order: go on by {_command(plan.processes)}, replace it with "
+            "--fresh, or choose another folder with --run"
+        )
+    recipe = Recipe.model_validate(plan.recipe)
+    if processes > 1 and recipe.method.tunes:
+        raise UserError(
+            f"{recipe.method.title} trains each block step by step on windows of all the text, "
+            "which is not shared out: quantize in one process, without --gpus or torchrun"
+        )
+    if recipe.calibration is not None and recipe.calibration.samples < processes:
+        raise UserError(
+            f"calibration.samples ({recipe.calibration.samples}) are fewer than the {processes} "
+            "processes, each of which takes some: use fewer processes or more samples"
+        )
+    changed = plan.model_copy(update={"processes": processes})
+    changed.save(run / PLAN)
+    return changed
+
+
+def _counted(processes: int) -> str:
+    return "one process" if processes == 1 else f"{processes} processes"
+
+
+def _command(processes: int) -> str:
+    """Name the command by which so many processes quantize."""
+    return "`hubq quantize`" + (f" with --gpus {processes} or torchrun" if processes > 1 else "")
+
+
 def _going_on(saved: "Plan", newest: "Plan", run: Path) -> "Plan":
-    """Let a newer plan go on in the dtype in which the run has begun, if it has."""
+    """Let a newer plan go on as the run has begun, if it has: in its dtype, by its processes."""
     begun = any((run / name).exists() for name in BEGUN)
-    return newest.model_copy(update={"compute_dtype": saved.compute_dtype}) if begun else newest
+    as_begun = {"compute_dtype": saved.compute_dtype, "processes": saved.processes}
+    return newest.model_copy(update=as_begun) if begun else newest
 
 
 def understood(recipe: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -43,6 +43,7 @@ from hubq.sources.shards import Piece, Weights, merge, pieces, write
 from hubq.sources.skeleton import Skeleton
 from hubq.stages.plan.memory import Walked
 from hubq.stages.quantize.block import Block
+from hubq.stages.quantize.ranks import ALONE, Ranks
 from hubq.stages.quantize.resuming import BlockRecord, FinishedBlocks, Keeper, teacher_states
 from hubq.stages.quantize.streams import Room, Stream, settled
 from hubq.stages.quantize.tuning import Teacher, prediction_entropy
@@ -63,10 +64,15 @@ class Calibration(Record):
 class Quantization:
     """A plan with its sources opened, and what is finished of it."""
 
-    def __init__(self, plan: Plan, run: Path, client: Client, progress: Progress) -> None:
+    def __init__(
+        self, plan: Plan, run: Path, client: Client, progress: Progress, ranks: Ranks = ALONE
+    ) -> None:
         self.plan = plan
+        self.ranks = ranks
         self.recipe = Recipe.model_validate(plan.recipe)
-        self.base = fetch_planned(self.recipe.model, plan.source, client, progress)
+        self.base = ranks.of_first(
+            lambda: fetch_planned(self.recipe.model, plan.source, client, progress)
+        )
         self.config = json.loads((self.base / "config.json").read_bytes())
         self.family = family_of(self.config)
         self.form = format_named(self.recipe.format)
@@ -84,6 +90,7 @@ class Quantization:
         self.taught: Stream | None = None
         self.calibration: Calibration | None = None
         self.room = self._room()
+        self.peaks = _peaks(self.device)  # of the rank that takes most, once it has walked
         if self.recipe.method.needs:
             self._calibrate(client)
 
@@ -108,30 +115,45 @@ class Quantization:
 
     def _room(self) -> Room:
         """Return where the hidden states lie on this machine."""
-        walked = Walked(self.recipe, self.config, self.weights.info, dtype_name(self.dtype))
+        walked = Walked(self._own_share(), self.config, self.weights.info, dtype_name(self.dtype))
         return Room(self.device, walked.place(self.device), self.finished.folder)
+
+    def _own_share(self) -> Recipe:
+        """Return the recipe of as many calibration windows as a rank has at most."""
+        section = self.recipe.calibration
+        if section is None:
+            return self.recipe
+        own = section.model_copy(update={"samples": -(-section.samples // self.ranks.size)})
+        return self.recipe.model_copy(update={"calibration": own})
 
     def _calibrate(self, client: Client) -> None:
         """Take the hidden states from the last finished block, or from the embeddings."""
         path = self.finished.folder / "calibration.json"
         if self.finished.count:
             self.calibration = Calibration.load(path)
-            leaving = self.finished.leaving()
+            leaving = {name: self._own(each) for name, each in self.finished.leaving().items()}
             hidden, taught = leaving["hidden"], leaving.get("taught")
         else:
             section = self.recipe.calibration
             assert section is not None, "plan refuses a method without its calibration"
-            tokens = calibration_tokens.tokens(section, self.base, client)
-            rows, place = torch.unique(tokens.ids, return_inverse=True)
+            tokens = self.ranks.of_first(
+                lambda: calibration_tokens.tokens(section, self.base, client)
+            )
+            rows, place = torch.unique(self._own(tokens.ids), return_inverse=True)
             hidden = self.weights.rows(f"{self.family.embeddings}.weight", rows)[place]
             taught = hidden.clone() if self.recipe.method.tunes else None
             self.calibration = Calibration(text=tokens.text, tokens=tokens.ids.numel())
-            self.calibration.save(path)
+            if self.ranks.first:
+                self.calibration.save(path)
         if self.plan.compute_dtype is None:  # a plan of before, perhaps of a run that has begun
             chosen = getattr(torch, compute_dtype(self.device.type, self.plan.dtype))
             self.dtype = hidden.dtype if self.finished.count else chosen
         self.hidden = self.room.holding(hidden, self.dtype)
         self.taught = None if taught is None else self.room.holding(taught, self.dtype)
+
+    def _own(self, windows: Tensor) -> Tensor:
+        """Return those of all windows that are this rank's."""
+        return windows if self.ranks.size == 1 else windows[self.ranks.share(len(windows))].clone()
 
     def walk(self, progress: Progress) -> None:
         """Quantize the blocks that are not finished yet."""
@@ -149,16 +171,29 @@ class Quantization:
             for number in range(self.finished.count, blocks):
                 with self.clock.timing("reading"):
                     block = Block(skeleton, number, self.weights)
-                walk = Walk(block, self.recipe.method, self.scale_dtype, self.clock)
+                walk = Walk(block, self.recipe.method, self.scale_dtype, self.clock, self.ranks)
                 outcome = walk.run(self.hidden, partial(advance, 1), teacher)
                 with self.clock.timing("writing"):
-                    packed = self._packed(outcome)
-                    tensors = {name: each for own in packed.values() for name, each in own.items()}
-                    record = _record(outcome, packed)
-                    self.finished.add(outcome.dense | tensors, record)
+                    if self.ranks.first:
+                        self._add(outcome)
                     if self.hidden is not None:
-                        keeper.offer(number + 1, self._leaving(), number + 1 == blocks)
+                        self._keep(keeper, number + 1, is_last=number + 1 == blocks)
                 block.free()
+        self.peaks = _peaks(self.device)
+        self.ranks.greatest(self.peaks)
+
+    def _add(self, outcome: Outcome) -> None:
+        """Write what a block became."""
+        packed = self._packed(outcome)
+        tensors = {name: each for own in packed.values() for name, each in own.items()}
+        self.finished.add(outcome.dense | tensors, _record(outcome, packed))
+
+    def _keep(self, keeper: Keeper, passed: int, *, is_last: bool) -> None:
+        """Keep the hidden states of all ranks, if the first finds that it is time."""
+        if self.ranks.of_first(lambda: keeper.is_due(is_last=is_last)):
+            leaving = {name: self.ranks.on_first(each) for name, each in self._leaving().items()}
+            if self.ranks.first:
+                keeper.keep(passed, leaving)
 
     def _teacher(self, skeleton: Skeleton, progress: Progress) -> Teacher | None:
         """Let the unquantized model read the calibration windows, where the method learns of it."""
@@ -247,6 +282,9 @@ class Quantization:
         stored = sum(layer.bits * sizes[layer.name] for layer in layers)
         weight_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
         files = sorted(path for path in folder.rglob("*") if path.is_file())
+        host, device, reserved = torch.maximum(self.peaks, _peaks(self.device)).tolist()
+        on_gpu = self.device.type == "cuda"
+        several = f"{self.ranks.size} x " if self.ranks.size > 1 else ""
         return Checkpoint(
             files={path.relative_to(folder).as_posix(): sha256_of(path) for path in files},
             layers=layers,
@@ -260,13 +298,19 @@ class Quantization:
             prompting=prompting(folder, self.base),
             seconds=round(seconds, 2),
             seconds_by_part={name: round(each, 2) for name, each in self.clock.seconds.items()},
-            peak_memory=peak("cpu"),
-            device_memory=peak("cuda") if self.device.type == "cuda" else None,
-            device_reserved=reserved_peak(self.device.type),
-            device=device_title(self.device),
+            peak_memory=host,
+            device_memory=device if on_gpu else None,
+            device_reserved=reserved if on_gpu else None,
+            device=f"{several}{device_title(self.device)}",
             versions={name: version(name) for name in PACKAGES},
             compute_dtype=dtype_name(self.dtype) if self.calibration else None,
         )
+
+
+def _peaks(device: torch.device) -> Tensor:  # (3,) int64
+    """Return the most bytes so far: of this process, of its tensors on a GPU, reserved there."""
+    on_gpu = peak("cuda") if device.type == "cuda" else 0
+    return torch.tensor([peak("cpu"), on_gpu, reserved_peak(device.type) or 0])
 
 
 def _record(outcome: Outcome, packed: dict[str, dict[str, Tensor]]) -> BlockRecord:

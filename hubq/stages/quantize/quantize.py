@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from hubq.client.client import Client
 from hubq.machine.memory import VARIABLE
@@ -13,22 +14,47 @@ from hubq.records.plan import Plan
 from hubq.records.run_folder import CHECKPOINT
 from hubq.stages.recipe.recipe import Recipe
 
+if TYPE_CHECKING:
+    from hubq.stages.quantize.ranks import Ranks
+
 DOING = "quantizing"
 
 
-def quantize(plan: Plan, run: Path, client: Client, progress: Progress = SILENT) -> Checkpoint:
-    """Write run/model and run/checkpoint.json; continue where a killed run stopped."""
-    from hubq.stages.quantize.quantization import Quantization
+def quantize(
+    plan: Plan,
+    run: Path,
+    client: Client,
+    progress: Progress = SILENT,
+    ranks: "Ranks | None" = None,
+) -> Checkpoint:
+    """Write run/model and run/checkpoint.json; continue where a killed run stopped.
 
+    With ranks this is the first of them, and the others `follow`.
+    """
+    from hubq.stages.quantize.quantization import Quantization
+    from hubq.stages.quantize.ranks import ALONE
+
+    ranks = ranks or ALONE
+    ranks.of_first(lambda: (plan, run.resolve()))
     begin = perf_counter()
     with memory_for(DOING, what_takes_less(Recipe.model_validate(plan.recipe))):
-        work = Quantization(plan, run, client, progress)
+        work = Quantization(plan, run, client, progress, ranks)
         work.walk(progress)
         folder = work.assemble(run / "model")
         checkpoint = work.checkpoint(folder, perf_counter() - begin)
     checkpoint.save(run / CHECKPOINT)
     shutil.rmtree(work.finished.folder)
     return checkpoint
+
+
+def follow(ranks: "Ranks") -> None:
+    """Do a rank's part of what the first quantizes, until that has nothing more to do."""
+    from hubq.stages.quantize.quantization import Quantization
+
+    while (job := ranks.of_first(lambda: None)) is not None:
+        plan, run = job
+        with memory_for(DOING, what_takes_less(Recipe.model_validate(plan.recipe))):
+            Quantization(plan, run, Client(), SILENT, ranks).walk(SILENT)
 
 
 def what_takes_less(recipe: Recipe) -> str:

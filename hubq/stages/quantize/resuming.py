@@ -93,17 +93,27 @@ class Keeper:
     def offer(self, passed: int, tensors: Mapping[str, Tensor], is_last: bool) -> None:
         """Keep tensors that have passed so many blocks, if these are the last or it is time.
 
-        It is time where the interval would be over before another block is done. Raises what
-        stopped the write before.
+        Raises what stopped the write before.
+        """
+        if self.is_due(is_last=is_last):
+            self.keep(passed, tensors)
+
+    def is_due(self, *, is_last: bool) -> bool:
+        """Tell whether states are to be kept now that one more block is done.
+
+        They are where the interval would be over before another is. Raises what stopped the write
+        before.
         """
         if self.writing is not None and self.writing.done():
             self._wait()
         now = self.seconds()
         block, self.offered = now - self.offered, now
-        if not (is_last or now + block - self.kept >= self.interval):
-            return
+        return is_last or now + block - self.kept >= self.interval
+
+    def keep(self, passed: int, tensors: Mapping[str, Tensor]) -> None:
+        """Keep tensors that have passed so many blocks."""
         self._wait()
-        self.kept = now
+        self.kept = self.offered
         in_ram = {name: self._in_ram(name, tensor) for name, tensor in tensors.items()}
         self.writing = self.thread.submit(self.states.write, passed, in_ram)
         if any(in_ram[name] is tensor for name, tensor in tensors.items()):

@@ -20,6 +20,8 @@ from hubq.methods import Group, Inputs, Layer, Method, Need
 from hubq.runtime.pieces import row_pieces
 from hubq.sources.architecture import InputGroup
 from hubq.stages.quantize.block import Block, batches
+from hubq.stages.quantize.ranks import ALONE, Ranks
+from hubq.stages.quantize.sharing import quantize_group
 from hubq.stages.quantize.streams import Room, Stream, pour
 from hubq.stages.quantize.tuning import BlockTuning, Teacher, pass_on
 from hubq.tensors import QuantizedTensor
@@ -34,14 +36,17 @@ ForwardPart = Callable[[Tensor], Tensor]
 class InputStatistics:
     """Sums over the tokens that reach a group of linears, and some of the tokens."""
 
-    def __init__(self, needs: frozenset[Need], inputs: Stream) -> None:
-        """Make room for all inputs (windows, length, in), which come batch by batch."""
+    def __init__(self, needs: frozenset[Need], inputs: Stream, ranks: Ranks = ALONE) -> None:
+        """Make room for all inputs (windows, length, in) of a rank, which come batch by batch."""
         width, device = inputs.shape[-1], inputs.device
+        self.ranks = ranks
         self.tokens = 0
+        self.before, tokens = ranks.place(inputs.shape[:-1].numel())
         self.dtype = inputs.dtype
         # So many tokens lie between two of the sample.
-        self.every = max(1, inputs.shape[:-1].numel() // SAMPLE)
-        self.sample: list[Tensor] | None = [] if "sample" in needs else None
+        self.every = max(1, tokens // SAMPLE)
+        empty = torch.empty(0, width, device=device)
+        self.sample: list[Tensor] | None = [empty] if "sample" in needs else None
         self.gram = torch.zeros(width, width, device=device) if "gram" in needs else None
         wanted = "magnitude" in needs
         self.sum = torch.zeros(width, device=device) if wanted else None
@@ -51,7 +56,9 @@ class InputStatistics:
         """Take in a batch of inputs (..., in)."""
         flat = inputs.flatten(0, -2).float()
         if self.sample is not None:
-            self.sample.append(flat[-self.tokens % self.every :: self.every].clone())
+            self.sample.append(
+                flat[-(self.before + self.tokens) % self.every :: self.every].clone()
+            )
         self.tokens += len(flat)
         if self.gram is not None:
             with factors_in(self.dtype):
@@ -62,7 +69,13 @@ class InputStatistics:
             self.max = torch.maximum(self.max, magnitude.amax(0))
 
     def result(self, group: str) -> Inputs:
-        """Return the statistics; raise UserError when an activation was not finite."""
+        """Return the statistics of all ranks; raise UserError when an activation was not finite."""
+        _, tokens = self.ranks.place(self.tokens)
+        for total in (self.gram, self.sum):
+            if total is not None:
+                self.ranks.sum(total)
+        if self.max is not None:
+            self.ranks.greatest(self.max)
         if self.gram is not None:
             mirror(self.gram)
         for total in (self.gram, self.max):
@@ -71,9 +84,9 @@ class InputStatistics:
                     f"{group}: its inputs for the calibration tokens are inf or NaN. The model "
                     "overflows there: check its weights, or calibrate on other text."
                 )
-        mean = None if self.sum is None else self.sum / self.tokens
-        sample = None if self.sample is None else torch.cat(self.sample)
-        return Inputs(self.tokens, self.gram, mean, self.max, sample, self.dtype)
+        mean = None if self.sum is None else self.sum / tokens
+        sample = None if self.sample is None else torch.cat(self.ranks.all(torch.cat(self.sample)))
+        return Inputs(tokens, self.gram, mean, self.max, sample, self.dtype)
 
 
 @dataclass
@@ -90,12 +103,18 @@ class Walk:
     """One block on its way through a method."""
 
     def __init__(
-        self, block: Block, method: Method, scale_dtype: torch.dtype, clock: Clock
+        self,
+        block: Block,
+        method: Method,
+        scale_dtype: torch.dtype,
+        clock: Clock,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.block = block
         self.method = method
         self.scale_dtype = scale_dtype
         self.clock = clock
+        self.ranks = ranks
         self.outcome = Outcome()
 
     @torch.no_grad()
@@ -178,7 +197,9 @@ class Walk:
 
         That is kept too, unless nothing keeps it, which takes inputs as wide as the source.
         """
-        statistics = InputStatistics(self.method.needs, source if keep is None else keep)
+        statistics = InputStatistics(
+            self.method.needs, source if keep is None else keep, self.ranks
+        )
         for window in batches(*source.shape[:2]):
             with self.clock.timing("forward"):
                 reaching = part(source[window])
@@ -198,7 +219,7 @@ class Walk:
             factor = self._fold_into_norm(input_group, group)
             if factor is not None:
                 group = group.scaled(factor)
-            results = self.method.quantize_group(group)
+            results = quantize_group(self.method, group, self.ranks)
             for linear, layer, result in zip(
                 input_group.linears, group.layers, results, strict=True
             ):
@@ -223,9 +244,12 @@ class Walk:
         """
         weight = result.dequantize()
         if layer.inputs.gram is not None:
+            own = self.ranks.share(len(weight))  # of the rows
             with factors_in(layer.inputs.dtype):
-                lost = output_energy(weight - layer.weight, layer.inputs.gram)
-                whole = output_energy(layer.weight, layer.inputs.gram)
+                lost = output_energy(weight[own] - layer.weight[own], layer.inputs.gram)
+                whole = output_energy(layer.weight[own], layer.inputs.gram)
+            for energy in (lost, whole):
+                self.ranks.sum(energy)
             self.outcome.errors[layer.name] = float(lost / whole) if whole else 0.0
         self.block.set(f"{linear}.weight", weight)
 
@@ -233,7 +257,7 @@ class Walk:
         """Find a factor for the group's inputs and divide the norm that writes them by it."""
         if not ("norm" in self.method.folds and input_group.writer_is_norm):
             return None
-        factor = self.method.scale(group)
+        factor = self.ranks.of_first(lambda: self.method.scale(group))
         self._divide(f"{input_group.writer}.weight", factor)
         return factor
 
@@ -259,12 +283,14 @@ class Walk:
         (last,) = input_group.linears
         if "linear" not in self.method.folds or rows != self.block.linear(last).in_features:
             return  # v writes fewer channels than o reads: grouped-query attention
-        some = hidden[::PREVIEW]
+        before, _ = self.ranks.place(hidden.shape[0])
+        some = hidden[-before % PREVIEW :: PREVIEW]
         wide = some.new_empty(*some.shape[:2], rows)
         into, out = parts
         inputs = self._gather(input_group, some, lambda batch: out(into(batch)), wide)
         with self.clock.timing("solving"):
-            factor = self.method.scale(Group((self._layer(last, inputs),)))
+            group = Group((self._layer(last, inputs),))
+            factor = self.ranks.of_first(lambda: self.method.scale(group))
         stored = self.block.stored
         stored[f"{last}.weight"] = stored[f"{last}.weight"].float() * factor.cpu()
         writer = f"{input_group.writer}.weight"

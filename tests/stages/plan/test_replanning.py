@@ -1,13 +1,14 @@
 """A recipe that changed since its run began: words cost no weights."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from faulty_hub import FaultyHub
-from made_run import made_report
+from made_run import made_plan, made_report
 
 from hubq.client.client import Client
 from hubq.errors import UserError
@@ -17,6 +18,7 @@ from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 from hubq.records.report import Report
 from hubq.stages.plan.plan import plan
+from hubq.stages.plan.replanning import shared_out
 from hubq.stages.publish.release import measured_files
 from hubq.stages.quantize.quantize import quantize
 from hubq.stages.recipe.recipe import Recipe
@@ -176,3 +178,47 @@ def test_a_base_that_moved_on_since_it_was_planned_does_not_move_the_run(
 
     assert again.source == first.source
     assert again.repo.startswith("you/")
+
+
+TEXT = {"dataset": {"name": "wikitext2"}, "samples": 3, "length": 32}
+
+
+def test_how_many_processes_share_a_run_is_part_of_its_plan(run: Path, llama: Path) -> None:
+    (run / "checkpoint.json").unlink()
+    planned = shared_out(Plan.load(run / "plan.json"), 2, run)
+    (run / "blocks").mkdir()
+
+    again = plan(recipe_for(llama, name="renamed"), run, NOWHERE)
+
+    assert planned.processes == again.processes == Plan.load(run / "plan.json").processes == 2
+    assert shared_out(again, 2, run) == again
+    with pytest.raises(UserError) as raised:
+        shared_out(again, 1, run)
+    assert str(raised.value) == (
+        f"the run in {run} was begun by 2 processes, and one process would sum up in another "
+        "order: go on by `hubq quantize` with --gpus 2 or torchrun, replace it with --fresh, or "
+        "choose another folder with --run"
+    )
+
+
+def test_a_finished_run_serves_any_number_of_processes(run: Path) -> None:
+    planned = Plan.load(run / "plan.json")
+
+    assert shared_out(planned, 4, run) == planned
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"method": {"name": "db_llm"}}, "DB-LLM trains each block step by step"),
+        ({"method": {"name": "gptq"}}, "calibration.samples (3) are fewer than the 4 processes"),
+    ],
+)
+def test_what_cannot_be_shared_out_is_refused(
+    changes: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    recipe = recipe_for(tmp_path, calibration=TEXT, **changes).model_dump(mode="json")
+
+    with pytest.raises(UserError, match=re.escape(said)):
+        shared_out(made_plan(recipe=recipe), 4, tmp_path)
+    assert not list(tmp_path.iterdir())
