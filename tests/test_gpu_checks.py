@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from gpu.__main__ import STARTED, main, rows_of, run, told
 from gpu.checks import CHECKS, check
-from gpu.findings import Finding, Row, at_most, equal, within
+from gpu.findings import Finding, Row, at_most, equal, in_turn, within
 from gpu.models import Setting
 
 FAILING = Finding("size", "1", "2", ok=False)
@@ -46,8 +46,8 @@ def test_a_check_passes_on_a_cpu(name: str, tmp_path: Path) -> None:
 def assert_passes(name: str, setting: Setting) -> None:
     found = list(check(name)(setting))
 
-    assert [each for each in found if each.ok is False] == []
-    assert any(each.ok for each in found)
+    assert [one for one in found if one.ok is False] == []
+    assert any(one.ok for one in found)
 
 
 def test_what_fails_is_told_and_makes_the_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,6 +68,18 @@ def test_a_check_that_ends_in_an_error_has_failed() -> None:
 
     assert row.finding.ok is False
     assert "exit code 3" in row.finding.found
+
+
+def test_what_breaks_has_failed_and_the_next_goes_on() -> None:
+    def work(name: str) -> Iterator[Finding]:
+        if name == "bad":
+            raise RuntimeError("out of memory\nin detail")
+        yield Finding(name)
+
+    found = list(in_turn(["bad", "good"], work))
+
+    assert [(one.name, one.ok) for one in found] == [("bad", False), ("good", True)]
+    assert found[0].found == "RuntimeError: out of memory"
 
 
 def test_what_found_no_time_is_told_as_not_run(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,14 @@
 """What a check finds, and how it reaches the table: a line of JSON each."""
 
 import json
+import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from typing import NamedTuple
+
+from hubq.errors import UserError
 
 MARK = "finding "  # before the JSON, as libraries print too
 
@@ -67,3 +73,23 @@ def told(name: str, found: str, beside: str = "") -> Finding:
 def not_run(name: str, why: str) -> Finding:
     """Say that this machine can't do it."""
     return Finding(name, "", why, ok=None)
+
+
+def in_turn(names: list[str], work: Callable[[str], Iterator[Finding]]) -> Iterator[Finding]:
+    """Yield what each name's work finds; one that breaks has failed, and the next goes on."""
+    for name in names:
+        try:
+            yield from work(name)
+        except faults() as error:
+            traceback.print_exc()
+            said = str(error).strip().partition("\n")[0]
+            yield Finding(name, "no error", f"{type(error).__name__}: {said}", ok=False)
+
+
+def faults() -> tuple[type[Exception], ...]:
+    """Name what a device, a library or hubq raises."""
+    own = (UserError, RuntimeError, ValueError, TypeError, AttributeError, LookupError)
+    others = (AssertionError, ArithmeticError, OSError, ImportError)
+    if find_spec("triton") is None:
+        return own + others
+    return (*own, *others, import_module("triton.errors").TritonError)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from gpu.findings import Finding, not_run
+from gpu.findings import Finding, in_turn, not_run
 from gpu.models import NOWHERE, Setting, Subject, runnable
 from hubq.formats import format_named, formats
 from hubq.machine.progress import Clock
@@ -48,9 +48,12 @@ def methods(setting: Setting) -> Iterator[Finding]:
     subject = setting.real()
     given = groups(subject)
     names, lacking = runnable()
-    for name in names:
+
+    def one(name: str) -> Iterator[Finding]:
         method = method_class(name).model_validate(subject.options(name))
         yield compared(name, method, given, setting.device)
+
+    yield from in_turn(names, one)
     yield from (not_run(name, "its library is not installed") for name in lacking)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gpu.findings import Finding
+from gpu.findings import Finding, in_turn
 from gpu.models import NOWHERE, Setting, Subject
 from hubq.machine.progress import Advance
 from hubq.records.plan import Plan
@@ -20,7 +20,7 @@ from hubq.records.run_folder import PLAN
 from hubq.stages.quantize.quantize import quantize
 from hubq.stages.quantize.resuming import VARIABLE, where_it_goes_on
 
-KILLED = ("gptq", "billm", "db_llm")  # a column loop, sums in groups, training
+KILLED = ["gptq", "billm", "db_llm"]  # a column loop, sums in groups, training
 SMALL = KILLED[:1]
 EVERY_BLOCK = {VARIABLE: "0"}
 
@@ -46,8 +46,11 @@ class Deadly:
 def resuming(setting: Setting) -> Iterator[Finding]:
     """Yield for some methods whether a run that was killed ends with the files of a whole one."""
     subject = setting.real()
-    for name in SMALL if setting.small else KILLED:
+
+    def one(name: str) -> Iterator[Finding]:
         yield resumed(name, subject, setting.folder / "resuming")
+
+    yield from in_turn(SMALL if setting.small else KILLED, one)
 
 
 def resumed(name: str, subject: Subject, folder: Path) -> Finding:

@@ -11,7 +11,7 @@ import torch
 from memory import shapes
 from quantize import PARTS, least
 
-from gpu.findings import Finding, at_most, told
+from gpu.findings import Finding, at_most, in_turn, told
 from gpu.models import Setting, Subject, runnable
 from hubq.machine.device import synchronize
 from hubq.methods import method_class
@@ -25,10 +25,13 @@ def widths(setting: Setting) -> Iterator[Finding]:
     subject = setting.wide("8b", BLOCKS)
     least_seconds = operations(subject) / rate(setting)
     names = ["gptq"] if setting.small else runnable()[0]  # small, `blocks` has run the others
-    for name in sorted(names, key=lambda each: method_class(each).tunes):
-        yield from costs(name, subject, setting.folder / "widths" / name, least_seconds)
+
+    def one(name: str) -> Iterator[Finding]:
         if setting.device.type == "cuda":
             torch.cuda.empty_cache()
+        yield from costs(name, subject, setting.folder / "widths" / name, least_seconds)
+
+    yield from in_turn(sorted(names, key=lambda name: method_class(name).tunes), one)
 
 
 def costs(name: str, subject: Subject, run: Path, floor: float) -> Iterator[Finding]:
