@@ -7,7 +7,7 @@ ROOT := $(shell test "$$(id -u)" = 0 || echo sudo -n)
 # Several processes share the cores: one thread each, or their spin barriers fight.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: install browser demo space test lint docs unit interop clean
+.PHONY: install browser demo space test lint docs unit interop gpu gpu-bundle clean
 
 install: $(VENV)/.installed
 
@@ -64,3 +64,20 @@ $(INTEROP)/.installed: tests/interop/requirements.txt
 	$(PYTHON) -m venv $(INTEROP)
 	$(INTEROP)/bin/pip install --quiet --requirement tests/interop/requirements.txt
 	touch $@
+
+# Checks hubq on this machine's GPU, or smaller on its CPU, in nine minutes at most: a table, and an
+# error if anything failed. Without an environment, the bundle's wheels lie beside the packages of
+# the Python at hand, whose torch sees the GPU; neither that Python nor a network is touched.
+BUNDLE := $(CURDIR)/build/gpu
+gpu:
+	@python=$(PYTHON); \
+	if [ -x $(BIN)/python ]; then python=$(BIN)/python; \
+	elif $(PYTHON) -P -c 'import hubq' 2>/dev/null; then :; \
+	elif [ -d $(BUNDLE)/wheels ]; then $(PYTHON) -m pip install --quiet --no-index --no-deps \
+		--upgrade --target $(BUNDLE)/packages $(BUNDLE)/wheels/*.whl || exit; \
+	else $(MAKE) install && python=$(BIN)/python || exit; fi; \
+	PYTHONPATH=$(CURDIR):$(CURDIR)/bench:$(BUNDLE)/packages $$python -m gpu
+
+# What `make gpu` needs elsewhere: real blocks, and wheels for Python 3.12 on Linux. 64 MiB at most.
+gpu-bundle: install
+	PYTHONPATH=$(CURDIR):$(CURDIR)/bench $(BIN)/python -m gpu.bundle

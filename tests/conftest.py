@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from hubq.client.client import Client
 
+# Last: a library that a script of ours is called like, such as evaluate, comes first.
+sys.path.append(str(Path(__file__).parents[1] / "bench"))
 # huggingface_hub reads these at import; nothing may reach the user's login, cache or network.
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hubq-tests-hf-")
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # nobody listens there

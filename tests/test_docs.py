@@ -49,7 +49,7 @@ ELSEWHERE = {
     "hubq/report.json",
 }
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
-TARGET = re.compile(r"^([a-z]+):", re.MULTILINE)
+TARGET = re.compile(r"^([a-z-]+):", re.MULTILINE)
 PROGRAMS = (["source", ".venv/bin/activate"], ["hf", "auth", "login"])
 each_page = pytest.mark.parametrize(
     "page", PAGES, ids=lambda path: f"{path.parent.name}-{path.stem}"

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -52,18 +53,18 @@ def lines(path: Path) -> Iterator[str]:
 
 
 def _undecoded(path: Path) -> Iterator[bytes]:
-    import pyarrow
-
     packing = PACKED.get(path.suffix)
+    arrow: Any = import_module("pyarrow") if packing else None  # which plain texts need not
+    faults = (OSError, arrow.ArrowException) if packing else (OSError,)
     if not path.is_file():
         raise UserError(f"cannot read the data set {path}: there is no such file")
     try:
         with path.open("rb") as file:
-            source = pyarrow.CompressedInputStream(file, packing) if packing else file
+            source = arrow.CompressedInputStream(file, packing) if packing else file
             stream = io.BufferedReader(_Bounded(source, path), 1 << 20)
             while line := stream.readline(LONGEST + 1):
                 if len(line) > LONGEST:
                     raise UserError(f"{path} has a line of more than {LONGEST:,} bytes; split it")
                 yield line
-    except (OSError, pyarrow.ArrowException) as error:
+    except faults as error:
         raise UserError(f"cannot read the data set {path}: {error}; replace the file") from error

@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -202,3 +203,13 @@ def test_a_damaged_file_is_read_or_refused(name: str, packed: str, tmp_path: Pat
                     text.encode()
             except UserError:
                 continue
+
+
+def test_a_plain_text_is_read_without_pyarrow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "plain.txt"
+    path.write_text("One.\nTwo.\n")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # as if it were not installed
+
+    assert list(lines.lines(path)) == ["One.\n", "Two.\n"]

@@ -1,6 +1,7 @@
 """What runs on a GPU runs on a device that refuses to mix its tensors with the CPU's."""
 
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -126,6 +127,8 @@ def test_every_method_quantizes_a_model_there_as_on_a_cpu(
         assert found.device_reserved is not None
         assert 0 < found.device_memory <= found.device_reserved
     assert expected.device_memory is None
+    if recipe(name).format == "hubq":
+        assert_runs_packed_there(tmp_path / device.type / "model", device)
 
 
 def error_of(layer: QuantizedLayer) -> float:
@@ -180,20 +183,33 @@ def loaded(folder: Path, device: torch.device | str = "cpu") -> Any:
     return load(folder, device=str(device), dtype="float32").model
 
 
-@pytest.mark.filterwarnings("ignore:You passed `quantization_config`")  # as the README says to
+def staying_packed(folder: Path, device: torch.device) -> Any:
+    auto: Any = AutoModelForCausalLM  # typed in parts
+    with warnings.catch_warnings():  # the README says to pass what this warns of
+        warnings.filterwarnings("ignore", "You passed `quantization_config`")
+        model = auto.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            quantization_config=HubqConfig(packed=True),
+            trust_remote_code=False,
+        )
+    return model.to(device)
+
+
+def assert_runs_packed_there(folder: Path, device: torch.device) -> None:
+    """Compare what a folder answers packed there with its answer dequantized at load on a CPU."""
+    found = logits(staying_packed(folder, device))
+
+    torch.testing.assert_close(found, logits(loaded(folder)), rtol=1e-3, atol=1e-3)
+
+
 def test_a_hubq_model_stays_packed_there(
     device: torch.device, tiny_model: Callable[[str], Path], tmp_path: Path
 ) -> None:
     folder = tmp_path / "folder"
     hubq_folder.write(tiny_model("llama"), folder, hubq_folder.round_all)
 
-    auto: Any = AutoModelForCausalLM  # typed in parts
-    model = auto.from_pretrained(
-        folder,
-        dtype=torch.float32,
-        quantization_config=HubqConfig(packed=True),
-        trust_remote_code=False,
-    ).to(device)
+    model = staying_packed(folder, device)
 
     assert isinstance(model.lm_head, Packed)
     assert model.device.type == device.type
