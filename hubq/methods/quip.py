@@ -71,7 +71,9 @@ class QuIP(Method):
   year = {2023}
 }"""
     needs: ClassVar[frozenset[Need]] = frozenset({"gram"})
-    holds: ClassVar[Holds] = Holds(weights=9, grams=1, block=2)  # as it turns a weight back, in float64
+    holds: ClassVar[Holds] = Holds(
+        weights=9, grams=1, block=2
+    )  # as it turns a weight back, in float64
 
     bits: Literal[2, 3, 4] = Field(4, description="width of each code")
     damping: float = Field(

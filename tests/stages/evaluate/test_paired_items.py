@@ -44,7 +44,5 @@ def test_a_number_that_one_side_lacks_is_not_compared() -> None:
 
 
 def test_other_items_are_refused_with_what_changed() -> None:
-    with pytest.raises(
-        UserError, match=r"piqa: .* different items \(version 1 became 2\), so"
-    ):
+    with pytest.raises(UserError, match=r"piqa: .* different items \(version 1 became 2\), so"):
         refuse_changes(harness_task("piqa"), outcome("acc"), outcome("acc", version="2"))
