@@ -14,6 +14,7 @@ class Outlook(NamedTuple):
     """A plan on a machine."""
 
     plan: "Plan"  # with the memory that it needs there
+    disk: int  # bytes that the run folder takes at most
     forecast: "Forecast"
     by_blocks: str | None  # why models are measured block by block there; None: whole
     lacking: list[str]  # what doesn't fit, a sentence each
@@ -21,8 +22,8 @@ class Outlook(NamedTuple):
     def as_json(self) -> dict[str, Any]:
         """Return it all as JSON values."""
         estimate = {"device": self.forecast.device, "seconds": self.forecast.stages}
-        more = {"estimate": estimate, "by_blocks": self.by_blocks, "does_not_fit": self.lacking}
-        return self.plan.model_dump(mode="json") | more
+        more = {"estimate": estimate, "disk": self.disk, "by_blocks": self.by_blocks}
+        return self.plan.model_dump(mode="json") | more | {"does_not_fit": self.lacking}
 
 
 def outlook(plan: "Plan", run: Path, gpu: str | None) -> Outlook:
@@ -32,12 +33,21 @@ def outlook(plan: "Plan", run: Path, gpu: str | None) -> Outlook:
     """
     from hubq.stages.evaluate.evaluate import why_by_blocks
     from hubq.stages.plan.forecast import forecast_for, forecast_here
-    from hubq.stages.plan.shortages import Free, by_blocks_on, free_here, on_gpu, shortages
+    from hubq.stages.plan.shortages import (
+        Free,
+        by_blocks_on,
+        disk_needed,
+        free_here,
+        on_gpu,
+        shortages,
+    )
 
     if gpu is None:
         lacking = shortages(plan, free_here(run))
-        return Outlook(plan, forecast_here(plan), why_by_blocks(plan), lacking)
+        return Outlook(plan, disk_needed(plan), forecast_here(plan), why_by_blocks(plan), lacking)
     known = published(gpu)
     there = on_gpu(plan, known)
     lacking = shortages(there, Free(int(known.memory), None, None))
-    return Outlook(there, forecast_for(plan, known), by_blocks_on(plan, known), lacking)
+    return Outlook(
+        there, disk_needed(plan), forecast_for(plan, known), by_blocks_on(plan, known), lacking
+    )

@@ -82,6 +82,7 @@ def _facts(seen: "Outlook", publishing: str, goes_on: str | None) -> Iterator[tu
         f"{plan.model_bits:.3f}",
     )
     yield "peak memory", _memory(plan)
+    yield "run folder", f"at most about {gigabytes(seen.disk)}, states for resuming included"
     if plan.compute_dtype is not None:
         yield "calibration dtype", plan.compute_dtype
     yield from _times(seen.forecast)

@@ -70,6 +70,11 @@ def shortages(plan: Plan, free: Free) -> list[str]:
     return list(_shortages(plan, free))
 
 
+def disk_needed(plan: Plan) -> int:
+    """Return the bytes that a run folder takes at most: the result, its parts, and states."""
+    return 2 * plan.bytes + states_on_disk(plan)
+
+
 def states_on_disk(plan: Plan) -> int:
     """Return the bytes of the states that are kept for resuming, twice."""
     section = Recipe.model_validate(plan.recipe).calibration
@@ -91,7 +96,7 @@ def _shortages(plan: Plan, free: Free) -> Iterator[str]:
         calm = plan.compute_dtype is None or plan.hidden_states == "disk"
         way = "use a machine with more memory" if calm else f"set {VARIABLE}=disk, or {fewer}"
         yield _lack("quantizing", plan.peak_memory, "memory", free.host, way)
-    disk = 2 * plan.bytes + states_on_disk(plan)
+    disk = disk_needed(plan)
     if _lacks(disk, free.disk):
         way = "make room there, or name another folder with --run"
         yield _lack("the run folder", disk, "disk", free.disk, way)
