@@ -258,10 +258,11 @@ def quantize(  # noqa: PLR0913 - the options of a command
         given = [word for name, each in options.items() if each for word in (name, str(each))]
         flags = ["--fresh"] * fresh + ["--json"] * as_json
         start_together(gpus, ["quantize", str(recipe), *given, *flags])
+    work = partial(_quantize, recipe, run, fresh, hub, as_json)
     if started_together() == 1:
-        _quantize(recipe, run, fresh, hub, as_json)
+        work(None)
     else:
-        _quantize_together(partial(_quantize, recipe, run, fresh, hub, as_json))
+        _quantize_together(work)
 
 
 def _quantize_together(lead: "Callable[[Ranks], None]") -> None:
@@ -288,13 +289,13 @@ def _quantize(  # noqa: PLR0913 - the options of a command
     fresh: bool,
     hub: str | None,
     as_json: bool,
-    ranks: "Ranks | None" = None,
+    ranks: "Ranks | None",
 ) -> None:
-    """Quantize and say what came out."""
+    """Quantize, as the first of some ranks where there are others, and say what came out."""
     from hubq.stages.quantize.quantize import quantize
 
     with stages(recipe, run, fresh, hub, together=True) as stage:
-        checkpoint = stage.checkpoint(partial(quantize, ranks=ranks))
+        checkpoint = stage.checkpoint(partial(quantize, ranks=ranks) if ranks else None)
         if as_json:
             show_json(checkpoint.model_dump(mode="json"))
         else:

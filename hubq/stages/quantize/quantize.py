@@ -3,7 +3,6 @@
 import shutil
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 from hubq.client.client import Client
 from hubq.machine.memory import VARIABLE
@@ -12,10 +11,8 @@ from hubq.machine.shortages import memory_for
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 from hubq.records.run_folder import CHECKPOINT
+from hubq.stages.quantize.ranks import ALONE, Ranks
 from hubq.stages.recipe.recipe import Recipe
-
-if TYPE_CHECKING:
-    from hubq.stages.quantize.ranks import Ranks
 
 DOING = "quantizing"
 
@@ -25,16 +22,14 @@ def quantize(
     run: Path,
     client: Client,
     progress: Progress = SILENT,
-    ranks: "Ranks | None" = None,
+    ranks: Ranks = ALONE,
 ) -> Checkpoint:
     """Write run/model and run/checkpoint.json; continue where a killed run stopped.
 
     With ranks this is the first of them, and the others `follow`.
     """
     from hubq.stages.quantize.quantization import Quantization
-    from hubq.stages.quantize.ranks import ALONE
 
-    ranks = ranks or ALONE
     ranks.of_first(lambda: (plan, run.resolve()))
     begin = perf_counter()
     with memory_for(DOING, what_takes_less(Recipe.model_validate(plan.recipe))):
@@ -47,7 +42,7 @@ def quantize(
     return checkpoint
 
 
-def follow(ranks: "Ranks") -> None:
+def follow(ranks: Ranks) -> None:
     """Do a rank's part of what the first quantizes, until that has nothing more to do."""
     from hubq.stages.quantize.quantization import Quantization
 
