@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-JOBS ?= 2
+# One more than the cores that most have: many a test waits for a server or a browser.
+JOBS ?= 3
 ROOT := $(shell test "$$(id -u)" = 0 || echo sudo -n)
 # Several processes share the cores: one thread each, or their spin barriers fight.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1

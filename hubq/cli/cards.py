@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hubq.cli.options import FOLDER, client_for, example, hub_option, json_option, print_json
-from hubq.cli.stages import RECIPE, stages, tell
+from hubq.cli.recipe_stages import RECIPE, stages, tell
 from hubq.errors import UserError
 from hubq.records.run_folder import REPORT, REPORT_IN_A_REPO, locked
 

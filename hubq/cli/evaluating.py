@@ -11,8 +11,8 @@ import click
 from hubq.cli.bars import progress
 from hubq.cli.options import FILE, FOLDER, Command, client_for, example, hub_option, json_option
 from hubq.cli.options import print_json as show_json
+from hubq.cli.recipe_stages import RECIPE, stages
 from hubq.cli.reports import print_report
-from hubq.cli.stages import RECIPE, stages
 from hubq.errors import UserError
 from hubq.machine.files import read_object
 

@@ -23,9 +23,9 @@ from hubq.sources.find import find
 from hubq.stages.plan.costs import seconds
 from hubq.stages.plan.memory import Walked
 from hubq.stages.plan.plan import plan
+from hubq.stages.quantize.input_statistics import InputStatistics
 from hubq.stages.quantize.quantize import quantize
 from hubq.stages.quantize.resuming import VARIABLE as KEEP_EVERY
-from hubq.stages.quantize.walk import InputStatistics
 from hubq.stages.recipe.recipe import Recipe
 from hubq.tensors.gram import add_lower_gram, factors_in
 

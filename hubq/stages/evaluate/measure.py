@@ -22,9 +22,10 @@ from hubq.stages.evaluate.fit import computes_alike, why_by_blocks
 from hubq.stages.evaluate.fork_server import ForkServer
 from hubq.stages.evaluate.jobs import Job, Order
 from hubq.stages.evaluate.measurements.hidden import HiddenTask
+from hubq.stages.evaluate.processes import can_fork, fork_server_for
 from hubq.stages.evaluate.standby import standing_by
 from hubq.stages.evaluate.task import PLACES, Outcome, Task, states_file
-from hubq.stages.evaluate.workers import can_fork, fork_server_for, run, workers_for
+from hubq.stages.evaluate.workers import run, workers_for
 
 # What can move a number; a measurement counts only for the same versions of these.
 LIBRARIES = ("torch", "transformers", "tokenizers", "compressed-tensors", "lm-eval", "datasets")

@@ -7,20 +7,14 @@ one core whatever there is. Each model is loaded twice then, so there must be me
 """
 
 import json
-import os
 import queue
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Thread
 from types import TracebackType
-from typing import IO, Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Self
 
 from hubq.errors import UserError
 from hubq.machine.meters import available
@@ -28,10 +22,10 @@ from hubq.machine.progress import Advance, Progress
 from hubq.machine.shortages import died_of_memory, out_of_memory
 from hubq.sources.task_names import is_offline, own_tasks
 from hubq.stages.evaluate.fit import VARIABLE
-from hubq.stages.evaluate.fork_server import ForkServer, WorkerStart
+from hubq.stages.evaluate.fork_server import WorkerStart
 from hubq.stages.evaluate.jobs import Job
 from hubq.stages.evaluate.measurements.efficiency import EfficiencyTask
-from hubq.stages.evaluate.standby import taken
+from hubq.stages.evaluate.processes import Worker, can_fork, forked, spawned
 
 MEASURING = "hubq.stages.evaluate.worker"
 MOST = 2  # workers that share a job
@@ -39,11 +33,6 @@ MOST = 2  # workers that share a job
 # float32 twice those of bfloat16, packed ones many times as much), and the libraries.
 ROOM, ROOM_PACKED = 3, 16
 LIBRARIES = 1 << 30  # bytes
-# What libraries read when they are imported, so that it must stand before; a worker gets the rest.
-AT_IMPORT = (
-    *("HF_", "HUGGING", "TORCH", "TRANSFORMERS_", "XDG_", "HOME"),
-    *("OMP_", "MKL_", "NUMBA_", "LD_", "PYTHON"),
-)
 LAST_LINES = 15  # of a broken worker's log, for the error message
 
 Message = tuple[int, str | None]  # which worker, and a line of its output; None: it closed that
@@ -109,7 +98,7 @@ def carry_out(
     """
     place = start.job.parent
     start.save(place / "start.json")
-    begin = _forked if fork else _spawned
+    begin = forked if fork else spawned
     logs = [place / f"{number}.log" for number in range(workers)]
     with ExitStack() as running:
         started = [running.enter_context(begin(start, log)) for log in logs]
@@ -144,106 +133,11 @@ def _may_fork(job: Job) -> bool:
     return can_fork(job.device) and not costs
 
 
-def can_fork(device: str) -> bool:
-    """Tell whether workers on a device are forked: not with a GPU, not beyond Linux."""
-    return device == "cpu" and sys.platform == "linux"
-
-
 def _threads(workers: int) -> int:
     """Share the threads of this process among workers."""
     import torch
 
     return max(1, torch.get_num_threads() // workers)
-
-
-class Worker(Protocol):
-    """A process at work: what it says, and its end."""
-
-    stdout: IO[str] | None
-
-    def wait(self) -> int:
-        """Return the exit code, negative for a signal, once the process has ended."""
-        ...
-
-    def kill(self) -> None:
-        """End it, if it hasn't ended."""
-        ...
-
-
-@contextmanager
-def _spawned(start: WorkerStart, log: Path) -> Iterator[Worker]:
-    """Start a worker that imports all it needs, once nothing else imports: it may be timed.
-
-    One that stands by has done so.
-    """
-    if standby := taken(start, log):
-        with standby:
-            yield standby
-        return
-    for fork_server in ForkServer.living:
-        fork_server.ready()
-    # -P: a module in the user's folder that is named like a library must not be imported.
-    command = [sys.executable, "-P", "-m", start.module, str(start.job)]
-    with (
-        log.open("wb") as errors,
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, env=start.environment, text=True
-        ) as worker,
-    ):
-        yield worker
-
-
-@contextmanager
-def _forked(start: WorkerStart, log: Path) -> Iterator[Worker]:
-    """Fork a worker from a process that has imported all."""
-    fork_server = fork_server_for(start.environment)
-    incoming, messages = os.pipe()
-    own, status = socket.socketpair()
-    with log.open("wb") as errors, own, os.fdopen(incoming) as stdout, status:
-        try:
-            start_file = start.job.with_name("start.json")
-            fork_server.fork(start_file, (messages, errors.fileno(), status.fileno()))
-        finally:
-            os.close(messages)
-        status.close()
-        with own.makefile("r") as told:
-            worker = Forked(stdout, told)
-            try:
-                yield worker
-            finally:
-                worker.wait()
-
-
-class Forked:
-    """A worker that was forked; its pid is its own until `told` is closed."""
-
-    def __init__(self, stdout: IO[str], told: IO[str]) -> None:
-        self.stdout: IO[str] | None = stdout
-        self._told = told
-        self._pid = int(told.readline())
-        self._code: int | None = None
-
-    def wait(self) -> int:
-        """Return the exit code, negative for a signal, once the process has ended."""
-        if self._code is None:
-            self._code = int(self._told.readline())
-        return self._code
-
-    def kill(self) -> None:
-        """End it, if it hasn't ended."""
-        os.kill(self._pid, signal.SIGKILL)
-
-
-def fork_server_for(environment: Mapping[str, str]) -> ForkServer:
-    """Return what workers with such an environment are forked from, started if need be."""
-    kept = {key: each for key, each in environment.items() if key.startswith(AT_IMPORT)}
-    return _fork_server(tuple(sorted(kept.items())))
-
-
-@lru_cache(maxsize=1)
-def _fork_server(environment: tuple[tuple[str, str], ...]) -> ForkServer:
-    """Start what workers are forked from; one at a time, ended by the next or with this process."""
-    return ForkServer({**os.environ, **dict(environment)})
 
 
 def _relay(workers: Sequence[Worker], progress: Progress) -> Stopped | None:

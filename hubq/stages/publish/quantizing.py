@@ -22,7 +22,8 @@ from hubq.records.record import Record
 from hubq.records.run_folder import BLOCKS, CHECKPOINT, PLAN, locked
 from hubq.stages.evaluate.fork_server import WorkerStart
 from hubq.stages.evaluate.measure import worker_environment
-from hubq.stages.evaluate.workers import can_fork, carry_out, fork_server_for
+from hubq.stages.evaluate.processes import can_fork, fork_server_for
+from hubq.stages.evaluate.workers import carry_out
 from hubq.stages.quantize.quantize import DOING, quantize, what_takes_less
 from hubq.stages.recipe.recipe import Recipe
 

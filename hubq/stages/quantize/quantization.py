@@ -26,12 +26,11 @@ from hubq.machine.device import (
     synchronize,
 )
 from hubq.machine.files import partial_of, sha256_of, write_atomically
-from hubq.machine.meters import peak, reserved_peak, reset_peaks
+from hubq.machine.meters import reset_peaks
 from hubq.machine.progress import Clock, Progress
 from hubq.methods import Inputs, Layer
-from hubq.records.checkpoint import Checkpoint, QuantizedLayer
+from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
-from hubq.records.record import Record
 from hubq.records.run_folder import BLOCKS
 from hubq.runtime.headers import LEGACY
 from hubq.sources import calibration_tokens
@@ -42,9 +41,10 @@ from hubq.sources.license_terms import governing
 from hubq.sources.shards import Piece, Weights, merge, pieces, write
 from hubq.sources.skeleton import Skeleton
 from hubq.stages.plan.memory import Walked
+from hubq.stages.quantize.accounts import Calibration, block_record, layers_of, peaks_on
 from hubq.stages.quantize.block import Block
 from hubq.stages.quantize.ranks import ALONE, Ranks
-from hubq.stages.quantize.resuming import BlockRecord, FinishedBlocks, Keeper, teacher_states
+from hubq.stages.quantize.resuming import FinishedBlocks, Keeper, teacher_states
 from hubq.stages.quantize.streams import Room, Stream, settled
 from hubq.stages.quantize.tuning import Teacher, prediction_entropy
 from hubq.stages.quantize.walk import Outcome, Walk
@@ -52,13 +52,6 @@ from hubq.stages.recipe.recipe import Recipe, head_method
 from hubq.tensors import QuantizedTensor
 
 PACKAGES = ("hubq", "torch", "transformers", "safetensors", "numba", "numpy")
-
-
-class Calibration(Record):
-    """Which tokens calibrate a walk; kept with its finished blocks."""
-
-    text: str  # title and version
-    tokens: int
 
 
 class Quantization:
@@ -90,7 +83,7 @@ class Quantization:
         self.taught: Stream | None = None
         self.calibration: Calibration | None = None
         self.room = self._room()
-        self.peaks = _peaks(self.device)  # of the rank that takes most, once it has walked
+        self.peaks = peaks_on(self.device)  # of the rank that takes most, once it has walked
         if self.recipe.method.needs:
             self._calibrate(client)
 
@@ -179,14 +172,14 @@ class Quantization:
                     if self.hidden is not None:
                         self._keep(keeper, number + 1, is_last=number + 1 == blocks)
                 block.free()
-        self.peaks = _peaks(self.device)
+        self.peaks = peaks_on(self.device)
         self.ranks.greatest(self.peaks)
 
     def _add(self, outcome: Outcome) -> None:
         """Write what a block became."""
         packed = self._packed(outcome)
         tensors = {name: each for own in packed.values() for name, each in own.items()}
-        self.finished.add(outcome.dense | tensors, _record(outcome, packed))
+        self.finished.add(outcome.dense | tensors, block_record(outcome, packed))
 
     def _keep(self, keeper: Keeper, passed: int, *, is_last: bool) -> None:
         """Keep the hidden states of all ranks, if the first finds that it is time."""
@@ -275,14 +268,14 @@ class Quantization:
 
     def checkpoint(self, folder: Path, seconds: float) -> Checkpoint:
         """Measure what lies on the disk."""
-        layers = tuple(layer for record in self.finished.records for layer in _layers(record))
+        layers = tuple(layer for each in self.finished.records for layer in layers_of(each))
         sizes = {name: math.prod(shape) for name, shape in self.quantized.items()}
         weights = sum(sizes[layer.name] for layer in layers)
         needed = sum(layer.needed_bits * sizes[layer.name] for layer in layers)
         stored = sum(layer.bits * sizes[layer.name] for layer in layers)
         weight_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
         files = sorted(path for path in folder.rglob("*") if path.is_file())
-        host, device, reserved = torch.maximum(self.peaks, _peaks(self.device)).tolist()
+        host, device, reserved = torch.maximum(self.peaks, peaks_on(self.device)).tolist()
         on_gpu = self.device.type == "cuda"
         several = f"{self.ranks.size} x " if self.ranks.size > 1 else ""
         return Checkpoint(
@@ -305,36 +298,3 @@ class Quantization:
             versions={name: version(name) for name in PACKAGES},
             compute_dtype=dtype_name(self.dtype) if self.calibration else None,
         )
-
-
-def _peaks(device: torch.device) -> Tensor:  # (3,) int64
-    """Return the most bytes so far: of this process, of its tensors on a GPU, reserved there."""
-    on_gpu = peak("cuda") if device.type == "cuda" else 0
-    return torch.tensor([peak("cpu"), on_gpu, reserved_peak(device.type) or 0])
-
-
-def _record(outcome: Outcome, packed: dict[str, dict[str, Tensor]]) -> BlockRecord:
-    """Return what became of a block's linears, their bits counted from what is written."""
-    layers = outcome.quantized
-    sizes = {name: sum(each.nbytes for each in own.values()) for name, own in packed.items()}
-    return BlockRecord(
-        bits={name: 8 * sizes[name] / math.prod(layers[name].shape) for name in layers},
-        needed={name: layer.theoretical_bits() for name, layer in layers.items()},
-        errors=outcome.errors,
-        weight_errors=outcome.weight_errors,
-        facts={name: dict(layer.facts) for name, layer in layers.items() if layer.facts},
-    )
-
-
-def _layers(record: BlockRecord) -> list[QuantizedLayer]:
-    return [
-        QuantizedLayer(
-            name=name,
-            bits=bits,
-            needed_bits=record.needed[name],
-            error=record.errors.get(name),
-            weight_error=record.weight_errors.get(name),
-            facts=record.facts.get(name, {}),
-        )
-        for name, bits in record.bits.items()
-    ]

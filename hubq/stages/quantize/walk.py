@@ -14,79 +14,22 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from hubq.errors import UserError
 from hubq.machine.progress import Clock
-from hubq.methods import Group, Inputs, Layer, Method, Need
+from hubq.methods import Group, Inputs, Layer, Method
 from hubq.runtime.pieces import row_pieces
 from hubq.sources.architecture import InputGroup
 from hubq.stages.quantize.block import Block, batches
+from hubq.stages.quantize.input_statistics import InputStatistics
 from hubq.stages.quantize.ranks import ALONE, Ranks
 from hubq.stages.quantize.sharing import quantize_group
 from hubq.stages.quantize.streams import Room, Stream, pour
 from hubq.stages.quantize.tuning import BlockTuning, Teacher, pass_on
 from hubq.tensors import QuantizedTensor
-from hubq.tensors.gram import add_lower_gram, factors_in, mirror, output_energy
+from hubq.tensors.gram import factors_in, output_energy
 
-SAMPLE = 2048  # tokens, or few more
 PREVIEW = 8  # one window in so many shows what reaches a linear before its writer is quantized
 
 ForwardPart = Callable[[Tensor], Tensor]
-
-
-class InputStatistics:
-    """Sums over the tokens that reach a group of linears, and some of the tokens."""
-
-    def __init__(self, needs: frozenset[Need], inputs: Stream, ranks: Ranks = ALONE) -> None:
-        """Make room for all inputs (windows, length, in) of a rank, which come batch by batch."""
-        width, device = inputs.shape[-1], inputs.device
-        self.ranks = ranks
-        self.tokens = 0
-        self.before, tokens = ranks.place(inputs.shape[:-1].numel())
-        self.dtype = inputs.dtype
-        # So many tokens lie between two of the sample.
-        self.every = max(1, tokens // SAMPLE)
-        empty = torch.empty(0, width, device=device)
-        self.sample: list[Tensor] | None = [empty] if "sample" in needs else None
-        self.gram = torch.zeros(width, width, device=device) if "gram" in needs else None
-        wanted = "magnitude" in needs
-        self.sum = torch.zeros(width, device=device) if wanted else None
-        self.max = torch.zeros(width, device=device) if wanted else None
-
-    def add(self, inputs: Tensor) -> None:
-        """Take in a batch of inputs (..., in)."""
-        flat = inputs.flatten(0, -2).float()
-        if self.sample is not None:
-            self.sample.append(
-                flat[-(self.before + self.tokens) % self.every :: self.every].clone()
-            )
-        self.tokens += len(flat)
-        if self.gram is not None:
-            with factors_in(self.dtype):
-                add_lower_gram(self.gram, flat)
-        if self.sum is not None and self.max is not None:
-            magnitude = flat.abs()  # not in place: float32 inputs are no copy
-            self.sum += magnitude.sum(0)
-            self.max = torch.maximum(self.max, magnitude.amax(0))
-
-    def result(self, group: str) -> Inputs:
-        """Return the statistics of all ranks; raise UserError when an activation was not finite."""
-        _, tokens = self.ranks.place(self.tokens)
-        for total in (self.gram, self.sum):
-            if total is not None:
-                self.ranks.sum(total)
-        if self.max is not None:
-            self.ranks.greatest(self.max)
-        if self.gram is not None:
-            mirror(self.gram)
-        for total in (self.gram, self.max):
-            if total is not None and not torch.isfinite(total).all():
-                raise UserError(
-                    f"{group}: its inputs for the calibration tokens are inf or NaN. The model "
-                    "overflows there: check its weights, or calibrate on other text."
-                )
-        mean = None if self.sum is None else self.sum / tokens
-        sample = None if self.sample is None else torch.cat(self.ranks.all(torch.cat(self.sample)))
-        return Inputs(tokens, self.gram, mean, self.max, sample, self.dtype)
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """Tasks through lm-eval, on a loaded model: its own, from the Hub, and ours (hubq/sources/tasks).
 
 lm-eval says what a task means: prompts, examples, which answers there are and how they are scored.
-The model is the one that was loaded for all tasks.
 """
 
 from collections.abc import Iterator, Mapping

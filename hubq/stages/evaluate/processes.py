@@ -1,0 +1,116 @@
+"""The processes that workers are: spawned ones, and forks of one that has imported all."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Protocol
+
+from hubq.stages.evaluate.fork_server import ForkServer, WorkerStart
+from hubq.stages.evaluate.standby import taken
+
+# What libraries read when they are imported, so that it must stand before; a worker gets the rest.
+AT_IMPORT = (
+    *("HF_", "HUGGING", "TORCH", "TRANSFORMERS_", "XDG_", "HOME"),
+    *("OMP_", "MKL_", "NUMBA_", "LD_", "PYTHON"),
+)
+
+
+def can_fork(device: str) -> bool:
+    """Tell whether workers on a device are forked: not with a GPU, not beyond Linux."""
+    return device == "cpu" and sys.platform == "linux"
+
+
+class Worker(Protocol):
+    """A process at work: what it says, and its end."""
+
+    stdout: IO[str] | None
+
+    def wait(self) -> int:
+        """Return the exit code, negative for a signal, once the process has ended."""
+        ...
+
+    def kill(self) -> None:
+        """End it, if it hasn't ended."""
+        ...
+
+
+@contextmanager
+def spawned(start: WorkerStart, log: Path) -> Iterator[Worker]:
+    """Start a worker that imports all it needs, once nothing else imports: it may be timed.
+
+    One that stands by has done so.
+    """
+    if standby := taken(start, log):
+        with standby:
+            yield standby
+        return
+    for fork_server in ForkServer.living:
+        fork_server.ready()
+    # -P: a module in the user's folder that is named like a library must not be imported.
+    command = [sys.executable, "-P", "-m", start.module, str(start.job)]
+    with (
+        log.open("wb") as errors,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, env=start.environment, text=True
+        ) as worker,
+    ):
+        yield worker
+
+
+@contextmanager
+def forked(start: WorkerStart, log: Path) -> Iterator[Worker]:
+    """Fork a worker from a process that has imported all."""
+    fork_server = fork_server_for(start.environment)
+    incoming, messages = os.pipe()
+    own, status = socket.socketpair()
+    with log.open("wb") as errors, own, os.fdopen(incoming) as stdout, status:
+        try:
+            start_file = start.job.with_name("start.json")
+            fork_server.fork(start_file, (messages, errors.fileno(), status.fileno()))
+        finally:
+            os.close(messages)
+        status.close()
+        with own.makefile("r") as told:
+            worker = Forked(stdout, told)
+            try:
+                yield worker
+            finally:
+                worker.wait()
+
+
+class Forked:
+    """A worker that was forked; its pid is its own until `told` is closed."""
+
+    def __init__(self, stdout: IO[str], told: IO[str]) -> None:
+        self.stdout: IO[str] | None = stdout
+        self._told = told
+        self._pid = int(told.readline())
+        self._code: int | None = None
+
+    def wait(self) -> int:
+        """Return the exit code, negative for a signal, once the process has ended."""
+        if self._code is None:
+            self._code = int(self._told.readline())
+        return self._code
+
+    def kill(self) -> None:
+        """End it, if it hasn't ended."""
+        os.kill(self._pid, signal.SIGKILL)
+
+
+def fork_server_for(environment: Mapping[str, str]) -> ForkServer:
+    """Return what workers with such an environment are forked from, started if need be."""
+    kept = {key: each for key, each in environment.items() if key.startswith(AT_IMPORT)}
+    return _fork_server(tuple(sorted(kept.items())))
+
+
+@lru_cache(maxsize=1)
+def _fork_server(environment: tuple[tuple[str, str], ...]) -> ForkServer:
+    """Start what workers are forked from; one at a time, ended by the next or with this process."""
+    return ForkServer({**os.environ, **dict(environment)})
