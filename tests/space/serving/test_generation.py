@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event as Flag
-from threading import Thread
-from time import monotonic
 from typing import Any
 
 import hubq_folder
 import psutil
 import pytest
+from slow_workers import halted
 
 from app import best_generation
 from hubq.client.client import Client
@@ -142,21 +141,17 @@ def test_a_worker_computes_in_the_dtype_that_its_memory_was_reckoned_in(
 def test_two_models_answer_at_once(generation: WorkerGeneration, base: Path, side: Path) -> None:
     for folder in (base, side):
         list(generation.generate(request(folder)))
-    times: dict[Path, list[float]] = {base: [], side: []}
 
-    def listen(folder: Path) -> None:
-        for event in generation.generate(request(folder, max_new_tokens=60)):
-            if isinstance(event, Token):
-                times[folder].append(monotonic())
+    with ThreadPoolExecutor(1) as executor:
+        with halted(base):
+            waiting = executor.submit(lambda: list(generation.generate(request(base))))
+            said = list(generation.generate(request(side)))
+            waited = not waiting.done()
+        resumed = waiting.result()
 
-    threads = [Thread(target=listen, args=(folder,)) for folder in (base, side)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert times[base][0] < times[side][-1]
-    assert times[side][0] < times[base][-1]
+    assert waited
+    assert tokens_of(said)
+    assert tokens_of(resumed)
 
 
 def test_eight_visitors_with_two_models_each_get_their_answers_in_turn(
