@@ -110,7 +110,10 @@ class Ranks:
                     take_in(result, part)
 
     def _sent(self, value: T, source: int) -> T:
-        """Return the value of one process: what is no tensor is pickled."""
+        """Return the value of one process: what is no tensor is pickled.
+
+        That is among the processes of one command, over loopback, and never in a file.
+        """
         if self.size == 1:
             return value
         mine, tensors = source == self.rank, list[Tensor]()
