@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hubq.cli.bars import spent
-from hubq.cli.options import (
-    LOCAL,
-    example,
-)
+from hubq.cli.options import LOCAL, example
 from hubq.cli.options import print_json as show_json
 from hubq.cli.outlook import outlook
 from hubq.cli.recipe_stages import RECIPE, stage_options, stages

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 # In the memory of the device that computes; in the host's, beside a GPU; in a file.
 Place = Literal["device", "host", "disk"]
 VARIABLE = "HUBQ_HIDDEN_STATES"
+SPARE = 1.2  # times the weights of a model that runs whole: memory for activations
 
 
 def asked_place() -> Place | None:

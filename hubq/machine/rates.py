@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from hubq.machine.device import device_title
+from hubq.machine.device import device_title, synchronize
 from hubq.machine.files import cache_folder, sha256_of, write_atomically
 
 if TYPE_CHECKING:
@@ -163,10 +163,10 @@ def _seconds(work: Callable[[], object], device: "torch.device") -> float:
     clock, threads = clock_of(device)
     least = float("inf")
     for turn in range(1 + TURNS):
-        wait_for(device)
+        synchronize(device.type)
         began = clock()
         work()
-        wait_for(device)
+        synchronize(device.type)
         if turn:
             least = min(least, (clock() - began) / threads)
     return least
@@ -179,11 +179,3 @@ def clock_of(device: "torch.device") -> tuple[Callable[[], float], int]:
     if device.type == "cpu":
         return time.process_time, torch.get_num_threads()
     return time.perf_counter, 1
-
-
-def wait_for(device: "torch.device") -> None:
-    """Wait until a device has done what it was given."""
-    import torch
-
-    if device.type != "cpu":
-        torch.accelerator.synchronize()

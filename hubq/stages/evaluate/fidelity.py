@@ -9,6 +9,7 @@ from math import prod
 from typing import NamedTuple
 
 from hubq.machine.files import gigabytes
+from hubq.machine.memory import SPARE
 from hubq.machine.meters import available
 from hubq.records.recipe_evaluate import FidelitySection
 from hubq.records.report import Divergence, Fidelity
@@ -21,7 +22,6 @@ from hubq.stages.evaluate.task import Outcome, Task, keep_text, states_file
 
 FLOOR_WINDOWS = 5  # float32 is several times slower than bfloat16, and the floor lies narrow
 EXACT = "float32"
-SPARE = 1.2  # memory for activations, over that of the weights
 
 
 class FidelityTasks(NamedTuple):

@@ -15,13 +15,13 @@ from hubq.errors import UserError
 from hubq.machine.device import DTYPES
 from hubq.machine.engines import missing_packages
 from hubq.machine.files import gigabytes, read_object
+from hubq.machine.memory import SPARE
 from hubq.machine.meters import available
 from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.stages.evaluate.task import Task
 
 VARIABLE = "HUBQ_EVALUATE"
 WAYS = ("whole", "blocks")
-SPARE = 1.2  # memory for activations, over that of the weights
 # What runs packed, by kernels of its own that no dense weights compute the same as.
 RUNS_PACKED = frozenset({"bitsandbytes", "fp8"})
 # What other packages run by kernels of their own, where they are installed.

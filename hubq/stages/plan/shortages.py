@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from hubq.machine.device import DTYPES, best_device
 from hubq.machine.files import gigabytes
-from hubq.machine.memory import VARIABLE, Place, free_memory
+from hubq.machine.memory import SPARE, VARIABLE, Place, free_memory
 from hubq.machine.meters import available
 from hubq.machine.published import Published
 from hubq.records.plan import Plan
@@ -19,8 +19,6 @@ from hubq.sources.architecture import FAMILIES
 from hubq.sources.tensor_headers import TensorInfo
 from hubq.stages.plan.memory import Walked
 from hubq.stages.recipe.recipe import Recipe
-
-SPARE = 1.2  # times its weights, that a model takes at least where it is measured whole
 
 
 class Free(NamedTuple):
@@ -77,12 +75,13 @@ def disk_needed(plan: Plan) -> int:
 
 def states_on_disk(plan: Plan) -> int:
     """Return the bytes of the states that are kept for resuming, twice."""
-    section = Recipe.model_validate(plan.recipe).calibration
+    recipe = Recipe.model_validate(plan.recipe)
+    section = recipe.calibration
     if plan.compute_dtype is None or section is None:
         return 0
     embeddings = FAMILIES[plan.architecture].embeddings
     hidden = next(each.shape[1] for each in plan.modules if each.name == embeddings)
-    streams = 2 if Recipe.model_validate(plan.recipe).method.tunes else 1
+    streams = 2 if recipe.method.tunes else 1
     width = DTYPES[plan.compute_dtype].width
     return 2 * streams * section.samples * section.length * hidden * width
 

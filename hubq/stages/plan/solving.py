@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from hubq.machine.device import device_title
-from hubq.machine.rates import Rates, clock_of, kept, wait_for
+from hubq.machine.device import device_title, synchronize
+from hubq.machine.rates import Rates, clock_of, kept
 from hubq.methods import Group, Inputs, Layer, Method
 
 Shapes = Sequence[tuple[int, int]]  # (out, in) of linears that share an input
@@ -79,13 +79,13 @@ def _seconds(
     clock, threads = clock_of(device)
     least = float("inf")
     for turn, group in enumerate(_groups(method, shape, scale_dtype, device)):
-        wait_for(device)
+        synchronize(device.type)
         began = clock()
         if method.folds:
             group = group.scaled(method.scale(group))
         for result in method.quantize_group(group):
             result.dequantize()
-        wait_for(device)
+        synchronize(device.type)
         if turn:  # the first compiles
             least = min(least, (clock() - began) / threads)
     return least

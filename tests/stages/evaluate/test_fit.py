@@ -11,6 +11,7 @@ from tiny_models import save_tiny_model
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.formats import format_named
+from hubq.machine.memory import SPARE
 from hubq.machine.progress import SILENT
 from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.stages.evaluate import fit
@@ -40,7 +41,7 @@ def test_what_does_not_fit_is_run_block_by_block(
         grid = Grid(bits=4, group_size=32, symmetric=True)
         write(folder, folder.with_name("packed"), Choice(format_named("gptq"), grid))
         folder = folder.with_name("packed")
-    size = int(fit.SPARE * width * parameters)
+    size = int(SPARE * width * parameters)
     other = folder.with_name("other")
     other.mkdir()
     for path in folder.iterdir():

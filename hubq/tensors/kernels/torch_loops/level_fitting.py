@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-LLOYD = 8  # steps: groups of 64 hardly move after 5
+from hubq.tensors.kernels.numba_loops.level_fitting import LLOYD
+
 ROWS = 4096  # at a time, of which a few copies are in memory
 
 

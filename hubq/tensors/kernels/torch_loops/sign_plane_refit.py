@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-RIDGE = 1e-3  # of each level's own weight in the equations: a set may have just one column
+from hubq.tensors.kernels.numba_loops.sign_plane_refit import RIDGE
 
 
 def refit_levels(  # noqa: PLR0913 - the parts of the normal equations
