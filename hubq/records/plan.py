@@ -30,6 +30,20 @@ class PlannedModule(Record):
     bytes: int
 
 
+class PlannedAdaptation(Record):
+    """What `adapt` will make of the quantized model."""
+
+    name: str  # the adapter's, in recipes
+    makes: Literal["adapter", "checkpoint"]  # checkpoint: also where an adapter is merged
+    repo: str  # org/name that publish will create for it
+    parameters: int  # trained, or added in closed form
+    added_bits: float  # stored bits a weight of the linears, on top of `linear_bits`
+    bytes: int  # of the weights that are published, as far as they are counted here
+    peak_memory: int  # bytes of the host's memory
+    device_memory: int | None = None  # bytes of a GPU's memory; None: none was there
+    compute_dtype: str  # in which the model runs meanwhile
+
+
 class Plan(Record):
     """A recipe with everything pinned and counted. Two plans are equal when they do the same."""
 
@@ -57,4 +71,5 @@ class Plan(Record):
     remarks: tuple[str, ...] = ()  # how the source is read, where that isn't plain
     device_memory: int | None = None  # bytes of a GPU's memory; None: none was there
     hidden_states: Place | None = None  # where there is room for them; None: there are none
+    adaptation: PlannedAdaptation | None = None  # None: the recipe has no section `adapt`
     processes: int = 1  # that quantize together, among which windows and rows are shared out

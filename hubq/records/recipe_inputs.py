@@ -50,12 +50,12 @@ class ModelSection(AsWritten, Record):
             return {"gguf": value}
         return {"folder": value} if _looks_like_path(value) else {"hub": value}
 
-    _named = field_validator("hub", "base_model")(lambda name: _on_hub(name))
-    _resolve = field_validator("folder", "gguf")(lambda path, info: _resolved(path, info))
+    _named = field_validator("hub", "base_model")(lambda name: named_on_hub(name))
+    _resolve = field_validator("folder", "gguf")(lambda path, info: resolved(path, info))
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        return _exactly_one(self, ("hub", "folder", "gguf", "wheel"))
+        return exactly_one(self, ("hub", "folder", "gguf", "wheel"))
 
 
 class DatasetSection(AsWritten, Record):
@@ -89,8 +89,8 @@ class DatasetSection(AsWritten, Record):
             return {"file": value}
         return {"hub": value} if "/" in value else {"name": value}
 
-    _on_hub = field_validator("hub")(lambda name: _on_hub(name))
-    _resolve = field_validator("file")(lambda path, info: _resolved(path, info))
+    _on_hub = field_validator("hub")(lambda name: named_on_hub(name))
+    _resolve = field_validator("file")(lambda path, info: resolved(path, info))
 
     @field_validator("name")
     @classmethod
@@ -101,7 +101,7 @@ class DatasetSection(AsWritten, Record):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        return _exactly_one(self, ("name", "hub", "file", "wheel"))
+        return exactly_one(self, ("name", "hub", "file", "wheel"))
 
 
 class WeightedDataset(DatasetSection):
@@ -125,7 +125,7 @@ class CalibrationSection(AsWritten, Record):
 
     @model_validator(mode="after")
     def _each_has_its_share(self) -> Self:
-        _exactly_one(self, ("dataset", "datasets"))
+        exactly_one(self, ("dataset", "datasets"))
         for number, (_, windows) in enumerate(self.parts, start=1):
             if windows == 0:
                 raise ValueError(
@@ -154,7 +154,7 @@ def _shared_out(whole: int, weights: Sequence[float]) -> list[int]:
     return shares
 
 
-def _on_hub(written: str | None) -> str | None:
+def named_on_hub(written: str | None) -> str | None:
     """Refuse what is no org/name or org/name@revision."""
     if written is None:
         return None
@@ -168,7 +168,7 @@ def _looks_like_path(word: str) -> bool:
     return word.startswith((".", "/", "~")) or word.count("/") > 1
 
 
-def _resolved(path: Path | None, info: ValidationInfo) -> Path | None:
+def resolved(path: Path | None, info: ValidationInfo) -> Path | None:
     """Make a path absolute, starting at the recipe's folder where it is known."""
     if path is None:
         return None
@@ -179,7 +179,7 @@ def _resolved(path: Path | None, info: ValidationInfo) -> Path | None:
         raise ValueError(f"there is no such home folder: {path}") from error
 
 
-def _exactly_one(section: Section, keys: tuple[str, ...]) -> Section:
+def exactly_one(section: Section, keys: tuple[str, ...]) -> Section:
     """Refuse a section with none or several of the keys."""
     present = [key for key in keys if getattr(section, key) is not None]
     if len(present) != 1:

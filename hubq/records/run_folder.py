@@ -31,7 +31,12 @@ PAPERS = (
     *(f".eval_results/{name}.yaml" for name in ("gsm8k", "mmlu_pro")),
 )
 BLOCKS = "blocks"  # what is finished of a model
-WHOLE = (MODEL, f"{MODEL}{PARTIAL}", BLOCKS)
+# What `adapt` makes lies in a run folder of its own: its model, report, card and publication.
+ADAPTED = "adapted"
+ADAPTATION = "adaptation.json"
+ADAPTER = "adapter"  # the folder of an adapter, inside that of the model that it belongs to
+STEPS = "steps"  # what is finished of a training
+WHOLE = (MODEL, f"{MODEL}{PARTIAL}", BLOCKS, ADAPTED)
 TAKEN = (errno.EACCES, errno.EAGAIN)
 WITHOUT_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # NFS and its like
 

@@ -1,9 +1,9 @@
 """What you want: a YAML file, read and checked, with every mistake named at once."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import (
     Field,
@@ -17,6 +17,7 @@ from pydantic import (
 from hubq.errors import UserError, did_you_mean
 from hubq.formats import formats
 from hubq.methods import Method, method_class, methods
+from hubq.methods.adapters import Adapter, adapter_class, adapters
 from hubq.methods.rtn import RTN
 from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.records.recipe_inputs import FOLDER, CalibrationSection, ModelSection
@@ -45,8 +46,21 @@ class PublishSection(AsWritten, Record):
     license: str | None = Field(
         None, description="license of the result, where the base's license allows another"
     )
+    adapted_name: str | None = Field(
+        None, description="of what `adapt` makes; default: the quantized one's with the adapter's"
+    )
+    adapter_of: Literal["quantized", "base"] | None = Field(
+        None,
+        description="which repo an adapter belongs to: the 16-bit base, or (the default) the "
+        "quantized one, which is published first or named by `quantized`",
+    )
+    quantized: str | None = Field(
+        None,
+        description="Hub id of the quantized repo as it is published already, with an optional "
+        "@revision: it isn't published again",
+    )
 
-    @field_validator("org", "name")
+    @field_validator("org", "name", "adapted_name")
     @classmethod
     def _taken_by_the_hub(cls, name: str | None) -> str | None:
         if name is not None and (mistake := mistake_in_name(name)):
@@ -67,6 +81,9 @@ class Recipe(AsWritten, Record):
     model: ModelSection
     method: SerializeAsAny[Method]
     format: str = "compressed-tensors"
+    adapt: SerializeAsAny[Adapter] | None = Field(
+        None, description="how the quantized model is taught or corrected before it is measured"
+    )
     embeddings: Literal[16, 8, 4] = Field(16, description="bits of embeddings and lm_head, by RTN")
     calibration: CalibrationSection | None = None
     evaluate: EvaluateSection = EvaluateSection()
@@ -75,7 +92,12 @@ class Recipe(AsWritten, Record):
     @property
     def method_name(self) -> str:
         """The method's name in recipes: its file's."""
-        return type(self.method).__module__.rpartition(".")[2]
+        return _file_of(self.method)
+
+    @property
+    def adapter_name(self) -> str | None:
+        """The adapter's name in recipes: its file's; None: there is none."""
+        return None if self.adapt is None else _file_of(self.adapt)
 
     @field_validator("format")
     @classmethod
@@ -90,12 +112,29 @@ class Recipe(AsWritten, Record):
         """Read a saved recipe's method: its name and options."""
         if not isinstance(value, Mapping):
             return value
-        options = {key: each for key, each in value.items() if key != "name"}
-        return method_class(str(value.get("name"))).model_validate(options)
+        return method_class(str(value.get("name"))).model_validate(_options(value))
 
-    @field_serializer("method")
-    def _to_options(self, method: Method) -> dict[str, Any]:
-        return {"name": self.method_name, **method.model_dump(mode="json")}
+    @field_validator("adapt", mode="before")
+    @classmethod
+    def _adapter_from_options(cls, value: object) -> object:
+        """Read a saved recipe's adapter: its name and options."""
+        if not isinstance(value, Mapping):
+            return value
+        return adapter_class(str(value.get("name"))).model_validate(_options(value))
+
+    @field_serializer("method", "adapt")
+    def _to_options(self, chosen: Method | Adapter | None) -> dict[str, Any] | None:
+        return chosen and {"name": _file_of(chosen), **chosen.model_dump(mode="json")}
+
+
+def _file_of(chosen: Method | Adapter) -> str:
+    """Return the name in recipes of a method or an adapter: its file's."""
+    return type(chosen).__module__.rpartition(".")[2]
+
+
+def _options(written: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all that a section says beside a name."""
+    return {key: each for key, each in written.items() if key != "name"}
 
 
 def read(path: Path) -> Recipe:
@@ -109,10 +148,15 @@ def read(path: Path) -> Recipe:
     values: dict[str, Any] = dict(marked.values)
     if "name" in values:
         mistakes.append((marked.line(("name",)), "name: not an option; the file's name is used"))
-    method = _method(values.pop("method", None), marked, mistakes)
-    values |= {"name": path.stem} | ({} if method is None else {"method": method})
+    context = {FOLDER: path.parent.absolute()}
+    for section in (METHODS, ADAPTERS):
+        if section.required or values.get(section.key) is not None:
+            written = values.pop(section.key, None)
+            chosen = section.read(written, marked, mistakes, context)
+            values |= {} if chosen is None else {section.key: chosen}
+    values |= {"name": path.stem}
     try:
-        recipe = Recipe.model_validate(values, context={FOLDER: path.parent.absolute()})
+        recipe = Recipe.model_validate(values, context=context)
     except ValidationError as error:
         # A method that is wrong has had its mistakes listed.
         others = [each for each in error.errors() if each["loc"] != ("method",)]
@@ -146,25 +190,45 @@ def _text(path: Path) -> str:
         raise UserError(f"{path} is no recipe: it is not UTF-8 (byte {error.start})") from error
 
 
-def _method(written: object, marked: MarkedYaml, mistakes: list[Mistake]) -> Method | None:
-    """Check the method with its own class; note its mistakes and return None if it has any."""
-    options = {"name": written} if isinstance(written, str) else written
-    line = marked.line(("method", "name"))
-    if not isinstance(options, Mapping) or "name" not in options:
-        missing = "method" if options is None else "method.name"
-        mistakes.append((line, f"{missing}: is missing; known: {', '.join(methods())}"))
-        return None
-    name = options["name"]
-    if name not in methods():
-        nearest = did_you_mean(str(name), methods())
-        mistakes.append((line, f"method.name: no method is called {name}; {nearest}"))
-        return None
-    found = method_class(name)
-    try:
-        return found.model_validate({key: options[key] for key in options if key != "name"})
-    except ValidationError as error:
-        mistakes += explain(error.errors(), found, marked, "method")
-        return None
+class Choice(NamedTuple):
+    """A section that names a file of the house, whose class says which options there are."""
+
+    key: str
+    known: Callable[[], list[str]]
+    kind: Callable[[str], type[Method] | type[Adapter]]
+    required: bool
+
+    def read(
+        self,
+        written: object,
+        marked: MarkedYaml,
+        mistakes: list[Mistake],
+        context: Mapping[str, Path],
+    ) -> Method | Adapter | None:
+        """Check the section with its own class; note its mistakes and return None if it has any."""
+        options = {"name": written} if isinstance(written, str) else written
+        line = marked.line((self.key, "name"))
+        known = self.known()
+        if not isinstance(options, Mapping) or "name" not in options:
+            missing = self.key if options is None else f"{self.key}.name"
+            mistakes.append((line, f"{missing}: is missing; known: {', '.join(known)}"))
+            return None
+        name = options["name"]
+        if name not in known:
+            what = {"adapt": "adapter"}.get(self.key, self.key)
+            nearest = did_you_mean(str(name), known)
+            mistakes.append((line, f"{self.key}.name: no {what} is called {name}; {nearest}"))
+            return None
+        found = self.kind(name)
+        try:
+            return found.model_validate(_options(options), context=context)
+        except ValidationError as error:
+            mistakes += explain(error.errors(), found, marked, self.key)
+            return None
+
+
+METHODS = Choice("method", methods, method_class, required=True)
+ADAPTERS = Choice("adapt", adapters, adapter_class, required=False)
 
 
 def head_method(recipe: Recipe) -> Method:

@@ -3,12 +3,14 @@
 from typing import Any
 
 from hubq.formats import formats
-from hubq.methods import method_class, methods
+from hubq.methods import Method, method_class, methods
+from hubq.methods.adapters import Adapter, adapter_class, adapters
 from hubq.records.named_texts import NAMED_TEXTS
 from hubq.stages.recipe.recipe import Recipe
 
 ONE_WORD = {
     "ModelSection": "a Hub id with an optional @revision, or a path to a folder or a .gguf file",
+    "InstructionSection": "a Hub data set id, or a path to a file of pairs",
     "DatasetSection": f"one of {', '.join(NAMED_TEXTS)}, a Hub data set id, or a path to a file",
     "WeightedDataset": "a data set in one word, of weight 1",
     "PerplexitySection": "a data set in one word",
@@ -26,19 +28,28 @@ def schema() -> dict[str, Any]:
     found["properties"]["format"] |= {"enum": formats()}
     found["properties"]["method"] = {
         "description": "how weights are quantized: a name and that method's own options",
-        "oneOf": [{"enum": methods()}, *map(_method, methods())],
+        "oneOf": [{"enum": methods()}, *(_options(name, method_class(name)) for name in methods())],
+    }
+    of_adapters = [_options(name, adapter_class(name)) for name in adapters()]
+    found["properties"]["adapt"] = {
+        "description": "how the quantized model is taught or corrected: a name and that adapter's "
+        "own options",
+        "oneOf": [{"enum": adapters()}, *of_adapters],
     }
     definitions = found["$defs"]
+    for each in of_adapters:
+        definitions |= each.pop("$defs", {})
     definitions.pop("Method", None)
+    definitions.pop("Adapter", None)
     for section, meaning in ONE_WORD.items():
         mapping = definitions[section]
         definitions[section] = {"anyOf": [{"type": "string", "description": meaning}, mapping]}
     return found
 
 
-def _method(name: str) -> dict[str, Any]:
-    """Return the schema of one method's options, told apart by its name."""
-    found = method_class(name).model_json_schema()
+def _options(name: str, kind: type[Method] | type[Adapter]) -> dict[str, Any]:
+    """Return the schema of the options of one method or adapter, told apart by its name."""
+    found = kind.model_json_schema()
     found["properties"] = {"name": {"const": name}, **found["properties"]}
     found["required"] = ["name", *found.get("required", [])]
     return found

@@ -1,0 +1,50 @@
+"""QLoRA: two thin matrices beside each frozen quantized linear, and only these are trained.
+
+Dettmers et al. 2023, section 3; the matrices are those of LoRA (Hu et al. 2022, section 4.1):
+y = W x + (alpha / rank) B A x, with A (rank, in) random and B (out, rank) zero at first.
+"""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from hubq.methods import Need
+from hubq.methods.adapters import TrainedAdapter
+from hubq.tensors import QuantizedTensor
+
+STORED = 32  # bits of a number in the adapter's file
+
+
+class QLoRA(TrainedAdapter):
+    """LoRA on a frozen quantized base, with the settings of the study."""
+
+    title: ClassVar[str] = "QLoRA"
+    paper: ClassVar[str] = "https://arxiv.org/abs/2305.14314"
+    bibtex: ClassVar[str] = """@inproceedings{dettmers2023qlora,
+  title = {{QLoRA}: Efficient Finetuning of Quantized {LLM}s},
+  author = {Dettmers, Tim and Pagnoni, Artidoro and Holtzman, Ari and Zettlemoyer, Luke},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year = {2023}
+}"""
+
+    rank: int = Field(64, ge=1, description="rows of A and columns of B")
+    alpha: float = Field(16, gt=0, description="what B A x is multiplied by, times the rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of A's inputs that is left out")
+    start: Literal["zero", "low_rank"] = Field(
+        "zero",
+        description="B at first; low_rank: both matrices are the best correction of the "
+        "quantization error on the calibration text",
+    )
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """The Gram matrices of the inputs, where it starts from a correction."""
+        return frozenset({"gram"} if self.start == "low_rank" else ())
+
+    def parameters(self, quantized: QuantizedTensor) -> int:
+        """Count the entries of A and B."""
+        return self.rank * sum(quantized.shape)
+
+    def added_bits(self, quantized: QuantizedTensor) -> int:
+        """Count those of A and B."""
+        return STORED * self.parameters(quantized)
