@@ -121,18 +121,21 @@ def _directions(error: Tensor, gram: Tensor, rank: int) -> Tensor:
     if out <= columns:
         return _first(error @ gram @ error.T, rank)
     seen = error @ _root(gram)
-    return torch.linalg.qr(seen @ _first(seen.T @ seen, rank)).Q
+    found: Tensor = torch.linalg.qr(seen @ _first(seen.T @ seen, rank)).Q
+    return found
 
 
 def _first(energy: Tensor, rank: int) -> Tensor:  # (n, n)
     """Return the eigenvectors (n, rank) of the largest eigenvalues, these descending."""
-    return torch.linalg.eigh(energy).eigenvectors[:, -rank:].flip(1)
+    vectors: Tensor = torch.linalg.eigh(energy).eigenvectors
+    return vectors[:, -rank:].flip(1)
 
 
 def _root(gram: Tensor) -> Tensor:
     """Return a C with G = C Cᵀ, a triangle unless G is singular."""
-    lower, failed = torch.linalg.cholesky_ex(gram)
-    if not failed:
-        return lower
-    values, vectors = torch.linalg.eigh(gram)
-    return vectors * values.clamp(min=0).sqrt()
+    root: Tensor
+    root, failed = torch.linalg.cholesky_ex(gram)
+    if failed:
+        values, vectors = torch.linalg.eigh(gram)
+        root = vectors * values.clamp(min=0).sqrt()
+    return root

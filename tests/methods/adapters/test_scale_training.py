@@ -114,7 +114,7 @@ def test_what_is_trained_is_measured_in_mean_scales() -> None:
     mean = quantized.scales.mean()
 
     with torch.no_grad():
-        layer.change += step
+        layer.change.add_(step)
 
     moved = layer.scales - quantized.scales
     torch.testing.assert_close(

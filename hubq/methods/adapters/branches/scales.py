@@ -42,7 +42,9 @@ class Scales(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:  # (..., in)
         """Return what the linear puts out, (..., out), in the inputs' dtype."""
-        found: Tensor = _Dequantized.apply(inputs, self.scales, self.quantized, self.bias)
+        found: Tensor = _Dequantized.apply(  # type: ignore[no-untyped-call]
+            inputs, self.scales, self.quantized, self.bias
+        )
         return found
 
     @property
