@@ -22,7 +22,9 @@ REPORT_IN_A_REPO = f"{IN_A_REPO}/{REPORT}"  # that it is there tells that hubq m
 # All that stages write into a run folder beside the plan, by name.
 RECORDS = (REPORT, CHECKPOINT, PUBLICATION, "destination.json", SIBLINGS)
 PICTURES = tuple(
-    f"images/{name}{page}.png" for name in ("recovery", "bits", "errors") for page in ("", "-dark")
+    f"images/{name}{page}.png"
+    for name in ("recovery", "bits", "errors", "curve")
+    for page in ("", "-dark")
 )
 PAPERS = (
     "README.md",
