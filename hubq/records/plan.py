@@ -36,6 +36,7 @@ class PlannedAdaptation(Record):
     name: str  # the adapter's, in recipes
     makes: Literal["adapter", "checkpoint"]  # checkpoint: also where an adapter is merged
     repo: str  # org/name that publish will create for it
+    quantized: str  # org/name of the quantized model, with an @revision where one is known
     parameters: int  # trained, or added in closed form
     added_bits: float  # stored bits a weight of the linears, on top of `linear_bits`
     bytes: int  # of the weights that are published, as far as they are counted here
