@@ -43,6 +43,8 @@ class PlannedAdaptation(Record):
     peak_memory: int  # bytes of the host's memory
     device_memory: int | None = None  # bytes of a GPU's memory; None: none was there
     compute_dtype: str  # in which the model runs meanwhile
+    pairs: str | None = None  # title of what is learnt from; None: nothing is, or it isn't known
+    data_license: str | None = None  # of the pairs; None: not known, or there are none
 
 
 class Plan(Record):

@@ -23,7 +23,9 @@ ADAPTATION = "adaptation.json"
 # All that stages write into a run folder beside the plan, by name.
 RECORDS = (REPORT, CHECKPOINT, ADAPTATION, PUBLICATION, "destination.json", SIBLINGS)
 PICTURES = tuple(
-    f"images/{name}{page}.png" for name in ("recovery", "bits", "errors") for page in ("", "-dark")
+    f"images/{name}{page}.png"
+    for name in ("recovery", "bits", "errors", "curve")
+    for page in ("", "-dark")
 )
 ADAPTER_CONFIG = "adapter_config.json"
 # What an adapter's repo holds beside the files that were measured: its config as filled in when
