@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from hubq.cli.bars import duration
 from hubq.machine.files import gigabytes
-from hubq.sources.license_terms import duties_of_data
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -100,6 +99,8 @@ def _facts(seen: "Outlook", publishing: str, goes_on: str | None) -> Iterator[tu
 
 def _adapting(plan: "Plan", adapted: "PlannedAdaptation") -> Iterator[tuple[str, str]]:
     """Say what is added or trained, what that takes, and what its data asks for."""
+    from hubq.sources.license_terms import duties_of_data
+
     made = "an adapter" if adapted.makes == "adapter" else "a whole model"
     costs = f"{adapted.added_bits:+.3f} stored bits per weight of the linears"
     yield "adapts", f"by {adapted.name} to {made} of {gigabytes(adapted.bytes)}, {costs}"

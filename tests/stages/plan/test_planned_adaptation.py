@@ -1,5 +1,6 @@
 """What a plan says of a section `adapt`: what it makes, what it takes, and why it can't work."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from hubq.records.vocabulary import LONGEST_NAME
 from hubq.sources.find import find
 from hubq.stages.plan.adapting_memory import LEARNT, SCORED, Adapting, bytes_of
 from hubq.stages.plan.memory import CONTEXT
-from hubq.stages.plan.plan import estimate
+from hubq.stages.plan.plan import estimate, plan
+from hubq.stages.plan.readable import require_readable
 from hubq.stages.recipe.recipe import Recipe
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")
@@ -300,3 +302,35 @@ def test_requantizing_is_no_mistake(llama: Path) -> None:
 
     assert plan.adaptation is not None
     assert plan.adaptation.bytes == plan.bytes
+
+
+def test_pairs_longer_than_the_models_positions_are_refused(llama: Path) -> None:
+    recipe = recipe_of(llama, adapted("qlora", source_length=500))
+
+    with pytest.raises(UserError, match=r"adapt\.source_length and adapt\.target_length: 628 tok"):
+        require_readable(recipe, find(recipe.model, NOWHERE), NOWHERE)
+
+
+def test_a_correction_reads_a_text_that_the_method_does_not(llama: Path) -> None:
+    recipe = recipe_of(llama, adapted("low_rank"), calibration=TEXT | {"length": 513})
+
+    with pytest.raises(UserError, match=r"calibration\.length: 513 tokens"):
+        require_readable(recipe, find(recipe.model, NOWHERE), NOWHERE)
+
+
+def test_pairs_are_not_laid_out_by_a_template_that_is_not_there(
+    llama: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(llama, tmp_path / "model"))
+    (folder / "chat_template.jinja").unlink()
+    recipe = recipe_of(folder, adapted("qlora", template="chat"))
+
+    with pytest.raises(UserError, match=r"adapt\.template: chat: .* has no chat template"):
+        require_readable(recipe, find(recipe.model, NOWHERE), NOWHERE)
+
+
+def test_pairs_that_are_not_there_are_refused_before_anything_is_counted(
+    llama: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"there is no file /nowhere/but/not/read\.jsonl"):
+        plan(recipe_of(llama, adapted("qlora")), tmp_path, NOWHERE)
