@@ -26,11 +26,11 @@ _SPELLED = {dtype: name for name, dtype in DTYPES.items()}
 
 
 class Weights:
-    """The tensors of a folder, read one at a time."""
+    """The tensors of a folder, read one at a time: the model's, or those of some headers."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, info: dict[str, TensorInfo] | None = None) -> None:
         self.folder = folder
-        self.info: dict[str, TensorInfo] = index(folder)
+        self.info: dict[str, TensorInfo] = index(folder) if info is None else info
 
     def read(self, name: str) -> Tensor:
         """Read one tensor into memory of its own; raise UserError where there is none."""
