@@ -11,11 +11,14 @@ from mkdocs.structure.files import File, Files
 
 from hubq.cli import cli
 from hubq.methods import methods
+from hubq.methods.adapters import adapters
 from hubq.stages.recipe.schema import schema
 
 ROOT = Path(__file__).parents[1]
 WIDTH = 90  # characters a line of a command's help
 TABLE = "| key | takes | default | meaning |\n|---|---|---|---|\n"
+# What a key of recipes chooses by name: the key, and which names there are.
+CHOSEN = {"method": ("method", methods), "adapter": ("adapt", adapters)}
 # Pages and pictures that lie elsewhere, because programs or other readers want them there.
 ELSEWHERE = {
     "contributing.md": "CONTRIBUTING.md",
@@ -59,12 +62,14 @@ def _contexts(
 
 
 def recipes() -> str:
-    """Return the page of all keys of recipes: those of the top, of sections and of methods."""
+    """Return the page of all keys of recipes: the top's, sections', methods' and adapters'."""
     found = schema()
     titles = {name: _title(name) for name in found["$defs"]}
-    chosen = found["properties"]["method"]["oneOf"][1:]
     sections = [("Recipe", found), *((titles[name], each) for name, each in found["$defs"].items())]
-    sections += [(f"Method {name}", each) for name, each in zip(methods(), chosen, strict=True)]
+    for kind, (key, names) in CHOSEN.items():
+        chosen = found["properties"][key]["oneOf"][1:]
+        titled = [f"{kind.capitalize()} {name}" for name in names()]
+        sections += zip(titled, chosen, strict=True)
     return "\n".join(["# Recipes\n", *(_section(title, each) for title, each in sections)])
 
 
@@ -90,7 +95,9 @@ def _section(title: str, found: Mapping[str, Any]) -> str:
 def _takes(found: Mapping[str, Any]) -> str:
     """Say which values a key takes."""
     if "oneOf" in found:
-        names = (f"[`{name}`](#method-{name})" for name in methods())
+        known = found["oneOf"][0]["enum"]
+        kind = next(kind for kind, (_, names) in CHOSEN.items() if names() == known)
+        names = (f"[`{name}`](#{kind}-{name})" for name in known)
         return f"{', '.join(names)}; or a mapping of `name` and its options"
     if "anyOf" in found:
         return " or ".join(_takes(each) for each in found["anyOf"] if each != {"type": "null"})

@@ -22,6 +22,7 @@ from hubq.cli import cli
 from hubq.client.client import Client
 from hubq.formats import format_named, formats
 from hubq.methods import method_class, methods
+from hubq.methods.adapters import adapter_class, adapters
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 from hubq.sources.shards import Weights
@@ -45,6 +46,7 @@ FOLDERS = ("hubq/", "space/", "tests/", "bench/", "docs/", "recipes/", "model_ca
 # What a page tells the reader to write, or what lies in a release and not here.
 ELSEWHERE = {
     "hubq/methods/mine.py",
+    "hubq/methods/adapters/mine.py",
     "hubq/formats/one_byte.py",
     "hubq/report.json",
 }
@@ -148,6 +150,14 @@ def test_the_table_of_methods_has_them_all_and_says_which_need_a_text() -> None:
         assert (row[2] == "text") == bool(method_class(name).needs), name
 
 
+def test_the_table_of_adapters_has_them_all_and_says_what_each_makes() -> None:
+    rows = first_cells("methods.md", "Adapters")
+
+    assert sorted(rows) == adapters()
+    for name, row in rows.items():
+        assert ("a whole model" in row[1]) == (adapter_class(name).makes == "checkpoint"), name
+
+
 def test_the_table_of_formats_has_them_all() -> None:
     assert sorted(first_cells("methods.md", "Formats")) == formats()
 
@@ -165,11 +175,13 @@ def test_the_page_of_commands_has_the_help_of_each() -> None:
     check(cli, "hubq")
 
 
-def test_the_page_of_recipes_has_each_key_of_each_section_and_method() -> None:
+def test_the_page_of_recipes_has_each_key_of_each_section_method_and_adapter() -> None:
     sections = reference.recipes().split("\n## ")[1:]
     found = schema()
 
-    mappings = [found, *found["$defs"].values(), *found["properties"]["method"]["oneOf"][1:]]
+    keys = found["properties"]
+    chosen = [each for key in ("method", "adapt") for each in keys[key]["oneOf"][1:]]
+    mappings = [found, *found["$defs"].values(), *chosen]
     assert len(sections) == len(mappings)
     for section, mapping in zip(sections, mappings, strict=True):
         keys = mapping.get("anyOf", [mapping])[-1]["properties"]

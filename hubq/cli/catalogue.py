@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import click
 
 from hubq.cli.options import FILE, example, json_option, print_json
-from hubq.cli.tables import print_methods
+from hubq.cli.tables import print_adapters, print_methods
 from hubq.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from hubq.methods import Method
+    from hubq.methods.adapters import Adapter
 
 TYPICAL = (4096, 4096)  # outputs and inputs of a layer that every method and format is made for
 EVERYTHING = "dense"  # holds each result in 16 bits, so it isn't listed with every method
@@ -64,40 +65,66 @@ def copy(name: str, file: Path) -> None:
 @click.command(epilog=example("hubq methods"))
 @json_option
 def methods(as_json: bool) -> None:
-    """List the methods: bits, options with defaults, formats that hold the result, papers."""
+    """List the methods: bits, options with defaults, formats that hold the result, papers.
+
+    After them come the adapters, which teach or correct what a method has quantized.
+    """
     from hubq import methods as registry
+    from hubq.methods import adapters
 
     found = {name: _about(registry.method_class(name)) for name in registry.methods()}
+    adapting = {name: _adapter(adapters.adapter_class(name)) for name in adapters.adapters()}
     if as_json:
-        print_json(found)
+        print_json(found | {"adapters": adapting})
         return
     print_methods(found)
+    print_adapters(adapting)
 
 
 def _about(method: "type[Method]") -> dict[str, Any]:
     """Return what a class says of its method."""
     return {
         "title": method.title,
-        "does": (method.__doc__ or "").strip().splitlines()[0],
+        "does": _does(method),
         "needs": sorted(method.needs),
         "bits": sorted({made.nominal_bits for made in _settings(method)}),
-        "options": [
-            {
-                "name": name,
-                "default": field.default,
-                "allowed": _allowed(method, name) or None,
-                "description": field.description,
-            }
-            for name, field in method.model_fields.items()
-        ],
+        "options": _options(method),
         "formats": _formats(method),
         "paper": method.paper,
     }
 
 
-def _allowed(method: "type[Method]", option: str) -> list[Any]:
+def _adapter(adapter: "type[Adapter]") -> dict[str, Any]:
+    """Return what a class says of its adapter."""
+    return {
+        "title": adapter.title,
+        "does": _does(adapter),
+        "makes": adapter.makes,
+        "options": _options(adapter),
+        "paper": adapter.paper,
+    }
+
+
+def _does(kind: type) -> str:
+    return (kind.__doc__ or "").strip().splitlines()[0]
+
+
+def _options(kind: "type[Method] | type[Adapter]") -> list[dict[str, Any]]:
+    """List the options of a method or an adapter, with their defaults; None: there is none."""
+    return [
+        {
+            "name": name,
+            "default": None if field.is_required() else field.default,
+            "allowed": _allowed(kind, name) or None,
+            "description": field.description,
+        }
+        for name, field in kind.model_fields.items()
+    ]
+
+
+def _allowed(kind: "type[Method] | type[Adapter]", option: str) -> list[Any]:
     """List the values of an option that has only a few."""
-    annotation = method.model_fields[option].annotation
+    annotation = kind.model_fields[option].annotation
     return list(get_args(annotation)) if get_origin(annotation) is Literal else []
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from hubq.cli.outlook import Outlook
-    from hubq.records.plan import Plan, PlannedModule
+    from hubq.records.plan import Plan, PlannedAdaptation, PlannedModule
     from hubq.stages.plan.forecast import Forecast
 
 
@@ -85,6 +85,8 @@ def _facts(seen: "Outlook", publishing: str, goes_on: str | None) -> Iterator[tu
     yield "run folder", f"at most about {gigabytes(seen.disk)}, states for resuming included"
     if plan.compute_dtype is not None:
         yield "calibration dtype", plan.compute_dtype
+    if plan.adaptation is not None:
+        yield from _adapting(plan, plan.adaptation)
     yield from _times(seen.forecast)
     if seen.by_blocks is not None:
         told = "block by block, without efficiency and tasks that write texts"
@@ -93,6 +95,26 @@ def _facts(seen: "Outlook", publishing: str, goes_on: str | None) -> Iterator[tu
     yield "repo", f"{plan.repo} ({publishing})"
     if goes_on is not None:
         yield "goes on", goes_on
+
+
+def _adapting(plan: "Plan", adapted: "PlannedAdaptation") -> Iterator[tuple[str, str]]:
+    """Say what is added or trained, what that takes, and what its data asks for."""
+    from hubq.sources.license_terms import duties_of_data
+
+    made = "an adapter" if adapted.makes == "adapter" else "a whole model"
+    costs = f"{adapted.added_bits:+.3f} stored bits per weight of the linears"
+    yield "adapts", f"by {adapted.name} to {made} of {gigabytes(adapted.bytes)}, {costs}"
+    yield "", f"{adapted.parameters:,} numbers are trained or added"
+    host = f"about {gigabytes(adapted.peak_memory)}"
+    gpu = adapted.device_memory
+    memory = host if gpu is None else f"about {gigabytes(gpu)} on the GPU, {host} of the host"
+    yield "", f"peak memory {memory}, in {adapted.compute_dtype}"
+    if adapted.pairs is not None:
+        yield "learns from", f"{adapted.pairs}, license {adapted.data_license or 'not known'}"
+        yield from (("", duty) for duty in duties_of_data(adapted.data_license))
+    elif plan.recipe["adapt"].get("dataset"):
+        yield "learns from", "what could not be looked at: the Hub did not answer"
+    yield "adapted repo", adapted.repo
 
 
 def _memory(plan: "Plan") -> str:
@@ -142,6 +164,35 @@ def print_methods(methods: Mapping[str, Mapping[str, Any]]) -> None:
             highlight=False,
             soft_wrap=True,
         )
+
+
+def print_adapters(adapters: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print what each adapter is, takes and makes."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE, show_edge=False, pad_edge=False)
+    for heading in ("adapter", "makes", "options"):
+        table.add_column(heading, no_wrap=True)
+    for name, about in adapters.items():
+        options = (f"{each['name']} {_given(each['default'])}" for each in about["options"])
+        table.add_row(name, about["makes"], "\n".join(options))
+        table.add_section()
+    console = Console()
+    console.print()
+    console.print(table)
+    for name, about in adapters.items():
+        console.print(
+            f"{about['title']} ({name}): {about['does']} {about['paper']}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _given(default: object) -> str:
+    """Write the default of an option that a recipe may have to give."""
+    return "" if default is None else _default(default)
 
 
 def _default(value: object) -> str:

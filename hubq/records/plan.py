@@ -36,12 +36,15 @@ class PlannedAdaptation(Record):
     name: str  # the adapter's, in recipes
     makes: Literal["adapter", "checkpoint"]  # checkpoint: also where an adapter is merged
     repo: str  # org/name that publish will create for it
+    quantized: str  # org/name of the quantized model, with an @revision where one is known
     parameters: int  # trained, or added in closed form
     added_bits: float  # stored bits a weight of the linears, on top of `linear_bits`
     bytes: int  # of the weights that are published, as far as they are counted here
     peak_memory: int  # bytes of the host's memory
     device_memory: int | None = None  # bytes of a GPU's memory; None: none was there
     compute_dtype: str  # in which the model runs meanwhile
+    pairs: str | None = None  # title of what is learnt from; None: nothing is, or it isn't known
+    data_license: str | None = None  # of the pairs; None: not known, or there are none
 
 
 class Plan(Record):

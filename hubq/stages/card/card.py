@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubq.machine.files import gigabytes, write_atomically
+from hubq.records.adapted_report import AdaptedReport
 from hubq.records.number_format import how_decoded
 from hubq.records.plan import Plan
 from hubq.records.report import Report
@@ -24,6 +25,7 @@ from hubq.sources.license_terms import governing_license, published_license, sen
 from hubq.stages.card.metadata import metadata
 from hubq.stages.card.plots import DARK, LIGHT
 from hubq.stages.card.sections import (
+    adaptation,
     evaluation,
     limitations,
     markdown,
@@ -32,6 +34,7 @@ from hubq.stages.card.sections import (
     summary,
     usage,
 )
+from hubq.stages.card.sections.adaptation import is_adapter
 from hubq.stages.card.sections.figures import NAMES, illustrations, pictures
 from hubq.stages.compare.reports import Siblings, keep, siblings_in
 from hubq.stages.recipe.text import is_local, recipe_text
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 CARD = "README.md"
 TEMPLATES = Path(__file__).with_name("sections")
 NO_SIBLINGS = Siblings()
+WHOLE = 16  # bits
 FEW_WEIGHTS = 4  # files whose hashes a page can list; the report has them all
 
 
@@ -79,13 +83,14 @@ def contents(report: Report, siblings: Siblings) -> dict[str, bytes]:
 
 def render(report: Report, siblings: Siblings = NO_SIBLINGS) -> str:
     """Return the card's text, metadata included."""
-    body = _template().render(context(report, siblings))
-    return f"---\n{metadata(report)}\n---\n\n{spaced(body)}"
+    name = "adapter" if is_adapter(report) else "card"
+    body = _template(name).render(context(report, siblings))
+    return f"---\n{metadata(as_published(report))}\n---\n\n{spaced(body)}"
 
 
 @cache
-def _template() -> "Template":
-    """Compile the card's templates, which takes longer than to fill them in."""
+def _template(name: str) -> "Template":
+    """Compile a card's templates, which takes longer than to fill them in."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -97,7 +102,7 @@ def _template() -> "Template":
         keep_trailing_newline=True,
     )
     environment.filters |= FILTERS
-    return environment.get_template("card.md.j2")
+    return environment.get_template(f"{name}.md.j2")
 
 
 FILTERS = {
@@ -124,18 +129,21 @@ def spaced(text: str) -> str:
 
 def context(report: Report, siblings: Siblings) -> dict[str, Any]:
     """Return every name that the templates use."""
+    shown = as_published(report)
     return {
         **_about_the_base(report.plan),
-        **_about_the_files(report),
-        **usage.about_loading(report),
-        **_measured(report),
-        **_made(report),
+        **_about_the_files(shown),
+        **usage.about_loading(shown),
+        **_measured(shown),
+        **_made(shown),
+        **adaptation.context(report),
+        "recipe": recipe_text(report.plan).strip(),
         "name": report.plan.repo.partition("/")[2],
         "pictures": dict.fromkeys(NAMES) | illustrations(report, siblings),
         "relatives": related_models.relatives(report, siblings),
         "compared": related_models.compared(report, siblings),
         "advice": related_models.advice(report, siblings),
-        "limits": limitations.limits(report),
+        "limits": limitations.limits(shown),
         "hub": PUBLIC_HUB,
         "light": LIGHT,
         "dark": DARK,
@@ -143,6 +151,26 @@ def context(report: Report, siblings: Siblings) -> dict[str, Any]:
         "gigabytes": gigabytes,
         **markdown.SPELLING,
     }
+
+
+def as_published(report: Report) -> Report:
+    """Return a report whose checkpoint is what is published: of an adapter its own files.
+
+    A model that was merged into 16 bits is no longer in the recipe's format.
+    """
+    if not isinstance(report, AdaptedReport):
+        return report
+    made, plan = report.adaptation, report.plan
+    changes: dict[str, Any] = {"files": made.files}
+    if made.makes == "checkpoint":
+        size = made.weight_bytes
+        changes |= {"weight_bytes": size, "model_bits": 8 * size / plan.parameters}
+    if made.merged == "16-bit":
+        recipe = {**plan.recipe, "format": "dense", "embeddings": WHOLE}
+        plan = plan.model_copy(update={"recipe": recipe, "nominal_bits": WHOLE})
+        changes |= {"needed_bits": WHOLE, "linear_bits": WHOLE}
+    checkpoint = report.checkpoint.model_copy(update=changes)
+    return report.model_copy(update={"plan": plan, "checkpoint": checkpoint})
 
 
 def _measured(report: Report) -> dict[str, Any]:
@@ -183,7 +211,6 @@ def _made(report: Report) -> dict[str, Any]:
         "errors": quantization_details.errors(report),
         "solved": quantization_details.solved(report),
         "option": quantization_details.option,
-        "recipe": recipe_text(plan).strip(),
         "local": is_local(plan.recipe),
         "made_with": versions(report.checkpoint.versions),
     }

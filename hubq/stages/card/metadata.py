@@ -8,12 +8,14 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from hubq.machine.engines import engines
+from hubq.records.adapted_report import AdaptedReport
 from hubq.records.named_texts import NAMED_TEXTS
 from hubq.records.plan import Plan
 from hubq.records.report import Report
 from hubq.records.vocabulary import HUB_LICENSES, LICENSE_FILES, PUBLIC_HUB
-from hubq.sources.license_terms import TERMS, published_license, terms_of
+from hubq.sources.license_terms import TERMS, duties_of_data, published_license, terms_of
 from hubq.stages.card.results import model_index
+from hubq.stages.card.sections.adaptation import belongs_to
 
 if TYPE_CHECKING:
     from hubq.methods import Method
@@ -87,7 +89,31 @@ def metadata(report: Report) -> str:
         "model_name": plan.repo.partition("/")[2],
         "eval_results": model_index(report) or None,
     }
+    if isinstance(report, AdaptedReport):
+        keys |= adapted_keys(report)
     return ModelCardData(**keys).to_yaml()
+
+
+def adapted_keys(report: AdaptedReport) -> dict[str, Any]:
+    """Return the keys by which what is adapted differs from a quantized model."""
+    plan, made = report.plan, report.adaptation
+    taught, license = made.taught, published_license(plan)
+    learnt = [taught.repo] if taught and taught.repo else []
+    datasets = [*(calibration_dataset(report) or []), *learnt]
+    keys: dict[str, Any] = {"datasets": list(dict.fromkeys(datasets)) or None}
+    of_data = taught.license if taught else None
+    if license and of_data and of_data != license and duties_of_data(of_data):
+        joined = f"{license} and {of_data}"  # both bind, and the Hub takes one name
+        keys |= license_keys(joined, plan.base_model, report.checkpoint.files)
+    if made.makes == "adapter":
+        base = belongs_to(plan)
+        words = [f"base_model:adapter:{base}", "lora", "transformers", "hubq", made.name]
+        keys |= {"base_model": base, "base_model_relation": "adapter", "library_name": "peft"}
+        return keys | {"tags": words, "quantized_by": None, "inference": None}
+    if made.merged == "16-bit":
+        relation = {"base_model_relation": "finetune"} if plan.base_model else {}
+        return keys | relation | {"tags": ["hubq", made.name, _family(plan)], "quantized_by": None}
+    return keys | {"tags": [*tags(plan), made.name]}
 
 
 def metrics(report: Report) -> list[str] | None:
@@ -98,13 +124,17 @@ def metrics(report: Report) -> list[str] | None:
 
 def tags(plan: Plan) -> list[str]:
     """Return the words by which the Hub's users find such a model."""
-    from hubq.sources.architecture import FAMILIES
-
     form, method = plan.recipe["format"], planned_method(plan)
     served = [] if plan.recipe.get("embeddings", 16) < 16 else _engines(form, method)
-    family = re.sub(r"[\d.]+$", "", FAMILIES[plan.architecture].title).lower()
     words = ["hubq", "quantized", plan.recipe["method"]["name"], *_widths(plan, method)]
-    return list(dict.fromkeys([*words, form, *served, family]))
+    return list(dict.fromkeys([*words, form, *served, _family(plan)]))
+
+
+def _family(plan: Plan) -> str:
+    """Return the name of the model's family, such as llama."""
+    from hubq.sources.architecture import FAMILIES
+
+    return re.sub(r"[\d.]+$", "", FAMILIES[plan.architecture].title).lower()
 
 
 def _widths(plan: Plan, method: "Method") -> list[str]:

@@ -135,15 +135,34 @@ def _is_about_alignment(task: TaskSection) -> bool:
 
 def repo_name(recipe: "Recipe", source: "Source") -> str:
     """Return the repo's name: the recipe's, or one made of base, method and bits."""
+    name = recipe.publish.name
+    if name is not None:
+        return _allowed("name", name, recipe, source)
+    license = governing(source.license, recipe.publish.license)
+    return _made(recipe, source, required_start(license))
+
+
+def adapted_name(recipe: "Recipe", source: "Source") -> str:
+    """Return the adapted model's: the recipe's, or the quantized model's with the adapter's."""
+    publish, adapter = recipe.publish, recipe.adapt
+    assert adapter is not None, "a recipe with a section adapt"
+    if publish.adapted_name is not None:
+        return _allowed("adapted_name", publish.adapted_name, recipe, source)
+    whole = {False: "", True: "-merged", "requantized": "-requantized"}
+    rest = f"-{_plain(adapter.title)}{whole[adapter.merge]}"
+    quantized = (publish.quantized or "").partition("@")[0].rpartition("/")[2]
+    name = quantized or repo_name(recipe, source)
+    return name[: LONGEST_NAME - len(rest)].rstrip("-.") + rest
+
+
+def _allowed(key: str, name: str, recipe: "Recipe", source: "Source") -> str:
+    """Return a name; raise UserError where the license wants another beginning."""
     license = governing(source.license, recipe.publish.license)
     start = required_start(license)
-    name = recipe.publish.name
-    if name is None:
-        return _made(recipe, source, start)
     if start and not name.lower().startswith(start.lower()):
         raise UserError(
-            f"publish.name {name}: the license {license} asks that the name begin with {start}; "
-            f"use {start}-{name}, or leave name out"
+            f"publish.{key} {name}: the license {license} asks that the name begin with {start}; "
+            f"use {start}-{name}, or leave {key} out"
         )
     return name
 

@@ -8,10 +8,9 @@ runs, and what a network takes is not among it.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from hubq.formats import format_named, scale_dtype
-from hubq.machine.device import DTYPES, best_device
+from hubq.machine.device import best_device
 from hubq.machine.published import Published, rates_from
 from hubq.machine.rates import WINDOW, Rates, rates_of
 from hubq.records.plan import Plan, PlannedModule
@@ -19,50 +18,26 @@ from hubq.records.recipe_evaluate import EvaluateSection, PerplexitySection, len
 from hubq.sources.architecture import FAMILIES
 from hubq.sources.task_sizes import tokens_of
 from hubq.sources.texts.hub import most_tokens
+from hubq.stages.plan.adapting_time import AdaptedRun
+from hubq.stages.plan.running import Run, Shape
 from hubq.stages.plan.solving import Shapes, reckoned_seconds_a_block, seconds_a_block
 from hubq.stages.recipe.recipe import Recipe
 
 Parts = Mapping[str, float]  # seconds
 Solve = Callable[[Sequence[Shapes]], float]  # the seconds of a block's groups
 
-START = 6.0  # seconds until a process has imported torch, transformers and what measures
+START = 10.0  # seconds until a process has imported torch, transformers and what measures
 OPENING = 2.0  # seconds until a model's files have been looked through
-TOKENIZING = 6.0  # seconds of cutting a calibration text of 10 MB to tokens
+TOKENIZING = 9.0  # seconds of cutting a calibration text of 10 MB to tokens
 ASKING = 1.0  # seconds in which a task's items are read and laid out
-LAUNCHES = 1e-3  # seconds a block in which a decoding step does nothing but begin its operations
 TEXT = 300_000  # tokens of a text of unknown length: of WikiText-2's test split there are as many
 FLOOR = 5  # windows that the base reads in float32 too
 LOWER = 0.7  # of XᵀX is computed, in panels: its lower triangle
-SOFTMAX = 20  # bytes a logit that are read and written until its distribution is compared
 TRAINING = 6  # forward passes that an epoch of training is worth, the way back at half the rate
 # How much longer than its base a result runs that is unpacked or whose inputs are rounded as it
 # goes: in the reports of model_cards.
 ROUNDED_INPUTS = 3.5
 UNPACKED_AS_IT_RUNS = {"bitsandbytes": 5.0}
-
-
-class Shape(NamedTuple):
-    """What of a model decides how long it runs."""
-
-    blocks: int
-    groups: Sequence[Shapes]  # of one block
-    hidden: int
-    vocabulary: int
-
-    @property
-    def weights(self) -> int:
-        """The weights of one block's linears."""
-        return sum(out * columns for shapes in self.groups for out, columns in shapes)
-
-    @property
-    def inputs(self) -> list[int]:
-        """The widths of a block's inputs; linears that share one count once."""
-        return [shapes[0][1] for shapes in self.groups]
-
-    @property
-    def widths(self) -> tuple[int, int]:
-        """The widths of the hidden states and of the feed-forward part."""
-        return self.hidden, max(self.inputs)
 
 
 @dataclass(frozen=True)
@@ -115,52 +90,27 @@ def forecast_for(plan: Plan, gpu: Published) -> Forecast:
 def forecast(plan: Plan, rates: Rates, solve: Solve, kind: str) -> Forecast:
     """Estimate a plan's stages; `kind` is cpu or cuda, and `solve` tells of a block's groups."""
     recipe, shape = Recipe.model_validate(plan.recipe), shape_of(plan)
-    run = _Run(shape, rates, plan.compute_dtype or plan.dtype)
+    run = Run(shape, rates, plan.compute_dtype or plan.dtype)
     dtype = recipe.evaluate.dtype or plan.compute_dtype or plan.dtype
-    sides = 1 + _slowness(recipe)
-    measured = _measuring(recipe.evaluate, _Run(shape, rates, dtype), kind, sides)
+    sides = 1 + (1 if recipe.adapt is None else 2) * _slowness(recipe)
+    measured = _measuring(recipe.evaluate, Run(shape, rates, dtype), kind, sides)
     return Forecast(
         device=rates.device,
         stages={
             "quantize": _quantizing(plan, recipe, run, solve),
+            **_adapting(plan, recipe, run),
             "evaluate": {part: each for part, each in measured.items() if each},
         },
     )
 
 
-class _Run:
-    """A model that reads tokens on a device."""
-
-    def __init__(self, shape: Shape, rates: Rates, dtype: str) -> None:
-        self.shape, self.rates, self.dtype = shape, rates, dtype
-        self.products = rates.products.get(dtype, min(rates.products.values()))
-        self.attention = rates.attention.get(dtype, min(rates.attention.values()))
-        self.width = DTYPES[dtype].width
-
-    def blocks(self, tokens: float, length: int) -> float:
-        """Return the seconds in which all blocks read tokens, in windows of a length."""
-        shape = self.shape
-        once = (6 * shape.hidden + 3 * shape.widths[1]) * 2 * self.width / self.rates.passed
-        product = 2 * shape.weights / self.products
-        attending = 2 * length * shape.hidden / self.attention
-        return shape.blocks * tokens * (once + product + attending)
-
-    def head(self, tokens: float) -> float:
-        """Return the seconds in which tokens' logits are made and compared."""
-        product = 2 * self.shape.hidden / self.products
-        return tokens * self.shape.vocabulary * (product + SOFTMAX / self.rates.passed)
-
-    def step(self) -> float:
-        """Return the seconds of one decoding step: all weights are read for one token."""
-        shape = self.shape
-        weights = shape.blocks * shape.weights + shape.hidden * shape.vocabulary
-        return self.width * weights / self.rates.passed + LAUNCHES * shape.blocks
-
-
-def _quantizing(plan: Plan, recipe: Recipe, run: _Run, solve: Solve) -> Parts:
+def _quantizing(plan: Plan, recipe: Recipe, run: Run, solve: Solve) -> Parts:
     """Return the seconds of quantizing."""
     shape, rates, method = run.shape, run.rates, recipe.method
-    parts = {"reading and writing": OPENING + (plan.base_bytes + 2 * plan.bytes) / rates.files}
+    parts = {
+        "start": START,
+        "reading and writing": OPENING + (plan.base_bytes + 2 * plan.bytes) / rates.files,
+    }
     parts["solving"] = shape.blocks * solve(shape.groups)
     if recipe.calibration is not None and method.needs:
         parts["tokenizing"] = TOKENIZING
@@ -178,6 +128,15 @@ def _quantizing(plan: Plan, recipe: Recipe, run: _Run, solve: Solve) -> Parts:
     return parts
 
 
+def _adapting(plan: Plan, recipe: Recipe, run: Run) -> Mapping[str, Parts]:
+    """Return the seconds of adapting; nothing for a recipe that doesn't."""
+    if recipe.adapt is None or plan.adaptation is None:
+        return {}
+    run = Run(run.shape, run.rates, plan.adaptation.compute_dtype)
+    adapted = AdaptedRun(run, recipe.adapt, plan.adaptation.parameters)
+    return {"adapt": {"load": OPENING, **adapted.parts(recipe.calibration)}}
+
+
 def _statistics(tokens: int, columns: int, rates: Rates, *, wants_gram: bool) -> float:
     """Return the seconds in which the inputs of one group are summed up."""
     gram = LOWER * 2 * tokens * columns**2 / rates.gram if wants_gram else 0.0
@@ -191,14 +150,14 @@ def _slowness(recipe: Recipe) -> float:
     return UNPACKED_AS_IT_RUNS.get(recipe.format, 1.0)
 
 
-def _measuring(section: EvaluateSection, run: _Run, kind: str, sides: float) -> dict[str, float]:
+def _measuring(section: EvaluateSection, run: Run, kind: str, sides: float) -> dict[str, float]:
     """Return the seconds of measuring base and result, who take as long as so many bases."""
-    parts: dict[str, float] = {"load": 2 * START}
+    parts = {"start": 3 * START}  # this process, and one for each side
     parts["perplexity"] = sides * sum(_perplexity(each, run) for each in section.perplexity)
     if section.fidelity and section.perplexity:
         first = section.perplexity[0]
         tokens = min(section.fidelity.windows * first.length, _tokens(first))
-        exact = _Run(run.shape, run.rates, "float32")
+        exact = Run(run.shape, run.rates, "float32")
         floor = FLOOR * first.length
         parts["divergence"] = 2 * run.head(tokens) + exact.blocks(floor, first.length)
         parts["divergence"] += run.head(floor) + exact.head(floor)
@@ -214,7 +173,7 @@ def _measuring(section: EvaluateSection, run: _Run, kind: str, sides: float) -> 
     return parts
 
 
-def _perplexity(section: PerplexitySection, run: _Run) -> float:
+def _perplexity(section: PerplexitySection, run: Run) -> float:
     """Return the seconds in which one model reads a text."""
     tokens = _tokens(section)
     return run.blocks(tokens, section.length) + run.head(tokens)

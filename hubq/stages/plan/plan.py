@@ -24,12 +24,14 @@ from hubq.stages.plan.conditions import (
     require_permission,
 )
 from hubq.stages.plan.costs import seconds
+from hubq.stages.plan.differences import understood
 from hubq.stages.plan.memory import Walked
 from hubq.stages.plan.model_check import require_consistent
 from hubq.stages.plan.readable import require_readable
-from hubq.stages.plan.replanning import adopted, kept, understood
+from hubq.stages.plan.replanning import adopted, kept
 
 if TYPE_CHECKING:
+    from hubq.sources.instructions.pairs import Described
     from hubq.stages.recipe.recipe import Recipe
 
 COPIES = 2  # of the result on disk while its parts are joined
@@ -75,9 +77,10 @@ def _looked_up(recipe: "Recipe", model: ModelSection, client: Client) -> Plan:
 
     refuse_unmeasured(recipe.evaluate)
     _refuse_missing_data(recipe, client)
+    pairs = _looked_at(recipe, client)
     source = find(model, client)
     require_consistent(source)
-    planned = estimate(recipe, _described(source, client))
+    planned = estimate(recipe, _described(source, client), pairs)
     require_readable(recipe, source, client)
     require_engine(recipe)
     refuse_unreachable(planned)
@@ -97,11 +100,25 @@ def _described(source: Source, client: Client) -> Source:
     return replace(source, card=card, license=source.license or card.license)
 
 
-def estimate(recipe: "Recipe", source: Source) -> Plan:
-    """Count what a recipe makes of a model; raise UserError for what can't work."""
-    from hubq.stages.plan.selection import select
+def estimate(recipe: "Recipe", source: Source, pairs: "Described | None" = None) -> Plan:
+    """Count what a recipe makes of a model; raise UserError for what can't work.
+
+    `pairs` are what its adapter learns from, where that could be looked at.
+    """
+    from hubq.stages.plan.adapting import planned_adaptation
 
     require_permission(recipe.publish, source)
+    planned = _quantized(recipe, source)
+    if recipe.adapt is None:
+        return planned
+    adaptation = planned_adaptation(recipe, planned, source, pairs)
+    return planned.model_copy(update={"adaptation": adaptation})
+
+
+def _quantized(recipe: "Recipe", source: Source) -> Plan:
+    """Count what the recipe's method makes of a model."""
+    from hubq.stages.plan.selection import select
+
     selection = select(recipe, source)
     quantized = {each.name: each for each in selection.modules if each.quantized}
     rest = sum(
@@ -178,6 +195,25 @@ def _refuse_missing_data(recipe: "Recipe", client: Client) -> None:
     except UserError as error:
         if not _is_unanswered(error):
             raise
+
+
+def _looked_at(recipe: "Recipe", client: Client) -> "Described | None":
+    """Look at the pairs that an adapter learns from; None: there are none, or none can be seen.
+
+    Raises UserError for pairs that are not there.
+    """
+    from hubq.methods.adapters import TrainedAdapter
+
+    if not isinstance(recipe.adapt, TrainedAdapter):
+        return None
+    from hubq.sources.instructions.pairs import described
+
+    try:
+        return described(recipe.adapt.dataset, _once(client))
+    except UserError as error:
+        if not _is_unanswered(error):
+            raise
+    return None
 
 
 def _once(client: Client) -> Client:

@@ -31,14 +31,13 @@ class Reader(NamedTuple):
 
 def require_readable(recipe: "Recipe", source: "Source", client: Client) -> None:
     """Raise UserError where the recipe's texts can't be read by the model that it names."""
-    lengths = dict(_lengths(recipe.evaluate))
-    if recipe.calibration is not None and recipe.method.needs:
-        lengths["calibration.length"] = recipe.calibration.length
-    require_positions(lengths, source.config)
+    require_positions(dict(_lengths_of(recipe)), source.config)
     evaluate = recipe.evaluate
-    if not (recipe.method.needs or evaluate.perplexity or evaluate.tasks):
+    if not (recipe.method.needs or recipe.adapt or evaluate.perplexity or evaluate.tasks):
         return  # no text is read
     reader = _reader(source, client)
+    if getattr(recipe.adapt, "template", None) == "chat":
+        _require_template(reader)
     asked = [each.name for each in evaluate.tasks if each.chat_template]
     if asked and not reader.has_template:
         raise UserError(
@@ -52,6 +51,15 @@ def require_readable(recipe: "Recipe", source: "Source", client: Client) -> None
             f"the tokenizer of {reader.where} has ids up to {reader.greatest_id}, and the model's "
             f"embeddings have {rows} rows: they do not belong together.\n"
             "Use both from one source"
+        )
+
+
+def _require_template(reader: Reader) -> None:
+    """Refuse to lay pairs out by a template that isn't there."""
+    if not reader.has_template:
+        raise UserError(
+            f"adapt.template: chat: {reader.where} has no chat template.\n"
+            "Use template: alpaca, or add the chat_template.jinja that belongs to the model"
         )
 
 
@@ -88,6 +96,19 @@ def positions_of(config: Mapping[str, Any]) -> int | None:
     if not isinstance(factor, int | float) or not isinstance(original, int):
         return named
     return max(named, int(factor * original))
+
+
+def _lengths_of(recipe: "Recipe") -> Iterator[tuple[str, int]]:
+    """Yield what of a recipe reads how many tokens at once."""
+    from hubq.records.recipe_adapt import Lessons
+
+    yield from _lengths(recipe.evaluate)
+    adapter = recipe.adapt
+    if recipe.calibration is not None and (recipe.method.needs or (adapter and adapter.needs)):
+        yield "calibration.length", recipe.calibration.length
+    if isinstance(adapter, Lessons):
+        length = adapter.source_length + adapter.target_length
+        yield "adapt.source_length and adapt.target_length", length
 
 
 def _lengths(section: "EvaluateSection") -> Iterator[tuple[str, int]]:

@@ -12,6 +12,7 @@ from hubq.methods import Method
 from hubq.records.plan import PlannedModule
 from hubq.sources.architecture import Family, family_of
 from hubq.sources.source import Source, dtype_of
+from hubq.stages.plan.adapting import which, why_not_adapted
 from hubq.stages.recipe.recipe import Recipe, head_method
 from hubq.tensors import QuantizedTensor
 
@@ -38,7 +39,7 @@ def select(recipe: Recipe, source: Source) -> Selection:
     shapes = {name: _shape(source, name) for name in (*linears, *head)}
     wanted = dict.fromkeys(linears, recipe.method) | _quantized_head(recipe, source, family, form)
     sketches = _sketches(wanted, shapes, scale_dtype(dtype_of(source), form))
-    _refuse(recipe, form, sketches, {name: shapes[name] for name in wanted}, wanted)
+    _refuse(recipe, source, sketches, shapes, wanted)
     counted = _Counter(form)
     modules = (
         counted.quantized(name, sketches[name])
@@ -124,12 +125,13 @@ def _sketches(
 
 def _refuse(
     recipe: Recipe,
-    form: Format,
+    source: Source,
     sketches: Mapping[str, QuantizedTensor],
     shapes: Mapping[str, tuple[int, int]],
     wanted: Mapping[str, Method],
 ) -> None:
     """Raise UserError that says of each reason once which layers it concerns."""
+    form = format_named(recipe.format)
     reasons: dict[str, list[str]] = {}
     told: dict[int, str | None] = {}
     for name in wanted:
@@ -142,7 +144,7 @@ def _refuse(
             reason = told[key]
         if reason is not None:
             reasons.setdefault(reason, []).append(name)
-    lines = [f"{_which(names)}: {reason}" for reason, names in reasons.items()]
+    lines = [f"{which(names)}: {reason}" for reason, names in reasons.items()]
     if not lines and (together := form.why_unsupported_together(sketches)):
         lines.append(together)
     if recipe.method.needs and recipe.calibration is None:
@@ -150,14 +152,11 @@ def _refuse(
             f"method {recipe.method_name} needs calibration data: add a section calibration, "
             "such as {dataset: wikitext2, samples: 128, length: 2048}"
         )
+    blocks = f"{family_of(source.config).blocks}."
+    inside = {name: each for name, each in sketches.items() if name.startswith(blocks)}
+    lines += why_not_adapted(recipe, source, inside)
     if lines:
         raise UserError("\n  ".join(["this recipe can't work:", *lines]))
-
-
-def _which(names: list[str]) -> str:
-    """Name layers in a few words: the linears, and of how many blocks."""
-    linears = list(dict.fromkeys(name.rpartition(".")[2] for name in names))
-    return f"{', '.join(linears)} ({len(names)} layers)"
 
 
 def _kept(name: str, shape: tuple[int, int], source: Source) -> PlannedModule:

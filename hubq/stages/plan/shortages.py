@@ -14,11 +14,14 @@ from hubq.machine.files import gigabytes
 from hubq.machine.memory import SPARE, VARIABLE, Place, free_memory
 from hubq.machine.meters import available
 from hubq.machine.published import Published
-from hubq.records.plan import Plan
+from hubq.records.plan import Plan, PlannedAdaptation
 from hubq.sources.architecture import FAMILIES
 from hubq.sources.tensor_headers import TensorInfo
+from hubq.stages.plan.adapting_memory import Adapting
 from hubq.stages.plan.memory import Walked
 from hubq.stages.recipe.recipe import Recipe
+
+STATE = 12  # bytes of a parameter: itself and AdamW's two averages, in float32
 
 
 class Free(NamedTuple):
@@ -51,8 +54,18 @@ def on_gpu(plan: Plan, gpu: Published) -> Plan:
     if walked.memory(place, gpu=True).device > gpu.memory:
         place = "host"
     device, host = walked.memory(place, gpu=True)
-    found = {"device_memory": device, "peak_memory": host}
+    found = {"device_memory": device, "peak_memory": host, "adaptation": _adapting_on_gpu(plan)}
     return plan.model_copy(update={**found, "hidden_states": place if flows else None})
+
+
+def _adapting_on_gpu(plan: Plan) -> PlannedAdaptation | None:
+    """Return what adapting takes on a machine with a GPU."""
+    if plan.adaptation is None:
+        return None
+    recipe = Recipe.model_validate(plan.recipe)
+    device, host = Adapting(recipe, plan, plan.dtype).memory(gpu=True)
+    found = {"device_memory": device, "peak_memory": host, "compute_dtype": plan.dtype}
+    return plan.adaptation.model_copy(update=found)
 
 
 def by_blocks_on(plan: Plan, gpu: Published) -> str | None:
@@ -69,8 +82,13 @@ def shortages(plan: Plan, free: Free) -> list[str]:
 
 
 def disk_needed(plan: Plan) -> int:
-    """Return the bytes that a run folder takes at most: the result, its parts, and states."""
-    return 2 * plan.bytes + states_on_disk(plan)
+    """Return the bytes that a run folder takes at most: the result, its parts, and states.
+
+    What is adapted lies beside it, and while it is trained with three numbers a parameter.
+    """
+    adapted = plan.adaptation
+    learning = 0 if adapted is None else adapted.bytes + STATE * adapted.parameters
+    return 2 * plan.bytes + states_on_disk(plan) + learning
 
 
 def states_on_disk(plan: Plan) -> int:
@@ -95,10 +113,22 @@ def _shortages(plan: Plan, free: Free) -> Iterator[str]:
         calm = plan.compute_dtype is None or plan.hidden_states == "disk"
         way = "use a machine with more memory" if calm else f"set {VARIABLE}=disk, or {fewer}"
         yield _lack("quantizing", plan.peak_memory, "memory", free.host, way)
+    yield from _adapting(plan.adaptation, free)
     disk = disk_needed(plan)
     if _lacks(disk, free.disk):
         way = "make room there, or name another folder with --run"
         yield _lack("the run folder", disk, "disk", free.disk, way)
+
+
+def _adapting(planned: PlannedAdaptation | None, free: Free) -> Iterator[str]:
+    """Say what of adapting doesn't fit."""
+    if planned is None:
+        return
+    fewer = "lower adapt.at_once, or the lengths of what the model reads and learns"
+    if _lacks(planned.device_memory, free.device):
+        yield _lack("adapting", planned.device_memory, "GPU memory", free.device, fewer)
+    if _lacks(planned.peak_memory, free.host):
+        yield _lack("adapting", planned.peak_memory, "memory", free.host, fewer)
 
 
 def _lacks(needed: int | None, free: int | None) -> bool:

@@ -68,13 +68,13 @@ def test_a_recipe_fits_on_a_screen(path: Path) -> None:
     assert 12 <= len(path.read_text().splitlines()) <= 25
 
 
-def test_a_recipes_name_tells_method_and_bits(path: Path) -> None:
+def test_a_recipes_name_tells_method_or_adapter_and_bits(path: Path) -> None:
     recipe = read(path)
 
     named = NAME.fullmatch(path.stem)
 
     assert named is not None
-    assert named["method"] == recipe.method_name
+    assert named["method"] == (recipe.adapter_name or recipe.method_name)
     assert float(named["bits"]) == pytest.approx(recipe.method.nominal_bits, abs=0.05)
 
 

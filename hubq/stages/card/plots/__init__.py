@@ -6,6 +6,7 @@ since a card whose pictures are drawn needs neither.
 """
 
 from hubq.stages.card.plots.layer_errors import error_by_layer
+from hubq.stages.card.plots.learning_curve import loss_by_step
 from hubq.stages.card.plots.quality_vs_bits import quality_against_bits
 from hubq.stages.card.plots.style import DARK, LIGHT, THEMES, Theme, alike
 from hubq.stages.card.plots.task_recovery import recovery_by_task
@@ -17,6 +18,7 @@ __all__ = [
     "Theme",
     "alike",
     "error_by_layer",
+    "loss_by_step",
     "quality_against_bits",
     "recovery_by_task",
 ]

@@ -3,25 +3,30 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from hubq.records.adapted_report import AdaptedReport
 from hubq.records.number_format import number, share
 from hubq.records.report import Measured, Report
 from hubq.stages.card.plots import (
     THEMES,
     Theme,
     error_by_layer,
+    loss_by_step,
     quality_against_bits,
     recovery_by_task,
 )
 from hubq.stages.card.plots.layer_errors import errors_by_kind
 from hubq.stages.card.plots.task_recovery import kept
+from hubq.stages.card.sections.adaptation import curve_of, is_adapter, of_curve
 from hubq.stages.card.sections.markdown import listed
 from hubq.stages.card.sections.quantization_details import errors
 from hubq.stages.card.sections.related_models import all_of, compared
 from hubq.stages.compare.pareto import short_names
 from hubq.stages.compare.reports import Siblings
 
+NO_SIBLINGS = Siblings()
 FOLDER = "images"
-NAMES = ("recovery", "bits", "errors")
+NAMES = ("recovery", "bits", "errors", "curve")
+OF_ADAPTERS = ("recovery", "curve")  # other pictures are of whole models
 
 
 class Illustration(NamedTuple):
@@ -38,7 +43,12 @@ class Illustration(NamedTuple):
 
 
 def illustrations(report: Report, siblings: Siblings) -> dict[str, Illustration]:
-    """Return the pictures that the records have the numbers for."""
+    """Return the pictures that the records have the numbers for.
+
+    What is adapted has its own data, so how far it is from the base compares it with no others.
+    """
+    if isinstance(report, AdaptedReport):
+        siblings = NO_SIBLINGS
     entries = all_of(report, siblings)
     found = (
         Illustration("recovery", of_tasks(report), lambda theme: recovery_by_task(report, theme)),
@@ -52,8 +62,12 @@ def illustrations(report: Report, siblings: Siblings) -> dict[str, Illustration]
             _of_layers(report),
             lambda theme: error_by_layer(report.checkpoint.layers, theme),
         ),
+        Illustration(
+            "curve", of_curve(report), lambda theme: loss_by_step(curve_of(report), theme)
+        ),
     )
-    return {each.name: each for each in found if each.alt}
+    shown = OF_ADAPTERS if is_adapter(report) else NAMES
+    return {each.name: each for each in found if each.alt and each.name in shown}
 
 
 def pictures(report: Report, siblings: Siblings) -> dict[str, bytes]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from hubq.records.adapted_report import AdaptedReport
 from hubq.records.number_format import NOT_MEASURED, number, share
 from hubq.records.report import Measurement, Report
 from hubq.sources.task_names import is_offline
@@ -62,6 +63,7 @@ def limits(report: Report) -> list[str]:
     """Return the section's sentences."""
     return [
         *_loss(report),
+        *_taught(report),
         *_calibration(report),
         *_context(report),
         *_alignment(report),
@@ -84,6 +86,16 @@ def _loss(report: Report) -> Iterator[str]:
         )
     if not report.measurements:
         yield f"Quality: {NOT_MEASURED}."
+
+
+def _taught(report: Report) -> Iterator[str]:
+    """Say that a model has learnt what its data says, and how."""
+    taught = report.adaptation.taught if isinstance(report, AdaptedReport) else None
+    if taught is not None:
+        yield (
+            f"It has learnt from {taught.title}, mistakes and ways of saying things included: what "
+            f"else that changed, and other ways to ask, are {NOT_MEASURED}."
+        )
 
 
 def _calibration(report: Report) -> Iterator[str]:

@@ -1,0 +1,94 @@
+"""How long adapting takes, part by part: counted of the model's shapes, over a machine's rates.
+
+A step of training runs the model three times: forward, forward again block by block on the way
+back, where only the inputs of blocks were kept, and back to the inputs of frozen weights. Weights
+that depend on what is trained take a fourth. How long the pairs are is known only of hubq's tasks.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hubq.methods.adapters import Adapter, TrainedAdapter
+from hubq.records.recipe_inputs import CalibrationSection
+from hubq.sources.task_sizes import SIZES, UNKNOWN
+from hubq.stages.plan.running import Run
+
+LAYOUT = 40  # tokens of a template around a pair
+PAIR, ANSWER = 130, 60  # tokens of a pair of unknown length, and of its answer: Alpaca's
+CHOICE = 5  # tokens of an answer to a task's question
+UNPACKINGS = 2  # of all weights, in a step
+FLOAT = 4  # bytes
+MOVED = 7  # numbers that AdamW reads or writes of a parameter
+CORRECTING = 30  # operations of finding the best matrices, over a weight's size and its width
+
+
+@dataclass(frozen=True)
+class AdaptedRun:
+    """What a model's linears and a machine's rates make of an adapter."""
+
+    run: Run
+    adapter: Adapter
+    parameters: int  # of all linears
+
+    def parts(self, calibration: CalibrationSection | None) -> dict[str, float]:
+        """Return the seconds of each part."""
+        parts: dict[str, float] = {}
+        if self.adapter.needs and calibration is not None:
+            parts |= self._correcting(calibration)
+        if isinstance(self.adapter, TrainedAdapter):
+            adapter = self.adapter
+            parts["training"] = adapter.steps * self._step(adapter)
+            parts["held-out pairs"] = 2 * self._read(adapter, adapter.held_out)
+        return parts
+
+    def _step(self, adapter: TrainedAdapter) -> float:
+        """Return the seconds of one update."""
+        shape, rates = self.run.shape, self.run.rates
+        runs = 4 if adapter.makes == "checkpoint" else 3
+        times = -(-adapter.batch_size // (adapter.at_once or adapter.batch_size))
+        weights = shape.blocks * shape.weights
+        unpacked = UNPACKINGS * times * weights * (1 + self.run.width)
+        learning = MOVED * FLOAT * self.parameters
+        # The thin matrices, or the scales, see each token as often as the model runs.
+        beside = 2 * (runs + 1) * adapter.batch_size * tokens(adapter)[0] * self.parameters
+        return (
+            runs * self._read(adapter, adapter.batch_size)
+            + (unpacked + learning) / rates.passed
+            + (beside / rates.products["float32"] if adapter.makes == "adapter" else 0)
+        )
+
+    def _read(self, adapter: TrainedAdapter, pairs: int) -> float:
+        """Return the seconds in which the model reads some pairs and scores their answers."""
+        length, answer = tokens(adapter)
+        return self.run.blocks(pairs * length, length) + self.run.head(pairs * answer)
+
+    def _correcting(self, section: CalibrationSection) -> Mapping[str, float]:
+        """Return the seconds of walking over a text and finding the best correction."""
+        shape, rates = self.run.shape, self.run.rates
+        read = section.samples * section.length
+        # Both the weights as they were and those that are quantized see the text.
+        forward = 2 * self.run.blocks(read, section.length)
+        gram = sum(2 * read * columns**2 for columns in shape.inputs) / rates.gram
+        solved = sum(
+            CORRECTING * out * columns * min(out, columns)
+            for group in shape.groups
+            for out, columns in group
+        )
+        solving = solved / rates.products["float32"]
+        return {
+            "forward": forward,
+            "statistics": shape.blocks * gram,
+            "solving": shape.blocks * solving,
+        }
+
+
+def tokens(adapter: TrainedAdapter) -> tuple[int, int]:
+    """Return about how many tokens a pair has, and its answer."""
+    longest = adapter.source_length + adapter.target_length
+    tasks = adapter.dataset.tasks
+    if tasks is None:
+        return min(PAIR, longest), min(ANSWER, adapter.target_length)
+    sizes = [SIZES.get(each, UNKNOWN) for each in tasks]
+    items = sum(each.items for each in sizes)
+    mean = sum(each.items * each.tokens for each in sizes) / items
+    return min(LAYOUT + round(mean), longest), min(CHOICE, adapter.target_length)
