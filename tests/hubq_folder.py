@@ -1,4 +1,4 @@
-"""Write a model folder in the hubq format, any representation in it, and its dequantized twin."""
+"""Write a model folder of any representation that its format holds, and its dequantized twin."""
 
 import json
 import shutil
@@ -30,9 +30,11 @@ def round_all(module: str, weight: Tensor) -> QuantizedTensor | None:
     )
 
 
-def write(base: Path, folder: Path, quantize: Quantize = round_linears) -> Path:
+def write(
+    base: Path, folder: Path, quantize: Quantize = round_linears, format_name: str = "hubq"
+) -> Path:
     """Write the quantized copy to `folder` and the dequantized one beside it; return that one."""
-    form = format_named("hubq")
+    form = format_named(format_name)
     weights = load_file(base / "model.safetensors")
     packed: dict[str, Tensor] = {}
     dense: dict[str, Tensor] = {}

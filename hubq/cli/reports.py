@@ -1,6 +1,6 @@
 """What was measured as a table: each dimension, then fidelity, efficiency and budgets in lines."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, get_args
 
 from hubq.machine.files import gigabytes
@@ -8,9 +8,11 @@ from hubq.machine.files import gigabytes
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hubq.records.report import Efficiency, Fidelity, Flips, Measured
+    from hubq.records.adapted_report import AdaptedReport
+    from hubq.records.report import Efficiency, Fidelity, Flips, Measured, Measurement
 
 COLUMNS = ("base", "this model", "difference", "recovery", "")
+THREE = ("base", "quantized", "adapted", "gained", "")
 BUSY = 0.05  # the share of the time that others may take without a word
 LEGEND = (
     "± is the standard error; ranges are 95 % intervals; noise is a difference that chance "
@@ -42,12 +44,14 @@ def _table(measured: "Measured") -> "Table":
     from rich.box import SIMPLE
     from rich.table import Table
 
-    from hubq.records.number_format import difference, judged, share, uncertain
+    from hubq.records.adapted_report import AdaptedReport
     from hubq.records.report import Dimension
 
+    adapted = isinstance(measured, AdaptedReport)
+    row = _of_three(measured) if isinstance(measured, AdaptedReport) else _of_two
     table = Table(box=SIMPLE, padding=0, show_edge=False)
     table.add_column("measured", overflow="fold")
-    for heading in COLUMNS:
+    for heading in THREE if adapted else COLUMNS:
         table.add_column(heading, justify="right", no_wrap=True)
     for dimension in get_args(Dimension):
         rows = [each for each in measured.measurements if each.dimension == dimension]
@@ -55,18 +59,53 @@ def _table(measured: "Measured") -> "Table":
             table.add_section()
             table.add_row(dimension, style="bold")
         for each in rows:
-            cells = (
-                uncertain(each.base, each.base_stderr),
-                uncertain(each.value, each.stderr),
-                difference(each),
-                share(each.recovery) if each.recovery else "",
-            )
             name = each.dataset if each.task == each.metric else each.task
             inside = "↳ " if measured.is_member(each) else ""
-            flips = _flips(each.flips) if each.flips else ""
-            below = [_in_two_lines(cell) for cell in cells]
-            table.add_row(f"{inside}{name}\n{each.metric}", *below, f"{judged(each)}\n{flips}")
+            table.add_row(f"{inside}{name}\n{each.metric}", *row(each))
     return table
+
+
+def _of_two(found: "Measurement") -> list[str]:
+    """Return what stands beside a name: base and result, and what lies between them."""
+    from hubq.records.number_format import difference, share, uncertain
+
+    cells = (
+        uncertain(found.base, found.base_stderr),
+        uncertain(found.value, found.stderr),
+        difference(found),
+        share(found.recovery) if found.recovery else "",
+    )
+    return [*map(_in_two_lines, cells), _judged(found)]
+
+
+def _of_three(report: "AdaptedReport") -> "Callable[[Measurement], list[str]]":
+    """Return what makes a row of base, quantized and adapted model, and what adapting gained."""
+    from hubq.records.number_format import difference, uncertain
+
+    gained = {_key(each): each for each in report.gained.measurements}
+
+    def row(found: "Measurement") -> list[str]:
+        gain = gained[_key(found)]
+        cells = (
+            uncertain(found.base, found.base_stderr),
+            uncertain(gain.base, gain.base_stderr),
+            uncertain(found.value, found.stderr),
+            difference(gain),
+        )
+        return [*map(_in_two_lines, cells), _judged(gain)]
+
+    return row
+
+
+def _key(found: "Measurement") -> tuple[str, str, str]:
+    return found.task, found.dataset, found.metric
+
+
+def _judged(found: "Measurement") -> str:
+    """Say whether a difference is noise, and which answers were lost and won."""
+    from hubq.records.number_format import judged
+
+    return f"{judged(found)}\n{_flips(found.flips) if found.flips else ''}"
 
 
 def _in_two_lines(cell: str) -> str:
@@ -90,6 +129,7 @@ def _flips(flips: "Flips") -> str:
 
 def _facts(measured: "Measured") -> Iterator[tuple[str, str]]:
     """Yield what stands below the table; what was not measured is said to be so."""
+    from hubq.records.adapted_report import AdaptedReport
     from hubq.records.number_format import NOT_MEASURED, share
     from hubq.records.report import Report
     from hubq.stages.evaluate.requirements import unmet
@@ -106,6 +146,8 @@ def _facts(measured: "Measured") -> Iterator[tuple[str, str]]:
         yield "", f"the base is no better than guessing in {', '.join(guessed)}"
     fidelity, efficiency = measured.fidelity, measured.efficiency
     yield "fidelity", NOT_MEASURED if fidelity is None else _followed(measured, fidelity)
+    if fidelity is not None and isinstance(measured, AdaptedReport) and measured.adaptation.taught:
+        yield "", "what is learnt from other data moves a model away from its base, as it should"
     if efficiency is None:
         yield "efficiency", NOT_MEASURED
     else:

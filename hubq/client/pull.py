@@ -193,17 +193,22 @@ def _wrong(path: str, files: Mapping[str, LocalFile], measured: Mapping[str, str
     if path not in files:
         return "is missing, though it was measured"
     if path not in measured:
-        is_ours = path.startswith("hubq/")  # the records, in which no loader looks
-        is_read = not is_ours and PurePosixPath(path).suffix.lower() not in UNREAD
-        return "was added after it was measured" if is_read else None
+        return "was added after it was measured" if is_read(path) else None
     is_same = files[path].sha256 == measured[path]
     return None if is_same else "is not the file that was measured"
+
+
+def is_read(path: str) -> bool:
+    """Tell whether a loader may read a file of a repo: it is neither a record nor for people."""
+    is_ours = path.startswith("hubq/")  # the records, in which no loader looks
+    return not is_ours and PurePosixPath(path).suffix.lower() not in UNREAD
 
 
 def _measured(report: Path) -> dict[str, str]:
     """Read the hashes from a report of this or any other version of hubq."""
     try:
-        files = json.loads(report.read_text(encoding="utf-8"))["checkpoint"]["files"]
+        values = json.loads(report.read_text(encoding="utf-8"))
+        files = values["adaptation" if "adaptation" in values else "checkpoint"]["files"]
         return {str(path): str(sha256) for path, sha256 in files.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(

@@ -5,6 +5,7 @@ model knows and can do, whether it stays truthful and fair, and what it costs to
 are paired item by item; each interval holds 95 % of what chance would make of other items.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import model_validator
@@ -12,6 +13,7 @@ from pydantic import model_validator
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 from hubq.records.record import Record
+from hubq.records.run_folder import MODEL
 
 VERSION: Literal[2] = 2
 Dimension = Literal["knowledge", "alignment"]
@@ -194,6 +196,31 @@ class Report(Measured):
 
     plan: Plan
     checkpoint: Checkpoint
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """The files of the model that are published: path in the repo -> sha256."""
+        return self.checkpoint.files
+
+    @property
+    def folder(self) -> str:
+        """Where these lie, in the folder of the run."""
+        return MODEL
+
+    @property
+    def linear_bits(self) -> float:
+        """Stored bits a weight over the quantized linears."""
+        return self.checkpoint.linear_bits
+
+    @property
+    def model_bits(self) -> float:
+        """Stored bits a parameter over all that is loaded."""
+        return self.checkpoint.model_bits
+
+    @property
+    def weight_bytes(self) -> int:
+        """What all weights that are loaded take on the disk."""
+        return self.checkpoint.weight_bytes
 
 
 class Subject(Record):

@@ -19,26 +19,31 @@ PUBLICATION = "publication.json"  # what `publish` leaves in a run that it has p
 MODEL = "model"
 IN_A_REPO = "hubq"  # the folder of a repo that holds the records
 REPORT_IN_A_REPO = f"{IN_A_REPO}/{REPORT}"  # that it is there tells that hubq made the repo
+ADAPTATION = "adaptation.json"
 # All that stages write into a run folder beside the plan, by name.
-RECORDS = (REPORT, CHECKPOINT, PUBLICATION, "destination.json", SIBLINGS)
+RECORDS = (REPORT, CHECKPOINT, ADAPTATION, PUBLICATION, "destination.json", SIBLINGS)
 PICTURES = tuple(
     f"images/{name}{page}.png"
     for name in ("recovery", "bits", "errors", "curve")
     for page in ("", "-dark")
 )
+ADAPTER_CONFIG = "adapter_config.json"
+# What an adapter's repo holds beside the files that were measured: its config as filled in when
+# the commit of its base is known, and the settings by which a 16-bit base was quantized.
+QUANTIZATION = "quantization_config.json"
 PAPERS = (
     "README.md",
     *PICTURES,
+    *(ADAPTER_CONFIG, QUANTIZATION),
     *(f"{IN_A_REPO}/{name}" for name in (REPORT, PLAN, "recipe.yaml", SIBLINGS)),
     *(f".eval_results/{name}.yaml" for name in ("gsm8k", "mmlu_pro")),
 )
 BLOCKS = "blocks"  # what is finished of a model
 # What `adapt` makes lies in a run folder of its own: its model, report, card and publication.
 ADAPTED = "adapted"
-ADAPTATION = "adaptation.json"
 ADAPTER = "adapter"  # the folder of an adapter, inside that of the model that it belongs to
 STEPS = "steps"  # what is finished of a training
-WHOLE = (MODEL, f"{MODEL}{PARTIAL}", BLOCKS, ADAPTED)
+WHOLE = (MODEL, f"{MODEL}{PARTIAL}", BLOCKS, STEPS, ADAPTED)
 TAKEN = (errno.EACCES, errno.EAGAIN)
 WITHOUT_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # NFS and its like
 

@@ -41,6 +41,13 @@ class Family:
     norm: str = "model.norm"
     head: str = "lm_head"
 
+    def linears(self, blocks: int) -> Iterator[str]:
+        """Yield the full names of the linears of so many blocks."""
+        for number in range(blocks):
+            for group in self.groups:
+                for linear in group.linears:
+                    yield f"{self.blocks}.{number}.{linear}"
+
 
 _LLAMA_GROUPS = (
     InputGroup(

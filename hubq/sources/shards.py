@@ -26,11 +26,11 @@ _SPELLED = {dtype: name for name, dtype in DTYPES.items()}
 
 
 class Weights:
-    """The tensors of a folder, read one at a time."""
+    """The tensors of a folder, read one at a time: the model's, or those of some headers."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, info: dict[str, TensorInfo] | None = None) -> None:
         self.folder = folder
-        self.info: dict[str, TensorInfo] = index(folder)
+        self.info: dict[str, TensorInfo] = index(folder) if info is None else info
 
     def read(self, name: str) -> Tensor:
         """Read one tensor into memory of its own; raise UserError where there is none."""
@@ -111,6 +111,21 @@ def write(path: Path, tensors: Mapping[str, Tensor]) -> None:
     with written_in_one_step(path) as file:
         file.write(header)
         for _, tensor in ordered:
+            file.write(_bytes(tensor))
+
+
+def overwrite(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Put tensors in the places of those of their names, whose dtype and shape they have.
+
+    All else in the folder's files stays as it is, byte for byte.
+    """
+    info = index(folder)
+    for name, tensor in tensors.items():
+        place = info[name]
+        same = (DTYPES[place.dtype], place.shape) == (tensor.dtype, tuple(tensor.shape))
+        assert same, f"{name} is not laid out as the tensor in its place"
+        with (folder / place.file).open("r+b") as file:
+            file.seek(place.begin)
             file.write(_bytes(tensor))
 
 

@@ -1,8 +1,9 @@
 """A report in the terminal, whole."""
 
 import pytest
+from made_adaptation import adapted_report, adapting
 from made_measurements import COST, EFFICIENCY, FIDELITY, OVERALL
-from made_run import made_report, measurement
+from made_run import made_plan, made_report, measurement
 
 from hubq.cli.reports import print_report
 from hubq.records.report import Flips, Interval, Report
@@ -122,3 +123,33 @@ def test_intervals_without_pairs_are_said_to_be_cautious(
     said = printed(capsys, made_report(measurements=(unpaired,)))
 
     assert "independent, which overstates the noise." in " ".join(said.split())
+
+
+def test_an_adapted_model_stands_beside_the_base_and_itself_unadapted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    report = made_report(plan=adapting(made_plan()), measurements=MEASUREMENTS[:2])
+    gain = [
+        MEASUREMENTS[0].model_copy(
+            update={"base": 31.2, "difference": Interval(value=-1.62, low=-1.9, high=-1.3)}
+        ),
+        MEASUREMENTS[1],
+    ]
+    adapted = adapted_report(report)
+    gained = adapted.gained.model_copy(update={"measurements": tuple(gain)})
+
+    said = printed(capsys, adapted.model_copy(update={"gained": gained}))
+
+    assert (
+        "\n".join(said.splitlines()[:8])
+        == """\
+acme/Tiny-Llama-GPTQ-4bit-low-rank compared with meta-llama/Meta-Llama-3-8B, on cpu (Imaginary \
+9000) in bfloat16
+measured      base quantized adapted           gained
+──────────────────────────────────────────────────────────────────────
+knowledge
+xsum         25.97     31.20   29.58            -1.62           better
+perplexity  ± 0.31    ± 0.31  ± 0.37   -1.90 to -1.30
+piqa        0.6812    0.6812  0.6758           -0.005     within noise
+acc_norm   ± 0.011   ± 0.011 ± 0.011 -0.021 to +0.001 -112 +100 of 301"""
+    )

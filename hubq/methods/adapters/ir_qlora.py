@@ -9,7 +9,10 @@ block of NF4 by which its codes have the most entropy, is an option of the metho
 
 from typing import ClassVar
 
+from hubq.methods.adapters.branches.elastic import ElasticBranch
+from hubq.methods.adapters.branches.lora import Branch
 from hubq.methods.adapters.qlora import QLoRA
+from hubq.tensors import QuantizedTensor
 
 
 class IRQLoRA(QLoRA):
@@ -24,7 +27,12 @@ class IRQLoRA(QLoRA):
   booktitle = {International Conference on Machine Learning},
   year = {2024}
 }"""
+    kind: ClassVar[type[Branch]] = ElasticBranch
     remark: ClassVar[str] = (
         "The connections of IR-QLoRA are folded into the adapter, which is a plain LoRA: they "
         "change how it is trained, not what it can express."
     )
+
+    def parameters(self, quantized: QuantizedTensor) -> int:
+        """Count the entries of A and B, and a number for each connection."""
+        return super().parameters(quantized) + 2

@@ -10,6 +10,8 @@ from pydantic import Field
 
 from hubq.methods import Need
 from hubq.methods.adapters import TrainedAdapter
+from hubq.methods.adapters.branches.correction import Correction
+from hubq.methods.adapters.branches.lora import Branch, beginning, seed_of, started
 from hubq.tensors import QuantizedTensor
 
 STORED = 32  # bits of a number in the adapter's file
@@ -26,6 +28,7 @@ class QLoRA(TrainedAdapter):
   booktitle = {Advances in Neural Information Processing Systems},
   year = {2023}
 }"""
+    kind: ClassVar[type[Branch]] = Branch
 
     rank: int = Field(64, ge=1, description="rows of A and columns of B")
     alpha: float = Field(16, gt=0, description="what B A x is multiplied by, times the rank")
@@ -47,4 +50,30 @@ class QLoRA(TrainedAdapter):
 
     def added_bits(self, quantized: QuantizedTensor) -> int:
         """Count those of A and B."""
-        return STORED * self.parameters(quantized)
+        return STORED * self.rank * sum(quantized.shape)
+
+    @property
+    def scaling(self) -> float:
+        """What B A x is multiplied by."""
+        return self.alpha / self.rank
+
+    def branch(
+        self, name: str, shape: tuple[int, int], correction: Correction | None = None
+    ) -> Branch:
+        """Return what is trained beside a linear (out, in), perhaps begun from a correction."""
+        matrices = beginning(name, shape, self.rank, self.seed)
+        if correction is not None:
+            matrices = started(matrices, correction, self.scaling)
+        branch = self.kind(*matrices, self.scaling)
+        branch.dropout, branch.seed = self.dropout, seed_of(name, self.seed)
+        return branch
+
+    def why_unsupported(self, quantized: QuantizedTensor) -> str | None:
+        """Refuse linears whose inputs are rounded: rounding has no gradient."""
+        bits = getattr(quantized, "activation_bits", None)
+        if bits is None:
+            return None
+        return (
+            f"its inputs are rounded to {bits} bits, and rounding has no gradient to train by; "
+            "use a method that leaves activations in 16 bits, or adapt: low_rank"
+        )

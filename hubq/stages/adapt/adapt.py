@@ -1,12 +1,20 @@
 """The stage that adapts: run/model goes in, run/adapted/model comes out."""
 
+import shutil
 from pathlib import Path
+from time import perf_counter
 
 from hubq.client.client import Client
 from hubq.machine.progress import SILENT, Progress
+from hubq.machine.shortages import memory_for
+from hubq.methods.adapters import Adapter, TrainedAdapter
 from hubq.records.adaptation import Adaptation
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
+from hubq.records.run_folder import ADAPTATION, ADAPTED, PLAN, STEPS
+from hubq.stages.recipe.recipe import Recipe
+
+DOING = "adapting"
 
 
 def adapt(
@@ -16,4 +24,29 @@ def adapt(
 
     A killed run goes on where it stopped, and ends with the same bytes.
     """
-    raise NotImplementedError
+    from hubq.stages.adapt.adapting import Adapting
+
+    adapter = Recipe.model_validate(plan.recipe).adapt
+    assert adapter is not None, "only a recipe with a section adapt comes here"
+    assert plan.adaptation is not None, "a plan of such a recipe says what becomes of it"
+    begin, own = perf_counter(), run / ADAPTED
+    with memory_for(DOING, what_takes_less(adapter)):
+        work = Adapting(plan, checkpoint, run, client)
+        work.make(progress)
+        adaptation = work.record(perf_counter() - begin)
+    plan.model_copy(update={"repo": plan.adaptation.repo}).save(own / PLAN)
+    adaptation.save(own / ADAPTATION)
+    shutil.rmtree(own / STEPS, ignore_errors=True)
+    return adaptation
+
+
+def what_takes_less(adapter: Adapter) -> str:
+    """Say what lets a model be adapted in less memory."""
+    again = "free memory and run again, which goes on where it stopped"
+    if not isinstance(adapter, TrainedAdapter):
+        return again
+    now = adapter.at_once or adapter.batch_size
+    return (
+        f"{again}, or lower adapt.at_once (now {now}), which changes no result but for rounding; "
+        "adapt.rank, source_length and target_length count too"
+    )

@@ -4,6 +4,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from hubq.errors import UserError
+from hubq.records.adapted_report import load_report
 from hubq.records.report import Report
 from hubq.records.run_folder import REPORT, REPORT_IN_A_REPO, record_in
 from hubq.stages.card.card import CARD, contents
@@ -23,7 +24,7 @@ def report_in(folder: Path) -> Report:
             f"{folder} holds neither {REPORT} nor {REPORT_IN_A_REPO}, so no card can be written "
             "or checked there.\nName a run folder, a folder of model_cards/, or a copy of a repo"
         )
-    return Report.load(path)
+    return load_report(path)
 
 
 def differences(folder: Path) -> list[str]:

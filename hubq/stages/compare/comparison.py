@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pydantic import field_validator
 
 from hubq.machine.device import DTYPES
+from hubq.records.adapted_report import AdaptedReport
 from hubq.records.record import Record
 from hubq.records.report import Assessment, Interval, Measured, Report
 
@@ -22,7 +23,7 @@ class Entry(Record):
 
     name: str  # org/name, or a folder's name
     base: str  # the base's Hub id or identity: only entries of one base are comparable
-    method: str  # the method's name in recipes; unknown for a model of strangers
+    method: str  # the method's name in recipes, and the adapter's; unknown for a model of strangers
     form: str  # the format on disk
     nominal_bits: float | None  # by which the method's paper calls it
     stored_bits: float | None  # a weight of the quantized linears, counted from the bytes
@@ -62,16 +63,16 @@ def entry(measured: Measured) -> Entry:
 def _files(measured: Measured) -> dict[str, object]:
     """Say what a model is and takes: by its plan, or by its files."""
     if isinstance(measured, Report):
-        plan, checkpoint = measured.plan, measured.checkpoint
+        plan = measured.plan
         return {
             "name": plan.repo,
             "base": plan.base_model or plan.source,
-            "method": plan.recipe["method"]["name"],
+            "method": _made_by(measured),
             "form": plan.recipe["format"],
             "nominal_bits": plan.nominal_bits,
-            "stored_bits": checkpoint.linear_bits,
-            "model_bits": checkpoint.model_bits,
-            "weight_bytes": checkpoint.weight_bytes,
+            "stored_bits": measured.linear_bits,
+            "model_bits": measured.model_bits,
+            "weight_bytes": measured.weight_bytes,
         }
     assert isinstance(measured, Assessment), "there are two kinds of what was measured"
     subject = measured.subject
@@ -85,6 +86,12 @@ def _files(measured: Measured) -> dict[str, object]:
         "model_bits": subject.model_bits,
         "weight_bytes": subject.weight_bytes,
     }
+
+
+def _made_by(report: Report) -> str:
+    """Name a release's method, and its adapter where it has one."""
+    method = str(report.plan.recipe["method"]["name"])
+    return f"{method} + {report.adaptation.name}" if isinstance(report, AdaptedReport) else method
 
 
 class Family(Record):

@@ -13,9 +13,12 @@ from pathlib import Path
 from hubq.client.client import Client
 from hubq.client.repo_files import MOST_LISTED, at_most, fetch_record, head_of, without_bars
 from hubq.errors import UserError
+from hubq.records.adapted_report import kind_of_report, load_report
+from hubq.records.plan import Plan
 from hubq.records.record import Record
 from hubq.records.report import Assessment, Measured, Report, Subject
 from hubq.records.run_folder import (
+    ADAPTED,
     PLAN,
     PUBLICATION,
     REPORT,
@@ -48,12 +51,23 @@ def keep(siblings: Siblings, folder: Path) -> None:
 
 
 def siblings_of(report: Report, reports: Iterable[Report]) -> Siblings:
-    """Pick those of the same base that were measured alike, each once: the last of one name."""
+    """Pick those of the same base that were measured alike, each once: the last of one name.
+
+    An adapter and what it is loaded on name one another in any case, so neither is a sibling.
+    """
     may_be_private = _is_private(report)
     others = {each.plan.repo: each for each in reports if may_be_private or not _is_private(each)}
-    others.pop(report.plan.repo, None)
+    for name in _own_repos(report.plan):
+        others.pop(name, None)
     own, *_ = families([report, *others.values()])
     return Siblings(entries=_sorted(each for each in own.entries if each.name != report.plan.repo))
+
+
+def _own_repos(plan: Plan) -> set[str]:
+    """Name the repos of a recipe: that of the report, and the other one where it adapts."""
+    if plan.adaptation is None:
+        return {plan.repo}
+    return {plan.repo, plan.adaptation.repo, plan.adaptation.quantized.partition("@")[0]}
 
 
 def _sorted(entries: Iterable[Entry]) -> tuple[Entry, ...]:
@@ -78,11 +92,17 @@ def find_siblings(
 
 
 def beside(folder: Path, tell: Tell) -> Iterator[Report]:
-    """Yield the reports of released models in the folders beside one, in order of their names."""
-    for other in sorted(folder.absolute().parent.iterdir()):
-        path = record_in(other, REPORT) if other.is_dir() else None
+    """Yield the reports of released models in the folders beside one, in order of their names.
+
+    A run may hold what was adapted of it, which lies beside other runs as the run does.
+    """
+    own = folder.absolute()
+    run = own.parent if own.name == ADAPTED and (own.parent / PLAN).is_file() else own
+    beside_it = [each for each in sorted(run.parent.iterdir()) if each.is_dir()]
+    for other in (place for each in beside_it for place in (each, each / ADAPTED)):
+        path = record_in(other, REPORT)
         is_run = (other / PLAN).is_file()
-        if path is None or other == folder.absolute():
+        if path is None or other == own:
             continue
         if (not is_run or (other / PUBLICATION).is_file()) and (
             found := _readable_report(path, tell)
@@ -131,7 +151,7 @@ def report_on_hub(repo: str, client: Client) -> Path | None:
 def _readable_report(path: Path, tell: Tell) -> Report | None:
     """Read another release's report; where that can't be, say so and go on without it."""
     try:
-        return Report.load(path)
+        return load_report(path)
     except UserError as error:
         tell(f"one model is left out of the related models: {error}")
         return None
@@ -186,13 +206,12 @@ def _in_folder(folder: Path) -> Path:
 
 
 def _read(path: Path) -> Measured:
-    """Read a record of either kind."""
+    """Read a record of any kind."""
     try:
         values = json.loads(path.read_bytes())
     except ValueError as error:
         raise UserError(f"{path} holds no measurements: it is not JSON ({error})") from error
-    is_assessment = isinstance(values, dict) and "subject" in values
-    return (Assessment if is_assessment else Report).load(path)
+    return kind_of_report(values).load(path)
 
 
 def _told_apart(found: Sequence[Measured], words: Sequence[str]) -> list[Measured]:

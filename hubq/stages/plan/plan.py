@@ -24,10 +24,11 @@ from hubq.stages.plan.conditions import (
     require_permission,
 )
 from hubq.stages.plan.costs import seconds
+from hubq.stages.plan.differences import understood
 from hubq.stages.plan.memory import Walked
 from hubq.stages.plan.model_check import require_consistent
 from hubq.stages.plan.readable import require_readable
-from hubq.stages.plan.replanning import adopted, kept, understood
+from hubq.stages.plan.replanning import adopted, kept
 
 if TYPE_CHECKING:
     from hubq.sources.instructions.pairs import Described

@@ -1,9 +1,10 @@
 """A recipe that changed since its run began: what no change of words costs is kept.
 
-Names, licenses, who may have the result and what is measured leave the weights alone. Where only
-these changed a run keeps its model, finished or not; its measurements too, unless others are
-wanted. All is done anew in an order in which a kill leaves a run that the next call sets right:
-the plan, by which the change is known, is replaced last.
+Names, licenses, who may have the result and what is measured leave the weights alone, and so does
+what becomes of them by `adapt` (adapted_run.py). Where only these changed a run keeps its model,
+finished or not; its measurements too, unless others are wanted. All is done anew in an order in
+which a kill leaves a run that the next call sets right: the plan, by which the change is known, is
+replaced last.
 """
 
 from collections.abc import Mapping
@@ -14,23 +15,33 @@ from typing import TYPE_CHECKING, Any
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.machine.files import write_atomically
-from hubq.records.run_folder import BLOCKS, CHECKPOINT, MODEL, PLAN, REPORT
+from hubq.records.run_folder import (
+    ADAPTATION,
+    ADAPTED,
+    BLOCKS,
+    CHECKPOINT,
+    MODEL,
+    PLAN,
+    REPORT,
+)
+from hubq.stages.plan.adapted_run import plan_of_adapted, take_up
+from hubq.stages.plan.differences import differences, understood
 
 if TYPE_CHECKING:
     from hubq.records.checkpoint import Checkpoint
     from hubq.records.plan import Plan
 
 BEGUN = (BLOCKS, CHECKPOINT)  # one of them is there once a run has begun to quantize
-# The first six depend on the machine, the next on the day that the base's card was read, the last
-# is words.
+# The first six depend on the machine, the next on the day that the base's card was read, then come
+# words; and what adapting takes follows from the recipe and the machine.
 NOT_COMPARED = {
     *("seconds", "peak_memory", "device_memory", "hidden_states", "compute_dtype", "processes"),
-    *("base_card", "remarks"),
+    *("base_card", "remarks", "adaptation"),
 }
 # What says nothing of the weights, in a plan, in its recipe and in that recipe's model. The plan's
 # `source` says which weights a Hub id means.
 WORDS = ("repo", "base_model", "license")
-WORDS_OF_RECIPE = ("name", "evaluate", "publish")
+WORDS_OF_RECIPE = ("name", "adapt", "evaluate", "publish")
 WORDS_OF_MODEL = ("hub", "base_model", "license")
 
 
@@ -41,7 +52,9 @@ def adopted(saved: "Plan", planned: "Plan", run: Path, client: Client) -> "Plan"
         return kept(saved, planned, run)
     if _of_weights(there) != _of_weights(here):
         raise UserError(_refusal(there, here, run))
+    take_up(planned, run)
     if _measuring(there) != _measuring(here):
+        (run / ADAPTED / REPORT).unlink(missing_ok=True)
         (run / REPORT).unlink(missing_ok=True)
     planned = _going_on(saved, planned, run)
     _adopt(_renewed_papers(saved, planned, run, client), planned, run)
@@ -106,18 +119,6 @@ def _going_on(saved: "Plan", newest: "Plan", run: Path) -> "Plan":
     return newest.model_copy(update=as_begun) if begun else newest
 
 
-def understood(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a saved recipe as it is read now: with the options that hubq has learnt since."""
-    from pydantic import ValidationError
-
-    from hubq.stages.recipe.recipe import Recipe
-
-    try:
-        return Recipe.model_validate(recipe).model_dump(mode="json")
-    except ValidationError:
-        return recipe
-
-
 def _compared(plan: "Plan") -> dict[str, Any]:
     values = plan.model_dump(mode="json", exclude=NOT_COMPARED)
     return {**values, "recipe": understood(plan.recipe)}
@@ -145,6 +146,7 @@ def _renewed_papers(
     saved: "Plan", planned: "Plan", run: Path, client: Client
 ) -> "Checkpoint | None":
     """Write what another license asks for into a finished model; return its new checkpoint."""
+    from hubq.records.adaptation import Adaptation
     from hubq.records.checkpoint import Checkpoint
     from hubq.records.recipe_inputs import ModelSection
     from hubq.sources.auxiliary_files import beside_config
@@ -158,61 +160,65 @@ def _renewed_papers(
     model = ModelSection.model_validate(planned.recipe["model"])
     base = fetch_planned(model, planned.source, client)
     old, new = beside_config(base, before), beside_config(base, after)
-    for name in old.files.keys() - new.files.keys():
-        (run / MODEL / name).unlink(missing_ok=True)
-    for name, content in new.files.items():
-        write_atomically(run / MODEL / name, content)
-    digests = {name: sha256(content).hexdigest() for name, content in new.files.items()}
-    others = _without(checkpoint.files, *old.files)
     facts = [fact for fact in checkpoint.facts if fact not in {*old.facts, *new.facts}]
-    renewed = checkpoint.model_copy(
-        update={
-            "files": dict(sorted({**others, **digests}.items())),
-            "facts": (*facts, *new.facts),
-        }
-    )
+    files = _rewritten(run / MODEL, checkpoint.files, old.files, new.files)
+    renewed = checkpoint.model_copy(update={"files": files, "facts": (*facts, *new.facts)})
     renewed.save(run / CHECKPOINT)
+    adapted = run / ADAPTED / ADAPTATION
+    if adapted.is_file() and (found := Adaptation.load(adapted)).makes == "checkpoint":
+        files = _rewritten(run / ADAPTED / MODEL, found.files, old.files, new.files)
+        found.model_copy(update={"files": files}).save(adapted)
     return renewed
 
 
-def _adopt(checkpoint: "Checkpoint | None", planned: "Plan", run: Path) -> None:
-    """Let a run's measurements be those of the new plan."""
-    from hubq.records.report import Report
+def _rewritten(
+    folder: Path, listed: Mapping[str, str], old: Mapping[str, bytes], new: Mapping[str, bytes]
+) -> dict[str, str]:
+    """Put papers in the place of others into a model's folder; return its files by sha256."""
+    for name in old.keys() - new.keys():
+        (folder / name).unlink(missing_ok=True)
+    for name, content in new.items():
+        write_atomically(folder / name, content)
+    digests = {name: sha256(content).hexdigest() for name, content in new.items()}
+    return dict(sorted({**_without(listed, *old), **digests}.items()))
 
-    path = run / REPORT
+
+def _adopt(checkpoint: "Checkpoint | None", planned: "Plan", run: Path) -> None:
+    """Let a run's measurements, and those of what is adapted in it, be those of the new plan."""
+    from hubq.records.adaptation import Adaptation
+
+    if planned.adaptation is not None and (run / ADAPTED / PLAN).is_file():
+        own = plan_of_adapted(planned)
+        changes: dict[str, object] = {"plan": own}
+        if (run / ADAPTED / ADAPTATION).is_file():
+            changes |= {"adaptation": Adaptation.load(run / ADAPTED / ADAPTATION)}
+        _adopt_report(run / ADAPTED / REPORT, checkpoint, changes)
+        own.save(run / ADAPTED / PLAN)
+    _adopt_report(run / REPORT, checkpoint, {"plan": planned})
+
+
+def _adopt_report(
+    path: Path, checkpoint: "Checkpoint | None", changes: Mapping[str, object]
+) -> None:
+    from hubq.records.adapted_report import load_report
+
     if not path.is_file():
         return
     try:
-        report = Report.load(path)
+        report = load_report(path)
     except UserError:  # of another version: measured anew from what is remembered
         path.unlink()
         return
-    changes = {"plan": planned, "checkpoint": checkpoint or report.checkpoint}
-    report.model_copy(update=changes).save(path)
+    renewed = {"checkpoint": checkpoint or report.checkpoint, **changes}
+    report.model_copy(update=renewed).save(path)
 
 
 def _refusal(there: Mapping[str, Any], here: Mapping[str, Any], run: Path) -> str:
     """Say in what a run's plan differs, and the ways out."""
     there, here = _of_weights(there), _of_weights(here)
-    differences = _differences(there["recipe"], here["recipe"]) or _differences(there, here)
-    shown = differences[:8] + (["..."] if len(differences) > 8 else [])
+    found = differences(there["recipe"], here["recipe"]) or differences(there, here)
+    shown = found[:8] + (["..."] if len(found) > 8 else [])
     return (
         "\n  ".join([f"the run in {run} has a different plan:", *shown])
         + "\nReplace it with --fresh, or choose another folder with --run."
     )
-
-
-def _differences(there: Any, here: Any, place: str = "") -> list[str]:  # noqa: ANN401
-    """List where two JSON values differ, one line for each place."""
-    if isinstance(there, Mapping) and isinstance(here, Mapping):
-        lines: list[str] = []
-        for key in {**there, **here}:
-            inner = f"{place}.{key}" if place else str(key)
-            lines += _differences(there.get(key), here.get(key), inner)
-        return lines
-    return [] if there == here else [f"{place}: {_short(there)} there, {_short(here)} now"]
-
-
-def _short(value: object) -> str:
-    text = "nothing" if value is None else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

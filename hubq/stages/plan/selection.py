@@ -58,10 +58,7 @@ def linear_names(source: Source, family: Family) -> Iterator[str]:
     blocks = source.config.get("num_hidden_layers")
     if not isinstance(blocks, int) or blocks < 1:
         raise UserError(f"config.json says num_hidden_layers {blocks}: download the model again")
-    for number in range(blocks):
-        for group in family.groups:
-            for linear in group.linears:
-                yield f"{family.blocks}.{number}.{linear}"
+    yield from family.linears(blocks)
 
 
 def is_tied(source: Source) -> bool:

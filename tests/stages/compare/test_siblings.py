@@ -1,9 +1,11 @@
 from pathlib import Path
 
 from faulty_hub import FaultyHub, refuse
+from made_adaptation import make_adapted
 from made_run import REPO, made_plan, made_report, make_run
 
 from hubq.client.client import Client
+from hubq.records.adapted_report import load_report
 from hubq.records.report import Report
 from hubq.records.run_folder import SIBLINGS
 from hubq.stages.compare.reports import Siblings, beside, on_hub, siblings_in, siblings_of
@@ -61,6 +63,24 @@ def test_a_run_beside_counts_once_it_is_published(tmp_path: Path) -> None:
     (other / "publication.json").write_text("{}")
 
     assert (before, list(beside(run, quiet))) == ([], [report])
+
+
+def test_what_another_run_adapted_counts_and_lies_beside_as_a_run_does(tmp_path: Path) -> None:
+    run, other = tmp_path / "this", tmp_path / "other"
+    own = make_adapted(run, make_run(run))
+    report = make_adapted(other, make_run(other, OTHER))
+    for folder in (run, other):
+        (folder / "adapted" / "publication.json").write_text("{}")
+
+    assert list(beside(run, quiet)) == [report, own]
+    assert list(beside(run / "adapted", quiet)) == [report]
+
+
+def test_an_adapter_and_its_quantized_model_are_no_siblings(tmp_path: Path) -> None:
+    own = make_adapted(tmp_path, make_run(tmp_path))
+    quantized = load_report(tmp_path / "report.json")
+
+    assert siblings_of(own, [quantized]) == siblings_of(quantized, [own]) == Siblings()
 
 
 def test_a_card_that_lies_beside_counts(tmp_path: Path) -> None:
