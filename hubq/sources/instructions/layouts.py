@@ -1,11 +1,11 @@
-"""How a pair is laid out: as Alpaca's sections, or by the model's own chat template.
+"""How a pair is laid out: as Alpaca's sections, by the model's own chat template, or as it stands.
 
-Both give the pair's parts in turn: what the model reads, and what it is to answer. Alpaca's words
+All give the pair's parts in turn: what the model reads, and what it is to answer. Alpaca's words
 are those of the repositories of QLoRA and IR-QLoRA, a space behind the last mark included: models
 that were trained on them know no others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hubq.sources.auxiliary_files import DATE
@@ -20,7 +20,7 @@ WITH_INPUT = (
 )
 INSTRUCTION, INPUT, RESPONSE = "### Instruction:\n", "### Input:\n", "### Response: "
 
-NO_ROOM = "more than a question and an answer, for which Alpaca's layout has no room"
+NO_ROOM = "more than a question and an answer, for which the layout has no room"
 REFUSED = "a conversation that the chat template refuses"
 REWRITTEN = "a conversation whose beginning the chat template changes as it goes on"
 
@@ -42,12 +42,21 @@ def alpaca_prompt(instruction: str, context: str = "") -> str:
     return f"{WITH_INPUT}{INSTRUCTION}{instruction}\n\n{INPUT}{context}\n\n{RESPONSE}"
 
 
-def by_alpaca(pair: Pair) -> Laid:
-    """Lay a question and its answer out in Alpaca's sections."""
+def plain_prompt(instruction: str, context: str = "") -> str:
+    """Return what stands before an answer where nothing is added; an input stands below."""
+    return f"{instruction}\n\n{context}" if context else instruction
+
+
+# By the names that recipes have for them; the chat template is the model's own.
+PROMPTS: Mapping[str, Callable[[str, str], str]] = {"alpaca": alpaca_prompt, "plain": plain_prompt}
+
+
+def alone(pair: Pair, *, prompt: Callable[[str, str], str]) -> Laid:
+    """Lay a question and its answer out by what is put before an answer."""
     if [turn.role for turn in pair.turns] != ["user", "assistant"]:
         return NO_ROOM
     question, answer = (turn.content for turn in pair.turns)
-    return [Exchange(alpaca_prompt(question, pair.input), answer)]
+    return [Exchange(prompt(question, pair.input), answer)]
 
 
 def by_chat_template(pair: Pair, tokenizer: Any) -> Laid:  # noqa: ANN401 - see tokenizer.py
@@ -75,7 +84,7 @@ def _with_input(pair: Pair) -> Sequence[Turn]:
     if not pair.input:
         return pair.turns
     asked, answer = pair.turns
-    return [Turn(asked.role, f"{asked.content}\n\n{pair.input}"), answer]
+    return [Turn(asked.role, plain_prompt(asked.content, pair.input)), answer]
 
 
 def _text(tokenizer: Any, turns: Sequence[Turn], *, finished: bool) -> str:  # noqa: ANN401

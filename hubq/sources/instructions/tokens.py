@@ -23,10 +23,11 @@ from hubq.records.adaptation import Taught
 from hubq.records.recipe_adapt import Lessons
 from hubq.sources.chat_template import ChatTemplateError, template_of
 from hubq.sources.instructions.layouts import (
+    PROMPTS,
     REFUSED,
     Exchange,
     Laid,
-    by_alpaca,
+    alone,
     by_chat_template,
 )
 from hubq.sources.instructions.pairs import no_pair, pairs
@@ -123,8 +124,8 @@ def _layout(
     folder: Path,
 ) -> Callable[[Pair], Laid]:
     """Return what lays pairs out; raise UserError for a chat template that isn't there."""
-    if lessons.template == "alpaca":
-        return by_alpaca
+    if lessons.template in PROMPTS:
+        return partial(alone, prompt=PROMPTS[lessons.template])
     if template_of(tokenizer) is None:
         raise UserError(
             f"{folder} has no chat template, as most base models; set `template: alpaca` in the "
@@ -175,9 +176,9 @@ def _tokenized(
 def _example(turns: Turns, lessons: Lessons, marks: Marks) -> tuple[Example, bool]:
     """Join the turns of a conversation within the lengths, and tell whether it was cut."""
     (first, _), (_, last) = turns[0], turns[-1]
-    if lessons.template == "alpaca":
+    if lessons.template in PROMPTS:
         first[:0] = [] if marks.bos is None else [marks.bos]
-    if lessons.template == "alpaca" or marks.eos not in last:
+    if lessons.template in PROMPTS or marks.eos not in last:
         last.append(marks.eos)
     ids: list[int] = []
     labels: list[int] = []

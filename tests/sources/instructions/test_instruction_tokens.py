@@ -206,6 +206,16 @@ def test_data_of_which_nothing_can_be_learnt_is_refused(folder: Path) -> None:
         taught(folder, said("Hi", "Hello", "Bye", "Bye"))
 
 
+def test_a_plain_pair_is_a_text_and_what_follows_it(folder: Path) -> None:
+    row = {"prompt": "The llama", "completion": " went home."}
+
+    (example,) = taught(folder, row, template="plain").train
+
+    answer = [*ids(" went home."), EOS]
+    prompt = [BOS, *ids("The llama")]
+    assert example == Example((*prompt, *answer), (*[UNLEARNT] * len(prompt), *answer))
+
+
 def test_conversations_of_several_turns_are_no_exercise_of_alpaca(folder: Path) -> None:
     found = taught(folder, said("Hi", "Hello"), said("Hi", "Ho", "Bye", "Bye"), said("Hi", "So"))
 
