@@ -64,12 +64,12 @@ def workers_for(job: Job) -> int:
 
 def _memory(folder: Path) -> int:
     """Return the bytes that a worker takes at most, roughly."""
-    from hubq.sources.shards import index
+    from hubq.sources.shards import adapter_bytes, index
 
     tensors = index(folder).values()
     packed = any(info.dtype in ("I32", "I64", "U8", "I8") for info in tensors)
     size = sum(info.end - info.begin for info in tensors)
-    return (ROOM_PACKED if packed else ROOM) * size + LIBRARIES
+    return (ROOM_PACKED if packed else ROOM) * size + ROOM * adapter_bytes(folder) + LIBRARIES
 
 
 def run(job: Job, workers: int, environment: Mapping[str, str], progress: Progress) -> None:
