@@ -87,7 +87,7 @@ def test_commands_stand_in_the_order_of_the_work() -> None:
     said = hubq("--help").output
 
     listed = re.findall(r"^  (\w+)  ", said.partition("Commands:")[2], re.MULTILINE)
-    assert listed[:5] == ["plan", "quantize", "evaluate", "card", "publish"]
+    assert listed[:6] == ["plan", "quantize", "adapt", "evaluate", "card", "publish"]
 
 
 def test_a_plan_is_a_table_and_facts(recipe: Path) -> None:
@@ -479,10 +479,10 @@ def test_what_went_to_the_embedded_hub_can_be_looked_at(
         private=True,
         files={},
     )
-    stage = SimpleNamespace(
-        run=Path("runs/mine"), publication=lambda: done, clock=Clock(), parts={}
-    )
+    asked = SimpleNamespace(adapt=None)
+    stage = SimpleNamespace(run=Path("runs/mine"), recipe=asked, clock=Clock(), parts={})
     monkeypatch.setattr("hubq.cli.stages.stages", lambda *given: nullcontext(stage))
+    monkeypatch.setattr("hubq.cli.stages.publications", lambda _: (done,))
 
     here, elsewhere = (hubq("publish", recipe, "--hub", x) for x in ("local", "http://a.b"))
 

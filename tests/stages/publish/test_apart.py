@@ -20,7 +20,7 @@ from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 from hubq.sources.shards import Weights, write
 from hubq.stages.plan.plan import plan
-from hubq.stages.publish.quantizing import quantize_apart
+from hubq.stages.publish.apart import quantize_apart
 from hubq.stages.quantize.quantize import quantize
 from hubq.stages.recipe.recipe import Recipe
 

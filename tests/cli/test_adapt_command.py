@@ -1,0 +1,141 @@
+"""`hubq adapt`, and the commands after it on a recipe that adapts."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from adapted_by_hand import adapt_by_hand
+from click.testing import CliRunner, Result
+from faulty_hub import FaultyHub, faulty_hub
+
+from hubq.cli import cli
+from hubq.records.plan import Plan
+from hubq.records.run_folder import STEPS
+from hubq.stages.plan.adapted_run import begin
+from hubq.stages.quantize.resuming import States
+
+PAIR = {"instruction": "What is a llama?", "output": "An animal."}
+UP = {f"model.layers.{number}.mlp.up_proj": (128, 64) for number in range(2)}
+LOW_RANK = {"name": "low_rank", "rank": 4}
+QUANTIZED, ADAPTED = "acme/tiny-RTN-4bit", "acme/tiny-low-rank"
+
+
+def hubq(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run each command in a folder of its own."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def recipe(own_folder: Path, tiny_model: Callable[[str], Path]) -> Callable[..., Path]:
+    """Return a function that writes a recipe of RTN for a tiny model, with an adapter or none."""
+    text = "".join(f"Llama {number} ate {number * 7} leaves.\n" for number in range(20))
+    (own_folder / "text.txt").write_text(text)
+    (own_folder / "pairs.jsonl").write_text(json.dumps(PAIR))
+
+    def write(adapt: dict[str, object] | None) -> Path:
+        values = {
+            "model": {"folder": str(tiny_model("llama")), "base_model": "acme/tiny"},
+            "method": {"name": "rtn", "bits": 4, "group_size": 32},
+            "calibration": {"dataset": "./text.txt", "samples": 1, "length": 4},
+            "evaluate": {
+                "perplexity": [{"dataset": {"file": "./text.txt"}, "length": 32, "windows": 4}],
+                "efficiency": None,
+            },
+            "publish": {"org": "acme", "adapted_name": "tiny-low-rank"},
+        }
+        if adapt is None:
+            del values["publish"]["adapted_name"]  # type: ignore[attr-defined]
+        path = own_folder / "mine.yaml"
+        path.write_text(yaml.safe_dump(values | ({"adapt": adapt} if adapt else {})))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def adapted(recipe: Callable[..., Path], own_folder: Path) -> Path:
+    """Return a recipe whose run was quantized, and adapted by hand."""
+    path, run = recipe(LOW_RANK), own_folder / "runs" / "mine"
+    assert hubq("quantize", path).exit_code == 0
+    begin(Plan.load(run / "plan.json"), run)
+    adapt_by_hand(run, UP)
+    return path
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyHub]:
+    """Serve a hub whose token the command line finds as a user's would be found."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    with faulty_hub(tmp_path / "hub", user="ann", org="acme", wait=False) as running:
+        monkeypatch.setenv("HF_TOKEN", running.token)
+        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
+        yield running
+
+
+def test_a_recipe_without_the_section_says_what_to_add(recipe: Callable[..., Path]) -> None:
+    result = hubq("adapt", recipe(None))
+
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "mine has no section adapt, which says how the quantized model is taught or corrected: "
+        "add one, such as `adapt: {name: low_rank, rank: 32}` (`hubq methods` lists all)\n"
+    )
+
+
+def test_what_is_adapted_already_is_told_and_not_made_again(adapted: Path) -> None:
+    said, as_json = hubq("adapt", adapted), hubq("adapt", adapted, "--json")
+
+    assert said.output.startswith(
+        "runs/mine/adapted/model: an adapter by low_rank: 12,288 parameters"
+    )
+    assert json.loads(as_json.stdout)["makes"] == "adapter"
+
+
+def test_a_training_that_was_stopped_says_where_it_goes_on(
+    recipe: Callable[..., Path], own_folder: Path
+) -> None:
+    import torch
+
+    path = recipe({"name": "qlora", "dataset": "./pairs.jsonl", "rank": 4, "steps": 1200})
+    hubq("quantize", path)
+    steps = own_folder / "runs" / "mine" / "adapted" / STEPS / "training-abc"
+    States(steps).write(1100, {"a": torch.zeros(1)})
+
+    said = hubq("plan", path).output
+
+    assert "goes on           after step 1,100 of 1,200" in said.splitlines()
+
+
+# Three models are measured, each in fresh processes: some seconds.
+def test_publish_measures_all_three_and_publishes_both_in_order_once(
+    adapted: Path, hub: FaultyHub, own_folder: Path
+) -> None:
+    first = hubq("publish", adapted, "--hub", hub.endpoint)
+    requests = len(hub.faults.requests("POST", "/commit/main"))
+    second = hubq("publish", adapted, "--hub", hub.endpoint, "--json")
+
+    assert first.exit_code == second.exit_code == 0, first.output
+    places = dict(line.split(maxsplit=1) for line in first.stdout.splitlines()[:4])
+    assert places["card"] == "runs/mine/adapted/README.md"
+    assert places["base"].startswith(f"{hub.endpoint}/{QUANTIZED} (private, commit ")
+    assert places["repo"].startswith(f"{hub.endpoint}/{ADAPTED} (private, commit ")
+    assert len(hub.faults.requests("POST", "/commit/main")) == requests == 2
+    published = json.loads(second.stdout)
+    config = json.loads((own_folder / "runs/mine/adapted/adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == QUANTIZED
+    assert config["revision"] == published["quantized"]["commit"]
+    assert hubq("pull", ADAPTED, "--hub", hub.endpoint).exit_code == 0
+    assert hubq("card", "--check", "runs/mine", "runs/mine/adapted").exit_code == 0
+    assert ADAPTED in (own_folder / "runs/mine/README.md").read_text()
+    compared = hubq("compare", QUANTIZED, ADAPTED, "--markdown", "--hub", hub.endpoint)
+    assert f"{ADAPTED} | rtn + low_rank" in compared.stdout, compared.output
