@@ -49,6 +49,10 @@ def test_the_quantized_model_comes_first_and_the_adapter_is_pinned_to_its_commit
     assert (config["base_model_name_or_path"], config["revision"]) == (REPO, first.commit)
     assert first == Publication.load(run / "publication.json")
     assert second == Publication.load(run / "adapted" / "publication.json")
+    card = (run / "adapted" / "README.md").read_text()
+    assert f"`{REPO}@{first.commit}`" in card
+    assert second.files["adapter_model.safetensors"] in card
+    assert OWN_REPO in (run / "README.md").read_text()
 
 
 def test_an_adapters_repo_holds_its_two_files_the_card_the_records_and_the_license(

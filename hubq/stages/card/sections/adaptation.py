@@ -12,6 +12,7 @@ from hubq.records.report import Report
 from hubq.sources.license_terms import duties_of_data
 from hubq.stages.card.sections.adapted_gains import by_chance, gained, rows
 from hubq.stages.card.sections.quantization_details import Setting, option
+from hubq.stages.plan import adapted_run
 
 if TYPE_CHECKING:
     from hubq.methods.adapters import Adapter
@@ -32,6 +33,7 @@ def context(report: Report) -> dict[str, Any]:
         "adapted_to": plan.adaptation and plan.adaptation.repo,
         "quantized": None,
         "belongs_to": None,
+        "pinned": None,
         "gains": None,
         "gained": None,
         "lessons": None,
@@ -55,6 +57,7 @@ def context(report: Report) -> dict[str, Any]:
         "adapted_to": None,
         "quantized": quantized_in(plan),
         "belongs_to": belongs_to(plan),
+        "pinned": pinned(plan),
         "gains": rows(report),
         "gained": gained(report),
         "lessons": settings(report),
@@ -84,6 +87,12 @@ def belongs_to(plan: Plan) -> str:
     """Return the Hub id of the model that an adapter is loaded on."""
     of_base = plan.recipe["publish"].get("adapter_of") == "base"
     return (plan.base_model or "").partition("@")[0] if of_base else quantized_in(plan)
+
+
+def pinned(plan: Plan) -> str | None:
+    """Return what an adapter is loaded on, at its commit; None: it isn't known or published yet."""
+    name = adapted_run.belongs_to(plan)
+    return name if name is not None and "@" in name else None
 
 
 def learnt(found: HeldOut | None) -> str:
