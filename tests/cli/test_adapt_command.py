@@ -1,14 +1,14 @@
 """`hubq adapt`, and the commands after it on a recipe that adapts."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from adapted_by_hand import adapt_by_hand
 from click.testing import CliRunner, Result
-from faulty_hub import FaultyHub, faulty_hub
+from faulty_hub import FaultyHub
 
 from hubq.cli import cli
 from hubq.records.plan import Plan
@@ -70,16 +70,6 @@ def adapted(recipe: Callable[..., Path], own_folder: Path) -> Path:
     begin(Plan.load(run / "plan.json"), run)
     adapt_by_hand(run, UP)
     return path
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyHub]:
-    """Serve a hub whose token the command line finds as a user's would be found."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    with faulty_hub(tmp_path / "hub", user="ann", org="acme", wait=False) as running:
-        monkeypatch.setenv("HF_TOKEN", running.token)
-        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
-        yield running
 
 
 def test_a_recipe_without_the_section_says_what_to_add(recipe: Callable[..., Path]) -> None:

@@ -15,7 +15,7 @@ import click
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from faulty_hub import FaultyHub, faulty_hub
+from faulty_hub import FaultyHub
 
 from hubq.cli import cli
 from hubq.cli.bars import Lines
@@ -399,16 +399,6 @@ def test_a_quantized_head_is_said_to_be_rounded(recipe: Path) -> None:
 
 def test_the_schema_is_json() -> None:
     assert json.loads(hubq("schema").stdout)["title"] == "hubq recipe"
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyHub]:
-    """Serve a hub whose token the command line finds as a user's would be found."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    with faulty_hub(tmp_path / "hub", user="ann", org="acme", wait=False) as running:
-        monkeypatch.setenv("HF_TOKEN", running.token)
-        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
-        yield running
 
 
 def test_a_plan_says_that_the_organization_is_writable(recipe: Path, hub: FaultyHub) -> None:
