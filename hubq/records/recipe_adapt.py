@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from hubq.records.recipe_inputs import WheelFile, exactly_one, named_on_hub, resolved
 from hubq.records.record import AsWritten, Record
 
-Template = Literal["alpaca", "chat"]
+Template = Literal["alpaca", "chat", "plain"]
 
 
 class InstructionSection(AsWritten, Record):
@@ -56,7 +56,8 @@ class Lessons(AsWritten):
     dataset: InstructionSection
     template: Template = Field(
         "alpaca",
-        description="how a pair is laid out: by Alpaca's words, or by the model's chat template",
+        description="how a pair is laid out: by Alpaca's words, by the model's chat template, or "
+        "plain, a text and what follows it",
     )
     source_length: int = Field(384, ge=1, description="tokens of a prompt at most")
     target_length: int = Field(128, ge=1, description="tokens of an answer at most")

@@ -61,11 +61,13 @@ def laid_out(
     messages: Sequence[Message],
     *,
     prompted: bool = True,
+    finished: bool = False,
     variables: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Return the text that the tokenizer's template makes of messages, as transformers would.
 
-    It ends where the answer is to begin, or, not prompted, in the midst of the last message.
+    It ends where the answer is to begin, or, not prompted, in the midst of the last message; or,
+    finished, behind the last message.
     `variables` are further ones for the template. Raises ChatTemplateError where it fails.
     """
     template = template_of(tokenizer)
@@ -76,8 +78,8 @@ def laid_out(
         **variables,
         "conversations": [[dict(message) for message in messages]],
         "chat_template": template,
-        "add_generation_prompt": prompted,
-        "continue_final_message": not prompted,
+        "add_generation_prompt": prompted and not finished,
+        "continue_final_message": not prompted and not finished,
     }
     answer = _renderer(os.getpid()).ask(request)
     if "text" in answer:

@@ -115,6 +115,21 @@ def write(path: Path, tensors: Mapping[str, Tensor]) -> None:
             file.write(_bytes(tensor))
 
 
+def overwrite(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Put tensors in the places of those of their names, whose dtype and shape they have.
+
+    All else in the folder's files stays as it is, byte for byte.
+    """
+    info = index(folder)
+    for name, tensor in tensors.items():
+        place = info[name]
+        same = (DTYPES[place.dtype], place.shape) == (tensor.dtype, tuple(tensor.shape))
+        assert same, f"{name} is not laid out as the tensor in its place"
+        with (folder / place.file).open("r+b") as file:
+            file.seek(place.begin)
+            file.write(_bytes(tensor))
+
+
 def _bytes(tensor: Tensor) -> memoryview:
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().data

@@ -59,6 +59,15 @@ def test_a_conversation_is_laid_out_as_transformers_does(
     )
 
 
+def test_a_finished_conversation_ends_behind_its_last_message(tokenizer: Any) -> None:
+    messages = [*ASKED, {"role": "assistant", "content": "Hi"}]
+
+    found = laid_out(tokenizer, messages, finished=True)
+
+    assert found == tokenizer.apply_chat_template(messages, tokenize=False)
+    assert found == "user: Hello\nassistant: Hi\n"
+
+
 @pytest.mark.parametrize(
     ("template", "says"),
     [

@@ -4,15 +4,24 @@ Of the error E = W - Q (out, in) and the Gram matrix H = C Cᵀ of the inputs, t
 singular values of E C give B A that lose least of the outputs: ||(E - B A) C||² is the sum of the
 squares of the others (Eckart and Young 1936; on quantized models Liu et al. 2024, EoRA, and Zhang
 et al. 2024, QERA).
+
+With E C = U S Vᵀ that B A is Uᵣ Uᵣᵀ E: the error's projection on the directions of the outputs that
+lose most. So C is never inverted, and inputs that no token used do no harm. Uᵣ are the first
+eigenvectors of E H Eᵀ; of the other side's matrix, Cᵀ Eᵀ E C, where that is the smaller one. Each
+pair of a column of B and a row of A shares its size evenly.
 """
 
 from typing import ClassVar, Literal
 
+import torch
 from pydantic import Field
+from torch import Tensor
 
-from hubq.methods import Need
+from hubq.methods import Holds, Need
 from hubq.methods.adapters import Adapter
+from hubq.methods.adapters.branches.correction import Correction
 from hubq.tensors import QuantizedTensor
+from hubq.tensors.gram import output_energy
 
 
 class LowRank(Adapter):
@@ -29,6 +38,9 @@ class LowRank(Adapter):
   journal = {arXiv preprint arXiv:2410.21271},
   year = {2024}
 }"""
+    # In float64 the error, its product and what is decomposed; and the damped Gram matrix.
+    holds: ClassVar[Holds] = Holds(weights=8, grams=3)
+    tunes: ClassVar[bool] = False
 
     rank: int = Field(32, ge=1, description="rows of A and columns of B")
     damping: float = Field(
@@ -50,3 +62,77 @@ class LowRank(Adapter):
     def added_bits(self, quantized: QuantizedTensor) -> int:
         """Count those of A and B."""
         return (32 if self.dtype == "float32" else 16) * self.parameters(quantized)
+
+    def why_unsupported(self, quantized: QuantizedTensor) -> str | None:
+        """Refuse a rank beyond the linear's own, and linears whose inputs are rounded too."""
+        out, columns = quantized.shape
+        if self.rank > min(out, columns):
+            return (
+                f"a linear of {columns} inputs and {out} outputs can't have more than rank "
+                f"{min(out, columns)}; use rank: {min(out, columns)} or less"
+            )
+        if getattr(quantized, "activation_bits", None) is not None:
+            return (
+                "this method rounds the inputs of linears too, and what that loses no correction "
+                "of the weights brings back; use a method that rounds weights alone"
+            )
+        return None
+
+    def correct(self, weight: Tensor, quantized: QuantizedTensor, gram: Tensor) -> Correction:
+        """Return the correction of a weight (out, in) for inputs with a Gram matrix (in, in).
+
+        Computed in float64, and rounded to the dtype of the file. The errors before and after are
+        those of the outputs on the calibration tokens, relative to the outputs.
+        """
+        error = weight.double() - quantized.dequantize().to(weight.device)
+        a, b = (
+            each.to(getattr(torch, self.dtype)).float()
+            for each in _pair(error, _damped(gram, self.damping), self.rank)
+        )
+        after = (error - b.double() @ a.double()).float()
+        lost, left, whole = (
+            float(output_energy(each, gram)) for each in (error.float(), after, weight.float())
+        )
+        relative = {"error_before": lost, "error_after": left}
+        return Correction(a, b, {name: e / whole if whole else 0.0 for name, e in relative.items()})
+
+
+def _damped(gram: Tensor, damping: float) -> Tensor:  # (in, in)
+    """Return the Gram matrix in float64 with a fraction of its mean diagonal on the diagonal."""
+    damped = gram.to(torch.float64, copy=True)
+    diagonal = damped.diagonal()
+    diagonal.add_(damping * diagonal.mean())
+    return damped
+
+
+def _pair(error: Tensor, gram: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Return A (rank, in) and B (out, rank) for an error (out, in), the most important first."""
+    left = _directions(error, gram, rank)
+    peaks = left.gather(0, left.abs().argmax(0, keepdim=True))
+    left = left * peaks.sign()  # LAPACK chooses either
+    right = left.T @ error
+    root = right.norm(dim=1).sqrt()
+    return right / root.masked_fill(root == 0, 1)[:, None], left * root
+
+
+def _directions(error: Tensor, gram: Tensor, rank: int) -> Tensor:
+    """Return the orthonormal directions (out, rank) of the outputs that lose most."""
+    out, columns = error.shape
+    if out <= columns:
+        return _first(error @ gram @ error.T, rank)
+    seen = error @ _root(gram)
+    return torch.linalg.qr(seen @ _first(seen.T @ seen, rank)).Q
+
+
+def _first(energy: Tensor, rank: int) -> Tensor:  # (n, n)
+    """Return the eigenvectors (n, rank) of the largest eigenvalues, these descending."""
+    return torch.linalg.eigh(energy).eigenvectors[:, -rank:].flip(1)
+
+
+def _root(gram: Tensor) -> Tensor:
+    """Return a C with G = C Cᵀ, a triangle unless G is singular."""
+    lower, failed = torch.linalg.cholesky_ex(gram)
+    if not failed:
+        return lower
+    values, vectors = torch.linalg.eigh(gram)
+    return vectors * values.clamp(min=0).sqrt()

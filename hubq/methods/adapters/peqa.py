@@ -1,7 +1,8 @@
 """PEQA: the scales of a quantized model are trained, its codes and zeros stay.
 
 Kim et al. 2023, section 3: w = s (q - z), where s alone learns. The result is a quantized model
-like the one before, of the same size, that any reader of its format loads.
+like the one before, of the same size, that any reader of its format loads. How scales are trained,
+and what the learning rate means, is said in `hubq/methods/adapters/branches/scales.py`.
 """
 
 from typing import ClassVar
@@ -41,9 +42,14 @@ class PEQA(TrainedAdapter):
         return 0
 
     def why_unsupported(self, quantized: QuantizedTensor) -> str | None:
-        """Refuse what has no plain scales: codebooks, signs, scales that are quantized too."""
+        """Refuse what has no plain scales, such as codebooks and signs, and inputs that round."""
         if isinstance(quantized, Affine) and isinstance(quantized.scale, Tensor):
-            return None
+            if quantized.activation_bits is None:
+                return None
+            return (
+                "PEQA trains the scales of weights alone, and readers of this method's files round "
+                "inputs too, which no gradient passes; use rtn, gptq or awq"
+            )
         return (
             "PEQA trains the scales of integers with a scale a group, and this method stores "
             "other things; use rtn, gptq or awq"

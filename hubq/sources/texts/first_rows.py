@@ -25,7 +25,7 @@ from hubq.sources.texts.documents import (
     texts,
 )
 from hubq.sources.texts.hub_files import Pinned
-from hubq.sources.texts.lines import BYTE_ORDER_MARK, PACKED
+from hubq.sources.texts.lines import BYTE_ORDER_MARK, LONGEST, PACKED
 
 BEGINNING = 1 << 18  # bytes of a file of rows
 FOOTER = 1 << 16  # bytes at the end of a parquet file, which mostly hold its schema
@@ -40,15 +40,45 @@ def require_first_rows(pinned: Pinned, name: str, field: str | None, client: Cli
     title = f"{name} of {pinned.repo}"
     form = form_of(name)
     if form == ".parquet":
-        _require_parquet(pinned, name, field, client)
+        known = _schema(pinned, name, client)
+        if known is not None:
+            require_column(field, known, title)
         return
-    complete = [line for line in _beginning(pinned, name, client) if line.strip()]
+    complete = _complete(pinned, name, client)
     if form in SEPARATORS and complete:
-        names = next(csv.reader(complete[:1], delimiter=SEPARATORS[form]))
-        require_column(field, dict.fromkeys(names, True), title)
+        require_column(field, dict.fromkeys(_header(complete, form), True), title)
     elif form in (".json", ".jsonl"):
         for _ in texts(_rows(complete, title), field, title, Reading()):
             pass
+
+
+def first_fields(pinned: Pinned, name: str, client: Client) -> list[str] | None:
+    """Return a file's columns, or the fields of its first rows; None: only the whole shows them.
+
+    Raises UserError for a parquet file without rows.
+    """
+    form = form_of(name)
+    if form == ".parquet":
+        known = _schema(pinned, name, client)
+        return None if known is None else list(known)
+    complete = _complete(pinned, name, client)
+    if form in SEPARATORS:
+        return _header(complete, form) if complete else None
+    if form not in (".json", ".jsonl"):
+        return None
+    first = [row for _, row in _rows(complete, name) if isinstance(row, dict)]
+    return list(dict.fromkeys(field for row in first for field in row)) if first else None
+
+
+def _complete(pinned: Pinned, name: str, client: Client) -> list[str]:
+    """Return the first lines of a file that hold anything."""
+    return [line for line in _beginning(pinned, name, client) if line.strip()]
+
+
+def _header(complete: list[str], form: str) -> list[str]:
+    """Return the names in the first line of a file of cells."""
+    csv.field_size_limit(LONGEST)
+    return next(csv.reader(complete[:1], delimiter=SEPARATORS[form]))
 
 
 def _rows(lines: list[str], title: str) -> Iterator[Row]:
@@ -63,8 +93,11 @@ def _rows(lines: list[str], title: str) -> Iterator[Row]:
         yield f"{title}, line {number}", row
 
 
-def _require_parquet(pinned: Pinned, name: str, field: str | None, client: Client) -> None:
-    """Look at a file's schema, which lies at its end behind its length."""
+def _schema(pinned: Pinned, name: str, client: Client) -> dict[str, bool] | None:
+    """Return a file's columns; its schema lies at its end, behind its length.
+
+    None: it is damaged, or the Hub gives no parts of files, which is told when the file is read.
+    """
     import pyarrow
     import pyarrow.parquet
 
@@ -73,15 +106,15 @@ def _require_parquet(pinned: Pinned, name: str, field: str | None, client: Clien
     if FOOTER < length <= LARGEST_FOOTER:
         tail = _fetched(pinned, name, f"bytes=-{length}", length, client)
     if not tail.endswith(MAGIC) or len(tail) < length:
-        return  # damaged, or a Hub that gives no parts of files: told when the file is read
+        return None
     try:
         file = pyarrow.parquet.ParquetFile(io.BytesIO(MAGIC + tail[-length:]))
         found, rows = file.schema_arrow, file.metadata.num_rows
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise UserError(f"{name} of {pinned.repo} is damaged ({error}); name another") from error
-    require_column(field, columns(found), f"{name} of {pinned.repo}")
     if rows == 0:
         raise UserError(f"{name} of {pinned.repo} has no rows; name another split or data set")
+    return columns(found)
 
 
 def _beginning(pinned: Pinned, name: str, client: Client) -> list[str]:

@@ -6,6 +6,7 @@ code would run here, and today's libraries refuse it too.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from hubq.client.client import Client
 from hubq.client.repo_files import DATASETS, commit_of, fetch_listed
@@ -110,18 +111,26 @@ def _rule(field: str | None, first: int | None, between: str) -> str:
 
 def _pin(repo: str, revision: str | None, client: Client) -> Pinned:
     """Ask the Hub which commit a revision is, and what it holds."""
+    from hubq.sources.base_card import license_of
+
     with client.translate_errors(f"looking up the data set {repo}"):
         info = client.retries.call(lambda: client.api().dataset_info(repo, revision=revision))
         commit = commit_of(info)
     card = info.card_data.to_dict() if info.card_data else {}
     names = [each.rfilename for each in info.siblings or ()]
-    return Pinned(repo, commit, names, card.get("configs"))
+    return Pinned(repo, commit, names, card.get("configs"), license_of(card))
 
 
 def _documents(found: Located, client: Client, reading: Reading) -> Iterator[str]:
-    """Fetch files one after another, each only when its turn comes, and yield their documents."""
+    """Yield the documents of all files."""
+    for path in fetched(found, client):
+        yield from documents(path, found.field, reading)
+
+
+def fetched(found: Located, client: Client) -> Iterator[Path]:
+    """Fetch files one after another, each only when its turn comes."""
     repo, commit = found.pinned.repo, found.pinned.commit
     for name in found.files:
         with client.translate_errors(f"fetching {name} of the data set {repo}"):
             path = fetch_listed(client, f"{DATASETS}{repo}", name, commit)
-        yield from documents(path, found.field, reading)
+        yield path

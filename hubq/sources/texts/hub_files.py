@@ -37,6 +37,7 @@ class Pinned(NamedTuple):
     commit: str
     names: Sequence[str]
     configs: Any  # `configs` in the metadata of its card, whatever that is
+    license: str | None = None  # as its card names it
 
 
 class Chosen(NamedTuple):

@@ -18,9 +18,11 @@ from hubq.machine.files import cache_folder, sha256_of
 from hubq.machine.progress import Advance, Progress
 from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.sources.task_names import is_offline
+from hubq.sources.task_sizes import tokens_of
 from hubq.stages.evaluate.fit import computes_alike, why_by_blocks
 from hubq.stages.evaluate.fork_server import ForkServer
 from hubq.stages.evaluate.jobs import Job, Order
+from hubq.stages.evaluate.measurements.choice import ChoiceTask
 from hubq.stages.evaluate.measurements.hidden import HiddenTask
 from hubq.stages.evaluate.processes import can_fork, fork_server_for
 from hubq.stages.evaluate.standby import standing_by
@@ -29,6 +31,7 @@ from hubq.stages.evaluate.workers import run, workers_for
 
 # What can move a number; a measurement counts only for the same versions of these.
 LIBRARIES = ("torch", "transformers", "tokenizers", "compressed-tensors", "lm-eval", "datasets")
+WRITING = 50  # tokens are read in the time in which one is written, about
 
 
 class Machine(NamedTuple):
@@ -96,10 +99,9 @@ def measure(
 ) -> tuple[Outcome, ...]:
     """Return the outcome of each task; only those that the cache doesn't hold are measured."""
     orders = [Order(task=task, outcome=outcome_file(folder, task, where)) for task in tasks]
-    missing = [order for order in orders if not known(order.task, order.outcome)]
+    missing = in_turn(order for order in orders if not known(order.task, order.outcome))
     if missing:
         reason = why_by_blocks(folder, where.device, where.dtype)
-        missing.sort(key=lambda order: order.task.kind == "choice")  # texts first: they are long
         job = Job(
             folder=folder.resolve(),
             device=where.device,
@@ -109,6 +111,18 @@ def measure(
         )
         run(job, workers_for(job), worker_environment(_asks_a_hub(missing), client), progress)
     return tuple(Outcome.load(order.outcome) for order in orders)
+
+
+def in_turn(orders: Iterable[Order]) -> list[Order]:
+    """Sort texts first, then the longest tasks: workers that take them in turn end together."""
+
+    def length(order: Order) -> tuple[bool, float]:
+        if not isinstance(order.task, ChoiceTask):
+            return False, 0.0
+        read, written = tokens_of(order.task.name, order.task.limit)
+        return True, -(read + WRITING * written)
+
+    return sorted(orders, key=length)
 
 
 def known(task: Task, outcome: Path) -> bool:

@@ -26,9 +26,9 @@ from hubq.stages.recipe.recipe import Recipe
 Parts = Mapping[str, float]  # seconds
 Solve = Callable[[Sequence[Shapes]], float]  # the seconds of a block's groups
 
-START = 6.0  # seconds until a process has imported torch, transformers and what measures
+START = 10.0  # seconds until a process has imported torch, transformers and what measures
 OPENING = 2.0  # seconds until a model's files have been looked through
-TOKENIZING = 6.0  # seconds of cutting a calibration text of 10 MB to tokens
+TOKENIZING = 9.0  # seconds of cutting a calibration text of 10 MB to tokens
 ASKING = 1.0  # seconds in which a task's items are read and laid out
 TEXT = 300_000  # tokens of a text of unknown length: of WikiText-2's test split there are as many
 FLOOR = 5  # windows that the base reads in float32 too
@@ -107,7 +107,10 @@ def forecast(plan: Plan, rates: Rates, solve: Solve, kind: str) -> Forecast:
 def _quantizing(plan: Plan, recipe: Recipe, run: Run, solve: Solve) -> Parts:
     """Return the seconds of quantizing."""
     shape, rates, method = run.shape, run.rates, recipe.method
-    parts = {"reading and writing": OPENING + (plan.base_bytes + 2 * plan.bytes) / rates.files}
+    parts = {
+        "start": START,
+        "reading and writing": OPENING + (plan.base_bytes + 2 * plan.bytes) / rates.files,
+    }
     parts["solving"] = shape.blocks * solve(shape.groups)
     if recipe.calibration is not None and method.needs:
         parts["tokenizing"] = TOKENIZING
@@ -149,7 +152,7 @@ def _slowness(recipe: Recipe) -> float:
 
 def _measuring(section: EvaluateSection, run: Run, kind: str, sides: float) -> dict[str, float]:
     """Return the seconds of measuring base and result, who take as long as so many bases."""
-    parts: dict[str, float] = {"load": 2 * START}
+    parts = {"start": 3 * START}  # this process, and one for each side
     parts["perplexity"] = sides * sum(_perplexity(each, run) for each in section.perplexity)
     if section.fidelity and section.perplexity:
         first = section.perplexity[0]

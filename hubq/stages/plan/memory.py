@@ -16,6 +16,8 @@ from hubq.machine.memory import Place, asked_place, free_memory
 if TYPE_CHECKING:
     import torch
 
+    from hubq.methods import Method
+    from hubq.methods.adapters.low_rank import LowRank
     from hubq.sources.shards import TensorInfo
     from hubq.stages.recipe.recipe import Recipe
 
@@ -39,13 +41,15 @@ class Memory(NamedTuple):
 class Walked:
     """A recipe's walk through a model that is known by its config and its tensors' headers.
 
-    `dtype` is what the text runs through the model in; None where there is no text.
+    `dtype` is what the text runs through the model in; None where there is no text. A walk that
+    corrects a quantized model takes what its adapter holds, where others take what the method does.
     """
 
     recipe: "Recipe"
     config: Mapping[str, Any]
     tensors: "Mapping[str, TensorInfo]"
     dtype: str | None
+    correction: "LowRank | None" = None
 
     def memory(self, place: Place, *, gpu: bool) -> Memory:
         """Return what it takes where the hidden states lie in a place.
@@ -85,7 +89,7 @@ class Walked:
             yield from map(self._solving, groups)
             return
         hidden = self._stream(groups[0][0][1]) if on_device else 0
-        waiting = 2 * hidden if self.recipe.method.tunes else 0
+        waiting = 2 * hidden if self._solver.tunes else 0
         normed = 0 if gpu else hidden
         for first, last in (groups[:2], groups[2:]):
             wide = self._stream(last[0][1]) if on_device else 0
@@ -93,7 +97,7 @@ class Walked:
             yield waiting + hidden + normed + self._solving(first)
             yield waiting + hidden + normed + wide + self._gathering(last)
             yield waiting + hidden + wide + self._solving(last)
-        if self.recipe.method.tunes:
+        if self._solver.tunes:
             yield waiting + hidden + self._training()
 
     def _gathering(self, group: list[tuple[int, int]]) -> int:
@@ -104,11 +108,11 @@ class Walked:
         """
         columns = group[0][1]
         batch = self._batch * columns * (4 * self._size + 4)
-        return batch + 4 * columns**2 * ("gram" in self.recipe.method.needs)
+        return batch + 4 * columns**2 * ("gram" in self._solver.needs)
 
     def _solving(self, group: list[tuple[int, int]]) -> int:
         """Return what solving a group takes: its weights in float32, and what the method holds."""
-        holds = self.recipe.method.holds
+        holds = self._solver.holds
         sizes = [prod(shape) for shape in group]
         working = sum(sizes) if holds.together else max(sizes)
         block = working // group[0][1] * min(BLOCK, group[0][1])
@@ -132,11 +136,15 @@ class Walked:
             return
         groups = self._groups()
         hidden = self._stream(groups[0][0][1])
-        yield from [hidden] * (3 if self.recipe.method.tunes else 1)
+        yield from [hidden] * (3 if self._solver.tunes else 1)
         yield from {self._stream(groups[last][0][1]) for last in (1, 3)}
 
     def _stream(self, width: int) -> int:
         return self._tokens * width * self._size
+
+    @property
+    def _solver(self) -> "Method | LowRank":
+        return self.recipe.method if self.correction is None else self.correction
 
     @property
     def _tokens(self) -> int:

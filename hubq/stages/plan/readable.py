@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.machine.device import best_device
-from hubq.records.recipe_adapt import Lessons
 from hubq.sources.tokenizer import SAMPLE, tokenizer_of
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def require_readable(recipe: "Recipe", source: "Source", client: Client) -> None
     if not (recipe.method.needs or recipe.adapt or evaluate.perplexity or evaluate.tasks):
         return  # no text is read
     reader = _reader(source, client)
-    if isinstance(recipe.adapt, Lessons) and recipe.adapt.template == "chat":
+    if getattr(recipe.adapt, "template", None) == "chat":
         _require_template(reader)
     asked = [each.name for each in evaluate.tasks if each.chat_template]
     if asked and not reader.has_template:
@@ -101,6 +100,8 @@ def positions_of(config: Mapping[str, Any]) -> int | None:
 
 def _lengths_of(recipe: "Recipe") -> Iterator[tuple[str, int]]:
     """Yield what of a recipe reads how many tokens at once."""
+    from hubq.records.recipe_adapt import Lessons
+
     yield from _lengths(recipe.evaluate)
     adapter = recipe.adapt
     if recipe.calibration is not None and (recipe.method.needs or (adapter and adapter.needs)):

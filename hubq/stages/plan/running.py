@@ -7,7 +7,7 @@ from hubq.machine.device import DTYPES
 from hubq.machine.rates import Rates
 from hubq.stages.plan.solving import Shapes
 
-LAUNCHES = 1e-3  # seconds a block in which a decoding step does nothing but begin its operations
+LAUNCHES = 2e-3  # seconds a block in which a decoding step does nothing but begin its operations
 SOFTMAX = 20  # bytes a logit that are read and written until its distribution is compared
 
 

@@ -5,22 +5,29 @@ every family; a phase ends where the inputs of the next group are known.
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from hubq.errors import UserError
 from hubq.runtime.pieces import row_pieces
-from hubq.sources.shards import Weights
 from hubq.sources.skeleton import Skeleton
 
 BATCH_TOKENS = 4096
 
 
+class Reader(Protocol):
+    """A model's tensors by name, as a folder's `Weights` reads them."""
+
+    def read(self, name: str) -> Tensor:
+        """Read one tensor."""
+
+
 class Block:
     """A decoder block with its weights, on a device."""
 
-    def __init__(self, skeleton: Skeleton, index: int, weights: Weights) -> None:
+    def __init__(self, skeleton: Skeleton, index: int, weights: Reader) -> None:
         self.name = f"{skeleton.family.blocks}.{index}"
         self.skeleton = skeleton
         self.index = index

@@ -18,8 +18,8 @@ from hubq.machine.progress import Clock
 from hubq.methods import Group, Inputs, Layer, Method
 from hubq.runtime.pieces import row_pieces
 from hubq.sources.architecture import InputGroup
-from hubq.stages.quantize.block import Block, batches
-from hubq.stages.quantize.input_statistics import InputStatistics
+from hubq.stages.quantize.block import Block
+from hubq.stages.quantize.flow import Flow, ForwardPart
 from hubq.stages.quantize.ranks import ALONE, Ranks
 from hubq.stages.quantize.sharing import quantize_group
 from hubq.stages.quantize.streams import Room, Stream, pour
@@ -28,8 +28,6 @@ from hubq.tensors import QuantizedTensor
 from hubq.tensors.gram import factors_in, output_energy
 
 PREVIEW = 8  # one window in so many shows what reaches a linear before its writer is quantized
-
-ForwardPart = Callable[[Tensor], Tensor]
 
 
 @dataclass
@@ -42,7 +40,7 @@ class Outcome:
     weight_errors: dict[str, float] = field(default_factory=dict)  # likewise, of the weights
 
 
-class Walk:
+class Walk(Flow):
     """One block on its way through a method."""
 
     def __init__(
@@ -53,11 +51,9 @@ class Walk:
         clock: Clock,
         ranks: Ranks = ALONE,
     ) -> None:
-        self.block = block
+        super().__init__(block, method.needs, clock, ranks)
         self.method = method
         self.scale_dtype = scale_dtype
-        self.clock = clock
-        self.ranks = ranks
         self.outcome = Outcome()
 
     @torch.no_grad()
@@ -72,13 +68,13 @@ class Walk:
         """
         if hidden is None:
             for group in self.groups:
-                self._solve(group, Inputs(tokens=0))
+                self.solve(group, Inputs(tokens=0))
                 solved()
         elif self.method.tunes:
             assert teacher is not None
             self._tuned_flow(hidden, solved, teacher)
         else:
-            self._flow(hidden, solved)
+            self.flow(hidden, solved)
         self._collect_dense()
         return self.outcome
 
@@ -87,7 +83,7 @@ class Walk:
         with self.clock.timing("forward"):
             teacher.advance(self.block)
         entering = Room.of(hidden).copy(hidden)
-        self._flow(hidden, solved)
+        self.flow(hidden, solved)
         tuning = BlockTuning(self.block, self.outcome.quantized, entering, teacher, solved)
         with self.clock.timing("tuning"), torch.enable_grad():
             self.outcome.quantized = dict(self.method.tune(tuning))
@@ -99,60 +95,7 @@ class Walk:
         with self.clock.timing("forward"):
             self.outcome.errors = pass_on(self.block, tuning, hidden)
 
-    def _flow(self, hidden: Stream, solved: Callable[[], None]) -> None:
-        block = self.block
-        query, output, gate, down = self.groups
-        self._half(query, output, hidden, (block.into_attention, block.out_of_attention), solved)
-        self._half(gate, down, hidden, (block.into_feed_forward, block.out_of_feed_forward), solved)
-
-    def _half(
-        self,
-        first: InputGroup,
-        last: InputGroup,
-        hidden: Stream,
-        parts: tuple[ForwardPart, ForwardPart],
-        solved: Callable[[], None],
-    ) -> None:
-        """Run attention or feed-forward: solve what begins it and what ends it, add its output."""
-        into, out = parts
-        self._fold_into_linear(last, hidden, parts)
-        room, shape = Room.of(hidden), tuple(hidden.shape)
-        normed = room.empty(shape, hidden.dtype) if room.keeps_normed else None
-        folded = self._solve(first, self._gather(first, hidden, into, normed))
-        solved()
-        linear = self.block.linear(last.linears[0])
-        wide = room.empty((*shape[:2], linear.in_features), hidden.dtype)
-        if folded is None and normed is not None:
-            inputs = self._gather(last, normed, out, wide)
-        else:
-            inputs = self._gather(last, hidden, lambda batch: out(into(batch)), wide)
-        del normed
-        self._solve(last, inputs)
-        with self.clock.timing("forward"):
-            for window in batches(*hidden.shape[:2]):
-                hidden[window] += linear(wide[window])
-        solved()
-
-    def _gather(
-        self, group: InputGroup, source: Stream, part: ForwardPart, keep: Stream | None
-    ) -> Inputs:
-        """Run a part over all windows, and gather the statistics of what reaches a group.
-
-        That is kept too, unless nothing keeps it, which takes inputs as wide as the source.
-        """
-        statistics = InputStatistics(
-            self.method.needs, source if keep is None else keep, self.ranks
-        )
-        for window in batches(*source.shape[:2]):
-            with self.clock.timing("forward"):
-                reaching = part(source[window])
-                if keep is not None:
-                    keep[window] = reaching
-            with self.clock.timing("hessian"):
-                statistics.add(reaching)
-        return statistics.result(f"{self.block.name}.{group.linears[0]}")
-
-    def _solve(self, input_group: InputGroup, inputs: Inputs) -> Tensor | None:
+    def solve(self, input_group: InputGroup, inputs: Inputs) -> Tensor | None:
         """Quantize a group, and return the factor (in,) that was folded into its norm."""
         with self.clock.timing("solving"):
             group = Group(
@@ -214,32 +157,32 @@ class Walk:
         rounded = (norm / factor).to(stored.dtype).float()
         return torch.where(rounded == 0, torch.ones_like(factor), norm / rounded)
 
-    def _fold_into_linear(
-        self, input_group: InputGroup, hidden: Stream, parts: tuple[ForwardPart, ForwardPart]
+    def prepare(
+        self, last: InputGroup, hidden: Stream, parts: tuple[ForwardPart, ForwardPart]
     ) -> None:
         """Scale the columns of the linear that ends a half, and divide its writer's rows.
 
         Both are changed before either is quantized, on what some of the windows show of the
         unquantized block: dividing the writer afterwards would round its stored scales anew.
         """
-        rows = self.block.stored[f"{input_group.writer}.weight"].shape[0]
-        (last,) = input_group.linears
-        if "linear" not in self.method.folds or rows != self.block.linear(last).in_features:
+        rows = self.block.stored[f"{last.writer}.weight"].shape[0]
+        (linear,) = last.linears
+        if "linear" not in self.method.folds or rows != self.block.linear(linear).in_features:
             return  # v writes fewer channels than o reads: grouped-query attention
         before, _ = self.ranks.place(hidden.shape[0])
         some = hidden[-before % PREVIEW :: PREVIEW]
         wide = some.new_empty(*some.shape[:2], rows)
         into, out = parts
-        inputs = self._gather(input_group, some, lambda batch: out(into(batch)), wide)
+        inputs = self.gather(last, some, lambda batch: out(into(batch)), wide)
         with self.clock.timing("solving"):
-            group = Group((self._layer(last, inputs),))
+            group = Group((self._layer(linear, inputs),))
             factor = self.ranks.of_first(lambda: self.method.scale(group))
         stored = self.block.stored
-        stored[f"{last}.weight"] = stored[f"{last}.weight"].float() * factor.cpu()
-        writer = f"{input_group.writer}.weight"
+        stored[f"{linear}.weight"] = stored[f"{linear}.weight"].float() * factor.cpu()
+        writer = f"{last.writer}.weight"
         stored[writer] = stored[writer].float() / factor.cpu()[:, None]
-        if f"{input_group.writer}.bias" in stored:
-            self._divide(f"{input_group.writer}.bias", factor)
+        if f"{last.writer}.bias" in stored:
+            self._divide(f"{last.writer}.bias", factor)
 
     def _divide(self, parameter: str, factor: Tensor) -> None:
         stored = self.block.stored[parameter]
@@ -252,11 +195,6 @@ class Walk:
         for name, value in self.block.stored.items():
             if name not in linears:
                 self.outcome.dense[f"{self.block.name}.{name}"] = value
-
-    @property
-    def groups(self) -> tuple[InputGroup, ...]:
-        """The groups of the block's family."""
-        return self.block.skeleton.family.groups
 
 
 def _weight_error(weight: Tensor, quantized: QuantizedTensor) -> float:

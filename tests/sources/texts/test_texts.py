@@ -3,17 +3,15 @@
 import gzip
 import json
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, ClassVar
-from urllib.parse import parse_qs, unquote
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 import pytest
+from data_hub import COMMIT, DataHub, data_hub
 
 from hubq.client.client import Client
 from hubq.client.retries import RetryPolicy
@@ -24,7 +22,6 @@ from hubq.records.recipe_inputs import DatasetSection, WheelFile
 from hubq.sources.texts.find import corpus, require, text
 
 Serve = Callable[[Mapping[str, bytes]], tuple[Client, list[str]]]
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def read(client: Client | None = None, purpose: Purpose = "evaluation", **section: object) -> str:
@@ -182,76 +179,10 @@ def test_a_split_of_a_file_is_refused(tmp_path: Path) -> None:
         read(file=tmp_path / "some.txt", split="test")
 
 
-class DataHub(BaseHTTPRequestHandler):
-    """As much of the Hub as reading a data set takes."""
-
-    files: Mapping[str, bytes]
-    asked: list[str]
-    parts = True  # of files are given where they are asked for
-    sent: ClassVar[list[int]] = []  # bytes of each answer
-
-    def do_HEAD(self) -> None:
-        self.answer(body=False)
-
-    def do_GET(self) -> None:
-        self.answer(body=True)
-
-    def do_POST(self) -> None:
-        """Tell the size of the files that are asked for."""
-        asked = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-        sizes = {path: len(self.files[path]) for path in asked["paths"]}
-        told = [
-            {"type": "file", "path": path, "oid": COMMIT, "size": size}
-            for path, size in sizes.items()
-        ]
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(json.dumps(told).encode())
-
-    def answer(self, *, body: bool) -> None:
-        path = unquote(self.path.partition("?")[0])
-        self.asked.append(path)
-        content = self.content(path)
-        if content and self.parts and (wanted := self.headers.get("Range")):
-            first, _, last = wanted.removeprefix("bytes=").partition("-")
-            content = content[int(first) : int(last) + 1] if first else content[-int(last) :]
-        self.send_response(404 if content is None else 200)
-        if content is None:
-            self.send_header("X-Error-Code", "EntryNotFound")
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("ETag", f'"{hash(content)}"')
-        self.send_header("Content-Length", str(len(content or b"")))
-        self.end_headers()
-        if body and content:
-            self.wfile.write(content)
-            self.sent.append(len(content))
-
-    def content(self, path: str) -> bytes | None:
-        if path.startswith("/api/datasets/"):
-            siblings = [{"rfilename": name} for name in self.files]
-            return json.dumps({"id": "any/any", "sha": COMMIT, "siblings": siblings}).encode()
-        return self.files.get(path.partition(f"/resolve/{COMMIT}/")[2])
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    servers = []
-
-    def start(files: Mapping[str, bytes]) -> tuple[Client, list[str]]:
-        asked: list[str] = []
-        handler = type("Handler", (DataHub,), {"files": files, "asked": asked})
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        return Client(endpoint=f"http://127.0.0.1:{server.server_port}"), asked
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with ExitStack() as stack:
+        yield lambda files: stack.enter_context(data_hub(files))
 
 
 def test_wikitext2_joins_the_test_rows_by_a_blank_line(serve: Serve, tmp_path: Path) -> None:

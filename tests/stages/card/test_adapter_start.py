@@ -50,7 +50,7 @@ def save_adapter(model: Path, folder: Path) -> None:
     )  # fmt: skip
     adapter = get_peft_model(dense, lora)
     adapter.peft_config["default"].base_model_name_or_path = str(model)
-    adapter.save_pretrained(folder)
+    adapter.save_pretrained(str(folder))
 
 
 # peft asks transformers for a property by its old name.

@@ -22,7 +22,13 @@ from hubq.machine import meters
 from hubq.machine.progress import Advance
 from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.stages.evaluate.jobs import Job, Order
-from hubq.stages.evaluate.measure import Machine, measure, prepare, worker_environment
+from hubq.stages.evaluate.measure import (
+    Machine,
+    in_turn,
+    measure,
+    prepare,
+    worker_environment,
+)
 from hubq.stages.evaluate.measurements.choice import harness_task
 from hubq.stages.evaluate.measurements.efficiency import EfficiencyTask
 from hubq.stages.evaluate.measurements.hidden import HiddenTask
@@ -238,3 +244,11 @@ def test_a_process_that_cannot_import_what_measures_says_why(tmp_path: Path) -> 
         standing_by({**environment(), "PYTHONPATH": path}, 1),
     ):
         pass
+
+
+def test_texts_come_first_and_then_the_longest_task(tmp_path: Path) -> None:
+    tasks = [harness_task("hubq_piqa", limit=300), harness_task("hubq_bbq"), perplexity_of()]
+
+    orders = in_turn(job_of(tmp_path, tmp_path, *tasks).orders)
+
+    assert [order.task.title for order in orders] == [tasks[at].title for at in (2, 1, 0)]

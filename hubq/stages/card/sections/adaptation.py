@@ -9,6 +9,7 @@ from hubq.records.adapted_report import AdaptedReport
 from hubq.records.number_format import NOT_MEASURED, number, signed
 from hubq.records.plan import Plan
 from hubq.records.report import Report
+from hubq.sources.instructions.layouts import PROMPTS
 from hubq.sources.license_terms import duties_of_data
 from hubq.stages.card.sections.adapted_gains import by_chance, gained, rows
 from hubq.stages.card.sections.quantization_details import Setting, option
@@ -147,9 +148,8 @@ def _text(made: Adaptation) -> list[Setting]:
 
 def layout(taught: Taught | None) -> str | None:
     """Return a question as pairs were laid out; None where the chat template or nothing did."""
-    from hubq.sources.instructions.layouts import alpaca_prompt
-
-    return alpaca_prompt(ASKED) if taught is not None and taught.template == "alpaca" else None
+    prompt = PROMPTS.get(taught.template) if taught is not None else None
+    return None if prompt is None else prompt(ASKED, "")
 
 
 def _as_code(text: str | None) -> list[str] | None:
