@@ -113,7 +113,7 @@ class Adapting:
         def scales(name: str, quantized: QuantizedTensor, linear: nn.Linear) -> nn.Module:
             self._require_supported(name, quantized)
             assert isinstance(quantized, Affine)
-            return Scales(quantized, linear.bias)
+            return Scales(quantized, linear.bias, linear.weight.dtype)
 
         examples = self._examples(adapter)
         model = self._model(scales)
@@ -126,9 +126,8 @@ class Adapting:
         from hubq.stages.adapt.correcting import calibration_of, corrections
 
         with self.clock.timing("correcting"):
-            found = corrections(
-                self.plan, self.run, self.client, progress, adapter.rank, adapter.damping
-            )
+            options = (adapter.rank, adapter.damping, adapter.dtype)
+            found = corrections(self.plan, self.run, self.client, progress, *options)
         self.calibration = calibration_of(self.run)
         return found
 
