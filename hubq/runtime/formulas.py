@@ -141,7 +141,8 @@ def codebook_weight(
     codes: Tensor, table: Tensor, scale: Tensor, group_size: int
 ) -> Tensor:  # (out, in) uint8, (entries,), (out, groups) or (1, 1) float32
     """Return table[code] * scale."""
-    weight = table[codes.long()]
+    # By 32-bit places that are one row: on a CPU a third of the time of table[codes].
+    weight = table.index_select(0, codes.flatten().int()).view(codes.shape)
     if scale.numel() == 1:
         return weight.mul_(scale)
     for part, groups in by_group(weight, group_size):

@@ -102,7 +102,6 @@ class Adapting:
         self._train(model, examples, adapter, progress)
         for name, module in model.named_modules():
             if isinstance(module, Beside):
-                assert isinstance(module.branch, Branch)
                 a, b = module.branch.folded()
                 self.corrections[name] = Correction(a.cpu(), b.cpu(), _facts(module.branch))
 
