@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from adapted_by_hand import adapt_by_hand
 from click.testing import CliRunner, Result
 from faulty_hub import FaultyHub
+from made_adaptation import adapt_by_hand
 
 from hubq.cli import cli
 from hubq.records.plan import Plan
@@ -85,9 +85,7 @@ def test_a_recipe_without_the_section_says_what_to_add(recipe: Callable[..., Pat
 def test_what_is_adapted_already_is_told_and_not_made_again(adapted: Path) -> None:
     said, as_json = hubq("adapt", adapted), hubq("adapt", adapted, "--json")
 
-    assert said.output.startswith(
-        "runs/mine/adapted/model: an adapter by low_rank: 12,288 parameters"
-    )
+    assert said.output.startswith("runs/mine/adapted/model: an adapter by low_rank: 768 parameters")
     assert json.loads(as_json.stdout)["makes"] == "adapter"
 
 

@@ -1,8 +1,7 @@
 """A report in the terminal, whole."""
 
 import pytest
-from adapted_by_hand import adapting, beside_itself
-from made_adapted import corrected
+from made_adaptation import adapted_report, adapting
 from made_measurements import COST, EFFICIENCY, FIDELITY, OVERALL
 from made_run import made_plan, made_report, measurement
 
@@ -136,7 +135,7 @@ def test_an_adapted_model_stands_beside_the_base_and_itself_unadapted(
         ),
         MEASUREMENTS[1],
     ]
-    adapted = beside_itself(report, corrected())
+    adapted = adapted_report(report)
     gained = adapted.gained.model_copy(update={"measurements": tuple(gain)})
 
     said = printed(capsys, adapted.model_copy(update={"gained": gained}))

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from made_adapted import adapted_report
+from made_adaptation import adapted_report
 from made_measurements import assessed
 from made_run import made_report
 

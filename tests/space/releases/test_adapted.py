@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from adapted_by_hand import OWN_REPO, make_adapted
+from made_adaptation import OWN_REPO, make_adapted
 from made_run import REPO, make_run
 
 from hubq.client.client import Client

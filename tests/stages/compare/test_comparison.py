@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from made_adapted import adapted_report, made_adaptation
+from made_adaptation import adapted_report, made_adaptation
 from made_measurements import EFFICIENCY, FIDELITY, assessed
 from made_run import made_checkpoint, made_plan, made_report, measurement
 
@@ -82,13 +82,15 @@ def test_an_adapter_counts_with_what_it_is_loaded_on() -> None:
     (family,) = families([adapted_report()])
 
     (found,) = family.entries
-    assert found.method == "gptq + qlora"
-    assert (found.stored_bits, found.weight_bytes) == (4.3125 + 0.5123, 37312 + 49280)
-    assert found.model_bits == 8 * (37312 + 49280) / 24576
+    assert found.method == "gptq + low_rank"
+    assert (found.stored_bits, found.weight_bytes) == (4.3125 + 0.5, 37312 + 3072)
+    assert found.model_bits == 8 * (37312 + 3072) / 24576
 
 
 def test_a_whole_adapted_model_counts_alone() -> None:
-    (family,) = families([adapted_report(made_adaptation(makes="checkpoint"))])
+    adaptation = made_adaptation({"model.safetensors": "3" * 64}, "checkpoint")
+
+    (family,) = families([adapted_report(adaptation=adaptation)])
 
     (found,) = family.entries
-    assert found.weight_bytes == 49280
+    assert found.weight_bytes == 3072

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from adapted_by_hand import make_adapted
 from faulty_hub import FaultyHub, refuse
+from made_adaptation import make_adapted
 from made_run import REPO, made_plan, made_report, make_run
 
 from hubq.client.client import Client

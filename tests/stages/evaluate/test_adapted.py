@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from adapted_by_hand import adapt_by_hand, adapting
+from made_adaptation import adapt_by_hand, adapting
 from made_run import made_checkpoint, made_plan
 from progress_recorder import Recorder
 from quantized_folder import Choice, write

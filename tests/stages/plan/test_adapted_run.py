@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from adapted_by_hand import adapt_by_hand, adapting, beside_itself
+from made_adaptation import adapt_by_hand, adapted_report, adapting
 from made_run import made_plan, made_report
 
 from hubq.client.client import Client
@@ -42,7 +42,7 @@ def made(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFac
     begin(planned, run)
     report = made_report(plan=planned, checkpoint=checkpoint)
     report.save(run / "report.json")
-    beside_itself(report, adapt_by_hand(run, UP)).save(run / "adapted" / "report.json")
+    adapted_report(report, adapt_by_hand(run, UP)).save(run / "adapted" / "report.json")
     return run
 
 

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from adapted_by_hand import OWN_REPO, make_adapted
 from faulty_hub import FaultyHub, refuse
 from huggingface_hub import CommitOperationAdd
+from made_adaptation import OWN_REPO, make_adapted
 from made_run import REPO, make_run
 
 from hubq.client.client import Client

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from adapted_by_hand import ALPHA, RANK, link, lora, put_adapter
+from made_adaptation import ALPHA, RANK, link, lora, put_adapter
 from quantized_folder import Choice, write
 from torch import Tensor
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from made_adapted import corrected
+from made_run import made_plan, made_report
 from safetensors.torch import save_file
 
 from hubq.machine.files import sha256_of
@@ -94,6 +94,26 @@ def link(model: Path, adapted: Path) -> None:
             place.symlink_to(os.path.relpath(path, place.parent))
 
 
+def made_adaptation(
+    files: Mapping[str, str], makes: Literal["adapter", "checkpoint"] = "adapter"
+) -> Adaptation:
+    """Return what became of a run whose adapted model has these files."""
+    return Adaptation(
+        name="low_rank",
+        makes=makes,
+        files=dict(files),
+        weight_bytes=3072,
+        parameters=768,
+        added_bits=0.5,
+        seconds=1.5,
+        seconds_by_part={"solving": 1.0},
+        peak_memory=1000,
+        device="cpu (Imaginary 9000)",
+        versions={"torch": "2.13.0"},
+        compute_dtype="bfloat16",
+    )
+
+
 def adapt_by_hand(
     run: Path,
     shapes: Mapping[str, tuple[int, int]],
@@ -108,20 +128,23 @@ def adapt_by_hand(
         shutil.copytree(run / MODEL, folder)
     published = folder / ADAPTER if makes == "adapter" else folder
     files = {path.name: sha256_of(path) for path in sorted(published.iterdir()) if path.is_file()}
-    size = sum(path.stat().st_size for path in published.glob("*.safetensors"))
-    adaptation = corrected(files=files, makes=makes, weight_bytes=size, added_bits=0.5)
+    adaptation = made_adaptation(files, makes)
     adaptation.save(run / ADAPTED / ADAPTATION)
     return adaptation
 
 
-def beside_itself(report: Report, adaptation: Adaptation) -> AdaptedReport:
-    """Return the report of an adapted model whose numbers are those of the quantized one."""
+def adapted_report(
+    report: Report | None = None, adaptation: Adaptation | None = None
+) -> AdaptedReport:
+    """Return the report of an adapted model whose numbers are those of another report."""
+    report = report or made_report(plan=adapting(made_plan()))
+    files = {ADAPTER_CONFIG: "2" * 64, "adapter_model.safetensors": "3" * 64}
     measured = {name: getattr(report, name) for name in Measured.model_fields}
     return AdaptedReport(
         **measured,
         plan=plan_of_adapted(report.plan),
         checkpoint=report.checkpoint,
-        adaptation=adaptation,
+        adaptation=adaptation or made_adaptation(files),
         unadapted=Measured(**measured),
         gained=Measured(**measured),
     )
@@ -136,7 +159,7 @@ def make_adapted(
     """Let a finished run be one of a recipe that adapts, up to the report, and return that."""
     quantized = report.model_copy(update={"plan": adapting(report.plan, makes, **publish)})
     adaptation = adapt_by_hand(run, {"model.layers.0.mlp.up_proj": (128, 64)}, makes)
-    adapted = beside_itself(quantized, adaptation)
+    adapted = adapted_report(quantized, adaptation)
     for folder, each in ((run, quantized), (run / ADAPTED, adapted)):
         each.plan.save(folder / PLAN)
         each.save(folder / REPORT)
