@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from hubq.stages.recipe.recipe import Recipe
 
 RECIPE = "recipes/quickstart_awq_4bit.yaml"
+WORK = ("Quantizing", "Correcting", "Training", "Steps ")  # begin titles of what records time
 WITH_ADAPTER = "recipes/quickstart_low_rank_3bit.yaml"
 Quantize = Callable[["Plan", Path, "Client", "Progress"], "Checkpoint"]
 Adapt = Callable[["Plan", "Checkpoint", Path, "Client", "Progress"], "Adaptation"]
@@ -140,16 +141,12 @@ class Stages:
         return self.recipe.adapt is not None and not (self.run / ADAPTED / ADAPTATION).is_file()
 
     def _adapting_goes_on(self) -> str | None:
-        """Say after which step a training goes on that was stopped; None where none is done."""
-        kept = list((self.run / ADAPTED / STEPS).glob("training-*"))
-        if not kept or not self.is_to_adapt:  # which is known without torch
-            return None
-        from hubq.methods.adapters import TrainedAdapter
-        from hubq.stages.quantize.resuming import States
+        """Say where adapting goes on that was stopped; None where nothing of it is done."""
+        if not self.is_to_adapt or not (self.run / ADAPTED / STEPS).is_dir():
+            return None  # which is known without torch
+        from hubq.stages.adapt.going_on import where_it_goes_on
 
-        assert isinstance(self.recipe.adapt, TrainedAdapter), "nothing else is trained"
-        done = max(States(each).passed() for each in kept)
-        return f"after step {done:,} of {self.recipe.adapt.steps:,}" if done else None
+        return where_it_goes_on(self.plan(), self.run)
 
     @contextmanager
     def _stoppable(self, doing: str, first: str) -> Iterator[None]:
@@ -201,7 +198,7 @@ class Stages:
         told = self.progress.seconds.items()
         parts = {title: each - before.get(title, 0) for title, each in told}
         # The checkpoint knows the parts of that, and the adaptation its own.
-        known = [title for title in parts if title.startswith(("Quantizing", "Training", "Steps "))]
+        known = [title for title in parts if title.startswith(WORK)]
         self.parts[stage] = {title: each for title, each in parts.items() if title not in known}
 
 

@@ -1,6 +1,8 @@
 """`hubq adapt`, and the commands after it on a recipe that adapts."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from hubq.cli import cli
 from hubq.records.plan import Plan
 from hubq.records.run_folder import STEPS
 from hubq.stages.plan.adapted_run import begin
-from hubq.stages.quantize.resuming import States
+from hubq.stages.quantize.resuming import VARIABLE, States
 
 PAIR = {"instruction": "What is a llama?", "output": "An animal."}
 UP = {f"model.layers.{number}.mlp.up_proj": (128, 64) for number in range(2)}
@@ -102,6 +104,46 @@ def test_a_training_that_was_stopped_says_where_it_goes_on(
     said = hubq("plan", path).output
 
     assert "goes on           after step 1,100 of 1,200" in said.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("adapt", "kept", "goes_on"),
+    [
+        (
+            {"name": "qlora", "dataset": "./pairs.jsonl", "rank": 2, "steps": 3, "held_out": 0},
+            "training",
+            "after step 1 of 3",
+        ),
+        (LOW_RANK, "corrections", "after block 1 of 2"),
+    ],
+    ids=["trained", "corrected"],
+)
+def test_an_adaptation_that_is_told_to_end_goes_on_where_it_stopped(
+    recipe: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    adapt: dict[str, object],
+    kept: str,
+    goes_on: str,
+) -> None:
+    path, replace = recipe(adapt), os.replace
+    assert hubq("quantize", path).exit_code == 0
+
+    def put(source: Path, target: Path) -> None:
+        replace(source, target)
+        if Path(target).name == "states.safetensors" and kept in str(target):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setenv(VARIABLE, "0")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", put)
+        stopped = hubq("adapt", path)
+    resumed = hubq("adapt", path)
+
+    assert stopped.exit_code == 130, stopped.output
+    assert stopped.stderr.splitlines()[-1] == f"Adapting will go on {goes_on}."
+    assert resumed.exit_code == 0, resumed.output
+    assert resumed.stderr.splitlines()[0] == f"runs/mine/adapted goes on {goes_on}"
+    assert not Path("runs/mine/adapted/steps").exists()
 
 
 # Three models are measured, each in fresh processes: some seconds.
