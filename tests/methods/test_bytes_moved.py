@@ -9,7 +9,7 @@ from watched_operations import WatchedOperations
 
 from hubq.methods import Group, Inputs, Layer, Method, method_class, methods
 
-WIDE, ROWS, TOKENS = 4096, 64, 64
+WIDE, ROWS, TOKENS = 1024, 64, 64  # a Gram matrix would be sixteen times the weight
 
 
 class Transfers(WatchedOperations):  # type: ignore[no-untyped-call]
