@@ -103,15 +103,15 @@ def pairs(count: int = 10, held_out: int = 4, seed: int = 0) -> Examples:
 
 
 class Killed(Exception):  # noqa: N818 - what happens, not what is wrong
-    """The end of a training that is not finished."""
+    """The end of work that is not finished."""
 
 
 class Killing(Recorder):
-    """Die once so many steps are done."""
+    """Die once so many steps are done of tasks whose titles begin so."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, title: str = "Steps") -> None:
         super().__init__()
-        self.left = steps
+        self.left, self.title = steps, title
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Advance]:
@@ -119,7 +119,7 @@ class Killing(Recorder):
 
             def counted(steps: int) -> None:
                 advance(steps)
-                if title.startswith("Steps"):
+                if title.startswith(self.title):
                     self.left -= steps
                     if self.left == 0:
                         raise Killed
