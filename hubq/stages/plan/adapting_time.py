@@ -66,8 +66,7 @@ class AdaptedRun:
         """Return the seconds of walking over a text and finding the best correction."""
         shape, rates = self.run.shape, self.run.rates
         read = section.samples * section.length
-        # Both the weights as they were and those that are quantized see the text.
-        forward = 2 * self.run.blocks(read, section.length)
+        forward = self.run.blocks(read, section.length)
         gram = sum(2 * read * columns**2 for columns in shape.inputs) / rates.gram
         solved = sum(
             CORRECTING * out * columns * min(out, columns)

@@ -96,7 +96,7 @@ def test_a_correction_is_a_walk_and_solving_and_no_training() -> None:
     found = parts(plan, COMPUTING)
 
     assert set(found) == {"load", "forward", "statistics", "solving"}
-    assert found["forward"] == pytest.approx(2 * 4 * 128 * 2 * WEIGHTS / 1e12)
+    assert found["forward"] == pytest.approx(4 * 128 * 2 * WEIGHTS / 1e12)
 
 
 def test_what_adapting_lacks_is_said_with_what_to_change() -> None:
