@@ -254,7 +254,7 @@ class Adapting:
 def digest_of(examples: "Examples", *others: object) -> str:
     """Return what tells one training from another, as hex: its pairs, its options, its base."""
     digest = hashlib.sha256(repr(others).encode())
-    for each in (examples.train, examples.held_out):
+    for each in (*examples.train, "held out", *examples.held_out):
         digest.update(repr(each).encode())
     return digest.hexdigest()
 

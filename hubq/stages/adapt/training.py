@@ -272,7 +272,7 @@ def _recomputed(model: Any) -> Iterator[None]:  # noqa: ANN401
     """Let blocks keep only their inputs for the way back, inside the context."""
     blocks: Sequence[nn.Module] = model.get_decoder().layers
     for block in blocks:
-        block.forward = partial(  # type: ignore[method-assign]
+        block.forward = partial(
             checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False
         )
     try:
