@@ -9,8 +9,9 @@ import pytest
 import torch
 from corrected_model import NOWHERE, quantized_run
 from made_tensors import affine
+from progress_recorder import Killed, Killing
 from safetensors.torch import load_file
-from taught_model import IDS, Killed, Killing, adapter
+from taught_model import IDS, adapter
 
 from hubq.errors import UserError
 from hubq.machine.files import sha256_of
@@ -118,7 +119,7 @@ def test_a_run_killed_in_its_training_ends_with_the_same_files(
     whole = adapted(plan, run)
 
     with pytest.raises(Killed):
-        adapted(plan, run, Killing(2))
+        adapted(plan, run, Killing(2, "Steps"))
     (kept,) = (run / ADAPTED / STEPS).glob("training-*/*/states.safetensors")
     again = adapted(plan, run)
 
@@ -133,13 +134,13 @@ def test_a_state_of_other_options_is_not_gone_on_from(
     monkeypatch.setenv(VARIABLE, "0")
     plan, run = teach("qlora", LORA)
     with pytest.raises(Killed):
-        adapted(plan, run, Killing(2))
+        adapted(plan, run, Killing(2, "Steps"))
     (states,) = (run / ADAPTED / STEPS).glob("training-*")
     slower = {**plan.recipe, "adapt": {**plan.recipe["adapt"], "learning_rate": 1e-3}}
     changed = plan.model_copy(update={"recipe": slower})
 
     with pytest.raises(Killed):
-        adapted(changed, run, Killing(1))
+        adapted(changed, run, Killing(1, "Steps"))
 
     assert not states.exists()
     fresh = adapted(changed, run)

@@ -5,12 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from progress_recorder import Recorder
+from progress_recorder import Killed, Killing, Recorder
 from safetensors.torch import load_file
 from taught_model import (
     CPU,
-    Killed,
-    Killing,
     TinyModel,
     adapter,
     beside,
@@ -69,7 +67,7 @@ def test_a_training_killed_behind_any_step_ends_with_the_same_bytes(
         states = tmp_path / f"killed-{steps}"
         monkeypatch.setenv(VARIABLE, "0" if steps % 2 else "1e9")
         with pytest.raises(Killed):
-            taught(folder, states, Killing(steps))
+            taught(folder, states, Killing(steps, "Steps"))
         monkeypatch.setenv(VARIABLE, "1e9")
         progress = Recorder()
         parameters, again = taught(folder, states, progress)
@@ -214,7 +212,7 @@ def test_a_device_goes_on_from_a_state(
     monkeypatch.setenv(VARIABLE, "0")
 
     with pytest.raises(Killed):
-        train(killed, trainable(killed), pairs(), chosen, tmp_path / "killed", Killing(2))
+        train(killed, trainable(killed), pairs(), chosen, tmp_path / "killed", Killing(2, "Steps"))
     train(again, trainable(again), pairs(), chosen, tmp_path / "killed", SILENT)
 
     expected = {name: each.detach().cpu() for name, each in trainable(whole).items()}
