@@ -18,6 +18,7 @@ from test_code_blocks import Block, blocks_in, commands, is_checked, named
 
 import hubq.formats
 import hubq.methods
+import hubq.methods.adapters
 from hubq.cli import cli
 from hubq.client.client import Client
 from hubq.formats import format_named, formats
@@ -26,6 +27,7 @@ from hubq.methods.adapters import adapter_class, adapters
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 from hubq.sources.shards import Weights
+from hubq.stages.adapt.adapt import adapt
 from hubq.stages.plan.plan import plan
 from hubq.stages.quantize.quantize import quantize
 from hubq.stages.recipe.recipe import Recipe, read
@@ -245,6 +247,28 @@ def test_the_method_of_the_page_is_one_file_and_goes_into_a_checkpoint(
 
     assert Plan.load(tmp_path / "run" / "plan.json").recipe["method"]["reach"] == 0.95
     assert all(0 < (layer.weight_error or 0) < 0.1 for layer in checkpoint.layers)
+
+
+def test_the_adapter_of_the_page_is_one_file_and_learns_into_a_plain_adapter(
+    tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, written = example("adding-an-adapter.md")
+    (tmp_path / "mine.py").write_text(code)
+    paths = [*hubq.methods.adapters.__path__, str(tmp_path)]
+    monkeypatch.setattr(hubq.methods.adapters, "__path__", paths)
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(json.dumps({"prompt": "What is a llama?", "completion": "An animal."}))
+    few = {"dataset": str(pairs), "rank": 2, "steps": 2, "batch_size": 1, "held_out": 0}
+    written["adapt"] |= few
+    run = tmp_path / "run"
+    checkpoint = quantized(tiny_model("llama"), written, run)
+
+    adapted = adapt(Plan.load(run / "plan.json"), checkpoint, run, NOWHERE)
+
+    outputs = 2 * (64 + 32 + 32 + 64 + 128 + 128 + 64)
+    inputs = 2 * (6 * 64 + 128)
+    assert adapted.parameters == 2 * (outputs + inputs) + outputs
+    assert sorted(adapted.files) == ["adapter_config.json", "adapter_model.safetensors"]
 
 
 def test_the_format_of_the_page_is_one_file_and_gives_back_what_was_packed(

@@ -15,7 +15,7 @@ from hubq.records.report import Report
 from hubq.records.vocabulary import HUB_LICENSES, LICENSE_FILES, PUBLIC_HUB
 from hubq.sources.license_terms import TERMS, duties_of_data, published_license, terms_of
 from hubq.stages.card.results import model_index
-from hubq.stages.card.sections.adaptation import belongs_to
+from hubq.stages.card.sections.adaptation import model_of
 
 if TYPE_CHECKING:
     from hubq.methods import Method
@@ -106,7 +106,7 @@ def adapted_keys(report: AdaptedReport) -> dict[str, Any]:
         joined = f"{license} and {of_data}"  # both bind, and the Hub takes one name
         keys |= license_keys(joined, plan.base_model, report.checkpoint.files)
     if made.makes == "adapter":
-        base = belongs_to(plan)
+        base = model_of(plan)
         words = [f"base_model:adapter:{base}", "lora", "transformers", "hubq", made.name]
         keys |= {"base_model": base, "base_model_relation": "adapter", "library_name": "peft"}
         return keys | {"tags": words, "quantized_by": None, "inference": None}

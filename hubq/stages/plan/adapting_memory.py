@@ -2,7 +2,7 @@
 
 Training's peak is while the last logits are there, or while a block is run again on the way back;
 below both lie the codes, all that isn't quantized, and what is trained with its averages. A
-correction in closed form walks block by block, as quantizing does.
+correction in closed form walks block by block, as quantizing does (memory.py).
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,11 @@ import torch
 from hubq.formats import format_named, scale_dtype
 from hubq.machine.device import DTYPES
 from hubq.methods.adapters import Adapter, TrainedAdapter
+from hubq.methods.adapters.low_rank import LowRank
+from hubq.methods.adapters.qlora import QLoRA
 from hubq.records.plan import Plan
 from hubq.sources.architecture import FAMILIES
-from hubq.stages.plan.memory import CONTEXT, OVERHEAD, WALKED, Memory
+from hubq.stages.plan.memory import CONTEXT, OVERHEAD, Memory, walk_of
 from hubq.stages.recipe.recipe import Recipe
 from hubq.tensors import QuantizedTensor
 
@@ -26,8 +28,6 @@ LEARNT = 16  # bytes of a parameter: itself, its gradient and AdamW's two averag
 SCORED = 12
 LOGITS = 1 << 26  # that are there at once at most
 WIDTHS = (1, 2, 4, 8)  # bits of a code in memory
-GRAMS = 4  # float32 matrices as large as a Gram matrix: itself, its vectors, its root and inverse
-ERRORS = 5  # float32 matrices as large as a weight: it, its error, that weighted, and its vectors
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,21 @@ class Adapting:
 
     def memory(self, *, gpu: bool) -> Memory:
         """Return what it takes; without a GPU all of it is the host's."""
-        moments = [self._correcting()] if "gram" in self.adapter.needs else []
+        moments: list[Memory] = []
+        if "gram" in self.adapter.needs:
+            moments.append(self._correcting(gpu=gpu))
         if isinstance(self.adapter, TrainedAdapter):
-            moments.append(self._training(self.adapter))
-        most = max(moments)
-        if not gpu:
-            return Memory(0, OVERHEAD + most)
-        block = -(-self.plan.bytes // self.blocks)  # as its file has it, and copied from there
-        return Memory(CONTEXT + most, OVERHEAD + 2 * block)
+            most = self._training(self.adapter)
+            block = -(-self.plan.bytes // self.blocks)  # as its file has it, and copied from there
+            trained = Memory(CONTEXT + most, OVERHEAD + 2 * block)
+            moments.append(trained if gpu else Memory(0, OVERHEAD + most))
+        return Memory(max(each.device for each in moments), max(each.host for each in moments))
+
+    def _correcting(self, *, gpu: bool) -> Memory:
+        """Return what the walk over the calibration text takes, where its states fit."""
+        adapter = self.adapter
+        correction = adapter if isinstance(adapter, LowRank) else LowRank(rank=self._rank)
+        return walk_of(self.plan, self.dtype, correction).memory("device", gpu=gpu)
 
     def _training(self, adapter: TrainedAdapter) -> int:
         """Return what a step holds.
@@ -105,20 +112,6 @@ class Adapting:
         passing = inputs + max(tokens * kept + dequantized, scored * (2 * self._width + SCORED))
         return self._resident + LEARNT * self.parameters + passing
 
-    def _correcting(self) -> int:
-        """Return what the walk over the calibration text holds: states, a block, and a solution."""
-        section = self.recipe.calibration
-        tokens = section.samples * section.length if section else 0
-        batch = min(tokens, max(WALKED, section.length if section else 0))
-        widest = max(each.shape[1] for each in self.linears)
-        states = tokens * self._embeddings[1] * self._width
-        block = sum((2 * self._width + 4) * prod(each.shape) for each in self.linears)
-        gathering = batch * widest * (4 * self._width + 4)
-        solving = max(
-            4 * (GRAMS * each.shape[1] ** 2 + ERRORS * prod(each.shape)) for each in self.linears
-        )
-        return states + block + max(gathering, solving) + 4 * self.parameters
-
     @property
     def _resident(self) -> int:
         """Return the bytes of the model that stays: codes as they lie in memory, and the rest."""
@@ -132,6 +125,11 @@ class Adapting:
         """The shape of the embeddings: words and width."""
         name = FAMILIES[self.plan.architecture].embeddings
         return next(each.shape for each in self.plan.modules if each.name == name)
+
+    @property
+    def _rank(self) -> int:
+        assert isinstance(self.adapter, QLoRA), "the other adapter that reads a text"
+        return self.adapter.rank
 
     @property
     def _width(self) -> int:

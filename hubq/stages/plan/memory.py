@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from hubq.methods import Method
     from hubq.methods.adapters.low_rank import LowRank
+    from hubq.records.plan import Plan
     from hubq.sources.shards import TensorInfo
     from hubq.stages.recipe.recipe import Recipe
 
@@ -196,6 +197,20 @@ class Walked:
 
         info = self.tensors[f"{family_of(self.config).embeddings}.weight"]
         return info.end - info.begin
+
+
+def walk_of(plan: "Plan", dtype: str | None, correction: "LowRank | None" = None) -> Walked:
+    """Return the walk of a plan's recipe, of which no more is known than the plan says."""
+    from hubq.sources.shards import TensorInfo
+    from hubq.stages.recipe.recipe import Recipe
+
+    header, width = DTYPES[plan.dtype]
+    tensors = {
+        f"{each.name}.weight": TensorInfo("", header, each.shape, 0, width * prod(each.shape))
+        for each in plan.modules
+    }
+    config = {"architectures": [plan.architecture]}
+    return Walked(Recipe.model_validate(plan.recipe), config, tensors, dtype, correction)
 
 
 def _pinned(size: int) -> int:

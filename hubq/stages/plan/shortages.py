@@ -5,7 +5,6 @@ States for resuming lie on the disk twice for a moment, since the older go when 
 
 import shutil
 from collections.abc import Iterator
-from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,9 +15,8 @@ from hubq.machine.meters import available
 from hubq.machine.published import Published
 from hubq.records.plan import Plan, PlannedAdaptation
 from hubq.sources.architecture import FAMILIES
-from hubq.sources.tensor_headers import TensorInfo
 from hubq.stages.plan.adapting_memory import Adapting
-from hubq.stages.plan.memory import Walked
+from hubq.stages.plan.memory import walk_of
 from hubq.stages.recipe.recipe import Recipe
 
 STATE = 12  # bytes of a parameter: itself and AdamW's two averages, in float32
@@ -41,15 +39,9 @@ def free_here(run: Path) -> Free:
 
 def on_gpu(plan: Plan, gpu: Published) -> Plan:
     """Return a plan with the memory that it needs on a machine with such a GPU."""
-    recipe = Recipe.model_validate(plan.recipe)
-    header, width = DTYPES[plan.dtype]
-    tensors = {
-        f"{each.name}.weight": TensorInfo("", header, each.shape, 0, width * prod(each.shape))
-        for each in plan.modules
-    }
     flows = plan.compute_dtype is not None
     dtype = plan.dtype if flows else None  # a GPU runs models as they are stored
-    walked = Walked(recipe, {"architectures": [plan.architecture]}, tensors, dtype)
+    walked = walk_of(plan, dtype)
     place: Place = "device"
     if walked.memory(place, gpu=True).device > gpu.memory:
         place = "host"

@@ -6,19 +6,20 @@ from typing import Any
 
 import pytest
 import yaml
-from made_adapted import (
-    ADAPTED_REPO,
+from made_run import REPO, full_report, made_report
+from made_taught import (
     CURVE,
     TAUGHT,
-    adapted_report,
+    TAUGHT_REPO,
     corrected,
-    made_adaptation,
-    made_adapted_plan,
+    taught,
+    taught_plan,
+    taught_report,
 )
-from made_run import REPO, full_report, made_report
 
 from hubq.embedded_hub.card_rules import validate
 from hubq.records.adaptation import Adaptation
+from hubq.records.adapted_report import AdaptedReport
 from hubq.records.report import Interval, Report
 from hubq.records.run_folder import PICTURES
 from hubq.stages.card.card import NO_SIBLINGS, contents, render
@@ -29,17 +30,16 @@ WHOLE = {"makes": "checkpoint", "files": {"model.safetensors": "c" * 64}, "weigh
 
 
 def peqa(**changes: Any) -> Adaptation:
-    return made_adaptation(**{"name": "peqa", "added_bits": 0.0, **WHOLE, **changes})
+    return taught(**{"name": "peqa", "added_bits": 0.0, **WHOLE, **changes})
 
 
-def whole(adaptation: Adaptation, **options: Any) -> Report:
+def whole(adaptation: Adaptation, **options: Any) -> AdaptedReport:
     """Return the report of an adapted model that is published whole."""
-    plan = made_adapted_plan(**options)
-    return adapted_report(adaptation, plan=plan)
+    return taught_report(adaptation, plan=taught_plan(makes="checkpoint", **options))
 
 
-def merged() -> Report:
-    adaptation = made_adaptation(**WHOLE | {"weight_bytes": 49152, "merged": "16-bit"})
+def merged() -> AdaptedReport:
+    adaptation = taught(**WHOLE | {"weight_bytes": 49152, "merged": "16-bit"})
     return whole(adaptation, merge=True)
 
 
@@ -53,18 +53,18 @@ def plain(report: Report) -> str:
     return render(report).replace("\u00a0", " ")
 
 
-def with_publish(**changes: Any) -> Report:
-    plan = made_adapted_plan()
+def with_publish(**changes: Any) -> AdaptedReport:
+    plan = taught_plan()
     plan.recipe["publish"] |= changes
-    return adapted_report(plan=plan)
+    return taught_report(plan=plan)
 
 
 EACH = [
-    adapted_report(),
-    adapted_report(corrected(), plan=made_adapted_plan()),
+    taught_report(),
+    taught_report(corrected()),
     whole(peqa()),
     merged(),
-    whole(made_adaptation(**WHOLE, merged="requantized"), merge="requantized"),
+    whole(taught(**WHOLE, merged="requantized"), merge="requantized"),
 ]
 IDS = ["adapter", "corrected", "peqa", "merged", "requantized"]
 
@@ -82,7 +82,7 @@ def test_no_blank_is_left(report: Report) -> None:
 
 
 def test_an_adapter_belongs_to_the_quantized_model() -> None:
-    found = keys(adapted_report())
+    found = keys(taught_report())
 
     assert (found["base_model"], found["base_model_relation"]) == (REPO, "adapter")
     assert found["library_name"] == "peft"
@@ -97,7 +97,7 @@ def test_an_adapter_of_the_base_belongs_to_that() -> None:
 
 
 def test_the_data_that_was_learnt_from_is_named_with_its_license() -> None:
-    report = adapted_report()
+    report = taught_report()
     found = keys(report)
 
     assert found["datasets"] == ["acme/texts", "tatsu-lab/alpaca"]
@@ -110,14 +110,14 @@ def test_the_data_that_was_learnt_from_is_named_with_its_license() -> None:
 def test_data_that_binds_nobody_leaves_the_license_of_the_base() -> None:
     free = TAUGHT.model_copy(update={"license": "mit"})
 
-    report = adapted_report(made_adaptation(taught=free))
+    report = taught_report(taught(taught=free))
 
     assert keys(report)["license"] == "llama3"
     assert "commercial" not in render(report)
 
 
 def test_three_models_stand_in_one_table_with_paired_differences() -> None:
-    text = plain(adapted_report())
+    text = plain(taught_report())
 
     assert "| | items | base | quantized | adapted | adapted - quantized | adapted - base |" in text
     assert (
@@ -129,7 +129,7 @@ def test_three_models_stand_in_one_table_with_paired_differences() -> None:
 
 
 def test_what_was_not_measured_of_the_quantized_model_is_said() -> None:
-    report = adapted_report()
+    report = taught_report()
     nothing = report.unadapted.model_copy(update={"measurements": (), "fidelity": None})
 
     text = plain(report.model_copy(update={"unadapted": nothing}))
@@ -141,7 +141,7 @@ def test_what_was_not_measured_of_the_quantized_model_is_said() -> None:
 def test_nothing_measured_is_said_to_be_so() -> None:
     none = {"measurements": (), "fidelity": None, "overall": None, "efficiency": None}
 
-    text = plain(adapted_report(made_adaptation(held_out=None), **none))
+    text = plain(taught_report(taught(held_out=None), **none))
 
     assert "Quality: not measured." in text
     assert "Speed and memory: not measured." in text
@@ -149,12 +149,12 @@ def test_nothing_measured_is_said_to_be_so() -> None:
 
 
 def test_a_higher_divergence_of_what_has_learnt_is_no_loss() -> None:
-    assert "rightly farther from" in render(adapted_report())
+    assert "rightly farther from" in render(taught_report())
     assert "should lower it" in render(EACH[1])
 
 
 def test_how_it_was_trained_is_told_in_numbers() -> None:
-    text = plain(adapted_report())
+    text = plain(taught_report())
 
     assert "| rank | 64 | rows of A and columns of B |" in text
     assert "| pairs learnt from | 51,000 | held out: 128 |" in text
@@ -166,12 +166,12 @@ def test_how_it_was_trained_is_told_in_numbers() -> None:
 
 
 def test_a_loss_that_chance_explains_is_said_to_be_so() -> None:
-    report = adapted_report()
+    report = taught_report()
     found = report.adaptation.held_out
     assert found is not None
     noise = found.model_copy(update={"difference": Interval(value=-0.1, low=-0.3, high=0.1)})
 
-    text = plain(adapted_report(made_adaptation(held_out=noise)))
+    text = plain(taught_report(taught(held_out=noise)))
 
     assert "1.744 before, no more than chance explains" in text
 
@@ -185,7 +185,7 @@ def test_a_correction_tells_its_layers_and_its_text() -> None:
 
 
 def test_the_layout_of_a_question_is_shown() -> None:
-    text = plain(adapted_report())
+    text = plain(taught_report())
 
     assert "### Instruction:\nWhat is a llama?\n\n### Response: \n```" in text
 
@@ -193,7 +193,7 @@ def test_the_layout_of_a_question_is_shown() -> None:
 def test_a_chat_template_lays_out_by_itself() -> None:
     chat = TAUGHT.model_copy(update={"template": "chat"})
 
-    text = render(adapted_report(made_adaptation(taught=chat)))
+    text = render(taught_report(taught(taught=chat)))
 
     assert "laid out by the model's own chat template" in text
     assert "apply_chat_template" in text
@@ -201,11 +201,11 @@ def test_a_chat_template_lays_out_by_itself() -> None:
 
 
 def test_the_curve_is_a_picture_for_both_kinds_of_pages() -> None:
-    made = contents(adapted_report(), NO_SIBLINGS)
+    made = contents(taught_report(), NO_SIBLINGS)
 
     assert {"images/curve.png", "images/curve-dark.png"} <= made.keys() <= {"README.md", *PICTURES}
     assert 'alt="Loss in nats per token over 500 steps: from 1.612 to 1.175' in render(
-        adapted_report()
+        taught_report()
     )
 
 
@@ -241,11 +241,11 @@ def test_what_is_merged_is_labelled_as_16_bits() -> None:
 
 
 def test_the_quantized_models_card_links_to_its_adapter() -> None:
-    plan = made_adapted_plan().model_copy(update={"repo": REPO})
+    plan = taught_plan().model_copy(update={"repo": REPO})
 
     text = render(made_report(plan=plan))
 
-    assert f"[{ADAPTED_REPO}](https://huggingface.co/{ADAPTED_REPO}): an adapter for this" in text
+    assert f"[{TAUGHT_REPO}](https://huggingface.co/{TAUGHT_REPO}): an adapter for this" in text
     assert keys(made_report(plan=plan))["base_model_relation"] == "quantized"
 
 
@@ -254,8 +254,8 @@ def test_a_card_without_an_adapter_says_nothing_of_one() -> None:
 
 
 def test_the_adapters_card_names_the_papers_and_the_recipe(tmp_path: Path) -> None:
-    text = render(adapted_report())
+    text = render(taught_report())
 
     assert "@inproceedings{dettmers2023qlora," in text
     assert "rank: 64" in text
-    assert f"hf download {ADAPTED_REPO} hubq/recipe.yaml" in text
+    assert f"hf download {TAUGHT_REPO} hubq/recipe.yaml" in text

@@ -1,15 +1,18 @@
 """The quick start on an adapter's card runs. Importing peft takes seconds."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from made_adapted import ADAPT, ADAPTED_REPO, adapted_report, made_adapted_plan
+from made_adaptation import put_adapter
+from made_taught import ADAPT, TAUGHT_REPO, taught_plan, taught_report
 from test_code_blocks import FORMATS, NOWHERE, python
 
 from hubq.records.adapted_report import AdaptedReport
+from hubq.records.run_folder import ADAPTER_CONFIG
 from hubq.stages.plan.plan import plan
 from hubq.stages.quantize.quantize import quantize
 from hubq.stages.recipe.recipe import Recipe
@@ -26,31 +29,20 @@ def quantized(name: str, base: Path, run: Path) -> AdaptedReport:
     checkpoint = quantize(planned, run, NOWHERE)
     adapted = planned.model_copy(
         update={
-            "repo": ADAPTED_REPO,
-            "adaptation": made_adapted_plan().adaptation,
+            "repo": TAUGHT_REPO,
+            "adaptation": taught_plan().adaptation,
             "recipe": {**planned.recipe, "adapt": ADAPT},
         }
     )
-    return adapted_report(plan=adapted, checkpoint=checkpoint)
+    return taught_report(plan=adapted, checkpoint=checkpoint)
 
 
-def save_adapter(model: Path, folder: Path) -> None:
-    """Write a random adapter of a model, as peft itself does."""
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.from_pretrained(model)
-    del config.quantization_config
-    config.architectures = None
-    dense = AutoModelForCausalLM.from_config(config)
-    torch.manual_seed(0)
-    lora = LoraConfig(
-        r=4, lora_alpha=16, target_modules="all-linear", init_lora_weights=False,
-        task_type="CAUSAL_LM", base_model_name_or_path=str(model),
-    )  # fmt: skip
-    adapter = get_peft_model(dense, lora)
-    adapter.peft_config["default"].base_model_name_or_path = str(model)
-    adapter.save_pretrained(str(folder))
+def save_adapter(report: AdaptedReport, model: Path, folder: Path) -> None:
+    """Write a random adapter of a model's linears."""
+    put_adapter(folder, {each.name: each.shape for each in report.plan.modules if each.quantized})
+    config = json.loads((folder / ADAPTER_CONFIG).read_bytes())
+    config["base_model_name_or_path"] = str(model)
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(config))
 
 
 # peft asks transformers for a property by its old name.
@@ -63,7 +55,7 @@ def test_the_quick_start_of_an_adapter_runs_and_adds_to_what_the_model_says(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     report = quantized(name, tiny_model("llama"), tmp_path / "run")
-    save_adapter(tmp_path / "run" / "model", tmp_path / "adapter")
+    save_adapter(report, tmp_path / "run" / "model", tmp_path / "adapter")
     names: dict[str, Any] = {}
 
     (code,) = python(report)

@@ -13,6 +13,7 @@ from hubq.sources.instructions.layouts import PROMPTS
 from hubq.sources.license_terms import duties_of_data
 from hubq.stages.card.sections.adapted_gains import by_chance, gained, rows
 from hubq.stages.card.sections.quantization_details import Setting, option
+from hubq.stages.plan.adapted_run import belongs_to
 
 if TYPE_CHECKING:
     from hubq.methods.adapters import Adapter
@@ -33,6 +34,7 @@ def context(report: Report) -> dict[str, Any]:
         "adapted_to": plan.adaptation and plan.adaptation.repo,
         "quantized": None,
         "belongs_to": None,
+        "pinned": None,
         "gains": None,
         "gained": None,
         "lessons": None,
@@ -55,7 +57,8 @@ def context(report: Report) -> dict[str, Any]:
         "adapter": adapter_of(plan),
         "adapted_to": None,
         "quantized": quantized_in(plan),
-        "belongs_to": belongs_to(plan),
+        "belongs_to": model_of(plan),
+        "pinned": pinned(plan),
         "gains": rows(report),
         "gained": gained(report),
         "lessons": settings(report),
@@ -81,10 +84,16 @@ def quantized_in(plan: Plan) -> str:
     return plan.adaptation.quantized.partition("@")[0]
 
 
-def belongs_to(plan: Plan) -> str:
-    """Return the Hub id of the model that an adapter is loaded on."""
-    of_base = plan.recipe["publish"].get("adapter_of") == "base"
-    return (plan.base_model or "").partition("@")[0] if of_base else quantized_in(plan)
+def model_of(plan: Plan) -> str | None:
+    """Return the Hub id of the model that an adapter is loaded on; None: it is a whole model."""
+    found = belongs_to(plan)
+    return found and found.partition("@")[0]
+
+
+def pinned(plan: Plan) -> str | None:
+    """Return what an adapter is loaded on, at its commit; None: it isn't known or published yet."""
+    name = belongs_to(plan)
+    return name if name is not None and "@" in name else None
 
 
 def learnt(found: HeldOut | None) -> str:

@@ -1,15 +1,17 @@
-"""An adapted model with made-up values, for the tests of cards."""
+"""A model that has learnt, with made-up values: all that a card of something adapted tells."""
 
 from typing import Any
 
+from made_adaptation import adapted_report, adapting, made_adaptation
 from made_run import REPO, full_report, made_plan, measurement
 
 from hubq.records.adaptation import Adaptation, AdaptedLayer, Curve, HeldOut, Taught
 from hubq.records.adapted_report import AdaptedReport
-from hubq.records.plan import Plan, PlannedAdaptation
+from hubq.records.plan import Plan
 from hubq.records.report import Interval, Measured, Overall
+from hubq.stages.plan.adapted_run import plan_of_adapted
 
-ADAPTED_REPO = f"{REPO}-QLoRA"
+TAUGHT_REPO = f"{REPO}-QLoRA"
 ADAPT: dict[str, Any] = {
     "name": "qlora",
     "dataset": {"hub": "tatsu-lab/alpaca"},
@@ -43,32 +45,29 @@ CURVE = Curve(
 )
 
 
-def made_adapted_plan(**changes: Any) -> Plan:
-    """Return the plan of an adapted model; changes are of its recipe's section."""
-    planned = PlannedAdaptation(
-        name="qlora",
-        makes="adapter",
-        repo=ADAPTED_REPO,
-        quantized=REPO,
-        parameters=12288,
-        added_bits=0.512,
-        bytes=49152,
-        peak_memory=1_200_000_000,
-        compute_dtype="bfloat16",
-        pairs="tatsu-lab/alpaca",
-        data_license="cc-by-nc-4.0",
-    )
-    plan = made_plan(repo=ADAPTED_REPO, adaptation=planned)
-    plan.recipe["adapt"] = {**ADAPT, **changes}
-    return plan
+def taught_plan(*, makes: str = "adapter", **options: Any) -> Plan:
+    """Return the plan of a model that learns; options are of its recipe's section."""
+    plan = adapting(made_plan())
+    assert plan.adaptation is not None
+    values = {
+        "name": options.get("name", "qlora"),
+        "makes": makes,
+        "repo": TAUGHT_REPO,
+        "pairs": TAUGHT.title,
+        "data_license": TAUGHT.license,
+    }
+    changes = {
+        "adaptation": plan.adaptation.model_copy(update=values),
+        "recipe": {**plan.recipe, "adapt": {**ADAPT, **options}},
+    }
+    return plan_of_adapted(plan.model_copy(update=changes))
 
 
-def made_adaptation(**changes: Any) -> Adaptation:
+def taught(**changes: Any) -> Adaptation:
     """Return what became of a training."""
+    files = {"adapter_model.safetensors": "a" * 64, "adapter_config.json": "b" * 64}
     values: dict[str, Any] = {
         "name": "qlora",
-        "makes": "adapter",
-        "files": {"adapter_model.safetensors": "a" * 64, "adapter_config.json": "b" * 64},
         "weight_bytes": 49280,
         "parameters": 12288,
         "added_bits": 0.5123,
@@ -83,38 +82,37 @@ def made_adaptation(**changes: Any) -> Adaptation:
             difference=Interval(value=-0.522, low=-0.561, high=-0.484),
         ),
         "seconds": 1234.5,
-        "seconds_by_part": {"training": 1200.1},
         "peak_memory": 1_345_600_000,
-        "device": "cpu (Imaginary 9000)",
-        "versions": {"torch": "2.13.0"},
-        "compute_dtype": "bfloat16",
     }
-    return Adaptation(**{**values, **changes})
+    return made_adaptation(files).model_copy(update={**values, **changes})
 
 
-def corrected(**changes: Any) -> Adaptation:
+def corrected() -> Adaptation:
     """Return what became of a correction without training."""
     layer = AdaptedLayer(
         name="model.layers.0.mlp.up_proj", facts={"error_before": 0.0831, "error_after": 0.0412}
     )
-    values = {"name": "low_rank", "taught": None, "curve": None, "held_out": None, "steps": 0}
-    text = {"calibration_text": "texts, sha256:77", "calibration_tokens": 16384}
-    return made_adaptation(**{**values, **text, "layers": (layer,), **changes})
+    return taught(
+        name="low_rank",
+        taught=None,
+        curve=None,
+        held_out=None,
+        steps=0,
+        layers=(layer,),
+        calibration_text="texts, sha256:77",
+        calibration_tokens=16384,
+    )
 
 
-def adapted_report(adaptation: Adaptation | None = None, **changes: Any) -> AdaptedReport:
+def taught_report(adaptation: Adaptation | None = None, **changes: Any) -> AdaptedReport:
     """Return a report in which all was measured of base, quantized and adapted model."""
-    full = full_report()
-    quantized = Measured(**{name: getattr(full, name) for name in Measured.model_fields})
-    values: dict[str, Any] = {
-        **{name: getattr(full, name) for name in type(full).model_fields},
-        "plan": made_adapted_plan(),
-        "adaptation": adaptation or made_adaptation(),
-        "unadapted": quantized,
-        "gained": _gained(quantized),
+    full = full_report(plan=taught_plan())
+    report = adapted_report(full, adaptation or taught())
+    measured = {
+        "gained": _gained(report.unadapted),
         "measurements": tuple(_after(each) for each in full.measurements),
     }
-    return AdaptedReport(**{**values, **changes})
+    return report.model_copy(update={**measured, **changes})
 
 
 def _after(quantized: Any) -> Any:
