@@ -40,7 +40,9 @@ def teach(tmp_path: Path) -> Any:
     def quantized(name: str, options: dict[str, Any], **changes: Any) -> tuple[Plan, Path]:
         data = {} if name == "low_rank" else {"dataset": {"file": pairs}, **SMALL}
         section = {"name": name, **data, **options}
-        return quantized_run(tmp_path, "llama", RTN, adapt=section, **changes)
+        return quantized_run(
+            tmp_path, "llama", changes.pop("method", RTN), adapt=section, **changes
+        )
 
     return quantized
 
@@ -158,6 +160,15 @@ def test_connections_are_on_record(teach: Any) -> None:
     assert all(layer.facts["copied"] for layer in made.layers)
     tensors = load_file(run / ADAPTED / MODEL / ADAPTER / WEIGHTS)
     assert all(each.isfinite().all() for each in tensors.values())
+
+
+def test_what_readers_round_and_a_training_does_not_is_said(teach: Any) -> None:
+    method = {"name": "bitsandbytes", "data_type": "int8"}
+    plan, run = teach("qlora", LORA, method=method, form="bitsandbytes")
+
+    made = adapted(plan, run)
+
+    assert any("INT8" in fact for fact in made.facts)
 
 
 def test_memory_that_runs_out_says_what_takes_less(teach: Any) -> None:
