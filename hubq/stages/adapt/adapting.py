@@ -46,6 +46,10 @@ from hubq.tensors.thin import moved
 if TYPE_CHECKING:
     from hubq.sources.instructions.tokens import Examples
 
+ROUNDED = (
+    "Readers of bitsandbytes' INT8 round what goes into linears too, save what is far out; the "
+    "training left that as it is."
+)
 TRAINING = "training-"  # begins the name of a folder of states
 
 
@@ -68,6 +72,9 @@ class Adapting:
         self.trained: Trained | None = None
         self.calibration: Calibration | None = None
         self.facts = [self.adapter.remark] if self.adapter.remark else []
+        rounds = getattr(recipe.method, "data_type", None) == "int8"
+        if rounds and isinstance(self.adapter, TrainedAdapter):
+            self.facts.append(ROUNDED)
         reset_peaks(self.device.type)
 
     def make(self, progress: Progress) -> None:
@@ -254,7 +261,7 @@ class Adapting:
 def digest_of(examples: "Examples", *others: object) -> str:
     """Return what tells one training from another, as hex: its pairs, its options, its base."""
     digest = hashlib.sha256(repr(others).encode())
-    for each in (examples.train, examples.held_out):
+    for each in (*examples.train, "held out", *examples.held_out):
         digest.update(repr(each).encode())
     return digest.hexdigest()
 

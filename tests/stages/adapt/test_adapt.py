@@ -9,8 +9,9 @@ import pytest
 import torch
 from corrected_model import NOWHERE, quantized_run
 from made_tensors import affine
+from progress_recorder import Killed, Killing
 from safetensors.torch import load_file
-from taught_model import IDS, Killed, Killing, adapter
+from taught_model import IDS, adapter
 
 from hubq.errors import UserError
 from hubq.machine.files import sha256_of
@@ -39,7 +40,9 @@ def teach(tmp_path: Path) -> Any:
     def quantized(name: str, options: dict[str, Any], **changes: Any) -> tuple[Plan, Path]:
         data = {} if name == "low_rank" else {"dataset": {"file": pairs}, **SMALL}
         section = {"name": name, **data, **options}
-        return quantized_run(tmp_path, "llama", RTN, adapt=section, **changes)
+        return quantized_run(
+            tmp_path, "llama", changes.pop("method", RTN), adapt=section, **changes
+        )
 
     return quantized
 
@@ -118,7 +121,7 @@ def test_a_run_killed_in_its_training_ends_with_the_same_files(
     whole = adapted(plan, run)
 
     with pytest.raises(Killed):
-        adapted(plan, run, Killing(2))
+        adapted(plan, run, Killing(2, "Steps"))
     (kept,) = (run / ADAPTED / STEPS).glob("training-*/*/states.safetensors")
     again = adapted(plan, run)
 
@@ -133,13 +136,13 @@ def test_a_state_of_other_options_is_not_gone_on_from(
     monkeypatch.setenv(VARIABLE, "0")
     plan, run = teach("qlora", LORA)
     with pytest.raises(Killed):
-        adapted(plan, run, Killing(2))
+        adapted(plan, run, Killing(2, "Steps"))
     (states,) = (run / ADAPTED / STEPS).glob("training-*")
     slower = {**plan.recipe, "adapt": {**plan.recipe["adapt"], "learning_rate": 1e-3}}
     changed = plan.model_copy(update={"recipe": slower})
 
     with pytest.raises(Killed):
-        adapted(changed, run, Killing(1))
+        adapted(changed, run, Killing(1, "Steps"))
 
     assert not states.exists()
     fresh = adapted(changed, run)
@@ -157,6 +160,15 @@ def test_connections_are_on_record(teach: Any) -> None:
     assert all(layer.facts["copied"] for layer in made.layers)
     tensors = load_file(run / ADAPTED / MODEL / ADAPTER / WEIGHTS)
     assert all(each.isfinite().all() for each in tensors.values())
+
+
+def test_what_readers_round_and_a_training_does_not_is_said(teach: Any) -> None:
+    method = {"name": "bitsandbytes", "data_type": "int8"}
+    plan, run = teach("qlora", LORA, method=method, form="bitsandbytes")
+
+    made = adapted(plan, run)
+
+    assert any("INT8" in fact for fact in made.facts)
 
 
 def test_memory_that_runs_out_says_what_takes_less(teach: Any) -> None:

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 from corrected_model import NOWHERE, quantized_run
-from progress_recorder import Recorder
-from taught_model import Killed, Killing
+from progress_recorder import Killed, Killing, Recorder
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 

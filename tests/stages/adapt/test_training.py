@@ -5,12 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from progress_recorder import Recorder
+from progress_recorder import Killed, Killing, Recorder
 from safetensors.torch import load_file
 from taught_model import (
     CPU,
-    Killed,
-    Killing,
     TinyModel,
     adapter,
     beside,
@@ -30,7 +28,7 @@ from hubq.stages.adapt.objective import backward, mean_losses
 from hubq.stages.adapt.training import Trained, evenly, paired, train
 from hubq.stages.quantize.resuming import VARIABLE
 
-STEPS = 6
+STEPS = 4
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +67,7 @@ def test_a_training_killed_behind_any_step_ends_with_the_same_bytes(
         states = tmp_path / f"killed-{steps}"
         monkeypatch.setenv(VARIABLE, "0" if steps % 2 else "1e9")
         with pytest.raises(Killed):
-            taught(folder, states, Killing(steps))
+            taught(folder, states, Killing(steps, "Steps"))
         monkeypatch.setenv(VARIABLE, "1e9")
         progress = Recorder()
         parameters, again = taught(folder, states, progress)
@@ -92,7 +90,7 @@ def test_a_finished_training_is_taken_up_without_a_step(folder: Path, tmp_path: 
 
 
 def test_it_learns(folder: Path, tmp_path: Path) -> None:
-    chosen = adapter(steps=40, batch_size=8, warmup=0.1)
+    chosen = adapter(steps=20, batch_size=8, warmup=0.1)
 
     _, trained = taught(folder, tmp_path, chosen=chosen, examples=pairs(40, 8))
 
@@ -104,7 +102,7 @@ def test_it_learns(folder: Path, tmp_path: Path) -> None:
     assert trained.curve.losses[-1] < trained.curve.losses[0]
     assert trained.curve.held_out_losses[0] == held_out.before
     assert trained.curve.held_out_losses[-1] == held_out.after
-    assert trained.curve.held_out_steps[-1] == trained.curve.steps[-1] == 40
+    assert trained.curve.held_out_steps[-1] == trained.curve.steps[-1] == 20
 
 
 def gradients(folder: Path, at_once: int) -> dict[str, Tensor]:
@@ -173,7 +171,7 @@ def test_a_loss_that_is_no_number_stops_it_and_leaves_the_last_good_state(
     monkeypatch.setenv(VARIABLE, "1e9")
     chosen = adapter(steps=STEPS, learning_rate=1e30, greatest_gradient=1e30)
 
-    with pytest.raises(UserError, match=r"no finite number at step \d of 6.*learning_rate"):
+    with pytest.raises(UserError, match=r"no finite number at step \d of 4.*learning_rate"):
         taught(folder, tmp_path, chosen=chosen)
 
     (kept,) = tmp_path.glob("*/states.safetensors")
@@ -214,7 +212,7 @@ def test_a_device_goes_on_from_a_state(
     monkeypatch.setenv(VARIABLE, "0")
 
     with pytest.raises(Killed):
-        train(killed, trainable(killed), pairs(), chosen, tmp_path / "killed", Killing(2))
+        train(killed, trainable(killed), pairs(), chosen, tmp_path / "killed", Killing(2, "Steps"))
     train(again, trainable(again), pairs(), chosen, tmp_path / "killed", SILENT)
 
     expected = {name: each.detach().cpu() for name, each in trainable(whole).items()}
