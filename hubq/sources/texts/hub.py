@@ -20,7 +20,6 @@ from hubq.records.named_texts import (
 )
 from hubq.records.recipe_inputs import DatasetSection
 from hubq.records.vocabulary import address
-from hubq.sources.base_card import license_of
 from hubq.sources.texts.corpus import Corpus, joined_text
 from hubq.sources.texts.documents import Reading, documents
 from hubq.sources.texts.first_rows import require_first_rows
@@ -112,6 +111,8 @@ def _rule(field: str | None, first: int | None, between: str) -> str:
 
 def _pin(repo: str, revision: str | None, client: Client) -> Pinned:
     """Ask the Hub which commit a revision is, and what it holds."""
+    from hubq.sources.base_card import license_of
+
     with client.translate_errors(f"looking up the data set {repo}"):
         info = client.retries.call(lambda: client.api().dataset_info(repo, revision=revision))
         commit = commit_of(info)
