@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import save_tiny_model
 
 from hubq.client.client import Client
-from hubq.records.plan import Plan, PlannedAdaptation
+from hubq.records.plan import Plan
 from hubq.stages.plan.plan import plan
 from hubq.stages.quantize.quantize import quantize
 from hubq.stages.recipe.recipe import Recipe
@@ -40,7 +40,9 @@ def quantized_run(
     run = folder / f"{method['name']}-{form}"
     planned = plan(Recipe.model_validate(values | changes), run, NOWHERE)
     quantize(planned, run, NOWHERE)
-    return planned.model_copy(update={"adaptation": to_be_corrected()}), run
+    assert planned.adaptation is not None
+    in_float32 = planned.adaptation.model_copy(update={"compute_dtype": "float32"})
+    return planned.model_copy(update={"adaptation": in_float32}), run
 
 
 def _draw_biases(file: Path) -> None:
@@ -50,17 +52,3 @@ def _draw_biases(file: Path) -> None:
         if name.endswith(".bias"):
             tensors[name] = torch.randn(each.shape, generator=random).to(each.dtype)
     save_file(tensors, file, {"format": "pt"})
-
-
-def to_be_corrected(dtype: str = "float32") -> PlannedAdaptation:
-    """Return what a plan says of a correction, as far as the correction minds it."""
-    return PlannedAdaptation(
-        name="low_rank",
-        makes="adapter",
-        repo="me/tiny",
-        parameters=0,
-        added_bits=0,
-        bytes=0,
-        peak_memory=0,
-        compute_dtype=dtype,
-    )

@@ -1,16 +1,19 @@
 """Tiny quantized models of every format, and pairs for them to learn."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import hubq_folder
 import torch
+from progress_recorder import Recorder
 from quantized_folder import Choice, write
 from torch import Tensor
 
 from hubq.formats import format_named
+from hubq.machine.progress import Advance
 from hubq.methods.adapters.qlora import QLoRA
 from hubq.records.adaptation import Taught
 from hubq.sources.instructions.tokens import Example, Examples
@@ -97,6 +100,31 @@ def pairs(count: int = 10, held_out: int = 4, seed: int = 0) -> Examples:
     )
     train, apart = ([example() for _ in range(number)] for number in (count, held_out))
     return Examples(tuple(train), tuple(apart), taught, 0)
+
+
+class Killed(Exception):  # noqa: N818 - what happens, not what is wrong
+    """The end of a training that is not finished."""
+
+
+class Killing(Recorder):
+    """Die once so many steps are done."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.left = steps
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Advance]:
+        with super().task(title, total) as advance:
+
+            def counted(steps: int) -> None:
+                advance(steps)
+                if title.startswith("Steps"):
+                    self.left -= steps
+                    if self.left == 0:
+                        raise Killed
+
+            yield counted
 
 
 TinyModel = Callable[[str], Path]

@@ -9,7 +9,7 @@ from hubq.machine.memory import VARIABLE
 from hubq.machine.meters import available, held
 from hubq.machine.progress import SILENT
 from hubq.records.run_folder import PLAN
-from hubq.stages.publish.quantizing import quantize_apart
+from hubq.stages.publish.apart import quantize_apart
 
 LEFT = 0.25  # GB that may be missing afterwards, of the GPU's memory or this process's
 SMALL_GPU = 24.0  # GB

@@ -18,7 +18,7 @@ from hubq.cli.evaluating import evaluate
 from hubq.cli.hubs import doctor, hub, pull
 from hubq.cli.refusals import Commands
 from hubq.cli.space import space
-from hubq.cli.stages import plan, publish, quantize
+from hubq.cli.stages import adapt, plan, publish, quantize
 from hubq.cli.talking import chat
 from hubq.client.credentials import go_direct_to_loopback
 
@@ -28,8 +28,8 @@ from hubq.client.credentials import go_direct_to_loopback
 def cli() -> None:
     """Quantize, measure, document and publish LLaMA-family models on the Hugging Face Hub.
 
-    One recipe covers every stage: plan, quantize, evaluate, card, publish. Each command runs the
-    stages that are missing before it, and a second run does nothing.
+    One recipe covers every stage: plan, quantize, adapt, evaluate, card, publish. Each command runs
+    the stages that are missing before it, and a second run does nothing.
 
     \b
     Example:
@@ -37,7 +37,7 @@ def cli() -> None:
     """
 
 
-for command in (plan, quantize, evaluate, card, publish):
+for command in (plan, quantize, adapt, evaluate, card, publish):
     cli.add_command(command)
 for command in (compare, methods, recipes, copy, schema, convert, pull, chat, space, hub, doctor):
     cli.add_command(command)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hubq.cli import releasing
 from hubq.cli.options import FOLDER, client_for, example, hub_option, json_option, print_json
 from hubq.cli.recipe_stages import RECIPE, stages, tell
 from hubq.errors import UserError
@@ -81,7 +82,7 @@ def _written(target: str, place: Path | None, hub: str | None, *, fresh: bool) -
     """Write one card and return its path."""
     if _is_recipe(target):
         with stages(Path(target), place, fresh, hub) as stage:
-            return stage.card()
+            return releasing.card(stage)
     if Path(target).is_dir():
         return _in_place(Path(target))
     if REPO.fullmatch(target):
@@ -133,7 +134,7 @@ def _require_cards(folder: Path) -> None:
 
 
 def _published(repo: str, client: "Client") -> "Report":
-    from hubq.records.report import Report
+    from hubq.records.adapted_report import load_report
     from hubq.stages.compare.reports import report_on_hub
 
     path = report_on_hub(repo, client)
@@ -142,7 +143,7 @@ def _published(repo: str, client: "Client") -> "Report":
             f"{repo} holds no {REPORT_IN_A_REPO}: hubq did not publish it, so there is nothing "
             "to write a card from.\nhubq evaluate --model measures any model"
         )
-    return Report.load(path)
+    return load_report(path)
 
 
 def _check(folders: list[Path], as_json: bool) -> None:

@@ -22,19 +22,30 @@ from hubq.cli.options import (
 from hubq.errors import UserError
 from hubq.machine.processes import started_together
 from hubq.machine.progress import Clock
-from hubq.records.run_folder import BLOCKS, CHECKPOINT, REPORT, locked
+from hubq.records.run_folder import (
+    ADAPTATION,
+    ADAPTED,
+    BLOCKS,
+    CHECKPOINT,
+    REPORT,
+    STEPS,
+    locked,
+)
 
 if TYPE_CHECKING:
     from hubq.client.client import Client
     from hubq.machine.progress import Progress
+    from hubq.records.adaptation import Adaptation
     from hubq.records.checkpoint import Checkpoint
     from hubq.records.plan import Plan
     from hubq.records.report import Report
-    from hubq.stages.publish.publish import Publication
     from hubq.stages.recipe.recipe import Recipe
 
 RECIPE = "recipes/quickstart_awq_4bit.yaml"
+WORK = ("Quantizing", "Correcting", "Training", "Steps ")  # begin titles of what records time
+WITH_ADAPTER = "recipes/quickstart_low_rank_3bit.yaml"
 Quantize = Callable[["Plan", Path, "Client", "Progress"], "Checkpoint"]
+Adapt = Callable[["Plan", "Checkpoint", Path, "Client", "Progress"], "Adaptation"]
 
 
 @dataclass(frozen=True)
@@ -67,62 +78,116 @@ class Stages:
             return Checkpoint.load(path)
         if place := self.goes_on():
             tell(f"{self.run} goes on {place}")
-        with self._timing("quantize"), self._stoppable():
+        with self._timing("quantize"), self._stoppable("Quantizing", "from its first block"):
             work = apart or quantize
             checkpoint = work(planned, self.run, self.client, self.progress)
         self.parts["quantize"] |= checkpoint.seconds_by_part
         return checkpoint
 
+    def adaptation(self, apart: "Adapt | None" = None) -> "Adaptation":
+        """Adapt, or go on where a killed run stopped; in this process unless told otherwise.
+
+        Raises UserError for a recipe that doesn't say how.
+        """
+        from hubq.records.adaptation import Adaptation
+        from hubq.stages.adapt.adapt import adapt
+        from hubq.stages.plan.adapted_run import begin
+        from hubq.stages.publish.apart import quantize_apart
+
+        planned = self.plan()
+        if planned.adaptation is None:
+            raise UserError(
+                f"{self.recipe.name} has no section adapt, which says how the quantized model is "
+                "taught or corrected: add one, such as `adapt: {name: low_rank, rank: 32}` "
+                "(`hubq methods` lists all)"
+            )
+        checkpoint = self.checkpoint(partial(quantize_apart, meanwhile=lambda: None))
+        path = self.run / ADAPTED / ADAPTATION
+        if path.is_file():
+            return Adaptation.load(path)
+        if place := self.goes_on():
+            tell(f"{path.parent} goes on {place}")
+        begin(planned, self.run)
+        with self._timing("adapt"), self._stoppable("Adapting", "from its beginning"):
+            work = apart or adapt
+            adaptation = work(planned, checkpoint, self.run, self.client, self.progress)
+        self.parts["adapt"] |= adaptation.seconds_by_part
+        return adaptation
+
     def prepare(self) -> None:
         """Begin to import what the next stage needs: seconds, in which another core plans."""
-        if not (self.run / CHECKPOINT).is_file():
-            from hubq.stages.publish import quantizing
+        if not (self.run / CHECKPOINT).is_file() or self.is_to_adapt:
+            from hubq.stages.publish import apart
 
-            quantizing.prepare(self.recipe, self.client)
+            apart.prepare(self.recipe, self.client)
         elif not (self.run / REPORT).is_file():
             from hubq.stages.evaluate import measure
 
             measure.prepare(self.recipe.evaluate, self.client)
 
     def goes_on(self) -> str | None:
-        """Say where quantizing goes on that was stopped; None where nothing of it is done."""
-        is_begun = (self.run / BLOCKS).is_dir()
-        if not is_begun or (self.run / CHECKPOINT).is_file():  # which is known without torch
+        """Say where the stage goes on that was stopped; None where nothing of it is done."""
+        if (self.run / CHECKPOINT).is_file():
+            return self._adapting_goes_on()
+        if not (self.run / BLOCKS).is_dir():  # which is known without torch
             return None
         from hubq.stages.quantize.resuming import where_it_goes_on
 
         return where_it_goes_on(self.plan(), self.run)
 
+    @property
+    def is_to_adapt(self) -> bool:
+        """Whether the recipe asks for an adapted model that isn't there yet."""
+        return self.recipe.adapt is not None and not (self.run / ADAPTED / ADAPTATION).is_file()
+
+    def _adapting_goes_on(self) -> str | None:
+        """Say where adapting goes on that was stopped; None where nothing of it is done."""
+        if not self.is_to_adapt or not (self.run / ADAPTED / STEPS).is_dir():
+            return None  # which is known without torch
+        from hubq.stages.adapt.going_on import where_it_goes_on
+
+        return where_it_goes_on(self.plan(), self.run)
+
     @contextmanager
-    def _stoppable(self) -> Iterator[None]:
-        """Let SIGTERM do what Ctrl-C does, and say of both where quantizing will go on."""
+    def _stoppable(self, doing: str, first: str) -> Iterator[None]:
+        """Let SIGTERM do what Ctrl-C does, and say of both where a stage will go on."""
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             yield
         except KeyboardInterrupt as stop:
-            place = self.goes_on() or "from its first block"
-            raise KeyboardInterrupt(f"Quantizing will go on {place}.") from stop
+            place = self.goes_on() or first
+            raise KeyboardInterrupt(f"{doing} will go on {place}.") from stop
         finally:
             signal.signal(signal.SIGTERM, before)
 
     def report(self) -> "Report":
-        """Measure the exported folder and its base."""
-        from hubq.records.report import Report
-        from hubq.stages.evaluate.evaluate import evaluate, refuse_unmeasurable
+        """Measure the exported folder and its base; and what is adapted, beside both."""
+        from hubq.records.adapted_report import load_report
+        from hubq.stages.evaluate.evaluate import evaluate, evaluate_adapted, refuse_unmeasurable
         from hubq.stages.evaluate.measure import prepare
-        from hubq.stages.publish.quantizing import quantize_apart
+        from hubq.stages.publish.apart import adapt_apart, quantize_apart
 
-        path = self.run / REPORT
+        planned = self.plan()
+        path, of_adapted = self.run / REPORT, self.run / ADAPTED / REPORT
+        last = of_adapted if planned.adaptation else path
         self.prepare()
-        if not path.is_file():
-            refuse_unmeasurable(self.plan())
+        if not last.is_file():
+            refuse_unmeasurable(planned)
         importing = partial(prepare, self.recipe.evaluate, self.client)
         checkpoint = self.checkpoint(partial(quantize_apart, meanwhile=importing))
-        if path.is_file():
-            return Report.load(path)
+        adaptation = self.adaptation(adapt_apart) if planned.adaptation else None
+        if last.is_file() and path.is_file():
+            return load_report(last)
         planned = self.plan()
         with self._timing("evaluate"):
-            return evaluate(planned, checkpoint, self.run, self.client, self.progress)
+            report = (
+                load_report(path)
+                if path.is_file()
+                else evaluate(planned, checkpoint, self.run, self.client, self.progress)
+            )
+            if adaptation is None:
+                return report
+            return evaluate_adapted(report, adaptation, self.run, self.client, self.progress)
 
     @contextmanager
     def _timing(self, stage: str) -> Iterator[None]:
@@ -132,32 +197,9 @@ class Stages:
             yield
         told = self.progress.seconds.items()
         parts = {title: each - before.get(title, 0) for title, each in told}
-        # The checkpoint knows the parts of that.
-        known = [title for title in parts if title.startswith("Quantizing")]
+        # The checkpoint knows the parts of that, and the adaptation its own.
+        known = [title for title in parts if title.startswith(WORK)]
         self.parts[stage] = {title: each for title, each in parts.items() if title not in known}
-
-    def card(self) -> Path:
-        """Write the card: it is a function of the records, so it is always written anew."""
-        from hubq.stages.card.card import renew
-        from hubq.stages.compare.reports import find_siblings
-
-        report = self.report()
-        return renew(report, find_siblings(report, self.run, tell), self.run)
-
-    def publication(self) -> "Publication":
-        """Publish; the Hub is asked before anything is computed, and compared with at the end."""
-        from hubq.stages.compare.reports import find_siblings, keep
-        from hubq.stages.publish.publish import publish, remember_destination
-
-        self.prepare()
-        planned = self.plan()
-        if not (self.run / REPORT).is_file():
-            self.client.writable(planned.repo.partition("/")[0])
-        remember_destination(planned.repo, self.run, self.client)
-        report = self.report()
-        with self.clock.timing("publish"):
-            keep(find_siblings(report, self.run, tell, self.client), self.run)
-            return publish(report, self.run, self.client, self.progress)
 
 
 def tell(sentence: str) -> None:

@@ -12,12 +12,15 @@ from hubq.cli.bars import spent
 from hubq.cli.options import LOCAL, example
 from hubq.cli.options import print_json as show_json
 from hubq.cli.outlook import outlook
-from hubq.cli.recipe_stages import RECIPE, stage_options, stages
+from hubq.cli.recipe_stages import RECIPE, WITH_ADAPTER, stage_options, stages
+from hubq.cli.releasing import publications
 from hubq.cli.tables import print_plan
 from hubq.errors import UserError
 from hubq.machine.processes import start_together, started_together
+from hubq.records.run_folder import ADAPTED, MODEL
 
 if TYPE_CHECKING:
+    from hubq.records.adaptation import Adaptation
     from hubq.stages.publish.publish import Publication
     from hubq.stages.quantize.ranks import Ranks
 
@@ -121,31 +124,82 @@ def _quantize(  # noqa: PLR0913 - the options of a command
             )
 
 
+@click.command(epilog=example(f"hubq adapt {WITH_ADAPTER}"))
+@stage_options
+def adapt(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool) -> None:
+    """Teach or correct the quantized model, as the recipe's section adapt says.
+
+    What comes out lies in the folder `adapted` of the run folder. A killed run resumes where it
+    stopped, and ends with the same bytes.
+    """
+    with stages(recipe, run, fresh, hub) as stage:
+        adaptation = stage.adaptation()
+        if as_json:
+            show_json(adaptation.model_dump(mode="json"))
+        else:
+            place = stage.run / ADAPTED / MODEL
+            click.echo("\n".join([f"{place}: {_made(adaptation)}", *_learnt(adaptation)]))
+
+
+def _made(adaptation: "Adaptation") -> str:
+    """Say what came out, and what it takes."""
+    what = "an adapter" if adaptation.makes == "adapter" else "a whole model"
+    merged = f", merged ({adaptation.merged})" if adaptation.merged else ""
+    return (
+        f"{what}{merged} by {adaptation.name}: {adaptation.parameters:,} parameters, "
+        f"{adaptation.weight_bytes:,} bytes, {adaptation.added_bits:.4g} bits more per weight of "
+        "the linears"
+    )
+
+
+def _learnt(adaptation: "Adaptation") -> list[str]:
+    """Say what a training did to the loss on pairs that it did not see."""
+    found = adaptation.held_out
+    if found is None:
+        return []
+    return [
+        f"loss on {found.pairs} pairs that were held out: {found.before:.4g} before, "
+        f"{found.after:.4g} after {adaptation.steps:,} steps"
+    ]
+
+
 @click.command(epilog=example(f"hubq publish {RECIPE} --hub local"))
 @stage_options
 def publish(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool) -> None:
     """Run all stages, and push the result to the Hub.
 
     All files go in one commit; then the Hub's hashes are compared with those of the run. A second
-    time makes no commit.
+    time makes no commit. Of a recipe with an adapter the quantized model is published first, then
+    the adapter, each in its own repo.
     """
     with stages(recipe, run, fresh, hub) as stage:
-        published = stage.publication()
+        *before, published = publications(stage)
+        folder = stage.run / ADAPTED if stage.recipe.adapt else stage.run
         places = {
             "run": str(stage.run),
-            "card": str(stage.run / "README.md"),
-            "repo": f"{published.url} ({_shown(published)}, "
-            f"commit {published.commit[:12]}, {len(published.files)} files verified)",
+            "card": str(folder / "README.md"),
+            **({"base": _place(before[0])} if before else {}),
+            "repo": _place(published),
         }
         if hub == LOCAL:  # which ends with this command
             places["look"] = f"hubq hub serve: shows {published.repo} in a browser"
         if as_json:
             seconds = {name: round(each, 2) for name, each in stage.clock.seconds.items()}
-            more = {"run": places["run"], "seconds": seconds}
+            more: dict[str, object] = {"run": places["run"], "seconds": seconds}
+            if before:
+                more["quantized"] = before[0].model_dump(mode="json")
             show_json(published.model_dump(mode="json") | more)
         else:
             told = [f"{name:5} {place}" for name, place in places.items()]
             click.echo("\n".join([*told, *spent(stage.clock.seconds, stage.parts)]))
+
+
+def _place(published: "Publication") -> str:
+    """Say where a release is, and that it is whole."""
+    return (
+        f"{published.url} ({_shown(published)}, commit {published.commit[:12]}, "
+        f"{len(published.files)} files verified)"
+    )
 
 
 def _shown(published: "Publication") -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from hubq.errors import UserError
 from hubq.machine.files import read_object
 from hubq.records.recipe_inputs import ModelSection
+from hubq.records.run_folder import ADAPTER, ADAPTER_CONFIG
 from hubq.sources.architecture import FAMILIES
 from hubq.sources.base_card import card_in, known_card
 from hubq.sources.normalized_folder import unpickled
@@ -15,6 +16,11 @@ from hubq.sources.shards import TensorInfo, Weights, index
 from hubq.sources.source import Source, accounted, check_config, left_alone
 from hubq.sources.weight_files import PICKLES, WeightFiles, weight_files
 
+IS_ADAPTER = (
+    f"holds {ADAPTER_CONFIG}: an adapter is loaded with its base. Put its files into a folder "
+    f"`{ADAPTER}` inside a copy of the base's folder, and name that copy; or let peft merge both "
+    "(merge_and_unload, then save_pretrained), and name the result"
+)
 PAGE = 4096
 PAGES = 64  # of each weights file go into a folder's identity
 
@@ -74,8 +80,18 @@ def _config(folder: Path) -> dict[str, Any]:
     return read_object(folder / "config.json")
 
 
+def refuse_adapter(folder: Path) -> None:
+    """Raise UserError for an adapter's own folder, and for a model with an adapter among its files.
+
+    Of the latter transformers loads something else as soon as peft is installed.
+    """
+    if (folder / ADAPTER_CONFIG).is_file():
+        raise UserError(f"{folder} {IS_ADAPTER}")
+
+
 def require_safetensors(folder: Path, *, otherwise: str, pickled: str) -> None:
     """Refuse a folder without config.json, or with pickles only, each with its way out."""
+    refuse_adapter(folder)
     if not (folder / "config.json").is_file():
         what = "has no config.json" if folder.is_dir() else "is not a folder"
         raise UserError(f"{folder} {what}, so it is not a model; {otherwise}")

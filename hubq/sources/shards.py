@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hubq.errors import UserError
 from hubq.machine.files import write_atomically, written_in_one_step
+from hubq.records.run_folder import ADAPTER
 from hubq.sources.tensor_headers import DTYPES, TensorInfo, read_header
 from hubq.sources.weight_files import INDEX, weight_files
 
@@ -222,7 +223,12 @@ def _copy(source: BinaryIO, target: BinaryIO, begin: int, end: int) -> None:
 
 
 def weight_bytes(folder: Path) -> int:
-    """Count the bytes of the files that hold the weights."""
+    """Count the bytes of the files that hold the weights, those of an adapter included."""
 
     files = {info.file for info in index(folder).values()}
-    return sum((folder / name).stat().st_size for name in files)
+    return sum((folder / name).stat().st_size for name in files) + adapter_bytes(folder)
+
+
+def adapter_bytes(folder: Path) -> int:
+    """Count the bytes of the adapter that lies in a model's folder; 0: there is none."""
+    return sum(path.stat().st_size for path in (folder / ADAPTER).glob("*.safetensors"))

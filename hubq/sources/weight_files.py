@@ -12,13 +12,13 @@ from pathlib import Path
 
 from hubq.errors import UserError
 from hubq.machine.files import read_object
+from hubq.records.run_folder import ADAPTER_CONFIG
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLE = "pytorch_model.bin"
 PICKLE_INDEX = "pytorch_model.bin.index.json"
 PICKLES = ("*.bin", "*.pth", "*.pt", "*.ckpt")
-ADAPTER = "adapter_config.json"  # with it peft changes what transformers loads
 # What is never the model: adapters, copies in the layouts of other programs, states of a training.
 OTHERS = (
     "adapter_*",
@@ -61,7 +61,7 @@ def weight_files(folder: Path) -> WeightFiles:
             "Download the model again."
         )
     usual = SINGLE in names or (bool(listed) and not pickled and _is_described(folder / INDEX))
-    usual = usual and ADAPTER not in there
+    usual = usual and ADAPTER_CONFIG not in there  # with it peft changes what transformers loads
     others = [name for name in there if is_weights(name) and name not in names]
     return WeightFiles(names, pickled, usual, listed, tuple(others))
 

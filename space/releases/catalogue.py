@@ -20,7 +20,13 @@ from hubq.client.repo_files import commit_of, fetch_record
 from hubq.errors import UserError
 from hubq.records.recipe_inputs import ModelSection
 from hubq.records.report import Report
-from hubq.records.run_folder import REPORT, REPORT_IN_A_REPO, record_in
+from hubq.records.run_folder import (
+    ADAPTED,
+    ADAPTER_CONFIG,
+    REPORT,
+    REPORT_IN_A_REPO,
+    record_in,
+)
 from hubq.records.vocabulary import address
 from releases.models import Listing, Problem, Released, Weights, base_of, read_report, released
 
@@ -148,8 +154,8 @@ def _named(repo: str, client: Client) -> Iterator[Released | Problem]:
 
 def _of_repo(info: "ModelInfo", origin: str, client: Client) -> Released | Problem:
     """Read the report of a repo at its commit; what was read before comes from the disk."""
-    name = info.id
-    if REPORT_IN_A_REPO not in {each.rfilename for each in info.siblings or ()}:
+    name, files = info.id, {each.rfilename for each in info.siblings or ()}
+    if REPORT_IN_A_REPO not in files:
         return Problem(name, f"{name} has no {REPORT_IN_A_REPO}: hubq did not publish it.")
     try:
         with client.translate_errors(f"reading the report of {name}"):
@@ -160,8 +166,10 @@ def _of_repo(info: "ModelInfo", origin: str, client: Client) -> Released | Probl
     if isinstance(measured, Problem):
         return measured
     place = f"{client.url}/{name}"
+    # An adapter alone can't answer; its numbers are those of both together.
+    weights = None if ADAPTER_CONFIG in files else Weights(repo=f"{name}@{info.sha}")
     return replace(
-        released(measured, origin, Weights(repo=f"{name}@{info.sha}"), name),
+        released(measured, origin, weights, name),
         private=bool(info.private),
         card_url=place,
         recipe_url=f"{place}/blob/{info.sha}/hubq/recipe.yaml",
@@ -172,6 +180,8 @@ def _in_folder(folder: Path) -> Iterator[Released | Problem]:
     """Read a run, a pulled repo or a card's folder; or a folder of such folders."""
     if own := record_in(folder, REPORT):
         yield _of_folder(folder, own, str(folder))
+        if adapted := record_in(folder / ADAPTED, REPORT):
+            yield _of_folder(folder / ADAPTED, adapted, str(folder))
         return
     inner = [
         (each, report) for each in sorted(folder.iterdir()) if (report := record_in(each, REPORT))

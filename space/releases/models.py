@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.machine.progress import SILENT, Progress
+from hubq.records.adapted_report import kind_of_report
 from hubq.records.recipe_inputs import ModelSection
 from hubq.records.report import VERSION, Assessment, Interval, Measured, Measurement, Report
 from hubq.records.vocabulary import mistake_in_reference
@@ -243,8 +244,7 @@ def read_report(path: Path, name: str) -> Measured | Problem:
             "Update hubq where this runs (on a Space: hubq space deploy).",
         )
     try:
-        kind = Assessment if isinstance(values, dict) and "subject" in values else Report
-        measured = kind.model_validate(values)
+        measured = kind_of_report(values).model_validate(values)
     except ValidationError as error:
         where = ", ".join(".".join(map(str, each["loc"])) for each in error.errors()[:3])
         return Problem(

@@ -15,7 +15,7 @@ import click
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from faulty_hub import FaultyHub, faulty_hub
+from faulty_hub import FaultyHub
 
 from hubq.cli import cli
 from hubq.cli.bars import Lines
@@ -87,7 +87,7 @@ def test_commands_stand_in_the_order_of_the_work() -> None:
     said = hubq("--help").output
 
     listed = re.findall(r"^  (\w+)  ", said.partition("Commands:")[2], re.MULTILINE)
-    assert listed[:5] == ["plan", "quantize", "evaluate", "card", "publish"]
+    assert listed[:6] == ["plan", "quantize", "adapt", "evaluate", "card", "publish"]
 
 
 def test_a_plan_is_a_table_and_facts(recipe: Path) -> None:
@@ -401,16 +401,6 @@ def test_the_schema_is_json() -> None:
     assert json.loads(hubq("schema").stdout)["title"] == "hubq recipe"
 
 
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyHub]:
-    """Serve a hub whose token the command line finds as a user's would be found."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    with faulty_hub(tmp_path / "hub", user="ann", org="acme", wait=False) as running:
-        monkeypatch.setenv("HF_TOKEN", running.token)
-        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
-        yield running
-
-
 def test_a_plan_says_that_the_organization_is_writable(recipe: Path, hub: FaultyHub) -> None:
     said = hubq("plan", recipe, "--hub", hub.endpoint).output
 
@@ -479,10 +469,10 @@ def test_what_went_to_the_embedded_hub_can_be_looked_at(
         private=True,
         files={},
     )
-    stage = SimpleNamespace(
-        run=Path("runs/mine"), publication=lambda: done, clock=Clock(), parts={}
-    )
+    asked = SimpleNamespace(adapt=None)
+    stage = SimpleNamespace(run=Path("runs/mine"), recipe=asked, clock=Clock(), parts={})
     monkeypatch.setattr("hubq.cli.stages.stages", lambda *given: nullcontext(stage))
+    monkeypatch.setattr("hubq.cli.stages.publications", lambda _: (done,))
 
     here, elsewhere = (hubq("publish", recipe, "--hub", x) for x in ("local", "http://a.b"))
 

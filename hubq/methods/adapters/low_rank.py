@@ -64,19 +64,13 @@ class LowRank(Adapter):
         return (32 if self.dtype == "float32" else 16) * self.parameters(quantized)
 
     def why_unsupported(self, quantized: QuantizedTensor) -> str | None:
-        """Refuse a rank beyond the linear's own, and linears whose inputs are rounded too."""
-        out, columns = quantized.shape
-        if self.rank > min(out, columns):
-            return (
-                f"a linear of {columns} inputs and {out} outputs can't have more than rank "
-                f"{min(out, columns)}; use rank: {min(out, columns)} or less"
-            )
-        if getattr(quantized, "activation_bits", None) is not None:
-            return (
-                "this method rounds the inputs of linears too, and what that loses no correction "
-                "of the weights brings back; use a method that rounds weights alone"
-            )
-        return None
+        """Refuse linears whose inputs are rounded too."""
+        if getattr(quantized, "activation_bits", None) is None:
+            return None
+        return (
+            "this method rounds the inputs of linears too, and what that loses no correction of "
+            "the weights brings back; use a method that rounds weights alone"
+        )
 
     def correct(self, weight: Tensor, quantized: QuantizedTensor, gram: Tensor) -> Correction:
         """Return the correction of a weight (out, in) for inputs with a Gram matrix (in, in).
@@ -84,6 +78,7 @@ class LowRank(Adapter):
         Computed in float64, and rounded to the dtype of the file. The errors before and after are
         those of the outputs on the calibration tokens, relative to the outputs.
         """
+        assert self.rank <= min(weight.shape), "plan refuses a rank that a linear hasn't"
         error = weight.double() - quantized.dequantize().to(weight.device)
         a, b = (
             each.to(getattr(torch, self.dtype)).float()
@@ -121,18 +116,21 @@ def _directions(error: Tensor, gram: Tensor, rank: int) -> Tensor:
     if out <= columns:
         return _first(error @ gram @ error.T, rank)
     seen = error @ _root(gram)
-    return torch.linalg.qr(seen @ _first(seen.T @ seen, rank)).Q
+    found: Tensor = torch.linalg.qr(seen @ _first(seen.T @ seen, rank)).Q
+    return found
 
 
 def _first(energy: Tensor, rank: int) -> Tensor:  # (n, n)
     """Return the eigenvectors (n, rank) of the largest eigenvalues, these descending."""
-    return torch.linalg.eigh(energy).eigenvectors[:, -rank:].flip(1)
+    vectors: Tensor = torch.linalg.eigh(energy).eigenvectors
+    return vectors[:, -rank:].flip(1)
 
 
 def _root(gram: Tensor) -> Tensor:
     """Return a C with G = C Cᵀ, a triangle unless G is singular."""
-    lower, failed = torch.linalg.cholesky_ex(gram)
-    if not failed:
-        return lower
-    values, vectors = torch.linalg.eigh(gram)
-    return vectors * values.clamp(min=0).sqrt()
+    root: Tensor
+    root, failed = torch.linalg.cholesky_ex(gram)
+    if failed:
+        values, vectors = torch.linalg.eigh(gram)
+        root = vectors * values.clamp(min=0).sqrt()
+    return root

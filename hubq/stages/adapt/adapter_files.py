@@ -107,8 +107,8 @@ def write(  # noqa: PLR0913 - all that the two files say
     write_atomically(folder / CONFIG, _spelled(config))
 
 
-def renamed(config: bytes, base: str, revision: str) -> bytes:
-    """Return an adapter_config.json that names its base on the Hub, at a commit."""
+def renamed(config: bytes, base: str, revision: str | None) -> bytes:
+    """Return an adapter_config.json that names its base on the Hub, at a commit if one is known."""
     said = {**json.loads(config), "base_model_name_or_path": base, "revision": revision}
     return _spelled(said)
 

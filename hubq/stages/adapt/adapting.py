@@ -102,7 +102,6 @@ class Adapting:
         self._train(model, examples, adapter, progress)
         for name, module in model.named_modules():
             if isinstance(module, Beside):
-                assert isinstance(module.branch, Branch)
                 a, b = module.branch.folded()
                 self.corrections[name] = Correction(a.cpu(), b.cpu(), _facts(module.branch))
 
@@ -113,7 +112,7 @@ class Adapting:
         def scales(name: str, quantized: QuantizedTensor, linear: nn.Linear) -> nn.Module:
             self._require_supported(name, quantized)
             assert isinstance(quantized, Affine)
-            return Scales(quantized, linear.bias)
+            return Scales(quantized, linear.bias, linear.weight.dtype)
 
         examples = self._examples(adapter)
         model = self._model(scales)
@@ -126,9 +125,8 @@ class Adapting:
         from hubq.stages.adapt.correcting import calibration_of, corrections
 
         with self.clock.timing("correcting"):
-            found = corrections(
-                self.plan, self.run, self.client, progress, adapter.rank, adapter.damping
-            )
+            options = (adapter.rank, adapter.damping, adapter.dtype)
+            found = corrections(self.plan, self.run, self.client, progress, *options)
         self.calibration = calibration_of(self.run)
         return found
 
@@ -159,7 +157,9 @@ class Adapting:
     ) -> None:
         """Train what isn't frozen, from a state of this very training if there is one."""
         parameters = {name: each for name, each in model.named_parameters() if each.requires_grad}
-        digest = digest_of(adapter, examples, self.checkpoint.files, self.planned.compute_dtype)
+        base = sorted(self.checkpoint.files.items())
+        options = (adapter.model_dump(mode="json"), self.plan.recipe.get("calibration"))
+        digest = digest_of(examples, options, base, self.planned.compute_dtype)
         folder = self.own / STEPS / f"{TRAINING}{digest[:16]}"
         for other in (self.own / STEPS).glob(f"{TRAINING}*"):
             if other != folder:
@@ -251,14 +251,10 @@ class Adapting:
         )
 
 
-def digest_of(
-    adapter: TrainedAdapter, examples: "Examples", files: Mapping[str, str], dtype: str
-) -> str:
-    """Return what tells one training from another: options, pairs, base and dtype, as hex."""
-    digest = hashlib.sha256(
-        repr((adapter.model_dump(mode="json"), sorted(files.items()), dtype)).encode()
-    )
-    for each in (*examples.train, *examples.held_out):
+def digest_of(examples: "Examples", *others: object) -> str:
+    """Return what tells one training from another, as hex: its pairs, its options, its base."""
+    digest = hashlib.sha256(repr(others).encode())
+    for each in (examples.train, examples.held_out):
         digest.update(repr(each).encode())
     return digest.hexdigest()
 
@@ -267,4 +263,4 @@ def _facts(branch: Branch) -> dict[str, float]:
     """Return the weights of a branch's connections, which are in its matrices now."""
     if not isinstance(branch, ElasticBranch):
         return {}
-    return {"averaged": float(branch.averaged), "copied": float(branch.copied)}
+    return {"averaged": branch.averaged.item(), "copied": branch.copied.item()}

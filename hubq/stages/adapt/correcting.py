@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from hubq.client.client import Client
-from hubq.errors import UserError
 from hubq.machine.device import best_device, dtype_name, keep_freed_memory, synchronize
 from hubq.machine.progress import Clock, Progress
 from hubq.methods import Inputs
@@ -87,8 +86,6 @@ class CorrectedBlock(Flow):
         for linear in input_group.linears:
             name = f"{self.block.name}.{linear}"
             quantized = self.modules.module(name)
-            if reason := self.adapter.why_unsupported(quantized):
-                raise UserError(f"{name} can't be corrected: {reason}")
             wanted = self.factors.weight(linear).to(device)
             found = self.adapter.correct(wanted, quantized, inputs.gram)
             self.found[name] = found

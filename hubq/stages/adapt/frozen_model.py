@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from hubq.methods.adapters.branches.lora import Branch
 from hubq.sources.architecture import family_of
 from hubq.sources.skeleton import without_weights
 from hubq.sources.tensor_headers import DTYPES
@@ -71,15 +72,15 @@ class _Product(torch.autograd.Function):
 class Beside(nn.Module):
     """A frozen linear, and a branch whose outputs are added to its own."""
 
-    def __init__(self, frozen: FrozenLinear, branch: nn.Module) -> None:
+    def __init__(self, frozen: FrozenLinear, branch: Branch) -> None:
         super().__init__()
         self.frozen = frozen
         self.branch = branch
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Add both."""
-        outputs: Tensor = self.frozen(inputs) + self.branch(inputs)
-        return outputs
+        flat = inputs.flatten(0, -2)
+        return self.branch.onto(self.frozen(flat), flat).view(*inputs.shape[:-1], -1)
 
 
 def frozen_model(folder: Path, device: torch.device, dtype: torch.dtype, replace: Replace) -> Any:  # noqa: ANN401 - a model of transformers

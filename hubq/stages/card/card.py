@@ -234,11 +234,12 @@ def _about_the_base(plan: Plan) -> dict[str, Any]:
 
 def _about_the_files(report: Report) -> dict[str, Any]:
     """Say what the repo holds."""
-    files = sorted(report.checkpoint.files.items())
+    files = sorted(report.files.items())
     weights = [each for each in files if each[0].endswith(".safetensors")]
     facts = report.checkpoint.facts
     return {
-        "agreements": [path for path, _ in files if is_agreement(path)],
+        # An adapter's repo has those of the quantized model.
+        "agreements": [path for path in sorted(report.checkpoint.files) if is_agreement(path)],
         "weights": weights if len(weights) <= FEW_WEIGHTS else [],
         "prompting": report.checkpoint.prompting,
         "changed": [each for each in facts if each.startswith("generation_config.json")],

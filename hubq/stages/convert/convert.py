@@ -23,6 +23,7 @@ from hubq.machine.engines import LOADER
 from hubq.machine.files import PARTIAL, partial_of
 from hubq.machine.progress import SILENT, Progress
 from hubq.machine.shortages import memory_for
+from hubq.records.run_folder import ADAPTER, ADAPTER_CONFIG
 from hubq.sources.auxiliary_files import is_auxiliary
 from hubq.sources.license_terms import CHANGES, NOTICE, WHEREABOUTS
 from hubq.stages.convert.conversion import RECORD, TARGETS, Conversion, ConversionRequest
@@ -40,6 +41,11 @@ def convert(
             f"hubq does not convert to {request.form}; {did_you_mean(request.form, TARGETS)}"
         )
     _require_free(out, model, fresh=request.fresh)
+    if (model / ADAPTER / ADAPTER_CONFIG).is_file():
+        raise UserError(
+            f"{model} is a model with an adapter, which no conversion carries along: convert the "
+            "model without it, or merge it first (adapt.merge: true in a recipe)"
+        )
 
     from hubq.stages.convert.transcoding import Transcoding
 

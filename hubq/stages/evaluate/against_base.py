@@ -33,6 +33,7 @@ class ModelPair(NamedTuple):
     result: Path  # a folder
     base: Path
     dtype: str  # of the base's weights
+    label: str = "quantized"  # what progress calls the result
 
 
 def measured(
@@ -59,7 +60,7 @@ def measured(
     texts = texts_of(section, client)
     tasks: list[Task] = [*perplexities_of(section, texts), *named_tasks(section)]
     where = machine(models.dtype, section.dtype)
-    both = Pair(models.result, models.base, where, client, progress)
+    both = Pair(models.result, models.base, where, client, progress, models.label)
     _refuse_writing(both, tasks, section)
     costs, comparison = _efficiency(both, section), _comparison(both, section, texts)
     of_base = (*tasks, *(comparison.of_base(both) if comparison else ()))

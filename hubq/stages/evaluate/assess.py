@@ -14,15 +14,16 @@ from hubq.client.repo_files import files_of, head_of
 from hubq.errors import UserError
 from hubq.machine.files import read_object
 from hubq.machine.progress import SILENT, Progress
+from hubq.records.adapted_report import load_report
 from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.records.recipe_inputs import ModelSection
-from hubq.records.report import Assessment, Report, Subject
-from hubq.records.run_folder import IN_A_REPO, REPORT, record_in
+from hubq.records.report import Assessment, Subject
+from hubq.records.run_folder import ADAPTER_CONFIG, IN_A_REPO, REPORT, record_in
 from hubq.records.vocabulary import address
 from hubq.sources.auxiliary_files import CONFIGS, TOKENIZER_FILES
 from hubq.sources.calibration_tokens import token_ids
 from hubq.sources.find import fetch, fetch_planned, find
-from hubq.sources.folder import require_safetensors
+from hubq.sources.folder import IS_ADAPTER, require_safetensors
 from hubq.sources.gguf.files import PART, open_gguf
 from hubq.sources.shards import weight_bytes
 from hubq.sources.source import Source, dtype_of, require_harmless
@@ -51,7 +52,7 @@ def base_of(folder: Path, client: Client, progress: Progress = SILENT) -> Path:
         raise UserError(
             f"{folder} holds no {REPORT} of hubq, so its base is not known; {OTHERWISE}"
         )
-    plan = Report.load(path).plan
+    plan = load_report(path).plan
     values = plan.recipe.get("model")
     if path == folder / IN_A_REPO / REPORT and is_local(values):
         named = next(iter(_files(values)), "a file")
@@ -132,6 +133,8 @@ def _on_hub(model: str, client: Client, progress: Progress) -> Callable[[], Brou
         commit, _ = head_of(client, repo, revision)
         names = set(files_of(client, repo, commit))
     pinned = f"{repo}@{commit}"
+    if ADAPTER_CONFIG in names:
+        raise UserError(f"{model} {IS_ADAPTER}")
     if not any(name.endswith(".safetensors") for name in names):
         files = sorted(name for name in names if name.endswith(GGUF))
         parts = " with all its other parts" if files and PART.fullmatch(files[0]) else ""

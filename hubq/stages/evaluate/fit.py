@@ -40,17 +40,19 @@ def why_by_blocks(folder: Path, device: str, dtype: str) -> str | None:
 @cache
 def _why_by_blocks(folder: Path, device: str, dtype: str, asked: str) -> str | None:
     from hubq.sources.architecture import FAMILIES
-    from hubq.sources.shards import index
+    from hubq.sources.shards import adapter_bytes, index
 
     config = read_object(folder / "config.json")
     names, method = config.get("architectures") or [""], _method(config)
     if names[0] not in FAMILIES or method in RUNS_PACKED:
         return None
     tensors, width = index(folder), DTYPES[dtype].width
+    more = adapter_bytes(folder)
     if not method:
-        return why_not_whole(width * sum(prod(each.shape) for each in tensors.values()), device)
+        count = sum(prod(each.shape) for each in tensors.values())
+        return why_not_whole(width * count + more, device)
     # No weight takes less than a bit; to count them, transformers has to be imported.
-    most = 8 * width * sum(each.end - each.begin for each in tensors.values())
+    most = 8 * width * sum(each.end - each.begin for each in tensors.values()) + more
     if why_not_whole(most, device) is None:
         return None
     from hubq.formats.foreign.folder import HEAD, shapes_of
@@ -58,7 +60,7 @@ def _why_by_blocks(folder: Path, device: str, dtype: str, asked: str) -> str | N
     shapes = dict(shapes_of(folder, config, len(tensors)) or {})
     if config.get("tie_word_embeddings"):
         shapes.pop(f"{HEAD}.weight", None)
-    return why_not_whole(width * sum(map(prod, shapes.values())), device)
+    return why_not_whole(width * sum(map(prod, shapes.values())) + more, device)
 
 
 def why_not_whole(size: int, device: str) -> str | None:

@@ -73,10 +73,11 @@ class Pair(NamedTuple):
     where: Machine
     client: Client
     progress: Progress
+    label: str = "quantized"  # what progress calls the result
 
     def of_result(self, *tasks: Task) -> tuple[Outcome, ...]:
         """Measure the result."""
-        label = Labelled(self.progress, "quantized")
+        label = Labelled(self.progress, self.label)
         return measure(self.result, tasks, self.where, self.client, label)
 
     def standing_by(self, number: int) -> AbstractContextManager[None]:
@@ -132,7 +133,9 @@ def known(task: Task, outcome: Path) -> bool:
 
 def content_of(folder: Path) -> str:
     """Return one digest of all that a loader may read; a file is read once while it stays."""
-    digests = {name: _digest(path, path.stat().st_mtime_ns) for name, path in _loadable(folder)}
+    digests = {
+        name: _digest(path.resolve(), path.stat().st_mtime_ns) for name, path in _loadable(folder)
+    }
     return sha256(json.dumps(digests).encode()).hexdigest()
 
 

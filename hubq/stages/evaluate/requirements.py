@@ -1,19 +1,26 @@
 """Budgets: what a recipe requires of its result before anybody may download it.
 
-They are judged by the values as measured. Noise excuses nothing, but it is said: who wants to be
+They are judged by the values as measured: where a recipe adapts what it quantized, by those of the
+adapted model, which is what it is for. Noise excuses nothing, but it is said: who wants to be
 sure asks for more items, not for a softer budget.
 """
 
 from collections.abc import Iterator
 
 from hubq.errors import UserError
+from hubq.records.adapted_report import AdaptedReport
 from hubq.records.number_format import number, percent, share, within_noise
 from hubq.records.recipe_evaluate import EvaluateSection, RequireSection
 from hubq.records.report import Measured, Measurement, Report
 
 
 def unmet(report: Report) -> list[str]:
-    """Say of each budget that the result misses by how much; also of those nobody measured."""
+    """Say of each budget that the result misses by how much; also of those nobody measured.
+
+    Of a checkpoint that is adapted nothing is required: the adapted model is judged.
+    """
+    if report.plan.adaptation is not None and not isinstance(report, AdaptedReport):
+        return []
     section = EvaluateSection.model_validate(report.plan.recipe.get("evaluate", {}))
     require = section.require
     sentences = [*_recovery(report, require), *_perplexities(report, require)]
@@ -24,10 +31,12 @@ def refuse_unmet(report: Report) -> None:
     """Raise UserError with all budgets that the result misses."""
     if missed := unmet(report):
         listed = "\n  ".join(missed)
+        adapted = isinstance(report, AdaptedReport)
+        what, other = ("the adapted model", "adapter") if adapted else ("it", "method")
         raise UserError(
-            f"{report.plan.repo} is not published: it does not meet its recipe's requirements.\n"
-            f"  {listed}\n"
-            "The run folder is kept. Use more bits or another method, or change "
+            f"{report.plan.repo} is not published: {what} does not meet its recipe's "
+            f"requirements.\n  {listed}\n"
+            f"The run folder is kept. Use more bits or another {other}, or change "
             "evaluate.require, which neither quantizes nor measures again"
         )
 
@@ -88,7 +97,7 @@ def _divergence(report: Measured, require: RequireSection) -> Iterator[str]:
 
 
 def _bits(report: Report, require: RequireSection) -> Iterator[str]:
-    stored = report.checkpoint.linear_bits
+    stored = report.linear_bits
     if require.stored_bits is not None and stored > require.stored_bits:
         yield (
             f"the quantized linears store {number(stored)} bits per weight, but at most "

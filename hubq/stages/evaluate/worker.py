@@ -32,6 +32,7 @@ class Reporting:
 
     def __init__(self, out: TextIO) -> None:
         self.out = out
+        self.begun = 0  # tasks, which may lie in one another
 
     def say(self, **message: object) -> None:
         """Send one message."""
@@ -40,9 +41,11 @@ class Reporting:
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Advance]:
         """Announce a task, pass its steps on, and say when it ends."""
-        self.say(begin=title, total=total)
-        yield lambda steps: self.say(advance=steps)
-        self.say(end=title)
+        self.begun += 1
+        number = self.begun
+        self.say(begin=title, total=total, task=number)
+        yield lambda steps: self.say(advance=steps, task=number)
+        self.say(end=title, task=number)
 
 
 class Share:

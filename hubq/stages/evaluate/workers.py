@@ -64,12 +64,12 @@ def workers_for(job: Job) -> int:
 
 def _memory(folder: Path) -> int:
     """Return the bytes that a worker takes at most, roughly."""
-    from hubq.sources.shards import index
+    from hubq.sources.shards import adapter_bytes, index
 
     tensors = index(folder).values()
     packed = any(info.dtype in ("I32", "I64", "U8", "I8") for info in tensors)
     size = sum(info.end - info.begin for info in tensors)
-    return (ROOM_PACKED if packed else ROOM) * size + LIBRARIES
+    return (ROOM_PACKED if packed else ROOM) * size + ROOM * adapter_bytes(folder) + LIBRARIES
 
 
 def run(job: Job, workers: int, environment: Mapping[str, str], progress: Progress) -> None:
@@ -194,8 +194,8 @@ class Telling:
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
-        self.open = ExitStack()
-        self.advance: Advance | None = None
+        self.open: dict[int, ExitStack] = {}  # by the number of the task
+        self.advances: dict[int, Advance] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -206,17 +206,20 @@ class Telling:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.open.__exit__(kind, error, trace)  # what is interrupted is not done
+        for task in reversed(self.open.values()):
+            task.__exit__(kind, error, trace)  # what is interrupted is not done
 
     def pass_on(self, message: Mapping[str, Any]) -> None:
         """Begin a task, advance it, or end it."""
+        number = message["task"]
         if "begin" in message:
+            self.open[number] = ExitStack()
             task = self.progress.task(message["begin"], message["total"])
-            self.advance = self.open.enter_context(task)
-        elif "advance" in message and self.advance is not None:
-            self.advance(message["advance"])
+            self.advances[number] = self.open[number].enter_context(task)
+        elif "advance" in message:
+            self.advances[number](message["advance"])
         elif "end" in message:
-            self.open.close()
+            self.open.pop(number).close()
 
 
 def _explained(broken: Broken, job: Job) -> Exception:

@@ -1,5 +1,6 @@
 """What a release consists of: the run's files, proven to be those that were measured."""
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,13 +8,26 @@ from pathlib import Path
 from hubq.client.error_messages import SECRETS
 from hubq.client.repo_files import LocalFile
 from hubq.errors import UserError
-from hubq.machine.files import write_atomically
+from hubq.machine.files import read_object, write_atomically
 from hubq.machine.progress import Progress
+from hubq.records.adapted_report import AdaptedReport, load_report
 from hubq.records.report import Report
-from hubq.records.run_folder import IN_A_REPO, PLAN, REPORT, REPORT_IN_A_REPO, SIBLINGS
+from hubq.records.run_folder import (
+    ADAPTER_CONFIG,
+    IN_A_REPO,
+    MODEL,
+    PLAN,
+    QUANTIZATION,
+    REPORT,
+    REPORT_IN_A_REPO,
+    SIBLINGS,
+)
+from hubq.sources.license_terms import is_license_file
+from hubq.stages.adapt.adapter_files import renamed
 from hubq.stages.card.card import write
 from hubq.stages.card.results import eval_results
 from hubq.stages.compare.reports import Siblings, siblings_in
+from hubq.stages.plan.adapted_run import belongs_to
 from hubq.stages.recipe.text import presentable, recipe_text
 
 # Keys of other services whose shape is unmistakable.
@@ -30,15 +44,46 @@ def assemble(report: Report, run: Path, progress: Progress) -> dict[str, LocalFi
     Raises UserError where a file of the model is not the one that was measured.
     """
     _refuse_other_report(report, run)
-    files = measured_files(report, run / "model", progress)
+    files = measured_files(report, run / report.folder, progress)
+    public = report
+    if isinstance(report, AdaptedReport) and report.is_adapter:
+        files = {**files, **_of_an_adapter(report, run)}
+        listed = {path: file.sha256 for path, file in files.items()}
+        adaptation = report.adaptation.model_copy(update={"files": listed})
+        public = report.model_copy(update={"adaptation": adaptation})
     siblings = siblings_in(run)
     own = {name: run / name for name in write(report, siblings, run)}
-    for name, content in (papers(report, siblings) | eval_results(report)).items():
+    for name, content in (papers(public, siblings) | eval_results(report)).items():
         own[name] = run / name
         write_atomically(own[name], content)
     clash = sorted(own.keys() & files.keys())
     assert not clash, f"the model's folder holds {clash}, which publishing would overwrite"
     return files | {path: LocalFile(file) for path, file in own.items()}
+
+
+def _of_an_adapter(report: AdaptedReport, run: Path) -> dict[str, LocalFile]:
+    """Return what an adapter's repo holds beside the weights, by path; write what is made of it.
+
+    The config names its base at a commit, the license's files are those of the quantized model,
+    and an adapter of a 16-bit base says how that was quantized while it was made.
+    """
+    base, _, revision = (belongs_to(report.plan) or "").partition("@")
+    config = (run / report.folder / ADAPTER_CONFIG).read_bytes()
+    made = {ADAPTER_CONFIG: renamed(config, base, revision or None)}
+    quantized = read_object(run / MODEL / "config.json").get("quantization_config")
+    if quantized and report.plan.recipe["publish"].get("adapter_of") == "base":
+        made[QUANTIZATION] = (json.dumps(quantized, indent=2) + "\n").encode()
+    for name, content in made.items():
+        write_atomically(run / name, content)
+    licenses = {
+        path: LocalFile(run / MODEL / path)
+        for path in sorted(report.checkpoint.files)
+        if is_license_file(path)
+    }
+    for path, file in licenses.items():
+        _refuse_missing(run / MODEL, path)
+        _refuse_changed(file, report.checkpoint.files[path])
+    return licenses | {name: LocalFile(run / name) for name in made}
 
 
 def papers(report: Report, siblings: Siblings) -> dict[str, bytes]:
@@ -60,7 +105,7 @@ def papers(report: Report, siblings: Siblings) -> dict[str, bytes]:
 
 def _refuse_other_report(report: Report, run: Path) -> None:
     """Refuse a run whose records do not belong together."""
-    if Report.load(run / REPORT) != report:
+    if load_report(run / REPORT) != report:
         raise UserError(
             f"{run / 'report.json'} is not the report to publish: it was replaced. Publish again"
         )
@@ -73,7 +118,7 @@ def _refuse_other_report(report: Report, run: Path) -> None:
 
 def measured_files(report: Report, model: Path, progress: Progress) -> dict[str, LocalFile]:
     """Hash the model's files and return them; refuse missing, changed and additional ones."""
-    measured = report.checkpoint.files
+    measured = report.files
     _refuse_additional(model, measured)
     files = {path: LocalFile(model / path) for path in sorted(measured)}
     for path, file in files.items():
@@ -82,13 +127,17 @@ def measured_files(report: Report, model: Path, progress: Progress) -> dict[str,
             raise UserError(f"{file.path} leads out of {model}; nothing outside it is published")
     with progress.task("Checking files", sum(file.size for file in files.values())) as advance:
         for path, file in files.items():
-            if file.sha256 != measured[path]:
-                raise UserError(
-                    f"{file.path} changed since it was made, so it is not what was measured.\n"
-                    "Quantize and evaluate again (--fresh); nothing was uploaded"
-                )
+            _refuse_changed(file, measured[path])
             advance(file.size)
     return files
+
+
+def _refuse_changed(file: LocalFile, measured: str) -> None:
+    if file.sha256 != measured:
+        raise UserError(
+            f"{file.path} changed since it was made, so it is not what was measured.\n"
+            "Quantize and evaluate again (--fresh); nothing was uploaded"
+        )
 
 
 def _refuse_missing(model: Path, path: str) -> None:

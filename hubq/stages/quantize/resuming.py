@@ -198,13 +198,18 @@ def teacher_states(blocks: Path) -> States:
     return States(blocks / "teacher")
 
 
+def blocks_of(plan: Plan) -> int:
+    """Count a model's blocks, by the numbers in the names of its modules."""
+    names = (part for each in plan.modules for part in each.name.split(".") if part.isdigit())
+    return 1 + max(map(int, names))
+
+
 def where_it_goes_on(plan: Plan, run: Path) -> str | None:
     """Say after which block a run that was stopped goes on; None where no block is done."""
     folder = run / BLOCKS
     if not folder.is_dir():
         return None
-    names = (part for each in plan.modules for part in each.name.split(".") if part.isdigit())
-    blocks = 1 + max(map(int, names))
+    blocks = blocks_of(plan)
     method = Recipe.model_validate(plan.recipe).method
     if done := FinishedBlocks(folder, bool(method.needs)).count:
         return f"after block {done} of {blocks}"

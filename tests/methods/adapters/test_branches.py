@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hubq.methods.adapters.branches.correction import Correction
-from hubq.methods.adapters.branches.elastic import ElasticBranch, means_matrix, spread_means
+from hubq.methods.adapters.branches.elastic import ElasticBranch, connected, spread_means
 from hubq.methods.adapters.branches.lora import Branch
 from hubq.methods.adapters.ir_qlora import IRQLoRA
 from hubq.methods.adapters.qlora import QLoRA
@@ -62,12 +62,40 @@ def test_connections_are_means_of_inputs_and_copies_for_outputs() -> None:
 
 
 @pytest.mark.parametrize(("columns", "width"), [(12, 4), (4, 12), (10, 4), (7, 3), (5, 5)])
-def test_spreading_means_is_a_product_with_its_matrix(columns: int, width: int) -> None:
+def test_a_connected_matrix_spreads_means(columns: int, width: int) -> None:
     rows = torch.randn(3, columns, dtype=torch.float64)
+    matrix = torch.randn(width, columns, dtype=torch.float64)
 
-    spread = spread_means(rows, width)
+    product = rows @ connected(matrix, torch.tensor([0.5])).T
 
-    torch.testing.assert_close(spread, rows @ means_matrix(columns, width).T)
+    torch.testing.assert_close(product, rows @ matrix.T + 0.5 * spread_means(rows, width))
+
+
+@pytest.mark.parametrize("adapter", [QLoRA, IRQLoRA])
+def test_it_is_added_in_place_as_elsewhere(adapter: type[QLoRA]) -> None:
+    made, inputs, outputs = trained(branch(adapter)), torch.randn(5, 32), torch.randn(5, 48)
+
+    expected = outputs + made(inputs)
+
+    torch.testing.assert_close(made.onto(outputs, inputs), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_connections_learn_by_the_gradients_of_what_they_add() -> None:
+    made = trained(branch(IRQLoRA, (6, 8), rank=2, alpha=2)).double()
+    assert isinstance(made, ElasticBranch)
+    inputs = torch.randn(5, 8, dtype=torch.float64)
+
+    made(inputs).square().sum().backward()
+
+    for number in (made.averaged, made.copied):
+        either = []
+        for step in (1e-6, -1e-6):
+            with torch.no_grad():
+                number += step
+                either.append(float(made(inputs).square().sum()))
+                number -= step
+        assert number.grad is not None
+        assert float(number.grad) == pytest.approx((either[0] - either[1]) / 2e-6, rel=1e-6)
 
 
 def test_matrices_are_drawn_by_the_seed_and_the_linears_name() -> None:
@@ -111,7 +139,7 @@ def test_dropout_is_of_a_moment_and_not_of_the_connection() -> None:
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert not torch.equal(first, whole)
-    assert torch.equal(connection, made(inputs))
+    torch.testing.assert_close(connection, made(inputs), rtol=1e-5, atol=1e-5)
 
 
 def test_dropout_leaves_the_mean_of_the_inputs() -> None:

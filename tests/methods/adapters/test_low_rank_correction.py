@@ -1,5 +1,7 @@
 """The closed form: nothing of its rank loses less of the outputs, and it says what it loses."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from counted_memory import Counted
@@ -145,12 +147,13 @@ def test_what_lost_nothing_gets_nothing() -> None:
     assert found.facts == {"error_before": 0.0, "error_after": 0.0}
 
 
-def test_a_rank_beyond_the_linears_own_is_refused() -> None:
+def test_linears_whose_inputs_are_rounded_are_refused() -> None:
     sketch = Affine.sketch((16, 64), Grid(4))
 
-    assert LowRank(rank=16).why_unsupported(sketch) is None
-    assert LowRank(rank=17).why_unsupported(sketch) == (
-        "a linear of 64 inputs and 16 outputs can't have more than rank 16; use rank: 16 or less"
+    assert LowRank().why_unsupported(sketch) is None
+    assert LowRank().why_unsupported(replace(sketch, activation_bits=8)) == (
+        "this method rounds the inputs of linears too, and what that loses no correction of "
+        "the weights brings back; use a method that rounds weights alone"
     )
 
 

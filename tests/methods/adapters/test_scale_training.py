@@ -93,6 +93,16 @@ def test_before_the_first_step_it_is_the_quantized_linear_bit_for_bit(
     assert made_tensors.same(layer.finished(), quantized)
 
 
+def test_weights_are_rounded_as_their_readers_do() -> None:
+    quantized, inputs = tensor("groups", bits=8), torch.randn(5, COLUMNS)
+
+    layer = Scales(quantized, None, torch.bfloat16)
+
+    rounded = quantized.dequantize(torch.bfloat16).float()
+    assert not torch.equal(rounded, quantized.dequantize())
+    assert torch.equal(layer(inputs), linear(inputs, rounded))
+
+
 def test_codes_and_zeros_stay_and_no_scale_changes_its_sign() -> None:
     quantized = tensor("groups")
     layer = Scales(quantized)
@@ -114,7 +124,7 @@ def test_what_is_trained_is_measured_in_mean_scales() -> None:
     mean = quantized.scales.mean()
 
     with torch.no_grad():
-        layer.change += step
+        layer.change.add_(step)
 
     moved = layer.scales - quantized.scales
     torch.testing.assert_close(

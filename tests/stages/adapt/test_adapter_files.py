@@ -14,7 +14,6 @@ from taught_model import CPU, FORMATS, IDS, TinyModel, adapter, beside, quantize
 
 from hubq.errors import UserError
 from hubq.methods.adapters.branches.correction import Correction
-from hubq.methods.adapters.branches.lora import Branch
 from hubq.methods.adapters.ir_qlora import IRQLoRA
 from hubq.methods.adapters.qlora import QLoRA
 from hubq.runtime.modules import Packed
@@ -38,7 +37,6 @@ def corrections(model: Any) -> dict[str, Correction]:
     found = {}
     for name, module in model.named_modules():
         if isinstance(module, Beside):
-            assert isinstance(module.branch, Branch)
             for parameter in module.branch.parameters():
                 torch.nn.init.normal_(parameter, std=0.1)
             found[name] = Correction(*module.branch.folded(), {})

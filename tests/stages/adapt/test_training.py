@@ -1,18 +1,27 @@
 """A training is exact: the same bytes whenever it stops, and however many pairs run at once."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from progress_recorder import Recorder
-from taught_model import CPU, TinyModel, adapter, beside, pairs, quantized, trainable
+from safetensors.torch import load_file
+from taught_model import (
+    CPU,
+    Killed,
+    Killing,
+    TinyModel,
+    adapter,
+    beside,
+    pairs,
+    quantized,
+    trainable,
+)
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.machine.progress import SILENT, Advance, Progress
+from hubq.machine.progress import SILENT, Progress
 from hubq.methods.adapters.ir_qlora import IRQLoRA
 from hubq.methods.adapters.qlora import QLoRA
 from hubq.sources.instructions.tokens import Examples
@@ -29,31 +38,6 @@ def folder(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> P
     """A quantized model."""
     place = tmp_path_factory.mktemp("taught") / "model"
     return quantized(tiny_model("llama"), place, "compressed-tensors")
-
-
-class Killed(Exception):  # noqa: N818 - what happens, not what is wrong
-    """The end of a training that is not finished."""
-
-
-class Killing(Recorder):
-    """Die once so many steps are done."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self.left = steps
-
-    @contextmanager
-    def task(self, title: str, total: int) -> Iterator[Advance]:
-        with super().task(title, total) as advance:
-
-            def counted(steps: int) -> None:
-                advance(steps)
-                if title.startswith("Steps"):
-                    self.left -= steps
-                    if self.left == 0:
-                        raise Killed
-
-            yield counted
 
 
 def taught(
@@ -193,8 +177,6 @@ def test_a_loss_that_is_no_number_stops_it_and_leaves_the_last_good_state(
         taught(folder, tmp_path, chosen=chosen)
 
     (kept,) = tmp_path.glob("*/states.safetensors")
-    from safetensors.torch import load_file
-
     assert all(each.isfinite().all() for each in load_file(kept).values())
 
 

@@ -30,7 +30,7 @@ from hubq.records.recipe_inputs import ModelSection
 from hubq.records.report import Measurement, Report
 from hubq.sources.calibration_tokens import token_ids
 from hubq.sources.find import find
-from hubq.stages.evaluate.evaluate import _refuse_changed, evaluate
+from hubq.stages.evaluate.evaluate import QUANTIZE, _refuse_changed, evaluate
 from hubq.stages.evaluate.inference.loading import load
 from hubq.stages.evaluate.inference.passes import Passes
 from hubq.stages.evaluate.jobs import Job, Order
@@ -350,7 +350,7 @@ def test_papers_of_the_license_are_no_file_that_is_gone(evaluation: Evaluation) 
     (evaluation.run / "model" / "USE_POLICY.md").write_text("Be good.\n")
     checkpoint = made_checkpoint({**evaluation.checkpoint.files, "USE_POLICY.md": "0" * 64})
 
-    _refuse_changed(evaluation.run / "model", checkpoint)
+    _refuse_changed(evaluation.run / "model", checkpoint.files, QUANTIZE)
 
 
 # A worker starts: some seconds.

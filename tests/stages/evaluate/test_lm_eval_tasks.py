@@ -129,6 +129,24 @@ def test_examples_are_the_first_other_rows_with_their_answers(
     ]
 
 
+def test_mmlu_offline_asks_with_five_examples_as_papers_do(
+    model: Any,
+    folder: Path,
+    prompts: list[tuple[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exams = [asked(f"{number}?", ("a", "b", "c", "d"), number % 4) for number in range(6)]
+    put_rows("hubq_mmlu", exams, monkeypatch)
+
+    found = one(choice(model, folder, harness_task("hubq_mmlu", shots=5, limit=1)))
+
+    options = "A. a\nB. b\nC. c\nD. d\nAnswer:"
+    examples = "".join(f"{number}?\n{options} {'ABCD'[number % 4]}\n\n" for number in range(1, 6))
+    header = "The following are multiple choice questions (with answers).\n\n"
+    assert found.protocol.startswith("5-shot")
+    assert prompts == [(f"{header}{examples}0?\n{options}", f" {letter}") for letter in "ABCD"]
+
+
 def test_a_chat_template_goes_around_the_question_and_each_example(
     model: Any,
     folder: Path,

@@ -25,21 +25,25 @@ class ElasticBranch(Branch):
         self.averaged = nn.Parameter(torch.zeros(1))  # b; beta 1 in the paper
         self.copied = nn.Parameter(torch.zeros(1))  # c; beta 2
 
-    def folded(self) -> tuple[Tensor, Tensor]:
-        """Return A + b P and B + c R."""
-        a, b = super().folded()
-        means = means_matrix(a.shape[1], self.rank).to(a)
-        copies = means_matrix(self.rank, len(b)).to(b)
-        return a + self.averaged.detach() * means, b + self.copied.detach() * copies
+    def matrices(self) -> tuple[Tensor, Tensor]:
+        """Return A + b P and B + c R; differentiable."""
+        return connected(self.a, self.averaged), connected(self.b, self.copied)
 
-    def _gathered(self, inputs: Tensor) -> Tensor:
+    def _gathered(self, inputs: Tensor, a: Tensor) -> Tensor:
+        if not self.drops:
+            return super()._gathered(inputs, a)
         # No dropout on the connection, as in the code of the paper.
-        means = spread_means(inputs, self.rank)
-        return super()._gathered(inputs) + self.averaged.to(inputs.dtype) * means
+        means = spread_means(inputs, self.rank) * self.averaged.to(inputs.dtype)
+        return super()._gathered(inputs, self.a) + means * self.scaling
 
-    def _spread(self, gathered: Tensor) -> Tensor:
-        copies = spread_means(gathered, len(self.b))
-        return super()._spread(gathered) + self.copied.to(gathered.dtype) * copies
+
+def connected(matrix: Tensor, strength: Tensor) -> Tensor:  # (width, columns), (1,)
+    """Return a matrix plus strength times that of `spread_means`, which is never built."""
+    width, columns = matrix.shape
+    blocks = gcd(width, columns)
+    grid = matrix.clone().view(blocks, width // blocks, blocks, columns // blocks)
+    grid.diagonal(dim1=0, dim2=2).add_(strength * (blocks / columns))
+    return grid.view(width, columns)
 
 
 def spread_means(rows: Tensor, width: int) -> Tensor:  # (..., columns) -> (..., width)
@@ -47,11 +51,3 @@ def spread_means(rows: Tensor, width: int) -> Tensor:  # (..., columns) -> (...,
     blocks = gcd(rows.shape[-1], width)
     means = rows.unflatten(-1, (blocks, -1)).mean(-1)
     return means.repeat_interleave(width // blocks, -1)
-
-
-def means_matrix(columns: int, width: int) -> Tensor:  # (width, columns) float64
-    """Return the matrix that `spread_means` multiplies by."""
-    blocks = gcd(columns, width)
-    of_blocks = torch.eye(blocks, dtype=torch.float64) * (blocks / columns)
-    rows = of_blocks.repeat_interleave(width // blocks, 0)
-    return rows.repeat_interleave(columns // blocks, 1)

@@ -30,21 +30,34 @@ class Branch(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:  # (..., in) -> (..., out)
         """Return what is added to the linear's outputs."""
-        return self._spread(self._gathered(inputs) * self.scaling)
+        a, b = self.matrices()
+        return linear(self._gathered(inputs, a), b.to(inputs.dtype))
+
+    def onto(self, outputs: Tensor, inputs: Tensor) -> Tensor:  # (n, out), (n, in)
+        """Add it to a linear's outputs, in place: on a CPU that saves passes over the memory."""
+        a, b = self.matrices()
+        return outputs.addmm_(self._gathered(inputs, a), b.to(inputs.dtype).T)
+
+    def matrices(self) -> tuple[Tensor, Tensor]:
+        """Return the A and B of a plain LoRA that adds the same; differentiable."""
+        return self.a, self.b
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Return the A and B of a plain LoRA that adds the same."""
-        return self.a.detach(), self.b.detach()
+        """Return the same as they are by now."""
+        a, b = self.matrices()
+        return a.detach(), b.detach()
 
-    def _gathered(self, inputs: Tensor) -> Tensor:  # (..., rank)
-        return linear(self._dropped(inputs), self.a.to(inputs.dtype))
+    def _gathered(self, inputs: Tensor, a: Tensor) -> Tensor:  # (..., in) -> (..., rank)
+        return linear(self._dropped(inputs), a.to(inputs.dtype)) * self.scaling
 
-    def _spread(self, gathered: Tensor) -> Tensor:  # (..., rank) -> (..., out)
-        return linear(gathered, self.b.to(gathered.dtype))
+    @property
+    def drops(self) -> bool:
+        """Whether inputs are left out just now."""
+        return bool(self.dropout) and self.moment is not None
 
     def _dropped(self, inputs: Tensor) -> Tensor:
         """Leave some inputs out, the same whenever this moment's inputs come through again."""
-        if not self.dropout or self.moment is None:
+        if not self.drops:
             return inputs
         device = inputs.device if inputs.is_cuda else torch.device("cpu")
         generator = torch.Generator(device).manual_seed(seed_of(self.moment, self.seed))

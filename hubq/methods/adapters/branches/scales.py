@@ -16,7 +16,6 @@ from torch.nn.functional import linear
 from hubq.runtime.formulas import by_group
 from hubq.runtime.pieces import row_pieces
 from hubq.tensors import SMALLEST_SCALE, Affine
-from hubq.tensors.gram import factors_in
 
 
 class Scales(nn.Module):
@@ -27,10 +26,16 @@ class Scales(nn.Module):
     zero: Tensor | None
     bias: Tensor | None
 
-    def __init__(self, quantized: Affine, bias: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        quantized: Affine,
+        bias: Tensor | None = None,
+        rounded: torch.dtype = torch.float32,
+    ) -> None:
+        """Begin with a tensor; `rounded` is the dtype to which readers round its weights."""
         super().__init__()
         assert quantized.activation_bits is None, "PEQA refuses inputs that are rounded"
-        self.bits, self.group_size = quantized.bits, quantized.group_size
+        self.bits, self.group_size, self.rounded = quantized.bits, quantized.group_size, rounded
         for name, each in (
             ("codes", quantized.codes),
             ("scale", quantized.scales),
@@ -42,7 +47,9 @@ class Scales(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:  # (..., in)
         """Return what the linear puts out, (..., out), in the inputs' dtype."""
-        found: Tensor = _Dequantized.apply(inputs, self.scales, self.quantized, self.bias)
+        found: Tensor = _Dequantized.apply(  # type: ignore[no-untyped-call]
+            inputs, self.scales, self, self.bias
+        )
         return found
 
     @property
@@ -50,6 +57,13 @@ class Scales(nn.Module):
         """The scales as they are by now, (out, groups) float32; differentiable."""
         start = self.scale.float()
         return start * torch.exp(self.change / start.mean())
+
+    def dense(self, scales: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the weights (out, in) by some scales, rounded as readers do."""
+        weights = replace(self.quantized, scale=scales)
+        if self.rounded == torch.float32:
+            return weights.dequantize(dtype)
+        return weights.dequantize(self.rounded).to(dtype)
 
     @property
     def quantized(self) -> Affine:
@@ -72,13 +86,13 @@ class _Dequantized(torch.autograd.Function):
         context: Any,  # noqa: ANN401 - torch's own carries no type
         inputs: Tensor,
         scales: Tensor,
-        quantized: Affine,
+        layer: Scales,
         bias: Tensor | None,
     ) -> Tensor:
         """Return the outputs, in the inputs' dtype."""
         context.save_for_backward(inputs, scales)
-        context.quantized = quantized
-        return linear(inputs, _weight(quantized, scales, inputs.dtype), bias)
+        context.layer = layer
+        return linear(inputs, layer.dense(scales, inputs.dtype), bias)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
@@ -87,28 +101,23 @@ class _Dequantized(torch.autograd.Function):
         (gradient,) = gradients
         of_inputs = of_scales = None
         if context.needs_input_grad[0]:
-            of_inputs = gradient @ _weight(context.quantized, scales, gradient.dtype)
+            of_inputs = gradient @ context.layer.dense(scales, gradient.dtype)
         if context.needs_input_grad[1]:
             flat = (gradient.flatten(0, -2), inputs.flatten(0, -2))
-            of_scales = scale_gradient(context.quantized, *flat)
+            of_scales = scale_gradient(context.layer.quantized, *flat)
         return of_inputs, of_scales, None, None
-
-
-def _weight(quantized: Affine, scales: Tensor, dtype: torch.dtype) -> Tensor:
-    return replace(quantized, scale=scales).dequantize(dtype)
 
 
 def scale_gradient(quantized: Affine, gradient: Tensor, inputs: Tensor) -> Tensor:
     """Return the gradient of the scales (out, groups), for that of (tokens, out) outputs.
 
-    The gradient of the weights, (tokens, out)ᵀ (tokens, in), is made some rows at a time.
+    That of the weights, (tokens, out)ᵀ (tokens, in), is made some rows at a time, in the dtype that
+    the model runs in, and summed in float32.
     """
     levels = replace(quantized, scale=torch.ones_like(quantized.scales))
     found = torch.empty(quantized.scales.shape, device=gradient.device)
-    given, reached = gradient.float(), inputs.float()
-    with factors_in(inputs.dtype):
-        for rows in row_pieces(quantized.shape, gradient.device):
-            weights = (given[:, rows].T @ reached).mul_(levels.rows(rows))
-            for part, groups in by_group(weights, quantized.group_size):
-                found[rows, groups] = part.sum(2)
+    for rows in row_pieces(quantized.shape, gradient.device):
+        weights = (gradient[:, rows].T @ inputs).float().mul_(levels.rows(rows))
+        for part, groups in by_group(weights, quantized.group_size):
+            found[rows, groups] = part.sum(2)
     return found

@@ -34,6 +34,7 @@ def context(report: Report) -> dict[str, Any]:
         "adapted_to": plan.adaptation and plan.adaptation.repo,
         "quantized": None,
         "belongs_to": None,
+        "pinned": None,
         "gains": None,
         "gained": None,
         "lessons": None,
@@ -57,6 +58,7 @@ def context(report: Report) -> dict[str, Any]:
         "adapted_to": None,
         "quantized": quantized_in(plan),
         "belongs_to": model_of(plan),
+        "pinned": pinned(plan),
         "gains": rows(report),
         "gained": gained(report),
         "lessons": settings(report),
@@ -86,6 +88,12 @@ def model_of(plan: Plan) -> str | None:
     """Return the Hub id of the model that an adapter is loaded on; None: it is a whole model."""
     found = belongs_to(plan)
     return found and found.partition("@")[0]
+
+
+def pinned(plan: Plan) -> str | None:
+    """Return what an adapter is loaded on, at its commit; None: it isn't known or published yet."""
+    name = belongs_to(plan)
+    return name if name is not None and "@" in name else None
 
 
 def learnt(found: HeldOut | None) -> str:

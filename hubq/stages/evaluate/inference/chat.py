@@ -14,6 +14,7 @@ from hubq.errors import UserError
 from hubq.machine.device import best_device, compute_dtype
 from hubq.machine.progress import quiet
 from hubq.sources.chat_template import Message, laid_out, template_of
+from hubq.sources.folder import refuse_adapter
 from hubq.sources.tokenizer import tokenizer_of
 from hubq.stages.evaluate.inference.greedy_decoding import decoded
 
@@ -41,6 +42,7 @@ class Speaker:
         """
         from hubq.stages.evaluate.inference.loading import load
 
+        refuse_adapter(folder)
         place = device or str(best_device())
         with quiet():
             tokenizer = tokenizer_of(folder)

@@ -17,10 +17,13 @@ from hubq.formats.foreign.folder import FAULTS, QuantizedFolder
 from hubq.formats.foreign.metadata import BESIDE, quantization_of
 from hubq.machine.engines import missing_packages
 from hubq.machine.files import read_object
+from hubq.records.run_folder import ADAPTER, ADAPTER_CONFIG
 from hubq.sources.architecture import family_of
+from hubq.sources.folder import refuse_adapter
 from hubq.sources.shards import Weights
 from hubq.sources.skeleton import without_weights
 from hubq.sources.source import AUTO_ROUND, BY_HEADER
+from hubq.stages.adapt.adapter_files import attach
 from hubq.stages.convert.files import LEFT_OUT, superfluous
 from hubq.stages.evaluate.inference.blocks import BlocksOnDisk, round_inputs
 from hubq.stages.evaluate.inference.decoder import ON_DISK
@@ -55,22 +58,33 @@ class Warnings(logging.Handler):
 def load(folder: Path, *, device: str, dtype: str, by_blocks: bool = False) -> Loaded:
     """Load a model's folder; raise UserError unless every tensor found its place.
 
-    By blocks, these stay on the disk until they run, and whatever is packed is read by hubq.
+    By blocks, these stay on the disk until they run, and whatever is packed is read by hubq. An
+    adapter in the folder `adapter` belongs to the model.
     """
+    refuse_adapter(folder)
     method, element = _method(folder), getattr(torch, dtype)
     if by_blocks:
         if method:
             _refuse_spoilt_scales(folder)
-        return Loaded(_by_blocks(folder, method, device, element), BY_BLOCKS)
+        return _adapted(Loaded(_by_blocks(folder, method, device, element), BY_BLOCKS), folder)
     if reason := _why_not_transformers(folder, method):
         model, loader = _unpacked(folder, element), f"hubq's own {method} reader ({reason})"
     else:
         model, loader = _by_transformers(folder, element), LOADERS.get(method, "transformers")
     if method:
         _refuse_spoilt_scales(folder)
-    model = model.to(device).eval()
-    _first_forward(model, folder)
-    return Loaded(model, loader)
+    loaded = _adapted(Loaded(model.to(device).eval(), loader), folder)
+    _first_forward(loaded.model, folder)
+    return loaded
+
+
+def _adapted(loaded: Loaded, folder: Path) -> Loaded:
+    """Add the adapter that lies in a model's folder, where there is one."""
+    inside = folder / ADAPTER
+    if not (inside / ADAPTER_CONFIG).is_file():
+        return loaded
+    attach(loaded.model, inside)
+    return loaded._replace(loader=f"{loaded.loader}; the adapter by hubq")
 
 
 def _method(folder: Path) -> str:

@@ -1,8 +1,9 @@
-"""Quantizing in a process of its own: the same bytes, and its end is told in words.
+"""Quantizing and adapting in processes of their own: the same bytes, and their ends told in words.
 
 The first test waits for a process that imports torch and transformers: some seconds.
 """
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +17,13 @@ from hubq.cli.bars import Lines
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.machine.progress import Advance, Progress
+from hubq.records.adaptation import Adaptation
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 from hubq.sources.shards import Weights, write
+from hubq.stages.adapt import adapt as adapting
 from hubq.stages.plan.plan import plan
-from hubq.stages.publish.quantizing import quantize_apart
+from hubq.stages.publish.apart import adapt_apart, quantize_apart
 from hubq.stages.quantize.quantize import quantize
 from hubq.stages.recipe.recipe import Recipe
 
@@ -33,15 +36,15 @@ def begin(tmp_path: Path, tiny_model: Callable[[str], Path]) -> Callable[..., Pa
     text = tmp_path / "calibration.txt"
     text.write_text("".join(f"Llama {number} ate {number * 7} leaves.\n" for number in range(90)))
 
-    def planned(name: str, model: Path | None = None) -> Path:
-        values = {
+    def planned(name: str, model: Path | None = None, **more: object) -> Path:
+        values: dict[str, object] = {
             "name": "tiny",
             "model": {"folder": model or tiny_model("llama")},
             "method": {"name": "awq", "bits": 4, "group_size": 32},
             "calibration": {"dataset": {"file": text}, "samples": 4, "length": 32},
             "publish": {"org": "me"},
         }
-        plan(Recipe.model_validate(values), tmp_path / name, NOWHERE)
+        plan(Recipe.model_validate(values | more), tmp_path / name, NOWHERE)
         return tmp_path / name
 
     return planned
@@ -63,6 +66,26 @@ def test_a_process_of_its_own_writes_the_same_bytes_and_tells_how_far_it_is(
     assert checkpoint.files == expected.files
     assert Checkpoint.load(apart / "checkpoint.json") == checkpoint
     assert progress.steps["Quantizing"] == progress.totals["Quantizing"] == 8
+
+
+def test_adapting_in_a_process_of_its_own_writes_the_same_bytes_too(
+    begin: Callable[..., Path], tmp_path: Path
+) -> None:
+    pairs = [{"instruction": f"What is {n}?", "output": f"It is {n}."} for n in range(6)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    lessons = {"dataset": {"file": tmp_path / "pairs.jsonl"}, "held_out": 1}
+    adapt = {"name": "qlora", "rank": 2, "steps": 2, "batch_size": 2, **lessons}
+    here, progress = begin("here", adapt=adapt), Recorder()
+    planned = Plan.load(here / "plan.json")
+    checkpoint = quantize(planned, here, NOWHERE)
+    apart = Path(shutil.copytree(here, tmp_path / "apart"))
+    expected = adapting.adapt(planned, checkpoint, here, NOWHERE)
+
+    adaptation = adapt_apart(planned, checkpoint, apart, NOWHERE, progress)
+
+    assert adaptation.files == expected.files
+    assert Adaptation.load(apart / "adapted" / "adaptation.json") == adaptation
+    assert progress.steps["Training, 2 steps"] == 2
 
 
 def test_what_a_user_can_mend_is_the_same_message(
