@@ -12,6 +12,7 @@ from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.records.adaptation import Adaptation
 from hubq.records.adapted_report import load_report
+from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 from hubq.stages.plan.adapted_run import begin, belongs_to
 from hubq.stages.plan.plan import plan
@@ -143,6 +144,18 @@ def test_another_license_is_written_into_a_whole_model_too(run: Path) -> None:
     new = after.files.keys() - before.files.keys()
     assert new
     assert all((run / "adapted" / "model" / name).is_file() for name in new)
+
+
+def test_another_license_lies_beside_an_adapter_too(run: Path) -> None:
+    before = Checkpoint.load(run / "checkpoint.json").files
+
+    adopt(changed(run, publish={"license": "apache-2.0"}), run)
+
+    new = Checkpoint.load(run / "checkpoint.json").files.keys() - before.keys()
+    links = [run / "adapted" / "model" / name for name in new]
+    assert links
+    assert all(each.is_symlink() and each.is_file() for each in links)
+    assert all(each.resolve() == (run / "model" / each.name).resolve() for each in links)
 
 
 @pytest.mark.parametrize(
