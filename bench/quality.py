@@ -1,7 +1,8 @@
 """What each method keeps of a real model's perplexity: python bench/quality.py [RECIPE ...]
 
 SmolLM2-135M-Instruct, groups of 64, calibrated on NarrativeQA (128 windows of 512 tokens, evenly
-spaced), in every way that a recipe for LLaMA3-8B names, and for comparison GPTQ with whole rows.
+spaced), in every way that a recipe for LLaMA3-8B names, and for comparison GPTQ with whole rows and
+NF4 with shifts.
 Perplexity is that of the exported folder, as `hubq evaluate` measures it, on XSum (40 windows of
 512) and, as a check that nothing was tuned to it, on BoolQ's passages.
 
@@ -29,6 +30,7 @@ WHOLE_ROWS = [
     Way(f"gptq_{bits}bit_rows", {"name": "gptq", "bits": bits, "group_size": -1})
     for bits in (4, 3, 2)
 ]
+SHIFTED = Way("bitsandbytes_4bit_shift", {"name": "bitsandbytes", "shift": True}, "hubq")
 
 
 def main() -> None:
@@ -46,7 +48,7 @@ def main() -> None:
 
 def ways() -> list[Way]:
     """List all that is measured."""
-    return [*studied(), *WHOLE_ROWS]
+    return [*studied(), *WHOLE_ROWS, SHIFTED]
 
 
 def table(rows: list[dict[str, Any]]) -> Table:

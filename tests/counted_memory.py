@@ -3,10 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pretend_device import OnDevice
+from pretend_device import OnDevice, tensors
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 
 class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -26,7 +25,7 @@ class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         """Run any operation."""
         result = func(*args, **(kwargs or {}))
-        for each in tree_leaves(result):
+        for each in tensors(result):
             if isinstance(each, OnDevice):
                 self._count(each)
         return result

@@ -54,7 +54,7 @@ def shortened(tensors: dict[str, Any]) -> None:
 DAMAGES = {
     "a version of the future": Damage(
         change_config(lambda config: config.update(version=99)),
-        r"version 99 of the hubq format, and this reader knows version 1",
+        r"version 99 of the hubq format, and this reader knows versions 1 and 2",
     ),
     "an unknown kind": Damage(
         change_config(lambda config: config["schemes"][0].update(kind="woven")),

@@ -77,6 +77,19 @@ def codebook(shape: Shape, *, shared: bool) -> Codebook:
     return Codebook(codes, torch.randn(12), scale, 4, 40, offset=0.25)
 
 
+def shifted(shape: Shape) -> Codebook:
+    """Return random codes with a shift for each group; scales and shifts are in 8 bits, flat."""
+    given = codebook(shape, shared=False)
+    inner = (shape[0], groups(shape[1], 40))
+
+    def in_eight_bits() -> Codebook:
+        codes = torch.randint(0, 256, inner, dtype=torch.uint8)
+        greatest = torch.rand(1, groups(codes.numel(), 16)) + 0.1
+        return Codebook(codes, torch.randn(256), greatest, 8, 16, flat=True)
+
+    return replace(given, scale=in_eight_bits(), shift=in_eight_bits())
+
+
 def every_kind(shape: Shape) -> Iterator[QuantizedTensor]:
     """Yield a tensor of each representation, with each of its options."""
     torch.manual_seed(shape[0] * 1000 + shape[1])
@@ -99,6 +112,10 @@ def every_kind(shape: Shape) -> Iterator[QuantizedTensor]:
     yield Rotated(affine(shape, 2, columns), positive((1, columns))[0], (1 << 63) - 1)
     yield Rotated(codebook(shape, shared=True), positive((1, columns))[0], 0)
     yield Reordered(affine(shape, 4, 16), torch.randperm(columns))
+    yield shifted(shape)
+    run_on = (1, groups(shape[0] * columns, 40))
+    whole = replace(codebook(shape, shared=False), scale=positive(run_on), flat=True)
+    yield from (whole, replace(whole, shift=torch.randn(run_on)))
 
 
 def groups(columns: int, group_size: int) -> int:
@@ -118,7 +135,8 @@ def same(one: object, other: object) -> bool:
         # As floats: torch compares none of 8 bits. No component is NaN.
         return one.dtype == other.dtype and torch.equal(one.float(), other.float())
     if isinstance(one, QuantizedTensor):
-        compared = vars(one).keys() - {"facts", "changes"}
+        # The last is the model's, which files of the hubq format leave out.
+        compared = vars(one).keys() - {"facts", "changes", "dtype"}
         alike = all(same(vars(one)[each], vars(other)[each]) for each in compared)
         return type(one) is type(other) and alike
     if isinstance(one, tuple):

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 NAME = "pretend"
@@ -174,19 +173,20 @@ def _to_copy(
 
 def _run(operation: Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Run an operation on what lies in RAM; its result is where a GPU would have left it."""
-    tensors = list(_tensors((args, kwargs)))
-    here = [each for each in tensors if isinstance(each, OnDevice)]
+    given = tensors([*args, *kwargs.values()])
+    here = [each for each in given if isinstance(each, OnDevice)]
     if here:
-        _refuse_mixed(operation, args, tensors)
+        _refuse_mixed(operation, args, given)
     wanted = kwargs.get("device")
     target = None if wanted is None else torch.device(wanted).type
-    result = operation(*tree_map(_held, args), **_on_cpu(tree_map(_held, dict(kwargs)), target))
+    options = {name: _held(each) for name, each in kwargs.items()}
+    result = operation(*_held(args), **_on_cpu(options, target))
     if operation is aten.copy_.default:
         return args[0]
     if target == "cpu" or not (here or target == NAME):
         return result
     known = {id(each.held): each for each in here}  # of operations in place
-    return tree_map(lambda each: _wrapped(each, known), result)
+    return _wrapped(result, known)
 
 
 def _on_cpu(options: dict[str, Any], target: str | None) -> dict[str, Any]:
@@ -196,15 +196,13 @@ def _on_cpu(options: dict[str, Any], target: str | None) -> dict[str, Any]:
     return options | ({"pin_memory": False} if "pin_memory" in options else {})
 
 
-def _refuse_mixed(operation: Operation, args: tuple[Any, ...], tensors: list[Tensor]) -> None:
+def _refuse_mixed(operation: Operation, args: tuple[Any, ...], given: list[Tensor]) -> None:
     """Raise RuntimeError for what a GPU would refuse: tensors of two devices, numbers excepted."""
     if operation in COPIES:
         return
-    apart = [
-        each for each in tensors if not isinstance(each, OnDevice) and each.device.type == "cpu"
-    ]
+    apart = [each for each in given if not isinstance(each, OnDevice) and each.device.type == "cpu"]
     if operation in INDEXED and isinstance(args[0], OnDevice):
-        apart = [each for each in _tensors(args[2:3]) if not isinstance(each, OnDevice)]
+        apart = [each for each in tensors(args[2:3]) if not isinstance(each, OnDevice)]
     if any(each.dim() for each in apart):
         raise RuntimeError(
             "Expected all tensors to be on the same device, but found at least two devices, "
@@ -212,15 +210,26 @@ def _refuse_mixed(operation: Operation, args: tuple[Any, ...], tensors: list[Ten
         )
 
 
-def _tensors(value: object) -> Iterator[Tensor]:
-    return (each for each in tree_leaves(value) if isinstance(each, Tensor))
+# torch's own walks through trees know every container, and take longer than the operations here,
+# which have no others than these.
+def tensors(value: object) -> list[Tensor]:
+    """List the tensors among an operation's arguments or results."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, list | tuple):
+        return [tensor for each in value for tensor in tensors(each)]
+    return []
 
 
 def _held(value: Any) -> Any:
-    return value.held if isinstance(value, OnDevice) else value
+    if isinstance(value, OnDevice):
+        return value.held
+    return type(value)(map(_held, value)) if isinstance(value, list | tuple) else value
 
 
 def _wrapped(value: Any, known: Mapping[int, OnDevice]) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_wrapped(each, known) for each in value)
     if not isinstance(value, Tensor) or isinstance(value, OnDevice):
         return value
     return known[id(value)] if id(value) in known else OnDevice(value)

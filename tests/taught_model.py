@@ -29,7 +29,7 @@ def nf4(module: str, weight: Tensor) -> Codebook | None:
     """Round the linears of blocks to NF4, in blocks of 64."""
     if not module.endswith("_proj"):
         return None
-    grouped = weight.unflatten(1, (-1, 64))
+    grouped = weight.view(len(weight), -1, 64)
     scale = grouped.abs().amax(2)
     shares = grouped / scale[..., None]
     codes = (shares[..., None] - levels("nf4")).abs().argmin(-1).to(torch.uint8)

@@ -43,6 +43,8 @@ class BitsAndBytes(Format):
 
     def why_unsupported(self, tensor: QuantizedTensor) -> str | None:
         """Refuse what the library's kernels don't compute with."""
+        if isinstance(tensor, Codebook) and tensor.shift is not None:
+            return "bitsandbytes files hold no shifts of blocks; use format: hubq"
         if isinstance(tensor, Codebook) and _is_held(tensor):
             return None
         return (

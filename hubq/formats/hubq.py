@@ -14,10 +14,10 @@ from torch import Tensor
 from hubq.errors import UserError
 from hubq.formats import Embedding, Format
 from hubq.formats.layouts.carried_loader import auto_map, loader_source
-from hubq.formats.layouts.hubq_layout import components, rebuilt, scheme
+from hubq.formats.layouts.hubq_layout import components, rebuilt, scheme, version
 from hubq.machine.engines import LOADER
 from hubq.runtime.reading import unpacked
-from hubq.runtime.schemes import FORMAT_VERSION, component_names, module_entry
+from hubq.runtime.schemes import component_names, module_entry
 from hubq.tensors import (
     Affine,
     Codebook,
@@ -25,7 +25,6 @@ from hubq.tensors import (
     QuantizedTensor,
     Reordered,
     Rotated,
-    Values,
 )
 
 
@@ -40,14 +39,11 @@ class Hubq(Format):
         return torch.float16 if model == torch.float16 else torch.bfloat16
 
     def why_unsupported(self, tensor: QuantizedTensor) -> str | None:
-        """Refuse quantized activations and what is peculiar to bitsandbytes."""
+        """Refuse quantized activations and tables that go without saying."""
         if any(each.activation_bits is not None for each in _affine_parts(tensor)):
             return "hubq files hold weights only; use format: compressed-tensors"
-        if isinstance(tensor, Codebook) and (tensor.implied or _is_flat(tensor.scale)):
-            return (
-                "hubq files hold neither implicit tables nor scales that cross the ends of rows; "
-                "use format: bitsandbytes"
-            )
+        if isinstance(tensor, Codebook) and tensor.implied:
+            return "hubq files hold no implicit tables; use format: bitsandbytes"
         return None
 
     def embeddings(self, tied: bool) -> frozenset[Embedding]:
@@ -87,7 +83,7 @@ class Hubq(Format):
             modules[module] = {"scheme": known[id(tensor)], "shape": list(tensor.shape)}
         return {
             "quant_method": self.name,
-            "version": FORMAT_VERSION,
+            "version": version(schemes),
             "schemes": schemes,
             "modules": modules,
         }
@@ -99,10 +95,6 @@ class Hubq(Format):
     def extra_files(self, config: Mapping[str, Any]) -> dict[str, bytes]:
         """Return the file with that class."""
         return {LOADER: loader_source()}
-
-
-def _is_flat(scale: Values) -> bool:
-    return isinstance(scale, Codebook) and scale.flat
 
 
 def _affine_parts(tensor: QuantizedTensor) -> list[Affine]:

@@ -135,7 +135,6 @@ class Method(AsWritten, ABC):
     # Whether a row's result, of an Affine, depends on no other row of the group once it is scaled.
     rows_are_independent: ClassVar[bool] = False
     holds: ClassVar[Holds] = Holds()  # for the plan's estimate of memory
-    remark: ClassVar[str] = ""  # a sentence for the card, where the paper left something open
 
     @abstractmethod
     def sketch(self, shape: tuple[int, int], scale_dtype: torch.dtype) -> QuantizedTensor:
@@ -170,6 +169,11 @@ class Method(AsWritten, ABC):
     def activation_bits(self) -> int | None:
         """The bits to which each token's inputs are rounded as they arrive; None: they are not."""
         return None
+
+    @property
+    def remark(self) -> str:
+        """A sentence for the card, where something is left open or might mislead; or nothing."""
+        return ""
 
     @property
     @abstractmethod

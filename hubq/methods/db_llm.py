@@ -60,11 +60,6 @@ class DBLLM(Method):
     needs: ClassVar[frozenset[Need]] = frozenset({"gram"})
     holds: ClassVar[Holds] = GPTQ.holds
     tunes: ClassVar[bool] = True
-    remark: ClassVar[str] = (
-        "The authors of DB-LLM published no code. hubq built it from the paper's description and "
-        "chose by measuring what that leaves open: it trains block by block, on the outputs of "
-        "each, starts from GPTQ's 2-bit rounding, and stores the scales in 8 bits."
-    )
 
     group_size: int = Field(128, gt=0, description="input columns that share two scales")
     damping: float = Field(
@@ -83,6 +78,15 @@ class DBLLM(Method):
         description="outputs to learn: the base's on its inputs, or the block's on the same inputs",
     )
     seed: int = Field(0, description="seed for the order of the windows")
+
+    @property
+    def remark(self) -> str:
+        """Say who built it, and of what."""
+        return (
+            "The authors of DB-LLM published no code. hubq built it from the paper's description "
+            "and chose by measuring what that leaves open: it trains block by block, on the "
+            "outputs of each, starts from GPTQ's 2-bit rounding, and stores the scales in 8 bits."
+        )
 
     @property
     def nominal_bits(self) -> float:

@@ -138,16 +138,29 @@ def binary_weight(
 
 
 def codebook_weight(
-    codes: Tensor, table: Tensor, scale: Tensor, group_size: int
-) -> Tensor:  # (out, in) uint8, (entries,), (out, groups) or (1, 1) float32
-    """Return table[code] * scale."""
+    codes: Tensor, table: Tensor, scale: Tensor, group_size: int, shift: Tensor | None = None
+) -> Tensor:  # (out, in) uint8, (entries,), (out, groups) or (1, 1) float32, (out, groups) float32
+    """Return table[code] * scale + shift."""
     # By 32-bit places that are one row: on a CPU a third of the time of table[codes].
     weight = table.index_select(0, codes.flatten().int()).view(codes.shape)
     if scale.numel() == 1:
-        return weight.mul_(scale)
-    for part, groups in by_group(weight, group_size):
-        part *= scale[:, groups, None]
+        weight.mul_(scale)
+    else:
+        for part, groups in by_group(weight, group_size):
+            part *= scale[:, groups, None]
+    if shift is not None:
+        for part, groups in by_group(weight, group_size):
+            part += shift[:, groups, None]
     return weight
+
+
+def spread(
+    values: Tensor, group_size: int, rows: slice, shape: tuple[int, int]
+) -> Tensor:  # (1, groups) -> (rows, in)
+    """Return the value of each weight in some rows, where groups run on over the ends of rows."""
+    begin, end, _ = rows.indices(shape[0])
+    place = torch.arange(begin * shape[1], end * shape[1], device=values.device)
+    return values[0][place // group_size].view(-1, shape[1])
 
 
 def mixed_weight(parts: list[Tensor], part: Tensor, group_size: int) -> Tensor:  # (groups,) uint8

@@ -17,6 +17,7 @@ from hubq.runtime.formulas import (
     mixed_weight,
     reordered_weight,
     rotated_weight,
+    spread,
 )
 from hubq.runtime.pieces import in_pieces
 from hubq.runtime.schemes import (
@@ -135,7 +136,10 @@ def _unpacked_binary(
 def _unpacked_codebook(
     scheme: Scheme, tensors: Tensors, shape: Shape, name: str, where: Tensor | None
 ) -> Fields:
-    inner = (1, 1) if scheme["shared"] else (shape[0], _groups(shape[1], scheme["group_size"]))
+    flat, shift = scheme.get("flat", False), scheme.get("shift")
+    out, columns = (1, shape[0] * shape[1]) if flat else shape
+    groups = (out, _groups(columns, scheme["group_size"]))
+    inner = (1, 1) if scheme["shared"] else groups
     table = take(tensors, f"{name}_table", (scheme["entries"],), torch.float32)
     codes = take_codes(tensors, name, scheme["bits"], shape, where)
     if codes.numel() and int(codes.max()) >= len(table):
@@ -144,6 +148,8 @@ def _unpacked_codebook(
         "codes": codes,
         "table": table,
         "scale": unpacked(scheme["scale"], tensors, inner, f"{name}_scale"),
+        "shift": None if shift is None else unpacked(shift, tensors, groups, f"{name}_shift"),
+        "flat": flat,
         "offset": float(take(tensors, f"{name}_offset", (1,), torch.float32)),
         "bits": scheme["bits"],
         "group_size": scheme["group_size"],
@@ -229,9 +235,19 @@ def _restored_binary(fields: Fields, rows: slice) -> Tensor:
 
 
 def _restored_codebook(fields: Fields, rows: slice) -> Tensor:
-    shared = fields["scale"]["shape"] == (1, 1)
-    scale = restored_rows(fields["scale"], slice(None) if shared else rows) + fields["offset"]
-    return codebook_weight(fields["codes"][rows], fields["table"], scale, fields["group_size"])
+    scale = _of_groups(fields, "scale", rows) + fields["offset"]
+    shift = None if fields["shift"] is None else _of_groups(fields, "shift", rows)
+    width = 1 if fields["flat"] else fields["group_size"]
+    return codebook_weight(fields["codes"][rows], fields["table"], scale, width, shift)
+
+
+def _of_groups(fields: Fields, key: str, rows: slice) -> Tensor:
+    """Return a codebook's scales or shifts of some rows: one for all, a group's or a weight's."""
+    if fields[key]["shape"] == (1, 1):
+        return restored(fields[key])
+    if fields["flat"]:
+        return spread(restored(fields[key]), fields["group_size"], rows, fields["shape"])
+    return restored_rows(fields[key], rows)
 
 
 def _restored_masked(fields: Fields, rows: slice) -> Tensor:

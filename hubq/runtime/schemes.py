@@ -9,7 +9,9 @@ from torch import Tensor
 from hubq.runtime.headers import DTYPES
 from hubq.runtime.unpacking import unpack_bitmap, unpack_stream
 
-FORMAT_VERSION = 1
+VERSIONS = (1, 2)
+FORMAT_VERSION = VERSIONS[-1]  # the newest
+SINCE_TWO = ("flat", "shift")  # keys of a codebook that an older reader would pass over
 ROOT = "weight"  # the name of a module's main tensor: never of the dense weight's shape
 SCHEME_KEYS = {
     "float": ("dtype",),
@@ -22,7 +24,7 @@ SCHEME_KEYS = {
     "rotated": ("inner",),
 }
 RANGES = {"bits": (1, 8), "group_size": (1, 1 << 31), "planes": (1, 8), "entries": (1, 256)}
-SWITCHES = ("symmetric", "unipolar", "apart", "shared")
+SWITCHES = ("symmetric", "unipolar", "apart", "shared", "flat")
 FLOATS = {
     str(dtype).removeprefix("torch."): dtype for dtype in DTYPES.values() if dtype.is_floating_point
 }
@@ -50,10 +52,10 @@ def module_entry(config: Mapping[str, Any], module: str) -> tuple[Scheme, Shape]
 
 def require_version(config: Mapping[str, Any]) -> None:
     """Raise ValueError for a version of the format that this reader does not know."""
-    if config.get("version") != FORMAT_VERSION:
+    if config.get("version") not in VERSIONS:
         raise ValueError(
             f"this file is in version {config.get('version')} of the hubq format, and this reader "
-            f"knows version {FORMAT_VERSION}: take a newer hubq, or its loader"
+            f"knows versions {' and '.join(map(str, VERSIONS))}: take a newer hubq, or its loader"
         )
 
 
@@ -83,7 +85,7 @@ def component_names(scheme: Scheme, name: str = ROOT) -> Iterator[str]:
 
 def _children(scheme: Scheme) -> Iterator[tuple[str, Scheme]]:
     """Yield the schemes inside of a scheme with the last part of their paths."""
-    for key in ("scale", "mean", "chosen", "rest"):
+    for key in ("scale", "shift", "mean", "chosen", "rest"):
         if scheme.get(key) is not None:
             yield key, scheme[key]
     for key, path in (("scales", "scale_{}"), ("parts", "{}")):

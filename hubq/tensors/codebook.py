@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from hubq.runtime.formulas import codebook_weight
+from hubq.runtime.formulas import codebook_weight, spread
 from hubq.tensors.quantized import QuantizedTensor, Values, value_bits, value_rows, values
 
 DATA_TYPES = ("nf4", "fp4", "int8")
@@ -59,7 +59,7 @@ def data_type_of(table: Tensor) -> str | None:
 
 @dataclass(frozen=True)
 class Codebook(QuantizedTensor):
-    """w = table[code] * (scale + offset), with a scale for each row and group of columns.
+    """w = table[code] * (scale + offset) + shift, with both for each row and group of columns.
 
     A scale of shape (1, 1) is that of the whole matrix. In a flat one groups run on over the ends
     of rows, as if the matrix were a single row.
@@ -71,6 +71,7 @@ class Codebook(QuantizedTensor):
     bits: int
     group_size: int  # columns; the last group may be ragged
     offset: float = 0.0  # of quantized scales, a float32: the mean that was taken off them
+    shift: Values | None = None  # (out, groups), or (1, groups) when flat
     flat: bool = False
     implied: bool = False  # the table goes without saying: files leave it out
     dtype: torch.dtype = torch.float32  # of the weight before, in which readers may compute
@@ -88,20 +89,21 @@ class Codebook(QuantizedTensor):
 
     def rows(self, which: slice) -> Tensor:
         """Look the codes up and scale them, in float32."""
-        codes = self.codes[which]
+        scale = values(self.scale) if self.shared else self._of_groups(self.scale, which)
+        shift = None if self.shift is None else self._of_groups(self.shift, which)
+        width = 1 if self.flat else self.group_size
+        found = codebook_weight(self.codes[which], self.table, scale + self.offset, width, shift)
+        return found.float()
+
+    def _of_groups(self, given: Values, which: slice) -> Tensor:
+        """Return scales or shifts of some rows; of a flat matrix each weight's."""
         if self.flat:
-            begin, end, _ = which.indices(self.shape[0])
-            columns = self.shape[1]
-            place = torch.arange(begin * columns, end * columns, device=codes.device)
-            scale, width = values(self.scale)[0][place // self.group_size].view(codes.shape), 1
-        elif self.shared:
-            scale, width = values(self.scale), self.group_size
-        else:
-            scale, width = value_rows(self.scale, which), self.group_size
-        return codebook_weight(codes, self.table, scale + self.offset, width).float()
+            return spread(values(given), self.group_size, which, self.shape)
+        return value_rows(given, which)
 
     def theoretical_bits(self) -> float:
-        """Count the codes, the scales, their offset and the table."""
+        """Count the codes, the scales, their offset, the shifts and the table."""
         out, columns = self.shape
         table = 0 if self.implied else self.table.numel() * 32 + OFFSET_BITS
-        return self.bits + (value_bits(self.scale) + table) / (out * columns)
+        shift = 0 if self.shift is None else value_bits(self.shift)
+        return self.bits + (value_bits(self.scale) + shift + table) / (out * columns)

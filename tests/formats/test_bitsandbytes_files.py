@@ -228,8 +228,12 @@ def test_affine_formats_refuse_what_the_library_makes(name: str, weight: torch.T
     assert None not in mistakes
 
 
-def test_no_format_but_its_own_takes_scales_that_run_over_the_ends_of_rows() -> None:
-    sketch = method_class("bitsandbytes")().sketch((64, 128), torch.bfloat16)
+def test_the_hubq_format_refuses_a_table_that_goes_without_saying() -> None:
+    sketch = (
+        method_class("bitsandbytes")
+        .model_validate({"data_type": "int8"})
+        .sketch((64, 128), torch.bfloat16)
+    )
 
     mistake = format_named("hubq").why_unsupported(sketch)
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -101,6 +102,16 @@ def test_each_scheme_is_listed_once() -> None:
     assert len(config["schemes"]) == 2
 
 
+def test_only_what_an_old_reader_would_misread_makes_a_file_of_version_2() -> None:
+    for tensor in every_kind((7, 130)):
+        config = FORMAT.config({"m": tensor}, [])
+
+        assert config["version"] == (2 if "'flat'" in str(config) else 1)
+    plain = made_tensors.codebook((8, 40), shared=False)
+    shifted = replace(plain, shift=made_tensors.positive((8, 1)))
+    assert FORMAT.config({"m": plain, "n": shifted}, [])["version"] == 2
+
+
 def test_bits_are_counted_as_they_are_stored() -> None:
     for tensor in every_kind(REALISTIC):
         packed, _ = stored(tensor)
@@ -130,7 +141,7 @@ def change(config: Mapping[str, Any], *path: str | int, value: object) -> dict[s
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [
-        (("version",), 2, "version 2 of the hubq format, and this reader knows version 1"),
+        (("version",), 3, "version 3 of the hubq format, and this reader knows versions 1 and 2"),
         (("version",), None, "version None"),
         (("modules", "m"), None, "lists no module m"),
         (("modules", "m", "scheme"), 7, "has scheme 7"),

@@ -14,8 +14,10 @@ LLAMA3_8B = ((4096, 4096), (1024, 4096), (14336, 4096), (4096, 14336))
 
 
 def settings(name: str) -> list[Method]:
-    """Return a method at each of its bit widths."""
+    """Return a method at each of its bit widths, or with and without shifts."""
     kind = method_class(name)
+    if "shift" in kind.model_fields:
+        return [kind.model_validate({"shift": shift}) for shift in (False, True)]
     field = kind.model_fields.get("bits")
     widths = [] if field is None else get_args(field.annotation)
     return [kind.model_validate({"bits": bits}) for bits in widths] or [kind()]

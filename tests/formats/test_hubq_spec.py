@@ -150,17 +150,23 @@ def flags(file: File, name: str, shape: tuple[int, int], mask: Matrix | None) ->
 
 
 def codebook(file: File, scheme: dict[str, Any], shape: tuple[int, int], name: str) -> Matrix:
-    (out, columns), size = shape, scheme["group_size"]
-    inner = (1, 1) if scheme["shared"] else (out, -(-columns // size))
-    scale = matrix(file, scheme["scale"], inner, f"{name}_scale")
+    (out, columns), size, flat = shape, scheme["group_size"], scheme.get("flat", False)
+    groups = (1, -(-out * columns // size)) if flat else (out, -(-columns // size))
+    scale = matrix(file, scheme["scale"], (1, 1) if scheme["shared"] else groups, f"{name}_scale")
+    shift = matrix(file, scheme["shift"], groups, f"{name}_shift") if "shift" in scheme else None
     table = file.floats(f"{name}_table", "float32")
     (offset,) = file.floats(f"{name}_offset", "float32")
     code = rows(file.codes(name, scheme["bits"], out * columns), shape)
 
-    def stretch(i: int, j: int) -> np.float32:
-        return F32((scale[0][0] if scheme["shared"] else scale[i][j // size]) + offset)
+    def of_group(given: Matrix, i: int, j: int) -> np.float32:
+        return F32(given[0][(i * columns + j) // size] if flat else given[i][j // size])
 
-    return [[table[code[i][j]] * stretch(i, j) for j in range(columns)] for i in range(out)]
+    def weight(i: int, j: int) -> np.float32:
+        stretch = F32((scale[0][0] if scheme["shared"] else of_group(scale, i, j)) + offset)
+        product = F32(table[code[i][j]] * stretch)
+        return product if shift is None else F32(product + of_group(shift, i, j))
+
+    return [[weight(i, j) for j in range(columns)] for i in range(out)]
 
 
 def masked(file: File, scheme: dict[str, Any], shape: tuple[int, int], name: str) -> Matrix:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -11,12 +12,15 @@ import torch
 
 from hubq.client.client import Client
 from hubq.errors import UserError
+from hubq.formats import format_named, formats, refusal_of
+from hubq.formats.hubq import FORMAT as HUBQ
 from hubq.machine import engines
 from hubq.methods import Inputs, Layer
 from hubq.methods.bitsandbytes import BitsAndBytes
 from hubq.records.recipe_inputs import ModelSection
 from hubq.stages.plan.plan import plan
 from hubq.stages.recipe.recipe import read
+from hubq.tensors import Codebook, values
 from hubq.tensors.codebook import data_type_of, levels
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -89,6 +93,8 @@ def test_an_int8_weight_becomes_the_nearest_127th_of_its_rows_greatest(layer: La
         ({"data_type": "fp4"}, 4.127),
         ({"data_type": "nf4", "double_quantization": False}, 4.5),
         ({"data_type": "int8"}, 8 + 32 / 4096),
+        ({"data_type": "nf4", "shift": True}, 4.254),  # the shifts as much as the scales
+        ({"data_type": "nf4", "shift": True, "double_quantization": False}, 5),
     ],
 )
 def test_a_big_matrix_takes_the_bits_that_the_papers_count(
@@ -122,6 +128,99 @@ def test_shapes_that_the_kernels_fail_on_are_refused_with_a_way_out(
     assert complaint in mistake
     assert mistake.endswith("use data_type: int8")
     assert BitsAndBytes(data_type="int8").why_unsupported(shape) is None
+
+
+def code_entropy(result: Codebook) -> torch.Tensor:
+    """Return the entropy in bits of each block's codes, of whole blocks."""
+    codes = result.codes.view(-1, 64).long()
+    shares = torch.zeros(len(codes), 16).scatter_add_(1, codes, torch.ones(codes.shape)) / 64
+    return -(shares * shares.clamp(min=1e-9).log2()).sum(1)
+
+
+@pytest.mark.parametrize("double", [True, False])
+def test_a_shift_gives_the_codes_of_a_block_more_entropy(double: bool, layer: Layer) -> None:
+    plain, shifted = (
+        code_entropy(BitsAndBytes(shift=shift, double_quantization=double).quantize(layer))
+        for shift in (False, True)
+    )
+
+    if not double:  # a shift in 8 bits may let a weight pass a boundary again
+        assert (shifted >= plain - 1e-6).all()
+    assert shifted.mean() > plain.mean() + 0.05
+
+
+@pytest.mark.parametrize("double", [True, False])
+def test_a_shifted_weight_is_the_nearest_level_of_what_the_shift_leaves(
+    double: bool, layer: Layer
+) -> None:
+    result = BitsAndBytes(shift=True, double_quantization=double).quantize(layer)
+
+    assert result.shift is not None
+    rest = layer.weight.view(-1, 1, 64) - values(result.shift).view(-1, 1, 1)
+    greatest = rest.abs().amax(2, keepdim=True)
+    away = (rest - levels("nf4").view(1, 16, 1) * greatest).abs()
+    chosen = away.gather(1, result.codes.view(-1, 1, 64).long())
+    torch.testing.assert_close(chosen, away.amin(1, keepdim=True), rtol=0, atol=1e-7)
+    scale = (values(result.scale) + result.offset).view(-1, 1, 1)
+    torch.testing.assert_close(scale, greatest, rtol=0, atol=2e-3 if double else 0)
+    level = levels("nf4")[result.codes.long()].view(-1, 1, 64)
+    expected = level * scale + values(result.shift).view(-1, 1, 1)
+    assert torch.equal(result.dequantize(), expected.view(result.shape))
+
+
+@pytest.mark.parametrize("double", [True, False])
+@pytest.mark.parametrize("shape", [(96, 192), (50, 100), (1, 7)], ids=str)
+def test_shifts_of_any_shape_take_the_bits_that_were_planned(
+    shape: tuple[int, int], double: bool
+) -> None:
+    method = BitsAndBytes(shift=True, double_quantization=double)
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0)) / 10
+    assert method.why_unsupported(shape) is None
+
+    result = method.quantize(Layer("up_proj", weight, Inputs(0)))
+
+    packed = HUBQ.pack("m", result)
+    planned = HUBQ.pack("m", method.sketch(shape, torch.bfloat16))
+    assert {name: each.shape for name, each in packed.items()} == {
+        name: each.shape for name, each in planned.items()
+    }
+    assert (result.dequantize() - weight).abs().max() < 0.1
+    config = HUBQ.config({"m": result}, [])
+    assert torch.equal(HUBQ.unpack("m", packed, config).dequantize(), result.dequantize())
+
+
+def test_shifts_are_those_of_a_cpu_on_any_device(layer: Layer, device: torch.device) -> None:
+    method = BitsAndBytes(shift=True, double_quantization=False)
+
+    there = method.quantize(replace(layer, weight=layer.weight.to(device)))
+
+    here = method.quantize(layer)
+    assert there.device.type == device.type
+    assert torch.equal(there.dequantize().cpu(), here.dequantize())
+
+
+@pytest.mark.parametrize("name", [each for each in formats() if each not in ("hubq", "dense")])
+def test_other_formats_hold_no_shifts(name: str) -> None:
+    sketch = BitsAndBytes(shift=True).sketch((64, 128), torch.bfloat16)
+
+    mistake = refusal_of(format_named(name), sketch)
+
+    assert mistake is not None
+    assert "use format: hubq" in mistake
+
+
+@pytest.mark.parametrize("data_type", ["fp4", "int8"])
+def test_only_nf4_has_shifts(data_type: str) -> None:
+    with pytest.raises(ValueError, match="leave shift out"):
+        BitsAndBytes(data_type=data_type, shift=True)
+
+
+def test_a_card_says_what_shifts_cost_and_what_they_are_not() -> None:
+    remark = BitsAndBytes(shift=True).remark
+
+    assert "0.1270 bits a weight more than plain NF4" in remark
+    assert "that is not the error" in remark
+    assert BitsAndBytes().remark == ""
 
 
 def test_int8_has_no_scales_to_quantize_twice() -> None:

@@ -4,13 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from torch.utils._pytree import tree_leaves
+from pretend_device import tensors
 from watched_operations import WatchedOperations
 
 from hubq.methods import Group, Inputs, Layer, Method, method_class, methods
 
-WIDE, ROWS, TOKENS = 4096, 64, 64
+WIDE, ROWS, TOKENS = 1024, 64, 64  # a Gram matrix would be sixteen times the weight
 
 
 class Transfers(WatchedOperations):  # type: ignore[no-untyped-call]
@@ -24,10 +23,6 @@ class Transfers(WatchedOperations):  # type: ignore[no-untyped-call]
         """Add up the arguments that lie elsewhere."""
         places = {each.device.type for each in tensors(result)}
         self.bytes += sum(each.nbytes for each in tensors(args) if places - {each.device.type})
-
-
-def tensors(value: object) -> list[Tensor]:
-    return [each for each in tree_leaves(value) if isinstance(each, Tensor)]
 
 
 def layer_on(device: torch.device, width: int) -> Layer:

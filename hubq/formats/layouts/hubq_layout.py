@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hubq.machine.device import dtype_name
 from hubq.runtime.reading import Fields
-from hubq.runtime.schemes import ROOT
+from hubq.runtime.schemes import FORMAT_VERSION, ROOT, SINCE_TWO, VERSIONS
 from hubq.tensors import Affine, Binary, Codebook, Masked, Mixed, Reordered, Rotated, Values
 from hubq.tensors.packing import bitmap_words, pack_bitmap, pack_fields, pack_stream, words
 
@@ -45,6 +45,7 @@ def scheme(given: Values) -> dict[str, Any]:
                 "group_size": given.group_size,
                 "shared": given.shared,
                 "scale": scheme(given.scale),
+                **_since_two(given),
             }
         case Masked():
             return {"kind": "masked", "chosen": scheme(given.chosen), "rest": scheme(given.rest)}
@@ -56,6 +57,22 @@ def scheme(given: Values) -> dict[str, Any]:
         case Rotated():
             return {"kind": "rotated", "inner": scheme(given.inner)}
     raise AssertionError(f"no layout for {type(given).__name__}")
+
+
+def _since_two(given: Codebook) -> dict[str, Any]:
+    """Describe what a codebook may have since version 2; files without it are of version 1."""
+    flat = {"flat": True} if given.flat else {}
+    return flat if given.shift is None else {**flat, "shift": scheme(given.shift)}
+
+
+def version(described: object) -> int:
+    """Return the first version of the format that knows all of a scheme, or of several."""
+    if isinstance(described, dict):
+        own = FORMAT_VERSION if described.keys() & set(SINCE_TWO) else VERSIONS[0]
+        return max(own, version(list(described.values())))
+    if isinstance(described, list):
+        return max(map(version, described), default=VERSIONS[0])
+    return VERSIONS[0]
 
 
 def components(given: Values, name: str = ROOT) -> Named:
@@ -89,6 +106,8 @@ def _beside_codes(given: Affine | Codebook, name: str) -> Named:
     if isinstance(given, Codebook):
         yield f"{name}_table", given.table.contiguous()
         yield f"{name}_offset", torch.tensor([given.offset])
+        if given.shift is not None:
+            yield from components(given.shift, f"{name}_shift")
     elif given.zero is not None:
         yield f"{name}_zero", pack_stream(given.zero, given.bits)
 

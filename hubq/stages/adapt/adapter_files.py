@@ -70,7 +70,7 @@ HARMLESS = frozenset(
     }
 )
 BEGINNINGS = (True, False, "gaussian", "eva", "orthogonal")  # that leave the base as it is
-EMPTY = (None, False, [], {}, "")
+EMPTY: tuple[object, ...] = (None, False, [], {}, "")
 
 
 def write(  # noqa: PLR0913 - all that the two files say

@@ -46,6 +46,10 @@ from hubq.tensors.thin import moved
 if TYPE_CHECKING:
     from hubq.sources.instructions.tokens import Examples
 
+ROUNDED = (
+    "Readers of bitsandbytes' INT8 round what goes into linears too, save what is far out; the "
+    "training left that as it is."
+)
 TRAINING = "training-"  # begins the name of a folder of states
 
 
@@ -68,6 +72,9 @@ class Adapting:
         self.trained: Trained | None = None
         self.calibration: Calibration | None = None
         self.facts = [self.adapter.remark] if self.adapter.remark else []
+        rounds = getattr(recipe.method, "data_type", None) == "int8"
+        if rounds and isinstance(self.adapter, TrainedAdapter):
+            self.facts.append(ROUNDED)
         reset_peaks(self.device.type)
 
     def make(self, progress: Progress) -> None:
@@ -157,7 +164,9 @@ class Adapting:
     ) -> None:
         """Train what isn't frozen, from a state of this very training if there is one."""
         parameters = {name: each for name, each in model.named_parameters() if each.requires_grad}
-        digest = digest_of(adapter, examples, self.checkpoint.files, self.planned.compute_dtype)
+        base = sorted(self.checkpoint.files.items())
+        options = (adapter.model_dump(mode="json"), self.plan.recipe.get("calibration"))
+        digest = digest_of(examples, options, base, self.planned.compute_dtype)
         folder = self.own / STEPS / f"{TRAINING}{digest[:16]}"
         for other in (self.own / STEPS).glob(f"{TRAINING}*"):
             if other != folder:
@@ -249,14 +258,10 @@ class Adapting:
         )
 
 
-def digest_of(
-    adapter: TrainedAdapter, examples: "Examples", files: Mapping[str, str], dtype: str
-) -> str:
-    """Return what tells one training from another: options, pairs, base and dtype, as hex."""
-    digest = hashlib.sha256(
-        repr((adapter.model_dump(mode="json"), sorted(files.items()), dtype)).encode()
-    )
-    for each in (*examples.train, *examples.held_out):
+def digest_of(examples: "Examples", *others: object) -> str:
+    """Return what tells one training from another, as hex: its pairs, its options, its base."""
+    digest = hashlib.sha256(repr(others).encode())
+    for each in (*examples.train, "held out", *examples.held_out):
         digest.update(repr(each).encode())
     return digest.hexdigest()
 
@@ -265,4 +270,4 @@ def _facts(branch: Branch) -> dict[str, float]:
     """Return the weights of a branch's connections, which are in its matrices now."""
     if not isinstance(branch, ElasticBranch):
         return {}
-    return {"averaged": float(branch.averaged), "copied": float(branch.copied)}
+    return {"averaged": branch.averaged.item(), "copied": branch.copied.item()}

@@ -79,6 +79,6 @@ def rows(examples: Sequence["Example"], pad: int) -> Rows:
         labels[row, : len(each.labels)] = torch.tensor(each.labels)
     following = labels[:, 1:]
     predicted = following != IGNORED
-    row, place = predicted.nonzero(as_tuple=True)
+    which, place = predicted.nonzero(as_tuple=True)
     counts = tuple(predicted.sum(1).tolist())
-    return Rows(ids, row * length + place, following[predicted], counts)
+    return Rows(ids, which * length + place, following[predicted], counts)

@@ -48,7 +48,7 @@ def mean_losses(model: Any, examples: Sequence["Example"], at_once: int, pad: in
                 for some in _slices(model, len(states))
             ]
         )
-        means = [each.mean() for each in losses.cpu().double().split(batch.counts)]
+        means = [each.mean() for each in torch.split(losses.cpu().double(), list(batch.counts))]
         found[numbers] = torch.stack(means)
     return found
 

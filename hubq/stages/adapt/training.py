@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hubq.errors import UserError
+from hubq.machine.files import require_space
 from hubq.machine.progress import Progress
 from hubq.methods.adapters import TrainedAdapter
 from hubq.methods.adapters.branches.lora import Branch
@@ -37,6 +38,7 @@ LOOKS = 10  # at the held-out pairs on the way, at most
 SHARE = 0.1  # of the time that these looks may take
 LOOK = "held-out pairs after step "  # begins the names of their losses in a state
 MOMENTS = ("exp_avg", "exp_avg_sq")  # as AdamW calls them
+STATE = 6  # times the parameters: two states, each with two moments
 PASSES = 3  # forward passes that a step on a pair takes, about
 
 
@@ -59,8 +61,10 @@ def train(  # noqa: PLR0913 - a training is of all of these
     """Train the parameters (float32, of the model) in place, or go on from a state in a folder.
 
     The folder is of this very training: of a model, pairs and options that have not changed. Raises
-    UserError where the loss is no number.
+    UserError where the loss is no number, or the disk has no room for states.
     """
+    kept = sum(STATE * each.nbytes for each in parameters.values())
+    require_space(folder, kept, "keeping the states of a training")
     training = _Training(model, parameters, examples, adapter)
     states = States(folder)
     if done := states.passed():
@@ -272,7 +276,7 @@ def _recomputed(model: Any) -> Iterator[None]:  # noqa: ANN401
     """Let blocks keep only their inputs for the way back, inside the context."""
     blocks: Sequence[nn.Module] = model.get_decoder().layers
     for block in blocks:
-        block.forward = partial(  # type: ignore[method-assign]
+        block.forward = partial(
             checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False
         )
     try:

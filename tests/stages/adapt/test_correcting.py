@@ -1,18 +1,18 @@
 """Corrections of a quantized folder: of what it lacks, in any format, and through kills."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from corrected_model import NOWHERE, quantized_run
-from progress_recorder import Recorder
+from progress_recorder import Killed, Killing, Recorder
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from hubq.machine.progress import SILENT, Advance
+from hubq.machine.progress import SILENT
 from hubq.methods.adapters.branches.correction import Correction
 from hubq.records.plan import Plan
 from hubq.sources import calibration_tokens
@@ -121,32 +121,6 @@ def test_quantized_embeddings_are_where_the_tokens_begin(tmp_path: Path) -> None
     assert found["model.layers.1.mlp.down_proj"].facts["error_after"] > 0
 
 
-class Killed(Exception):  # noqa: N818 - what happens, not what is wrong
-    """The end of a walk that is not finished."""
-
-
-class Dying(Recorder):
-    """Die after so many steps."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self.left = steps
-
-    @contextmanager
-    def task(self, title: str, total: int) -> Iterator[Advance]:
-        """Open a task whose steps are counted, but for those that were done before."""
-        with super().task(title, total) as advance:
-
-            def count(steps: int) -> None:
-                advance(steps)
-                if total > steps and steps <= 1:
-                    self.left -= steps
-                if not self.left:
-                    raise Killed
-
-            yield count
-
-
 @pytest.mark.parametrize("keep_every", ["0", "1e9"])
 def test_a_walk_killed_at_each_of_its_steps_ends_with_the_same_numbers(
     keep_every: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -159,7 +133,7 @@ def test_a_walk_killed_at_each_of_its_steps_ends_with_the_same_numbers(
 
     for number in (1, 4, 5, 3):
         with suppress(Killed):
-            corrections(plan, run, NOWHERE, Dying(number), rank=8, damping=0.01)
+            corrections(plan, run, NOWHERE, Killing(number, "Correcting"), rank=8, damping=0.01)
             pytest.fail("it ended before it was killed")
     recorder = Recorder()
     found = corrections(plan, run, NOWHERE, recorder, rank=8, damping=0.01)

@@ -54,7 +54,8 @@ def test_a_frozen_linear_gives_its_inputs_the_gradient_of_a_dense_weight() -> No
 
     (FrozenLinear(weight, replaced)(inputs) * weights).sum().backward()
     found, inputs.grad = inputs.grad, None
-    (nn.functional.linear(inputs, weight.dequantize(), replaced.bias) * weights).sum().backward()
+    outputs = nn.functional.linear(inputs, weight.dequantize(), replaced.bias)
+    (outputs * weights).sum().backward()  # type: ignore[no-untyped-call]
 
     assert inputs.grad is not None
     assert torch.equal(found, inputs.grad)
@@ -77,9 +78,11 @@ def test_no_dense_weight_outlives_a_pass(tiny_model: TinyModel, tmp_path: Path) 
     model = beside(folder, adapter())
     saved: list[tuple[int, ...]] = []
 
-    with torch.autograd.graph.saved_tensors_hooks(
-        lambda each: (saved.append(tuple(each.shape)), each)[1], lambda each: each
-    ):
+    def keep(each: torch.Tensor) -> torch.Tensor:
+        saved.append(tuple(each.shape))
+        return each
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda each: each):
         model(input_ids=IDS).logits.sum()
 
     shapes = {each.frozen.weight.shape for each in model.modules() if hasattr(each, "frozen")}

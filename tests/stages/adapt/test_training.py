@@ -1,18 +1,25 @@
 """A training is exact: the same bytes whenever it stops, and however many pairs run at once."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from progress_recorder import Recorder
-from taught_model import CPU, TinyModel, adapter, beside, pairs, quantized, trainable
+from progress_recorder import Killed, Killing, Recorder
+from safetensors.torch import load_file
+from taught_model import (
+    CPU,
+    TinyModel,
+    adapter,
+    beside,
+    pairs,
+    quantized,
+    trainable,
+)
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.machine.progress import SILENT, Advance, Progress
+from hubq.machine.progress import SILENT, Progress
 from hubq.methods.adapters.ir_qlora import IRQLoRA
 from hubq.methods.adapters.qlora import QLoRA
 from hubq.sources.instructions.tokens import Examples
@@ -21,7 +28,7 @@ from hubq.stages.adapt.objective import backward, mean_losses
 from hubq.stages.adapt.training import Trained, evenly, paired, train
 from hubq.stages.quantize.resuming import VARIABLE
 
-STEPS = 6
+STEPS = 4
 
 
 @pytest.fixture(scope="module")
@@ -29,31 +36,6 @@ def folder(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> P
     """A quantized model."""
     place = tmp_path_factory.mktemp("taught") / "model"
     return quantized(tiny_model("llama"), place, "compressed-tensors")
-
-
-class Killed(Exception):  # noqa: N818 - what happens, not what is wrong
-    """The end of a training that is not finished."""
-
-
-class Killing(Recorder):
-    """Die once so many steps are done."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self.left = steps
-
-    @contextmanager
-    def task(self, title: str, total: int) -> Iterator[Advance]:
-        with super().task(title, total) as advance:
-
-            def counted(steps: int) -> None:
-                advance(steps)
-                if title.startswith("Steps"):
-                    self.left -= steps
-                    if self.left == 0:
-                        raise Killed
-
-            yield counted
 
 
 def taught(
@@ -85,7 +67,7 @@ def test_a_training_killed_behind_any_step_ends_with_the_same_bytes(
         states = tmp_path / f"killed-{steps}"
         monkeypatch.setenv(VARIABLE, "0" if steps % 2 else "1e9")
         with pytest.raises(Killed):
-            taught(folder, states, Killing(steps))
+            taught(folder, states, Killing(steps, "Steps"))
         monkeypatch.setenv(VARIABLE, "1e9")
         progress = Recorder()
         parameters, again = taught(folder, states, progress)
@@ -108,7 +90,7 @@ def test_a_finished_training_is_taken_up_without_a_step(folder: Path, tmp_path: 
 
 
 def test_it_learns(folder: Path, tmp_path: Path) -> None:
-    chosen = adapter(steps=40, batch_size=8, warmup=0.1)
+    chosen = adapter(steps=20, batch_size=8, warmup=0.1)
 
     _, trained = taught(folder, tmp_path, chosen=chosen, examples=pairs(40, 8))
 
@@ -120,7 +102,7 @@ def test_it_learns(folder: Path, tmp_path: Path) -> None:
     assert trained.curve.losses[-1] < trained.curve.losses[0]
     assert trained.curve.held_out_losses[0] == held_out.before
     assert trained.curve.held_out_losses[-1] == held_out.after
-    assert trained.curve.held_out_steps[-1] == trained.curve.steps[-1] == 40
+    assert trained.curve.held_out_steps[-1] == trained.curve.steps[-1] == 20
 
 
 def gradients(folder: Path, at_once: int) -> dict[str, Tensor]:
@@ -189,12 +171,10 @@ def test_a_loss_that_is_no_number_stops_it_and_leaves_the_last_good_state(
     monkeypatch.setenv(VARIABLE, "1e9")
     chosen = adapter(steps=STEPS, learning_rate=1e30, greatest_gradient=1e30)
 
-    with pytest.raises(UserError, match=r"no finite number at step \d of 6.*learning_rate"):
+    with pytest.raises(UserError, match=r"no finite number at step \d of 4.*learning_rate"):
         taught(folder, tmp_path, chosen=chosen)
 
     (kept,) = tmp_path.glob("*/states.safetensors")
-    from safetensors.torch import load_file
-
     assert all(each.isfinite().all() for each in load_file(kept).values())
 
 
@@ -232,7 +212,7 @@ def test_a_device_goes_on_from_a_state(
     monkeypatch.setenv(VARIABLE, "0")
 
     with pytest.raises(Killed):
-        train(killed, trainable(killed), pairs(), chosen, tmp_path / "killed", Killing(2))
+        train(killed, trainable(killed), pairs(), chosen, tmp_path / "killed", Killing(2, "Steps"))
     train(again, trainable(again), pairs(), chosen, tmp_path / "killed", SILENT)
 
     expected = {name: each.detach().cpu() for name, each in trainable(whole).items()}

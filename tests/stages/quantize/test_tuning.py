@@ -230,7 +230,7 @@ def test_a_checkpoint_says_what_the_method_chose_for_itself(run_of: Callable[[st
 
     checkpoint = quantize(Plan.load(run / "plan.json"), run, NOWHERE)
 
-    assert DBLLM.remark in checkpoint.facts
+    assert DBLLM().remark in checkpoint.facts
     assert checkpoint.seconds_by_part["tuning"] > 0
 
 

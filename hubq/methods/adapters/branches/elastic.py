@@ -49,5 +49,5 @@ def connected(matrix: Tensor, strength: Tensor) -> Tensor:  # (width, columns), 
 def spread_means(rows: Tensor, width: int) -> Tensor:  # (..., columns) -> (..., width)
     """Return the means of as many blocks of columns as divide both, each for as many places."""
     blocks = gcd(rows.shape[-1], width)
-    means = rows.unflatten(-1, (blocks, -1)).mean(-1)
+    means = rows.reshape(*rows.shape[:-1], blocks, -1).mean(-1)
     return means.repeat_interleave(width // blocks, -1)

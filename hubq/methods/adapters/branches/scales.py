@@ -16,7 +16,6 @@ from torch.nn.functional import linear
 from hubq.runtime.formulas import by_group
 from hubq.runtime.pieces import row_pieces
 from hubq.tensors import SMALLEST_SCALE, Affine
-from hubq.tensors.gram import factors_in
 
 
 class Scales(nn.Module):
@@ -112,14 +111,13 @@ class _Dequantized(torch.autograd.Function):
 def scale_gradient(quantized: Affine, gradient: Tensor, inputs: Tensor) -> Tensor:
     """Return the gradient of the scales (out, groups), for that of (tokens, out) outputs.
 
-    The gradient of the weights, (tokens, out)ᵀ (tokens, in), is made some rows at a time.
+    That of the weights, (tokens, out)ᵀ (tokens, in), is made some rows at a time, in the dtype that
+    the model runs in, and summed in float32.
     """
     levels = replace(quantized, scale=torch.ones_like(quantized.scales))
     found = torch.empty(quantized.scales.shape, device=gradient.device)
-    given, reached = gradient.float(), inputs.float()
-    with factors_in(inputs.dtype):
-        for rows in row_pieces(quantized.shape, gradient.device):
-            weights = (given[:, rows].T @ reached).mul_(levels.rows(rows))
-            for part, groups in by_group(weights, quantized.group_size):
-                found[rows, groups] = part.sum(2)
+    for rows in row_pieces(quantized.shape, gradient.device):
+        weights = (gradient[:, rows].T @ inputs).float().mul_(levels.rows(rows))
+        for part, groups in by_group(weights, quantized.group_size):
+            found[rows, groups] = part.sum(2)
     return found
