@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_adaptation import adapt_by_hand, adapted_report, adapting
@@ -170,7 +171,7 @@ def test_another_license_lies_beside_an_adapter_too(run: Path) -> None:
     ],
     ids=["quantized", "named", "base"],
 )
-def test_an_adapter_belongs_to_what_the_recipe_says(publish: dict[str, str], named: str) -> None:
+def test_an_adapter_belongs_to_what_the_recipe_says(publish: dict[str, Any], named: str) -> None:
     assert belongs_to(adapting(made_plan(), **publish)) == named
 
 
