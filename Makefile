@@ -8,6 +8,9 @@ ROOT := $(shell test "$$(id -u)" = 0 || echo sudo -n)
 # Several processes share the cores: one thread each, or their spin barriers fight.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
+# A file's tests share what they prepare, so one process runs all of them; tests/conftest.py has the order.
+BY_FILE := --dist loadfile --no-loadscope-reorder
+
 .PHONY: install browser demo space test lint docs unit interop gpu gpu-bundle clean
 
 install: $(VENV)/.installed
@@ -50,7 +53,7 @@ browser:
 	} || echo "no chromium here: install it to run the tests in a browser"
 
 unit: install
-	$(ONE_THREAD) $(BIN)/pytest --numprocesses $(JOBS)
+	$(ONE_THREAD) $(BIN)/pytest --numprocesses $(JOBS) $(BY_FILE)
 
 clean:
 	rm -rf $(VENV) build *.egg-info

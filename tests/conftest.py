@@ -34,6 +34,22 @@ os.environ.setdefault("HUBQ_COMPUTE_DTYPE", "bfloat16")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Files that take longest are begun first: none is then left for one process alone at the end.
+LONGEST = (
+    *("test_browser.py", "test_generation.py", "test_devices.py", "test_memory_needed.py"),
+    *("test_evaluate.py", "test_hub_tasks.py", "test_several.py", "test_efficiency.py"),
+    *("test_workers.py", "test_app.py", "test_complete.py", "test_deploy.py", "test_two_files.py"),
+    *("test_assess.py", "test_fuzzed_hub.py", "test_clients.py", "test_cli.py", "test_docs.py"),
+    *("test_quantize.py", "test_gpu_checks.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files in front."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give each test a cache folder of its own."""

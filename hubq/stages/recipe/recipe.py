@@ -124,7 +124,9 @@ class Recipe(AsWritten, Record):
 
     @field_serializer("method", "adapt")
     def _to_options(self, chosen: Method | Adapter | None) -> dict[str, Any] | None:
-        return chosen and {"name": _file_of(chosen), **chosen.model_dump(mode="json")}
+        if chosen is None:
+            return None
+        return {"name": _file_of(chosen), **chosen.model_dump(mode="json")}
 
 
 def _file_of(chosen: Method | Adapter) -> str:
