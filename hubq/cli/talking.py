@@ -9,6 +9,7 @@ import click
 from hubq.cli.bars import progress
 from hubq.cli.options import client_for, example, hub_option
 from hubq.machine.shortages import memory_for
+from hubq.records.run_folder import ADAPTER_CONFIG
 
 if TYPE_CHECKING:
     from hubq.client.client import Client
@@ -91,15 +92,21 @@ def _sides(model: str, beside: str | None, hub: str | None) -> list[Side]:
 
 
 def _folder_of(model: str, client: "Client") -> Path:
-    """Return a model's folder on this machine; that of a run is inside the run's."""
+    """Return a model's folder on this machine; that of a run is inside the run's.
+
+    An adapter is brought together with its base.
+    """
     from hubq.client.pull import pull as bring
+    from hubq.stages.evaluate.adapter_repo import with_base
 
     folder = Path(model)
     if not folder.is_dir():
-        return bring(model, None, client, progress())
+        folder = bring(model, None, client, progress())
     inside = folder / "model"
-    is_run = not (folder / "config.json").is_file() and (inside / "config.json").is_file()
-    return inside if is_run else folder
+    if not (folder / "config.json").is_file() and (inside / "config.json").is_file():
+        return inside
+    is_adapter = (folder / ADAPTER_CONFIG).is_file()
+    return with_base(folder, client, progress()) if is_adapter else folder
 
 
 def _other(beside: str, folder: Path, client: "Client") -> Path:

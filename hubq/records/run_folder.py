@@ -43,7 +43,7 @@ BLOCKS = "blocks"  # what is finished of a model
 ADAPTED = "adapted"
 ADAPTER = "adapter"  # the folder of an adapter, inside that of the model that it belongs to
 STEPS = "steps"  # what is finished of a training
-WHOLE = (MODEL, f"{MODEL}{PARTIAL}", BLOCKS, STEPS, ADAPTED)
+WHOLE = (MODEL, f"{MODEL}{PARTIAL}", BLOCKS, STEPS)
 TAKEN = (errno.EACCES, errno.EAGAIN)
 WITHOUT_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # NFS and its like
 
@@ -105,6 +105,7 @@ def clear(run: Path) -> None:
     """
     require_run(run)
     _refuse_strangers(run / MODEL, run / CHECKPOINT)
+    _clear_inner(run / ADAPTED)
     for name in (*RECORDS, *PAPERS):
         for path in (run / name, run / f"{name}{PARTIAL}"):
             if path.parent == run or not path.parent.is_symlink():
@@ -117,6 +118,19 @@ def clear(run: Path) -> None:
     for name in sorted({path.rpartition("/")[0] for path in PAPERS} - {""}):
         with suppress(OSError):  # it holds something else, or isn't there
             (run / name).rmdir()
+
+
+def _clear_inner(run: Path) -> None:
+    """Remove what was made in a run folder inside another, and its plan."""
+    if run.is_symlink() or not run.is_dir():
+        return
+    if _is_plan(run / PLAN):
+        clear(run)
+        (run / PLAN).unlink()
+    for name in RECORDS:  # what comes before a plan
+        (run / name).unlink(missing_ok=True)
+    with suppress(OSError):  # it holds something else
+        run.rmdir()
 
 
 def _is_plan(path: Path) -> bool:

@@ -167,5 +167,10 @@ def test_publish_measures_all_three_and_publishes_both_in_order_once(
     assert hubq("pull", ADAPTED, "--hub", hub.endpoint).exit_code == 0
     assert hubq("card", "--check", "runs/mine", "runs/mine/adapted").exit_code == 0
     assert ADAPTED in (own_folder / "runs/mine/README.md").read_text()
+    answers = [
+        hubq("chat", model, "hello", "--max-new-tokens", 3, "--hub", hub.endpoint).stdout
+        for model in (ADAPTED, "runs/mine/adapted")
+    ]
+    assert answers[0] == answers[1] != ""
     compared = hubq("compare", QUANTIZED, ADAPTED, "--markdown", "--hub", hub.endpoint)
     assert "| low-rank | rtn + low_rank |" in compared.stdout, compared.output

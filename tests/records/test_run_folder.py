@@ -5,12 +5,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+from made_adaptation import make_adapted
 from made_run import make_run
 
 from hubq.client.client import Client
 from hubq.errors import UserError
+from hubq.records.adapted_report import load_report
 from hubq.records.run_folder import PLAN, clear, require_run
+from hubq.stages.publish.adapted import publish_adapted
 from hubq.stages.publish.publish import publish
+
+MINE = ("notes.txt", ".git/HEAD", "images/me.png", "hubq/mine.txt", "adapted/notes.txt")
 
 
 @pytest.fixture
@@ -56,14 +61,24 @@ def test_all_that_a_published_run_holds_is_cleared_but_the_plan(
     assert [path.name for path in (tmp_path / "run").iterdir()] == [PLAN]
 
 
+def test_what_was_adapted_in_a_run_is_cleared_with_it(client: Client, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    publish_adapted(make_adapted(run, make_run(run)), run, client)
+
+    clear(run)
+
+    assert [path.name for path in run.iterdir()] == [PLAN]
+
+
 def test_clearing_leaves_what_the_user_put_there(run: Path) -> None:
-    for name in ("notes.txt", ".git/HEAD", "images/me.png", "hubq/mine.txt"):
+    make_adapted(run, load_report(run / "report.json"))
+    for name in MINE:
         (run / name).parent.mkdir(exist_ok=True)
         (run / name).write_text("precious")
 
     clear(run)
 
-    assert held(run) == {PLAN, "notes.txt", ".git/HEAD", "images/me.png", "hubq/mine.txt"}
+    assert held(run) == {PLAN, *MINE}
 
 
 def test_a_stranger_in_the_model_stops_the_clearing_before_anything_goes(run: Path) -> None:

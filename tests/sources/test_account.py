@@ -113,6 +113,7 @@ def test_positions_that_old_writers_stored_need_no_copy(folder: Path) -> None:
 
 
 def test_an_adapter_beside_the_model_is_left_alone_and_can_change_nothing(folder: Path) -> None:
+    expected = logits(folder)  # with peft, transformers reads what comes now
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "acme/other"}')
     save_file({"lora": torch.ones(1)}, folder / "adapter_model.safetensors")
 
@@ -123,7 +124,7 @@ def test_an_adapter_beside_the_model_is_left_alone_and_can_change_nothing(folder
     )
     place = fetch(source, NOWHERE)
     assert not list(place.glob("adapter*"))
-    assert torch.equal(logits(place), logits(folder))
+    assert torch.equal(logits(place), expected)
 
 
 def test_the_same_files_are_read_as_transformers_reads_among_several(

@@ -75,5 +75,5 @@ class QLoRA(TrainedAdapter):
             return None
         return (
             f"its inputs are rounded to {bits} bits, and rounding has no gradient to train by; "
-            "use a method that leaves activations in 16 bits, or adapt: low_rank"
+            "use a method that leaves activations in 16 bits"
         )

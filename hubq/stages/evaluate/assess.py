@@ -23,11 +23,12 @@ from hubq.records.vocabulary import address
 from hubq.sources.auxiliary_files import CONFIGS, TOKENIZER_FILES
 from hubq.sources.calibration_tokens import token_ids
 from hubq.sources.find import fetch, fetch_planned, find
-from hubq.sources.folder import IS_ADAPTER, require_safetensors
+from hubq.sources.folder import require_safetensors
 from hubq.sources.gguf.files import PART, open_gguf
 from hubq.sources.shards import weight_bytes
 from hubq.sources.source import Source, dtype_of, require_harmless
 from hubq.sources.task_names import require_known
+from hubq.stages.evaluate.adapter_repo import with_base
 from hubq.stages.evaluate.against_base import ModelPair, measured, texts_of
 from hubq.stages.plan.readable import require_readable_texts
 from hubq.stages.recipe.text import is_local
@@ -134,7 +135,9 @@ def _on_hub(model: str, client: Client, progress: Progress) -> Callable[[], Brou
         names = set(files_of(client, repo, commit))
     pinned = f"{repo}@{commit}"
     if ADAPTER_CONFIG in names:
-        raise UserError(f"{model} {IS_ADAPTER}")
+        return lambda: _in_folder(
+            pinned, with_base(pull(pinned, None, client, progress), client, progress)
+        )
     if not any(name.endswith(".safetensors") for name in names):
         files = sorted(name for name in names if name.endswith(GGUF))
         parts = " with all its other parts" if files and PART.fullmatch(files[0]) else ""

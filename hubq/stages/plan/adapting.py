@@ -165,6 +165,18 @@ def _merged(recipe: Recipe, adapter: Adapter) -> Iterator[str]:
         )
 
 
+def _why_not_of_base(recipe: Recipe, adapter: Adapter) -> str | None:
+    """Say why an adapter of the quantized model is none of the base, or None."""
+    if "gram" in adapter.needs:
+        return "the adapter makes up for what quantizing lost, and the base has lost nothing"
+    if recipe.method.folds:
+        return (
+            f"{recipe.method.title} folds factors into norms and weights, so the adapter is for "
+            "inputs that the linears of the base don't get"
+        )
+    return None
+
+
 def _published(recipe: Recipe, adapter: Adapter, source: "Source") -> Iterator[str]:
     """Yield what of the section publish has no sense for such a result."""
     publish = recipe.publish
@@ -177,6 +189,8 @@ def _published(recipe: Recipe, adapter: Adapter, source: "Source") -> Iterator[s
             "publish.quantized: an adapter of the base names no quantized repo; leave quantized "
             "or adapter_of out"
         )
+    elif publish.adapter_of == "base" and (reason := _why_not_of_base(recipe, adapter)):
+        yield f"publish.adapter_of: base: {reason}; leave adapter_of out"
     elif publish.adapter_of == "base" and source.base_model is None:
         yield (
             "publish.adapter_of: base: no Hub id of the base is known, which the adapter has to "

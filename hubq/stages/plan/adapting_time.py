@@ -1,8 +1,8 @@
 """How long adapting takes, part by part: counted of the model's shapes, over a machine's rates.
 
 A step of training runs the model three times: forward, forward again block by block on the way
-back, where only the inputs of blocks were kept, and back to the inputs of frozen weights. Weights
-that depend on what is trained take a fourth. How long the pairs are is known only of hubq's tasks.
+back, where only the inputs of blocks were kept, and back to the inputs of frozen weights. The
+gradient of scales takes a fourth, in float32. How long the pairs are is known only of hubq's tasks.
 """
 
 from collections.abc import Mapping
@@ -16,10 +16,14 @@ from hubq.stages.plan.running import Run
 LAYOUT = 40  # tokens of a template around a pair
 PAIR, ANSWER = 130, 60  # tokens of a pair of unknown length, and of its answer: Alpaca's
 CHOICE = 5  # tokens of an answer to a task's question
+RUNS = 3  # of the model, in a step
 UNPACKINGS = 2  # of all weights, in a step
+UNPACKED = 30  # bytes a weight that are read and written meanwhile: 23 of integers, 47 of NF4
 FLOAT = 4  # bytes
 MOVED = 7  # numbers that AdamW reads or writes of a parameter
-CORRECTING = 30  # operations of finding the best matrices, over a weight's size and its width
+# Operations of finding the best matrices, over a weight's size and its width; in float64, which
+# takes twice the time of float32.
+CORRECTING = 60
 
 
 @dataclass(frozen=True)
@@ -44,17 +48,17 @@ class AdaptedRun:
     def _step(self, adapter: TrainedAdapter) -> float:
         """Return the seconds of one update."""
         shape, rates = self.run.shape, self.run.rates
-        runs = 4 if adapter.makes == "checkpoint" else 3
         times = -(-adapter.batch_size // (adapter.at_once or adapter.batch_size))
         weights = shape.blocks * shape.weights
-        unpacked = UNPACKINGS * times * weights * (1 + self.run.width)
+        unpacked = UNPACKINGS * times * weights * UNPACKED
         learning = MOVED * FLOAT * self.parameters
-        # The thin matrices, or the scales, see each token as often as the model runs.
-        beside = 2 * (runs + 1) * adapter.batch_size * tokens(adapter)[0] * self.parameters
+        # Each token meets the thin matrices four times, as both ways back have two products.
+        met = weights if adapter.makes == "checkpoint" else 4 * self.parameters
+        beside = 2 * adapter.batch_size * tokens(adapter)[0] * met
         return (
-            runs * self._read(adapter, adapter.batch_size)
+            RUNS * self._read(adapter, adapter.batch_size)
             + (unpacked + learning) / rates.passed
-            + (beside / rates.products["float32"] if adapter.makes == "adapter" else 0)
+            + beside / rates.products["float32"]
         )
 
     def _read(self, adapter: TrainedAdapter, pairs: int) -> float:
@@ -66,8 +70,7 @@ class AdaptedRun:
         """Return the seconds of walking over a text and finding the best correction."""
         shape, rates = self.run.shape, self.run.rates
         read = section.samples * section.length
-        # Both the weights as they were and those that are quantized see the text.
-        forward = 2 * self.run.blocks(read, section.length)
+        forward = self.run.blocks(read, section.length)
         gram = sum(2 * read * columns**2 for columns in shape.inputs) / rates.gram
         solved = sum(
             CORRECTING * out * columns * min(out, columns)

@@ -10,9 +10,11 @@ from hubq.client.retries import RetryPolicy, chain, status_of
 from hubq.errors import UserError
 from hubq.machine.device import best_device, compute_dtype
 from hubq.machine.files import require_space
+from hubq.methods.adapters import TrainedAdapter
 from hubq.records.plan import Plan
 from hubq.records.recipe_inputs import ModelSection
 from hubq.records.run_folder import PLAN, clear, require_run
+from hubq.sources.instructions.pairs import Described, described
 from hubq.sources.source import Source, dtype_of
 from hubq.sources.task_names import require_known
 from hubq.sources.texts.find import require
@@ -31,7 +33,6 @@ from hubq.stages.plan.readable import require_readable
 from hubq.stages.plan.replanning import adopted, kept
 
 if TYPE_CHECKING:
-    from hubq.sources.instructions.pairs import Described
     from hubq.stages.recipe.recipe import Recipe
 
 COPIES = 2  # of the result on disk while its parts are joined
@@ -100,7 +101,7 @@ def _described(source: Source, client: Client) -> Source:
     return replace(source, card=card, license=source.license or card.license)
 
 
-def estimate(recipe: "Recipe", source: Source, pairs: "Described | None" = None) -> Plan:
+def estimate(recipe: "Recipe", source: Source, pairs: Described | None = None) -> Plan:
     """Count what a recipe makes of a model; raise UserError for what can't work.
 
     `pairs` are what its adapter learns from, where that could be looked at.
@@ -197,17 +198,13 @@ def _refuse_missing_data(recipe: "Recipe", client: Client) -> None:
             raise
 
 
-def _looked_at(recipe: "Recipe", client: Client) -> "Described | None":
+def _looked_at(recipe: "Recipe", client: Client) -> Described | None:
     """Look at the pairs that an adapter learns from; None: there are none, or none can be seen.
 
     Raises UserError for pairs that are not there.
     """
-    from hubq.methods.adapters import TrainedAdapter
-
     if not isinstance(recipe.adapt, TrainedAdapter):
         return None
-    from hubq.sources.instructions.pairs import described
-
     try:
         return described(recipe.adapt.dataset, _once(client))
     except UserError as error:

@@ -146,7 +146,6 @@ def _renewed_papers(
     saved: "Plan", planned: "Plan", run: Path, client: Client
 ) -> "Checkpoint | None":
     """Write what another license asks for into a finished model; return its new checkpoint."""
-    from hubq.records.adaptation import Adaptation
     from hubq.records.checkpoint import Checkpoint
     from hubq.records.recipe_inputs import ModelSection
     from hubq.sources.auxiliary_files import beside_config
@@ -164,11 +163,24 @@ def _renewed_papers(
     files = _rewritten(run / MODEL, checkpoint.files, old.files, new.files)
     renewed = checkpoint.model_copy(update={"files": files, "facts": (*facts, *new.facts)})
     renewed.save(run / CHECKPOINT)
-    adapted = run / ADAPTED / ADAPTATION
-    if adapted.is_file() and (found := Adaptation.load(adapted)).makes == "checkpoint":
-        files = _rewritten(run / ADAPTED / MODEL, found.files, old.files, new.files)
-        found.model_copy(update={"files": files}).save(adapted)
+    if (run / ADAPTED / ADAPTATION).is_file():
+        _renew_adapted(run / ADAPTED, old.files, new.files)
     return renewed
+
+
+def _renew_adapted(own: Path, old: Mapping[str, bytes], new: Mapping[str, bytes]) -> None:
+    """Put new papers into an adapted model too, or links to them beside an adapter."""
+    from hubq.records.adaptation import Adaptation
+
+    found = Adaptation.load(own / ADAPTATION)
+    if found.makes == "checkpoint":
+        files = _rewritten(own / MODEL, found.files, old, new)
+        found.model_copy(update={"files": files}).save(own / ADAPTATION)
+        return
+    for name in {*old, *new}:
+        (own / MODEL / name).unlink(missing_ok=True)
+    for name in new:
+        (own / MODEL / name).symlink_to(Path("..", "..", MODEL, name))
 
 
 def _rewritten(

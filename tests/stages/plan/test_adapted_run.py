@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_adaptation import adapt_by_hand, adapted_report, adapting
@@ -12,6 +13,7 @@ from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.records.adaptation import Adaptation
 from hubq.records.adapted_report import load_report
+from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 from hubq.stages.plan.adapted_run import begin, belongs_to
 from hubq.stages.plan.plan import plan
@@ -145,6 +147,18 @@ def test_another_license_is_written_into_a_whole_model_too(run: Path) -> None:
     assert all((run / "adapted" / "model" / name).is_file() for name in new)
 
 
+def test_another_license_lies_beside_an_adapter_too(run: Path) -> None:
+    before = Checkpoint.load(run / "checkpoint.json").files
+
+    adopt(changed(run, publish={"license": "apache-2.0"}), run)
+
+    new = Checkpoint.load(run / "checkpoint.json").files.keys() - before.keys()
+    links = [run / "adapted" / "model" / name for name in new]
+    assert links
+    assert all(each.is_symlink() and each.is_file() for each in links)
+    assert all(each.resolve() == (run / "model" / each.name).resolve() for each in links)
+
+
 @pytest.mark.parametrize(
     ("publish", "named"),
     [
@@ -157,7 +171,7 @@ def test_another_license_is_written_into_a_whole_model_too(run: Path) -> None:
     ],
     ids=["quantized", "named", "base"],
 )
-def test_an_adapter_belongs_to_what_the_recipe_says(publish: dict[str, str], named: str) -> None:
+def test_an_adapter_belongs_to_what_the_recipe_says(publish: dict[str, Any], named: str) -> None:
     assert belongs_to(adapting(made_plan(), **publish)) == named
 
 

@@ -10,6 +10,7 @@ from hubq.machine.published import GPUS
 from hubq.machine.rates import Rates
 from hubq.records.plan import Plan, PlannedAdaptation
 from hubq.records.report import Report
+from hubq.stages.plan.adapting_time import UNPACKED
 from hubq.stages.plan.forecast import forecast
 from hubq.stages.plan.shortages import Free, disk_needed, on_gpu, shortages
 
@@ -70,7 +71,8 @@ def test_trained_scales_take_a_fourth_pass() -> None:
 
     found = parts(scales, COMPUTING)["training"]
 
-    assert found == pytest.approx(4 * 800 * (130 * 2 * WEIGHTS + 60 * 2 * 576 * 49152) / 1e12)
+    passes = 3 * 800 * (130 * 2 * WEIGHTS + 60 * 2 * 576 * 49152)
+    assert found == pytest.approx((passes + 800 * 130 * 2 * WEIGHTS) / 1e12)
 
 
 def test_all_weights_are_unpacked_twice_for_each_part_of_a_batch() -> None:
@@ -78,7 +80,7 @@ def test_all_weights_are_unpacked_twice_for_each_part_of_a_batch() -> None:
         parts(qlora(**options), PASSING)["training"] for options in ({}, {"at_once": 4})
     )
 
-    assert halves - whole == pytest.approx(100 * 2 * WEIGHTS * 3 / 1e9)
+    assert halves - whole == pytest.approx(100 * 2 * WEIGHTS * UNPACKED / 1e9)
 
 
 def test_pairs_of_tasks_are_as_long_as_their_questions() -> None:
@@ -96,7 +98,7 @@ def test_a_correction_is_a_walk_and_solving_and_no_training() -> None:
     found = parts(plan, COMPUTING)
 
     assert set(found) == {"load", "forward", "statistics", "solving"}
-    assert found["forward"] == pytest.approx(2 * 4 * 128 * 2 * WEIGHTS / 1e12)
+    assert found["forward"] == pytest.approx(4 * 128 * 2 * WEIGHTS / 1e12)
 
 
 def test_what_adapting_lacks_is_said_with_what_to_change() -> None:

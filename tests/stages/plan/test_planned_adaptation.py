@@ -276,6 +276,25 @@ def test_publishing_without_sense_is_refused(
     assert line.startswith(what)
 
 
+@pytest.mark.parametrize(
+    ("adapt", "method", "what"),
+    [
+        (adapted("low_rank"), "rtn", "the adapter makes up for what quantizing lost"),
+        (adapted("qlora", start="low_rank"), "rtn", "the adapter makes up for what quantizing"),
+        (adapted("qlora"), "awq", "AWQ folds factors into norms and weights"),
+    ],
+)
+def test_what_is_for_the_quantized_model_alone_is_no_adapter_of_the_base(
+    adapt: dict[str, Any], method: str, what: str, llama: Path
+) -> None:
+    publish = {"org": "me", "adapter_of": "base"}
+    changes = {"calibration": TEXT, "method": {"name": method, "group_size": 32}}
+
+    (line,) = refusal(llama, adapt, publish=publish, **changes)
+
+    assert line.startswith(f"publish.adapter_of: base: {what}")
+
+
 def test_an_adapter_of_a_base_without_a_name_is_refused(llama: Path) -> None:
     publish = {"org": "me", "adapter_of": "base"}
 
