@@ -195,10 +195,10 @@ class Adapting:
 
         again = self.adapter.merge == "requantized"
         whole = self.own / STEPS / "merged" if again else self.own / MODEL
-        self.facts += merged(self.plan, self.run / MODEL, whole, self.corrections, scaling)
+        told = merged(self.plan, self.run / MODEL, whole, self.corrections, scaling)
         if again:
-            checkpoint = requantized(self.plan, self.run, whole, self.client, progress)
-            self.facts = list(checkpoint.facts)
+            told = requantized(self.plan, self.run, whole, self.client, progress).facts
+        self.facts += told
 
     def _write_scaled(self, scaled: Mapping[str, QuantizedTensor]) -> None:
         """Write run/model with other scales."""
