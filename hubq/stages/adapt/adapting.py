@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,6 +27,7 @@ from hubq.methods.adapters import Adapter, TrainedAdapter
 from hubq.methods.adapters.branches.correction import Correction
 from hubq.methods.adapters.branches.elastic import ElasticBranch
 from hubq.methods.adapters.branches.lora import Branch
+from hubq.methods.adapters.branches.scales import Scales
 from hubq.methods.adapters.low_rank import LowRank
 from hubq.methods.adapters.peqa import PEQA
 from hubq.methods.adapters.qlora import QLoRA
@@ -34,17 +35,17 @@ from hubq.records.adaptation import Adaptation, AdaptedLayer, Taught
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 from hubq.records.run_folder import ADAPTED, ADAPTER, MODEL, STEPS
+from hubq.sources.instructions.tokens import Examples, examples
 from hubq.stages.adapt.adapter_files import write
+from hubq.stages.adapt.correcting import calibration_of, corrections
 from hubq.stages.adapt.frozen_model import Beside, FrozenLinear, Replace, frozen_model
 from hubq.stages.adapt.training import Trained, train
+from hubq.stages.adapt.whole_folder import merged, requantized, write_with
 from hubq.stages.quantize.accounts import Calibration
 from hubq.stages.quantize.quantization import PACKAGES
 from hubq.stages.recipe.recipe import Recipe
 from hubq.tensors import Affine, QuantizedTensor
 from hubq.tensors.thin import moved
-
-if TYPE_CHECKING:
-    from hubq.sources.instructions.tokens import Examples
 
 ROUNDED = (
     "Readers of bitsandbytes' INT8 round what goes into linears too, save what is far out; the "
@@ -114,7 +115,6 @@ class Adapting:
 
     def _scaled(self, adapter: PEQA, progress: Progress) -> dict[str, QuantizedTensor]:
         """Train the scales of the linears; return the linears with the new ones."""
-        from hubq.methods.adapters.branches.scales import Scales
 
         def scales(name: str, quantized: QuantizedTensor, linear: nn.Linear) -> nn.Module:
             self._require_supported(name, quantized)
@@ -129,18 +129,14 @@ class Adapting:
 
     def _corrected(self, adapter: LowRank, progress: Progress) -> dict[str, Correction]:
         """Compute the best corrections on the calibration text."""
-        from hubq.stages.adapt.correcting import calibration_of, corrections
-
         with self.clock.timing("correcting"):
             options = (adapter.rank, adapter.damping, adapter.dtype)
             found = corrections(self.plan, self.run, self.client, progress, *options)
         self.calibration = calibration_of(self.run)
         return found
 
-    def _examples(self, adapter: TrainedAdapter) -> "Examples":
+    def _examples(self, adapter: TrainedAdapter) -> Examples:
         """Read the pairs as tokens."""
-        from hubq.sources.instructions.tokens import examples
-
         with self.clock.timing("tokens"):
             found = examples(adapter, self.run / MODEL, self.client)
         self.taught = found.taught
@@ -158,7 +154,7 @@ class Adapting:
     def _train(
         self,
         model: Any,  # noqa: ANN401 - of transformers
-        examples: "Examples",
+        examples: Examples,
         adapter: TrainedAdapter,
         progress: Progress,
     ) -> None:
@@ -191,8 +187,6 @@ class Adapting:
 
     def _merge(self, scaling: float, progress: Progress) -> None:
         """Write model and adapter as one, in 16 bits or quantized again."""
-        from hubq.stages.adapt.whole_folder import merged, requantized
-
         again = self.adapter.merge == "requantized"
         whole = self.own / STEPS / "merged" if again else self.own / MODEL
         told = merged(self.plan, self.run / MODEL, whole, self.corrections, scaling)
@@ -202,8 +196,6 @@ class Adapting:
 
     def _write_scaled(self, scaled: Mapping[str, QuantizedTensor]) -> None:
         """Write run/model with other scales."""
-        from hubq.stages.adapt.whole_folder import write_with
-
         with self.clock.timing("writing"):
             write_with(self.run / MODEL, self.own / MODEL, scaled)
 
@@ -258,7 +250,7 @@ class Adapting:
         )
 
 
-def digest_of(examples: "Examples", *others: object) -> str:
+def digest_of(examples: Examples, *others: object) -> str:
     """Return what tells one training from another, as hex: its pairs, its options, its base."""
     digest = hashlib.sha256(repr(others).encode())
     for each in (*examples.train, "held out", *examples.held_out):
