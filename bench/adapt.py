@@ -199,7 +199,7 @@ def forward(folder: Path, rows: int, tokens: int, stored: str) -> float:
     device = best_device()
     dtype = getattr(torch, compute_dtype(device.type, stored))
     auto: Any = transformers.AutoModelForCausalLM
-    model = auto.from_pretrained(folder, dtype=dtype).to(device).model
+    model = auto.from_pretrained(folder, dtype=dtype, trust_remote_code=False).to(device).model
     ids = torch.randint(1000, (rows, tokens), device=device)
     least = float("inf")
     with torch.inference_mode():

@@ -114,8 +114,8 @@ def every_kind(shape: Shape) -> Iterator[QuantizedTensor]:
     yield Reordered(affine(shape, 4, 16), torch.randperm(columns))
     yield shifted(shape)
     run_on = (1, groups(shape[0] * columns, 40))
-    whole = replace(codebook(shape, shared=False), scale=positive(run_on), flat=True)
-    yield from (whole, replace(whole, shift=torch.randn(run_on)))
+    for shift in (None, torch.randn(run_on)):
+        yield replace(codebook(shape, shared=False), scale=positive(run_on), flat=True, shift=shift)
 
 
 def groups(columns: int, group_size: int) -> int:

@@ -59,7 +59,7 @@ class BitsAndBytes(Method):
   booktitle = {Advances in Neural Information Processing Systems},
   year = {2023}
 }"""
-    holds: ClassVar[Holds] = Holds(weights=3.75, grams=0)
+    holds: ClassVar[Holds] = Holds(weights=2.75, grams=0)
 
     takes_stored: ClassVar[bool] = True
 

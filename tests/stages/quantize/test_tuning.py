@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -235,17 +234,18 @@ def test_a_checkpoint_says_what_the_method_chose_for_itself(run_of: Callable[[st
 
 
 def _quantize_until(run: Path, file: str) -> None:
-    """Quantize in a process of its own, and kill it once it has written a file."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", QUANTIZE, str(run)], env={**os.environ, VARIABLE: "0"}
+    """Quantize in a process of its own, which dies once it has written a file."""
+    process = subprocess.run(
+        [sys.executable, "-c", QUANTIZE, str(run), str(run / file)],
+        env={**os.environ, VARIABLE: "0"},
+        check=False,
     )
-    while process.poll() is None and not (run / file).exists():
-        time.sleep(0.001)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
+    assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
 
 
 QUANTIZE = """
+import os
+import signal
 import sys
 from pathlib import Path
 from hubq.client.client import Client
@@ -253,6 +253,14 @@ from hubq.stages.plan.plan import Plan
 from hubq.stages.quantize.quantize import quantize
 from hubq.stages.quantize.resuming import VARIABLE, States
 
+replace = os.replace
+
+def dying(source, target):
+    replace(source, target)
+    if str(target) == sys.argv[2]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+os.replace = dying
 run = Path(sys.argv[1])
 quantize(Plan.load(run / "plan.json"), run, Client(endpoint="http://127.0.0.1:9"))
 """
