@@ -91,7 +91,6 @@ class Stages:
         """
         from hubq.records.adaptation import Adaptation
         from hubq.stages.adapt.adapt import adapt
-        from hubq.stages.plan.adapted_run import begin
         from hubq.stages.publish.apart import quantize_apart
 
         planned = self.plan()
@@ -101,13 +100,12 @@ class Stages:
                 "taught or corrected: add one, such as `adapt: {name: low_rank, rank: 32}` "
                 "(`hubq methods` lists all)"
             )
-        checkpoint = self.checkpoint(partial(quantize_apart, meanwhile=lambda: None))
+        checkpoint = self.checkpoint(quantize_apart)
         path = self.run / ADAPTED / ADAPTATION
         if path.is_file():
             return Adaptation.load(path)
         if place := self.goes_on():
             tell(f"{path.parent} goes on {place}")
-        begin(planned, self.run)
         with self._timing("adapt"), self._stoppable("Adapting", "from its beginning"):
             work = apart or adapt
             adaptation = work(planned, checkpoint, self.run, self.client, self.progress)

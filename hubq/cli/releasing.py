@@ -1,6 +1,5 @@
 """A measured recipe on its way out: its cards, and its repos on a Hub."""
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,5 +71,5 @@ def _require_named(stage: Stages, planned: "Plan") -> None:
 
     named = stage.recipe.publish.quantized
     if named is not None and planned.adaptation is not None and stage.is_to_adapt:
-        checkpoint = stage.checkpoint(partial(quantize_apart, meanwhile=lambda: None))
+        checkpoint = stage.checkpoint(quantize_apart)
         published_already(named, checkpoint, stage.run, stage.client)

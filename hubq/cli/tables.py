@@ -1,7 +1,9 @@
 """Plans and methods as tables."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from hubq.cli.bars import duration
 from hubq.machine.files import gigabytes
@@ -99,7 +101,7 @@ def _facts(seen: "Outlook", publishing: str, goes_on: str | None) -> Iterator[tu
 
 def _adapting(plan: "Plan", adapted: "PlannedAdaptation") -> Iterator[tuple[str, str]]:
     """Say what is added or trained, what that takes, and what its data asks for."""
-    from hubq.sources.license_terms import duties_of_data
+    from hubq.sources.data_license import duties_of_data
 
     made = "an adapter" if adapted.makes == "adapter" else "a whole model"
     costs = f"{adapted.added_bits:+.3f} stored bits per weight of the linears"
@@ -138,56 +140,52 @@ def _times(expected: "Forecast") -> Iterator[tuple[str, str]]:
 
 def print_methods(methods: Mapping[str, Mapping[str, Any]]) -> None:
     """Print what each method is, takes and fits into."""
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=SIMPLE, show_edge=False, pad_edge=False)
-    for heading in ("method", "bits", "options", "formats: bits"):
-        table.add_column(heading, no_wrap=True)
+    rows = []
     for name, about in methods.items():
         options = [each for each in about["options"] if each["name"] != "bits"]
         held = (f"{form}: {_listed(bits)}" for form, bits in about["formats"].items())
-        table.add_row(
-            name,
-            _listed(about["bits"]),
-            "\n".join(f"{each['name']} {_default(each['default'])}" for each in options),
-            "\n".join(held),
-        )
-        table.add_section()
-    console = Console()
-    console.print(table)
-    for name, about in methods.items():
-        data = "" if not about["needs"] else " Needs calibration data."
-        console.print(
-            f"{about['title']} ({name}): {about['does']}{data} {about['paper']}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        shown = (f"{each['name']} {_default(each['default'])}" for each in options)
+        rows.append((name, _listed(about["bits"]), "\n".join(shown), "\n".join(held)))
+    sentences = (
+        f"{about['title']} ({name}): {about['does']}"
+        f"{' Needs calibration data.' if about['needs'] else ''} {about['paper']}"
+        for name, about in methods.items()
+    )
+    _print_choices(("method", "bits", "options", "formats: bits"), rows, sentences)
 
 
 def print_adapters(adapters: Mapping[str, Mapping[str, Any]]) -> None:
-    """Print what each adapter is, takes and makes."""
+    """Print what each adapter is, takes and makes, below what is printed already."""
+    rows = []
+    for name, about in adapters.items():
+        options = (f"{each['name']} {_given(each['default'])}" for each in about["options"])
+        rows.append((name, about["makes"], "\n".join(options)))
+    sentences = (
+        f"{about['title']} ({name}): {about['does']} {about['paper']}"
+        for name, about in adapters.items()
+    )
+    click.echo()
+    _print_choices(("adapter", "makes", "options"), rows, sentences)
+
+
+def _print_choices(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], sentences: Iterable[str]
+) -> None:
+    """Print a table of what there is to choose from, and a sentence on each."""
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=SIMPLE, show_edge=False, pad_edge=False)
-    for heading in ("adapter", "makes", "options"):
+    for heading in headings:
         table.add_column(heading, no_wrap=True)
-    for name, about in adapters.items():
-        options = (f"{each['name']} {_given(each['default'])}" for each in about["options"])
-        table.add_row(name, about["makes"], "\n".join(options))
+    for row in rows:
+        table.add_row(*row)
         table.add_section()
     console = Console()
-    console.print()
     console.print(table)
-    for name, about in adapters.items():
-        console.print(
-            f"{about['title']} ({name}): {about['does']} {about['paper']}",
-            highlight=False,
-            soft_wrap=True,
-        )
+    for sentence in sentences:
+        console.print(sentence, highlight=False, soft_wrap=True)
 
 
 def _given(default: object) -> str:

@@ -79,6 +79,20 @@ def written_in_one_step(path: Path) -> Iterator[BinaryIO]:
     os.replace(partial, path)
 
 
+def partial_folder(path: Path) -> Path:
+    """Make the folder in which another is written, empty whatever a killed run left; return it."""
+    folder = partial_of(path)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def put_in_place(partial: Path, folder: Path) -> None:
+    """Let a folder that is all written take the place of another, or of none."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
+
+
 def partial_of(path: Path) -> Path:
     """Return where a file or a folder is while it is being written."""
     return path.with_name(path.name + PARTIAL)

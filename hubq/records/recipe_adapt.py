@@ -5,7 +5,13 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from hubq.records.recipe_inputs import WheelFile, exactly_one, named_on_hub, resolved
+from hubq.records.recipe_inputs import (
+    WheelFile,
+    exactly_one,
+    named_on_hub,
+    names_a_file,
+    resolved,
+)
 from hubq.records.record import AsWritten, Record
 
 Template = Literal["alpaca", "chat", "plain"]
@@ -39,8 +45,8 @@ class InstructionSection(AsWritten, Record):
         """Read `dataset: org/name` and `dataset: ./pairs.jsonl`."""
         if not isinstance(value, str):
             return value
-        is_path = value.startswith((".", "/", "~")) or value.count("/") != 1
-        return {"file": value} if is_path else {"hub": value}
+        is_file = names_a_file(value) or "/" not in value
+        return {"file": value} if is_file else {"hub": value}
 
     _on_hub = field_validator("hub")(named_on_hub)
     _resolve = field_validator("file")(resolved)

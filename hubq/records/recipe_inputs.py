@@ -85,7 +85,7 @@ class DatasetSection(AsWritten, Record):
         """Read `dataset: wikitext2`, `dataset: org/name` and `dataset: ./file.jsonl`."""
         if not isinstance(value, str):
             return value
-        if _looks_like_path(value) or value.endswith(TEXT_SUFFIXES):
+        if names_a_file(value):
             return {"file": value}
         return {"hub": value} if "/" in value else {"name": value}
 
@@ -166,6 +166,11 @@ def named_on_hub(written: str | None) -> str | None:
 def _looks_like_path(word: str) -> bool:
     """Tell a path from a Hub id: it starts like one, or has no or several slashes."""
     return word.startswith((".", "/", "~")) or word.count("/") > 1
+
+
+def names_a_file(word: str) -> bool:
+    """Tell a path of data from a Hub id and from a name."""
+    return _looks_like_path(word) or word.endswith(TEXT_SUFFIXES)
 
 
 def resolved(path: Path | None, info: ValidationInfo) -> Path | None:

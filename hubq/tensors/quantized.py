@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -43,6 +44,20 @@ class QuantizedTensor(ABC):
         device, what they will take is an estimate.
         """
         return self.theoretical_bits()
+
+
+class Dequantized(Protocol):
+    """What a matrix can be made of."""
+
+    def dequantize(self, dtype: torch.dtype) -> Tensor:
+        """Return the exact float32 matrix (out, in), or what it rounds to in a dtype."""
+
+
+def as_read(given: Dequantized, rounded: torch.dtype, dtype: torch.dtype) -> Tensor:  # (out, in)
+    """Return a matrix as readers compute with it that round to one dtype, whatever they run in."""
+    if rounded == torch.float32:
+        return given.dequantize(dtype)
+    return given.dequantize(rounded).to(dtype)
 
 
 # A matrix of scales or means: 16-bit floats, or quantized in its turn.

@@ -12,6 +12,7 @@ from hubq.methods import Need
 from hubq.methods.adapters import TrainedAdapter
 from hubq.methods.adapters.branches.correction import Correction
 from hubq.methods.adapters.branches.lora import Branch, beginning, seed_of, started
+from hubq.methods.bitsandbytes import BitsAndBytes
 from hubq.tensors import QuantizedTensor
 
 STORED = 32  # bits of a number in the adapter's file
@@ -21,13 +22,8 @@ class QLoRA(TrainedAdapter):
     """LoRA on a frozen quantized base, with the settings of the study."""
 
     title: ClassVar[str] = "QLoRA"
-    paper: ClassVar[str] = "https://arxiv.org/abs/2305.14314"
-    bibtex: ClassVar[str] = """@inproceedings{dettmers2023qlora,
-  title = {{QLoRA}: Efficient Finetuning of Quantized {LLM}s},
-  author = {Dettmers, Tim and Pagnoni, Artidoro and Holtzman, Ari and Zettlemoyer, Luke},
-  booktitle = {Advances in Neural Information Processing Systems},
-  year = {2023}
-}"""
+    paper: ClassVar[str] = BitsAndBytes.paper  # which is of both
+    bibtex: ClassVar[str] = BitsAndBytes.bibtex
     kind: ClassVar[type[Branch]] = Branch
 
     rank: int = Field(64, ge=1, description="rows of A and columns of B")

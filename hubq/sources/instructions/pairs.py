@@ -60,7 +60,10 @@ def described(dataset: InstructionSection, client: Client) -> Described:
     Of the Hub only the beginning or the schema of a file is fetched; files and wheels need none.
     """
     if dataset.tasks is not None:
-        return _tasks_described(dataset, dataset.tasks)
+        about = _tasks_described(dataset, dataset.tasks)
+        for name in dataset.tasks:
+            items(name)
+        return about
     if dataset.hub is not None:
         found = _on_hub(dataset, client)
         fields = first_fields(found.pinned, found.files[0], client)
@@ -187,7 +190,6 @@ def _tasks_described(dataset: InstructionSection, names: Sequence[str]) -> Descr
         if name not in TASKS:
             nearest = did_you_mean(name, TASKS)
             raise UserError(f"adapt.dataset: {name} has no questions with choices; {nearest}")
-        items(name)
     title = f"{', '.join(names)} ({WHEEL.replace('==', ' ')})"
     return Described(title, f"sha256:{SHA256}", None, dataset.license)
 

@@ -214,7 +214,9 @@ def texts(rows: Iterable[Row], field: str | None, title: str, reading: Reading) 
         elif isinstance(row, Mapping):
             value = _within(row, name)
         else:
-            raise UserError(f"{where}: not an object with fields but {_kind(row)}; fix the file")
+            raise UserError(
+                f"{where}: not an object with fields but {type(row).__name__}; fix the file"
+            )
         if value is MISSING and not found:
             raise UserError(_no_field(field, _leaves(row), title))
         found = found or row is not None
@@ -225,7 +227,7 @@ def texts(rows: Iterable[Row], field: str | None, title: str, reading: Reading) 
         else:
             others = [each for each in _leaves(row) if isinstance(_within(row, each), str)]
             raise UserError(
-                f"{where}, field {name}: {_kind(value)} instead of text{_others(others)}"
+                f"{where}, field {name}: {type(value).__name__} instead of text{_others(others)}"
             )
 
 
@@ -286,10 +288,6 @@ def _others(names: Sequence[str]) -> str:
     if not names:
         return ", and no other field does; name another file"
     return f"; name another field: {', '.join(each[:60] for each in names[:LISTED])}"
-
-
-def _kind(value: object) -> str:
-    return type(value).__name__
 
 
 def _whole_characters(text: str, reading: Reading) -> str:

@@ -11,7 +11,8 @@ from hubq.methods.adapters import Adapter, TrainedAdapter
 from hubq.records.adaptation import Adaptation
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
-from hubq.records.run_folder import ADAPTATION, ADAPTED, PLAN, STEPS
+from hubq.records.run_folder import ADAPTATION, ADAPTED, STEPS
+from hubq.stages.plan.adapted_run import begin
 from hubq.stages.recipe.recipe import Recipe
 
 DOING = "adapting"
@@ -28,13 +29,12 @@ def adapt(
 
     adapter = Recipe.model_validate(plan.recipe).adapt
     assert adapter is not None, "only a recipe with a section adapt comes here"
-    assert plan.adaptation is not None, "a plan of such a recipe says what becomes of it"
-    begin, own = perf_counter(), run / ADAPTED
+    began, own = perf_counter(), run / ADAPTED
+    begin(plan, run)
     with memory_for(DOING, what_takes_less(adapter)):
         work = Adapting(plan, checkpoint, run, client)
         work.make(progress)
-        adaptation = work.record(perf_counter() - begin)
-    plan.model_copy(update={"repo": plan.adaptation.repo}).save(own / PLAN)
+        adaptation = work.record(perf_counter() - began)
     adaptation.save(own / ADAPTATION)
     shutil.rmtree(own / STEPS, ignore_errors=True)
     return adaptation
@@ -47,6 +47,6 @@ def what_takes_less(adapter: Adapter) -> str:
         return again
     now = adapter.at_once or adapter.batch_size
     return (
-        f"{again}, or lower adapt.at_once (now {now}), which changes no result but for rounding; "
-        "adapt.rank, source_length and target_length count too"
+        f"{again}, or lower adapt.at_once (now {now}), with which the training begins anew and "
+        "no result changes but for rounding; adapt.rank, source_length and target_length count too"
     )

@@ -20,7 +20,7 @@ from hubq.machine.device import (
     keep_freed_memory,
     synchronize,
 )
-from hubq.machine.files import partial_of, sha256_of
+from hubq.machine.files import partial_folder, put_in_place, sha256_of
 from hubq.machine.meters import peak, reset_peaks
 from hubq.machine.progress import Clock, Progress
 from hubq.methods.adapters import Adapter, TrainedAdapter
@@ -41,6 +41,7 @@ from hubq.stages.adapt.correcting import calibration_of, corrections
 from hubq.stages.adapt.frozen_model import Beside, FrozenLinear, Replace, frozen_model
 from hubq.stages.adapt.training import Trained, train
 from hubq.stages.adapt.whole_folder import merged, requantized, write_with
+from hubq.stages.plan.adapted_run import belongs_to
 from hubq.stages.quantize.accounts import Calibration
 from hubq.stages.quantize.quantization import PACKAGES
 from hubq.stages.recipe.recipe import Recipe
@@ -178,12 +179,10 @@ class Adapting:
             if self.adapter.merge:
                 self._merge(scaling, progress)
                 return
-            target = partial_of(self.own / MODEL)
-            shutil.rmtree(target, ignore_errors=True)
+            target = partial_folder(self.own / MODEL)
             self._link(target)
             write_adapter(target / ADAPTER, self.corrections, base=self._base())
-            shutil.rmtree(self.own / MODEL, ignore_errors=True)
-            os.replace(target, self.own / MODEL)
+            put_in_place(target, self.own / MODEL)
 
     def _merge(self, scaling: float, progress: Progress) -> None:
         """Write model and adapter as one, in 16 bits or quantized again."""
@@ -209,10 +208,8 @@ class Adapting:
 
     def _base(self) -> str | None:
         """Return the Hub id of what the adapter belongs to; None where it has none."""
-        publish = Recipe.model_validate(self.plan.recipe).publish
-        if publish.adapter_of == "base":
-            return self.plan.base_model
-        return (publish.quantized or self.plan.repo).partition("@")[0]
+        found = belongs_to(self.plan)
+        return found and found.partition("@")[0]
 
     def record(self, seconds: float) -> Adaptation:
         """Sum up what was made."""

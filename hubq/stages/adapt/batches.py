@@ -6,18 +6,15 @@ tokens; the order of the batches stays random. A batch is a pure function of the
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from hubq.methods.adapters.branches.lora import seed_of
-
-if TYPE_CHECKING:
-    from hubq.sources.instructions.tokens import Example
+from hubq.sources.instructions.tokens import UNLEARNT, Example
 
 GROUPED = 50  # batches whose pairs are sorted by length before they are cut
-IGNORED = -100  # the label of a token that is not predicted
 
 
 class Rows(NamedTuple):
@@ -65,7 +62,7 @@ def pieces(items: list[int], size: int) -> Iterator[list[int]]:
         yield items[begin : begin + size]
 
 
-def rows(examples: Sequence["Example"], pad: int) -> Rows:
+def rows(examples: Sequence[Example], pad: int) -> Rows:
     """Put pairs side by side.
 
     What is padded stands on the right, where causal attention lets no token see it: no mask is
@@ -73,12 +70,12 @@ def rows(examples: Sequence["Example"], pad: int) -> Rows:
     """
     length = max(len(each.ids) for each in examples)
     ids = torch.full((len(examples), length), pad)
-    labels = torch.full((len(examples), length), IGNORED)
+    labels = torch.full((len(examples), length), UNLEARNT)
     for row, each in enumerate(examples):
         ids[row, : len(each.ids)] = torch.tensor(each.ids)
         labels[row, : len(each.labels)] = torch.tensor(each.labels)
     following = labels[:, 1:]
-    predicted = following != IGNORED
+    predicted = following != UNLEARNT
     which, place = predicted.nonzero(as_tuple=True)
     counts = tuple(predicted.sum(1).tolist())
     return Rows(ids, which * length + place, following[predicted], counts)

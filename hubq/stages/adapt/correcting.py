@@ -32,7 +32,7 @@ from hubq.stages.adapt.quantized_modules import QuantizedModules
 from hubq.stages.plan.memory import Walked
 from hubq.stages.quantize.accounts import Calibration
 from hubq.stages.quantize.block import Block
-from hubq.stages.quantize.flow import Flow
+from hubq.stages.quantize.flow import Flow, embedded
 from hubq.stages.quantize.resuming import BlockRecord, FinishedBlocks, Keeper
 from hubq.stages.quantize.streams import Room, Stream, settled
 from hubq.stages.recipe.recipe import Recipe
@@ -127,7 +127,8 @@ class Correcting:
         tokens = calibration_tokens.tokens(section, self.base, client)
         calibration = Calibration(text=tokens.text, tokens=tokens.ids.numel())
         calibration.save(self.finished.folder / "calibration.json")
-        return self.modules.read(f"{self.family.embeddings}.weight")[tokens.ids]
+        table = partial(self.modules.rows, f"{self.family.embeddings}.weight")
+        return embedded(table, tokens.ids)
 
     @torch.no_grad()
     def walk(self, progress: Progress) -> None:

@@ -20,6 +20,7 @@ from hubq.sources.tensor_headers import DTYPES
 from hubq.stages.adapt.quantized_modules import QuantizedModules
 from hubq.stages.convert.files import LEFT_OUT
 from hubq.tensors import QuantizedTensor
+from hubq.tensors.quantized import as_read
 from hubq.tensors.thin import Thin, moved
 
 # From a linear's name, its quantized weight and itself to what replaces it. It has its bias, if any
@@ -43,9 +44,7 @@ class FrozenLinear(nn.Module):
 
     def dense(self, dtype: torch.dtype) -> Tensor:  # (out, in)
         """Compute the weight."""
-        if self.rounded == torch.float32:
-            return self.weight.dequantize(dtype)
-        return self.weight.dequantize(self.rounded).to(dtype)
+        return as_read(self.weight, self.rounded, dtype)
 
 
 class _Product(torch.autograd.Function):

@@ -13,11 +13,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from hubq.stages.adapt.batches import Rows, pieces, rows
+from hubq.stages.plan.adapting_memory import LOGITS
 
 if TYPE_CHECKING:
     from hubq.sources.instructions.tokens import Example
-
-LOGITS = 1 << 26  # that are held at once: 256 MiB in float32
 
 
 def backward(model: Any, batch: Rows, tokens: int) -> Tensor:  # noqa: ANN401 - of transformers

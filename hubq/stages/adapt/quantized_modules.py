@@ -41,6 +41,16 @@ class QuantizedModules:
 
     def read(self, name: str) -> Tensor:
         """Read a tensor; one that is packed is dequantized, (out, in) float32."""
+        packed = self._packed(name)
+        return self.weights.read(name) if packed is None else packed.dequantize()
+
+    def rows(self, name: str, which: Tensor) -> Tensor:
+        """Read some rows of a matrix, (n,) int64 to (n, in); of a packed one in float32."""
+        packed = self._packed(name)
+        return self.weights.rows(name, which) if packed is None else packed.dequantize()[which]
+
+    def _packed(self, name: str) -> QuantizedTensor | None:
+        """Read the module whose weight a tensor is, where that is packed."""
         module = name.removesuffix(".weight")
         packed = name not in self or len(self.parts(module)) > 1
-        return self.module(module).dequantize() if packed else self.weights.read(name)
+        return self.module(module) if packed else None

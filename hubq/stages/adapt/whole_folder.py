@@ -3,7 +3,6 @@
 Each appears in one step, so a folder that is there is complete.
 """
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 
 from hubq.client.client import Client
 from hubq.machine.device import dtype_name
-from hubq.machine.files import partial_of, write_atomically
+from hubq.machine.files import partial_folder, put_in_place, write_atomically
 from hubq.machine.progress import Progress
 from hubq.methods.adapters.branches.correction import Correction
 from hubq.records.checkpoint import Checkpoint
@@ -47,12 +46,12 @@ def write_with(folder: Path, target: Path, changed: Mapping[str, QuantizedTensor
 
     All other bytes stay as they are: config, codes, the names and headers of files.
     """
-    partial = _emptied(partial_of(target))
+    partial = partial_folder(target)
     shutil.copytree(folder, partial, copy_function=shutil.copyfile, dirs_exist_ok=True)
     form = QuantizedModules(folder).form
     for module, tensor in changed.items():
         overwrite(partial, form.pack(module, tensor))
-    _put(partial, target)
+    put_in_place(partial, target)
 
 
 def merged(
@@ -62,7 +61,7 @@ def merged(
 
     Return the sentences for the card.
     """
-    partial, source = _emptied(partial_of(target)), QuantizedModules(folder)
+    partial, source = partial_folder(target), QuantizedModules(folder)
     dtype = sixteen_bits(getattr(torch, plan.dtype))
     modules = [each.name for each in plan.modules if each.quantized]
     packed = {part for module in modules for part in source.parts(module)}
@@ -85,7 +84,7 @@ def merged(
     config["dtype" if "dtype" in config else "torch_dtype"] = dtype_name(dtype)
     for name, content in {**beside.files, "config.json": json_bytes(config)}.items():
         write_atomically(partial / name, content)
-    _put(partial, target)
+    put_in_place(partial, target)
     return (MERGED, *beside.facts)
 
 
@@ -106,19 +105,7 @@ def requantized(
     if not (own / CHECKPOINT).is_file():
         quantize(planned(again, own, client), own, client, progress)
     if (own / MODEL).is_dir():
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(own / MODEL, target)
+        put_in_place(own / MODEL, target)
     checkpoint = Checkpoint.load(own / CHECKPOINT)
     facts = (REQUANTIZED.format(title=recipe.method.title), *checkpoint.facts)
     return checkpoint.model_copy(update={"facts": facts})
-
-
-def _emptied(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
-
-
-def _put(partial: Path, target: Path) -> None:
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(partial, target)

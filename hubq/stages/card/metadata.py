@@ -13,7 +13,8 @@ from hubq.records.named_texts import NAMED_TEXTS
 from hubq.records.plan import Plan
 from hubq.records.report import Report
 from hubq.records.vocabulary import HUB_LICENSES, LICENSE_FILES, PUBLIC_HUB
-from hubq.sources.license_terms import TERMS, duties_of_data, published_license, terms_of
+from hubq.sources.data_license import duties_of_data
+from hubq.sources.license_terms import TERMS, published_license, terms_of
 from hubq.stages.card.results import model_index
 from hubq.stages.card.sections.adaptation import model_of
 

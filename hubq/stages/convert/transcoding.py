@@ -1,6 +1,5 @@
 """One conversion: a quantized folder packed anew module by module, and read back."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from hubq.formats.dense import Plain
 from hubq.formats.foreign.folder import QuantizedFolder
 from hubq.formats.foreign.fp8 import ROUNDED
 from hubq.machine.device import dtype_name
-from hubq.machine.files import require_space, write_atomically
+from hubq.machine.files import put_in_place, require_space, write_atomically
 from hubq.machine.progress import Progress
 from hubq.sources.auxiliary_files import beside_config
 from hubq.sources.shards import Piece, Weights, merge, pieces, write
@@ -158,8 +157,7 @@ class Transcoding:
         for name, content in files.items():
             write_atomically(partial / name, content)
         conversion.save(partial / RECORD)
-        shutil.rmtree(out, ignore_errors=True)
-        os.replace(partial, out)
+        put_in_place(partial, out)
         return conversion
 
     def _facts(self) -> Iterator[str]:

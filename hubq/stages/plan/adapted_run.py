@@ -66,5 +66,10 @@ def take_up(planned: "Plan", run: Path) -> None:
 
 
 def _settings(plan: "Plan") -> dict[str, Any]:
-    """Return what an adapted model is made by, beside the checkpoint."""
-    return {"adapt": understood(plan.recipe).get("adapt")}
+    """Return what an adapted model is made by, beside the checkpoint.
+
+    How many examples are taken at once decides the memory, and nothing but rounding.
+    """
+    adapter = dict(understood(plan.recipe).get("adapt") or {})
+    adapter.pop("at_once", None)
+    return {"adapt": adapter}

@@ -21,13 +21,13 @@ from hubq.sources.architecture import FAMILIES
 from hubq.stages.plan.memory import CONTEXT, OVERHEAD, Memory, walk_of
 from hubq.stages.recipe.recipe import Recipe
 from hubq.tensors import QuantizedTensor
+from hubq.tensors.thin import WIDTHS
 
 LEARNT = 16  # bytes of a parameter: itself, its gradient and AdamW's two averages, in float32
 # Of a logit, beside itself and its gradient in the dtype that the model runs in: its copy in
 # float32, the logarithm of its probability, and the gradient of that.
 SCORED = 12
-LOGITS = 1 << 26  # that are there at once at most
-WIDTHS = (1, 2, 4, 8)  # bits of a code in memory
+LOGITS = 1 << 26  # that are there at once at most: 256 MiB in float32
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,11 @@ def prepare(recipe: Recipe, client: Client) -> None:
 
 
 def quantize_apart(
-    plan: Plan, run: Path, client: Client, progress: Progress, meanwhile: Callable[[], object]
+    plan: Plan,
+    run: Path,
+    client: Client,
+    progress: Progress,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> Checkpoint:
     """Do what `quantize` does in a process of its own; call `meanwhile` once that is at work."""
     recipe = Recipe.model_validate(plan.recipe)
@@ -65,7 +69,7 @@ def adapt_apart(
     """Do what `adapt` does in a process of its own."""
     recipe = Recipe.model_validate(plan.recipe)
     job = ApartJob(stage="adapt", run=run.resolve())
-    broken = _apart(job, recipe, client, progress, lambda: None)
+    broken = _apart(job, recipe, client, progress)
     if broken is None:
         return Adaptation.load(run / ADAPTED / ADAPTATION)
     assert recipe.adapt is not None, "only a recipe with a section adapt comes here"
@@ -77,7 +81,7 @@ def _apart(
     recipe: Recipe,
     client: Client,
     progress: Progress,
-    meanwhile: Callable[[], object],
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> Broken | None:
     """Let a process do a job; raise UserError with what it refused, return how it broke."""
     with TemporaryDirectory(prefix=f"hubq-{job.stage}-") as place:

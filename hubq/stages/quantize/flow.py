@@ -7,6 +7,7 @@ weights: so a block costs one forward pass, and memory holds one block and the h
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from hubq.machine.progress import Clock
@@ -18,6 +19,12 @@ from hubq.stages.quantize.ranks import ALONE, Ranks
 from hubq.stages.quantize.streams import Room, Stream
 
 ForwardPart = Callable[[Tensor], Tensor]
+
+
+def embedded(rows: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
+    """Return the embeddings of token ids, (...) to (..., hidden); each row is asked for once."""
+    wanted, place = torch.unique(ids, return_inverse=True)
+    return rows(wanted)[place]
 
 
 class Flow(ABC):

@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import shutil
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -25,7 +23,7 @@ from hubq.machine.device import (
     largest_kept,
     synchronize,
 )
-from hubq.machine.files import partial_of, sha256_of, write_atomically
+from hubq.machine.files import partial_folder, put_in_place, sha256_of, write_atomically
 from hubq.machine.meters import reset_peaks
 from hubq.machine.progress import Clock, Progress
 from hubq.methods import Inputs, Layer
@@ -43,6 +41,7 @@ from hubq.sources.skeleton import Skeleton
 from hubq.stages.plan.memory import Walked
 from hubq.stages.quantize.accounts import Calibration, block_record, layers_of, peaks_on
 from hubq.stages.quantize.block import Block
+from hubq.stages.quantize.flow import embedded
 from hubq.stages.quantize.ranks import ALONE, Ranks
 from hubq.stages.quantize.resuming import FinishedBlocks, Keeper, teacher_states
 from hubq.stages.quantize.streams import Room, Stream, settled
@@ -132,8 +131,8 @@ class Quantization:
             tokens = self.ranks.of_first(
                 lambda: calibration_tokens.tokens(section, self.base, client)
             )
-            rows, place = torch.unique(self._own(tokens.ids), return_inverse=True)
-            hidden = self.weights.rows(f"{self.family.embeddings}.weight", rows)[place]
+            table = partial(self.weights.rows, f"{self.family.embeddings}.weight")
+            hidden = embedded(table, self._own(tokens.ids))
             taught = hidden.clone() if self.recipe.method.tunes else None
             self.calibration = Calibration(text=tokens.text, tokens=tokens.ids.numel())
             if self.ranks.first:
@@ -208,18 +207,15 @@ class Quantization:
 
     def assemble(self, folder: Path) -> Path:
         """Join the parts to a complete repo, which appears in one step."""
-        partial_folder = partial_of(folder)
-        shutil.rmtree(partial_folder, ignore_errors=True)
-        partial_folder.mkdir()
+        written = partial_folder(folder)
         extra = self.finished.folder / "embeddings.safetensors"
         write(extra, self._rounded_embeddings())
         parts = [self.finished.part(number) for number in range(self.finished.count)]
         packed = [piece for path in (extra, *parts) for piece in pieces(path)]
-        merge([*self._unchanged(), *packed], partial_folder)
+        merge([*self._unchanged(), *packed], written)
         for name, content in self._auxiliary_files().files.items():
-            write_atomically(partial_folder / name, content)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial_folder, folder)
+            write_atomically(written / name, content)
+        put_in_place(written, folder)
         return folder
 
     def _unchanged(self) -> list[Piece]:

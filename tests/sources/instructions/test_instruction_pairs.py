@@ -363,3 +363,19 @@ def test_a_hub_that_gives_no_parts_is_read_too(monkeypatch: pytest.MonkeyPatch) 
     with data_hub({"train.jsonl": lines([{"about": "me"}, ADD, GREET])}) as (client, _):
         assert described(InstructionSection(hub="any/pairs"), client).version == COMMIT
         assert read(client, hub="any/pairs").found == FOUND
+
+
+@pytest.mark.parametrize(
+    ("word", "key"),
+    [
+        ("tatsu-lab/alpaca", "hub"),
+        ("tatsu-lab/alpaca@main", "hub"),
+        ("./pairs.jsonl", "file"),
+        ("data/pairs.jsonl", "file"),
+        ("pairs.parquet", "file"),
+    ],
+)
+def test_one_word_names_a_data_set_or_a_file(word: str, key: str) -> None:
+    section = InstructionSection.model_validate(word)
+
+    assert [name for name in ("hub", "file") if getattr(section, name) is not None] == [key]

@@ -130,22 +130,42 @@ def test_a_run_killed_in_its_training_ends_with_the_same_files(
     assert (again.curve, again.held_out) == (whole.curve, whole.held_out)
 
 
-def test_a_state_of_other_options_is_not_gone_on_from(
-    teach: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def killed(teach: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Plan, Path, Path]:
+    """Return a plan, its run, and the states that a training of four steps left after two."""
     monkeypatch.setenv(VARIABLE, "0")
     plan, run = teach("qlora", LORA)
     with pytest.raises(Killed):
         adapted(plan, run, Killing(2, "Steps"))
     (states,) = (run / ADAPTED / STEPS).glob("training-*")
-    slower = {**plan.recipe, "adapt": {**plan.recipe["adapt"], "learning_rate": 1e-3}}
-    changed = plan.model_copy(update={"recipe": slower})
+    return plan, run, states
+
+
+def with_options(plan: Plan, **options: Any) -> Plan:
+    return plan.model_copy(
+        update={"recipe": {**plan.recipe, "adapt": {**plan.recipe["adapt"], **options}}}
+    )
+
+
+def test_a_training_of_other_options_is_not_lost(killed: tuple[Plan, Path, Path]) -> None:
+    plan, run, states = killed
+
+    with pytest.raises(UserError, match=r"adapt\.learning_rate: 0\.01 there, 0\.001 now"):
+        adapted(with_options(plan, learning_rate=1e-3), run)
+
+    assert any(states.iterdir())
+
+
+def test_with_fewer_examples_at_once_a_training_begins_anew(
+    killed: tuple[Plan, Path, Path],
+) -> None:
+    plan, run, states = killed
 
     with pytest.raises(Killed):
-        adapted(changed, run, Killing(1, "Steps"))
+        adapted(with_options(plan, at_once=2), run, Killing(1, "Steps"))
 
     assert not states.exists()
-    fresh = adapted(changed, run)
+    fresh = adapted(with_options(plan, at_once=2), run)
     assert fresh.curve is not None
     assert fresh.curve.steps == (1, 2, 3, 4)
 

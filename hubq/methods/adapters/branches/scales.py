@@ -16,6 +16,7 @@ from torch.nn.functional import linear
 from hubq.runtime.formulas import by_group
 from hubq.runtime.pieces import row_pieces
 from hubq.tensors import SMALLEST_SCALE, Affine
+from hubq.tensors.quantized import as_read
 
 
 class Scales(nn.Module):
@@ -60,10 +61,7 @@ class Scales(nn.Module):
 
     def dense(self, scales: Tensor, dtype: torch.dtype) -> Tensor:
         """Return the weights (out, in) by some scales, rounded as readers do."""
-        weights = replace(self.quantized, scale=scales)
-        if self.rounded == torch.float32:
-            return weights.dequantize(dtype)
-        return weights.dequantize(self.rounded).to(dtype)
+        return as_read(replace(self.quantized, scale=scales), self.rounded, dtype)
 
     @property
     def quantized(self) -> Affine:

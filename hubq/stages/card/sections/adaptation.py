@@ -9,8 +9,8 @@ from hubq.records.adapted_report import AdaptedReport
 from hubq.records.number_format import NOT_MEASURED, number, signed
 from hubq.records.plan import Plan
 from hubq.records.report import Report
+from hubq.sources.data_license import duties_of_data
 from hubq.sources.instructions.layouts import PROMPTS
-from hubq.sources.license_terms import duties_of_data
 from hubq.stages.card.sections.adapted_gains import by_chance, gained, rows
 from hubq.stages.card.sections.quantization_details import Setting, option
 from hubq.stages.plan.adapted_run import belongs_to
