@@ -180,7 +180,7 @@ def _subject(brought: Brought, parameters: int) -> Subject:
 def _parameters(base: Source) -> int:
     """Count the base's parameters, a head that is the embeddings once."""
     tied = bool(base.config.get("tie_word_embeddings", False))
-    counted = {name: info for name, info in base.tensors.items() if not (tied and _is_head(name))}
+    counted = {name: info for name, info in base.published.items() if not (tied and _is_head(name))}
     return sum(math.prod(info.shape) for info in counted.values())
 
 
