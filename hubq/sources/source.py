@@ -143,11 +143,6 @@ def language_alone(source: Source) -> Source:
         source,
         whole=replace(whole, part="language"),
         stored={name: whole.in_files(name) for name in source.tensors},
-        remarks=(
-            *source.remarks,
-            f"the language part of a {whole.family.title} model, without what sees: "
-            f"{few(list(whole.parts()))}",
-        ),
     )
 
 
