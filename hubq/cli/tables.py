@@ -31,9 +31,7 @@ def _modules(plan: "Plan") -> "Table":
     from rich.table import Table
 
     architecture = plan.vision.architecture if plan.vision else plan.architecture
-    table = Table(
-        title=f"{plan.recipe['name']}: {architecture}", title_justify="left", box=SIMPLE
-    )
+    table = Table(title=f"{plan.recipe['name']}: {architecture}", title_justify="left", box=SIMPLE)
     for title in ("weights", "becomes"):
         table.add_column(title, no_wrap=True)
     for title in ("number", "out x in", "bits", "on disk"):
@@ -104,7 +102,9 @@ def _facts(seen: "Outlook", publishing: str, goes_on: str | None) -> Iterator[tu
 
 def _staying(vision: "PlannedVision") -> Iterator[tuple[str, str]]:
     """List what of a model that sees is not quantized, and what becomes of it."""
-    becomes = "kept, byte for byte" if vision.part == "all" else "left out: the copy reads text alone"
+    becomes = (
+        "kept, byte for byte" if vision.part == "all" else "left out: the copy reads text alone"
+    )
     for each, title in zip(vision.stays, ("sees by", *[""] * len(vision.stays)), strict=False):
         size = gigabytes(each.bytes)
         yield title, f"{each.name}, {each.parameters:,} parameters, {size}: {becomes}"

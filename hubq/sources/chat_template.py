@@ -117,7 +117,7 @@ def _lacks(answer: Mapping[str, str], messages: Sequence[Message]) -> bool:
 def _best(
     answer: dict[str, str], by_parts: dict[str, str], messages: Sequence[Message]
 ) -> dict[str, str]:
-    """Choose the parts' layout where it alone says the last message, and not as Python spells it."""
+    """Choose the parts' layout where it says the last message, and not as Python spells it."""
     spelled = str(_part(messages[-1]["content"]))
     found = by_parts.get("text", "")
     return answer if _lacks(by_parts, messages) or spelled in found else by_parts

@@ -190,4 +190,3 @@ def _require_sections(config: Mapping[str, Any]) -> None:
                 f"config.json has a {name} that is no object ({str(config[name])[:60]}): download "
                 "the file again"
             )
-

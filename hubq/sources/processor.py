@@ -126,7 +126,7 @@ def _require_count(folder: Path, processor: Any) -> None:  # noqa: ANN401
     own = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
     if token is not None and own != token:
         raise UserError(
-            f"{folder}: a picture's place is {processor.image_token}, token {own} of the tokenizer, "
+            f"{folder}: a picture's place is {processor.image_token}, the tokenizer's token {own}, "
             f"but config.json says {token}: the files are not of one model; copy all of them again "
             "from where the model was saved"
         )

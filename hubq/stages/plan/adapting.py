@@ -92,8 +92,8 @@ def why_not_adapted(
         ]
     if source.whole is not None and not source.is_part:
         return [
-            "adapt: adapters are trained and added by text alone, which would leave what the model "
-            "sees aside; set publish.part: language to adapt its language part as a model of its own"
+            "adapt: adapters are trained and added by text alone, which would leave aside what the "
+            "model sees; set publish.part: language to adapt its language part as a model by itself"
         ]
     return [
         *_unsupported(adapter, sketches),

@@ -149,7 +149,9 @@ def _require_few_layers(whole: Whole) -> None:
     """Refuse more layers of what sees than there are tensors, before any is built."""
     said = whole.config.get("vision_config") or {}
     for name in LAYERS:
-        if name in said and (type(said[name]) is not int or not 0 <= said[name] <= len(whole.stays)):
+        if name in said and (
+            type(said[name]) is not int or not 0 <= said[name] <= len(whole.stays)
+        ):
             raise UserError(
                 f"config.json says vision_config.{name} {_json(said[name])}, but its files hold "
                 f"{len(whole.stays)} tensors of what sees; {BRING}"
