@@ -119,10 +119,19 @@ def _require_count(folder: Path, processor: Any) -> None:  # noqa: ANN401
     """Compare the places that a processor makes for a picture with what the model computes."""
     from PIL import Image
 
+    from hubq.sources.skeleton import FAULTS
+
     config = read_object(folder / "config.json")
     token = config.get("image_token_id", config.get("image_token_index"))
     given = seen(processor, [Image.new("RGB", PROBE)], processor.image_token)
-    computed = _computed(config, given)
+    try:
+        computed = _computed(config, given)
+    except FAULTS as error:
+        raise UserError(
+            f"{folder}: its model can't take what its processor makes of a picture ({error}): "
+            f"{' and '.join(PROCESSOR_FILES)} are not this model's; copy them again from where the "
+            "model was saved"
+        ) from error
     own = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
     if token is not None and own != token:
         raise UserError(
@@ -146,19 +155,19 @@ def _computed(config: Mapping[str, Any], given: "Mapping[str, Tensor]") -> int:
 
     with understanding(config):
         model = without_weights(config, sees=True)
-        sees = model.config.vision_config
-        if "image_grid_thw" in given:  # Qwen2-VL: patches are merged in squares
-            return int(given["image_grid_thw"].prod(-1).sum()) // sees.spatial_merge_size**2
-        if "pixel_attention_mask" in given:  # Idefics3: as many for each tile
-            side = sees.image_size // sees.patch_size // model.config.scale_factor
-            return int(given["pixel_values"].shape[1]) * side**2
-        known = signature(model.model.get_image_features).parameters
-        asked = {
-            name: each.to("meta") if each.is_floating_point() else each
-            for name, each in given.items()
-            if name in known
-        }
-        return sum(len(each) for each in model.model.get_image_features(**asked).pooler_output)
+    sees = model.config.vision_config
+    if "image_grid_thw" in given:  # Qwen2-VL: patches are merged in squares
+        return int(given["image_grid_thw"].prod(-1).sum()) // sees.spatial_merge_size**2
+    if "pixel_attention_mask" in given:  # Idefics3: as many for each tile
+        side = sees.image_size // sees.patch_size // model.config.scale_factor
+        return int(given["pixel_values"].shape[1]) * side**2
+    known = signature(model.model.get_image_features).parameters
+    asked = {
+        name: each.to("meta") if each.is_floating_point() else each
+        for name, each in given.items()
+        if name in known
+    }
+    return sum(len(each) for each in model.model.get_image_features(**asked).pooler_output)
 
 
 def _old_template(folder: Path) -> str | None:
