@@ -7,10 +7,10 @@ from collections import Counter
 import numpy
 import pytest
 
+from hubq.sources.pictures.drawn import DRAWN, Drawn
 from hubq.sources.pictures.drawn.canvas import COLORS, SHAPES
 from hubq.sources.pictures.drawn.documents import WORDS
-from hubq.sources.pictures.drawn.drawn import LETTERS, Drawn
-from hubq.sources.pictures.drawn.kinds import DRAWN
+from hubq.sources.pictures.drawn.drawn import LETTERS
 
 # What the first 8 pictures of seed 0 are, with their questions: the same on every machine.
 FINGERPRINTS = {

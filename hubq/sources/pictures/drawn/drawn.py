@@ -10,7 +10,7 @@ LETTERS = "ABCD"  # of options
 
 
 class Drawn(NamedTuple):
-    """A picture and a question about it, of a kind that `kinds.py` lists."""
+    """A picture and a question about it, of one of the kinds of DRAWN."""
 
     picture: "Image"  # 56 x 56 pixels, RGB
     question: str  # without the options, and without how to answer
