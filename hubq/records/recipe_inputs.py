@@ -15,6 +15,7 @@ from hubq.records.vocabulary import mistake_in_reference
 
 TEXT_SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz", ".zst")
 Section = TypeVar("Section", bound=Record)
+CONVERSATION = 1000  # tokens that are assumed of one, whose length only its reader knows
 FOLDER = "folder"  # in the validation context: where relative paths of a recipe start
 
 
@@ -188,6 +189,19 @@ class CalibrationSection(AsWritten, Record):
             return ((self.dataset, self.samples),)
         windows = _shared_out(self.samples, [each.weight for each in self.datasets])
         return tuple(zip(self.datasets, windows, strict=True))
+
+    @property
+    def speaks(self) -> bool:
+        """Whether any window is a conversation."""
+        return any(data.speaks_in for data, _ in self.parts)
+
+    @property
+    def tokens(self) -> int:
+        """About how many tokens are read; of texts exactly."""
+        spoken = min(self.length, CONVERSATION)
+        return sum(
+            windows * (spoken if data.speaks_in else self.length) for data, windows in self.parts
+        )
 
 
 def _shared_out(whole: int, weights: Sequence[float]) -> list[int]:

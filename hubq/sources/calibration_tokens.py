@@ -66,7 +66,7 @@ def tokens(section: CalibrationSection, tokenizer_folder: Path, client: Client) 
     order = _in_turn([len(part) for part in parts])
     every = [window for part in parts for window in part]
     ids = pad_sequence([every[each] for each in order], batch_first=True)
-    if not any(data.speaks_in for data, _ in section.parts):
+    if not section.speaks:
         return Tokens(ids, "; ".join(texts))
     lengths = torch.tensor([len(every[each]) for each in order])
     weights = (torch.arange(ids.shape[1]) < lengths[:, None]).float()

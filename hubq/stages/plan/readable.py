@@ -38,7 +38,7 @@ def require_readable(recipe: "Recipe", source: "Source", client: Client) -> None
     reader = _reader(source, client)
     if getattr(recipe.adapt, "template", None) == "chat":
         _require_template(reader, "adapt.template: chat", "Use template: alpaca")
-    if recipe.calibration and any(part.speaks_in for part, _ in recipe.calibration.parts):
+    if recipe.calibration is not None and recipe.calibration.speaks:
         _require_template(reader, "calibration: conversations", "Calibrate on text")
     asked = [each.name for each in evaluate.tasks if each.chat_template]
     if asked and not reader.has_template:
