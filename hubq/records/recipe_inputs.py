@@ -110,9 +110,7 @@ class DatasetSection(AsWritten, Record):
 
 
 class CalibrationDataset(DatasetSection):
-    """A text, or conversations that the model's chat template lays out: with messages, or user
-    and assistant.
-    """
+    """A text, or conversations (messages, or user and assistant) for the model's chat template."""
 
     names: ClassVar[tuple[str, ...]] = tuple(NAMED_TEXTS)
 

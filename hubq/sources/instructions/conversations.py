@@ -21,7 +21,7 @@ from hubq.machine.files import sha256_of
 from hubq.records.named_texts import CALIBRATION_DOCUMENTS
 from hubq.sources.chat_template import template_of
 from hubq.sources.instructions.layouts import as_a_whole
-from hubq.sources.instructions.pairs import in_file, no_form
+from hubq.sources.instructions.pairs import bounded, in_file, no_form
 from hubq.sources.instructions.rows import Pair, form_in, form_of
 from hubq.sources.instructions.tokens import laid
 from hubq.sources.texts.find import file_of
@@ -81,7 +81,7 @@ def conversations(
     left_out: Counter[str] = Counter()
     title, version, found = _found(dataset, left_out, client)
     most = max(CALIBRATION_DOCUMENTS, section.samples)
-    ordered = _in_order(list(islice(found, most)), section)
+    ordered = _in_order(bounded(islice(found, most), title), section)
     taken: list[list[int]] = []
     for ((_, text),) in laid(ordered, partial(as_a_whole, tokenizer=tokenizer), left_out):
         ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]

@@ -91,13 +91,13 @@ def pairs(dataset: InstructionSection, client: Client) -> Pairs:
         path, title = file_of(_as_text(dataset))
         about = _file_described(dataset, path, title)
         found = in_file(path, left_out)
-    whole = _bounded(found, about.title)
+    whole = bounded(found, about.title)
     if not whole:
         raise no_pair(about.title, left_out)
     return Pairs(whole, dict(left_out), about)
 
 
-def _bounded(found: Iterable[Pair], title: str) -> list[Pair]:
+def bounded(found: Iterable[Pair], title: str) -> list[Pair]:
     """Return all pairs; raise UserError where they are too much for a machine's memory."""
     whole: list[Pair] = []
     length = 0
