@@ -23,6 +23,7 @@ from hubq.sources.folder import refuse_adapter
 from hubq.sources.shards import Weights
 from hubq.sources.skeleton import without_weights
 from hubq.sources.source import AUTO_ROUND, BY_HEADER
+from hubq.sources.vision import vision_family_of
 from hubq.stages.adapt.adapter_files import attach
 from hubq.stages.convert.files import LEFT_OUT, superfluous
 from hubq.stages.evaluate.inference.blocks import BlocksOnDisk, round_inputs
@@ -142,7 +143,9 @@ def _by_transformers(folder: Path, dtype: Any) -> Any:  # noqa: ANN401 - a torch
     """Load with the plain from_pretrained that every downloader uses."""
     import transformers
 
-    auto: Any = transformers.AutoModelForCausalLM
+    sees = vision_family_of(read_object(folder / "config.json")) is not None
+    names = ("AutoModelForCausalLM", "AutoModelForImageTextToText")
+    auto: Any = getattr(transformers, names[sees])
     warnings = Warnings()
     logger = logging.getLogger("transformers.modeling_utils")
     logger.addHandler(warnings)
@@ -168,7 +171,20 @@ def _by_transformers(folder: Path, dtype: Any) -> Any:  # noqa: ANN401 - a torch
     finally:
         logger.removeHandler(warnings)
     _refuse_gaps(folder, info)
+    if sees:
+        _of_one_dtype(model, dtype)
     return model
+
+
+def _of_one_dtype(model: Any, dtype: Any) -> None:  # noqa: ANN401 - a torch.dtype, a model
+    """Let all that isn't packed be of the dtype asked for.
+
+    Beside bitsandbytes transformers leaves weights in their file's, and the norms of what sees,
+    unlike a decoder's, stop at inputs of another.
+    """
+    for each in model.parameters():
+        if each.is_floating_point():
+            each.data = each.data.to(dtype)
 
 
 def _said(error: BaseException) -> str:
@@ -199,7 +215,9 @@ def _unpacked(folder: Path, dtype: Any) -> Any:  # noqa: ANN401 - a torch.dtype,
     fields = {key: value for key, value in said.items() if key not in LEFT_OUT}
     try:
         config = transformers.AutoConfig.for_model(**fields)
-        architecture: Any = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        architecture: Any = getattr(transformers, said["architectures"][0])
+        if vision_family_of(said) is None:
+            architecture = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
         model, info = architecture.from_pretrained(
             None,
             config=config,
