@@ -24,6 +24,7 @@ from hubq.stages.plan.conditions import (
     refuse_unreachable,
     repo_name,
     require_engine,
+    require_eyes,
     require_permission,
 )
 from hubq.stages.plan.costs import seconds
@@ -83,6 +84,8 @@ def _looked_up(recipe: "Recipe", model: ModelSection, client: Client) -> Plan:
     source = find(model, client, recipe.publish.part)
     require_consistent(source)
     planned = estimate(recipe, _described(source, client), pairs)
+    sees = source.whole is not None and not source.is_part
+    require_eyes(recipe.evaluate, sees=sees, model=planned.source)
     require_readable(recipe, source, client)
     require_engine(recipe)
     refuse_unreachable(planned)
