@@ -76,4 +76,13 @@ NAMED_TEXTS: Mapping[str, NamedText] = {
         conversations=True,
     ),
 }
+# Pictures with questions that a seed draws, which need no network: those of the tasks of these
+# names, drawn from other seeds.
+DRAWN_PICTURES = (
+    "hubq_charts",
+    "hubq_documents",
+    "hubq_diagrams",
+    "hubq_choices",
+    "hubq_yes_no",
+)
 TEXTS = tuple(name for name, each in NAMED_TEXTS.items() if not each.conversations)

@@ -1,24 +1,27 @@
 """The calibration tokens: windows of texts, or of conversations, spread evenly and seeded.
 
-A text becomes windows of equal length; a conversation is a window of its own length, filled up at
-its right, where causal attention never looks.
+A text becomes windows of equal length; a conversation, or a picture with text, is a window of its
+own length, filled up at its right, where causal attention never looks. A picture fills most of its
+window, so the tokens of each kind count as much together as the recipe says, however many they are.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.records.recipe_inputs import CalibrationDataset, CalibrationSection
+from hubq.records.recipe_inputs import IMAGE_SHARE, CalibrationDataset, CalibrationSection
 from hubq.sources.instructions.conversations import conversations
+from hubq.sources.instructions.with_pictures import with_pictures
 from hubq.sources.texts.find import corpus
 from hubq.sources.tokenizer import tokenizer_of
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 CHUNK = 100_000  # characters that one thread tokenizes at a time
@@ -27,6 +30,7 @@ AGREEMENT = 16  # tokens in a row that must be equal on both sides of a seam
 CHARACTERS = 8  # a token, generously
 
 Token = tuple[int, int, int]  # where it starts and ends in the text, and its id
+Seen = Mapping[str, "Tensor"]  # of a picture: what a model is given beside the tokens
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Tokens:
     # (samples, length) float32: how much each token counts, 0 where a window has ended; None: each
     # of each window, and all alike.
     weights: "Tensor | None" = None
+    # Of each window what the model sees, or None; empty where there are no pictures.
+    seen: tuple[Seen | None, ...] = ()
 
     @property
     def count(self) -> int:
@@ -45,46 +51,92 @@ class Tokens:
         return self.ids.numel() if self.weights is None else int((self.weights > 0).sum())
 
 
-def tokens(section: CalibrationSection, tokenizer_folder: Path, client: Client) -> Tokens:
+class _Part(NamedTuple):
+    """The windows of one data set, and what a report says of it."""
+
+    windows: "Sequence[Tensor]"
+    text: str
+    seen: Sequence[Seen] = ()  # of each window, where they have pictures
+    token: int | None = None  # that stands for a part of a picture
+
+
+def tokens(
+    section: CalibrationSection,
+    tokenizer_folder: Path,
+    client: Client,
+    dtype: "torch.dtype | None" = None,
+) -> Tokens:
     """Read the windows of a recipe's calibration: of one text, or of several in turn.
 
     Of several each has its share of the windows, spread over its own text, and they take turns
     as evenly as their numbers allow; the same section gives the same windows in the same order.
+    What is made of pictures is in a dtype, float32 if none is named.
     """
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
-    parts: list[Sequence[Tensor]] = []  # of each the windows
-    texts: list[str] = []
+    parts: list[_Part] = []
     for data, samples in section.parts:
         share = section.model_copy(update={"samples": samples})
-        part, text = _part(data, share, tokenizer_folder, client)
-        parts.append(part)
-        texts.append(text)
+        parts.append(_part(data, share, tokenizer_folder, client, dtype or torch.float32))
+    texts = [each.text for each in parts]
     if section.datasets:
-        texts = [f"{len(part)} windows of {text}" for part, text in zip(parts, texts, strict=True)]
-    order = _in_turn([len(part) for part in parts])
-    every = [window for part in parts for window in part]
+        texts = [f"{len(each.windows)} windows of {each.text}" for each in parts]
+    order = _in_turn([len(each.windows) for each in parts])
+    every = [window for part in parts for window in part.windows]
     ids = pad_sequence([every[each] for each in order], batch_first=True)
     if not section.speaks:
         return Tokens(ids, "; ".join(texts))
     lengths = torch.tensor([len(every[each]) for each in order])
-    weights = (torch.arange(ids.shape[1]) < lengths[:, None]).float()
-    return Tokens(ids, "; ".join(texts), weights)
+    there = torch.arange(ids.shape[1]) < lengths[:, None]
+    if not section.sees:
+        return Tokens(ids, "; ".join(texts), there.float())
+    shown = [seen for part in parts for seen in part.seen or [None] * len(part.windows)]
+    seen = tuple(shown[each] for each in order)
+    token = next(each.token for each in parts if each.token is not None)
+    in_pictures = (ids == token) & torch.tensor([each is not None for each in seen])[:, None]
+    weights, told = _weighed(there, there & in_pictures, section.image_share or IMAGE_SHARE)
+    return Tokens(ids, "; ".join([*texts, told]), weights, seen)
+
+
+def _weighed(there: "Tensor", in_pictures: "Tensor", share: float) -> "tuple[Tensor, str]":
+    """Weigh tokens so that those of pictures have a share of all weight, and say how.
+
+    All together weigh as many as they are. So a second moment is `share` times that of pictures and
+    the rest that of text, each scaled to its count, times the number of tokens.
+    """
+    whole, pictured = int(there.sum()), int(in_pictures.sum())
+    text = whole - pictured
+    of_text, of_pictures = (1 - share) * whole / text, share * whole / pictured
+    weights = there.float()
+    weights[there & ~in_pictures] = of_text
+    weights[in_pictures] = of_pictures
+    return weights, (
+        f"each of the {text:,} tokens of text counts {of_text:.3g}, each of the {pictured:,} of "
+        f"pictures {of_pictures:.3g} (image_share {share:g})"
+    )
 
 
 def _part(
-    data: CalibrationDataset, section: CalibrationSection, folder: Path, client: Client
-) -> "tuple[Sequence[Tensor], str]":
-    """Return the windows of one data set, and what a report says of it."""
+    data: CalibrationDataset,
+    section: CalibrationSection,
+    folder: Path,
+    client: Client,
+    dtype: "torch.dtype",
+) -> _Part:
+    """Return the windows of one data set."""
     import torch
 
+    if data.sees:
+        found = with_pictures(data, section, folder, client, dtype)
+        seen = [each.seen for each in found.samples]
+        return _Part([each.ids for each in found.samples], found.text, seen, found.token)
     if data.speaks_in:
         spoken = conversations(data, section, folder, client)
-        return [torch.tensor(each) for each in spoken.ids], spoken.text
-    found = corpus(data, client, purpose="calibration")
-    whole = windows(found.text, folder, section, title=found.title)
-    return list(whole), f"{found.title}, {found.version}"
+        return _Part([torch.tensor(each) for each in spoken.ids], spoken.text)
+    read = corpus(data, client, purpose="calibration")
+    whole = windows(read.text, folder, section, title=read.title)
+    return _Part(list(whole), f"{read.title}, {read.version}")
 
 
 def _in_turn(counts: Sequence[int]) -> list[int]:

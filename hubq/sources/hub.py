@@ -207,15 +207,16 @@ def _bring(
     return places["config.json"].parent
 
 
-def tokenizer_folder(source: Source, client: Client) -> Path:
-    """Bring the tokenizer's files alone, and config.json; return their folder."""
+def tokenizer_folder(source: Source, client: Client, also: tuple[str, ...] = ()) -> Path:
+    """Bring the tokenizer's files, config.json and some others alone; return their folder."""
     repo, _, commit = source.identity.partition("@")
     with client.translate_errors(f"reading the tokenizer of {repo}"), without_bars():
         files = files_of(client, repo, commit)
         wanted = {
             name: file
             for name, file in files.items()
-            if name == "config.json" or (is_tokenizer(name) and file.size <= LARGEST_TOKENIZER)
+            if name == "config.json"
+            or ((name in also or is_tokenizer(name)) and file.size <= LARGEST_TOKENIZER)
         }
         places = bring(Snapshot(repo, commit, None, client), wanted, SILENT)
     return places["config.json"].parent

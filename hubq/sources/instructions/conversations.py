@@ -55,7 +55,7 @@ def require_conversations(dataset: "CalibrationDataset", samples: int, client: C
         left_out: Counter[str] = Counter()
         usable = sum(1 for _ in islice(in_file(path, left_out, forms), samples))
         if usable < samples:
-            raise _too_few(title, usable, samples, left_out)
+            raise too_few(title, usable, samples, left_out)
         return
     there = located(dataset, client, purpose="calibration")
     if dataset.name is None:  # those with names are known
@@ -92,11 +92,11 @@ def conversations(
         if len(taken) == section.samples:
             break
     else:
-        raise _too_few(title, len(taken), section.samples, left_out)
+        raise too_few(title, len(taken), section.samples, left_out)
     spoken = " and ".join(dataset.speaks_in)
     digest = sha256(template.encode()).hexdigest()[:SHOWN]
     how = f"conversations in {spoken}, by the chat template with sha256 {digest}"
-    return Conversations(taken, f"{title}, {version} ({how}{_left_out(left_out)})")
+    return Conversations(taken, f"{title}, {version} ({how}{told(left_out)})")
 
 
 def _found(
@@ -122,15 +122,21 @@ def _in_order(found: Sequence[Pair], section: "CalibrationSection") -> Iterator[
     yield from (pair for number, pair in enumerate(found) if number not in chosen)
 
 
-def _too_few(title: str, usable: int, samples: int, left_out: Counter[str]) -> UserError:
+def too_few(
+    title: str,
+    usable: int,
+    samples: int,
+    left_out: Counter[str],
+    what: str = "conversations",
+) -> UserError:
     """Say how many conversations there are."""
     way_out = f"use samples: {usable}, or more data" if usable else "name other data"
     return UserError(
-        f"calibration: {title} has {usable:,} usable conversations, and samples: {samples} are "
-        f"asked for{_left_out(left_out)}; {way_out}"
+        f"calibration: {title} has {usable:,} usable {what}, and samples: {samples} are "
+        f"asked for{told(left_out)}; {way_out}"
     )
 
 
-def _left_out(reasons: Counter[str]) -> str:
+def told(reasons: Counter[str]) -> str:
     """Say how many rows were left out for which reason; nothing where there were none."""
     return "".join(f", {count:,} with {why} left out" for why, count in reasons.items() if count)

@@ -17,7 +17,7 @@ from hubq.errors import UserError
 from hubq.sources.texts.lines import LONGEST, MOST, PACKED, lines
 
 LISTED = 20  # fields that a message names
-ROWS = 256  # of a parquet file that are held at a time
+ROWS = 256  # of texts in a parquet file that are held at a time
 DEPTH = 5  # of nested fields that a message names
 
 SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet")
@@ -66,16 +66,17 @@ def documents(path: Path, field: str | None, reading: Reading | None = None) -> 
     return texts(found, field, str(path), counted)
 
 
-def rows(path: Path, choose: Choose) -> Iterator[Row]:
+def rows(path: Path, choose: Choose, at_once: int = ROWS) -> Iterator[Row]:
     """Yield the rows of a file in their order, of a parquet file those columns that are chosen.
 
+    Of a parquet file so many rows are held at a time.
     Raises UserError for what can't be read or has no rows.
     """
     suffix = _readable(path)
     if suffix in SEPARATORS:
         return _separated(path, SEPARATORS[suffix])
     if suffix == ".parquet":
-        return _parquet(path, choose)
+        return _parquet(path, choose, at_once)
     if suffix == ".txt":
         raise UserError(f"{path} is plain text and has no rows with fields; name another file")
     return _json(path)
@@ -172,7 +173,7 @@ def _separated(path: Path, separator: str) -> Iterator[Row]:
         raise UserError(f"{path}, line {rows.line_num}: {error}; fix its quotes") from error
 
 
-def _parquet(path: Path, choose: Choose) -> Iterator[Row]:
+def _parquet(path: Path, choose: Choose, at_once: int) -> Iterator[Row]:
     """Yield the rows of some columns."""
     import pyarrow
     import pyarrow.parquet
@@ -181,7 +182,7 @@ def _parquet(path: Path, choose: Choose) -> Iterator[Row]:
         with pyarrow.parquet.ParquetFile(path) as file:
             wanted = list(choose(columns(file.schema_arrow)))
             read = 0
-            for batch in file.iter_batches(columns=wanted, batch_size=ROWS):
+            for batch in file.iter_batches(columns=wanted, batch_size=at_once):
                 read += batch.nbytes
                 if batch.nbytes > LONGEST or read > MOST:
                     raise UserError(f"{path} holds more text than hubq reads; name a part of it")

@@ -34,7 +34,7 @@ from hubq.stages.quantize.block import Block
 from hubq.stages.quantize.flow import Flow
 from hubq.stages.quantize.resuming import BlockRecord, FinishedBlocks, Keeper
 from hubq.stages.quantize.streams import Room, Stream, settled
-from hubq.stages.quantize.windows import Entering, Windows, embedded, kept_of
+from hubq.stages.quantize.windows import Entering, embedded, kept_of
 from hubq.stages.recipe.recipe import Recipe
 
 CORRECTIONS = "corrections"  # in the folder of steps
@@ -109,7 +109,7 @@ class Correcting:
         self.finished = FinishedBlocks(_steps(run), flow=True)
         self.device = best_device()
         entering = self._entering(client)
-        hidden, self.windows = entering.hidden, Windows(entering.weights)
+        hidden, self.windows = entering.hidden, entering.windows
         # A run that has begun goes on in its own dtype, on any machine.
         named: torch.dtype = getattr(torch, plan.adaptation.compute_dtype)
         self.dtype = hidden.dtype if self.finished.count else named
@@ -144,7 +144,7 @@ class Correcting:
                 flow = self._block(skeleton, number)
                 flow.flow(self.hidden, partial(advance, 1), self.windows)
                 self._add(flow.found)
-                leaving = {"hidden": settled(self.hidden)} | kept_of(self.windows.weights)
+                leaving = {"hidden": settled(self.hidden)} | kept_of(self.windows)
                 keeper.offer(number + 1, leaving, is_last=number + 1 == blocks)
                 flow.block.free()
 

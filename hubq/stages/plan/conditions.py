@@ -19,6 +19,7 @@ from hubq.sources.license_terms import governing, terms_of
 from hubq.sources.task_names import dimension_of, picture_tasks
 
 if TYPE_CHECKING:
+    from hubq.records.recipe_inputs import CalibrationSection
     from hubq.sources.source import Source
     from hubq.stages.recipe.recipe import PublishSection, Recipe
 
@@ -119,6 +120,15 @@ def require_eyes(section: EvaluateSection, *, sees: bool, model: str) -> None:
                 f"evaluate.tasks: {each.name} is asked without examples, and {each.shots} are "
                 "asked for; leave shots out for this task"
             )
+
+
+def require_seeing(section: "CalibrationSection | None", *, sees: bool, model: str) -> None:
+    """Refuse to calibrate a model on pictures that reads text alone."""
+    if section is not None and section.sees and not sees:
+        raise UserError(
+            f"calibration: there are pictures in it, and {model} reads text alone; calibrate on "
+            "text, or name a model that sees"
+        )
 
 
 def _unmeasured(section: EvaluateSection) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from math import prod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,7 +31,14 @@ def seconds(recipe: "Recipe", source: "Source", dtype: str | None) -> float:
         time += 1.5 * blocks * (forward + gram) / rate(dtype)
         if recipe.method.tunes:  # twice more forward, and each epoch back too, at half the rate
             time += blocks * forward * (2 + 6 * recipe.method.tuning_epochs) / rate(dtype)
+        time += 2 * recipe.calibration.seen * _eyes(source) / rate(dtype)
     return round(time, 1)
+
+
+def _eyes(source: "Source") -> int:
+    """Count the parameters that see."""
+    stays = {} if source.whole is None else source.whole.stays
+    return sum(prod(info.shape) for info in stays.values())
 
 
 def rate(dtype: str) -> float:

@@ -19,6 +19,7 @@ from hubq.sources.architecture import FAMILIES
 from hubq.sources.task_sizes import tokens_of
 from hubq.sources.texts.hub import most_tokens
 from hubq.stages.plan.adapting_time import AdaptedRun
+from hubq.stages.plan.memory import parameters_of
 from hubq.stages.plan.running import Run, Shape
 from hubq.stages.plan.solving import Shapes, reckoned_seconds_a_block, seconds_a_block
 from hubq.stages.recipe.recipe import Recipe
@@ -121,6 +122,10 @@ def _quantizing(plan: Plan, recipe: Recipe, run: Run, solve: Solve) -> Parts:
             _statistics(tokens, columns, rates, wants_gram="gram" in method.needs)
             for columns in shape.inputs
         )
+        if recipe.calibration.sees:
+            parts["pictures"] = (
+                2 * recipe.calibration.seen * parameters_of(plan.vision) / run.products
+            )
         if method.tunes:
             parts["forward"] = 3 * forward
             parts["teacher"] = forward + run.head(tokens)

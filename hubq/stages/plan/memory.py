@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from hubq.methods import Method
     from hubq.methods.adapters.low_rank import LowRank
-    from hubq.records.plan import Plan
+    from hubq.records.plan import Plan, PlannedVision
     from hubq.sources.shards import TensorInfo
     from hubq.stages.recipe.recipe import Recipe
 
@@ -44,6 +44,7 @@ class Walked:
 
     `dtype` is what the text runs through the model in; None where there is no text. A walk that
     corrects a quantized model takes what its adapter holds, where others take what the method does.
+    `eyes` are the parameters that see, which are in memory before the walk if there are pictures.
     """
 
     recipe: "Recipe"
@@ -51,6 +52,7 @@ class Walked:
     tensors: "Mapping[str, TensorInfo]"
     dtype: str | None
     correction: "LowRank | None" = None
+    eyes: int = 0
 
     def memory(self, place: Place, *, gpu: bool) -> Memory:
         """Return what it takes where the hidden states lie in a place.
@@ -64,12 +66,25 @@ class Walked:
         stored = sum(info.end - info.begin for info in self._block())
         head = 0 if self.recipe.embeddings == 16 else 5 * self._embedding_bytes()
         walking = max(self._moments(on_device=place == "device" or not gpu, gpu=gpu))
+        eyes, pictures = self._seeing()
         if not gpu:
-            return Memory(0, OVERHEAD + max(stored + self._copied() + walking, head))
+            return Memory(0, OVERHEAD + max(stored + self._copied() + walking, head, pictures))
         streams = sum(map(_pinned, self._streams())) if place == "host" else 0
         running = sum(self._size * prod(info.shape) for info in self._block())
-        host = OVERHEAD + max(2 * stored + streams, head)
-        return Memory(CONTEXT + running + walking, host)
+        host = OVERHEAD + max(2 * stored + streams, head, pictures)
+        return Memory(CONTEXT + max(running + walking, eyes), host)
+
+    def _seeing(self) -> tuple[int, int]:
+        """Return what looking at pictures takes on the device that does it, and on the host.
+
+        What sees, and some of it again for one picture at a time. On the host all hidden states are
+        made, twice while they get their dtype, and the pictures' numbers are about as many.
+        """
+        section = self.recipe.calibration
+        if self.dtype is None or section is None or not section.sees:
+            return 0, 0
+        eyes, hidden = self._size * self.eyes, self._stream(self._groups()[0][0][1])
+        return eyes + eyes // 2, eyes + eyes // 2 + 3 * hidden
 
     def place(self, device: "torch.device") -> Place:
         """Return where the hidden states of a run on this device lie: on it, where they fit.
@@ -210,7 +225,13 @@ def walk_of(plan: "Plan", dtype: str | None, correction: "LowRank | None" = None
         for each in plan.modules
     }
     config = {"architectures": [plan.architecture]}
-    return Walked(Recipe.model_validate(plan.recipe), config, tensors, dtype, correction)
+    recipe, eyes = Recipe.model_validate(plan.recipe), parameters_of(plan.vision)
+    return Walked(recipe, config, tensors, dtype, correction, eyes)
+
+
+def parameters_of(vision: "PlannedVision | None") -> int:
+    """Count the parameters that see; none in a model that reads text alone."""
+    return 0 if vision is None else sum(each.parameters for each in vision.stays)
 
 
 def _pinned(size: int) -> int:

@@ -16,6 +16,7 @@ from hubq.records.recipe_inputs import ModelSection
 from hubq.records.run_folder import PLAN, clear, require_run
 from hubq.sources.instructions.conversations import require_conversations
 from hubq.sources.instructions.pairs import Described, described
+from hubq.sources.instructions.with_pictures import require_pictures
 from hubq.sources.source import Source, dtype_of
 from hubq.sources.task_names import require_known
 from hubq.sources.texts.find import require
@@ -26,10 +27,11 @@ from hubq.stages.plan.conditions import (
     require_engine,
     require_eyes,
     require_permission,
+    require_seeing,
 )
 from hubq.stages.plan.costs import seconds
 from hubq.stages.plan.differences import understood
-from hubq.stages.plan.memory import Walked
+from hubq.stages.plan.memory import Walked, parameters_of
 from hubq.stages.plan.model_check import require_consistent
 from hubq.stages.plan.readable import require_readable
 from hubq.stages.plan.replanning import adopted, kept
@@ -83,8 +85,9 @@ def _looked_up(recipe: "Recipe", model: ModelSection, client: Client) -> Plan:
     pairs = _looked_at(recipe, client)
     source = find(model, client, recipe.publish.part)
     require_consistent(source)
-    planned = estimate(recipe, _described(source, client), pairs)
     sees = source.whole is not None and not source.is_part
+    require_seeing(recipe.calibration, sees=sees, model=source.identity)
+    planned = estimate(recipe, _described(source, client), pairs)
     require_eyes(recipe.evaluate, sees=sees, model=planned.source)
     require_readable(recipe, source, client)
     require_engine(recipe)
@@ -138,7 +141,8 @@ def _quantized(recipe: "Recipe", source: Source) -> Plan:
     parameters = sum(map(prod, counted))
     linear = [each for each in quantized.values() if each.name in selection.linears]
     dtype, device = _computed_in(recipe, dtype_of(source)), best_device()
-    walked = Walked(recipe, source.config, source.tensors, dtype)
+    vision = _vision(source)
+    walked = Walked(recipe, source.config, source.tensors, dtype, eyes=parameters_of(vision))
     place, gpu = walked.place(device), device.type != "cpu"
     memory = walked.memory(place, gpu=gpu)
     return Plan(
@@ -164,7 +168,7 @@ def _quantized(recipe: "Recipe", source: Source) -> Plan:
         base_card=source.card,
         compute_dtype=dtype,
         remarks=source.remarks,
-        vision=_vision(source),
+        vision=vision,
     )
 
 
@@ -215,7 +219,9 @@ def _refuse_missing_data(recipe: "Recipe", client: Client) -> None:
     try:
         if recipe.calibration:
             for part, samples in recipe.calibration.parts:
-                if part.speaks_in:
+                if part.sees:
+                    require_pictures(part, samples, once)
+                elif part.speaks_in:
                     require_conversations(part, samples, once)
                 else:
                     require(part, once, purpose="calibration")

@@ -40,6 +40,8 @@ def require_readable(recipe: "Recipe", source: "Source", client: Client) -> None
         _require_template(reader, "adapt.template: chat", "Use template: alpaca")
     if recipe.calibration is not None and recipe.calibration.speaks:
         _require_template(reader, "calibration: conversations", "Calibrate on text")
+        if recipe.calibration.sees:
+            _require_processor(source, client)
     asked = [each.name for each in evaluate.tasks if each.chat_template]
     if asked and not reader.has_template:
         raise UserError(
@@ -63,6 +65,17 @@ def _require_template(reader: Reader, asking: str, way_out: str) -> None:
             f"{asking}: {reader.where} has no chat template.\n"
             f"{way_out}, or add the chat_template.jinja that belongs to the model"
         )
+
+
+def _require_processor(source: "Source", client: Client) -> None:
+    """Refuse pictures for a model whose files make no tokens of them."""
+    from hubq.sources.hub import tokenizer_folder
+    from hubq.sources.processor import PROCESSOR_FILES, processor_of
+
+    if source.section.hub is not None:
+        processor_of(tokenizer_folder(source, client, also=PROCESSOR_FILES))
+    elif source.section.folder is not None:
+        processor_of(source.section.folder)
 
 
 def require_readable_texts(section: "EvaluateSection", config: Mapping[str, Any]) -> None:

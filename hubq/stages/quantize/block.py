@@ -42,6 +42,8 @@ class Block:
             assign=True,
         )
         self.module.eval()
+        # Cosines and sines of the batch that comes, (batch, length, head) each; None: from 0 on.
+        self.positions: tuple[Tensor, Tensor] | None = None
 
     def linear(self, name: str) -> nn.Linear:
         """Return a linear by its name inside the block."""
@@ -62,7 +64,7 @@ class Block:
         given = {name: value.to(hidden.dtype) for name, value in (weights or {}).items()}
         length = hidden.shape[1]
         places = {
-            "position_embeddings": self.skeleton.positions(length, hidden.dtype),
+            "position_embeddings": self._positions(hidden),
             "attention_mask": self.skeleton.mask(self.index, length),
         }
         found: Tensor = torch.func.functional_call(self.module, given, (hidden,), places)
@@ -80,7 +82,7 @@ class Block:
         with _without(attention, output):
             found = attention(
                 normed,
-                position_embeddings=self.skeleton.positions(length, normed.dtype),
+                position_embeddings=self._positions(normed),
                 attention_mask=self.skeleton.mask(self.index, length),
             )
         heads: Tensor = found[0]
@@ -97,6 +99,13 @@ class Block:
         with _without(feed_forward, output):
             found: Tensor = feed_forward(normed)
         return found
+
+    def _positions(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the rotary cosines and sines of (batch, length, hidden)."""
+        if self.positions is None:
+            return self.skeleton.positions(hidden.shape[1], hidden.dtype)
+        cosines, sines = (each.to(hidden.device, hidden.dtype) for each in self.positions)
+        return cosines, sines
 
     def _norm(self, group: int, hidden: Tensor) -> Tensor:
         found: Tensor = self.module.get_submodule(self.skeleton.family.groups[group].writer)(hidden)

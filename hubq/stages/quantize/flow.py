@@ -101,6 +101,7 @@ class Flow(ABC):
         wide, tokens = source if keep is None else keep, windows.tokens(source.shape)
         statistics = InputStatistics(self.needs, wide, self.ranks, tokens)
         for window in windows.batches(source.shape):
+            self.block.positions = windows.places(window)
             with self.clock.timing("forward"):
                 reaching = part(source[window])
                 if keep is not None:

@@ -1,6 +1,7 @@
 """One quantization: a plan with its sources opened, walked, assembled and measured."""
 
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -43,10 +44,11 @@ from hubq.stages.quantize.accounts import Calibration, block_record, layers_of, 
 from hubq.stages.quantize.block import Block
 from hubq.stages.quantize.ranks import ALONE, Ranks
 from hubq.stages.quantize.resuming import FinishedBlocks, Keeper, teacher_states
+from hubq.stages.quantize.seeing import Eyes, with_pictures
 from hubq.stages.quantize.streams import Room, Stream, settled
 from hubq.stages.quantize.tuning import Teacher, prediction_entropy
 from hubq.stages.quantize.walk import Outcome, Walk
-from hubq.stages.quantize.windows import EVERY, Entering, Windows, embedded, kept_of
+from hubq.stages.quantize.windows import EVERY, Entering, See, embedded, kept_of
 from hubq.stages.recipe.recipe import Recipe, head_method
 from hubq.tensors import QuantizedTensor
 
@@ -85,7 +87,7 @@ class Quantization:
         self.room = self._room()
         self.peaks = peaks_on(self.device)  # of the rank that takes most, once it has walked
         if self.recipe.method.needs:
-            self._calibrate(client)
+            self._calibrate(client, progress)
 
     @property
     def quantized(self) -> dict[str, tuple[int, int]]:
@@ -119,7 +121,7 @@ class Quantization:
         own = section.model_copy(update={"samples": -(-section.samples // self.ranks.size)})
         return self.recipe.model_copy(update={"calibration": own})
 
-    def _calibrate(self, client: Client) -> None:
+    def _calibrate(self, client: Client, progress: Progress) -> None:
         """Take the hidden states from the last finished block, or from the embeddings."""
         path = self.finished.folder / "calibration.json"
         if self.finished.count:
@@ -130,20 +132,27 @@ class Quantization:
             section = self.recipe.calibration
             assert section is not None, "plan refuses a method without its calibration"
             tokens = self.ranks.of_first(
-                lambda: calibration_tokens.tokens(section, self.base, client)
+                lambda: calibration_tokens.tokens(section, self.base, client, self.dtype)
             )
             table = partial(self.weights.rows, f"{self.family.embeddings}.weight")
-            entering = embedded(tokens, table, self._own)
+            see = self._seeing(table, progress) if tokens.seen else None
+            entering = embedded(tokens, table, self._own, see)
             taught = entering.hidden.clone() if self.recipe.method.tunes else None
             self.calibration = Calibration(text=tokens.text, tokens=tokens.count)
             if self.ranks.first:
                 self.calibration.save(path)
-        hidden, self.windows = entering.hidden, Windows(entering.weights)
+        hidden, self.windows = entering.hidden, entering.windows
         if self.plan.compute_dtype is None:  # a plan of before, perhaps of a run that has begun
             chosen = getattr(torch, compute_dtype(self.device.type, self.plan.dtype))
             self.dtype = hidden.dtype if self.finished.count else chosen
         self.hidden = self.room.holding(hidden, self.dtype)
         self.taught = None if taught is None else self.room.holding(taught, self.dtype)
+
+    def _seeing(self, table: Callable[[Tensor], Tensor], progress: Progress) -> See:
+        """Return what puts pictures among embeddings, by the part of the model that sees."""
+        assert self.whole is not None, "plan refuses pictures for models that read text alone"
+        like = torch.empty(0, device=self.device, dtype=self.dtype)
+        return partial(with_pictures, Eyes(self.base, self.whole, table, like), progress)
 
     def _own(self, windows: Tensor) -> Tensor:
         """Return those of all windows that are this rank's."""
@@ -204,7 +213,7 @@ class Quantization:
         """Return the hidden states as the last block left them, and what counts of them."""
         streams = {"hidden": self.hidden, "taught": self.taught}
         states = {name: settled(each) for name, each in streams.items() if each is not None}
-        return states | kept_of(self.windows.weights)
+        return states | kept_of(self.windows)
 
     def _packed(self, outcome: Outcome) -> dict[str, dict[str, Tensor]]:
         """Return the tensors that the file will hold of each quantized module."""

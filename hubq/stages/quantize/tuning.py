@@ -34,6 +34,7 @@ class Teacher:
     def advance(self, block: Block) -> None:
         """Run an unquantized block, in place."""
         for window in self.windows.batches(self.hidden.shape):
+            block.positions = self.windows.places(window)
             self.hidden[window] = block.forward(self.hidden[window])
 
 
@@ -141,7 +142,11 @@ class BlockTuning:
         return stored.to(self.block.skeleton.device).float()
 
     def inputs(self, windows: Tensor) -> Tensor:
-        """Return what the quantized blocks before feed this one, (windows, length, hidden)."""
+        """Return what the quantized blocks before feed this one, (windows, length, hidden).
+
+        The block's `forward` then runs these windows.
+        """
+        self.block.positions = self.teacher.windows.places(windows)
         return self._trimmed(self.entering[windows], windows)
 
     def targets(self, windows: Tensor) -> Tensor:
@@ -182,6 +187,7 @@ def pass_on(block: Block, tuning: BlockTuning, hidden: Stream) -> dict[str, floa
         for window in windows.batches(hidden.shape):
             for energy in energies.values():
                 energy.counted = windows.counted(window)
+            block.positions = windows.places(window)
             hidden[window] = block.forward(hidden[window])
     return {name: energy.relative for name, energy in energies.items()}
 

@@ -5,14 +5,14 @@ block needs no mask, what it makes of the filling is never read, and a batch end
 window. What is gathered of a batch is gathered of the tokens that count.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from hubq.sources.calibration_tokens import Tokens
+from hubq.sources.calibration_tokens import Seen, Tokens
 from hubq.stages.quantize.block import batches
 from hubq.stages.quantize.streams import Part
 
@@ -34,12 +34,27 @@ class Counted(NamedTuple):
         return values * self.weights.sqrt().to(values.device)[:, None]
 
 
+class Positions(NamedTuple):
+    """Rotary positions of tokens, as what turns queries and keys."""
+
+    cosines: Tensor  # (windows, length, head)
+    sines: Tensor
+
+    def at(self, where: Part) -> "Positions":
+        """Return those of a batch, or of some windows."""
+        return Positions(self.cosines[where], self.sines[where])
+
+
 class Windows:
     """Windows that a walk reads batch by batch."""
 
-    def __init__(self, weights: Tensor | None = None) -> None:
-        """Take how much each token counts, (windows, length); None: all of them, alike."""
+    def __init__(self, weights: Tensor | None = None, positions: Positions | None = None) -> None:
+        """Take how much each token counts, (windows, length); None: all of them, alike.
+
+        And of each token its rotary position; None: from 0 on in each window.
+        """
         self.weights = None if weights is None else weights.cpu()
+        self.positions = positions
         self.lengths: list[int] = []  # of each window, up to its last token that counts
         if self.weights is not None:
             ends = torch.arange(1, self.weights.shape[1] + 1)
@@ -72,7 +87,17 @@ class Windows:
 
     def some(self, which: slice) -> "Windows":
         """Return some of the windows."""
-        return self if self.weights is None else Windows(self.weights[which])
+        if self.weights is None:
+            return self
+        return Windows(self.weights[which], self.positions and self.positions.at(which))
+
+    def places(self, where: Part | Tensor) -> Positions | None:
+        """Return the rotary positions of a batch, or of some windows; None: from 0 on."""
+        if self.positions is None:
+            return None
+        if isinstance(where, Tensor):
+            return Positions(*(self.trimmed(each[where], where) for each in self.positions))
+        return self.positions.at(where)
 
     def trimmed(self, values: Tensor, which: Tensor) -> Tensor:
         """Cut the values of some windows, (some, length, ...), where the longest of them ends."""
@@ -90,33 +115,50 @@ class Entering:
 
     hidden: Tensor  # (windows, length, hidden)
     weights: Tensor | None = None  # (windows, length) float32, as `Tokens` has them
-    positions: None = None  # rotary: from 0 on in each window, until somebody brings others
+    positions: Positions | None = None  # None: from 0 on in each window
 
     @classmethod
     def of(cls, states: dict[str, Tensor]) -> "Entering":
         """Return what was kept as `states`."""
-        return cls(states["hidden"], states.get("weights"))
+        turns = [states[name] for name in Positions._fields if name in states]
+        positions = Positions(*turns) if turns else None
+        return cls(states["hidden"], states.get("weights"), positions)
+
+    @property
+    def windows(self) -> Windows:
+        """The windows in which it comes."""
+        return Windows(self.weights, self.positions)
 
 
-def kept_of(weights: Tensor | None) -> dict[str, Tensor]:
+def kept_of(windows: Windows) -> dict[str, Tensor]:
     """Return what of windows is kept beside their hidden states, so that a walk goes on."""
-    return {} if weights is None else {"weights": weights}
+    weights = {} if windows.weights is None else {"weights": windows.weights}
+    return weights if windows.positions is None else weights | windows.positions._asdict()
+
+
+# Puts what is seen in each window, if anything, among the embeddings of its (length,) tokens.
+See = Callable[[Entering, Tensor, Sequence[Seen | None]], Entering]
 
 
 def embedded(
     tokens: Tokens,
     rows: Callable[[Tensor], Tensor],
     own: Callable[[Tensor], Tensor] = lambda windows: windows,
+    see: See | None = None,
 ) -> Entering:
     """Return the embeddings of the windows that are a process's own; each row is asked for once.
 
     Windows of their own lengths are sorted, the longest first, so that batches are of like ones.
+    Where there are pictures, `see` puts them in.
     """
-    ids = own(tokens.ids)
+    which, ids = own(torch.arange(len(tokens.ids))), own(tokens.ids)
     weights = None if tokens.weights is None else own(tokens.weights)
     if weights is not None:
         lengths = torch.tensor(Windows(weights).lengths)
         order = lengths.argsort(descending=True, stable=True)
-        ids, weights = ids[order], weights[order]
+        ids, weights, which = ids[order], weights[order], which[order]
     wanted, place = torch.unique(ids, return_inverse=True)
-    return Entering(rows(wanted)[place], weights)
+    entering = Entering(rows(wanted)[place], weights)
+    if see is None:
+        return entering
+    return see(entering, ids, [tokens.seen[each] for each in which.tolist()])
