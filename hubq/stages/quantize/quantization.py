@@ -269,7 +269,8 @@ class Quantization:
             config,
             dtype=self.plan.dtype,
             license=license,
-            additions=self.form.config_additions(**own),
+            additions=self.form.config_additions(**own)
+            | (self.whole.corrections if self.whole else {}),
         )
         return replace(found, files={**found.files, **self.form.extra_files(config)})
 

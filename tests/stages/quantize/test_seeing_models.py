@@ -1,6 +1,7 @@
 """Models that see: their decoder is quantized, their eyes stay, and both are read back together."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -215,3 +216,21 @@ def test_head_and_embeddings_can_be_quantized_too(made: Callable[..., Made]) -> 
         logits(loaded, picture), logits(dequantized(model, "hubq"), picture), atol=2e-6, rtol=0
     )
     assert sum(each.quantized for each in model.plan.modules) == 16
+
+
+def test_a_head_in_the_files_stays_one_of_its_own_whatever_config_says(
+    made: Callable[..., Made], tiny_vision_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny_vision_model(NEXT), folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"tie_word_embeddings": True}
+    config["text_config"] |= {"tie_word_embeddings": True}
+    (folder / "config.json").write_text(json.dumps(config))
+
+    model = made(NEXT, "hubq", embeddings=8, model={"folder": folder})
+
+    loaded = load(model.folder, device="cpu", dtype="float32").model
+    text = {"input_ids": torch.arange(20)[None]}
+    usual = dequantized(model, "hubq")
+    torch.testing.assert_close(logits(loaded, text), logits(usual, text), atol=2e-6, rtol=0)
