@@ -51,6 +51,7 @@ from hubq.stages.quantize.walk import Outcome, Walk
 from hubq.stages.recipe.recipe import Recipe, head_method
 from hubq.tensors import QuantizedTensor
 
+UNTIED = "tie_word_embeddings is false in config.json, since the base's files hold a head too."
 PACKAGES = ("hubq", "torch", "transformers", "safetensors", "numba", "numpy")
 
 
@@ -263,16 +264,17 @@ class Quantization:
             sketches = {self.whole.in_memory(name): each for name, each in sketches.items()}
             own = {"sees": self.whole.family}
         config = self.form.config(sketches, kept, **own)
+        corrections = {} if self.whole is None else self.whole.corrections
         license = governing(self.plan.license, self.recipe.publish.license)
         found = auxiliary_files(
             self.base,
             config,
             dtype=self.plan.dtype,
             license=license,
-            additions=self.form.config_additions(**own)
-            | (self.whole.corrections if self.whole else {}),
+            additions=self.form.config_additions(**own) | corrections,
         )
-        return replace(found, files={**found.files, **self.form.extra_files(config)})
+        facts = (*found.facts, UNTIED) if corrections else found.facts
+        return replace(found, files={**found.files, **self.form.extra_files(config)}, facts=facts)
 
     def _facts(self) -> tuple[str, ...]:
         """Return the card's sentences: of method and format, and of what is not as in the base."""
