@@ -107,11 +107,10 @@ class MME(Benchmark):
         yield Number("acc+", both, said(units), chance=0.25)
         for category, some in known.items():
             part = category if category in CATEGORIES else None
-            scores = tuple(map(_score, some))
-            yield Number("score", scores, said(some), part, BY_A_COIN, remark=_sanity(1))
+            yield _sum("score", [some], part)
 
 
-def _sum(name: str, categories: Sequence[Sequence[Unit]]) -> Number:
+def _sum(name: str, categories: Sequence[Sequence[Unit]], part: str | None = None) -> Number:
     """Sum the scores of categories."""
     units = [unit for some in categories for unit in some]
     strata = (number for number, some in enumerate(categories) for _ in some)
@@ -119,6 +118,7 @@ def _sum(name: str, categories: Sequence[Sequence[Unit]]) -> Number:
         name,
         tuple(map(_score, units)),
         said(units),
+        part,
         chance=BY_A_COIN * len(categories),
         strata=tuple(strata),
         remark=_sanity(len(categories)),
