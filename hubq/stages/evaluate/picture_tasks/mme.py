@@ -15,6 +15,7 @@ from hubq.sources.pictures.rows import Row
 from hubq.stages.evaluate.picture_benchmark import (
     Answered,
     Benchmark,
+    Drawing,
     HubData,
     Item,
     Number,
@@ -58,7 +59,7 @@ def read(answer: str) -> str:
 class MME(Benchmark):
     """Yes or no."""
 
-    data: ClassVar = HubData("lmms-lab/MME", "test")
+    data: ClassVar[HubData | Drawing] = HubData("lmms-lab/MME", "test")
     columns: ClassVar = ("question_id", "question", "answer", "category")
     new_tokens: ClassVar = 16
     asked_by: ClassVar = "pictures"
