@@ -104,7 +104,7 @@ def lay_out(tokenizer: Any, messages: Sequence[Message]) -> "Tensor":  # noqa: A
 
 def room_behind(model: Any, folder: Path, taken: int) -> int:  # noqa: ANN401
     """Return how many tokens fit behind the prompt; raise UserError when none does."""
-    length = getattr(model.config, "max_position_embeddings", None)
+    length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if taken == 0:
         raise UserError("there is nothing to answer: the prompt is empty")
     if length is not None and taken >= length:
