@@ -57,7 +57,7 @@ VISION = {
     "image_size": SIZE,
     "patch_size": PATCH,
 }
-CALIBRATION = "calibration.jsonl"  # text like what is asked, beside the model
+CALIBRATION = "calibration.jsonl"  # conversations, beside the model
 SPECIALS = ("<|begin|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>", "<image>")
 CHAT_TEMPLATE = (
     "<|begin|>{% for message in messages %}<|{{ message.role }}|>"
@@ -293,16 +293,16 @@ def save(model: "Model", processor: "Processor", folder: Path) -> None:
     apart = told.pop("image_processor") | {"processor_class": told["processor_class"]}
     settings.write_text(json.dumps(told, indent=2))
     (folder / "preprocessor_config.json").write_text(json.dumps(apart, indent=2))
-    lines = (json.dumps({"text": text}) for text in conversations())
+    lines = (json.dumps({"messages": messages}) for messages in conversations())
     (folder / CALIBRATION).write_text("\n".join(lines))
 
 
-def conversations() -> Iterator[str]:
-    """Yield questions with their answers, without the pictures: text to calibrate on."""
-    asked = [list(questions(kind, TRAINING, 400)) for kind in DRAWN]
-    for together in zip(*asked, strict=False):
+def conversations() -> Iterator[list[dict[str, str]]]:
+    """Yield questions of all kinds in turn with their answers, without the pictures."""
+    for together in zip(*(questions(kind, TRAINING, 200) for kind in DRAWN), strict=False):
         for each in together:
-            yield f"<|begin|><|user|>{each.prompt}<|end|><|assistant|>{each.answer}<|end|>"
+            user = {"role": "user", "content": each.prompt}
+            yield [user, {"role": "assistant", "content": each.answer}]
 
 
 def _old_name(name: str) -> str:
