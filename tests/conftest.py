@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pretend_device  # noqa: F401 - before any test runs a backward
 import pytest
 from tiny_models import save_tiny_model
+from tiny_vision import save_tiny_vision_model
 
 if TYPE_CHECKING:
     import torch
@@ -67,6 +68,20 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
         folder = root / name
         if not folder.exists():
             save_tiny_model(name, folder)
+        return folder
+
+    return folder_of
+
+
+@pytest.fixture(scope="session")
+def tiny_vision_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function from an architecture that sees to a folder; read it, never write."""
+    root = tmp_path_factory.mktemp("tiny-vision")
+
+    def folder_of(architecture: str) -> Path:
+        folder = root / architecture
+        if not folder.exists():
+            save_tiny_vision_model(architecture, folder)
         return folder
 
     return folder_of
