@@ -11,10 +11,15 @@ from hubq.records.report import Dimension
 
 FOLDER = Path(__file__).parent / "tasks"
 # What measures a model, one file a kind; and which of these no recipe names as a task, since they
-# have keys of `evaluate`, run tasks of lm-eval, or are a part of another.
+# have keys of `evaluate`, run tasks by their names, or are a part of another.
 MEASUREMENTS = Path(__file__).parents[1] / "stages" / "evaluate" / "measurements"
-ASKED_BY_KEY = frozenset({"choice", "divergence", "efficiency", "hidden", "load", "perplexity"})
-OFFLINE = "hubq_"  # begins the names of our tasks over data in a wheel, and of no others
+ASKED_BY_KEY = frozenset(
+    {"choice", "divergence", "efficiency", "hidden", "load", "perplexity", "pictures"}
+)
+# The tasks on pictures, one file each. One that lm-eval has a task for of the same name is meant:
+# what lm-eval has on pictures asks for models that it loads itself.
+PICTURE_TASKS = MEASUREMENTS.parent / "picture_tasks"
+OFFLINE = "hubq_"  # begins the names of our tasks that need no Hub, and of no others
 # The studies' benchmarks that lm-eval has by these very names, and where among its 14,000 files
 # they are defined: to read them all takes it seconds.
 STUDY: Mapping[str, str] = {
@@ -54,6 +59,11 @@ def measurements() -> list[str]:
     return sorted(found - ASKED_BY_KEY)
 
 
+def picture_tasks() -> list[str]:
+    """List the tasks on pictures: their files, not imported."""
+    return sorted({path.stem for path in PICTURE_TASKS.glob("*.py")} - {"__init__"})
+
+
 def descriptions() -> dict[str, str]:
     """Say of each of our tasks what it is: the first line of its file, a comment."""
     first = {name: (FOLDER / f"{name}.yaml").read_text().partition("\n")[0] for name in own_tasks()}
@@ -61,7 +71,7 @@ def descriptions() -> dict[str, str]:
 
 
 def is_offline(name: str) -> bool:
-    """Tell whether a task's items come from a wheel, so that no Hub is needed."""
+    """Tell whether a task's items come from a wheel or are drawn, so that no Hub is needed."""
     return name.startswith(OFFLINE)
 
 
@@ -78,7 +88,7 @@ def dimension_of(name: str) -> Dimension:
 
 def require_known(names: Sequence[str]) -> None:
     """Raise UserError for a task that neither we nor lm-eval have."""
-    known = {*own_tasks(), *measurements(), *STUDY, *ALIASES}
+    known = {*own_tasks(), *measurements(), *picture_tasks(), *STUDY, *ALIASES}
     suggested = sorted(known)
     if not set(names) <= known:
         known |= set(_lm_eval_names())

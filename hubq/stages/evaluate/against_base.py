@@ -10,7 +10,7 @@ from hubq.machine.engines import vllm_python
 from hubq.machine.progress import Progress
 from hubq.records.recipe_evaluate import EvaluateSection, PerplexitySection
 from hubq.records.report import Efficiency, Measured
-from hubq.sources.task_names import measurements, require_known
+from hubq.sources.task_names import measurements, picture_tasks, require_known
 from hubq.sources.texts.corpus import Corpus
 from hubq.sources.texts.find import corpus
 from hubq.sources.texts.hub import most_tokens
@@ -21,6 +21,7 @@ from hubq.stages.evaluate.measurements import task_class
 from hubq.stages.evaluate.measurements.choice import harness_task
 from hubq.stages.evaluate.measurements.load import LoadTask
 from hubq.stages.evaluate.measurements.perplexity import PerplexityTask
+from hubq.stages.evaluate.measurements.pictures import picture_task
 from hubq.stages.evaluate.task import Outcome, Task, keep_text
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def measured(
     if section.engine == "vllm":
         vllm_python()
     texts = texts_of(section, client)
-    tasks: list[Task] = [*perplexities_of(section, texts), *named_tasks(section)]
+    tasks: list[Task] = [*perplexities_of(section, texts), *named_tasks(section, client)]
     where = machine(models.dtype, section.dtype)
     both = Pair(models.result, models.base, where, client, progress, models.label)
     _refuse_writing(both, tasks, section)
@@ -127,12 +128,18 @@ def _cap(section: PerplexitySection) -> int | None:
     return None if most is None or section.windows else max(1, most // section.length)
 
 
-def named_tasks(section: EvaluateSection) -> Iterator[Task]:
-    """Turn names of tasks into tasks: of kinds of measurements, else of lm-eval."""
+def named_tasks(section: EvaluateSection, client: Client | None = None) -> Iterator[Task]:
+    """Turn names of tasks into tasks: of kinds of measurements, on pictures, else of lm-eval.
+
+    With a client, the data of those on pictures is pinned to the commit at which it is now.
+    """
     require_known([each.name for each in section.tasks])
     for each in section.tasks:
         if each.name in measurements():
             yield task_class(each.name).asked(each, section)
+            continue
+        if each.name in picture_tasks():
+            yield picture_task(each, section, client)
             continue
         yield harness_task(
             each.name,

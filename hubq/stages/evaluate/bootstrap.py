@@ -18,6 +18,8 @@ Two corrections keep the intervals honest where items are few or nearly all alik
   items. As in Hesterberg (2015, Am. Stat. 69, 371, on the expanded percentile interval), draws
   are moved away from the mean by sqrt(n / (n - 1)) and Student's over the normal quantile.
 
+A sum of means (MME's, over its categories) is drawn category by category, as its items were chosen.
+
 Where a metric is no mean over items (BLEU, a bias score) both models' standard errors are all that
 is known: they are drawn as independent and normal, which is wider than pairs would be.
 """
@@ -55,6 +57,8 @@ def draw(base: Score, own: Score, seed: int) -> Draws | None:
     The draws of a metric depend on the seed and its name alone, not on what else is measured.
     """
     random = _generator(own, seed)
+    if own.strata and own.strata == base.strata:
+        return _of_strata(base, own, random)
     if is_mean_of_items(base) and is_mean_of_items(own) and len(base.items) == len(own.items):
         pairs = np.array([base.items, own.items])
         before, after = _unscaled(own, _resampled(pairs, random))
@@ -63,6 +67,16 @@ def draw(base: Score, own: Score, seed: int) -> Draws | None:
         return None
     noise = random.standard_normal((2, RESAMPLES))
     return Draws(base.value + base.stderr * noise[0], own.value + own.stderr * noise[1], False)
+
+
+def _of_strata(base: Score, own: Score, random: np.random.Generator) -> Draws | None:
+    """Draw the items of each stratum on their own; None where one has a single item."""
+    pairs, strata = np.array([base.items, own.items]), np.array(own.strata)
+    found = [pairs[:, strata == each] for each in dict.fromkeys(own.strata)]
+    if any(each.shape[1] < 2 for each in found):
+        return None
+    before, after = np.sum([_of_values(each, random) for each in found], axis=0)
+    return Draws(before, after, paired=True)
 
 
 def is_right_or_wrong(score: Score) -> bool:
@@ -121,6 +135,11 @@ def _resampled(pairs: Floats, random: np.random.Generator) -> Floats:  # pairs: 
     """Return the mean of both rows over drawn items, (2, resamples)."""
     if np.isin(pairs, (0.0, 1.0)).all():
         return _of_cells(pairs, random)
+    return _of_values(pairs, random)
+
+
+def _of_values(pairs: Floats, random: np.random.Generator) -> Floats:  # pairs: (2, items)
+    """Draw items whatever their values are."""
     count = pairs.shape[1]
     if count < 2:
         return np.repeat(pairs, RESAMPLES, axis=1)

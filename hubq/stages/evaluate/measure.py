@@ -24,6 +24,7 @@ from hubq.stages.evaluate.fork_server import ForkServer
 from hubq.stages.evaluate.jobs import Job, Order
 from hubq.stages.evaluate.measurements.choice import ChoiceTask
 from hubq.stages.evaluate.measurements.hidden import HiddenTask
+from hubq.stages.evaluate.measurements.pictures import PictureTask
 from hubq.stages.evaluate.processes import can_fork, fork_server_for
 from hubq.stages.evaluate.standby import standing_by
 from hubq.stages.evaluate.task import PLACES, Outcome, Task, states_file
@@ -117,7 +118,7 @@ def in_turn(orders: Iterable[Order]) -> list[Order]:
     """Sort texts first, then the longest tasks: workers that take them in turn end together."""
 
     def length(order: Order) -> tuple[bool, float]:
-        if not isinstance(order.task, ChoiceTask):
+        if not isinstance(order.task, ChoiceTask | PictureTask):
             return False, 0.0
         read, written = tokens_of(order.task.name, order.task.limit)
         return True, -(read + WRITING * written)

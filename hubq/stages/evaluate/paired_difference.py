@@ -43,6 +43,7 @@ ACCURACIES = (
     "acc",
     "exact_match",
     "mc2",
+    *("relaxed_accuracy", "anls", "circular_accuracy"),  # on pictures, shares all of them
     "prompt_level_strict_acc",
 )
 ITEMS = ("dataset", "version", "samples", "chance")  # what tells of a score which items it is of
@@ -75,7 +76,7 @@ def measurement(pair: Matched) -> Measurement:
     base, own = pair.base, pair.own
     found = flips(pair)
     return Measurement(
-        **own.model_dump(exclude={"items", "answers"}),
+        **own.model_dump(exclude={"items", "strata", "answers"}),
         base=base.value,
         base_stderr=base.stderr,
         difference=difference(pair),

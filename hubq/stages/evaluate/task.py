@@ -41,6 +41,8 @@ class Score(Record):
     # The metric of each item, in order (perplexity: each window's loss in nats). Empty where the
     # items don't determine the number: BLEU of a corpus, a bias score, a mean of tasks' means.
     items: tuple[float, ...] = ()
+    # The stratum of each item, where the number is the sum of the strata's means: MME's categories.
+    strata: tuple[int, ...] = ()
     # What was answered to each item: the index of the choice, or a digest of the text. Empty where
     # no single answer is taken, and where the task scores in a way of its own.
     answers: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ from hubq.records.plan import Gate, Plan
 from hubq.records.recipe_evaluate import EvaluateSection, TaskSection
 from hubq.records.vocabulary import LONGEST_NAME
 from hubq.sources.license_terms import governing, terms_of
-from hubq.sources.task_names import dimension_of
+from hubq.sources.task_names import dimension_of, picture_tasks
 
 if TYPE_CHECKING:
     from hubq.sources.source import Source
@@ -102,6 +102,23 @@ def refuse_unreachable(plan: Plan) -> None:
             f"and this recipe will store {number(plan.linear_bits)}; allow more, or choose "
             "a method, bits or groups that need less (hubq methods)"
         )
+
+
+def require_eyes(section: EvaluateSection, *, sees: bool, model: str) -> None:
+    """Refuse tasks on pictures of a model that reads text alone, and examples for them."""
+    asked = [each for each in section.tasks if each.name in picture_tasks()]
+    names = ", ".join(each.name for each in asked)
+    if asked and not sees:
+        raise UserError(
+            f"evaluate.tasks: {names} ask{'s' * (len(asked) == 1)} about pictures, and {model} "
+            "reads text alone; leave out what does, or name a model that sees"
+        )
+    for each in asked:
+        if each.shots:
+            raise UserError(
+                f"evaluate.tasks: {each.name} is asked without examples, and {each.shots} are "
+                "asked for; leave shots out for this task"
+            )
 
 
 def _unmeasured(section: EvaluateSection) -> Iterator[str]:

@@ -1,0 +1,77 @@
+"""What a model that sees says to a picture: one turn of a user, decoded greedily."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hubq.errors import UserError
+from hubq.stages.evaluate.inference.nan_check import refuse_non_finite
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+# What the model's own settings may say otherwise, and would make another text of it.
+GREEDY: dict[str, Any] = {
+    **{"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0},
+    **{"temperature": None, "top_p": None, "top_k": None},
+}
+
+
+class Viewer:
+    """A loaded model with the processor of its folder."""
+
+    def __init__(self, model: Any, folder: Path) -> None:  # noqa: ANN401 - transformers carries no types
+        from hubq.sources.processor import processor_of
+
+        self.model = model
+        self.folder = folder
+        self.processor = processor_of(folder)
+
+    def answer(self, picture: "Image", text: str, new_tokens: int) -> str:
+        """Return what follows a turn with the picture first and then the text.
+
+        Raises UserError for numbers that are not finite, and where all that doesn't fit into the
+        model's positions.
+        """
+        import torch
+        from transformers import LogitsProcessorList
+
+        from hubq.sources.processor import seen
+
+        content = [{"type": "image"}, {"type": "text", "text": text}]
+        inputs = seen(self.processor, [picture], [{"role": "user", "content": content}])
+        given = {name: self._placed(each) for name, each in inputs.items()}
+        ids = given["input_ids"]
+        self._require_room(ids.shape[1] + new_tokens)
+        with torch.inference_mode():
+            written = self.model.generate(
+                **given,
+                **GREEDY,
+                max_new_tokens=new_tokens,
+                logits_processor=LogitsProcessorList([self._refusing]),
+                pad_token_id=self.processor.tokenizer.pad_token_id,
+                use_cache=True,
+            )
+        said: str = self.processor.tokenizer.decode(
+            written[0, ids.shape[1] :], skip_special_tokens=True
+        )
+        return said
+
+    def _placed(self, given: "Tensor") -> "Tensor":
+        """Put an input where the model is; pixels in its dtype."""
+        dtype = self.model.dtype if given.is_floating_point() else given.dtype
+        return given.to(self.model.device, dtype)
+
+    def _require_room(self, tokens: int) -> None:
+        positions = self.model.config.get_text_config().max_position_embeddings
+        if tokens > positions:
+            raise UserError(
+                f"a picture with its question and the answer takes {tokens:,} tokens, and "
+                f"{self.folder} was made for {positions:,}; use another task"
+            )
+
+    def _refusing(self, ids: "Tensor", scores: "Tensor") -> "Tensor":
+        """Raise UserError where a score is NaN or infinite; change nothing."""
+        if (scores.isnan() | (scores == float("inf"))).any():
+            refuse_non_finite(self.model, ids, self.folder)
+        return scores
