@@ -15,6 +15,7 @@ from torch import Tensor, dtype
 
 from hubq.errors import UserError, did_you_mean
 from hubq.machine.modules import files_in
+from hubq.sources.vision import VisionFamily
 from hubq.tensors import Affine, QuantizedTensor
 
 Embedding = Literal["embed_tokens", "lm_head"]
@@ -51,12 +52,17 @@ class Format(ABC):
 
     @abstractmethod
     def config(
-        self, quantized: Mapping[str, QuantizedTensor], kept: Sequence[str]
+        self,
+        quantized: Mapping[str, QuantizedTensor],
+        kept: Sequence[str],
+        sees: VisionFamily | None = None,
     ) -> dict[str, Any]:
         """Return the quantization_config for config.json.
 
         `quantized` maps module names to tensors (data or meta); `kept` names the linears left as
-        they were.
+        they were. Of a model that sees only the language part is quantized, and the names are
+        those of modules in memory: the config says that what sees is not, so that readers of other
+        names (older and other programs) understand it too.
         """
 
     def why_unsupported_together(self, quantized: Mapping[str, QuantizedTensor]) -> str | None:
@@ -81,7 +87,7 @@ class Format(ABC):
             )
         return f"{self.name} keeps embeddings and lm_head in 16 bits; use embeddings: 16"
 
-    def config_additions(self) -> dict[str, Any]:
+    def config_additions(self, sees: VisionFamily | None = None) -> dict[str, Any]:
         """Return further keys of config.json, beside its quantization_config."""
         return {}
 

@@ -15,6 +15,7 @@ from hubq.formats import AffineFormat
 from hubq.formats.foreign.awq import require
 from hubq.formats.layouts.affine_scheme import difference, the_scheme
 from hubq.runtime.pieces import in_pieces
+from hubq.sources.vision import VisionFamily
 from hubq.tensors import Affine, QuantizedTensor, packing
 
 BITS = 4
@@ -91,10 +92,15 @@ class Awq(AffineFormat):
         )
 
     def config(
-        self, quantized: Mapping[str, QuantizedTensor], kept: Sequence[str]
+        self,
+        quantized: Mapping[str, QuantizedTensor],
+        kept: Sequence[str],
+        sees: VisionFamily | None = None,
     ) -> dict[str, Any]:
         """Return what AutoAWQ's successors read; lm_head stays as it was without being named."""
         named = [module for module in kept if module != "lm_head"]
+        if sees is not None:  # readers leave out what has one of these in its name
+            named += [*sees.sees, "lm_head"]
         return {
             "quant_method": "awq",
             "version": "gemm",

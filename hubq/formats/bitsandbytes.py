@@ -24,6 +24,7 @@ from torch import Tensor
 from hubq.formats import Format
 from hubq.formats.foreign.bitsandbytes import NESTED_BLOCK, STATE, read
 from hubq.machine.device import dtype_name
+from hubq.sources.vision import VisionFamily
 from hubq.tensors import Codebook, QuantizedTensor, Values
 from hubq.tensors.codebook import data_type_of
 
@@ -84,13 +85,17 @@ class BitsAndBytes(Format):
         return read(module, tensors, config)
 
     def config(
-        self, quantized: Mapping[str, QuantizedTensor], kept: Sequence[str]
+        self,
+        quantized: Mapping[str, QuantizedTensor],
+        kept: Sequence[str],
+        sees: VisionFamily | None = None,
     ) -> dict[str, Any]:
         """Return what BitsAndBytesConfig writes; 4-bit linears compute in the model's dtype."""
         first = next(iter(quantized.values()))
         assert isinstance(first, Codebook)
         four = first.bits == 4
         named = [module for module in kept if module != HEAD]
+        named += sees.sees if sees is not None else ()
         return {
             "_load_in_4bit": four,
             "_load_in_8bit": not four,

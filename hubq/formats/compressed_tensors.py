@@ -20,8 +20,10 @@ bits lie as int-quantized, which the engines' integer kernels read: `weight` int
 code less 128, and `weight_scale`.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar
 
 import torch
@@ -30,6 +32,7 @@ from torch import Tensor
 from hubq.formats import AffineFormat, Embedding
 from hubq.formats.foreign.compressed_tensors import EVERY_LINEAR, read
 from hubq.formats.layouts.affine_scheme import Scheme, difference, schemes
+from hubq.sources.vision import VisionFamily
 from hubq.tensors import PER_CHANNEL, Affine, QuantizedTensor, packing
 
 LAYOUT_VERSION = "0.18.0"  # the first release with this layout, whichever is installed here
@@ -102,7 +105,10 @@ class CompressedTensors(AffineFormat):
         return read(module, tensors, config)
 
     def config(
-        self, quantized: Mapping[str, QuantizedTensor], kept: Sequence[str]
+        self,
+        quantized: Mapping[str, QuantizedTensor],
+        kept: Sequence[str],
+        sees: VisionFamily | None = None,
     ) -> dict[str, Any]:
         """Return one config group for each scheme; the commonest is that of every Linear."""
         its = schemes(quantized)
@@ -110,7 +116,7 @@ class CompressedTensors(AffineFormat):
         groups = {}
         # Readers take the first match, so named modules come before "Linear".
         for number, (scheme, _) in enumerate(reversed(found)):
-            named = [module for module in its if its[module] == scheme]
+            named = [_target(module, sees) for module in its if its[module] == scheme]
             targets = [EVERY_LINEAR] if scheme == found[0][0] else named
             groups[f"group_{number}"] = _config_group(scheme, targets)
         asymmetric = not all(scheme.symmetric for scheme in its.values())
@@ -120,11 +126,26 @@ class CompressedTensors(AffineFormat):
             "format": layouts.pop() if len(layouts) == 1 else SEVERAL,
             "quantization_status": "compressed",
             "config_groups": groups,
-            "ignore": sorted({*kept, "lm_head"} - its.keys()),
+            "ignore": _ignored({*kept, "lm_head"} - its.keys(), sees),
             "kv_cache_scheme": None,
             "version": LAYOUT_VERSION,
             **({"dequantize": True} if asymmetric else {}),
         }
+
+
+def _target(module: str, sees: VisionFamily | None) -> str:
+    """Name a module; of a model that sees by what readers of all its names understand."""
+    if sees is None:
+        return module
+    inside = module.removeprefix(f"{sees.body}.")
+    return f"re:(.*[.])?{re.escape(inside)}$"
+
+
+def _ignored(kept: AbstractSet[str], sees: VisionFamily | None) -> list[str]:
+    """List what is no quantized Linear; of a model that sees by patterns."""
+    if sees is None:
+        return sorted(kept)
+    return [*(f"re:.*{name}" for name in sorted(kept)), *(f"re:.*{each}.*" for each in sees.sees)]
 
 
 def _config_group(scheme: Scheme, targets: list[str]) -> dict[str, Any]:

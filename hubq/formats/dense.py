@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hubq.formats import Format
 from hubq.formats.foreign.parts import take
+from hubq.sources.vision import VisionFamily
 from hubq.tensors import QuantizedTensor
 
 FLOATS = (torch.bfloat16, torch.float16)
@@ -75,12 +76,15 @@ class Dense(Format):
         return Plain(take(module, "weight", tensors, *FLOATS))
 
     def config(
-        self, quantized: Mapping[str, QuantizedTensor], kept: Sequence[str]
+        self,
+        quantized: Mapping[str, QuantizedTensor],
+        kept: Sequence[str],
+        sees: VisionFamily | None = None,
     ) -> dict[str, Any]:
         """Return nothing: for readers the model is not quantized."""
         return {}
 
-    def config_additions(self) -> dict[str, Any]:
+    def config_additions(self, sees: VisionFamily | None = None) -> dict[str, Any]:
         """Mark the copy."""
         return {MARK: "weights that hubq quantized"}
 

@@ -18,6 +18,7 @@ from hubq.errors import UserError
 from hubq.formats import AffineFormat
 from hubq.formats.foreign.gptq import read
 from hubq.formats.layouts.affine_scheme import difference, the_scheme
+from hubq.sources.vision import VisionFamily
 from hubq.tensors import Affine, QuantizedTensor, packing
 
 OLD_CONFIG = "quantize_config.json"  # where older engines look for the config
@@ -84,7 +85,10 @@ class Gptq(AffineFormat):
         return read(module, tensors, config)
 
     def config(
-        self, quantized: Mapping[str, QuantizedTensor], kept: Sequence[str]
+        self,
+        quantized: Mapping[str, QuantizedTensor],
+        kept: Sequence[str],
+        sees: VisionFamily | None = None,
     ) -> dict[str, Any]:
         """Return what AutoGPTQ's successors read; nothing about the machine that quantized."""
         beyond = [module for module in kept if module != "lm_head"]
@@ -103,11 +107,20 @@ class Gptq(AffineFormat):
             "lm_head": False,
             "checkpoint_format": "gptq",
             "pack_dtype": "int32",
+            **(_beside_what_sees(sees) if sees is not None else {}),
         }
 
     def extra_files(self, config: Mapping[str, Any]) -> dict[str, bytes]:
         """Return the config once more, for older engines."""
         return {OLD_CONFIG: (json.dumps(config, indent=2) + "\n").encode()}
+
+
+def _beside_what_sees(sees: VisionFamily) -> dict[str, Any]:
+    """Say where the quantized blocks are, as optimum asks, and what isn't, as others do."""
+    return {
+        "block_name_to_quantize": f"{sees.body}.layers",
+        "dynamic": {f"-:.*{each}.*": {} for each in sees.sees},
+    }
 
 
 def _why_scale_unsupported(scale: Tensor) -> str | None:

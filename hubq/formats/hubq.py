@@ -18,6 +18,7 @@ from hubq.formats.layouts.hubq_layout import components, rebuilt, scheme, versio
 from hubq.machine.engines import LOADER
 from hubq.runtime.reading import unpacked
 from hubq.runtime.schemes import component_names, module_entry
+from hubq.sources.vision import VisionFamily
 from hubq.tensors import (
     Affine,
     Codebook,
@@ -68,7 +69,10 @@ class Hubq(Format):
         return tensor
 
     def config(
-        self, quantized: Mapping[str, QuantizedTensor], kept: Sequence[str]
+        self,
+        quantized: Mapping[str, QuantizedTensor],
+        kept: Sequence[str],
+        sees: VisionFamily | None = None,
     ) -> dict[str, Any]:
         """Return each scheme once, and the scheme and shape of each module."""
         schemes: list[dict[str, Any]] = []
@@ -88,9 +92,9 @@ class Hubq(Format):
             "modules": modules,
         }
 
-    def config_additions(self) -> dict[str, Any]:
+    def config_additions(self, sees: VisionFamily | None = None) -> dict[str, Any]:
         """Name the class that reads the repo where hubq is not installed."""
-        return {"auto_map": auto_map()}
+        return {"auto_map": auto_map(sees=sees is not None)}
 
     def extra_files(self, config: Mapping[str, Any]) -> dict[str, bytes]:
         """Return the file with that class."""

@@ -47,6 +47,33 @@ class PlannedAdaptation(Record):
     data_license: str | None = None  # of the pairs; None: not known, or there are none
 
 
+class StayingPart(Record):
+    """What is not of the language part of a model that sees: a module, or a tensor by itself."""
+
+    name: str  # such as vision_tower
+    parameters: int
+    bytes: int
+
+
+class PlannedVision(Record):
+    """The model that sees, whose language part the plan's modules are."""
+
+    title: str  # of its family
+    architecture: str  # of the whole
+    part: Literal["all", "language"]  # that is quantized and published
+    stays: tuple[StayingPart, ...]  # in 16 bits, byte for byte; of a language part left out
+
+    @property
+    def parameters(self) -> int:
+        """Those of all that stays."""
+        return sum(each.parameters for each in self.stays)
+
+    @property
+    def bytes(self) -> int:
+        """Those of all that stays."""
+        return sum(each.bytes for each in self.stays)
+
+
 class Plan(Record):
     """A recipe with everything pinned and counted. Two plans are equal when they do the same."""
 
@@ -76,3 +103,9 @@ class Plan(Record):
     hidden_states: Place | None = None  # where there is room for them; None: there are none
     adaptation: PlannedAdaptation | None = None  # None: the recipe has no section `adapt`
     processes: int = 1  # that quantize together, among which windows and rows are shared out
+    vision: PlannedVision | None = None  # None: the model reads text alone
+
+    @property
+    def part(self) -> Literal["all", "language"]:
+        """Which part of its source a plan is about."""
+        return "all" if self.vision is None else self.vision.part

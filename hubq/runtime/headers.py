@@ -1,6 +1,7 @@
 """What safetensors files say they hold, compared with what a model needs, before all is read."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -52,6 +53,22 @@ def headers(files: Sequence[str] | None) -> dict[str, Stored]:
                 f"{file} is damaged or cut short ({error}): download it again"
             ) from error
     return found
+
+
+def as_in_memory(stored: Mapping[str, Stored], names: Iterable[str]) -> dict[str, Stored]:
+    """Give the tensors of files that see the names that a model has for them.
+
+    Files have names of before: a level more, or the parts in another order. transformers renames
+    them as it reads them.
+    """
+    known = {_bare(name): name for name in names}
+    return {known.get(_bare(name), name): each for name, each in stored.items()}
+
+
+def _bare(name: str) -> str:
+    """Leave out the levels of a name in which files and memory differ."""
+    inside = re.sub(r"^(model\.)?(language_model\.)?(model\.)?", "", name)
+    return re.sub(r"^vision_tower\.vision_model\.", "vision_tower.", inside)
 
 
 def require_same(needed: Mapping[str, Tensor], stored: Mapping[str, Stored]) -> None:

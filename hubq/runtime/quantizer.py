@@ -15,7 +15,7 @@ from transformers.quantizers import auto
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from hubq.runtime.headers import Stored, files_of, headers, require_same
+from hubq.runtime.headers import Stored, as_in_memory, files_of, headers, require_same
 from hubq.runtime.modules import Packed, TiedLinear, packed_kind
 from hubq.runtime.schemes import (
     FORMAT_VERSION,
@@ -134,6 +134,9 @@ class HubqQuantizer(HfQuantizer):
         **options: object,
     ) -> Any:  # noqa: ANN401
         self.stored = headers(checkpoint_files)
+        if getattr(model.config, "vision_config", None) is not None:
+            named = [*model.state_dict(), *_components(vars(self.quantization_config))]
+            self.stored = as_in_memory(self.stored, named)
         for name in self.quantization_config.modules:
             _make_room(model, name, vars(self.quantization_config), self.stored)
         self.tied = _tie(model)
@@ -199,6 +202,11 @@ def _entry(config: Mapping[str, Any], name: str) -> tuple[Scheme, Shape, list[st
         return scheme, shape, list(component_names(scheme))
     except MISREAD as error:
         raise ValueError(f"quantization_config is damaged at {name}: {error}") from error
+
+
+def _components(config: Mapping[str, Any]) -> list[str]:
+    """List the names in memory of all packed tensors."""
+    return [f"{name}.{each}" for name in config["modules"] for each in _entry(config, name)[2]]
 
 
 def _tie(model: Any) -> dict[str, str]:  # noqa: ANN401 - a PreTrainedModel

@@ -53,6 +53,7 @@ TOKENIZER_FILES = (
     "chat_template.json",
     "preprocessor_config.json",
     "processor_config.json",
+    "video_preprocessor_config.json",
 )
 CONFIGS = ("config.json", "generation_config.json")  # copied with a change where need be
 CHAT_TEMPLATES = "additional_chat_templates/*.jinja"

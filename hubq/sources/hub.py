@@ -183,7 +183,8 @@ def _header(repo: str, file: str, commit: str, client: Client) -> dict[str, Tens
 
 def download(source: Source, client: Client, progress: Progress) -> Path:
     """Download what hubq needs of the commit; go on where it stopped; verify every hash once."""
-    weights = {each.file for each in source.tensors.values()} | {INDEX}
+    stays = source.whole.stays if source.whole else {}
+    weights = {each.file for each in (*source.tensors.values(), *stays.values())} | {INDEX}
     chosen = _is_pickle if source.pickled else weights.__contains__
     return _bring(source.identity, chosen, client, progress)
 

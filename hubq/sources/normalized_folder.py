@@ -57,16 +57,23 @@ def unpickled(folder: Path, files: tuple[str, ...], progress: Progress = SILENT)
     return target
 
 
-def renamed(folder: Path, stored: Mapping[str, str], config: Mapping[str, Any]) -> Path:
+def renamed(
+    folder: Path,
+    stored: Mapping[str, str],
+    config: Mapping[str, Any],
+    without: tuple[str, ...] = (),
+) -> Path:
     """Return a copy of a folder with other names of tensors, name -> the name in its file.
 
-    Tensors that have no new name are left out, and so is all that transformers would read beside.
+    Tensors that have no new name are left out, and so is all that transformers would read beside,
+    and the files that it is to be without.
     """
     info = index(folder)
     key = hashlib.sha256(json.dumps([dict(stored), dict(config)], sort_keys=True).encode())
     key.update(_digest(folder, sorted({each.file for each in info.values()})).encode())
     target = cache_folder("models") / f"renamed-{key.hexdigest()}"
-    with _made(target, folder, sum(each.end - each.begin for each in info.values())) as made:
+    size = sum(info[old].end - info[old].begin for old in stored.values())
+    with _made(target, folder, size, without) as made:
         if made is not None:
             pieces = [
                 Piece(name, folder / info[old].file, info[old]) for name, old in stored.items()
@@ -77,7 +84,9 @@ def renamed(folder: Path, stored: Mapping[str, str], config: Mapping[str, Any]) 
 
 
 @contextmanager
-def _made(target: Path, source: Path, size: int) -> Iterator[Path | None]:
+def _made(
+    target: Path, source: Path, size: int, without: tuple[str, ...] = ()
+) -> Iterator[Path | None]:
     """Give a folder to fill, which becomes the target; None where that is there already."""
     if target.is_dir():
         yield None
@@ -86,7 +95,7 @@ def _made(target: Path, source: Path, size: int) -> Iterator[Path | None]:
     with tempfile.TemporaryDirectory(
         dir=target.parent, prefix="converting-", ignore_cleanup_errors=True
     ) as unfinished:
-        for path in _beside(source):
+        for path in (each for each in _beside(source) if each.name not in without):
             copy = Path(unfinished) / path.relative_to(source)
             copy.parent.mkdir(exist_ok=True)
             shutil.copyfile(path, copy)

@@ -41,7 +41,7 @@ class Skeleton:
         self.family = family
         self.device = device
         self.dtype = dtype
-        with _understanding(config):
+        with understanding(config):
             model = without_weights(config)
             if type(model).__name__ != config["architectures"][0]:
                 raise ValueError(
@@ -64,7 +64,7 @@ class Skeleton:
         It runs two tokens through the first block, on no device and of no values.
         """
         hidden = torch.empty(1, 2, self.config.hidden_size, device="meta")
-        with _understanding(self.config.to_dict()), torch.no_grad():
+        with understanding(self.config.to_dict()), torch.no_grad():
             places = self.positions(2, torch.float32)
             if not all(place.isfinite().all() for place in places):
                 raise ValueError("its rotary positions are not finite")
@@ -96,19 +96,20 @@ class Skeleton:
         return visible[None, None]
 
 
-def without_weights(config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a model of transformers
+def without_weights(config: Mapping[str, Any], *, sees: bool = False) -> Any:  # noqa: ANN401 - a model of transformers
     """Build the model of a config on no device."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     fields = {key: value for key, value in config.items() if key != "quantization_config"}
+    auto = AutoModelForImageTextToText if sees else AutoModelForCausalLM
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(
+        return auto.from_config(
             AutoConfig.for_model(**fields), attn_implementation="sdpa", trust_remote_code=False
         )
 
 
 @contextmanager
-def _understanding(config: Mapping[str, Any]) -> Iterator[None]:
+def understanding(config: Mapping[str, Any]) -> Iterator[None]:
     """Turn what transformers and torch raise for a contradictory config into a UserError.
 
     Nothing but the config is read inside, so whatever it makes them raise is the config's mistake.

@@ -12,6 +12,7 @@ from hubq.records.plan import BaseCard
 from hubq.records.recipe_inputs import ModelSection
 from hubq.runtime.headers import few
 from hubq.sources.architecture import account
+from hubq.sources.language_part import Whole, language_part
 from hubq.sources.shards import TensorInfo
 
 MOST = {"num_hidden_layers": 10_000, "num_labels": 1_000_000}
@@ -36,6 +37,23 @@ class Source:
     # Of each tensor the name in its file, where a copy is needed for transformers to read the same.
     stored: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()  # how the files are read, where that isn't plain; a sentence each
+    whole: Whole | None = None  # the model that sees, whose language part config and tensors are
+
+    @property
+    def is_part(self) -> bool:
+        """Whether all of it is the language part of a model that sees."""
+        return self.whole is not None and self.whole.part == "language"
+
+    @property
+    def config_json(self) -> Mapping[str, Any]:
+        """What config.json of its folder says."""
+        return self.config if self.whole is None or self.is_part else self.whole.config
+
+    @property
+    def published(self) -> Mapping[str, TensorInfo]:
+        """All tensors that a copy has: with those that stay, where the model sees."""
+        stays = {} if self.whole is None or self.is_part else self.whole.stays
+        return {**self.tensors, **stays}
 
 
 def require_harmless(config: Mapping[str, Any], where: str) -> None:
@@ -63,6 +81,9 @@ def check_config(config: Mapping[str, Any], where: str) -> None:
             f"config.json of {where} has architectures that are not a list of names: {names}"
         )
     require_harmless(config, where)
+    for name in ("text_config", "vision_config"):
+        if isinstance(inside := config.get(name), Mapping):
+            require_harmless(inside, where)
     if "transformers_weights" in config:
         raise UserError(
             f"config.json of {where} names a special file as transformers_weights; in a copy of "
@@ -91,8 +112,15 @@ def _way_to_dense(method: object, where: str) -> str:
 def accounted(source: Source, *, usual: bool = True) -> Source:
     """Give config and tensors the names that transformers has for them, and say so.
 
-    `usual` tells whether transformers finds the same files by itself.
+    `usual` tells whether transformers finds the same files by itself. Of a model that sees these
+    are its language part's, and its files stay as they are.
     """
+    part = language_part(source.config, source.tensors)
+    if part.whole is not None:
+        stored = {} if usual else {name: name for name in source.tensors}
+        return replace(
+            source, config=part.config, tensors=part.tensors, whole=part.whole, stored=stored
+        )
     found = account(source.config, source.tensors)
     return replace(
         source,
@@ -100,6 +128,26 @@ def accounted(source: Source, *, usual: bool = True) -> Source:
         tensors=found.tensors,
         stored={} if usual and found.usual else found.stored,
         remarks=(*source.remarks, *found.remarks),
+    )
+
+
+def language_alone(source: Source) -> Source:
+    """Let the language part of a model that sees be a model by itself, a plain decoder."""
+    whole = source.whole
+    if whole is None:
+        raise UserError(
+            "publish.part: language is for models that see pictures, and this one reads text "
+            "alone: leave it out"
+        )
+    return replace(
+        source,
+        whole=replace(whole, part="language"),
+        stored={name: whole.in_files(name) for name in source.tensors},
+        remarks=(
+            *source.remarks,
+            f"the language part of a {whole.family.title} model, without what sees: "
+            f"{few(list(whole.parts()))}",
+        ),
     )
 
 

@@ -34,9 +34,10 @@ def loader_source() -> bytes:
     return "\n\n".join([HEADER + "\n" + _outer_imports(ordered), *bodies]).encode() + b"\n"
 
 
-def auto_map() -> dict[str, str]:
+def auto_map(*, sees: bool = False) -> dict[str, str]:
     """Return what config.json says of the loader."""
-    return {"AutoModelForCausalLM": f"{Path(LOADER).stem}.{CLASS}"}
+    names = ("AutoModelForImageTextToText",) if sees else ("AutoModelForCausalLM",)
+    return {name: f"{Path(LOADER).stem}.{CLASS}" for name in names}
 
 
 def _place(module: str, ordered: list[str]) -> None:

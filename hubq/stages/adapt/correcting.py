@@ -102,7 +102,7 @@ class Correcting:
         assert plan.adaptation is not None, "only a recipe with `adapt` comes here"
         self.adapter = adapter
         self.recipe = Recipe.model_validate(plan.recipe)
-        self.base = fetch_planned(self.recipe.model, plan.source, client, progress)
+        self.base = fetch_planned(self.recipe.model, plan.source, client, progress, plan.part)
         self.config = json.loads((self.base / "config.json").read_bytes())
         self.family = family_of(self.config)
         self.modules, self.weights = QuantizedModules(run / MODEL), Weights(self.base)

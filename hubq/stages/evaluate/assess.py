@@ -58,7 +58,7 @@ def base_of(folder: Path, client: Client, progress: Progress = SILENT) -> Path:
     if path == folder / IN_A_REPO / REPORT and is_local(values):
         named = next(iter(_files(values)), "a file")
         raise UserError(f"{folder} was made from {named} on its maker's machine; {OTHERWISE}")
-    return fetch_planned(ModelSection.model_validate(values), plan.source, client, progress)
+    return fetch_planned(ModelSection.model_validate(values), plan.source, client, progress, plan.part)
 
 
 def _files(values: object) -> list[str]:

@@ -46,7 +46,7 @@ def evaluate(
     _refuse_changed(run / MODEL, checkpoint.files, QUANTIZE)
     models = ModelPair(
         result=run / MODEL,
-        base=fetch_planned(model, plan.source, client, progress),
+        base=fetch_planned(model, plan.source, client, progress, plan.part),
         dtype=plan.dtype,
     )
     found = measured(models, section, client, progress)
@@ -70,7 +70,7 @@ def evaluate_adapted(
     _refuse_vllm(plan)
     _refuse_changed(folder, _listed(report.checkpoint, adaptation), made)
     model = ModelSection.model_validate(plan.recipe["model"])
-    base = fetch_planned(model, plan.source, client, progress)
+    base = fetch_planned(model, plan.source, client, progress, plan.part)
     beside_base = ModelPair(folder, base, plan.dtype, label="adapted")
     found = measured(beside_base, section, client, progress)
     alone = section.model_copy(update={"fidelity": None, "efficiency": None})

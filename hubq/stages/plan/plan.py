@@ -11,7 +11,7 @@ from hubq.errors import UserError
 from hubq.machine.device import best_device, compute_dtype
 from hubq.machine.files import require_space
 from hubq.methods.adapters import TrainedAdapter
-from hubq.records.plan import Plan
+from hubq.records.plan import Plan, PlannedVision, StayingPart
 from hubq.records.recipe_inputs import ModelSection
 from hubq.records.run_folder import PLAN, clear, require_run
 from hubq.sources.instructions.pairs import Described, described
@@ -79,7 +79,7 @@ def _looked_up(recipe: "Recipe", model: ModelSection, client: Client) -> Plan:
     refuse_unmeasured(recipe.evaluate)
     _refuse_missing_data(recipe, client)
     pairs = _looked_at(recipe, client)
-    source = find(model, client)
+    source = find(model, client, recipe.publish.part)
     require_consistent(source)
     planned = estimate(recipe, _described(source, client), pairs)
     require_readable(recipe, source, client)
@@ -124,11 +124,13 @@ def _quantized(recipe: "Recipe", source: Source) -> Plan:
     quantized = {each.name: each for each in selection.modules if each.quantized}
     rest = sum(
         info.end - info.begin
-        for name, info in source.tensors.items()
+        for name, info in source.published.items()
         if name.removesuffix(".weight") not in quantized and name not in selection.dropped
     )
     size = rest + sum(each.bytes for each in quantized.values())
-    counted = [info.shape for name, info in source.tensors.items() if name not in selection.dropped]
+    counted = [
+        info.shape for name, info in source.published.items() if name not in selection.dropped
+    ]
     parameters = sum(map(prod, counted))
     linear = [each for each in quantized.values() if each.name in selection.linears]
     dtype, device = _computed_in(recipe, dtype_of(source)), best_device()
@@ -144,7 +146,7 @@ def _quantized(recipe: "Recipe", source: Source) -> Plan:
         dtype=dtype_of(source),
         modules=selection.modules,
         parameters=parameters,
-        base_bytes=sum(info.end - info.begin for info in source.tensors.values()),
+        base_bytes=sum(info.end - info.begin for info in source.published.values()),
         bytes=size,
         nominal_bits=recipe.method.nominal_bits,
         needed_bits=selection.needed_bits,
@@ -158,6 +160,25 @@ def _quantized(recipe: "Recipe", source: Source) -> Plan:
         base_card=source.card,
         compute_dtype=dtype,
         remarks=source.remarks,
+        vision=_vision(source),
+    )
+
+
+def _vision(source: Source) -> PlannedVision | None:
+    """Say what of a model that sees is not of its language part."""
+    whole = source.whole
+    if whole is None:
+        return None
+    stays = tuple(
+        StayingPart(
+            name=name,
+            parameters=sum(prod(each.shape) for each in infos),
+            bytes=sum(each.end - each.begin for each in infos),
+        )
+        for name, infos in whole.parts().items()
+    )
+    return PlannedVision(
+        title=whole.family.title, architecture=whole.architecture, part=whole.part, stays=stays
     )
 
 

@@ -157,7 +157,7 @@ def _renewed_papers(
         return None
     checkpoint = Checkpoint.load(run / CHECKPOINT)
     model = ModelSection.model_validate(planned.recipe["model"])
-    base = fetch_planned(model, planned.source, client)
+    base = fetch_planned(model, planned.source, client, part=planned.part)
     old, new = beside_config(base, before), beside_config(base, after)
     facts = [fact for fact in checkpoint.facts if fact not in {*old.facts, *new.facts}]
     files = _rewritten(run / MODEL, checkpoint.files, old.files, new.files)

@@ -1,6 +1,5 @@
 """One quantization: a plan with its sources opened, walked, assembled and measured."""
 
-import json
 import math
 from contextlib import nullcontext
 from dataclasses import replace
@@ -35,6 +34,7 @@ from hubq.sources import calibration_tokens
 from hubq.sources.architecture import family_of
 from hubq.sources.auxiliary_files import AuxiliaryFiles, auxiliary_files, prompting
 from hubq.sources.find import fetch_planned
+from hubq.sources.language_part import opened
 from hubq.sources.license_terms import governing
 from hubq.sources.shards import Piece, Weights, merge, pieces, write
 from hubq.sources.skeleton import Skeleton
@@ -63,13 +63,13 @@ class Quantization:
         self.ranks = ranks
         self.recipe = Recipe.model_validate(plan.recipe)
         self.base = ranks.of_first(
-            lambda: fetch_planned(self.recipe.model, plan.source, client, progress)
+            lambda: fetch_planned(self.recipe.model, plan.source, client, progress, plan.part)
         )
-        self.config = json.loads((self.base / "config.json").read_bytes())
+        self.config, tensors, self.whole = opened(self.base)
         self.family = family_of(self.config)
         self.form = format_named(self.recipe.format)
         self.scale_dtype = scale_dtype(plan.dtype, self.form)
-        self.weights = Weights(self.base)
+        self.weights = Weights(self.base, dict(tensors))
         self.outside = self._outside()
         self.finished = FinishedBlocks(run / BLOCKS, flow=bool(self.recipe.method.needs))
         self.device = best_device()
@@ -212,7 +212,7 @@ class Quantization:
         write(extra, self._rounded_embeddings())
         parts = [self.finished.part(number) for number in range(self.finished.count)]
         packed = [piece for path in (extra, *parts) for piece in pieces(path)]
-        merge([*self._unchanged(), *packed], written)
+        merge([*self._named(*self._unchanged(), *packed), *self._staying()], written)
         for name, content in self._auxiliary_files().files.items():
             write_atomically(written / name, content)
         put_in_place(written, folder)
@@ -226,6 +226,17 @@ class Quantization:
             for name in self.outside
             if name.removesuffix(".weight") not in self.quantized
         ]
+
+    def _named(self, *found: Piece) -> list[Piece]:
+        """Give the tensors of the language part the names that the source's files have."""
+        if self.whole is None:
+            return list(found)
+        return [each._replace(name=self.whole.in_files(each.name)) for each in found]
+
+    def _staying(self) -> list[Piece]:
+        """List what of a model that sees is copied byte for byte."""
+        stays = {} if self.whole is None else self.whole.stays
+        return [Piece(name, self.base / info.file, info) for name, info in stays.items()]
 
     def _rounded_embeddings(self) -> dict[str, Tensor]:
         """Round and pack the modules outside of the blocks that the plan quantizes."""
@@ -246,14 +257,16 @@ class Quantization:
         """Return the files beside the weights."""
         sketches = {name: self._sketch(name, shape) for name, shape in self.quantized.items()}
         kept = [] if self.family.head in sketches else [self.family.head]
-        config = self.form.config(sketches, kept)
+        if self.whole is not None:
+            sketches = {self.whole.in_memory(name): each for name, each in sketches.items()}
+        config = self.form.config(sketches, kept, self.whole and self.whole.family)
         license = governing(self.plan.license, self.recipe.publish.license)
         found = auxiliary_files(
             self.base,
             config,
             dtype=self.plan.dtype,
             license=license,
-            additions=self.form.config_additions(),
+            additions=self.form.config_additions(self.whole and self.whole.family),
         )
         return replace(found, files={**found.files, **self.form.extra_files(config)})
 

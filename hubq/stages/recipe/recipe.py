@@ -46,6 +46,10 @@ class PublishSection(AsWritten, Record):
     license: str | None = Field(
         None, description="license of the result, where the base's license allows another"
     )
+    part: Literal["all", "language"] = Field(
+        "all",
+        description="of a model that sees: all of it, or its language part alone, which reads text",
+    )
     adapted_name: str | None = Field(
         None, description="of what `adapt` makes; default: the quantized one's with the adapter's"
     )

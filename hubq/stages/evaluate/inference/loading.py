@@ -23,6 +23,7 @@ from hubq.sources.folder import refuse_adapter
 from hubq.sources.shards import Weights
 from hubq.sources.skeleton import without_weights
 from hubq.sources.source import AUTO_ROUND, BY_HEADER
+from hubq.sources.vision import vision_family_of
 from hubq.stages.adapt.adapter_files import attach
 from hubq.stages.convert.files import LEFT_OUT, superfluous
 from hubq.stages.evaluate.inference.blocks import BlocksOnDisk, round_inputs
@@ -143,6 +144,8 @@ def _by_transformers(folder: Path, dtype: Any) -> Any:  # noqa: ANN401 - a torch
     import transformers
 
     auto: Any = transformers.AutoModelForCausalLM
+    if vision_family_of(read_object(folder / "config.json")) is not None:
+        auto = transformers.AutoModelForImageTextToText
     warnings = Warnings()
     logger = logging.getLogger("transformers.modeling_utils")
     logger.addHandler(warnings)
@@ -199,7 +202,9 @@ def _unpacked(folder: Path, dtype: Any) -> Any:  # noqa: ANN401 - a torch.dtype,
     fields = {key: value for key, value in said.items() if key not in LEFT_OUT}
     try:
         config = transformers.AutoConfig.for_model(**fields)
-        architecture: Any = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        architecture: Any = getattr(transformers, said["architectures"][0])
+        if vision_family_of(said) is None:
+            architecture = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
         model, info = architecture.from_pretrained(
             None,
             config=config,
