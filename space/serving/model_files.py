@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubq.client.client import Client
 from hubq.machine.engines import missing_packages
+from hubq.sources.vision import vision_family_of
 from serving.messages import Model
 
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ class Outline:
 
     config: Mapping[str, Any]
     tensors: Mapping[str, "TensorInfo"]
+
+    @property
+    def sees(self) -> bool:
+        """Whether the model reads pictures too; UserError for one that hubq refuses."""
+        return vision_family_of(self.config) is not None
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,7 @@ def estimate_memory(
 
 def _working(config: Mapping[str, Any], tokens: int, answer: int, number: int) -> int:
     """Return the bytes of the keys and values and of the logits."""
+    config = config.get("text_config") or config  # of a model that sees
     heads = int(config.get("num_attention_heads") or 1)
     width = int(config.get("head_dim") or int(config.get("hidden_size") or 0) // heads)
     layers = int(config.get("num_hidden_layers") or 0)
