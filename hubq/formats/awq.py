@@ -99,8 +99,8 @@ class Awq(AffineFormat):
     ) -> dict[str, Any]:
         """Return what AutoAWQ's successors read; lm_head stays as it was without being named."""
         named = [module for module in kept if module != "lm_head"]
-        if sees is not None:  # readers leave out what has one of these in its name
-            named += [*sees.sees, "lm_head"]
+        if sees is not None:
+            named += [*sees.unquantized, "lm_head"]
         return {
             "quant_method": "awq",
             "version": "gemm",

@@ -95,7 +95,7 @@ class BitsAndBytes(Format):
         assert isinstance(first, Codebook)
         four = first.bits == 4
         named = [module for module in kept if module != HEAD]
-        named += sees.sees if sees is not None else ()
+        named += sees.unquantized if sees is not None else ()
         return {
             "_load_in_4bit": four,
             "_load_in_8bit": not four,

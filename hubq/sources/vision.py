@@ -23,6 +23,15 @@ class VisionFamily:
     stored_bodies: tuple[str, ...] = ("language_model.model", "model.language_model")
     stored_heads: tuple[str, ...] = ("language_model.lm_head", "lm_head")
 
+    @property
+    def unquantized(self) -> tuple[str, ...]:
+        """The modules that stay, for lists of them: readers look for each within a module's name.
+
+        transformers 5 looks at the beginning and the end of the name in memory alone.
+        """
+        first = self.body.partition(".")[0]
+        return (*self.sees, *(f"{first}.{each}" for each in self.sees))
+
 
 _QWEN = VisionFamily("Qwen2-VL", sees=("visual",), stored_bodies=("model.language_model", "model"))
 _IDEFICS = VisionFamily(

@@ -30,8 +30,8 @@ class HubData(NamedTuple):
 class Drawing(NamedTuple):
     """Pictures that a seed draws."""
 
-    kind: str  # in hubq.sources.pictures.drawn
-    count: int  # of what is asked where there is no limit
+    kind: str  # in hubq/sources/pictures/drawn
+    count: int  # of pictures, where there is no limit
 
     @property
     def title(self) -> str:

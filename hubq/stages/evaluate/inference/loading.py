@@ -143,9 +143,9 @@ def _by_transformers(folder: Path, dtype: Any) -> Any:  # noqa: ANN401 - a torch
     """Load with the plain from_pretrained that every downloader uses."""
     import transformers
 
-    auto: Any = transformers.AutoModelForCausalLM
-    if vision_family_of(read_object(folder / "config.json")) is not None:
-        auto = transformers.AutoModelForImageTextToText
+    sees = vision_family_of(read_object(folder / "config.json")) is not None
+    names = ("AutoModelForCausalLM", "AutoModelForImageTextToText")
+    auto: Any = getattr(transformers, names[sees])
     warnings = Warnings()
     logger = logging.getLogger("transformers.modeling_utils")
     logger.addHandler(warnings)
@@ -171,7 +171,20 @@ def _by_transformers(folder: Path, dtype: Any) -> Any:  # noqa: ANN401 - a torch
     finally:
         logger.removeHandler(warnings)
     _refuse_gaps(folder, info)
+    if sees:
+        _of_one_dtype(model, dtype)
     return model
+
+
+def _of_one_dtype(model: Any, dtype: Any) -> None:  # noqa: ANN401 - a torch.dtype, a model
+    """Let all that isn't packed be of the dtype asked for.
+
+    Beside bitsandbytes transformers leaves weights in their file's, and the norms of what sees,
+    unlike a decoder's, stop at inputs of another.
+    """
+    for each in model.parameters():
+        if each.is_floating_point():
+            each.data = each.data.to(dtype)
 
 
 def _said(error: BaseException) -> str:

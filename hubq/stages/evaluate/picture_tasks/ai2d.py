@@ -77,8 +77,7 @@ class AI2D(Benchmark):
     def drawn(self, number: int, each: "Drawn") -> Iterator[Item]:
         """Yield the question about a drawn diagram."""
         options = lettered(each.options)
-        right = next(letter for letter, text in options if each.answers[0] in (letter, text))
-        yield Item(asked(each.question, options), (right,), options)
+        yield Item(asked(each.question, options), each.answers, options)
 
     def numbers(self, units: Sequence[Unit]) -> Iterator[Number]:
         """Yield the share of right answers."""

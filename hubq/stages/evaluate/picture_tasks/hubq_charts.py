@@ -10,3 +10,4 @@ class Charts(ChartQA):
     """The same over pictures that a seed draws."""
 
     data: ClassVar = Drawing("charts", 300)
+    limited_by_part: ClassVar = False

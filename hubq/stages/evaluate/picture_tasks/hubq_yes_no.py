@@ -10,3 +10,4 @@ class YesNo(MME):
     """The same over pictures that a seed draws."""
 
     data: ClassVar = Drawing("yes_no", 300)
+    limited_by_part: ClassVar = False

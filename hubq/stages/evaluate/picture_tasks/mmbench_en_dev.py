@@ -106,7 +106,7 @@ class MMBench(Benchmark):
 
     def drawn(self, number: int, each: "Drawn") -> Iterator[Item]:
         """Yield all rotations of the question about a drawn picture."""
-        right = dict(zip(LETTERS, each.options, strict=False)).get(each.answers[0], each.answers[0])
+        right = each.options[LETTERS.index(each.answers[0])]
         for turn in range(len(each.options)):
             turned = each.options[turn:] + each.options[:turn]
             options = tuple(zip(LETTERS, turned, strict=False))

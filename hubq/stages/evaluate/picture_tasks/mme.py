@@ -3,7 +3,7 @@
 Fu et al. 2023 (https://arxiv.org/abs/2306.13394), asked and scored as lmms-eval does. acc is the
 share of right answers, acc+ that of pictures with both right; a category's score is the sum of both
 in percent, at most 200. Perception sums ten categories, cognition four. Who always says yes gets
-100 in each.
+50 in each.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +40,7 @@ SUMS: Mapping[str, tuple[str, ...]] = {
 }
 CATEGORIES = frozenset(category for some in SUMS.values() for category in some)
 BY_A_COIN = 75.0  # a category's score: half of the answers, and both for a quarter of the pictures
-BY_YES = 100.0  # and who says yes to everything: half of the answers, and both for no picture
+BY_YES = 50.0  # and who says yes to everything: half of the answers, and both for no picture
 ANSWERS = ("yes", "no")
 BEGINNING = 4  # letters in which yes or no is looked for
 
@@ -104,7 +104,7 @@ class MME(Benchmark):
         texts = tuple(each.text for unit in units for each in unit)
         yield Number("acc", right, texts, chance=0.5)
         both = tuple(float(all(map(_is_right, unit))) for unit in units)
-        yield Number("acc_plus", both, said(units), chance=0.25)
+        yield Number("acc+", both, said(units), chance=0.25)
         for category, some in known.items():
             part = category if category in CATEGORIES else None
             scores = tuple(map(_score, some))

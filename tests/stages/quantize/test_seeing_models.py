@@ -1,0 +1,162 @@
+"""Models that see: their decoder is quantized, their eyes stay, and both are read back together."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from tiny_vision import SIDE, TINY
+from torch import Tensor
+from transformers import AutoModelForImageTextToText
+
+from hubq.client.client import Client
+from hubq.errors import UserError
+from hubq.formats import format_named
+from hubq.records.plan import Plan
+from hubq.sources.language_part import opened
+from hubq.sources.processor import processor_of, seen
+from hubq.stages.evaluate.inference.loading import load
+from hubq.stages.plan.plan import plan
+from hubq.stages.quantize.quantize import quantize
+from hubq.stages.recipe.recipe import Recipe
+
+NOWHERE = Client(endpoint="http://127.0.0.1:9")
+NEXT = "LlavaNextForConditionalGeneration"
+QUESTION = [
+    {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is this?"}]}
+]
+RTN = {"name": "rtn", "bits": 4, "group_size": 32}
+SYMMETRIC = RTN | {"symmetric": True}
+METHODS: dict[str, dict[str, Any]] = {
+    "awq": RTN | {"symmetric": False},
+    "bitsandbytes": {"name": "bitsandbytes"},
+    "compressed-tensors": SYMMETRIC,
+    "gptq": SYMMETRIC,
+    "hubq": {"name": "rtn", "bits": 3, "group_size": 32},
+}
+EVERY = [(NEXT, form) for form in METHODS] + [
+    (name, form)
+    for name, form in zip(
+        TINY,
+        ("", "gptq", "hubq", "compressed-tensors", "hubq", "compressed-tensors", "hubq", "awq"),
+        strict=True,
+    )
+    if name != NEXT
+]
+
+
+class Made(NamedTuple):
+    """A quantized model that sees."""
+
+    plan: Plan
+    base: Path
+    folder: Path
+
+
+@pytest.fixture
+def made(
+    tiny_vision_model: Callable[[str], Path], tmp_path: Path
+) -> Callable[..., Made]:
+    """Return a function from an architecture and a format to what the stages make of them."""
+
+    def make(architecture: str, form: str, **changes: object) -> Made:
+        base, run = tiny_vision_model(architecture), tmp_path / "run"
+        run.mkdir()
+        values = {
+            "name": "tiny",
+            "model": {"folder": base},
+            "method": METHODS[form],
+            "format": form,
+            "publish": {"org": "me"},
+        }
+        planned = plan(Recipe.model_validate(values | changes), run, NOWHERE)
+        quantize(planned, run, NOWHERE)
+        return Made(planned, base, run / "model")
+
+    return make
+
+
+def dequantized(made: Made, form: str) -> Any:
+    """Return the base with the weights that a folder holds, each unpacked by the format."""
+    model = AutoModelForImageTextToText.from_pretrained(made.base, dtype=torch.float32)
+    whole = opened(made.base).whole
+    assert whole is not None
+    tensors = load_file(made.folder / "model.safetensors")
+    config = json.loads((made.folder / "config.json").read_text())["quantization_config"]
+    for each in made.plan.modules:
+        if each.quantized:
+            inside, name = whole.in_files(each.name), whole.in_memory(each.name)
+            own = {
+                f"{name}{key.removeprefix(inside)}": tensor
+                for key, tensor in tensors.items()
+                if key.startswith(f"{inside}.")
+            }
+            weight = format_named(form).unpack(name, own, config).dequantize()
+            model.get_submodule(name).weight.data = weight
+    return model.eval()
+
+
+def shown(architecture: str, folder: Path) -> dict[str, Tensor]:
+    """Return what a model reads of a picture and a question."""
+    if architecture == "Mistral3ForConditionalGeneration":  # its processor wants torchvision
+        ids = torch.tensor([[1, *[264] * 2, 2, 3]])
+        torch.manual_seed(0)
+        picture = torch.randn(1, 3, SIDE, 2 * SIDE)
+        return {
+            "input_ids": ids,
+            "pixel_values": picture,
+            "image_sizes": torch.tensor([[SIDE, 2 * SIDE]]),
+        }
+    if architecture == "SmolVLMForConditionalGeneration":  # its processor wants num2words
+        torch.manual_seed(0)
+        ids = torch.tensor([[1, *[258] * 2, 2, 3]])
+        return {"input_ids": ids, "pixel_values": torch.randn(1, 2, 3, SIDE, SIDE)}
+    picture = Image.effect_mandelbrot((40, 60), (-2, -1.5, 1, 1.5), 20).convert("RGB")
+    return seen(processor_of(folder), [picture], QUESTION)
+
+
+def logits(model: Any, given: dict[str, Tensor]) -> Tensor:
+    with torch.inference_mode():
+        found: Tensor = model(**given).logits
+    return found
+
+
+@pytest.mark.parametrize(("architecture", "form"), EVERY)
+def test_it_is_read_as_its_dequantized_model_with_and_without_a_picture(
+    made: Callable[..., Made], architecture: str, form: str
+) -> None:
+    model = made(architecture, form)
+    picture = shown(architecture, model.folder)
+    text = {"input_ids": torch.arange(20)[None]}
+
+    loaded = load(model.folder, device="cpu", dtype="float32").model
+
+    expected = dequantized(model, form)
+    unquantized = AutoModelForImageTextToText.from_pretrained(model.base, dtype=torch.float32)
+    # The library's kernels compute in bfloat16 whatever the model does.
+    tolerance = 4e-3 if form == "bitsandbytes" else 2e-6
+    for given in (picture, text):
+        found = logits(loaded, given)
+        assert (found - logits(expected, given)).abs().max() < tolerance
+        assert (found - logits(unquantized, given)).abs().max() > 4 * tolerance
+
+
+@pytest.mark.parametrize("architecture", TINY)
+def test_all_that_sees_is_the_same_byte_for_byte_under_the_same_names(
+    made: Callable[..., Made], architecture: str
+) -> None:
+    model = made(architecture, "hubq")
+
+    before = load_file(model.base / "model.safetensors")
+    after = load_file(model.folder / "model.safetensors")
+    whole = opened(model.base).whole
+    assert whole is not None
+    linears = {f"{whole.in_files(each.name)}.weight" for each in model.plan.modules if each.quantized}
+    kept = before.keys() - linears
+    assert kept < after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in kept)
+    assert {name for name in after if not name.endswith(("_scale", "_zero"))} == before.keys()
