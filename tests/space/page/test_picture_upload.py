@@ -59,7 +59,7 @@ def test_no_picture_is_none(nothing: str | None) -> None:
     ],
 )
 def test_what_is_no_picture_is_refused_in_words(hostile: str, said: str) -> None:
-    with pytest.raises(UserError, match="^the picture ") as refused:
+    with pytest.raises(UserError, match=r"^the picture ") as refused:
         taken(hostile)
 
     assert said in str(refused.value)
