@@ -182,9 +182,7 @@ def save_tiny_vision_model(architecture: str, folder: Path, **changes: object) -
     text = {**SHARED, "model_type": kind, "vocab_size": 272, **rope, **changes}
     own = {"image_token_index": 258} | rest if "image_token_id" not in rest else rest
     tied = bool(text["tie_word_embeddings"])
-    config = getattr(transformers, config_class)(
-        text_config=text, tie_word_embeddings=tied, **own
-    )
+    config = getattr(transformers, config_class)(text_config=text, tie_word_embeddings=tied, **own)
     torch.manual_seed(0)
     model = transformers.AutoModelForImageTextToText.from_config(config)
     model.to(torch.bfloat16).save_pretrained(folder)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from hubq.cli.outlook import Outlook
-    from hubq.records.plan import Plan, PlannedAdaptation, PlannedModule
+    from hubq.records.plan import Plan, PlannedAdaptation, PlannedModule, PlannedVision
     from hubq.stages.plan.forecast import Forecast
 
 
@@ -30,9 +30,8 @@ def _modules(plan: "Plan") -> "Table":
     from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(
-        title=f"{plan.recipe['name']}: {plan.architecture}", title_justify="left", box=SIMPLE
-    )
+    architecture = plan.vision.architecture if plan.vision else plan.architecture
+    table = Table(title=f"{plan.recipe['name']}: {architecture}", title_justify="left", box=SIMPLE)
     for title in ("weights", "becomes"):
         table.add_column(title, no_wrap=True)
     for title in ("number", "out x in", "bits", "on disk"):
@@ -72,6 +71,8 @@ def _facts(seen: "Outlook", publishing: str, goes_on: str | None) -> Iterator[tu
     plan = seen.plan
     yield "model", plan.source
     yield from (("", remark) for remark in plan.remarks)
+    if plan.vision is not None:
+        yield from _staying(plan.vision)
     gate = f", gated ({plan.base_card.gate})" if plan.base_card.gate else ""
     yield "base", f"{plan.base_model or 'not known'}, license {plan.license or 'not known'}{gate}"
     yield "format", plan.recipe["format"]
@@ -97,6 +98,16 @@ def _facts(seen: "Outlook", publishing: str, goes_on: str | None) -> Iterator[tu
     yield "repo", f"{plan.repo} ({publishing})"
     if goes_on is not None:
         yield "goes on", goes_on
+
+
+def _staying(vision: "PlannedVision") -> Iterator[tuple[str, str]]:
+    """List what of a model that sees is not quantized, and what becomes of it."""
+    becomes = (
+        "kept, byte for byte" if vision.part == "all" else "left out: the copy reads text alone"
+    )
+    for each, title in zip(vision.stays, ("sees by", *[""] * len(vision.stays)), strict=False):
+        size = gigabytes(each.bytes)
+        yield title, f"{each.name}, {each.parameters:,} parameters, {size}: {becomes}"
 
 
 def _adapting(plan: "Plan", adapted: "PlannedAdaptation") -> Iterator[tuple[str, str]]:

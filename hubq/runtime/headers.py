@@ -61,11 +61,11 @@ def as_in_memory(stored: Mapping[str, Stored], names: Iterable[str]) -> dict[str
     Files have names of before: a level more, or the parts in another order. transformers renames
     them as it reads them.
     """
-    known = {_bare(name): name for name in names}
-    return {known.get(_bare(name), name): each for name, each in stored.items()}
+    known = {bare(name): name for name in names}
+    return {known.get(bare(name), name): each for name, each in stored.items()}
 
 
-def _bare(name: str) -> str:
+def bare(name: str) -> str:
     """Leave out the levels of a name in which files and memory differ."""
     inside = re.sub(r"^(model\.)?(language_model\.)?(model\.)?", "", name)
     return re.sub(r"^vision_tower\.vision_model\.", "vision_tower.", inside)

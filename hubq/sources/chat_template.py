@@ -27,7 +27,7 @@ MEMORY = 1 << 30  # bytes of the whole process
 LONGEST = 1 << 23  # characters that a template may make of a conversation
 SHOWN = 300  # characters of what a template complains about
 
-Message = Mapping[str, str]  # role and content
+Message = Mapping[str, Any]  # role and content: a text, or a list of parts, texts and pictures
 
 
 class ChatTemplateError(UserError):
@@ -81,7 +81,10 @@ def laid_out(
         "add_generation_prompt": prompted and not finished,
         "continue_final_message": not prompted and not finished,
     }
-    answer = _renderer(os.getpid()).ask(request)
+    ask = _renderer(os.getpid()).ask
+    answer = ask(request)
+    if _lacks(answer, messages):  # templates of models that see may skip what is not in parts
+        answer = _best(answer, ask({**request, "conversations": [in_parts(messages)]}), messages)
     if "text" in answer:
         return str(answer["text"])
     without = " Try without a system prompt." if _has_system(messages) else ""
@@ -89,6 +92,35 @@ def laid_out(
         f"{tokenizer.name_or_path} does not accept this conversation: its chat template "
         f"{answer['failed']}.{without}"
     )
+
+
+def in_parts(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Give each message its content as a list of parts, as templates of models that see want it."""
+    return [
+        {**each, "content": [_part(each["content"])]}
+        if isinstance(each["content"], str)
+        else dict(each)
+        for each in messages
+    ]
+
+
+def _part(text: str) -> dict[str, str]:
+    return {"type": "text", "text": text}
+
+
+def _lacks(answer: Mapping[str, str], messages: Sequence[Message]) -> bool:
+    """Tell whether what the last message says, a text, is missing in what a template made."""
+    said = messages[-1]["content"] if messages else None
+    return isinstance(said, str) and said.strip() not in answer.get("text", "")
+
+
+def _best(
+    answer: dict[str, str], by_parts: dict[str, str], messages: Sequence[Message]
+) -> dict[str, str]:
+    """Choose the parts' layout where it says the last message, and not as Python spells it."""
+    spelled = str(_part(messages[-1]["content"]))
+    found = by_parts.get("text", "")
+    return answer if _lacks(by_parts, messages) or spelled in found else by_parts
 
 
 def _has_system(messages: Sequence[Message]) -> bool:

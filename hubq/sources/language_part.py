@@ -35,7 +35,8 @@ ARCHITECTURES = {
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
 }
-PLACES_OF_PICTURES = ("mrope_section", "mrope_interleaved")  # of rope; text alone needs them not
+# Of rope, by which a picture's tokens have three positions; those of text have one.
+MROPE = ("mrope_section", "mrope_interleaved", "type")
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def _config(whole: Whole, *, tied_if_absent: bool) -> dict[str, Any]:
     own = {key: each for key, each in said.items() if not key.startswith("_") and each is not None}
     rope = own.get("rope_parameters")
     if isinstance(rope, Mapping):
-        kept = {key: each for key, each in rope.items() if key not in PLACES_OF_PICTURES}
+        kept = {key: each for key, each in rope.items() if key not in MROPE}
         own["rope_parameters"] = {**kept, "rope_type": _rope_type(rope)}
     dtype = whole.config.get("dtype") or whole.config.get("torch_dtype")
     return {
@@ -178,7 +179,7 @@ def _config(whole: Whole, *, tied_if_absent: bool) -> dict[str, Any]:
 
 
 def _rope_type(rope: Mapping[str, Any]) -> str:
-    """Return the rope of text: where all positions of a token are one, mrope is the plain one."""
+    """Return the kind of rope; mrope's is the plain one where a token has one position."""
     named = str(rope.get("rope_type", rope.get("type", "default")))
     return "default" if named == "mrope" else named
 
@@ -190,4 +191,3 @@ def _require_sections(config: Mapping[str, Any]) -> None:
                 f"config.json has a {name} that is no object ({str(config[name])[:60]}): download "
                 "the file again"
             )
-

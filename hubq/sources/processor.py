@@ -6,12 +6,14 @@ for videos, which want a library of their own, are left out.
 
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubq.errors import UserError
 from hubq.machine.files import read_object
 from hubq.machine.progress import quiet
+from hubq.sources.chat_template import in_parts, laid_out
 from hubq.sources.tokenizer import PANIC, tokenizer_of
 
 if TYPE_CHECKING:
@@ -43,17 +45,25 @@ SETTINGS = "processor_config.json"
 PICTURES = "preprocessor_config.json"
 NAMED = (SETTINGS, PICTURES, "tokenizer_config.json")  # files that may name the class
 OLD_TEMPLATE = "chat_template.json"  # of a processor, in repos of before 2025
+PROBE = (60, 40)  # width and height of the picture that is tried
 PARTS = ("image_processor", "tokenizer")
 PROCESSOR_FILES = (SETTINGS, PICTURES, "video_preprocessor_config.json")
 
 
 def processor_of(folder: Path) -> Any:  # noqa: ANN401 - transformers carries no types
-    """Load the processor of a folder of a model that sees; raise UserError where that fails."""
+    """Load the processor of a folder of a model that sees, and try it with a picture.
+
+    Raises UserError where that fails, and where it makes another number of tokens of a picture than
+    the model of the same folder.
+    """
     tokenizer = tokenizer_of(folder)
     name = _class_name(folder)
     try:
         with quiet():
             found = _loaded(folder, name, tokenizer)
+            _require_count(folder, found)
+    except UserError:
+        raise
     # Whatever transformers' guesses at a stranger's files lead to, as for a tokenizer.
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__module__ != PANIC:
@@ -98,10 +108,66 @@ def _loaded(folder: Path, name: str, tokenizer: Any) -> Any:  # noqa: ANN401
     left_out = {*PARTS, "processor_class", "auto_map", "video_processor", "chat_template"}
     given = {key: value for key, value in settings.items() if key not in left_out}
     template = settings.get("chat_template") or tokenizer.chat_template or _old_template(folder)
+    tokenizer.chat_template = template  # by which prompts are laid out, within limits
     parts = dict(zip(PARTS, (pictures, tokenizer), strict=True))
     if name == "SmolVLMProcessor":
         parts["video_processor"] = None
     return known(**parts, chat_template=template, **given)
+
+
+def _require_count(folder: Path, processor: Any) -> None:  # noqa: ANN401
+    """Compare the places that a processor makes for a picture with what the model computes."""
+    from PIL import Image
+
+    from hubq.sources.skeleton import FAULTS
+
+    config = read_object(folder / "config.json")
+    token = config.get("image_token_id", config.get("image_token_index"))
+    given = seen(processor, [Image.new("RGB", PROBE)], processor.image_token)
+    try:
+        computed = _computed(config, given)
+    except FAULTS as error:
+        raise UserError(
+            f"{folder}: its model can't take what its processor makes of a picture ({error}): "
+            f"{' and '.join(PROCESSOR_FILES)} are not this model's; copy them again from where the "
+            "model was saved"
+        ) from error
+    own = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
+    if token is not None and own != token:
+        raise UserError(
+            f"{folder}: a picture's place is {processor.image_token}, the tokenizer's token {own}, "
+            f"but config.json says {token}: the files are not of one model; copy all of them again "
+            "from where the model was saved"
+        )
+    made = int((given["input_ids"] == own).sum())
+    if made != computed:
+        raise UserError(
+            f"{folder}: its processor makes {made} image tokens of a picture of "
+            f"{PROBE[0]} x {PROBE[1]}, and its model {computed}: {' and '.join(PROCESSOR_FILES)} "
+            "are not this model's, or were written for an older transformers; copy them again from "
+            "where the model was saved"
+        )
+
+
+def _computed(config: Mapping[str, Any], given: "Mapping[str, Tensor]") -> int:
+    """Count what a model makes of the pictures that it is given, without its weights."""
+    from hubq.sources.skeleton import understanding, without_weights
+
+    with understanding(config):
+        model = without_weights(config, sees=True)
+    sees = model.config.vision_config
+    if "image_grid_thw" in given:  # Qwen2-VL: patches are merged in squares
+        return int(given["image_grid_thw"].prod(-1).sum()) // sees.spatial_merge_size**2
+    if "pixel_attention_mask" in given:  # Idefics3: as many for each tile
+        side = sees.image_size // sees.patch_size // model.config.scale_factor
+        return int(given["pixel_values"].shape[1]) * side**2
+    known = signature(model.model.get_image_features).parameters
+    asked = {
+        name: each.to("meta") if each.is_floating_point() else each
+        for name, each in given.items()
+        if name in known
+    }
+    return sum(len(each) for each in model.model.get_image_features(**asked).pooler_output)
 
 
 def _old_template(folder: Path) -> str | None:
@@ -134,7 +200,7 @@ def seen(
     list of parts {"type": "text", "text": ...} and {"type": "image"}. Nothing is ever cut off.
     Raises UserError where the places for pictures are not as many as the pictures.
     """
-    prompt = messages if isinstance(messages, str) else laid_out(processor, messages)
+    prompt = messages if isinstance(messages, str) else _prompt(processor, messages)
     places = prompt.count(processor.image_token)
     if places != len(pictures):
         raise UserError(
@@ -143,22 +209,17 @@ def seen(
             "what is asked"
         )
     given = {"images": list(pictures)} if pictures else {}
-    found: dict[str, Tensor] = dict(processor(text=prompt, return_tensors="pt", **given))
+    start = processor.tokenizer.bos_token
+    own = {"add_special_tokens": not (start and prompt.startswith(start))}
+    found: dict[str, Tensor] = dict(processor(text=prompt, return_tensors="pt", **own, **given))
     return found
 
 
-def laid_out(processor: Any, messages: Sequence[Mapping[str, Any]]) -> str:  # noqa: ANN401
+def _prompt(processor: Any, messages: Sequence[Mapping[str, Any]]) -> str:  # noqa: ANN401
     """Return the prompt of some turns, with places for pictures, up to where an answer begins."""
     if processor.chat_template is None:
         raise UserError(
             "the model's processor has no chat template, so hubq can't know how a picture is asked "
             "about; add the base model's chat_template.jinja to the model's folder"
         )
-    turns = [{**each, "content": _parts(each["content"])} for each in messages]
-    prompt: str = processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-    return prompt
-
-
-def _parts(content: str | Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Spell a turn's content as the templates of processors want it: they skip a plain string."""
-    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+    return laid_out(processor.tokenizer, in_parts(messages))

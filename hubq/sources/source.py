@@ -89,7 +89,9 @@ def check_config(config: Mapping[str, Any], where: str) -> None:
             f"config.json of {where} names a special file as transformers_weights; in a copy of "
             "the model, rename that file to model.safetensors and remove the line"
         )
-    if quantized := config.get("quantization_config"):
+    inside = config.get("text_config")
+    nested = inside.get("quantization_config") if isinstance(inside, Mapping) else None
+    if quantized := config.get("quantization_config") or nested:
         named = isinstance(quantized, Mapping) and quantized.get("quant_method")
         raise UserError(
             f"{where} is already quantized ({named or 'by some method'}); name the 16-bit model "
@@ -143,11 +145,6 @@ def language_alone(source: Source) -> Source:
         source,
         whole=replace(whole, part="language"),
         stored={name: whole.in_files(name) for name in source.tensors},
-        remarks=(
-            *source.remarks,
-            f"the language part of a {whole.family.title} model, without what sees: "
-            f"{few(list(whole.parts()))}",
-        ),
     )
 
 

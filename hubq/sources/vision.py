@@ -66,7 +66,8 @@ def vision_family_of(config: Mapping[str, Any]) -> VisionFamily | None:
 
     Raises UserError for one that hubq knows and can't quantize.
     """
-    name, *_ = config.get("architectures") or [""]
+    names = config.get("architectures")
+    name = str(names[0]) if isinstance(names, list) and names else ""
     if name in REFUSED:
         raise UserError(f"config.json says architecture {name}: {REFUSED[name]}")
     return VISION_FAMILIES.get(name)

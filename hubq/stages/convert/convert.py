@@ -17,15 +17,17 @@ or to dense; to compressed-tensors only with a loss, where 8 bits lose little.
 
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from hubq.errors import UserError, did_you_mean
 from hubq.machine.engines import LOADER
-from hubq.machine.files import PARTIAL, partial_of
+from hubq.machine.files import PARTIAL, partial_of, read_object
 from hubq.machine.progress import SILENT, Progress
 from hubq.machine.shortages import memory_for
 from hubq.records.run_folder import ADAPTER, ADAPTER_CONFIG
 from hubq.sources.auxiliary_files import is_auxiliary
 from hubq.sources.license_terms import CHANGES, NOTICE, WHEREABOUTS
+from hubq.sources.vision import vision_family_of
 from hubq.stages.convert.conversion import RECORD, TARGETS, Conversion, ConversionRequest
 
 
@@ -47,6 +49,11 @@ def convert(
             "model without it, or merge it first (adapt.merge: true in a recipe)"
         )
 
+    if family := vision_family_of(_config(model)):
+        raise UserError(
+            f"{model} is a {family.title} model, which sees pictures, and hubq converts models "
+            "that read text alone: quantize its 16-bit original in the format that you want"
+        )
     from hubq.stages.convert.transcoding import Transcoding
 
     partial = partial_of(out)
@@ -54,6 +61,12 @@ def convert(
         work = Transcoding(model, request, progress)
         work.write(partial)
         return work.finish(partial, out, work.prove(partial))
+
+
+def _config(model: Path) -> dict[str, Any]:
+    """Return what config.json says; nothing where there is none, which is refused later."""
+    path = model / "config.json"
+    return read_object(path) if path.is_file() else {}
 
 
 def _require_free(out: Path, model: Path, *, fresh: bool) -> None:

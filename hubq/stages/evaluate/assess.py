@@ -58,7 +58,9 @@ def base_of(folder: Path, client: Client, progress: Progress = SILENT) -> Path:
     if path == folder / IN_A_REPO / REPORT and is_local(values):
         named = next(iter(_files(values)), "a file")
         raise UserError(f"{folder} was made from {named} on its maker's machine; {OTHERWISE}")
-    return fetch_planned(ModelSection.model_validate(values), plan.source, client, progress, plan.part)
+    return fetch_planned(
+        ModelSection.model_validate(values), plan.source, client, progress, plan.part
+    )
 
 
 def _files(values: object) -> list[str]:
@@ -180,7 +182,7 @@ def _subject(brought: Brought, parameters: int) -> Subject:
 def _parameters(base: Source) -> int:
     """Count the base's parameters, a head that is the embeddings once."""
     tied = bool(base.config.get("tie_word_embeddings", False))
-    counted = {name: info for name, info in base.tensors.items() if not (tied and _is_head(name))}
+    counted = {name: info for name, info in base.published.items() if not (tied and _is_head(name))}
     return sum(math.prod(info.shape) for info in counted.values())
 
 

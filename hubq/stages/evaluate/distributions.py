@@ -104,15 +104,18 @@ def head_weight(folder: Path, model: Any) -> "Tensor":  # noqa: ANN401
     The model is of the folder's architecture; what it calls its head, or the embeddings where both
     are tied, is the tensor's name.
     """
+    from hubq.sources.language_part import opened
     from hubq.sources.shards import Weights
 
-    weights = Weights(folder)
+    weights, whole = Weights(folder), opened(folder).whole
     names = [
         f"{name}.weight"
         for wanted in (model.get_output_embeddings(), model.get_input_embeddings())
         for name, module in model.named_modules()
         if module is wanted
     ]
+    if whole is not None:
+        names = [whole.in_files("lm_head.weight"), whole.in_files("model.embed_tokens.weight")]
     name = next((each for each in names if each in weights.info), None)
     weight = None if name is None else weights.read(name)
     if weight is None or not weight.is_floating_point():

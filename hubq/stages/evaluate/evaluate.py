@@ -98,7 +98,12 @@ def _listed(checkpoint: Checkpoint, adaptation: Adaptation) -> Mapping[str, str]
 
 
 def why_by_blocks(plan: Plan) -> str | None:
-    """Say why a plan's models will be evaluated block by block on this machine; None: whole."""
+    """Say why a plan's models will be evaluated block by block on this machine; None: whole.
+
+    Models that see are always whole.
+    """
+    if plan.vision is not None and plan.part == "all":
+        return None
     section = EvaluateSection.model_validate(plan.recipe.get("evaluate", {}))
     where = machine(plan.dtype, section.dtype)
     return why_not_whole(plan.parameters * DTYPES[where.dtype].width, where.device)

@@ -90,6 +90,11 @@ def why_not_adapted(
             for key in WITHOUT
             if getattr(recipe.publish, key) is not None
         ]
+    if source.whole is not None and not source.is_part:
+        return [
+            "adapt: adapters are trained and added by text alone, which would leave aside what the "
+            "model sees; set publish.part: language to adapt its language part as a model by itself"
+        ]
     return [
         *_unsupported(adapter, sketches),
         *_without_text(recipe, adapter),

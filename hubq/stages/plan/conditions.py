@@ -194,6 +194,7 @@ def required_start(license: str | None) -> str | None:
 
 def _made(recipe: "Recipe", source: "Source", start: str | None) -> str:
     base = _plain(_base(recipe, source)) or "model"
+    base = f"{base}-language" if source.is_part else base
     if start and not base.lower().startswith(start.lower()):
         base = base.removeprefix("Meta-")
         base = base if base.lower().startswith(start.lower()) else f"{start}-{base}"

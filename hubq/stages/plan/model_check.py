@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from hubq.errors import UserError
-from hubq.runtime.headers import few
+from hubq.runtime.headers import bare, few
 from hubq.sources.architecture import Family, blocks_in, family_of
+from hubq.sources.language_part import HEAD, Whole
 from hubq.sources.source import Source
 from hubq.sources.tensor_headers import TensorInfo
 
@@ -27,6 +28,8 @@ SIZES = (
     "num_key_value_heads",
     "head_dim",
 )
+LAYERS = ("num_hidden_layers", "depth")  # of what sees
+COUNTED = ".position_ids"  # numbers from 0 on, in old files, that transformers makes itself
 BRING = "copy both again from where the model was saved"
 
 
@@ -34,6 +37,8 @@ def require_consistent(source: Source) -> None:
     """Raise UserError unless config.json and the tensors of a known family are of one model."""
     family = family_of(source.config)
     _require_floats(source.tensors)
+    if source.whole is not None and not source.is_part:
+        _require_eyes(source.whole)
     try:
         _require_fit(source.config, source.tensors, family)
     except UserError as mistake:
@@ -111,6 +116,45 @@ def _require_bounded(
             raise UserError(
                 f"config.json says {name} {_json(size)}, but the files' tensors have 1 to "
                 f"{max(filled)} of anything"
+            )
+
+
+def _require_eyes(whole: Whole) -> None:
+    """Compare what sees, as config.json describes it, with the tensors that stay."""
+    from hubq.sources.skeleton import understanding, without_weights
+
+    _require_few_layers(whole)
+    found = {name: info for name, info in whole.stays.items() if not name.endswith(COUNTED)}
+    _require_floats(found)
+    with understanding(whole.config):
+        model = without_weights(whole.config, sees=True)
+        if type(model).__name__ != whole.architecture:
+            raise ValueError(f"its model_type belongs to {type(model).__name__}")
+    own = (f"{whole.family.body}.", f"{HEAD}.")
+    wanted = {
+        bare(name): tuple(each.shape)
+        for name, each in model.state_dict().items()
+        if not name.startswith(own)
+    }
+    if lines := gaps(wanted, {bare(name): info.shape for name, info in found.items()}):
+        raise UserError(
+            "\n  ".join(
+                ["config.json and the tensors of what sees don't belong to the same model:", *lines]
+            )
+            + f"\nThe language part can be had alone (publish.part: language); else {BRING}"
+        )
+
+
+def _require_few_layers(whole: Whole) -> None:
+    """Refuse more layers of what sees than there are tensors, before any is built."""
+    said = whole.config.get("vision_config") or {}
+    for name in LAYERS:
+        if name in said and (
+            type(said[name]) is not int or not 0 <= said[name] <= len(whole.stays)
+        ):
+            raise UserError(
+                f"config.json says vision_config.{name} {_json(said[name])}, but its files hold "
+                f"{len(whole.stays)} tensors of what sees; {BRING}"
             )
 
 

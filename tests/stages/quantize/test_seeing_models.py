@@ -14,7 +14,6 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText
 
 from hubq.client.client import Client
-from hubq.errors import UserError
 from hubq.formats import format_named
 from hubq.records.plan import Plan
 from hubq.sources.language_part import opened
@@ -58,9 +57,7 @@ class Made(NamedTuple):
 
 
 @pytest.fixture
-def made(
-    tiny_vision_model: Callable[[str], Path], tmp_path: Path
-) -> Callable[..., Made]:
+def made(tiny_vision_model: Callable[[str], Path], tmp_path: Path) -> Callable[..., Made]:
     """Return a function from an architecture and a format to what the stages make of them."""
 
     def make(architecture: str, form: str, **changes: object) -> Made:
@@ -155,7 +152,9 @@ def test_all_that_sees_is_the_same_byte_for_byte_under_the_same_names(
     after = load_file(model.folder / "model.safetensors")
     whole = opened(model.base).whole
     assert whole is not None
-    linears = {f"{whole.in_files(each.name)}.weight" for each in model.plan.modules if each.quantized}
+    linears = {
+        f"{whole.in_files(each.name)}.weight" for each in model.plan.modules if each.quantized
+    }
     kept = before.keys() - linears
     assert kept < after.keys()
     assert all(torch.equal(before[name], after[name]) for name in kept)
