@@ -111,7 +111,7 @@ def estimate_memory(
     quantization = config.get("quantization_config") or {}
     method = str(quantization.get("quant_method", ""))
     stored = sum(info.end - info.begin for info in tensors.values())
-    used = PROCESS + _working(config, tokens, answer, number)
+    used = PROCESS + _working(_decoder(config, tensors), tokens, answer, number)
     if not method:
         return used + number * _count(tensors, {})
     if method == "bitsandbytes":
@@ -121,9 +121,17 @@ def estimate_memory(
     return used + stored + dense * (2 if by_us else 1)
 
 
+def _decoder(config: Mapping[str, Any], tensors: Mapping[str, "TensorInfo"]) -> Mapping[str, Any]:
+    """Return the config of what reads text; of a model that sees it is a part."""
+    if vision_family_of(config) is None:
+        return config
+    from hubq.sources.language_part import language_part
+
+    return language_part(config, tensors).config
+
+
 def _working(config: Mapping[str, Any], tokens: int, answer: int, number: int) -> int:
     """Return the bytes of the keys and values and of the logits."""
-    config = config.get("text_config") or config  # of a model that sees
     heads = int(config.get("num_attention_heads") or 1)
     width = int(config.get("head_dim") or int(config.get("hidden_size") or 0) // heads)
     layers = int(config.get("num_hidden_layers") or 0)

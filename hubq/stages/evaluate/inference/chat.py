@@ -7,6 +7,7 @@ can be given; they belong to the first question.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -37,7 +38,6 @@ class Speaker:
     folder: Path
     tokenizer: Any
     model: Any
-    processor: Any = None  # of a model that sees
 
     @classmethod
     def load(cls, folder: Path, device: str | None = None) -> Self:
@@ -52,9 +52,13 @@ class Speaker:
         place = device or str(best_device())
         with quiet():
             tokenizer = tokenizer_of(folder)
-            processor = processor_of(folder) if sees(folder) else None
             model = load(folder, device=place, dtype=compute_dtype(place.partition(":")[0])).model
-        return cls(folder, tokenizer, model, processor)
+        return cls(folder, tokenizer, model)
+
+    @cached_property
+    def processor(self) -> Any:  # noqa: ANN401 - transformers carries no types
+        """What makes tensors of pictures, loaded once there is one."""
+        return processor_of(self.folder)
 
     def answer(
         self,
@@ -78,13 +82,15 @@ class Speaker:
 
         Raises UserError for pictures where the model reads text alone.
         """
-        if self.processor is not None:
+        is_blind = not sees(self.folder)
+        if pictures and is_blind:
+            raise UserError(cannot_see(str(self.folder)))
+        # Repos of before 2025 have the template beside the processor, and none for the tokenizer.
+        if not pictures and (is_blind or template_of(self.tokenizer) is not None):
+            found = {"input_ids": lay_out(self.tokenizer, messages)}
+        else:
             found = seen(self.processor, pictures, with_places(messages, len(pictures)))
             found.pop("attention_mask", None)  # of one row nothing is hidden
-        elif pictures:
-            raise UserError(cannot_see(str(self.folder)))
-        else:
-            found = {"input_ids": lay_out(self.tokenizer, messages)}
         return {name: self._placed(each) for name, each in found.items()}
 
     def _placed(self, given: "Tensor") -> "Tensor":

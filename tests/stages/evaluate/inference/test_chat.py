@@ -193,12 +193,19 @@ def test_an_answer_about_a_picture_is_what_generate_gives_greedily(seeing: Path)
     assert told != "".join(speaker.answer(QUESTION, 8, [Image.new("RGB", (50, 30), "blue")]))
 
 
-def test_a_model_that_sees_answers_words_alone_too(seeing: Path) -> None:
-    speaker = Speaker.load(seeing)
+@pytest.mark.parametrize("old", [False, True], ids=["template of today", "of before 2025"])
+def test_a_model_that_sees_answers_words_alone_too(old: bool, seeing: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(seeing, tmp_path / "copy")
+    template = folder / "chat_template.jinja"
+    if old:
+        written = {"chat_template": template.read_text()}
+        (folder / "chat_template.json").write_text(json.dumps(written))
+        template.unlink()
+    speaker = Speaker.load(folder)
 
     prompt = speaker.inputs(QUESTION)
 
-    assert prompt.keys() == {"input_ids"}
+    assert "pixel_values" not in prompt
     assert speaker.tokenizer.decode(prompt["input_ids"][0]).startswith("user: What is a llama?")
 
 
