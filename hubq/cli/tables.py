@@ -87,6 +87,7 @@ def _facts(seen: "Outlook", publishing: str, goes_on: str | None) -> Iterator[tu
     yield "peak memory", _memory(plan)
     yield "run folder", f"at most about {gigabytes(seen.disk)}, states for resuming included"
     if plan.compute_dtype is not None:
+        yield from _conversations(plan)
         yield "calibration dtype", plan.compute_dtype
     if plan.adaptation is not None:
         yield from _adapting(plan, plan.adaptation)
@@ -108,6 +109,21 @@ def _staying(vision: "PlannedVision") -> Iterator[tuple[str, str]]:
     for each, title in zip(vision.stays, ("sees by", *[""] * len(vision.stays)), strict=False):
         size = gigabytes(each.bytes)
         yield title, f"{each.name}, {each.parameters:,} parameters, {size}: {becomes}"
+
+
+def _conversations(plan: "Plan") -> Iterator[tuple[str, str]]:
+    """Say which conversations calibrate, and how they are laid out."""
+    from hubq.records.recipe_inputs import CalibrationSection
+
+    section = CalibrationSection.model_validate(plan.recipe["calibration"])
+    for data, samples in section.parts:
+        if data.speaks_in:
+            where = data.name or data.hub or (data.wheel.file if data.wheel else data.file)
+            yield (
+                "calibrates on",
+                f"{samples:,} conversations of {where}, by the model's chat template, each cut at "
+                f"{section.length:,} tokens",
+            )
 
 
 def _adapting(plan: "Plan", adapted: "PlannedAdaptation") -> Iterator[tuple[str, str]]:

@@ -26,7 +26,10 @@ Writer = Literal["norm", "linear"]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the walk gathered of the calibration tokens that reach a group of linears."""
+    """What the walk gathered of the calibration tokens that reach a group of linears.
+
+    Where they have weights, a token is as much of the sums and means as its weight says.
+    """
 
     tokens: int
     gram: Tensor | None = (
@@ -82,7 +85,8 @@ class Group:
 class Tuning(Protocol):
     """A decoder block whose linears are quantized, for methods that go on to train them.
 
-    All tensors are on one device; windows are named by their numbers, (some,) int64.
+    All tensors are on one device; windows are named by their numbers, (some,) int64, and are as
+    long as the longest of those asked for.
     """
 
     @property
@@ -104,6 +108,9 @@ class Tuning(Protocol):
 
     def entropy(self, windows: Tensor) -> Tensor:
         """Return that of each token's prediction by the unquantized model, (windows, length)."""
+
+    def weights(self, windows: Tensor) -> Tensor | None:
+        """Return how much each token counts, (windows, length); None: all alike."""
 
     def forward(self, inputs: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
         """Run the block with other weights; differentiable by inputs and weights."""

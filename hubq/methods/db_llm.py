@@ -177,6 +177,8 @@ class DBLLM(Method):
         errors = (outputs.float() - targets).square().mean(2)  # (windows, length)
         energy = targets.square().mean(2).clamp(min=SMALLEST_ENERGY)
         importance = block.entropy(windows) ** self.ambiguity / energy**self.relative
+        if (weights := block.weights(windows)) is not None:
+            importance = importance * weights
         return (errors * importance).sum() / importance.sum()
 
 

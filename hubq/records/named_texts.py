@@ -1,4 +1,4 @@
-"""The texts that recipes call by a name: where each lies, and the one way in which it is read."""
+"""The data that recipes call by a name: where each lies, and the one way in which it is read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ class NamedText:
     first: Mapping[Purpose, int | None]  # documents
     revision: str | None = None
     most: int | None = ALL  # tokens that are evaluated
+    conversations: bool = False  # its field holds lists of messages, which calibrate
 
 
 NAMED_TEXTS: Mapping[str, NamedText] = {
@@ -62,4 +63,17 @@ NAMED_TEXTS: Mapping[str, NamedText] = {
         first={"calibration": ALL, "evaluation": ALL},
         revision="refs/convert/parquet",
     ),
+    "ultrachat": NamedText(
+        title="UltraChat 200k",
+        repo="HuggingFaceH4/ultrachat_200k",
+        files={
+            "calibration": "data/train_sft-00000-of-00003-a3ecf92756993583.parquet",
+            "evaluation": "data/test_sft-00000-of-00001-f7dfac4afe5b93f4.parquet",
+        },
+        field="messages",
+        between=BLANK_LINE,
+        first={"calibration": CALIBRATION_DOCUMENTS, "evaluation": ALL},
+        conversations=True,
+    ),
 }
+TEXTS = tuple(name for name, each in NAMED_TEXTS.items() if not each.conversations)

@@ -4,17 +4,18 @@ import os
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from hubq.errors import did_you_mean
-from hubq.records.named_texts import NAMED_TEXTS
+from hubq.records.named_texts import NAMED_TEXTS, TEXTS
 from hubq.records.record import AsWritten, Record
 from hubq.records.vocabulary import mistake_in_reference
 
 TEXT_SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz", ".zst")
 Section = TypeVar("Section", bound=Record)
+CONVERSATION = 1000  # tokens that are assumed of one, whose length only its reader knows
 FOLDER = "folder"  # in the validation context: where relative paths of a recipe start
 
 
@@ -61,6 +62,8 @@ class ModelSection(AsWritten, Record):
 class DatasetSection(AsWritten, Record):
     """A text data set: exactly one of name, hub, file and wheel."""
 
+    names: ClassVar[tuple[str, ...]] = TEXTS  # that may be given
+
     name: str | None = Field(
         None, description="wikitext2, c4, ptb, ...: see hubq/records/named_texts.py"
     )
@@ -95,16 +98,55 @@ class DatasetSection(AsWritten, Record):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str | None) -> str | None:
-        if name is not None and name not in NAMED_TEXTS:
-            raise ValueError(f"no data set is called {name}; {did_you_mean(name, NAMED_TEXTS)}")
-        return name
+        if name is None or name in cls.names:
+            return name
+        if name in NAMED_TEXTS:
+            raise ValueError(f"{name} has conversations, which calibrate: name a text here")
+        raise ValueError(f"no data set is called {name}; {did_you_mean(name, cls.names)}")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         return exactly_one(self, ("name", "hub", "file", "wheel"))
 
 
-class WeightedDataset(DatasetSection):
+class CalibrationDataset(DatasetSection):
+    """A text, or conversations (messages, or user and assistant) for the model's chat template."""
+
+    names: ClassVar[tuple[str, ...]] = tuple(NAMED_TEXTS)
+
+    messages: str | None = Field(
+        None,
+        description="of conversations: the column or key that holds a list of messages, objects "
+        "with role and content",
+    )
+    user: str | None = Field(
+        None, description="of conversations: the column or key that holds the user's message"
+    )
+    assistant: str | None = Field(
+        None, description="of conversations: the column or key that holds the answer to it"
+    )
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if (self.user is None) != (self.assistant is None):
+            raise ValueError("user and assistant name the two sides of a conversation: set both")
+        written = [key for key in ("field", "messages", "user") if getattr(self, key) is not None]
+        if len(written) > 1:
+            raise ValueError(f"{' and '.join(written)} contradict each other; keep one")
+        if self.name is not None and (self.messages or self.user):
+            raise ValueError(f"{self.name} sets {written[-1]} itself: remove it, or use `hub:`")
+        return self
+
+    @property
+    def speaks_in(self) -> tuple[str, ...]:
+        """The field of the messages, or those of user and assistant; empty for a text."""
+        if self.name is not None:
+            named = NAMED_TEXTS[self.name]
+            return (named.field,) if named.conversations else ()
+        return tuple(each for each in (self.messages, self.user, self.assistant) if each)
+
+
+class WeightedDataset(CalibrationDataset):
     """One of several data sets."""
 
     weight: float = Field(
@@ -113,14 +155,17 @@ class WeightedDataset(DatasetSection):
 
 
 class CalibrationSection(AsWritten, Record):
-    """The calibration tokens: windows spread evenly over a text, or over several in turn."""
+    """The calibration tokens: windows spread evenly over a text, or over several in turn.
 
-    dataset: DatasetSection | None = None
+    Of a data set of conversations each window is one of them.
+    """
+
+    dataset: CalibrationDataset | None = None
     datasets: tuple[WeightedDataset, ...] | None = Field(
         None, min_length=1, description="several data sets instead of one, mixed by their weights"
     )
     samples: int = Field(128, ge=1)
-    length: int = Field(2048, ge=1, description="tokens per window")
+    length: int = Field(2048, ge=1, description="tokens per window; of conversations: at most")
     seed: int = Field(0, ge=0, description="0 takes the first window of each stretch of text")
 
     @model_validator(mode="after")
@@ -135,13 +180,26 @@ class CalibrationSection(AsWritten, Record):
         return self
 
     @property
-    def parts(self) -> tuple[tuple[DatasetSection, int], ...]:
+    def parts(self) -> tuple[tuple[CalibrationDataset, int], ...]:
         """Each data set, and how many of the windows are of it."""
         if self.datasets is None:
             assert self.dataset is not None
             return ((self.dataset, self.samples),)
         windows = _shared_out(self.samples, [each.weight for each in self.datasets])
         return tuple(zip(self.datasets, windows, strict=True))
+
+    @property
+    def speaks(self) -> bool:
+        """Whether any window is a conversation."""
+        return any(data.speaks_in for data, _ in self.parts)
+
+    @property
+    def tokens(self) -> int:
+        """About how many tokens are read; of texts exactly."""
+        spoken = min(self.length, CONVERSATION)
+        return sum(
+            windows * (spoken if data.speaks_in else self.length) for data, windows in self.parts
+        )
 
 
 def _shared_out(whole: int, weights: Sequence[float]) -> list[int]:

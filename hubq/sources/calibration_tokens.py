@@ -1,4 +1,8 @@
-"""The calibration tokens: a text becomes windows of equal length, spread evenly and seeded."""
+"""The calibration tokens: windows of texts, or of conversations, spread evenly and seeded.
+
+A text becomes windows of equal length; a conversation is a window of its own length, filled up at
+its right, where causal attention never looks.
+"""
 
 import random
 from collections.abc import Sequence
@@ -9,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.records.recipe_inputs import CalibrationSection
+from hubq.records.recipe_inputs import CalibrationDataset, CalibrationSection
+from hubq.sources.instructions.conversations import conversations
 from hubq.sources.texts.find import corpus
 from hubq.sources.tokenizer import tokenizer_of
 
@@ -30,6 +35,14 @@ class Tokens:
 
     ids: "Tensor"  # (samples, length) int64
     text: str
+    # (samples, length) float32: how much each token counts, 0 where a window has ended; None: each
+    # of each window, and all alike.
+    weights: "Tensor | None" = None
+
+    @property
+    def count(self) -> int:
+        """How many tokens count."""
+        return self.ids.numel() if self.weights is None else int((self.weights > 0).sum())
 
 
 def tokens(section: CalibrationSection, tokenizer_folder: Path, client: Client) -> Tokens:
@@ -39,17 +52,39 @@ def tokens(section: CalibrationSection, tokenizer_folder: Path, client: Client) 
     as evenly as their numbers allow; the same section gives the same windows in the same order.
     """
     import torch
+    from torch.nn.utils.rnn import pad_sequence
 
-    parts: list[Tensor] = []
+    parts: list[Sequence[Tensor]] = []  # of each the windows
     texts: list[str] = []
     for data, samples in section.parts:
-        found = corpus(data, client, purpose="calibration")
         share = section.model_copy(update={"samples": samples})
-        parts.append(windows(found.text, tokenizer_folder, share, title=found.title))
-        texts.append(f"{found.title}, {found.version}")
+        part, text = _part(data, share, tokenizer_folder, client)
+        parts.append(part)
+        texts.append(text)
     if section.datasets:
         texts = [f"{len(part)} windows of {text}" for part, text in zip(parts, texts, strict=True)]
-    return Tokens(torch.cat(parts)[_in_turn([len(part) for part in parts])], "; ".join(texts))
+    order = _in_turn([len(part) for part in parts])
+    every = [window for part in parts for window in part]
+    ids = pad_sequence([every[each] for each in order], batch_first=True)
+    if not section.speaks:
+        return Tokens(ids, "; ".join(texts))
+    lengths = torch.tensor([len(every[each]) for each in order])
+    weights = (torch.arange(ids.shape[1]) < lengths[:, None]).float()
+    return Tokens(ids, "; ".join(texts), weights)
+
+
+def _part(
+    data: CalibrationDataset, section: CalibrationSection, folder: Path, client: Client
+) -> "tuple[Sequence[Tensor], str]":
+    """Return the windows of one data set, and what a report says of it."""
+    import torch
+
+    if data.speaks_in:
+        spoken = conversations(data, section, folder, client)
+        return [torch.tensor(each) for each in spoken.ids], spoken.text
+    found = corpus(data, client, purpose="calibration")
+    whole = windows(found.text, folder, section, title=found.title)
+    return list(whole), f"{found.title}, {found.version}"
 
 
 def _in_turn(counts: Sequence[int]) -> list[int]:

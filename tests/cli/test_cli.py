@@ -397,6 +397,21 @@ def test_a_quantized_head_is_said_to_be_rounded(recipe: Path) -> None:
     assert re.search(r"^ *lm_head +rtn ", said, re.MULTILINE)
 
 
+def test_a_plan_says_which_conversations_calibrate_and_how(recipe: Path) -> None:
+    values = yaml.safe_load(recipe.read_text())
+    row = {"question": "How many llamas?", "answer": "Seven."}
+    (recipe.parent / "talks.jsonl").write_text(f"{json.dumps(row)}\n" * 3)
+    dataset = {"file": "./talks.jsonl", "user": "question", "assistant": "answer"}
+    calibration = {"dataset": dataset, "samples": 2, "length": 64}
+    method = {"name": "gptq", "group_size": 32}
+    recipe.write_text(yaml.safe_dump(values | {"method": method, "calibration": calibration}))
+
+    said = " ".join(hubq("plan", recipe).output.split())
+
+    assert "calibrates on 2 conversations of" in said
+    assert "talks.jsonl, by the model's chat template, each cut at 64 tokens" in said
+
+
 def test_the_schema_is_json() -> None:
     assert json.loads(hubq("schema").stdout)["title"] == "hubq recipe"
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.records.recipe_inputs import CalibrationSection, DatasetSection
+from hubq.records.recipe_inputs import CalibrationDataset, CalibrationSection
 from hubq.sources import calibration_tokens
 from hubq.sources.calibration_tokens import leading_ids, token_ids, tokens, windows
 
@@ -23,7 +23,7 @@ WORDS = (
 
 
 def section(**changes: int) -> CalibrationSection:
-    dataset = DatasetSection(file=Path("any.txt"))
+    dataset = CalibrationDataset(file=Path("any.txt"))
     return CalibrationSection(dataset=dataset, **{"samples": 3, "length": 4, **changes})
 
 

@@ -79,6 +79,14 @@ def by_chat_template(pair: Pair, tokenizer: Any) -> Laid:  # noqa: ANN401 - see 
     return exchanges
 
 
+def as_a_whole(pair: Pair, tokenizer: Any) -> Laid:  # noqa: ANN401 - see tokenizer.py
+    """Lay a conversation out as the tokenizer's chat template does, from its first to its last.
+
+    Raises ChatTemplateError where it refuses.
+    """
+    return [Exchange("", _text(tokenizer, _with_input(pair), finished=True))]
+
+
 def _with_input(pair: Pair) -> Sequence[Turn]:
     """Return the turns, in which what an instruction is applied to stands below it."""
     if not pair.input:

@@ -68,11 +68,11 @@ def described(dataset: InstructionSection, client: Client) -> Described:
         found = _on_hub(dataset, client)
         fields = first_fields(found.pinned, found.files[0], client)
         if fields is not None and form_of(fields) is None:
-            raise _no_form(f"{found.files[0]} of {found.pinned.repo}", fields)
+            raise no_form(f"{found.files[0]} of {found.pinned.repo}", fields)
         return _hub_described(dataset, found)
     path, title = file_of(_as_text(dataset))
     left_out: Counter[str] = Counter()
-    if next(_in_file(path, left_out), None) is None:
+    if next(in_file(path, left_out), None) is None:
         raise no_pair(title, left_out)
     return _file_described(dataset, path, title)
 
@@ -86,18 +86,18 @@ def pairs(dataset: InstructionSection, client: Client) -> Pairs:
     elif dataset.hub is not None:
         there = _on_hub(dataset, client)
         about = _hub_described(dataset, there)
-        found = (pair for path in fetched(there, client) for pair in _in_file(path, left_out))
+        found = (pair for path in fetched(there, client) for pair in in_file(path, left_out))
     else:
         path, title = file_of(_as_text(dataset))
         about = _file_described(dataset, path, title)
-        found = _in_file(path, left_out)
-    whole = _bounded(found, about.title)
+        found = in_file(path, left_out)
+    whole = bounded(found, about.title)
     if not whole:
         raise no_pair(about.title, left_out)
     return Pairs(whole, dict(left_out), about)
 
 
-def _bounded(found: Iterable[Pair], title: str) -> list[Pair]:
+def bounded(found: Iterable[Pair], title: str) -> list[Pair]:
     """Return all pairs; raise UserError where they are too much for a machine's memory."""
     whole: list[Pair] = []
     length = 0
@@ -112,14 +112,19 @@ def _bounded(found: Iterable[Pair], title: str) -> list[Pair]:
     return whole
 
 
-def _in_file(path: Path, left_out: Counter[str]) -> Iterator[Pair]:
-    """Yield the pairs of a file, whose form is that of its first row that has one."""
+def in_file(
+    path: Path, left_out: Counter[str], forms: Sequence[Form] | None = None
+) -> Iterator[Pair]:
+    """Yield the pairs of a file, whose form is that of its first row that has one of the forms.
+
+    `left_out` counts by reasons what is none. Raises UserError where no row has such fields.
+    """
     form: Form | None = None
     fields: list[str] = []
-    for _, row in rows(path, lambda known: _columns(known, path)):
+    for _, row in rows(path, lambda known: _columns(known, path, forms)):
         read: Read
         if isinstance(row, Mapping):
-            form = form or form_of(row)
+            form = form or form_of(row, forms)
             fields = fields or list(row)
             read = form.read(row) if form else OTHER_FORM
         else:
@@ -129,14 +134,14 @@ def _in_file(path: Path, left_out: Counter[str]) -> Iterator[Pair]:
         else:
             yield read
     if form is None:
-        raise _no_form(str(path), fields)
+        raise no_form(str(path), fields, forms)
 
 
-def _columns(known: Mapping[str, bool], path: Path) -> Sequence[str]:
+def _columns(known: Mapping[str, bool], path: Path, forms: Sequence[Form] | None) -> Sequence[str]:
     """Choose the columns of a parquet file that its form has."""
-    form = form_of(known)
+    form = form_of(known, forms)
     if form is None:
-        raise _no_form(str(path), list(known))
+        raise no_form(str(path), list(known), forms)
     return [name for name in (*form.fields, *form.optional) if name in known]
 
 
@@ -194,10 +199,15 @@ def _tasks_described(dataset: InstructionSection, names: Sequence[str]) -> Descr
     return Described(title, f"sha256:{SHA256}", None, dataset.license)
 
 
-def _no_form(title: str, fields: Sequence[str]) -> UserError:
+def no_form(title: str, fields: Sequence[str], forms: Sequence[Form] | None = None) -> UserError:
     """Say which fields there are, and which make a pair."""
     if not fields:
         return UserError(f"{title} has no rows with fields; name another file")
+    if forms:
+        missing = [each for each in forms[0].fields if each not in fields]
+        return UserError(
+            f"{title} has no field {' and no field '.join(missing)}; it has {listed(fields)}"
+        )
     return UserError(
         f"{title} has the fields {listed(fields)}, which are no instruction pairs; hubq knows "
         f"rows with {KNOWN}. Rename the fields in a copy of the file"

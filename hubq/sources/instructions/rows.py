@@ -3,7 +3,8 @@
 A row that can't be learnt from is told by a reason in few words, which its reader counts.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 NOTHING = "nothing in the row"
@@ -52,10 +53,18 @@ class Form(NamedTuple):
     optional: tuple[str, ...] = ()
 
 
-def form_of(names: Iterable[str]) -> Form | None:
-    """Return the first of FORMS whose fields are all there; None: there is none."""
+def form_of(names: Iterable[str], forms: Sequence[Form] | None = None) -> Form | None:
+    """Return the first of the forms (FORMS) whose fields are all there; None: there is none."""
     there = set(names)
-    return next((form for form in FORMS if there.issuperset(form.fields)), None)
+    return next((form for form in forms or FORMS if there.issuperset(form.fields)), None)
+
+
+def form_in(fields: Sequence[str]) -> Form:
+    """Return the form of conversations whose messages, or question and answer, are in fields."""
+    if len(fields) == 1:
+        return Form((fields[0],), partial(_messages, field=fields[0]))
+    question, answer = fields
+    return Form((question, answer), partial(_of_texts, asks=question, answers=answer))
 
 
 def asked(question: str, answer: str, context: str = "") -> Read:
@@ -74,10 +83,10 @@ def _instruction(row: Fields) -> Read:
 
 
 def _prompt(row: Fields) -> Read:
-    return _of_texts(row, "prompt", "completion", None)
+    return _of_texts(row, "prompt", "completion")
 
 
-def _of_texts(row: Fields, asks: str, answers: str, context: object) -> Read:
+def _of_texts(row: Fields, asks: str, answers: str, context: object = None) -> Read:
     """Read a row with a text each for question and answer, of which any may be null."""
     if asks not in row or answers not in row:
         return OTHER_FORM
@@ -88,9 +97,9 @@ def _of_texts(row: Fields, asks: str, answers: str, context: object) -> Read:
     return asked(*texts)
 
 
-def _messages(row: Fields) -> Read:
+def _messages(row: Fields, field: str = "messages") -> Read:
     """Read a row with a list of turns; what follows the last answer teaches nothing."""
-    said = row.get("messages", row)
+    said = row.get(field, row)
     if said is row:
         return OTHER_FORM
     if said is None or said == []:

@@ -81,7 +81,7 @@ def examples(lessons: Lessons, folder: Path, client: Client) -> Examples:
     layout = _layout(lessons, tokenizer, folder)
     found, reasons, about = pairs(lessons.dataset, client)
     left_out = Counter(reasons)
-    turns = _tokenized(_laid(found, layout, left_out), tokenizer, left_out)
+    turns = _tokenized(laid(found, layout, left_out), tokenizer, left_out)
     made = [_example(each, lessons, marks) for each in turns]
     if not made:
         raise no_pair(about.title, left_out)
@@ -134,23 +134,23 @@ def _layout(
     return partial(by_chat_template, tokenizer=tokenizer)
 
 
-def _laid(
+def laid(
     found: Iterable[Pair], layout: Callable[[Pair], Laid], left_out: Counter[str]
 ) -> Iterator[list[Exchange]]:
     """Lay pairs out; raise ChatTemplateError where a template refuses all the first ones."""
     taken = False
     for pair in found:
         try:
-            laid = layout(pair)
+            done = layout(pair)
         except ChatTemplateError:
             if not taken and left_out[REFUSED] == TRIES:
                 raise
-            laid = REFUSED
-        if isinstance(laid, str):
-            left_out[laid] += 1
+            done = REFUSED
+        if isinstance(done, str):
+            left_out[done] += 1
         else:
             taken = True
-            yield laid
+            yield done
 
 
 def _tokenized(

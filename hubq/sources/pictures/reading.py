@@ -16,6 +16,7 @@ MAX_ASPECT = 200  # one side by the other: processors of models fail at more
 MAX_SCANS = 100  # of a progressive JPEG: each costs time for all pixels, and few bytes
 START_OF_SCAN = b"\xff\xda"
 ORIENTATION = 0x0112  # EXIF's tag
+CLEAR = ("LA", "PA", "RGBA")  # modes with a channel for how much shows
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # Pillow's names; a JPEG may be an MPO inside
 READ = "hubq reads PNG, JPEG, WebP, GIF and BMP"
 # What people try, by the bytes that a file begins with.
@@ -115,7 +116,7 @@ def _flat(found: "Image") -> "Image":
 
     if found.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
         found = _eight_bits(found)
-    if "transparency" not in found.info and not found.has_transparency_data:
+    if "transparency" not in found.info and found.mode not in CLEAR:
         return found.convert("RGB")
     seen = found.convert("RGBA")
     white = Image.new("RGB", seen.size, "white")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubq.errors import UserError
+from hubq.sources.pictures.reading import picture
 from hubq.sources.texts.documents import listed
 
 if TYPE_CHECKING:
@@ -119,8 +120,6 @@ def pictures(paths: Sequence[Path], wanted: Collection[int]) -> "Iterator[tuple[
 
 def _picture(value: object, where: str) -> "Image":
     """Read a picture as data sets hold it: its bytes, or a record of these and a name."""
-    from hubq.sources.pictures.reading import picture
-
     content = value.get("bytes") if isinstance(value, dict) else value
     if not isinstance(content, bytes):
         raise UserError(

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from hubq.client.client import Client
 from hubq.machine.device import best_device, dtype_name, keep_freed_memory, synchronize
@@ -32,9 +31,10 @@ from hubq.stages.adapt.quantized_modules import QuantizedModules
 from hubq.stages.plan.memory import Walked
 from hubq.stages.quantize.accounts import Calibration
 from hubq.stages.quantize.block import Block
-from hubq.stages.quantize.flow import Flow, embedded
+from hubq.stages.quantize.flow import Flow
 from hubq.stages.quantize.resuming import BlockRecord, FinishedBlocks, Keeper
 from hubq.stages.quantize.streams import Room, Stream, settled
+from hubq.stages.quantize.windows import Entering, Windows, embedded, kept_of
 from hubq.stages.recipe.recipe import Recipe
 
 CORRECTIONS = "corrections"  # in the folder of steps
@@ -108,7 +108,8 @@ class Correcting:
         self.modules, self.weights = QuantizedModules(run / MODEL), Weights(self.base)
         self.finished = FinishedBlocks(_steps(run), flow=True)
         self.device = best_device()
-        hidden = self._hidden(client)
+        entering = self._entering(client)
+        hidden, self.windows = entering.hidden, Windows(entering.weights)
         # A run that has begun goes on in its own dtype, on any machine.
         named: torch.dtype = getattr(torch, plan.adaptation.compute_dtype)
         self.dtype = hidden.dtype if self.finished.count else named
@@ -118,17 +119,17 @@ class Correcting:
         room = Room(self.device, walked.place(self.device), self.finished.folder)
         self.hidden: Stream = room.holding(hidden, self.dtype)
 
-    def _hidden(self, client: Client) -> Tensor:  # (windows, length, hidden)
+    def _entering(self, client: Client) -> Entering:
         """Return the hidden states behind the last finished block, or the embeddings."""
         if self.finished.count:
-            return self.finished.leaving()["hidden"]
+            return Entering.of(self.finished.leaving())
         section = self.recipe.calibration
         assert section is not None, "plan refuses a correction without its calibration"
         tokens = calibration_tokens.tokens(section, self.base, client)
-        calibration = Calibration(text=tokens.text, tokens=tokens.ids.numel())
+        calibration = Calibration(text=tokens.text, tokens=tokens.count)
         calibration.save(self.finished.folder / "calibration.json")
         table = partial(self.modules.rows, f"{self.family.embeddings}.weight")
-        return embedded(table, tokens.ids)
+        return embedded(tokens, table)
 
     @torch.no_grad()
     def walk(self, progress: Progress) -> None:
@@ -141,9 +142,9 @@ class Correcting:
             advance(self.finished.count * steps)
             for number in range(self.finished.count, blocks):
                 flow = self._block(skeleton, number)
-                flow.flow(self.hidden, partial(advance, 1))
+                flow.flow(self.hidden, partial(advance, 1), self.windows)
                 self._add(flow.found)
-                leaving = {"hidden": settled(self.hidden)}
+                leaving = {"hidden": settled(self.hidden)} | kept_of(self.windows.weights)
                 keeper.offer(number + 1, leaving, is_last=number + 1 == blocks)
                 flow.block.free()
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from hubq.client.client import Client
 from hubq.machine.device import best_device, device_title
 from hubq.machine.engines import vllm_python
+from hubq.machine.files import read_object
 from hubq.machine.progress import Progress
 from hubq.records.recipe_evaluate import EvaluateSection, PerplexitySection
 from hubq.records.report import Efficiency, Measured
@@ -14,6 +15,7 @@ from hubq.sources.task_names import measurements, picture_tasks, require_known
 from hubq.sources.texts.corpus import Corpus
 from hubq.sources.texts.find import corpus
 from hubq.sources.texts.hub import most_tokens
+from hubq.sources.vision import vision_family_of
 from hubq.stages.evaluate.efficiency import efficiency
 from hubq.stages.evaluate.fit import refuse_writing, why_by_blocks
 from hubq.stages.evaluate.measure import Pair, library_versions, machine
@@ -23,6 +25,7 @@ from hubq.stages.evaluate.measurements.load import LoadTask
 from hubq.stages.evaluate.measurements.perplexity import PerplexityTask
 from hubq.stages.evaluate.measurements.pictures import picture_task
 from hubq.stages.evaluate.task import Outcome, Task, keep_text
+from hubq.stages.plan.conditions import require_eyes
 
 if TYPE_CHECKING:
     from hubq.stages.evaluate.fidelity import FidelityTasks
@@ -58,6 +61,7 @@ def measured(
 
     if section.engine == "vllm":
         vllm_python()
+    _require_eyes(models, section)
     texts = texts_of(section, client)
     tasks: list[Task] = [*perplexities_of(section, texts), *named_tasks(section, client)]
     where = machine(models.dtype, section.dtype)
@@ -95,6 +99,13 @@ def _by_blocks(
     sides: dict[Literal["base", "result"], Sequence[Outcome]]
     sides = {"base": of_base, "result": of_result}
     return tuple(side for side, found in sides.items() if any(each.by_blocks for each in found))
+
+
+def _require_eyes(models: ModelPair, section: EvaluateSection) -> None:
+    """Raise UserError for tasks on pictures where base or result reads text alone."""
+    for folder in (models.base, models.result):
+        sees = vision_family_of(read_object(folder / "config.json")) is not None
+        require_eyes(section, sees=sees, model=str(folder))
 
 
 def texts_of(section: EvaluateSection, client: Client) -> list[Corpus]:

@@ -8,6 +8,7 @@ from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.machine.progress import Advance
 from hubq.records.recipe_inputs import DatasetSection
+from hubq.sources.pictures.drawn import DRAWN
 from hubq.sources.pictures.rows import pictures, rows
 from hubq.sources.texts.hub import Located, fetched, located
 from hubq.stages.evaluate.picture_benchmark import (
@@ -93,8 +94,6 @@ def _located(data: HubData, revision: str | None, client: Client) -> Located:
 
 def _drawn(benchmark: Benchmark, data: Drawing, wanted: Wanted) -> Questions:
     """Draw pictures for their questions, and once more, the same, when they are asked."""
-    from hubq.sources.pictures.drawn import DRAWN
-
     seed, count = wanted.seed or 0, min(wanted.limit or data.count, data.count)
     draw = DRAWN[data.kind]
     entries = [

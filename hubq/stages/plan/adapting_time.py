@@ -69,7 +69,7 @@ class AdaptedRun:
     def _correcting(self, section: CalibrationSection) -> Mapping[str, float]:
         """Return the seconds of walking over a text and finding the best correction."""
         shape, rates = self.run.shape, self.run.rates
-        read = section.samples * section.length
+        read = section.tokens
         forward = self.run.blocks(read, section.length)
         gram = sum(2 * read * columns**2 for columns in shape.inputs) / rates.gram
         solved = sum(

@@ -23,7 +23,7 @@ def seconds(recipe: "Recipe", source: "Source", dtype: str | None) -> float:
     size = sum(info.end - info.begin for info in source.tensors.values())
     time = size / DISK_RATE
     if dtype is not None and recipe.calibration is not None:
-        tokens = recipe.calibration.samples * recipe.calibration.length
+        tokens = recipe.calibration.tokens
         blocks = source.config["num_hidden_layers"]
         forward = sum(2 * tokens * out * columns for out, columns in _linears(source))
         gram = sum(2 * tokens * columns**2 for columns in _inputs(source))

@@ -114,7 +114,7 @@ def _quantizing(plan: Plan, recipe: Recipe, run: Run, solve: Solve) -> Parts:
     parts["solving"] = shape.blocks * solve(shape.groups)
     if recipe.calibration is not None and method.needs:
         parts["tokenizing"] = TOKENIZING
-        tokens = recipe.calibration.samples * recipe.calibration.length
+        tokens = recipe.calibration.tokens
         forward = run.blocks(tokens, recipe.calibration.length)
         parts["forward"] = forward
         parts["statistics"] = shape.blocks * sum(

@@ -14,6 +14,7 @@ from hubq.methods.adapters import TrainedAdapter
 from hubq.records.plan import Plan, PlannedVision, StayingPart
 from hubq.records.recipe_inputs import ModelSection
 from hubq.records.run_folder import PLAN, clear, require_run
+from hubq.sources.instructions.conversations import require_conversations
 from hubq.sources.instructions.pairs import Described, described
 from hubq.sources.source import Source, dtype_of
 from hubq.sources.task_names import require_known
@@ -23,6 +24,7 @@ from hubq.stages.plan.conditions import (
     refuse_unreachable,
     repo_name,
     require_engine,
+    require_eyes,
     require_permission,
 )
 from hubq.stages.plan.costs import seconds
@@ -82,6 +84,8 @@ def _looked_up(recipe: "Recipe", model: ModelSection, client: Client) -> Plan:
     source = find(model, client, recipe.publish.part)
     require_consistent(source)
     planned = estimate(recipe, _described(source, client), pairs)
+    sees = source.whole is not None and not source.is_part
+    require_eyes(recipe.evaluate, sees=sees, model=planned.source)
     require_readable(recipe, source, client)
     require_engine(recipe)
     refuse_unreachable(planned)
@@ -210,8 +214,11 @@ def _refuse_missing_data(recipe: "Recipe", client: Client) -> None:
     once = _once(client)
     try:
         if recipe.calibration:
-            for part, _ in recipe.calibration.parts:
-                require(part, once, purpose="calibration")
+            for part, samples in recipe.calibration.parts:
+                if part.speaks_in:
+                    require_conversations(part, samples, once)
+                else:
+                    require(part, once, purpose="calibration")
         for each in recipe.evaluate.perplexity:
             require(each.dataset, once, purpose="evaluation")
     except UserError as error:

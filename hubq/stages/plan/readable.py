@@ -37,7 +37,9 @@ def require_readable(recipe: "Recipe", source: "Source", client: Client) -> None
         return  # no text is read
     reader = _reader(source, client)
     if getattr(recipe.adapt, "template", None) == "chat":
-        _require_template(reader)
+        _require_template(reader, "adapt.template: chat", "Use template: alpaca")
+    if recipe.calibration is not None and recipe.calibration.speaks:
+        _require_template(reader, "calibration: conversations", "Calibrate on text")
     asked = [each.name for each in evaluate.tasks if each.chat_template]
     if asked and not reader.has_template:
         raise UserError(
@@ -54,12 +56,12 @@ def require_readable(recipe: "Recipe", source: "Source", client: Client) -> None
         )
 
 
-def _require_template(reader: Reader) -> None:
+def _require_template(reader: Reader, asking: str, way_out: str) -> None:
     """Refuse to lay pairs out by a template that isn't there."""
     if not reader.has_template:
         raise UserError(
-            f"adapt.template: chat: {reader.where} has no chat template.\n"
-            "Use template: alpaca, or add the chat_template.jinja that belongs to the model"
+            f"{asking}: {reader.where} has no chat template.\n"
+            f"{way_out}, or add the chat_template.jinja that belongs to the model"
         )
 
 

@@ -7,24 +7,18 @@ weights: so a block costs one forward pass, and memory holds one block and the h
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from hubq.machine.progress import Clock
 from hubq.methods import Inputs, Need
 from hubq.sources.architecture import InputGroup
-from hubq.stages.quantize.block import Block, batches
+from hubq.stages.quantize.block import Block
 from hubq.stages.quantize.input_statistics import InputStatistics
 from hubq.stages.quantize.ranks import ALONE, Ranks
 from hubq.stages.quantize.streams import Room, Stream
+from hubq.stages.quantize.windows import EVERY, Windows
 
 ForwardPart = Callable[[Tensor], Tensor]
-
-
-def embedded(rows: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
-    """Return the embeddings of token ids, (...) to (..., hidden); each row is asked for once."""
-    wanted, place = torch.unique(ids, return_inverse=True)
-    return rows(wanted)[place]
 
 
 class Flow(ABC):
@@ -37,6 +31,7 @@ class Flow(ABC):
         self.needs = needs
         self.clock = clock
         self.ranks = ranks
+        self.windows = EVERY
 
     @abstractmethod
     def solve(self, input_group: InputGroup, inputs: Inputs) -> Tensor | None:
@@ -51,12 +46,12 @@ class Flow(ABC):
         """Do what has to be done before a half of the block runs, which ends with a group."""
         return
 
-    def flow(self, hidden: Stream, solved: Callable[[], None]) -> None:
+    def flow(self, hidden: Stream, solved: Callable[[], None], windows: Windows = EVERY) -> None:
         """Solve all groups; `hidden` (windows, length, hidden) becomes the block's output.
 
         `solved` is called after each group.
         """
-        block = self.block
+        block, self.windows = self.block, windows
         query, output, gate, down = self.groups
         self._half(query, output, hidden, (block.into_attention, block.out_of_attention), solved)
         self._half(gate, down, hidden, (block.into_feed_forward, block.out_of_feed_forward), solved)
@@ -85,25 +80,33 @@ class Flow(ABC):
         del normed
         self.solve(last, inputs)
         with self.clock.timing("forward"):
-            for window in batches(*hidden.shape[:2]):
+            for window in self.windows.batches(hidden.shape):
                 hidden[window] += linear(wide[window])
         solved()
 
     def gather(
-        self, group: InputGroup, source: Stream, part: ForwardPart, keep: Stream | None
+        self,
+        group: InputGroup,
+        source: Stream,
+        part: ForwardPart,
+        keep: Stream | None,
+        windows: Windows | None = None,
     ) -> Inputs:
         """Run a part over all windows, and gather the statistics of what reaches a group.
 
         That is kept too, unless nothing keeps it, which takes inputs as wide as the source.
+        `windows` are those of the source, if they aren't all.
         """
-        statistics = InputStatistics(self.needs, source if keep is None else keep, self.ranks)
-        for window in batches(*source.shape[:2]):
+        windows = windows or self.windows
+        wide, tokens = source if keep is None else keep, windows.tokens(source.shape)
+        statistics = InputStatistics(self.needs, wide, self.ranks, tokens)
+        for window in windows.batches(source.shape):
             with self.clock.timing("forward"):
                 reaching = part(source[window])
                 if keep is not None:
                     keep[window] = reaching
             with self.clock.timing("hessian"):
-                statistics.add(reaching)
+                statistics.add(reaching, windows.counted(window))
         return statistics.result(f"{self.block.name}.{group.linears[0]}")
 
     @property

@@ -41,12 +41,12 @@ from hubq.sources.skeleton import Skeleton
 from hubq.stages.plan.memory import Walked
 from hubq.stages.quantize.accounts import Calibration, block_record, layers_of, peaks_on
 from hubq.stages.quantize.block import Block
-from hubq.stages.quantize.flow import embedded
 from hubq.stages.quantize.ranks import ALONE, Ranks
 from hubq.stages.quantize.resuming import FinishedBlocks, Keeper, teacher_states
 from hubq.stages.quantize.streams import Room, Stream, settled
 from hubq.stages.quantize.tuning import Teacher, prediction_entropy
 from hubq.stages.quantize.walk import Outcome, Walk
+from hubq.stages.quantize.windows import EVERY, Entering, Windows, embedded, kept_of
 from hubq.stages.recipe.recipe import Recipe, head_method
 from hubq.tensors import QuantizedTensor
 
@@ -80,6 +80,7 @@ class Quantization:
         # (windows, length, hidden): what reaches the next block, and what does so unquantized.
         self.hidden: Stream | None = None
         self.taught: Stream | None = None
+        self.windows = EVERY
         self.calibration: Calibration | None = None
         self.room = self._room()
         self.peaks = peaks_on(self.device)  # of the rank that takes most, once it has walked
@@ -124,7 +125,7 @@ class Quantization:
         if self.finished.count:
             self.calibration = Calibration.load(path)
             leaving = {name: self._own(each) for name, each in self.finished.leaving().items()}
-            hidden, taught = leaving["hidden"], leaving.get("taught")
+            entering, taught = Entering.of(leaving), leaving.get("taught")
         else:
             section = self.recipe.calibration
             assert section is not None, "plan refuses a method without its calibration"
@@ -132,11 +133,12 @@ class Quantization:
                 lambda: calibration_tokens.tokens(section, self.base, client)
             )
             table = partial(self.weights.rows, f"{self.family.embeddings}.weight")
-            hidden = embedded(table, self._own(tokens.ids))
-            taught = hidden.clone() if self.recipe.method.tunes else None
-            self.calibration = Calibration(text=tokens.text, tokens=tokens.ids.numel())
+            entering = embedded(tokens, table, self._own)
+            taught = entering.hidden.clone() if self.recipe.method.tunes else None
+            self.calibration = Calibration(text=tokens.text, tokens=tokens.count)
             if self.ranks.first:
                 self.calibration.save(path)
+        hidden, self.windows = entering.hidden, Windows(entering.weights)
         if self.plan.compute_dtype is None:  # a plan of before, perhaps of a run that has begun
             chosen = getattr(torch, compute_dtype(self.device.type, self.plan.dtype))
             self.dtype = hidden.dtype if self.finished.count else chosen
@@ -164,7 +166,7 @@ class Quantization:
                 with self.clock.timing("reading"):
                     block = Block(skeleton, number, self.weights)
                 walk = Walk(block, self.recipe.method, self.scale_dtype, self.clock, self.ranks)
-                outcome = walk.run(self.hidden, partial(advance, 1), teacher)
+                outcome = walk.run(self.hidden, partial(advance, 1), teacher, self.windows)
                 with self.clock.timing("writing"):
                     if self.ranks.first:
                         self._add(outcome)
@@ -193,13 +195,16 @@ class Quantization:
             return None
         states = teacher_states(self.finished.folder)
         with self.clock.timing("teacher"):
-            entropy = prediction_entropy(self.taught, skeleton, self.weights, states, progress)
-        return Teacher(self.taught, entropy)
+            entropy = prediction_entropy(
+                self.taught, skeleton, self.weights, states, progress, self.windows
+            )
+        return Teacher(self.taught, entropy, self.windows)
 
     def _leaving(self) -> dict[str, Tensor]:
-        """Return the hidden states as the last block left them."""
+        """Return the hidden states as the last block left them, and what counts of them."""
         streams = {"hidden": self.hidden, "taught": self.taught}
-        return {name: settled(each) for name, each in streams.items() if each is not None}
+        states = {name: settled(each) for name, each in streams.items() if each is not None}
+        return states | kept_of(self.windows.weights)
 
     def _packed(self, outcome: Outcome) -> dict[str, dict[str, Tensor]]:
         """Return the tensors that the file will hold of each quantized module."""

@@ -17,6 +17,8 @@ from hubq.machine.files import require_space
 from hubq.machine.memory import Place
 from hubq.stages.quantize.block import batches
 
+Part = slice | tuple[slice, slice]  # windows, and perhaps tokens of them
+
 
 class Stream(Protocol):
     """Numbers (windows, length, width), some windows at a time; a tensor is one."""
@@ -33,11 +35,11 @@ class Stream(Protocol):
     def device(self) -> torch.device:
         """Where windows are read to."""
 
-    def __getitem__(self, windows: slice | Tensor, /) -> Tensor:
-        """Return some windows, (some, length, width), on the device."""
+    def __getitem__(self, windows: Part | Tensor, /) -> Tensor:
+        """Return some windows, (some, length, width), or some of their tokens, on the device."""
 
-    def __setitem__(self, windows: slice, values: Tensor, /) -> None:
-        """Replace some windows."""
+    def __setitem__(self, windows: Part, values: Tensor, /) -> None:
+        """Replace some windows, or some of their tokens."""
 
 
 @dataclass(frozen=True)
@@ -106,13 +108,13 @@ class Apart:
         self.device = room.device
         self.shape, self.dtype = values.shape, values.dtype
 
-    def __getitem__(self, windows: slice | Tensor, /) -> Tensor:
+    def __getitem__(self, windows: Part | Tensor, /) -> Tensor:
         """Copy some windows to the device; the host doesn't wait where they are pinned."""
         if isinstance(windows, Tensor):  # one by one: the host must not read what is on its way
             return torch.cat([self[each : each + 1] for each in windows.tolist()])
         return self.values[windows].to(self.device, non_blocking=True)
 
-    def __setitem__(self, windows: slice, values: Tensor, /) -> None:
+    def __setitem__(self, windows: Part, values: Tensor, /) -> None:
         """Copy some windows back, in the order of the device's other work."""
         self.values[windows].copy_(values, non_blocking=self.values.is_pinned())
 

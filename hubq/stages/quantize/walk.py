@@ -24,6 +24,7 @@ from hubq.stages.quantize.ranks import ALONE, Ranks
 from hubq.stages.quantize.sharing import quantize_group
 from hubq.stages.quantize.streams import Room, Stream, pour
 from hubq.stages.quantize.tuning import BlockTuning, Teacher, pass_on
+from hubq.stages.quantize.windows import EVERY, Windows
 from hubq.tensors import QuantizedTensor
 from hubq.tensors.gram import factors_in, output_energy
 
@@ -58,13 +59,17 @@ class Walk(Flow):
 
     @torch.no_grad()
     def run(
-        self, hidden: Stream | None, solved: Callable[[], None], teacher: Teacher | None = None
+        self,
+        hidden: Stream | None,
+        solved: Callable[[], None],
+        teacher: Teacher | None = None,
+        windows: Windows = EVERY,
     ) -> Outcome:
         """Quantize the block; `hidden` (windows, length, hidden) becomes the block's output.
 
         `solved` is called after each group, and after each epoch of a method that tunes; such a
-        method needs a teacher, which moves on to the block's output too. Without hidden states
-        nothing is run forward.
+        method needs a teacher, which moves on to the block's output too and knows the windows.
+        Without hidden states nothing is run forward.
         """
         if hidden is None:
             for group in self.groups:
@@ -74,7 +79,7 @@ class Walk(Flow):
             assert teacher is not None
             self._tuned_flow(hidden, solved, teacher)
         else:
-            self.flow(hidden, solved)
+            self.flow(hidden, solved, windows)
         self._collect_dense()
         return self.outcome
 
@@ -83,7 +88,7 @@ class Walk(Flow):
         with self.clock.timing("forward"):
             teacher.advance(self.block)
         entering = Room.of(hidden).copy(hidden)
-        self.flow(hidden, solved)
+        self.flow(hidden, solved, teacher.windows)
         tuning = BlockTuning(self.block, self.outcome.quantized, entering, teacher, solved)
         with self.clock.timing("tuning"), torch.enable_grad():
             self.outcome.quantized = dict(self.method.tune(tuning))
@@ -170,10 +175,12 @@ class Walk(Flow):
         if "linear" not in self.method.folds or rows != self.block.linear(linear).in_features:
             return  # v writes fewer channels than o reads: grouped-query attention
         before, _ = self.ranks.place(hidden.shape[0])
-        some = hidden[-before % PREVIEW :: PREVIEW]
+        which = slice(-before % PREVIEW, None, PREVIEW)
+        some = hidden[which]
         wide = some.new_empty(*some.shape[:2], rows)
         into, out = parts
-        inputs = self.gather(last, some, lambda batch: out(into(batch)), wide)
+        windows = self.windows.some(which)
+        inputs = self.gather(last, some, lambda batch: out(into(batch)), wide, windows)
         with self.clock.timing("solving"):
             group = Group((self._layer(linear, inputs),))
             factor = self.ranks.of_first(lambda: self.method.scale(group))

@@ -5,13 +5,15 @@ from typing import Any
 from hubq.formats import formats
 from hubq.methods import Method, method_class, methods
 from hubq.methods.adapters import Adapter, adapter_class, adapters
-from hubq.records.named_texts import NAMED_TEXTS
+from hubq.records.named_texts import NAMED_TEXTS, TEXTS
 from hubq.stages.recipe.recipe import Recipe
 
 ONE_WORD = {
     "ModelSection": "a Hub id with an optional @revision, or a path to a folder or a .gguf file",
     "InstructionSection": "a Hub data set id, or a path to a file of pairs",
-    "DatasetSection": f"one of {', '.join(NAMED_TEXTS)}, a Hub data set id, or a path to a file",
+    "DatasetSection": f"one of {', '.join(TEXTS)}, a Hub data set id, or a path to a file",
+    "CalibrationDataset": f"one of {', '.join(NAMED_TEXTS)}, a Hub data set id, or a path to a "
+    "file",
     "WeightedDataset": "a data set in one word, of weight 1",
     "PerplexitySection": "a data set in one word",
     "TaskSection": "a task by its name",

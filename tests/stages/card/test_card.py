@@ -341,6 +341,27 @@ def test_calibration_names_the_text_its_size_and_its_seed() -> None:
     assert "| calibration seed | 7 |" in text
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"name": "ultrachat"}, "32 conversations of at most 512 tokens"),
+        ({"file": "x.jsonl", "messages": "talk"}, "32 conversations of at most 512 tokens"),
+        ({"file": "x.jsonl", "user": "q", "assistant": "a"}, "32 conversations of at most"),
+        ([{"name": "c4"}, {"name": "ultrachat"}], "32 windows of at most 512 tokens"),
+        ([{"name": "c4"}, {"name": "wikitext2"}], "32 windows of 512 tokens"),
+    ],
+)
+def test_calibration_says_what_its_windows_are(data: Any, said: str) -> None:
+    plan = made_plan()
+    one, several = (None, data) if isinstance(data, list) else (data, None)
+    plan.recipe["calibration"] |= {"dataset": one, "datasets": several}
+    checkpoint = made_checkpoint({}).model_copy(update={"calibration_text": "talks"})
+
+    text = render(made_report(plan=plan, checkpoint=checkpoint))
+
+    assert f"| calibration tokens | 16,384 | {said}" in text
+
+
 def test_calibration_prefers_the_text_that_was_really_read() -> None:
     checkpoint = made_checkpoint({}).model_copy(update={"calibration_text": "texts (sha256:77)"})
 

@@ -24,6 +24,7 @@ from hubq.stages.quantize.block import Block
 from hubq.stages.quantize.streams import Room
 from hubq.stages.quantize.tuning import Teacher
 from hubq.stages.quantize.walk import Walk
+from hubq.stages.quantize.windows import EVERY, Windows
 from hubq.stages.recipe.recipe import Recipe
 from hubq.tensors import gram
 
@@ -83,7 +84,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def counted(folder: Path, method: Method, place: Place) -> int:
+def counted(folder: Path, method: Method, place: Place, windows: Windows = EVERY) -> int:
     """Walk through a block there, and return the bytes that lived at most."""
     config = json.loads((folder / "config.json").read_bytes())
     hidden = torch.randn(WINDOWS, LENGTH, SHAPE["hidden_size"]).bfloat16()
@@ -94,9 +95,9 @@ def counted(folder: Path, method: Method, place: Place) -> int:
         stream = room.holding(hidden, hidden.dtype) if method.needs else None
         taught = room.holding(hidden.clone(), hidden.dtype)
         entropy = torch.ones(WINDOWS, LENGTH, device=device)
-        teacher = Teacher(taught, entropy) if method.tunes else None
+        teacher = Teacher(taught, entropy, windows) if method.tunes else None
         del taught
-        Walk(block, method, torch.bfloat16, Clock()).run(stream, lambda: None, teacher)
+        Walk(block, method, torch.bfloat16, Clock()).run(stream, lambda: None, teacher, windows)
     return int(living.most)
 
 
@@ -129,6 +130,21 @@ def test_a_walk_holds_what_the_plan_says(
 
     estimated = walked.memory(place, gpu=True).device - memory.CONTEXT
     assert found == pytest.approx(estimated, rel=MARGIN)
+
+
+@pytest.mark.parametrize("name", ["gptq", "db_llm"])
+def test_windows_of_their_own_lengths_take_what_windows_of_texts_do(
+    name: str, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(block_module, "BATCH_TOKENS", 256)
+    options = {"group_size": 128} | ({"epochs": 1} if name == "db_llm" else {})
+    method = method_class(name).model_validate(options)
+    weights = torch.ones(WINDOWS, LENGTH)
+    weights[:, -1] = 0
+
+    found = counted(model, method, "device", Windows(weights))
+
+    assert found == pytest.approx(counted(model, method, "device"), rel=MARGIN)
 
 
 def headers(config: dict[str, Any]) -> dict[str, TensorInfo]:

@@ -55,6 +55,17 @@ def test_a_recipe_that_reads_no_text_needs_no_tokenizer(folder: Path, tmp_path: 
     planned({"folder": folder}, tmp_path / "run", evaluate={})
 
 
+def test_conversations_for_a_model_without_a_template_are_refused(
+    folder: Path, tmp_path: Path
+) -> None:
+    drop(folder, "chat_template.jinja")
+    section = {"dataset": "ultrachat", "samples": 2, "length": 64}
+    options = {"evaluate": {}, "method": {"name": "gptq", "group_size": 32}}
+
+    with pytest.raises(UserError, match=r"conversations: .*model has no chat template\.\nCalibra"):
+        planned({"folder": folder}, tmp_path / "run", calibration=section, **options)
+
+
 def test_a_task_in_a_template_that_is_not_there_is_refused(folder: Path, tmp_path: Path) -> None:
     drop(folder, "chat_template.jinja")
 

@@ -35,6 +35,8 @@ METHODS: dict[str, dict[str, object]] = {
     "bitsandbytes": {},
 }
 WITHOUT_TEXT = ("rtn", "bitsandbytes")
+TALKS = "talks"  # GPTQ on conversations, each as long as it is
+RUNS = (*METHODS, TALKS)
 # Measured: all codes equal but PB-LLM's, of which one row of v lies on other levels, 2.7 % of it;
 # what follows then differs, and loses up to 6 % more or less. With half of the tokens left out
 # GPTQ's differ by tens of percent.
@@ -52,16 +54,22 @@ class Room:
         save_tiny_model("mistral", folder / "model")  # AWQ scales o and v of it
         lines = (f"Llama {number} ate {number * 7} leaves.\n" for number in range(90))
         (folder / "text.txt").write_text("".join(lines))
+        rows = ({"asks": f"{number}?", "says": "Yes. " * (number % 5)} for number in range(20))
+        (folder / "talks.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 
     def values(self, method: str) -> dict[str, Any]:
         """Return a recipe of a method; nine windows make unequal shares for two."""
-        text = {"dataset": {"file": str(self.folder / "text.txt")}, "samples": 9, "length": 32}
+        text: dict[str, Any] = {"file": str(self.folder / "text.txt")}
+        if method == TALKS:
+            method = "gptq"
+            text = {"file": str(self.folder / "talks.jsonl"), "user": "asks", "assistant": "says"}
+        calibration = {"dataset": text, "samples": 9, "length": 32}
         return {
             "model": {"folder": str(self.folder / "model")},
             "method": {"name": method, **METHODS[method]},
             "format": FORMATS.get(method, "hubq"),
             "publish": {"org": "me"},
-            **({} if method in WITHOUT_TEXT else {"calibration": text}),
+            **({} if method in WITHOUT_TEXT else {"calibration": calibration}),
         }
 
     def planned(self, name: str, method: str, processes: int = 1) -> Path:
@@ -97,10 +105,10 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Room:
     Two processes and their libraries, and each method twice: some 20 s of a core.
     """
     room = Room(tmp_path_factory.mktemp("several"))
-    alone = [room.planned(f"{method}-1", method) for method in METHODS]
+    alone = [room.planned(f"{method}-1", method) for method in RUNS]
     for name in (KILLED, FIRST_KILLED):
         room.planned(name, "gptq", 2)
-    together = [room.planned(f"{method}-2", method, 2) for method in METHODS]
+    together = [room.planned(f"{method}-2", method, 2) for method in RUNS]
     recipe = room.folder / "gptq.yaml"
     recipe.write_text(json.dumps(room.values("gptq")))
     killed, first_killed = str(room.folder / KILLED), str(room.folder / FIRST_KILLED)
@@ -135,7 +143,7 @@ def bytes_of(run: Path) -> bytes:
     return (run / "model" / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", RUNS)
 def test_two_processes_make_the_codes_of_one_but_for_near_ties(method: str, room: Room) -> None:
     one, two = (weights_of(room.folder / f"{method}-{number}") for number in (1, 2))
 
@@ -147,7 +155,7 @@ def test_two_processes_make_the_codes_of_one_but_for_near_ties(method: str, room
     assert max(changed) <= CHANGED
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", RUNS)
 def test_two_processes_lose_as_much_of_the_outputs_as_one(method: str, room: Room) -> None:
     records = [room.folder / f"{method}-{number}" / "checkpoint.json" for number in (1, 2)]
     one, two = ([each.error for each in Checkpoint.load(path).layers] for path in records)
@@ -166,6 +174,15 @@ def test_the_checkpoint_of_several_says_how_many_and_what_all_read(room: Room) -
 
     assert two.device == f"2 x {one.device}"
     assert two.calibration_tokens == one.calibration_tokens == 9 * 32
+
+
+def test_several_count_the_tokens_of_conversations_that_there_are(room: Room) -> None:
+    one, two = (
+        Checkpoint.load(room.folder / f"{TALKS}-{number}" / "checkpoint.json") for number in (1, 2)
+    )
+
+    assert one.calibration_tokens == two.calibration_tokens < 9 * 32
+    assert one.calibration_text == two.calibration_text
 
 
 def test_a_killed_process_ends_the_others_which_say_why_once(room: Room) -> None:

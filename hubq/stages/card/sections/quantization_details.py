@@ -5,6 +5,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from hubq.records.named_texts import NAMED_TEXTS
 from hubq.records.number_format import number
 from hubq.records.plan import Plan
 from hubq.records.report import Report
@@ -48,7 +49,7 @@ def _calibration(report: Report) -> list[Setting]:
     if asked is None or not made.calibration_tokens:
         return [Setting("calibration", "none", "the method needs no data")]
     text = made.calibration_text or _dataset_title(asked["dataset"])
-    windows = f"{number(asked['samples'])} windows of {number(asked['length'])} tokens"
+    windows = _windows(asked)
     return [
         Setting(
             "calibration text",
@@ -61,6 +62,20 @@ def _calibration(report: Report) -> list[Setting]:
         ),
         *_computed_in(made.compute_dtype),
     ]
+
+
+def _windows(asked: Mapping[str, Any]) -> str:
+    """Say how many windows there are, and how long each is."""
+    spoken = [_speaks(each) for each in asked.get("datasets") or [asked.get("dataset")]]
+    what = "conversations" if all(spoken) else "windows"
+    most = "at most " if any(spoken) else ""
+    return f"{number(asked['samples'])} {what} of {most}{number(asked['length'])} tokens"
+
+
+def _speaks(data: Mapping[str, Any]) -> bool:
+    """Tell whether a data set of a recipe has conversations."""
+    named = NAMED_TEXTS.get(data.get("name") or "")
+    return bool(data.get("messages") or data.get("user") or (named and named.conversations))
 
 
 def _computed_in(dtype: str | None) -> list[Setting]:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubq.errors import UserError
+from hubq.sources.processor import processor_of, seen
 from hubq.stages.evaluate.inference.nan_check import refuse_non_finite
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ class Viewer:
     """A loaded model with the processor of its folder."""
 
     def __init__(self, model: Any, folder: Path) -> None:  # noqa: ANN401 - transformers carries no types
-        from hubq.sources.processor import processor_of
-
         self.model = model
         self.folder = folder
         self.processor = processor_of(folder)
@@ -35,8 +34,6 @@ class Viewer:
         """
         import torch
         from transformers import LogitsProcessorList
-
-        from hubq.sources.processor import seen
 
         content = [{"type": "image"}, {"type": "text", "text": text}]
         inputs = seen(self.processor, [picture], [{"role": "user", "content": content}])

@@ -15,6 +15,7 @@ from hubq.client.client import Client
 from hubq.machine.progress import Progress
 from hubq.records.recipe_evaluate import EvaluateSection, TaskSection
 from hubq.sources.task_names import dimension_of, is_offline
+from hubq.stages.evaluate.inference.seeing import Viewer
 from hubq.stages.evaluate.picture_benchmark import Benchmark, HubData, Number
 from hubq.stages.evaluate.picture_questions import (
     Answer,
@@ -63,8 +64,6 @@ class PictureTask(Task):
 
     def carry_out(self, model: MeasuredModel, outcome: Path, progress: Progress) -> Found:
         """Ask the model."""
-        from hubq.stages.evaluate.inference.seeing import Viewer
-
         viewer, most = Viewer(model.passes.model, model.passes.folder), _most(self)
         return Found(
             scores=scores(self, lambda seen, text: viewer.answer(seen, text, most), progress)
