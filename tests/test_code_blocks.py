@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import click
 import pytest
 import yaml
-from made_run import full_report, made_plan, made_report
+from made_run import full_report, made_report
 from packaging.requirements import Requirement
 from PIL import Image
 from tiny_vision import save_tiny_vision_model
@@ -18,7 +18,6 @@ from tiny_vision import save_tiny_vision_model
 from hubq.cli import cli
 from hubq.client.client import Client
 from hubq.machine.engines import READERS, installed_version
-from hubq.records.plan import PlannedVision, StayingPart
 from hubq.records.report import Report
 from hubq.stages.card.card import NO_SIBLINGS, render
 from hubq.stages.plan.plan import plan
@@ -97,22 +96,26 @@ def released(
     """Return a function that quantizes the tiny model into a format."""
 
     def make(name: str) -> Released:
-        form, method = FORMATS[name]
-        run = tmp_path_factory.mktemp("run")
-        recipe = Recipe.model_validate(
-            {
-                "name": "mine",
-                "model": {"folder": str(tiny_model("llama")), "base_model": "acme/tiny"},
-                "method": method,
-                "format": form,
-                "publish": {"org": "acme"},
-            }
-        )
-        planned = plan(recipe, run, NOWHERE)
-        checkpoint = quantize(planned, run, NOWHERE)
-        return Released(run / "model", made_report(plan=planned, checkpoint=checkpoint))
+        return quantized(tiny_model("llama"), name, tmp_path_factory.mktemp("run"))
 
     return make
+
+
+def quantized(base: Path, name: str, run: Path) -> Released:
+    """Quantize a folder's model into one of FORMATS."""
+    form, method = FORMATS[name]
+    recipe = Recipe.model_validate(
+        {
+            "name": "mine",
+            "model": {"folder": str(base), "base_model": "acme/tiny"},
+            "method": method,
+            "format": form,
+            "publish": {"org": "acme"},
+        }
+    )
+    planned = plan(recipe, run, NOWHERE)
+    checkpoint = quantize(planned, run, NOWHERE)
+    return Released(run / "model", made_report(plan=planned, checkpoint=checkpoint))
 
 
 @pytest.mark.parametrize("name", RUNNABLE)
@@ -128,17 +131,12 @@ def test_the_python_on_a_card_runs(
     assert capsys.readouterr().out.startswith("user: What is a llama?\nassistant: ")
 
 
-@pytest.fixture
-def seeing(tmp_path: Path) -> Released:
-    """A tiny model that sees, and the report that its card is made of."""
-    save_tiny_vision_model("LlavaNextForConditionalGeneration", tmp_path / "model")
-    vision = PlannedVision(
-        title="LLaVA-NeXT",
-        architecture="LlavaNextForConditionalGeneration",
-        part="all",
-        stays=(StayingPart(name="vision_tower", parameters=1, bytes=2),),
-    )
-    return Released(tmp_path / "model", full_report(plan=made_plan(vision=vision)))
+@pytest.fixture(scope="module", params=["compressed-tensors, asymmetric", "hubq"])
+def seeing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Released:
+    """Quantize a tiny model that sees into a format."""
+    folder = tmp_path_factory.mktemp("seeing")
+    save_tiny_vision_model("LlavaNextForConditionalGeneration", folder)
+    return quantized(folder, request.param, tmp_path_factory.mktemp("run"))
 
 
 def test_the_python_for_a_model_that_sees_runs(
@@ -157,7 +155,10 @@ def test_the_python_for_a_model_that_sees_runs(
 
 
 def test_each_command_for_a_model_that_sees_is_one_that_is_checked(seeing: Released) -> None:
-    for words in commands(blocks(seeing.report)):
+    found = commands(blocks(seeing.report))
+
+    assert ["hubq", "chat", seeing.report.plan.repo, "--image"] in [each[:4] for each in found]
+    for words in found:
         assert is_checked(words), words
 
 
