@@ -15,7 +15,7 @@ from hubq.records.report import Report
 from hubq.records.vocabulary import HUB_LICENSES, LICENSE_FILES, PUBLIC_HUB
 from hubq.sources.data_license import duties_of_data
 from hubq.sources.license_terms import TERMS, published_license, terms_of
-from hubq.stages.card.results import model_index
+from hubq.stages.card.results import READING, SEEING, model_index
 from hubq.stages.card.sections.adaptation import model_of
 from hubq.stages.card.sections.vision import sees
 
@@ -80,7 +80,7 @@ def metadata(report: Report) -> str:
         "base_model_relation": "quantized" if plan.base_model else None,
         **license_keys(published_license(plan), plan.base_model, report.checkpoint.files),
         "library_name": "transformers",
-        "pipeline_tag": "image-text-to-text" if sees(plan) else "text-generation",
+        "pipeline_tag": SEEING if sees(plan) else READING,
         "tags": tags(plan),
         "datasets": calibration_dataset(report),
         "metrics": metrics(report),

@@ -85,6 +85,16 @@ def test_what_it_makes_of_pictures_is_said_to_be_measured_or_not() -> None:
     assert "What it sees was measured by chartqa, one" in render(seeing(measurements=(asked,)))
 
 
+def test_the_hub_is_told_which_results_are_about_pictures() -> None:
+    asked = measurement(task="chartqa", metric="relaxed_accuracy", better="higher")
+
+    (found,) = front_matter(seeing(measurements=(asked, measurement())))["model-index"]
+
+    kinds = [each["task"] for each in found["results"]]
+    assert {"type": "image-text-to-text", "name": "chartqa"} in kinds
+    assert {"type": "text-generation", "name": "perplexity"} in kinds
+
+
 def test_a_server_is_asked_with_the_address_of_a_picture() -> None:
     lines = [each for each in render(seeing()).splitlines() if each.startswith("curl ")]
 
