@@ -51,7 +51,8 @@ def label(plan: Plan) -> str:
     if vision.part == "language":
         return (
             f"**This is the language part alone** of a model that sees ({vision.title}): it reads "
-            f"text, and no pictures. {parts} ({size}) are not in this repo."
+            f"text, and no pictures. {parts} ({size}) are not in this repo. Below, the base is "
+            "that part of the base."
         )
     return (
         f"Only the language part of this {vision.title} is quantized. What sees, {parts} "
