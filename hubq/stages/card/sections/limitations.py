@@ -11,6 +11,7 @@ from hubq.records.adapted_report import AdaptedReport
 from hubq.records.number_format import NOT_MEASURED, number, share
 from hubq.records.report import Measurement, Report
 from hubq.sources.task_names import is_offline, picture_tasks
+from hubq.stages.card.sections import vision
 from hubq.stages.card.sections.evaluation import perplexities
 from hubq.stages.card.sections.markdown import listed
 
@@ -68,6 +69,7 @@ def limits(report: Report) -> list[str]:
     return [
         *_loss(report),
         *_taught(report),
+        *vision.limits(report),
         *_calibration(report),
         *_context(report),
         *_alignment(report),
