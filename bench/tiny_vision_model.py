@@ -25,10 +25,12 @@ from hubq.sources.pictures.drawn import DRAWN
 from hubq.stages.evaluate.picture_tasks import benchmark_named
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from tokenizers import Tokenizer
     from transformers import LlavaNextForConditionalGeneration as Model
     from transformers import LlavaNextProcessor as Processor
 
+DESCRIBE = "Describe the picture."
 HELD_OUT = 0  # the seed of the tasks' pictures, where a recipe names no other
 TRAINING = 1_000_000  # added to the seed of training pictures
 TESTED = 300  # pictures of a kind
@@ -57,7 +59,7 @@ VISION = {
     "image_size": SIZE,
     "patch_size": PATCH,
 }
-CALIBRATION = "calibration.jsonl"  # text like what is asked, beside the model
+CALIBRATION = "calibration.jsonl"  # conversations, beside the model
 SPECIALS = ("<|begin|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>", "<image>")
 CHAT_TEMPLATE = (
     "<|begin|>{% for message in messages %}<|{{ message.role }}|>"
@@ -108,9 +110,19 @@ def questions(kind: str, seed: int, count: int) -> Iterator[Question]:
     """Draw so many pictures, and ask about each as hubq's task does."""
     task = benchmark_named(f"hubq_{kind}")
     for number, drawn in enumerate(DRAWN[kind](seed, count)):
-        item = next(task.drawn(number, drawn))
-        picture = torch.from_numpy(numpy.array(drawn.picture)).permute(2, 0, 1)
-        yield Question(picture, item.prompt, drawn.answers[0])
+        prompt = next(task.drawn(number, drawn)).prompt
+        yield Question(pixels(drawn.picture), prompt, drawn.answers[0])
+
+
+def captions(kind: str, seed: int, count: int) -> Iterator[Question]:
+    """Draw so many pictures, and ask for all that is in each."""
+    for drawn in DRAWN[kind](seed, count):
+        yield Question(pixels(drawn.picture), DESCRIBE, drawn.caption)
+
+
+def pixels(picture: "Image") -> Tensor:
+    """Return a picture as (3, 56, 56), uint8."""
+    return torch.from_numpy(numpy.array(picture)).permute(2, 0, 1)
 
 
 def made_processor() -> "Processor":
@@ -158,7 +170,8 @@ def _words() -> "Tokenizer":
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    asked = [each for kind in DRAWN for each in questions(kind, TRAINING, 200)]
+    ways = (questions, captions)
+    asked = [each for way in ways for kind in DRAWN for each in way(kind, TRAINING, 200)]
     tokenizer.train_from_iterator([text for each in asked for text in each[1:]], learned)
     return tokenizer
 
@@ -203,8 +216,8 @@ def laid_out(processor: "Processor", asked: Sequence[Question]) -> Batch:
     mean, spread = (
         torch.tensor(each)[:, None, None] for each in (image.image_mean, image.image_std)
     )
-    pixels = (torch.stack([each.picture for each in asked]) / 255 - mean) / spread
-    return Batch(ids, answers, pixels[:, None].expand(-1, 2, -1, -1, -1))
+    seen = (torch.stack([each.picture for each in asked]) / 255 - mean) / spread
+    return Batch(ids, answers, seen[:, None].expand(-1, 2, -1, -1, -1))
 
 
 def answered(model: "Model", batch: Batch) -> tuple[Tensor, Tensor]:
@@ -250,19 +263,23 @@ def rate(step: int, steps: int) -> float:
 
 
 def lessons(steps: int, seed: int) -> Iterator[list[Question]]:
-    """Yield a batch of questions for each step, about no picture that `accuracies` shows."""
+    """Yield a batch for each step: captions for a third of them, then questions.
+
+    As LLaVA was trained: a caption tells what many pixels mean, an answer what few of them do. No
+    picture is of those that `accuracies` shows.
+    """
     share = BATCH // len(DRAWN)
     shown = {each.picture.tobytes() for kind in DRAWN for each in DRAWN[kind](HELD_OUT, TESTED)}
-    kinds = [
-        (
-            each
-            for each in questions(kind, TRAINING + seed, steps * share + TESTED)
-            if each.picture.permute(1, 2, 0).numpy().tobytes() not in shown
-        )
-        for kind in DRAWN
-    ]
-    for _ in range(steps):
-        yield [next(each) for each in kinds for _ in range(share)]
+    for way, part, start in ((captions, steps // 3, 1), (questions, steps - steps // 3, 2)):
+        kinds = [way(kind, start * TRAINING + seed, part * share + TESTED) for kind in DRAWN]
+        fresh = [(each for each in kind if bytes_of(each) not in shown) for kind in kinds]
+        for _ in range(part):
+            yield [next(each) for each in fresh for _ in range(share)]
+
+
+def bytes_of(asked: Question) -> bytes:
+    """Return the bytes of a question's picture, as Pillow has them."""
+    return asked.picture.permute(1, 2, 0).numpy().tobytes()
 
 
 def accuracies(model: "Model", processor: "Processor") -> Iterator[tuple[str, float]]:
@@ -293,16 +310,16 @@ def save(model: "Model", processor: "Processor", folder: Path) -> None:
     apart = told.pop("image_processor") | {"processor_class": told["processor_class"]}
     settings.write_text(json.dumps(told, indent=2))
     (folder / "preprocessor_config.json").write_text(json.dumps(apart, indent=2))
-    lines = (json.dumps({"text": text}) for text in conversations())
+    lines = (json.dumps({"messages": messages}) for messages in conversations())
     (folder / CALIBRATION).write_text("\n".join(lines))
 
 
-def conversations() -> Iterator[str]:
-    """Yield questions with their answers, without the pictures: text to calibrate on."""
-    asked = [list(questions(kind, TRAINING, 400)) for kind in DRAWN]
-    for together in zip(*asked, strict=False):
+def conversations() -> Iterator[list[dict[str, str]]]:
+    """Yield questions of all kinds in turn with their answers, without the pictures."""
+    for together in zip(*(questions(kind, TRAINING, 200) for kind in DRAWN), strict=False):
         for each in together:
-            yield f"<|begin|><|user|>{each.prompt}<|end|><|assistant|>{each.answer}<|end|>"
+            user = {"role": "user", "content": each.prompt}
+            yield [user, {"role": "assistant", "content": each.answer}]
 
 
 def _old_name(name: str) -> str:

@@ -48,11 +48,12 @@ def main() -> None:
 
 def recipe(folder: Path, method: str, bits: int) -> Recipe:
     """Return a recipe that quantizes the model in a folder and shows it drawn pictures."""
+    asked = {"file": folder / CALIBRATION, "messages": "messages"}
     given: dict[str, Any] = {
         "name": f"{method}_{bits}bit",
         "model": {"folder": folder, "license": "apache-2.0"},
         "method": {"name": method, "bits": bits, "group_size": 64},
-        "calibration": {"dataset": {"file": folder / CALIBRATION}, "samples": 64, "length": 512},
+        "calibration": {"dataset": asked, "samples": 256, "length": 256},
         "evaluate": {"tasks": TASKS, "fidelity": None, "efficiency": None},
         "publish": {"org": "nobody"},
     }

@@ -14,11 +14,11 @@ from hubq.sources.pictures.drawn.drawn import LETTERS
 
 # What the first 8 pictures of seed 0 are, with their questions: the same on every machine.
 FINGERPRINTS = {
-    "charts": "9269f50bfe2bdf56",
-    "documents": "b5e82a0f54a28885",
-    "diagrams": "41abd4a6e15f07d0",
-    "choices": "8d55b00ed40c443a",
-    "yes_no": "6cdfb0eeac90688c",
+    "charts": "910e65fdf57903b7",
+    "documents": "c2f0d1f3546caf84",
+    "diagrams": "647dbcd87f352423",
+    "choices": "fd0dd682b7f99e7f",
+    "yes_no": "b3f18f04cb7d9286",
 }
 
 
@@ -110,6 +110,18 @@ def test_the_color_that_a_question_names_is_that_of_the_text() -> None:
 
         assert answer in WORDS
         assert 0 < rows <= 14  # one line, and no other
+
+
+def test_a_caption_says_what_a_question_asks_for() -> None:
+    for kind in DRAWN:
+        for each in DRAWN[kind](0, 40):
+            named = dict(zip(LETTERS, each.options, strict=False))
+            (answer,) = (named.get(answer, answer) for answer in each.answers)
+            if answer == "Yes" and "shapes" in each.question:
+                told = each.caption.count(",") + 1
+                assert f" {told} shapes" in each.question
+            elif answer not in ("Yes", "No"):
+                assert answer in each.caption.replace(",", "").split()
 
 
 def test_of_two_questions_about_a_picture_one_is_true() -> None:

@@ -181,6 +181,13 @@ def test_a_file_that_ends_early_is_refused(form: str) -> None:
         picture(content[: len(content) // 2], "it")
 
 
+def test_a_file_that_announces_more_and_ends_is_refused() -> None:
+    content = saved(plain(), "GIF")[:-1] + b"!"  # the mark of an extension, of no kind
+
+    with pytest.raises(UserError, match="it is damaged"):
+        picture(content, "it")
+
+
 @pytest.mark.parametrize(
     ("width", "height"), [(6001, 6000), (9500, 9500), (65_535, 65_535), (2**31 - 1, 2**31 - 1)]
 )

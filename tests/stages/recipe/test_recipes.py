@@ -1,21 +1,28 @@
 """Every shipped recipe: it can be read, it says for whom it is, and it can be planned."""
 
+import json
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
+from tiny_models import WIDE
+from tiny_vision import save_tiny_vision_model
 
 from hubq.client.client import Client
 from hubq.records.recipe_inputs import ModelSection
+from hubq.sources.vision import VISION_FAMILIES
 from hubq.stages.plan.plan import plan
 from hubq.stages.recipe.recipe import Recipe, read
 from hubq.stages.recipe.schema import schema
 
 FOLDER = Path(__file__).parents[3] / "recipes"
-NAME = re.compile(r"(quickstart_|demo_)?(?P<method>[a-z_]+)_(?P<bits>\d(\.\d)?)bit(_[a-z0-9._]+)?")
+NAME = re.compile(
+    r"(quickstart_|demo_|llava_next_8b_)?(?P<method>[a-z_]+)_(?P<bits>\d(\.\d)?)bit(_[a-z0-9._]+)?"
+)
 # What a recipe's model has in its name -> the tiny model of its architecture, the first that fits.
 STAND_INS = {
     "Llama-3.2": "llama3.2-1b",
@@ -24,6 +31,7 @@ STAND_INS = {
     "Mistral": "mistral",
     "Qwen3": "qwen3",
     "Qwen2": "qwen2",
+    "llava-next": "LlavaNextForConditionalGeneration",
 }
 
 
@@ -33,24 +41,53 @@ def path(request: pytest.FixtureRequest) -> Path:
     return found
 
 
-def stand_in(recipe: Recipe) -> str:
-    model = recipe.model.hub or recipe.model.base_model or ""
-    return next(tiny for known, tiny in STAND_INS.items() if known in model)
+@pytest.fixture(scope="module")
+def model_like(
+    tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Recipe], Path]:
+    """Give a function that makes the tiny model of a recipe's architecture, each once."""
+
+    @cache
+    def seeing(architecture: str) -> Path:
+        folder = tmp_path_factory.mktemp("seeing")
+        save_tiny_vision_model(architecture, folder, **WIDE)
+        return folder
+
+    def made(recipe: Recipe) -> Path:
+        model = recipe.model.hub or recipe.model.base_model or ""
+        tiny = next(tiny for known, tiny in STAND_INS.items() if known in model)
+        return seeing(tiny) if tiny in VISION_FAMILIES else tiny_model(tiny)
+
+    return made
+
+
+def with_text(recipe: Recipe, folder: Path) -> Recipe:
+    """Write what a recipe calibrates on where that is a file that its reader makes first."""
+    calibration = recipe.calibration
+    if calibration is None or calibration.dataset is None or calibration.dataset.file is None:
+        return recipe
+    turns = [{"role": "user", "content": "Is it?"}, {"role": "assistant", "content": "Yes"}]
+    file = folder / calibration.dataset.file.name
+    file.write_text(f"{json.dumps({'messages': turns})}\n" * calibration.samples)
+    dataset = calibration.dataset.model_copy(update={"file": file})
+    changed = calibration.model_copy(update={"dataset": dataset})
+    return recipe.model_copy(update={"calibration": changed})
 
 
 def test_a_recipe_is_planned_with_a_tiny_model_of_its_architecture(
-    path: Path, tiny_model: Callable[[str], Path], tmp_path: Path
+    path: Path, model_like: Callable[[Recipe], Path], tmp_path: Path
 ) -> None:
-    recipe = read(path)
-    model = ModelSection(folder=tiny_model(stand_in(recipe)))
+    recipe = with_text(read(path), tmp_path)
+    model = ModelSection(folder=model_like(recipe))
 
-    planned = plan(recipe.model_copy(update={"model": model}), tmp_path, Client())
+    planned = plan(recipe.model_copy(update={"model": model}), tmp_path / "run", Client())
 
     # A tiny model's shapes weigh up to half a bit more than a big one's, and what a paper calls its
     # bits may leave out flags and scales. Shifts have a table of their own.
     bits = recipe.method.nominal_bits
     more = (0.75 if bits >= 3 else 2.25) + (0.5 if getattr(recipe.method, "shift", False) else 0)
     assert bits < planned.linear_bits < bits + more
+    assert (planned.vision is not None) == ("llava" in path.stem)
 
 
 def test_a_recipe_is_valid_by_the_schema_that_editors_use(path: Path) -> None:

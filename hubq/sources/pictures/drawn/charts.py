@@ -32,14 +32,20 @@ def _value(pick: Random, which: int) -> Drawn:
     rest = pick.sample([value for value in VALUES if value != asked], CELLS - 1)
     bars = _bars(pick, [asked, *rest])
     color = next(color for color, value in bars.items() if value == asked)
-    return Drawn(_chart(pick, bars), f"What is the value of the {color} bar?", (str(asked),))
+    question = f"What is the value of the {color} bar?"
+    return Drawn(_chart(pick, bars), question, (str(asked),), caption=_told(bars))
 
 
 def _end(pick: Random, which: int) -> Drawn:
     bars = _bars(pick, pick.sample(VALUES, CELLS))
     end = list(ENDS)[which % len(ENDS)]
     color = ENDS[end](bars, key=bars.__getitem__)
-    return Drawn(_chart(pick, bars), f"Which color has the {end} bar?", (color,))
+    question = f"Which color has the {end} bar?"
+    return Drawn(_chart(pick, bars), question, (color,), caption=_told(bars))
+
+
+def _told(bars: dict[str, int]) -> str:
+    return ", ".join(f"{color} {value}" for color, value in bars.items())
 
 
 def _bars(pick: Random, values: list[int]) -> dict[str, int]:

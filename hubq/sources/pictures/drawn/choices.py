@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from hubq.sources.pictures.drawn.canvas import COLORS, SHAPES
 from hubq.sources.pictures.drawn.drawn import Drawn, dice, offered
-from hubq.sources.pictures.drawn.scattered import scattered
+from hubq.sources.pictures.drawn.scattered import scattered, told
 
 MOST = 4  # options
 
@@ -17,11 +17,13 @@ def choices(seed: int, count: int) -> Iterator[Drawn]:
     """
     for number in range(count):
         pick = dice("choices", seed, number)
-        canvas, (asked, *_) = scattered(pick, 3)
+        canvas, things = scattered(pick, 3)
+        asked, *_ = things
         about, case = number % 2, number // 2
         size = 2 + case % (MOST - 1)
         right, known = ((asked.color, COLORS), (asked.shape, SHAPES))[about]
         wrong = pick.sample([name for name in known if name != right], size - 1)
         options, letter = offered(pick, right, wrong, case // (MOST - 1) % size)
         what = (f"color is the {asked.shape}", f"shape is {asked.color}")[about]
-        yield Drawn(canvas.picture(), f"What {what}?", (letter,), options)
+        question = f"What {what}?"
+        yield Drawn(canvas.picture(), question, (letter,), options, caption=told(things))

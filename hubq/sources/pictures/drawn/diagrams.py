@@ -33,4 +33,5 @@ def diagrams(seed: int, count: int) -> Iterator[Drawn]:
         wrong = [part for part in parts if part != parts[asked]]
         options, letter = offered(pick, parts[asked], wrong, number % len(LETTERS))
         question = f"Which part does the letter {keys[asked]} mark?"
-        yield Drawn(canvas.picture(), question, (letter,), options)
+        told = ", ".join(map(" ".join, zip(keys, parts, strict=True)))
+        yield Drawn(canvas.picture(), question, (letter,), options, caption=told)

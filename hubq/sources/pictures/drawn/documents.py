@@ -32,4 +32,6 @@ def documents(seed: int, count: int) -> Iterator[Drawn]:
                 canvas.glyph(letter, (CELL * column + 2, CELL * row), COLORS[color], scale=2)
         asked = pick.randrange(LINES)
         by = (f"in line {keys[asked]}", f"in {colors[asked]}")[number // 2 % 2]
-        yield Drawn(canvas.picture(), f"What is written {by}?", (texts[asked],))
+        told = ", ".join(map(" ".join, zip(keys, texts, strict=True)))
+        question = f"What is written {by}?"
+        yield Drawn(canvas.picture(), question, (texts[asked],), caption=told)

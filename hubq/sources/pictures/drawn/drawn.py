@@ -17,6 +17,7 @@ class Drawn(NamedTuple):
     answers: tuple[str, ...]  # any is right; with options it is the letter of the right one
     options: tuple[str, ...] = ()  # the texts to choose from, in the order of LETTERS
     group: str = ""  # the same for questions that count together: those about one picture
+    caption: str = ""  # all that is in the picture, row by row or column by column
 
 
 def dice(kind: str, seed: int, number: int) -> Random:

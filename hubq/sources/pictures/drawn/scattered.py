@@ -1,5 +1,6 @@
 """Shapes of different colours scattered over a picture: what several kinds ask about."""
 
+from collections.abc import Iterable
 from random import Random
 from typing import NamedTuple
 
@@ -12,6 +13,13 @@ class Thing(NamedTuple):
     shape: str
     color: str
     column: int
+    row: int
+
+
+def told(things: Iterable[Thing]) -> str:
+    """Name things from the top to the bottom."""
+    ordered = sorted(things, key=lambda thing: thing.row)
+    return ", ".join(f"{thing.color} {thing.shape}" for thing in ordered)
 
 
 def scattered(pick: Random, count: int) -> tuple[Canvas, list[Thing]]:
@@ -21,4 +29,4 @@ def scattered(pick: Random, count: int) -> tuple[Canvas, list[Thing]]:
     columns, rows = pick.sample(range(CELLS), count), pick.sample(range(CELLS), count)
     for shape, color, *cell in zip(shapes, colors, columns, rows, strict=True):
         canvas.shape(shape, somewhere_in(pick, *cell), COLORS[color])
-    return canvas, list(map(Thing, shapes, colors, columns))
+    return canvas, list(map(Thing, shapes, colors, columns, rows))

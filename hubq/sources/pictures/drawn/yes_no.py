@@ -5,7 +5,7 @@ from random import Random
 
 from hubq.sources.pictures.drawn.canvas import COLORS, SHAPES
 from hubq.sources.pictures.drawn.drawn import Drawn, dice
-from hubq.sources.pictures.drawn.scattered import Thing, scattered
+from hubq.sources.pictures.drawn.scattered import Thing, scattered, told
 
 COUNTS = (2, 3, 4)
 Pair = tuple[str, str]  # what is so, and what isn't
@@ -21,9 +21,9 @@ def yes_no(seed: int, count: int) -> Iterator[Drawn]:
         pick = dice("yes_no", seed, number)
         canvas, things = scattered(pick, COUNTS[number // len(ASKED) % len(COUNTS)])
         yes, no = ASKED[number % len(ASKED)](pick, things)
-        picture, group = canvas.picture(), f"{seed}-{number}"
-        pair = (Drawn(picture, yes, ("Yes",), (), group), Drawn(picture, no, ("No",), (), group))
-        yield from pick.sample(pair, 2)
+        picture, group, caption = canvas.picture(), f"{seed}-{number}", told(things)
+        for question, answer in pick.sample(((yes, "Yes"), (no, "No")), 2):
+            yield Drawn(picture, question, (answer,), (), group, caption)
 
 
 def _existence(pick: Random, things: list[Thing]) -> Pair:
@@ -33,7 +33,7 @@ def _existence(pick: Random, things: list[Thing]) -> Pair:
 
 
 def _color(pick: Random, things: list[Thing]) -> Pair:
-    shape, color, _ = things[0]
+    shape, color, *_ = things[0]
     other = pick.choice([name for name in COLORS if name != color])
     return f"Is the {shape} {color}?", f"Is the {shape} {other}?"
 
