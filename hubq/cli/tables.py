@@ -112,18 +112,22 @@ def _staying(vision: "PlannedVision") -> Iterator[tuple[str, str]]:
 
 
 def _conversations(plan: "Plan") -> Iterator[tuple[str, str]]:
-    """Say which conversations calibrate, and how they are laid out."""
-    from hubq.records.recipe_inputs import CalibrationSection
+    """Say which conversations and pictures calibrate, and how they are laid out."""
+    from hubq.records.recipe_inputs import IMAGE_SHARE, CalibrationSection
 
     section = CalibrationSection.model_validate(plan.recipe["calibration"])
     for data, samples in section.parts:
-        if data.speaks_in:
+        if data.speaks_in or data.sees:
+            what = "pictures with text" if data.sees else "conversations"
             where = data.name or data.hub or (data.wheel.file if data.wheel else data.file)
             yield (
                 "calibrates on",
-                f"{samples:,} conversations of {where}, by the model's chat template, each cut at "
+                f"{samples:,} {what} of {where}, by the model's chat template, each cut at "
                 f"{section.length:,} tokens",
             )
+    if section.sees:
+        share = section.image_share or IMAGE_SHARE
+        yield "", f"all tokens of pictures count {share:.0%} together, all of text the rest"
 
 
 def _adapting(plan: "Plan", adapted: "PlannedAdaptation") -> Iterator[tuple[str, str]]:

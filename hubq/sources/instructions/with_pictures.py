@@ -1,4 +1,4 @@
-"""Pictures with text to calibrate on: each is asked about, as the model's chat template lays it out.
+"""Pictures with text to calibrate on, each laid out by the model's chat template.
 
 They are the first of a data set that can be used; a seed draws which rows come first. A picture
 stands before the first question. A window that would end within a picture is left out, and other

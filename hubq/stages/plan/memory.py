@@ -231,7 +231,7 @@ def walk_of(plan: "Plan", dtype: str | None, correction: "LowRank | None" = None
 
 def parameters_of(vision: "PlannedVision | None") -> int:
     """Count the parameters that see; none in a model that reads text alone."""
-    return 0 if vision is None else sum(each.parameters for each in vision.stays)
+    return 0 if vision is None else vision.parameters
 
 
 def _pinned(size: int) -> int:

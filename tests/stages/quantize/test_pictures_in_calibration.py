@@ -1,94 +1,199 @@
 """Pictures in calibration: what the walk reads is what the whole model reads at its blocks."""
 
-import json
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_vision import TINY
+from progress_recorder import Killed, Killing
+from tiny_vision import SIDE, TINY
 from torch import Tensor
 from transformers import AutoModelForImageTextToText
 
 from hubq.client.client import Client
+from hubq.errors import UserError
 from hubq.machine.progress import SILENT
+from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 from hubq.records.recipe_inputs import CalibrationSection
+from hubq.sources.architecture import family_of
 from hubq.sources.calibration_tokens import Tokens, tokens
+from hubq.sources.language_part import opened
+from hubq.sources.shards import Weights
 from hubq.sources.skeleton import Skeleton
 from hubq.stages.plan.plan import plan
 from hubq.stages.quantize.block import Block
-from hubq.stages.quantize.quantization import Quantization
 from hubq.stages.quantize.quantize import quantize
+from hubq.stages.quantize.resuming import VARIABLE
+from hubq.stages.quantize.seeing import Eyes, with_pictures
 from hubq.stages.quantize.tuning import Teacher
+from hubq.stages.quantize.windows import Entering, embedded
 from hubq.stages.recipe.recipe import Recipe
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")
 NEXT = "LlavaNextForConditionalGeneration"
-PICTURES = {"name": "hubq_choices"}
-CALIBRATION = {"dataset": PICTURES, "samples": 3, "length": 256}
+LIKE = torch.empty(0)
+TEXT = torch.tensor([5, 9, 2, 7, 7, 3])  # a window without a picture
+
+
+def reads(architecture: str, folder: Path) -> Tokens:
+    """Return three windows: two with pictures between text, one of text."""
+    if architecture == "Mistral3ForConditionalGeneration":  # its processor wants torchvision
+        shape = {"image_sizes": torch.tensor([[SIDE, 2 * SIDE]])}
+        return by_hand(264, torch.randn(1, 3, SIDE, 2 * SIDE), shape)
+    if architecture == "SmolVLMForConditionalGeneration":  # its processor wants num2words
+        return by_hand(258, torch.randn(1, 2, 3, SIDE, SIDE), {})
+    values = {"dataset": "hubq_choices", "samples": 2, "length": 256}
+    found = tokens(CalibrationSection.model_validate(values), folder, NOWHERE)
+    ids = torch.nn.functional.pad(TEXT, (0, found.ids.shape[1] - len(TEXT)))
+    assert found.weights is not None
+    weights = torch.cat([(torch.arange(len(ids)) < len(TEXT)).float()[None], found.weights])
+    return Tokens(torch.cat([ids[None], found.ids]), "", weights, (None, *found.seen))
+
+
+def by_hand(token: int, pixels: Tensor, others: dict[str, Tensor]) -> Tokens:
+    ids = torch.tensor([[*TEXT, 0], [1, token, token, 4, 2, 3, 9], [1, 8, token, token, 6, 0, 0]])
+    weights = (torch.arange(7) < torch.tensor([6, 7, 5])[:, None]).float()
+    seen = ({"pixel_values": each, **others} for each in (pixels, -pixels))
+    return Tokens(ids, "", weights, (None, *seen))
+
+
+def entering(folder: Path, read: Tokens) -> Entering:
+    part = opened(folder)
+    assert part.whole is not None
+    table = partial(Weights(folder, dict(part.tensors)).rows, "model.embed_tokens.weight")
+    see = partial(with_pictures, Eyes(folder, part.whole, table, LIKE), SILENT)
+    return embedded(read, table, see=see)
+
+
+def passed(folder: Path, given: Entering) -> list[Tensor]:
+    """Return the hidden states that enter the blocks of a walk, and that leave each."""
+    part = opened(folder)
+    skeleton = Skeleton(part.config, family_of(part.config), LIKE.device, LIKE.dtype)
+    reading = Teacher(given.hidden.clone(), torch.empty(0), given.windows)
+    found = [given.hidden]
+    with torch.no_grad():
+        for number in range(len(skeleton.blocks)):
+            reading.advance(Block(skeleton, number, Weights(folder, dict(part.tensors))))
+            found.append(reading.hidden[:].clone())
+    return found
+
+
+def read_by_the_whole(folder: Path, read: Tokens) -> list[list[Tensor]]:
+    """Return of each window, the longest first, what enters the model's blocks and leaves each."""
+    model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=LIKE.dtype)
+    found: list[list[Tensor]] = []
+    for each in (*model.get_decoder().layers, model.get_decoder().norm):
+        each.register_forward_pre_hook(lambda _, inputs: found[-1].append(inputs[0][0]))
+    assert read.weights is not None
+    for ids, weights, seen in zip(read.ids, read.weights, read.seen, strict=True):
+        found.append([])
+        with torch.no_grad():
+            model(input_ids=ids[None, : int((weights > 0).sum())], **(seen or {}))
+    return sorted(found, key=lambda states: -len(states[0]))
+
+
+@pytest.mark.parametrize("architecture", TINY)
+def test_what_reaches_each_block_is_what_the_whole_model_shows_there(
+    tiny_vision_model: Callable[[str], Path], architecture: str
+) -> None:
+    folder = tiny_vision_model(architecture)
+    torch.manual_seed(0)
+    read = reads(architecture, folder)
+
+    given = entering(folder, read)
+    found = passed(folder, given)
+
+    assert (given.positions is not None) == architecture.startswith("Qwen2")
+    for window, expected in enumerate(read_by_the_whole(folder, read)):
+        for own, whole in zip(found, expected, strict=True):
+            assert (own[window, : len(whole)] - whole).abs().max() < 2e-6
+
+
+def test_another_number_of_tokens_than_places_is_an_error(
+    tiny_vision_model: Callable[[str], Path],
+) -> None:
+    folder = tiny_vision_model(NEXT)
+    read = reads(NEXT, folder)
+    ids = read.ids.masked_fill((read.ids == 258).cumsum(1) == 1, 7)  # of each picture the first
+
+    with pytest.raises(UserError, match="can't take what its processor makes of a picture"):
+        entering(folder, Tokens(ids, "", read.weights, read.seen))
 
 
 @pytest.fixture
-def planned(tiny_vision_model: Callable[[str], Path], tmp_path: Path) -> Callable[..., Plan]:
-    """Return a function from an architecture to the plan of a recipe with pictures."""
+def quantized(
+    tiny_vision_model: Callable[[str], Path], tmp_path: Path
+) -> Callable[..., tuple[Plan, Checkpoint]]:
+    """Return a function that quantizes a model on pictures, under a name, killed or not."""
 
-    def make(architecture: str, **changes: object) -> Plan:
+    def make(
+        architecture: str, method: dict[str, object], name: str = "run", killed: int = 0
+    ) -> tuple[Plan, Checkpoint]:
         values = {
             "name": "tiny",
             "model": {"folder": tiny_vision_model(architecture)},
-            "method": {"name": "gptq", "bits": 4, "group_size": 32},
-            "format": "hubq",
-            "calibration": CALIBRATION,
+            "method": method,
+            "format": "compressed-tensors" if method["name"] == "smoothquant" else "hubq",
+            "calibration": {"dataset": "hubq_charts", "samples": 9, "length": 160},
             "publish": {"org": "me"},
         }
-        return plan(Recipe.model_validate(values | changes), tmp_path / "run", NOWHERE)
+        run = tmp_path / name
+        planned = plan(Recipe.model_validate(values), run, NOWHERE)
+        if killed:
+            with suppress(Killed):
+                quantize(planned, run, NOWHERE, Killing(killed, "Quantizing"))
+                pytest.fail("it ended before it was killed")
+        return planned, quantize(planned, run, NOWHERE)
 
     return make
 
 
-def read_by_the_whole(folder: Path, read: Tokens) -> list[list[Tensor]]:
-    """Return of each window what enters the model's blocks, and what leaves the last."""
-    model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.bfloat16)
-    decoder = model.get_decoder()
-    found: list[list[Tensor]] = []
-    for layer in decoder.layers:
-        layer.register_forward_pre_hook(lambda _, inputs: found[-1].append(inputs[0][0]))
-    decoder.norm.register_forward_pre_hook(lambda _, inputs: found[-1].append(inputs[0][0]))
-    assert read.weights is not None
-    for ids, weights, seen in zip(read.ids, read.weights, read.seen, strict=True):
-        found.append([])
-        inputs = {"input_ids": ids[None, : int((weights > 0).sum())], **(seen or {})}
-        with torch.no_grad():
-            model(**inputs)
-    return found
-
-
-@pytest.mark.parametrize("architecture", TINY)
-def test_what_enters_and_leaves_the_blocks_is_what_the_whole_model_shows(
-    architecture: str, planned: Callable[..., Plan], tmp_path: Path
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"name": "awq", "group_size": 32, "powers": 3, "clips": 2},
+        {"name": "smoothquant"},
+    ],
+    ids=["awq", "smoothquant"],
+)
+def test_methods_are_calibrated_on_pictures_and_it_is_said_how(
+    method: dict[str, object], quantized: Callable[..., tuple[Plan, Checkpoint]]
 ) -> None:
-    data = [PICTURES | {"weight": 2}, {"name": "hubq_charts", "weight": 1}]
-    made = planned(architecture, calibration={"datasets": data, "samples": 3, "length": 256})
-    section = CalibrationSection.model_validate(made.recipe["calibration"])
-    quantization = Quantization(made, tmp_path / "run", NOWHERE, SILENT)
-    folder = Path(made.recipe["model"]["folder"])
-    expected = read_by_the_whole(folder, tokens(section, folder, NOWHERE, torch.bfloat16))
+    _, made = quantized(NEXT, method)
 
-    skeleton = Skeleton(
-        quantization.config, quantization.family, quantization.device, quantization.dtype
+    said = made.calibration_text or ""
+    assert said.startswith("charts that hubq draws, seed 2000000 (pictures with questions, by the")
+    assert said.endswith("(image_share 0.5)")
+    assert made.calibration_tokens == sum(
+        int(each.split()[-1].replace(",", ""))
+        for each in (said.split(" tokens of text")[0], said.split(" of pictures")[0])
     )
-    assert quantization.hidden is not None
-    reading = Teacher(quantization.hidden, torch.empty(0), quantization.windows)
-    passed = [reading.hidden[:].clone()]
-    with torch.no_grad():
-        for number in range(len(skeleton.blocks)):
-            reading.advance(Block(skeleton, number, quantization.weights))
-            passed.append(reading.hidden[:].clone())
 
-    order = sorted(range(3), key=lambda each: -len(expected[each][0]))
-    for window, which in enumerate(order):
-        for own, whole in zip(passed, expected[which], strict=True):
-            torch.testing.assert_close(own[window, : len(whole)], whole, rtol=0.02, atol=0.02)
-        assert torch.equal(passed[0][window, : len(expected[which][0])], expected[which][0])
+
+@pytest.mark.parametrize(
+    ("architecture", "method"),
+    [
+        (NEXT, {"name": "gptq", "group_size": 32}),
+        (
+            "Qwen2VLForConditionalGeneration",
+            {"name": "db_llm", "group_size": 32, "epochs": 1, "batch": 2},
+        ),
+    ],
+)
+def test_a_killed_run_over_pictures_ends_with_the_same_bytes(
+    architecture: str,
+    method: dict[str, object],
+    quantized: Callable[..., tuple[Plan, Checkpoint]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(VARIABLE, "0")
+    _, expected = quantized(architecture, method, "whole")
+
+    _, found = quantized(architecture, method, "killed", killed=6)
+
+    assert found.files == expected.files
+    assert found.calibration_text == expected.calibration_text

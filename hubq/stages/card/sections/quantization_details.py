@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from hubq.records.named_texts import NAMED_TEXTS
+from hubq.records.named_texts import DRAWN_PICTURES, NAMED_TEXTS
 from hubq.records.number_format import number
 from hubq.records.plan import Plan
 from hubq.records.report import Report
@@ -50,11 +50,13 @@ def _calibration(report: Report) -> list[Setting]:
         return [Setting("calibration", "none", "the method needs no data")]
     text = made.calibration_text or _dataset_title(asked["dataset"])
     windows = _windows(asked)
+    sees = any(map(_sees, _datasets(asked)))
+    name, what = ("data", "pictures and text") if sees else ("text", "text")
     return [
         Setting(
-            "calibration text",
+            f"calibration {name}",
             text,
-            "the text on which the method observed the model's activations",
+            f"the {what} on which the method observed the model's activations",
         ),
         Setting("calibration tokens", number(made.calibration_tokens), windows),
         Setting(
@@ -66,10 +68,20 @@ def _calibration(report: Report) -> list[Setting]:
 
 def _windows(asked: Mapping[str, Any]) -> str:
     """Say how many windows there are, and how long each is."""
-    spoken = [_speaks(each) for each in asked.get("datasets") or [asked.get("dataset")]]
-    what = "conversations" if all(spoken) else "windows"
-    most = "at most " if any(spoken) else ""
+    every = _datasets(asked)
+    spoken, seen = ([is_so(each) for each in every] for is_so in (_speaks, _sees))
+    what = "pictures with text" if all(seen) else "conversations" if all(spoken) else "windows"
+    most = "at most " if any([*spoken, *seen]) else ""
     return f"{number(asked['samples'])} {what} of {most}{number(asked['length'])} tokens"
+
+
+def _datasets(asked: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return list(asked.get("datasets") or [asked.get("dataset") or {}])
+
+
+def _sees(data: Mapping[str, Any]) -> bool:
+    """Tell whether a data set of a recipe has pictures with text."""
+    return bool(data.get("image_field")) or data.get("name") in DRAWN_PICTURES
 
 
 def _speaks(data: Mapping[str, Any]) -> bool:
