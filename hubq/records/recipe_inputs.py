@@ -147,7 +147,7 @@ class CalibrationDataset(DatasetSection):
                 raise ValueError(f"{self.name} is drawn: it has no {' and no '.join(written)}")
         if self.image_field is not None:
             written = [*written, "image_field"]
-            if len(written) == 1:
+            if len(written) == 1 and self.name is None:
                 raise ValueError(
                     "image_field needs the text beside the picture: name messages, user and "
                     "assistant, or a caption's field"
