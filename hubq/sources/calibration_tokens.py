@@ -91,7 +91,9 @@ def tokens(
     there = torch.arange(ids.shape[1]) < lengths[:, None]
     if not section.sees:
         return Tokens(ids, "; ".join(texts), there.float())
-    shown = [seen for part in parts for seen in part.seen or [None] * len(part.windows)]
+    shown: list[Seen | None] = []
+    for part in parts:
+        shown += part.seen or [None] * len(part.windows)
     seen = tuple(shown[each] for each in order)
     token = next(each.token for each in parts if each.token is not None)
     in_pictures = (ids == token) & torch.tensor([each is not None for each in seen])[:, None]

@@ -296,7 +296,7 @@ def _form(dataset: "CalibrationDataset") -> Form:
 
 def _caption(value: object) -> Read:
     """Make an answer of a caption, or of several one after another."""
-    every = value if isinstance(value, list) else [value]
+    every: list[Any] = value if isinstance(value, list) else [value]
     if not all(isinstance(each, str) for each in every):
         return NO_ANSWER if value is None else WRONG_KIND
     return asked(QUESTION, " ".join(every))

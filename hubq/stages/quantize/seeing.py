@@ -148,8 +148,8 @@ def with_pictures(
     if not positions:
         return Entering(hidden, entering.weights)
     plain = eyes.counted_on(hidden[0])
-    turns = Positions(*(each.repeat(len(hidden), 1, 1) for each in plain))
+    turns = Positions(*(those.repeat(len(hidden), 1, 1) for those in plain))
     for number, own in positions.items():
-        for every, each in zip(turns, own, strict=True):
-            every[number, : len(each)] = each
+        for every, those in zip(turns, own, strict=True):
+            every[number, : len(those)] = those
     return Entering(hidden, entering.weights, turns)
