@@ -38,10 +38,11 @@ def require_readable(recipe: "Recipe", source: "Source", client: Client) -> None
     reader = _reader(source, client)
     if getattr(recipe.adapt, "template", None) == "chat":
         _require_template(reader, "adapt.template: chat", "Use template: alpaca")
-    if recipe.calibration is not None and recipe.calibration.speaks:
-        _require_template(reader, "calibration: conversations", "Calibrate on text")
-        if recipe.calibration.sees:
+    for data, _ in recipe.calibration.parts if recipe.calibration else ():
+        if data.sees:
             _require_processor(source, client)
+        elif data.speaks_in:
+            _require_template(reader, "calibration: conversations", "Calibrate on text")
     asked = [each.name for each in evaluate.tasks if each.chat_template]
     if asked and not reader.has_template:
         raise UserError(
@@ -68,14 +69,16 @@ def _require_template(reader: Reader, asking: str, way_out: str) -> None:
 
 
 def _require_processor(source: "Source", client: Client) -> None:
-    """Refuse pictures for a model whose files make no tokens of them."""
+    """Refuse pictures for a model whose files make no tokens of them, or lay out no question."""
     from hubq.sources.hub import tokenizer_folder
-    from hubq.sources.processor import PROCESSOR_FILES, processor_of
+    from hubq.sources.processor import OLD_TEMPLATE, PROCESSOR_FILES, processor_of
 
+    folder = source.section.folder
     if source.section.hub is not None:
-        processor_of(tokenizer_folder(source, client, also=PROCESSOR_FILES))
-    elif source.section.folder is not None:
-        processor_of(source.section.folder)
+        folder = tokenizer_folder(source, client, also=(*PROCESSOR_FILES, OLD_TEMPLATE))
+    assert folder is not None, "a model that sees lies on the Hub or in a folder"
+    reader = Reader(source.identity, 0, bool(processor_of(folder).chat_template))
+    _require_template(reader, "calibration: pictures", "Calibrate on text")
 
 
 def require_readable_texts(section: "EvaluateSection", config: Mapping[str, Any]) -> None:

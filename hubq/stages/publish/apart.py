@@ -104,7 +104,7 @@ def _explained(broken: Broken, job: ApartJob, doing: str, way_out: str) -> Excep
 def _asks_a_hub(recipe: Recipe) -> bool:
     """Tell whether the weights, a text or instruction pairs come from the Hub."""
     texts = recipe.calibration.parts if recipe.calibration else ()
-    texts_there = any(text.hub or text.name for text, _ in texts)
+    texts_there = any(text.hub or (text.name and not text.sees) for text, _ in texts)
     return recipe.model.hub is not None or texts_there or _learns_from_a_hub(recipe)
 
 

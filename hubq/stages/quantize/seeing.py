@@ -43,6 +43,8 @@ class Eyes:
         self.decoder.embed_tokens = _Rows(rows, like)
         self.decoder.forward = self._given
         self.given: dict[str, Any] = {}
+        # Whether positions have several axes, also where all windows are of text.
+        self.has_axes = hasattr(self.decoder.rotary_emb, "mrope_section")
 
     @torch.no_grad()
     def merged(self, ids: Tensor, seen: Seen) -> Merged:
@@ -62,11 +64,11 @@ class Eyes:
                 f"({error}): their files are not of one model; copy them again from where the "
                 "model was saved"
             ) from error
-        hidden, positions = self.given["inputs_embeds"], self.given.get("position_ids")
-        if positions is None:
+        hidden = self.given["inputs_embeds"]
+        if not self.has_axes:
             return Merged(hidden[0].cpu(), None)
-        turns = (each[0].cpu() for each in self.decoder.rotary_emb(hidden, positions))
-        return Merged(hidden[0].cpu(), Positions(*turns))
+        turns = self.decoder.rotary_emb(hidden, self.given["position_ids"])
+        return Merged(hidden[0].cpu(), Positions(*(each[0].cpu() for each in turns)))
 
     def counted_on(self, like: Tensor) -> Positions:
         """Return the positions from 0 on of a window (length, hidden), (length, head)."""
@@ -74,6 +76,11 @@ class Eyes:
         ids = torch.arange(len(like), device=device).expand(3, 1, -1)
         turns = self.decoder.rotary_emb(like[None].to(device), ids)
         return Positions(*(each[0].cpu() for each in turns))
+
+    def free(self) -> None:
+        """Give the memory back, at once."""
+        self.given = {}
+        self.model.to("meta")
 
     def _given(self, **given: Any) -> Any:  # noqa: ANN401 - as transformers calls a decoder
         """Keep what the decoder is given, and pass it on as if that were its output."""
@@ -145,9 +152,11 @@ def with_pictures(
                 if merged.positions is not None:
                     positions[number] = merged.positions
             advance(1)
-    if not positions:
+    if not eyes.has_axes:
+        eyes.free()
         return Entering(hidden, entering.weights)
     plain = eyes.counted_on(hidden[0])
+    eyes.free()
     turns = Positions(*(those.repeat(len(hidden), 1, 1) for those in plain))
     for number, own in positions.items():
         for every, those in zip(turns, own, strict=True):

@@ -17,8 +17,8 @@ from hubq.stages.card.sections.markdown import listed
 
 # What a report writes of a text behind its title: a digest of its file, or a repo and its commit.
 VERSION = re.compile(r", (?=sha256:|[\w.-]+/[\w.-]+@)")
-# What stands before each of several texts.
-PART = re.compile(r"(?:^|; )\d+ windows of ")
+# What stands before each of several texts, and before how much their tokens count.
+PART = re.compile(r"(?:^|; )(?:\d+ windows of |each of the [\d,]+ tokens )")
 
 
 # MME's scores of a model that says yes to everything: half of the answers, and no whole picture.
