@@ -349,6 +349,11 @@ def test_calibration_names_the_text_its_size_and_its_seed() -> None:
         ({"file": "x.jsonl", "user": "q", "assistant": "a"}, "32 conversations of at most"),
         ([{"name": "c4"}, {"name": "ultrachat"}], "32 windows of at most 512 tokens"),
         ([{"name": "c4"}, {"name": "wikitext2"}], "32 windows of 512 tokens"),
+        ({"name": "hubq_charts"}, "32 pictures with text of at most 512 tokens"),
+        (
+            [{"name": "c4"}, {"hub": "a/b", "image_field": "image", "field": "said"}],
+            "32 windows of at most 512 tokens",
+        ),
     ],
 )
 def test_calibration_says_what_its_windows_are(data: Any, said: str) -> None:

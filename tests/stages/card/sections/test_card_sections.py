@@ -524,6 +524,12 @@ def test_the_limits_are_those_of_what_was_measured() -> None:
             ("mine.txt", "sha256:33 (all)"),
             "the same text",
         ),
+        (
+            "3 windows of a/b (train), a/b@15 (pictures); 2 windows of mine.txt, sha256:33 (all); "
+            "each of the 1,234 tokens of text counts 2, each of the 345 of pictures 0.5",
+            ("mine.txt", "sha256:33 (all)"),
+            "the same text",
+        ),
     ],
 )
 def test_a_text_of_the_calibration_data_is_called_in_distribution(
