@@ -9,12 +9,14 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.machine.files import sha256_of
+from hubq.records.named_texts import CALIBRATION_DOCUMENTS
 from hubq.sources.auxiliary_files import DATE
 from hubq.sources.chat_template import ChatTemplateError, in_parts, laid_out, template_of
 from hubq.sources.instructions.conversations import SHOWN, told, too_few
@@ -130,7 +132,7 @@ def with_pictures(
     left_out: Counter[str] = Counter()
     found = _found(dataset, section.seed, left_out, client)
     samples: list[Sample] = []
-    for shown in found.shown():
+    for shown in islice(found.shown(), max(CALIBRATION_DOCUMENTS, section.samples)):
         sample = _sample(processor, shown, section.length)
         if sample == REFUSED and not samples and left_out[REFUSED] == TRIES:
             _prompt(processor, shown)  # raises what the template says
