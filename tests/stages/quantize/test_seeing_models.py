@@ -114,8 +114,8 @@ def shown(architecture: str, folder: Path) -> dict[str, Tensor]:
         torch.manual_seed(0)
         ids = torch.tensor([[1, *[258] * 2, 2, 3]])
         return {"input_ids": ids, "pixel_values": torch.randn(1, 2, 3, SIDE, SIDE)}
-    picture = Image.effect_mandelbrot((40, 60), (-2, -1.5, 1, 1.5), 20).convert("RGB")
-    return seen(processor_of(folder), [picture], QUESTION)
+    fractal = Image.effect_mandelbrot((40, 60), (-2, -1.5, 1, 1.5), 20).convert("RGB")
+    return seen(processor_of(folder), [fractal], QUESTION)
 
 
 def logits(model: Any, given: dict[str, Tensor]) -> Tensor:
