@@ -1,5 +1,6 @@
 """Every block of code on a card works: Python runs, commands parse, and no kind goes unchecked."""
 
+import json
 import re
 import shlex
 from collections.abc import Callable, Mapping
@@ -11,6 +12,8 @@ import pytest
 import yaml
 from made_run import full_report, made_report
 from packaging.requirements import Requirement
+from PIL import Image
+from tiny_vision import save_tiny_vision_model
 
 from hubq.cli import cli
 from hubq.client.client import Client
@@ -26,7 +29,9 @@ NOWHERE = Client(endpoint="http://127.0.0.1:9")
 FENCED = re.compile(r"^(`{3,})(\w*)\n(.*?)^\1$", re.DOTALL | re.MULTILINE)
 CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
 LANGUAGES = {"bash", "python", "yaml", "text", "bibtex"}
-SERVERS = {"vllm", "sglang"}  # packages with environments of their own, never installed here
+# Packages that are never installed here: those with environments of their own, and one that only
+# some models that see need.
+ELSEWHERE = {"vllm", "sglang", "torchvision"}
 # Flags that a card may use, from the servers' documentation, with the type of their value.
 FLAGS: Mapping[str, Mapping[str, Callable[[str], object]]] = {
     # docs.vllm.ai: vllm serve [model_tag] [options]
@@ -91,22 +96,26 @@ def released(
     """Return a function that quantizes the tiny model into a format."""
 
     def make(name: str) -> Released:
-        form, method = FORMATS[name]
-        run = tmp_path_factory.mktemp("run")
-        recipe = Recipe.model_validate(
-            {
-                "name": "mine",
-                "model": {"folder": str(tiny_model("llama")), "base_model": "acme/tiny"},
-                "method": method,
-                "format": form,
-                "publish": {"org": "acme"},
-            }
-        )
-        planned = plan(recipe, run, NOWHERE)
-        checkpoint = quantize(planned, run, NOWHERE)
-        return Released(run / "model", made_report(plan=planned, checkpoint=checkpoint))
+        return quantized(tiny_model("llama"), name, tmp_path_factory.mktemp("run"))
 
     return make
+
+
+def quantized(base: Path, name: str, run: Path) -> Released:
+    """Quantize a folder's model into one of FORMATS."""
+    form, method = FORMATS[name]
+    recipe = Recipe.model_validate(
+        {
+            "name": "mine",
+            "model": {"folder": str(base), "base_model": "acme/tiny"},
+            "method": method,
+            "format": form,
+            "publish": {"org": "acme"},
+        }
+    )
+    planned = plan(recipe, run, NOWHERE)
+    checkpoint = quantize(planned, run, NOWHERE)
+    return Released(run / "model", made_report(plan=planned, checkpoint=checkpoint))
 
 
 @pytest.mark.parametrize("name", RUNNABLE)
@@ -120,6 +129,37 @@ def test_the_python_on_a_card_runs(
         exec(code.replace(report.plan.repo, str(folder)), names)
 
     assert capsys.readouterr().out.startswith("user: What is a llama?\nassistant: ")
+
+
+@pytest.fixture(scope="module", params=["compressed-tensors, asymmetric", "hubq"])
+def seeing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Released:
+    """Quantize a tiny model that sees into a format."""
+    folder = tmp_path_factory.mktemp("seeing")
+    save_tiny_vision_model("LlavaNextForConditionalGeneration", folder)
+    return quantized(folder, request.param, tmp_path_factory.mktemp("run"))
+
+
+def test_the_python_for_a_model_that_sees_runs(
+    seeing: Released,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Image.new("RGB", (50, 30), "red").save(tmp_path / "picture.png")
+    monkeypatch.chdir(tmp_path)
+
+    (code,) = python(seeing.report)
+    exec(code.replace(seeing.report.plan.repo, str(seeing.folder)), {})
+
+    assert capsys.readouterr().out.startswith("user: What does the picture show?")
+
+
+def test_each_command_for_a_model_that_sees_is_one_that_is_checked(seeing: Released) -> None:
+    found = commands(blocks(seeing.report))
+
+    assert ["hubq", "chat", seeing.report.plan.repo, "--image"] in [each[:4] for each in found]
+    for words in found:
+        assert is_checked(words), words
 
 
 def test_the_python_for_a_model_without_a_chat_template_runs(
@@ -160,7 +200,7 @@ def test_each_command_is_one_that_is_checked(
 
 def is_checked(words: list[str]) -> bool:
     """Check a command by what it is of; false: no check knows it."""
-    return any(check(words) for check in (installs, serves, downloads, calls_hubq))
+    return any(check(words) for check in (installs, serves, requests, downloads, calls_hubq))
 
 
 def installs(words: list[str]) -> bool:
@@ -171,7 +211,7 @@ def installs(words: list[str]) -> bool:
     readers = {need for reader in READERS.values() for need in reader.packages}
     for word in words[2:]:
         need = Requirement(word)
-        assert need.name.lower() in pinned | SERVERS or word in readers
+        assert need.name.lower() in pinned | ELSEWHERE or word in readers
         if found := installed_version(need.name):
             assert need.specifier.contains(found, prereleases=True)
     return True
@@ -188,6 +228,17 @@ def serves(words: list[str]) -> bool:
     assert len(rest) % 2 == 0
     for flag, value in zip(rest[::2], rest[1::2], strict=True):
         FLAGS[start][flag](value)
+    return True
+
+
+def requests(words: list[str]) -> bool:
+    """Check a request to a server that a line before has started: its body is a chat in JSON."""
+    if words[0] != "curl":
+        return False
+    _, address, option, body = words
+    assert re.fullmatch(r"localhost:\d+/v1/chat/completions", address)
+    assert option == "--json"
+    assert json.loads(body).keys() == {"model", "messages"}
     return True
 
 

@@ -8,10 +8,13 @@ import click
 
 from hubq.cli.bars import progress
 from hubq.cli.options import client_for, example, hub_option
+from hubq.errors import UserError
 from hubq.machine.shortages import memory_for
 from hubq.records.run_folder import ADAPTER_CONFIG
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from hubq.client.client import Client
     from hubq.stages.evaluate.inference.chat import Answer, Speaker
 
@@ -21,16 +24,17 @@ MODEL = "hubq-demo/SmolLM2-135M-Instruct-GPTQ-4bit --hub local"
 
 @dataclass
 class Side:
-    """A model in a conversation, with what it and the user said."""
+    """A model in a conversation, with what it and the user said, and what it was shown."""
 
     name: str
     speaker: "Speaker"
+    pictures: "tuple[Image, ...]" = ()
     messages: list[dict[str, str]] = field(default_factory=list)
 
     def asked(self, question: str, max_new_tokens: int) -> "Answer":
         """Begin to answer."""
         self.messages.append({"role": "user", "content": question})
-        return self.speaker.answer(self.messages, max_new_tokens)
+        return self.speaker.answer(self.messages, max_new_tokens, self.pictures)
 
     def remember(self, said: str) -> None:
         """Keep an answer for the questions to come."""
@@ -51,17 +55,28 @@ class Side:
     help=f"Let another model answer too: a repo, a folder, a GGUF file, or `{BASE}` for the one "
     "that a hubq model was made from.",
 )
+@click.option(
+    "--image",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Show the model a picture with the first question, if it is one that sees.",
+)
 @click.option("--max-new-tokens", default=100, show_default=True, help="Longest answer, in tokens.")
 @hub_option
-def chat(
-    model: str, prompt: str | None, beside: str | None, max_new_tokens: int, hub: str | None
+def chat(  # noqa: PLR0913 - the options of a command
+    model: str,
+    prompt: str | None,
+    beside: str | None,
+    image: Path | None,
+    max_new_tokens: int,
+    hub: str | None,
 ) -> None:
     """Talk to a model.
 
     Without a PROMPT, it is a conversation until you end it.
     """
     with memory_for("the answer", _what_takes_less(beside)):
-        sides = _sides(model, beside, hub)
+        sides = _sides(model, beside, image, hub)
         if prompt is not None:
             _say(sides, prompt, max_new_tokens)
             return
@@ -79,16 +94,23 @@ def _what_takes_less(beside: str | None) -> str:
     )
 
 
-def _sides(model: str, beside: str | None, hub: str | None) -> list[Side]:
+def _sides(model: str, beside: str | None, image: Path | None, hub: str | None) -> list[Side]:
     """Load who answers: the other model first, since most want to know what became of it."""
-    from hubq.stages.evaluate.inference.chat import Speaker
+    from hubq.sources.pictures.reading import picture_file
+    from hubq.sources.vision import cannot_see
+    from hubq.stages.evaluate.inference.chat import Speaker, sees
 
+    pictures = (picture_file(image),) if image is not None else ()
     with client_for(hub) as client:
         folder = _folder_of(model, client)
         places = [(_short(model), folder)]
         if beside is not None:
             places.insert(0, (_title(beside), _other(beside, folder, client)))
-    return [Side(name, Speaker.load(place)) for name, place in places]
+    if pictures:
+        for name, place in places:
+            if not sees(place):
+                raise UserError(cannot_see(name))
+    return [Side(name, Speaker.load(place), pictures) for name, place in places]
 
 
 def _folder_of(model: str, client: "Client") -> Path:

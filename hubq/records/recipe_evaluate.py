@@ -82,8 +82,12 @@ class EvaluateSection(AsWritten, Record):
     """What to measure on the base and the result."""
 
     perplexity: tuple[PerplexitySection, ...] = ()
-    tasks: tuple[TaskSection, ...] = Field((), description="lm-eval tasks by name")
-    limit: int | None = Field(None, ge=1, description="items per task; default: all")
+    tasks: tuple[TaskSection, ...] = Field(
+        (), description="tasks by name: lm-eval's, hubq's, and those on pictures"
+    )
+    limit: int | None = Field(
+        None, ge=1, description="items per task, of each member of a group; default: all"
+    )
     seed: int = Field(0, ge=0, le=2**32 - 1)
     dtype: Dtype | None = Field(
         None, description="dtype that base and result run in; default: the machine's fastest"

@@ -6,12 +6,12 @@ is held here: its config, the names in its files, and the tensors that stay as t
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from hubq.errors import UserError
-from hubq.runtime.headers import LEGACY, few
+from hubq.runtime.headers import LEGACY, bare, few
 from hubq.sources.architecture import FAMILIES
 from hubq.sources.tensor_headers import TensorInfo
 from hubq.sources.vision import VisionFamily, vision_family_of
@@ -49,11 +49,21 @@ class Whole:
     head: str
     stays: Tensors  # by their names in the files: all that is not of the language part
     part: Part = "all"  # of the model, that is quantized and published
+    unties: bool = False  # files hold a head that config.json says is the embeddings
 
     @property
     def architecture(self) -> str:
         """The whole model's, as config.json says it."""
         return str(self.config["architectures"][0])
+
+    @property
+    def corrections(self) -> dict[str, Any]:
+        """Return what config.json has to say otherwise: a head in the files is the model's."""
+        if not self.unties:
+            return {}
+        text = self.config.get("text_config")
+        change = {"tie_word_embeddings": False}
+        return {**change, **({"text_config": {**text, **change}} if text else {})}
 
     def in_files(self, name: str) -> str:
         """Return the name in files of a plain decoder's module or tensor."""
@@ -68,7 +78,7 @@ class Whole:
         found: dict[str, list[TensorInfo]] = {}
         for name, info in self.stays.items():
             inside = [each for each in self.family.sees if f".{each}." in f".{name}"]
-            found.setdefault((inside or [name])[0], []).append(info)
+            found.setdefault((inside or [bare(name)])[0], []).append(info)
         return found
 
 
@@ -99,8 +109,11 @@ def language_part(config: Mapping[str, Any], tensors: Tensors) -> LanguagePart:
         else:
             stays[name] = info
     whole = Whole(family, config, body, head, stays)
-    own = _config(whole, tied_if_absent=f"{HEAD}.weight" not in named)
-    return LanguagePart(own, named, whole)
+    own = _config(whole)
+    unties = own["tie_word_embeddings"] and f"{HEAD}.weight" in named
+    if unties:  # as transformers does: a tensor that is there is used
+        own["tie_word_embeddings"] = False
+    return LanguagePart(own, named, replace(whole, unties=unties))
 
 
 def opened(folder: Path) -> LanguagePart:
@@ -144,7 +157,7 @@ def _plain(name: str, body: str, head: str, family: VisionFamily) -> str | None:
     return f"{BODY}.{rest}"
 
 
-def _config(whole: Whole, *, tied_if_absent: bool) -> dict[str, Any]:
+def _config(whole: Whole) -> dict[str, Any]:
     """Return the config of the language part alone, with all defaults spelled out."""
     from transformers import AutoConfig
 
@@ -174,7 +187,7 @@ def _config(whole: Whole, *, tied_if_absent: bool) -> dict[str, Any]:
         **({"dtype": dtype} if isinstance(dtype, str) else {}),
         "model_type": plain,
         "architectures": [ARCHITECTURES[plain]],
-        "tie_word_embeddings": bool(read.tie_word_embeddings) and tied_if_absent,
+        "tie_word_embeddings": bool(read.tie_word_embeddings),
     }
 
 

@@ -71,3 +71,8 @@ def vision_family_of(config: Mapping[str, Any]) -> VisionFamily | None:
     if name in REFUSED:
         raise UserError(f"config.json says architecture {name}: {REFUSED[name]}")
     return VISION_FAMILIES.get(name)
+
+
+def cannot_see(name: str) -> str:
+    """Say why a picture can't be given to a model that reads text alone."""
+    return f"{name} reads text alone: ask it without a picture, or ask a model that sees"

@@ -26,11 +26,12 @@ from page.events import (
     click_number,
     visitor_state,
 )
+from page.picture_upload import COUNT_AND_SHOW, TakenPicture, about, picture_input, taken
 from page.sampling_settings import MODELS, Comparison, SamplingControls, read_settings, to_query
 from serving.conversation import Chat, ComparisonService, begin
 from serving.generation import Limits
 from serving.messages import Message, Model, Request, Settings
-from serving.streams import Watch, answer_together
+from serving.streams import Start, Watch, answer_together
 
 EXAMPLES = (
     "Why is the sky blue? Answer in two sentences.",
@@ -39,6 +40,7 @@ EXAMPLES = (
     "List three causes of the French Revolution.",
 )
 EARLIER = "A link contains only the last prompt, not what was said before it."
+WITHOUT_PICTURE = "A link does not contain the picture: choose it again where the link is opened."
 # A link is made whole where the page's own address is known.
 WHOLE = "(query) => query && window.location.origin + window.location.pathname + '?' + query"
 FEWEST = 2
@@ -67,6 +69,7 @@ def compare_tab(
         elem_id="prompt",
     )
     gr.Examples([[each] for each in EXAMPLES], prompt, label="Examples", api_visibility="private")
+    picture = picture_input(service, chosen)
     with gr.Row():
         ask = gr.Button("Compare", variant="primary", elem_id="ask", min_width=110)
         halt = gr.Button("Stop", interactive=False, elem_id="halt", min_width=90)
@@ -78,9 +81,9 @@ def compare_tab(
     boxes = Boxes(chat, said, answers, prompt, ask, again)
     does = CompareEvents(service, streams, boxes, section)
     asked = [chat, chosen, prompt, settings.system, *settings.controls]
-    inputs, outputs = [click, *asked], [*boxes, *section.outputs]
-    gr.on([ask.click, prompt.submit], does.send, inputs, outputs, js=COUNT, **STREAM)
-    again.click(does.redo, inputs, outputs, js=COUNT, **STREAM)
+    inputs, outputs = [click, picture.sent, *asked], [*boxes, *section.outputs]
+    gr.on([ask.click, prompt.submit], does.send, inputs, outputs, js=COUNT_AND_SHOW, **STREAM)
+    again.click(does.redo, inputs, outputs, js=COUNT_AND_SHOW, **STREAM)
     halt.click(does.halt, None, None, queue=False, **QUIET)
     clear.click(does.clear, click, outputs, js=COUNT, concurrency_limit=None, **QUIET)
     _link_row(asked, said, section.aloud)
@@ -113,7 +116,8 @@ def _linked(
     except UserError as error:
         words = str(error)
         return gr.update(value="", visible=False), notice(words), announcement(words)
-    words = EARLIER if len(chat.prompts) > 1 else ""
+    missing = [EARLIER] * (len(chat.prompts) > 1) + [WITHOUT_PICTURE] * bool(chat.picture)
+    words = " ".join(missing)
     return gr.update(value=query, visible=True), notice(words), announcement(words)
 
 
@@ -135,15 +139,27 @@ class Boxes(NamedTuple):
 class Asked(NamedTuple):
     """What stands in the boxes when a button is pressed."""
 
+    picture: str | None  # as the browser sent it
     names: Sequence[str]
     prompt: str
     system: str
     values: tuple[float, ...]
 
     @classmethod
-    def of(cls, names: Sequence[str], prompt: str, system: str, *values: float) -> "Asked":
+    def of(
+        cls, picture: str | None, names: Sequence[str], prompt: str, system: str, *values: float
+    ) -> "Asked":
         """Gather the inputs of a handler."""
-        return cls(names, prompt, system, values)
+        return cls(picture, names, prompt, system, values)
+
+
+class NextTurn(NamedTuple):
+    """What is asked of the models of a chat."""
+
+    chat: Chat
+    prompt: str
+    settings: Settings
+    picture: TakenPicture | None
 
 
 class CompareEvents:
@@ -161,25 +177,23 @@ class CompareEvents:
         self.nothing: Shown = {boxes.said: gr.skip()}
 
     def send(
-        self, request: gr.Request, click: int | None, chat: Chat, *asked: Value
+        self, request: gr.Request, click: int | None, picture: str | None, chat: Chat, *asked: Value
     ) -> Iterator[Shown]:
         """Ask all models; the box of the prompt is emptied once it is taken."""
-        yield from self._compare(request, click, chat, Asked.of(*asked))
+        yield from self._compare(request, click, chat, Asked.of(picture, *asked))
 
     def redo(
-        self, request: gr.Request, click: int | None, chat: Chat, *asked: Value
+        self, request: gr.Request, click: int | None, picture: str | None, chat: Chat, *asked: Value
     ) -> Iterator[Shown]:
-        """Ask the last prompt again, as models and settings are now."""
+        """Ask the last prompt again, as models, picture and settings are now."""
         prompt = chat.prompts[-1] if chat.prompts else ""
-        again = Asked.of(*asked)._replace(prompt=prompt)
+        again = Asked.of(picture, *asked)._replace(prompt=prompt)
         yield from self._compare(request, click, chat.without_last(), again)
 
-    def run_link(
-        self, request: gr.Request, linked: bool, click: int | None, chat: Chat, *asked: Value
-    ) -> Iterator[Shown]:
+    def run_link(self, request: gr.Request, linked: bool, *asked: Value) -> Iterator[Shown]:
         """Do a link's comparison again, if a whole one was in the address."""
         if linked:
-            yield from self.send(request, click, chat, *asked)
+            yield from self.send(request, *asked)
         else:  # a generator without values would empty its outputs
             yield self.nothing
 
@@ -203,24 +217,22 @@ class CompareEvents:
         try:
             limits = self.service.generation.limits
             settings = checked(limits, asked.names, asked.prompt, read_settings(asked.values))
+            picture = taken(asked.picture)
         except UserError as error:
             words = str(error)
             yield {self.boxes.said: notice(words), self.section.aloud: announcement(words)}
             return
-        goes_on = chat.goes_on(asked.names, asked.system)
-        chat = chat if goes_on else begin(asked.names, asked.system)
-        show = partial(self._answers, chat, asked.prompt, settings)
+        told = (asked.names, asked.system, picture.digest if picture else "")
+        chat = chat if chat.goes_on(*told) else begin(*told)
+        turn = NextTurn(chat, asked.prompt, settings, picture)
+        show = partial(self._answers, turn)
         yield from self.streams.stream(_tab(request), int(click or 0), show, self.nothing)
 
-    def _answers(
-        self, chat: Chat, prompt: str, settings: Settings, watch: Watch
-    ) -> Iterator[Shown]:
-        boxes = self.boxes
+    def _answers(self, turn: NextTurn, watch: Watch) -> Iterator[Shown]:
+        boxes, chat, prompt = self.boxes, turn.chat, turn.prompt
         # The prompt's box is emptied once, as visitors may go on typing.
-        first: Shown = {boxes.said: "", boxes.prompt: ""}
-        for sides in answer_together(
-            chat.names, self.service.starts(chat, prompt, settings, watch.stop), watch
-        ):
+        first: Shown = {boxes.said: notice(about(turn.picture)), boxes.prompt: ""}
+        for sides in answer_together(chat.names, self._starts(turn, watch), watch):
             shown = {boxes.answers: running(chat.lines, prompt, sides)}
             yield {
                 **first,
@@ -229,8 +241,12 @@ class CompareEvents:
                 self.section.aloud: progress_announcement(sides),
             }
             first = {}
-        done = chat.with_turn(prompt, settings, sides)
+        done = chat.with_turn(prompt, turn.settings, sides)
         yield {boxes.answers: conversation(done.lines), **self._settled(done)}
+
+    def _starts(self, turn: NextTurn, watch: Watch) -> list[Start]:
+        picture = turn.picture.base64 if turn.picture else None
+        return self.service.starts(turn.chat, turn.prompt, turn.settings, watch.stop, picture)
 
     def _busy(self) -> Shown:
         """While answers come they can be stopped or cleared; what was read before is over."""

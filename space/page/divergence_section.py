@@ -45,6 +45,9 @@ NOT_GREEDY = (
     "Only greedy answers show where they diverge: set the temperature to 0 and the repetition "
     "penalty to 1, then regenerate."
 )
+ABOUT_A_PICTURE = (
+    "Where answers diverge is shown without a picture only: none is kept, for the base to see."
+)
 IS_BASE = "The base itself: how sure it was of its own words."
 
 
@@ -68,12 +71,13 @@ class DivergenceSection(NamedTuple):
         """Forget what was examined; offer to examine what is there now."""
         can = any(last_answer(line) for line in chat.lines)
         stands = any(line.turns and line.turns[-1].text for line in chat.lines)
-        why = notice(NOT_GREEDY) if stands and not can else ""
+        words = ABOUT_A_PICTURE if chat.picture else NOT_GREEDY
+        why = notice(words) if stands and not can else ""
         offer = {self.diverge: gr.update(visible=can), self.why: why}
         return {
             **self.withdrawn(),
             **offer,
-            **({self.aloud: announcement(NOT_GREEDY)} if why else {}),
+            **({self.aloud: announcement(words)} if why else {}),
         }
 
     def withdrawn(self) -> Shown:

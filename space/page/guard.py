@@ -1,6 +1,7 @@
 """What strangers may ask the Space at all: no files, no long texts, no names that aren't its own.
 
-Gradio takes uploads of any size by routes that this page has no use for, and answers whatever the
+Gradio takes uploads of any size by routes that this page has no use for (a picture comes along with
+the click that asks about it), and answers whatever the
 Host header says, by which another page in a visitor's browser could talk to it (DNS rebinding).
 A browser sends what its components hold. Whoever writes requests by hand can send anything, which
 Gradio would find out by exceptions of its own, each with a traceback in the log: `Form` knows what
@@ -18,12 +19,14 @@ import gradio as gr
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hubq.client.credentials import LOOPBACK
+from page.picture_upload import MOST_CHARACTERS, is_picture
 
 MOST_CHOSEN = 64  # in a list of models
 
 
 Chooser = TypeVar("Chooser", bound=gr.Dropdown | gr.Radio)
 MOST_BYTES = 1 << 20  # of one request: prompts of some hundred thousand characters
+MOST_WITH_PICTURE = MOST_BYTES + MOST_CHARACTERS
 # What Gradio's own pages and clients post to; all its other routes that take anything are closed.
 JOIN = "/queue/join"
 NUMBERED = (JOIN, "/run/predict")  # where browsers name a function by its number
@@ -70,6 +73,8 @@ class Form:
         function = self._by_number.get(number) if name is None else self._by_name.get(name)
         if function is None or number not in (None, function._id):
             return "there is no such function"
+        if len(body) > MOST_BYTES and not any(map(is_picture, function.inputs)):
+            return f"it may have at most {MOST_BYTES:,} bytes"
         if _reads_an_event(function.fn) and not _is_selection(values.get("event_data")):
             return "it doesn't say what was selected"
         return _mistake(function.inputs, values["data"])
@@ -119,7 +124,8 @@ def _holds(component: Any, value: Any) -> bool:  # noqa: ANN401 - of Gradio, of 
         case gr.Dataset():
             return type(value) is int and 0 <= value < len(component.samples)
         case gr.Textbox():
-            return isinstance(value, str)
+            most = MOST_CHARACTERS if is_picture(component) else MOST_BYTES
+            return isinstance(value, str) and len(value) <= most
     # An argument of an endpoint for programs, which looks at it itself; Gradio, too, at objects.
     return _are_names(value) if isinstance(value, list) else isinstance(value, str | int | float)
 
@@ -213,8 +219,10 @@ def _require_route(scope: Scope) -> str:
 
 
 def _require_length(given: str) -> None:
-    if given and (not given.isascii() or not given.isdigit() or int(given[:20]) > MOST_BYTES):
-        raise Refused(413, f"a request may have at most {MOST_BYTES:,} bytes here")
+    if given and (
+        not given.isascii() or not given.isdigit() or int(given[:20]) > MOST_WITH_PICTURE
+    ):
+        raise Refused(413, f"a request may have at most {MOST_WITH_PICTURE:,} bytes here")
 
 
 async def _body(receive: Receive) -> bytes:
@@ -226,8 +234,8 @@ async def _body(receive: Receive) -> bytes:
             raise Refused(400, "the request was interrupted")
         body += message.get("body", b"")
         goes_on = message.get("more_body", False)
-        if len(body) > MOST_BYTES:
-            raise Refused(413, f"a request may have at most {MOST_BYTES:,} bytes here")
+        if len(body) > MOST_WITH_PICTURE:
+            raise Refused(413, f"a request may have at most {MOST_WITH_PICTURE:,} bytes here")
     return body
 
 

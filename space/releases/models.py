@@ -107,6 +107,12 @@ class Released:
         return self.name == self.base
 
     @property
+    def sees(self) -> bool:
+        """Whether it reads pictures too, as far as its report tells."""
+        plan = self.measured.plan if isinstance(self.measured, Report) else None
+        return plan is not None and plan.vision is not None and plan.vision.part == "all"
+
+    @property
     def license_line(self) -> str:
         """The license, with the words that it wants to be shown."""
         license = self.license or "not known"

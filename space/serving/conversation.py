@@ -59,6 +59,7 @@ class Chat:
     system: str = ""
     settings: Settings = field(default_factory=Settings)  # of the last turn
     lines: tuple[Line, ...] = ()
+    picture: str = ""  # sha256 of the one that came with the prompts; it itself is not kept
 
     @property
     def names(self) -> list[str]:
@@ -70,16 +71,19 @@ class Chat:
         """List what was asked."""
         return [turn.prompt for turn in self.lines[0].turns] if self.lines else []
 
-    def goes_on(self, names: Sequence[str], system: str) -> bool:
+    def goes_on(self, names: Sequence[str], system: str, picture: str = "") -> bool:
         """Tell whether a prompt to these models is one more turn."""
-        return self.names == list(names) and self.system == system
+        return (self.names, self.system, self.picture) == (list(names), system, picture)
 
     def without_last(self) -> "Chat":
         """Take the last turn back."""
         return replace(self, lines=tuple(replace(x, turns=x.turns[:-1]) for x in self.lines))
 
-    def messages(self, number: int, prompt: str) -> tuple[Message, ...]:
-        """Return what one side's model reads; a turn that failed was never said."""
+    def messages(self, number: int, prompt: str, picture: str | None = None) -> tuple[Message, ...]:
+        """Return what one side's model reads; a turn that failed was never said.
+
+        A picture, in base64, belongs to the first prompt.
+        """
         system = [Message(role="system", content=self.system)] if self.system.strip() else []
         said = [
             message
@@ -90,7 +94,9 @@ class Chat:
                 Message(role="assistant", content=turn.text),
             )
         ]
-        return (*system, *said, Message(role="user", content=prompt))
+        asked = [*said, Message(role="user", content=prompt)]
+        asked[0] = asked[0].model_copy(update={"picture": picture})
+        return (*system, *asked)
 
     def with_turn(self, prompt: str, settings: Settings, sides: Sequence[Side]) -> "Chat":
         """Add what came of a prompt; earlier turns are kept as text only."""
@@ -101,9 +107,9 @@ class Chat:
         return replace(self, settings=settings, lines=lines)
 
 
-def begin(names: Sequence[str], system: str) -> Chat:
+def begin(names: Sequence[str], system: str, picture: str = "") -> Chat:
     """Return a chat in which nothing was said yet."""
-    return Chat(system=system, lines=tuple(Line(name) for name in names))
+    return Chat(system=system, lines=tuple(Line(name) for name in names), picture=picture)
 
 
 @dataclass(frozen=True)
@@ -142,10 +148,17 @@ class ComparisonService:
         yield request
         yield from self.generation.generate(request, stop)
 
-    def starts(self, chat: Chat, prompt: str, settings: Settings, stop: Flag) -> list[Start]:
+    def starts(
+        self,
+        chat: Chat,
+        prompt: str,
+        settings: Settings,
+        stop: Flag,
+        picture: str | None = None,
+    ) -> list[Start]:
         """Return what begins each side's answer to the next prompt of a chat."""
         return [
-            partial(self.answer, name, chat.messages(number, prompt), settings, stop)
+            partial(self.answer, name, chat.messages(number, prompt, picture), settings, stop)
             for number, name in enumerate(chat.names)
         ]
 
@@ -160,8 +173,10 @@ def turn(prompt: str, side: Side) -> Turn:
 
 
 def _answer(side: Side) -> Answer | None:
-    """Return a greedy answer token by token, as far as there is one."""
+    """Return a greedy answer to words alone, token by token, as far as there is one."""
     if side.request is None or side.failed or not is_greedy(side.request.settings):
+        return None
+    if side.request.pictures:  # which are not kept for the base to see
         return None
     try:
         return Answer.of(side.request, side.events)

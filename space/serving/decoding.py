@@ -1,9 +1,11 @@
 """Let a loaded model answer, token by token, with what it thought of each.
 
 The loop is written out, so that it stops between two tokens, knows every distribution and needs no
-thread. A long prompt is read piece by piece, since nobody can stop inside a forward pass.
+thread. A long prompt is read piece by piece, since nobody can stop inside a forward pass; with a
+picture it is read at once, since a model has to meet all of a picture's tokens together.
 """
 
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Any
@@ -14,9 +16,11 @@ from torch import Tensor
 from hubq.errors import UserError
 from hubq.machine.meters import held, peak, reset_peaks
 from hubq.machine.shortages import is_out_of_memory
+from hubq.sources.pictures.reading import picture
 from hubq.stages.evaluate.inference.chat import Unfolding, room_behind
 from serving.loaded_model import LoadedModel, score
 from serving.messages import (
+    PICTURE_TOKENS,
     Event,
     Failed,
     Finished,
@@ -42,11 +46,13 @@ def generate_answer(
 
     Raises UserError for messages that are too long or that the model's template refuses.
     """
-    prompt = model.read(request.messages)
-    room = _room(model, prompt.shape[1], most_input)
-    ids = tuple(prompt[0].tolist())
+    prompt = _prompt(model, request)
+    room = _room(
+        model, prompt["input_ids"].shape[1], most_input + PICTURE_TOKENS * len(request.pictures)
+    )
+    ids = tuple(prompt["input_ids"][0].tolist())
     yield Prompt(ids=ids, vocabulary=model.vocabulary)
-    answer = Answer(model, prompt.to(model.model.device), request.settings)
+    answer = Answer(model, prompt, request.settings)
     told = 0.0
     for _ in range(min(request.settings.max_new_tokens, room)):
         token = answer.step(stopped)
@@ -63,6 +69,12 @@ def generate_answer(
     yield answer.finish(token)
 
 
+def _prompt(model: LoadedModel, request: Request) -> dict[str, Tensor]:
+    """Return what the model reads and, with a picture, sees."""
+    pictures = [picture(b64decode(each), "the picture") for each in request.pictures]
+    return model.inputs([each.words for each in request.messages], pictures)
+
+
 def _room(model: LoadedModel, taken: int, most_input: int) -> int:
     """Return how many tokens the answer may have; raise UserError for a prompt that is too long."""
     if taken > most_input:
@@ -76,16 +88,18 @@ def _room(model: LoadedModel, taken: int, most_input: int) -> int:
 class Answer:
     """An answer as far as it has come."""
 
-    def __init__(self, model: LoadedModel, prompt: Tensor, settings: Settings) -> None:
+    def __init__(self, model: LoadedModel, prompt: dict[str, Tensor], settings: Settings) -> None:
         self.model = model
         self.last: Token | None = None
-        self._seen = prompt  # (1, tokens), all of them
-        self._unread = prompt  # (1, tokens), those that the cache lacks
+        self._shown = dict(prompt)  # what the model sees, until it has read the prompt
+        ids = self._shown.pop("input_ids")
+        self._seen = ids  # (1, tokens), all of them
+        self._unread = ids  # (1, tokens), those that the cache lacks
         self._past: Any = None
-        self._choose = _chooser(settings, prompt.device)
+        self._choose = _chooser(settings, ids.device)
         self._unfolding = Unfolding(model.text)
         self._seconds: list[float] = []  # of each token
-        reset_peaks(prompt.device.type)
+        reset_peaks(ids.device.type)
 
     def step(self, stopped: Stopped) -> Token | None:
         """Choose the next token; None when the visitor stopped it."""
@@ -132,14 +146,20 @@ class Answer:
     def _logits(self, stopped: Stopped) -> Tensor | None:  # (1, vocabulary) float32
         """Run the model over what it has not read; None when that was stopped."""
         output: Any = None
-        for piece in torch.split(self._unread, PIECE, dim=1):
+        length = self._unread.shape[1] if self._shown else PIECE
+        for piece in torch.split(self._unread, length, dim=1):
             if stopped():
                 return None
             with torch.inference_mode():
                 output = self.model.model(
-                    input_ids=piece, past_key_values=self._past, use_cache=True, logits_to_keep=1
+                    input_ids=piece,
+                    past_key_values=self._past,
+                    use_cache=True,
+                    logits_to_keep=1,
+                    **self._shown,
                 )
             self._past = output.past_key_values
+        self._shown = {}
         logits: Tensor = output.logits[:, -1].float()
         return logits
 

@@ -20,9 +20,11 @@ from threading import Event as Flag
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from hubq.errors import UserError
+from hubq.sources.vision import cannot_see
 from serving.machine import Memory, cores, number_bytes
 from serving.messages import (
     LAST,
+    PICTURE_TOKENS,
     Event,
     Failed,
     Finished,
@@ -145,6 +147,7 @@ class Generation(ABC, Generic[AnyModel]):
         if self.files.known_folder(model) is None:
             yield Loading(text=f"files {order.title}")
         need = self._need(order)
+        self._require_sight(order)
         if stop.is_set():
             raise StoppedError
         folder = self.files.folder(model)
@@ -164,11 +167,12 @@ class Generation(ABC, Generic[AnyModel]):
     def _need(self, order: Order) -> Need:
         """Estimate what the model takes; raise UserError if it can never fit, before fetching."""
         outline = self.files.outline(order.model)
+        more = PICTURE_TOKENS if outline.sees else 0
         try:
             size = estimate_memory(
                 outline.config,
                 outline.tensors,
-                self.limits.tokens,
+                self.limits.tokens + more,
                 self.limits.new_tokens,
                 self.number(),
             )
@@ -177,6 +181,12 @@ class Generation(ABC, Generic[AnyModel]):
         need = Need(order.model.name, order.title, size)
         self.cache.require_possible(need)
         return need
+
+    def _require_sight(self, order: Order) -> None:
+        """Raise UserError for a picture that the model can't see, before it is fetched."""
+        asked = isinstance(order, Request) and order.pictures
+        if asked and not self.files.outline(order.model).sees:
+            raise UserError(cannot_see(order.title))
 
 
 class WorkerGeneration(Generation[Worker]):

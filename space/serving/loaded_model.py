@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.stages.evaluate.inference.chat import UNFINISHED, Speaker, Unfolding, ends_of, lay_out
+from hubq.stages.evaluate.inference.chat import UNFINISHED, Speaker, Unfolding, ends_of
 from serving.messages import Alternative, Message, Scored, Scores, Scoring
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class LoadedModel(Speaker):
 
     def read(self, messages: Sequence[Message]) -> "Tensor":  # (1, tokens)
         """Lay messages out as the repo says; raise UserError where its template refuses them."""
-        return lay_out(self.tokenizer, [each.model_dump() for each in messages])
+        return self.inputs([each.words for each in messages])["input_ids"]
 
     def text(self, ids: Sequence[int]) -> str:
         """Return the text of tokens, without those that only mark turns."""
@@ -92,7 +92,8 @@ def score(model: LoadedModel, order: Scoring, most_tokens: int) -> Scores:
 
 
 def _require_room(model: LoadedModel, prompt: int, answer: int, most_tokens: int) -> None:
-    reach = getattr(model.model.config, "max_position_embeddings", None) or most_tokens
+    config = model.model.config.get_text_config()
+    reach = getattr(config, "max_position_embeddings", None) or most_tokens
     if prompt == 0 or answer == 0:
         raise UserError("there is nothing to score: the prompt or the answer is empty")
     if prompt + answer > min(most_tokens, reach):

@@ -1,7 +1,8 @@
 """What is asked of a model and what comes back: plain records that cross from process to process.
 
-An answer comes as events. Some are for the eyes of visitors (`text` is then a sentence), and none
-holds more of a model than its caller chose to call it.
+A picture crosses as it came, in base64, and is read where the model is. An answer comes as events.
+Some are for the eyes of visitors (`text` is then a sentence), and none holds more of a model than
+its caller chose to call it.
 """
 
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from pydantic import (
 
 from hubq.errors import UserError, did_you_mean
 from hubq.records.record import Record
+
+PICTURE_TOKENS = 4096  # that a picture may take; LLaVA-NeXT's largest takes 2,928
 
 
 class JsonRecord(Record):
@@ -54,6 +57,12 @@ class Message(JsonRecord):
 
     role: Literal["system", "user", "assistant"]
     content: str
+    picture: str | None = None  # base64 of a file that was looked at
+
+    @property
+    def words(self) -> dict[str, str]:
+        """What a template lays out."""
+        return {"role": self.role, "content": self.content}
 
     @field_validator("content", mode="before")
     @classmethod
@@ -97,6 +106,11 @@ class Request(JsonRecord):
     title: str
     messages: tuple[Message, ...]
     settings: Settings = Settings()
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """The pictures among the messages."""
+        return tuple(each.picture for each in self.messages if each.picture is not None)
 
 
 class Scoring(JsonRecord):

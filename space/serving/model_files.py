@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubq.client.client import Client
 from hubq.machine.engines import missing_packages
+from hubq.sources.vision import vision_family_of
 from serving.messages import Model
 
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ class Outline:
 
     config: Mapping[str, Any]
     tensors: Mapping[str, "TensorInfo"]
+
+    @property
+    def sees(self) -> bool:
+        """Whether the model reads pictures too; UserError for one that hubq refuses."""
+        return vision_family_of(self.config) is not None
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ def estimate_memory(
     quantization = config.get("quantization_config") or {}
     method = str(quantization.get("quant_method", ""))
     stored = sum(info.end - info.begin for info in tensors.values())
-    used = PROCESS + _working(config, tokens, answer, number)
+    used = PROCESS + _working(_decoder(config, tensors), tokens, answer, number)
     if not method:
         return used + number * _count(tensors, {})
     if method == "bitsandbytes":
@@ -113,6 +119,15 @@ def estimate_memory(
     dense = number * _count(tensors, quantization)
     by_us = method in ("gptq", "awq") and bool(missing_packages(method))
     return used + stored + dense * (2 if by_us else 1)
+
+
+def _decoder(config: Mapping[str, Any], tensors: Mapping[str, "TensorInfo"]) -> Mapping[str, Any]:
+    """Return the config of what reads text; of a model that sees it is a part."""
+    if vision_family_of(config) is None:
+        return config
+    from hubq.sources.language_part import language_part
+
+    return language_part(config, tensors).config
 
 
 def _working(config: Mapping[str, Any], tokens: int, answer: int, number: int) -> int:

@@ -21,24 +21,46 @@ from hubq.client.client import Client
 from hubq.formats.layouts.carried_loader import loader_source
 from hubq.machine.engines import LOADER
 from hubq.stages.evaluate.inference.loading import load
+from hubq.stages.plan.plan import plan
+from hubq.stages.quantize.quantize import quantize
+from hubq.stages.recipe.recipe import Recipe
 
 FAMILIES = ("llama", "qwen2")
+SEES = "LlavaNextForConditionalGeneration"
 REPO = "acme/tiny-hubq"
+NOWHERE = Client(endpoint="http://127.0.0.1:9")
 IDS = torch.arange(40).view(2, 20)
 
 Answers = dict[tuple[str, bool], Any]  # by what was loaded, and whether it stayed packed
 
 
+def write_seeing(base: Path, run: Path) -> Path:
+    """Quantize a model that sees as the stages do."""
+    run.mkdir()
+    values = {
+        "name": "tiny",
+        "model": {"folder": base},
+        "method": {"name": "rtn", "bits": 3, "group_size": 32},
+        "format": "hubq",
+        "publish": {"org": "me"},
+    }
+    quantize(plan(Recipe.model_validate(values), run, NOWHERE), run, NOWHERE)
+    return run / "model"
+
+
 @pytest.fixture(scope="module")
 def folders(
-    tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+    tiny_model: Callable[[str], Path],
+    tiny_vision_model: Callable[[str], Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Path]:
-    """Write whole folders of two families, and every damaged one."""
+    """Write whole folders of two families and one that sees, and every damaged one."""
     root = tmp_path_factory.mktemp("carried")
     found = {}
     for family in FAMILIES:
         write(tiny_model(family), root / family, round_all)
         found[family] = root / family
+    found[SEES] = write_seeing(tiny_vision_model(SEES), root / SEES)
     write(tiny_model("llama"), root / "whole")
     for number, (name, damage) in enumerate(DAMAGES.items()):
         found[name] = shutil.copytree(root / "whole", root / str(number))
@@ -75,7 +97,7 @@ def answers(
 
 
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, SEES])
 def test_a_folder_reads_as_with_hubq(
     family: str, packed: bool, answers: Answers, folders: dict[str, Path]
 ) -> None:

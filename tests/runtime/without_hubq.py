@@ -22,19 +22,19 @@ sys.meta_path.insert(0, Absent())
 warnings.simplefilter("error")
 
 import torch  # noqa: E402
-from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText  # noqa: E402
 
 
 def answer(name: str, packed: bool) -> object:
     """Return a model's logits of some tokens and the class of a layer."""
     config = AutoConfig.from_pretrained(name)
     config.quantization_config["packed"] = packed
-    model = AutoModelForCausalLM.from_pretrained(
-        name, config=config, dtype=torch.bfloat16, trust_remote_code=True
-    )
+    sees = hasattr(config, "vision_config")
+    auto = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+    model = auto.from_pretrained(name, config=config, dtype=torch.bfloat16, trust_remote_code=True)
     with torch.inference_mode():
         logits = model(input_ids=torch.arange(40).view(2, 20)).logits
-    return {"logits": logits, "layer": type(model.model.layers[0].mlp.up_proj).__name__}
+    return {"logits": logits, "layer": type(model.get_decoder().layers[0].mlp.up_proj).__name__}
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from faulty_hub import FaultyHub
 from safetensors.torch import load_file, save_file
 from tiny_vision import TINY
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
@@ -211,3 +212,20 @@ def test_a_head_is_the_embeddings_only_where_the_files_have_none(
 
     assert part.config["tie_word_embeddings"] is tied
     assert ("lm_head.weight" in part.tensors) is not tied
+
+
+def test_it_is_brought_from_the_hub_with_what_its_processor_reads(
+    tiny_vision_model: Callable[[str], Path], hub: FaultyHub, client: Client
+) -> None:
+    folder = tiny_vision_model(NEXT)
+    client.api().create_repo("acme/seer")
+    client.api().upload_folder(repo_id="acme/seer", folder_path=folder)
+
+    source = find(ModelSection(hub="acme/seer"), client)
+
+    usual = looked_up(folder)
+    assert source.config == usual.config
+    assert source.published.keys() == usual.published.keys()
+    brought = fetch(source, client)
+    for path in folder.iterdir():
+        assert (brought / path.name).read_bytes() == path.read_bytes()

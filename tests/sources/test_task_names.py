@@ -58,7 +58,10 @@ def test_an_unknown_task_is_named_with_its_neighbour(name: str, meant: str) -> N
         require_known(["hubq_piqa", name])
 
 
-@pytest.mark.parametrize("name", ["lambada_openai", "mmlu_stem", "acp_bench", "AraDiCE_piqa_egy"])
+@pytest.mark.parametrize(
+    "name",
+    ["chartqa", "mmbench_en_dev", "lambada_openai", "mmlu_stem", "acp_bench", "AraDiCE_piqa_egy"],
+)
 def test_tasks_groups_and_tags_of_lm_eval_are_known(name: str) -> None:
     require_known([name])
 

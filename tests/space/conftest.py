@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from answering_models import write_family
+from answering_models import write_family, write_seeing
 from faulty_hub import FaultyHub
 from made_models import GPTQ, RTN
 from made_run import make_run
@@ -55,9 +55,10 @@ def releases(client: Client, tmp_path: Path) -> tuple[str, str]:
 
 @pytest.fixture(scope="session")
 def runs(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a base and two quantized models that answer, each a run folder."""
+    """Write quantized models that answer, each a run folder: two of one base, and one that sees."""
     folder = tmp_path_factory.mktemp("runs")
     write_family(folder, tiny_model("llama"))
+    write_seeing(folder)
     return folder
 
 

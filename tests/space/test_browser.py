@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from answering_models import BASE, FOUR, THREE, write_family
+from answering_models import BASE, FOUR, SEEING, THREE, write_family
+from PIL import Image
 from served_space import served
 from slow_workers import halted, slowed, workers
 from watched_page import watched
@@ -123,6 +124,31 @@ def test_two_models_answer_side_by_side_with_what_it_costs(page: "Page") -> None
     assert (one.splitlines()[0], other.splitlines()[0]) == (THREE, FOUR)
     for said in (one, other):
         assert all(part in said for part in ("first token", "tokens/s", "memory", "GB"))
+
+
+def test_a_picture_is_given_to_models_that_see(page: "Page", tmp_path: Path) -> None:
+    Image.new("RGB", (50, 30), "red").save(tmp_path / "picture.png")
+    (tmp_path / "notes.png").write_text("no picture")
+    upload = page.get_by_label("Picture (optional)")
+    choose(page, THREE)
+    page.wait_for_timeout(500)  # in which the page would offer it
+    offered_to_others = upload.count()
+    page.locator("h1").first.click()
+    choose(page, SEEING)
+
+    upload.set_input_files(tmp_path / "notes.png")
+    ask(page, "What is it?")
+    page.get_by_text("The picture is no picture").first.wait_for()
+    upload.set_input_files(tmp_path / "picture.png")
+    page.click("#ask")
+    page.locator("#answers").get_by_text("reads text alone: ask it without a picture").wait_for()
+    seen = answered(page, count=1)[1]
+    page.click("#link")
+    page.locator("#said").get_by_text("A link does not contain the picture").wait_for()
+
+    assert offered_to_others == 0
+    assert "tokens/s" in seen
+    assert "Where answers diverge is shown without a picture only" in page.inner_text("#why-not")
 
 
 def test_a_screen_reader_is_told_what_happens(page: "Page") -> None:

@@ -33,6 +33,7 @@ from hubq.stages.card.sections import (
     related_models,
     summary,
     usage,
+    vision,
 )
 from hubq.stages.card.sections.adaptation import is_adapter
 from hubq.stages.card.sections.figures import NAMES, illustrations, pictures
@@ -134,6 +135,7 @@ def context(report: Report, siblings: Siblings) -> dict[str, Any]:
         **_about_the_base(report.plan),
         **_about_the_files(shown),
         **usage.about_loading(shown),
+        **vision.context(shown),
         **_measured(shown),
         **_made(shown),
         **adaptation.context(report),

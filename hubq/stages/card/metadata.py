@@ -15,8 +15,9 @@ from hubq.records.report import Report
 from hubq.records.vocabulary import HUB_LICENSES, LICENSE_FILES, PUBLIC_HUB
 from hubq.sources.data_license import duties_of_data
 from hubq.sources.license_terms import TERMS, published_license, terms_of
-from hubq.stages.card.results import model_index
+from hubq.stages.card.results import READING, SEEING, model_index
 from hubq.stages.card.sections.adaptation import model_of
+from hubq.stages.card.sections.vision import sees
 
 if TYPE_CHECKING:
     from hubq.methods import Method
@@ -30,6 +31,9 @@ METRICS = {
     "perplexity": "perplexity",
     "acc": "accuracy",
     "acc_norm": "accuracy",
+    "acc+": "accuracy",
+    "relaxed_accuracy": "accuracy",
+    "circular_accuracy": "accuracy",
     "mc1": "accuracy",
     "exact_match": "exact_match",
     "f1": "f1",
@@ -79,7 +83,7 @@ def metadata(report: Report) -> str:
         "base_model_relation": "quantized" if plan.base_model else None,
         **license_keys(published_license(plan), plan.base_model, report.checkpoint.files),
         "library_name": "transformers",
-        "pipeline_tag": "text-generation",
+        "pipeline_tag": SEEING if sees(plan) else READING,
         "tags": tags(plan),
         "datasets": calibration_dataset(report),
         "metrics": metrics(report),
@@ -128,7 +132,14 @@ def tags(plan: Plan) -> list[str]:
     form, method = plan.recipe["format"], planned_method(plan)
     served = [] if plan.recipe.get("embeddings", 16) < 16 else _engines(form, method)
     words = ["hubq", "quantized", plan.recipe["method"]["name"], *_widths(plan, method)]
-    return list(dict.fromkeys([*words, form, *served, _family(plan)]))
+    return list(dict.fromkeys([*words, form, *served, _family(plan), *_seeing(plan)]))
+
+
+def _seeing(plan: Plan) -> list[str]:
+    """Return the tags of a model that sees, or of its language part alone."""
+    if plan.vision is None:
+        return []
+    return [plan.vision.title.lower().replace(" ", "-"), "vision" if sees(plan) else "text-only"]
 
 
 def _family(plan: Plan) -> str:

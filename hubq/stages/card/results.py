@@ -23,8 +23,10 @@ from hubq.records.report import (
 )
 from hubq.records.run_folder import REPORT_IN_A_REPO
 from hubq.records.vocabulary import PUBLIC_HUB
+from hubq.sources.task_names import picture_tasks
 
 FOLDER = ".eval_results"  # in a repo
+READING, SEEING = "text-generation", "image-text-to-text"  # as the Hub calls kinds of tasks
 BELIEVABLE = {"samples", "stderr", "base", "base_stderr", "difference", "recovery", "protocol"}
 # What pins a data set in a report's versions: a digest, a commit of a repo, lm-eval's data.
 DIGEST = re.compile(r"sha256:[0-9a-f]+")
@@ -176,7 +178,7 @@ def _result(  # noqa: PLR0913 - what the Hub wants to know of one number
     from huggingface_hub import EvalResult
 
     return EvalResult(
-        task_type="text-generation",
+        task_type=SEEING if task in picture_tasks() else READING,
         task_name=task,
         dataset_type=on.kind,
         dataset_name=on.name,

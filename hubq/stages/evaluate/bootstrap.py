@@ -80,8 +80,8 @@ def _of_strata(base: Score, own: Score, random: np.random.Generator) -> Draws | 
 
 
 def is_right_or_wrong(score: Score) -> bool:
-    """Tell whether every item counts as one or nothing."""
-    return bool(score.items) and set(score.items) <= {0.0, 1.0}
+    """Tell whether every item counts as one or nothing; one of a sum counts as more."""
+    return bool(score.items) and not score.strata and set(score.items) <= {0.0, 1.0}
 
 
 def is_mean_of_items(score: Score) -> bool:

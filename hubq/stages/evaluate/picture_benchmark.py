@@ -31,7 +31,7 @@ class Drawing(NamedTuple):
     """Pictures that a seed draws."""
 
     kind: str  # in hubq/sources/pictures/drawn
-    count: int  # of pictures, where there is no limit
+    most: int  # pictures that are asked about
 
     @property
     def title(self) -> str:

@@ -94,7 +94,7 @@ def _located(data: HubData, revision: str | None, client: Client) -> Located:
 
 def _drawn(benchmark: Benchmark, data: Drawing, wanted: Wanted) -> Questions:
     """Draw pictures for their questions, and once more, the same, when they are asked."""
-    seed, count = wanted.seed or 0, min(wanted.limit or data.count, data.count)
+    seed, count = wanted.seed or 0, min(wanted.limit or data.most, data.most)
     draw = DRAWN[data.kind]
     entries = [
         Entry(number, item)

@@ -196,6 +196,11 @@ def _published(recipe: Recipe, adapter: Adapter, source: "Source") -> Iterator[s
         )
     elif publish.adapter_of == "base" and (reason := _why_not_of_base(recipe, adapter)):
         yield f"publish.adapter_of: base: {reason}; leave adapter_of out"
+    elif publish.adapter_of == "base" and source.is_part:
+        yield (
+            "publish.adapter_of: base: the base sees pictures, and an adapter of its language part "
+            "has other names; leave adapter_of out"
+        )
     elif publish.adapter_of == "base" and source.base_model is None:
         yield (
             "publish.adapter_of: base: no Hub id of the base is known, which the adapter has to "

@@ -37,8 +37,6 @@ def require_consistent(source: Source) -> None:
     """Raise UserError unless config.json and the tensors of a known family are of one model."""
     family = family_of(source.config)
     _require_floats(source.tensors)
-    if source.whole is not None and not source.is_part:
-        _require_eyes(source.whole)
     try:
         _require_fit(source.config, source.tensors, family)
     except UserError as mistake:
@@ -49,6 +47,8 @@ def require_consistent(source: Source) -> None:
                 f"that if the weights are the right ones, else {BRING}"
             ) from mistake
         raise UserError(f"{mistake}; {BRING}") from mistake
+    if source.whole is not None and not source.is_part:
+        _require_eyes(source.whole)
 
 
 def _of_copy(source: Source) -> str:

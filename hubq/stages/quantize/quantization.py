@@ -38,6 +38,7 @@ from hubq.sources.language_part import opened
 from hubq.sources.license_terms import governing
 from hubq.sources.shards import Piece, Weights, merge, pieces, write
 from hubq.sources.skeleton import Skeleton
+from hubq.sources.vision import VisionFamily
 from hubq.stages.plan.memory import Walked
 from hubq.stages.quantize.accounts import Calibration, block_record, layers_of, peaks_on
 from hubq.stages.quantize.block import Block
@@ -50,6 +51,7 @@ from hubq.stages.quantize.windows import EVERY, Entering, Windows, embedded, kep
 from hubq.stages.recipe.recipe import Recipe, head_method
 from hubq.tensors import QuantizedTensor
 
+UNTIED = "tie_word_embeddings is false in config.json, since the base's files hold a head too."
 PACKAGES = ("hubq", "torch", "transformers", "safetensors", "numba", "numpy")
 
 
@@ -262,18 +264,22 @@ class Quantization:
         """Return the files beside the weights."""
         sketches = {name: self._sketch(name, shape) for name, shape in self.quantized.items()}
         kept = [] if self.family.head in sketches else [self.family.head]
+        own: dict[str, VisionFamily] = {}  # a format may know text models alone
         if self.whole is not None:
             sketches = {self.whole.in_memory(name): each for name, each in sketches.items()}
-        config = self.form.config(sketches, kept, self.whole and self.whole.family)
+            own = {"sees": self.whole.family}
+        config = self.form.config(sketches, kept, **own)
+        corrections = {} if self.whole is None else self.whole.corrections
         license = governing(self.plan.license, self.recipe.publish.license)
         found = auxiliary_files(
             self.base,
             config,
             dtype=self.plan.dtype,
             license=license,
-            additions=self.form.config_additions(self.whole and self.whole.family),
+            additions=self.form.config_additions(**own) | corrections,
         )
-        return replace(found, files={**found.files, **self.form.extra_files(config)})
+        facts = (*found.facts, UNTIED) if corrections else found.facts
+        return replace(found, files={**found.files, **self.form.extra_files(config)}, facts=facts)
 
     def _facts(self) -> tuple[str, ...]:
         """Return the card's sentences: of method and format, and of what is not as in the base."""

@@ -1,7 +1,7 @@
 """Conversations to calibrate on: which are taken, how they are laid out, and what is refused."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def talks(count: int) -> list[dict[str, Any]]:
     return [{"messages": said(f"Question {number:02d}?", "An answer.")} for number in range(count)]
 
 
-def written(folder: Path, rows: list[Mapping[str, Any]]) -> Path:
+def written(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     path = folder / "chats.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -51,7 +51,7 @@ def texts(found: Tokens) -> list[str]:
     weights = found.weights
     assert isinstance(weights, Tensor)
     assert weights.shape == found.ids.shape
-    assert set(weights.unique().tolist()) <= {0.0, 1.0}
+    assert set(weights.flatten().tolist()) <= {0.0, 1.0}
     return [
         str(tiny_tokenizer().decode(ids[weight > 0]))
         for ids, weight in zip(found.ids, weights, strict=True)

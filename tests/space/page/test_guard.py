@@ -13,7 +13,7 @@ from made_run import make_run
 from served_space import served
 
 from hubq.client.credentials import LOOPBACK
-from page.guard import MOST_BYTES, own_names
+from page.guard import MOST_WITH_PICTURE, own_names
 
 JUNK: list[Any] = [
     *(None, 0, -1, 1e308, True, "NaN", "../../x", "x" * 1000, [], {}, [[[]]], [None], [{}]),
@@ -66,10 +66,10 @@ def test_no_state_of_a_visitor_is_written_to_the_disk(space: Space) -> None:
 
 def test_a_long_request_is_refused_whatever_it_announces(space: Space) -> None:
     def endless() -> Iterator[bytes]:
-        for _ in range(2 * MOST_BYTES // 65536):
+        for _ in range(2 * MOST_WITH_PICTURE // 65536):
             yield b"x" * 65536
 
-    for content in (b"x" * (MOST_BYTES + 1), endless()):
+    for content in (b"x" * (MOST_WITH_PICTURE + 1), endless()):
         assert space.http.post("gradio_api/queue/join", content=content).status_code == 413
 
 

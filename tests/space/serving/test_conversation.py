@@ -32,6 +32,28 @@ def test_each_side_reads_its_own_turns() -> None:
     assert said == ["Be brief.", "Hello?", "Ho", "Again?"]
 
 
+def test_a_picture_belongs_to_the_first_prompt_of_a_chat_that_knows_its_hash_alone() -> None:
+    chat = begin(["one"], "Be brief.", picture="digest")
+    first = chat.messages(0, "What is it?", "iVBO")
+
+    seen = Side("one")
+    request = REQUEST.model_copy(update={"messages": first})
+    seen.take(request)
+    for event in answered("A llama").events:
+        seen.take(event)
+    chat = chat.with_turn("What is it?", GREEDY, [seen])
+
+    told = [(each.content, each.picture) for each in chat.messages(0, "Sure?", "iVBO")]
+    assert told == [
+        ("Be brief.", None),
+        ("What is it?", "iVBO"),
+        ("A llama", None),
+        ("Sure?", None),
+    ]
+    assert request.pictures == ("iVBO",)
+    assert "iVBO" not in repr(chat)  # nor is there an answer that a base could examine
+
+
 def test_a_turn_that_failed_was_never_said() -> None:
     chat = begin(["one", "other"], "")
 
@@ -40,16 +62,17 @@ def test_a_turn_that_failed_was_never_said() -> None:
     assert [each.content for each in chat.messages(1, "Again?")] == ["Again?"]
 
 
-def test_other_models_or_another_system_prompt_begin_anew() -> None:
+def test_other_models_another_system_prompt_or_picture_begin_anew() -> None:
     chat = begin(["one", "other"], "Be brief.")
 
     claims = [
         chat.goes_on(["one", "other"], "Be brief."),
         chat.goes_on(["other", "one"], "Be brief."),
         chat.goes_on(["one", "other"], ""),
+        chat.goes_on(["one", "other"], "Be brief.", "digest of a picture"),
     ]
 
-    assert claims == [True, False, False]
+    assert claims == [True, False, False, False]
 
 
 def test_the_last_turn_can_be_taken_back() -> None:

@@ -1,12 +1,16 @@
 import json
 import math
 import shutil
+from base64 import b64encode
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
+from tiny_vision import save_tiny_vision_model
 
 from hubq.errors import UserError
 from hubq.stages.evaluate.inference.chat import answer
@@ -87,6 +91,23 @@ def test_greedy_tokens_are_those_of_hubq_chat(loaded: LoadedModel) -> None:
     assert text + events[-1].rest == "".join(  # type: ignore[union-attr]
         answer(loaded.folder, [{"role": "user", "content": QUESTION}], 12)
     )
+
+
+def test_a_picture_is_answered_as_by_hubq_chat(tmp_path: Path) -> None:
+    save_tiny_vision_model("LlavaNextForConditionalGeneration", tmp_path)
+    seen, file = Image.new("RGB", (50, 30), "red"), BytesIO()
+    seen.save(file, "PNG")
+    sent = b64encode(file.getvalue()).decode()
+
+    events = spoken(
+        LoadedModel.load(tmp_path), Message(role="user", content=QUESTION, picture=sent)
+    )
+
+    asked = [{"role": "user", "content": QUESTION}]
+    text = "".join(each.text for each in events if isinstance(each, Token))
+    rest = events[-1].rest  # type: ignore[union-attr]
+    assert text + rest == "".join(answer(tmp_path, asked, 12, [seen]))
+    assert text + rest != "".join(answer(tmp_path, asked, 12))
 
 
 def test_equal_questions_get_equal_answers_to_the_last_bit(loaded: LoadedModel) -> None:

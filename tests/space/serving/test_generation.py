@@ -111,6 +111,21 @@ def kill(worker: Worker) -> None:
     worker._process.wait()
 
 
+def test_a_picture_is_refused_for_a_model_that_reads_text_alone_before_it_is_loaded(
+    base: Path,
+) -> None:
+    made = generation_with()
+    message = Message(role="user", content="What is it?", picture="iVBO")
+    asked = request(base).model_copy(update={"messages": (message,)})
+
+    *_, last = made.generate(asked)
+
+    assert last == Failed(
+        text="the left model reads text alone: ask it without a picture, or ask a model that sees"
+    )
+    assert made.cache.keys == []
+
+
 def test_events_come_in_order(generation: WorkerGeneration, base: Path) -> None:
     list(generation.generate(request(base)))
 

@@ -6,6 +6,7 @@ import hubq_folder
 import pytest
 import quantized_folder
 from safetensors.torch import load_file
+from tiny_vision import save_tiny_vision_model
 
 from hubq.formats import format_named
 from hubq.sources.shards import index
@@ -71,3 +72,12 @@ def test_longer_answers_take_more(tiny_model: TinyModel) -> None:
 
     keys_and_values = 2 * 2 * (2 * 2 * 16)  # in 16 bits, of 2 layers with 2 heads of 16
     assert taken == 10 * keys_and_values + 3 * 10 * 260
+
+
+def test_a_model_that_sees_keeps_what_its_language_part_has_read(tmp_path: Path) -> None:
+    save_tiny_vision_model("LlavaNextForConditionalGeneration", tmp_path)
+
+    needed = weighed(tmp_path, tokens=10) - weighed(tmp_path)
+
+    assert weighed(tmp_path) == PROCESS + dense(tmp_path)
+    assert needed == 10 * 2 * 2 * (2 * 2 * 16)  # keys, values; bytes; layers, heads, width

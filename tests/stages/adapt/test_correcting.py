@@ -1,5 +1,6 @@
 """Corrections of a quantized folder: of what it lacks, in any format, and through kills."""
 
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,11 @@ from hubq.stages.recipe.recipe import Recipe
 IDS = torch.arange(120).view(3, 40)
 RTN = {"name": "rtn", "bits": 3, "group_size": 32}
 AWQ = {"name": "awq", "bits": 3, "group_size": 32}
+TALKS = {
+    "dataset": {"file": "talks.jsonl", "user": "asks", "assistant": "says"},
+    "samples": 8,
+    "length": 64,
+}
 EVERY_HEAD = {"num_key_value_heads": 4}  # AWQ then folds between v and o too
 KINDS: dict[str, tuple[dict[str, Any], str]] = {
     "compressed-tensors": (RTN, "compressed-tensors"),
@@ -122,12 +128,23 @@ def test_quantized_embeddings_are_where_the_tokens_begin(tmp_path: Path) -> None
 
 
 # Of eight steps, four a block: those after which it is killed; fewer are left once a block is kept.
-@pytest.mark.parametrize(("keep_every", "killed"), [("0", (1, 4, 5, 3)), ("1e9", (1, 4, 5, 7))])
+@pytest.mark.parametrize(
+    ("keep_every", "killed", "on"),
+    [("0", (1, 4, 5, 3), {}), ("1e9", (1, 4, 5, 7), {}), ("0", (5,), {"calibration": TALKS})],
+    ids=["kept", "not kept", "on conversations"],
+)
 def test_a_walk_killed_at_each_of_its_steps_ends_with_the_same_numbers(
-    keep_every: str, killed: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    keep_every: str,
+    killed: tuple[int, ...],
+    on: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(VARIABLE, keep_every)
-    plan, run = quantized_run(tmp_path, "llama", RTN)
+    monkeypatch.chdir(tmp_path)
+    rows = ({"asks": f"{number}?", "says": "Yes. " * (number % 5)} for number in range(20))
+    Path("talks.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    plan, run = quantized_run(tmp_path, "llama", RTN, **on)
     steps = run / "adapted" / "steps"
     expected = corrections(plan, run, NOWHERE, SILENT, rank=8, damping=0.01)
     steps.rename(tmp_path / "whole")

@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+from data_hub import COMMIT, data_hub
+
 from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.sources.texts.corpus import Corpus
-from hubq.stages.evaluate.against_base import perplexities_of
-from hubq.stages.evaluate.measure import Machine, outcome_file
+from hubq.stages.evaluate.against_base import named_tasks, perplexities_of
+from hubq.stages.evaluate.jobs import Order
+from hubq.stages.evaluate.measure import Machine, in_turn, outcome_file
+from hubq.stages.evaluate.measurements.pictures import PictureTask
 
 TEXT = Corpus("The llama went home.", "a text", "1")
 
@@ -31,3 +35,27 @@ def test_a_capped_text_is_known_apart_from_the_whole_one(tmp_path: Path) -> None
     files = {outcome_file(tmp_path, task, Machine("cpu", "float32")) for task in (whole, capped)}
 
     assert len(files) == 2
+
+
+def test_a_name_that_lm_eval_has_too_is_that_of_the_task_on_pictures() -> None:
+    section = EvaluateSection.model_validate({"tasks": ["chartqa", "hubq_piqa"]})
+
+    assert [task.kind for task in named_tasks(section)] == ["pictures", "choice"]
+
+
+def test_the_data_of_a_task_on_pictures_is_pinned_when_it_is_measured() -> None:
+    section = EvaluateSection.model_validate({"tasks": ["ai2d", "hubq_charts"]})
+
+    with data_hub({"data/test-00000-of-00001.parquet": b""}) as (client, _):
+        pinned, drawn = named_tasks(section, client)
+
+    assert isinstance(pinned, PictureTask)
+    assert isinstance(drawn, PictureTask)
+    assert (pinned.revision, drawn.revision) == (COMMIT, None)
+
+
+def test_the_task_that_takes_longest_is_begun_first(tmp_path: Path) -> None:
+    section = EvaluateSection.model_validate({"tasks": ["hubq_piqa", "ai2d", "docvqa"]})
+    orders = [Order(task=task, outcome=tmp_path / "any") for task in named_tasks(section)]
+
+    assert [order.task.title for order in in_turn(orders)] == ["docvqa", "ai2d", "hubq_piqa"]

@@ -196,8 +196,8 @@ def test_the_seed_decides_what_is_drawn(name: str) -> None:
     "name", ["hubq_charts", "hubq_documents", "hubq_diagrams", "hubq_choices", "hubq_yes_no"]
 )
 def test_who_knows_all_answers_is_right_in_every_drawn_item(name: str) -> None:
-    found, pictures = drawn(name, limit=8), {}
-    pictures.update(shown(found))
+    found = drawn(name, limit=8)
+    pictures = dict(shown(found))
     right = {
         (pictures[each.picture], each.item.prompt): each.item.right[0]
         for unit in found.units

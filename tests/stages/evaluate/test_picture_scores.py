@@ -8,6 +8,7 @@ from progress_recorder import Recorder
 
 from hubq.machine.progress import SILENT
 from hubq.records.recipe_evaluate import EvaluateSection, TaskSection
+from hubq.records.report import Interval
 from hubq.stages.evaluate.measurements import read
 from hubq.stages.evaluate.measurements.pictures import (
     PictureTask,
@@ -176,6 +177,14 @@ def test_nothing_is_known_of_a_stratum_of_one() -> None:
 def test_what_is_drawn_is_known_by_its_seed_and_what_is_not_isnt() -> None:
     assert asked("hubq_charts", seed=1) != asked("hubq_charts", seed=2)
     assert asked("ai2d", seed=1) == asked("ai2d", seed=2)
+
+
+def test_a_score_without_a_point_is_no_list_of_wrong_answers() -> None:
+    pair = compared("hubq_yes_no", lambda prompt: "#", lambda prompt: "?")["score"]
+
+    found = measurement(pair)
+
+    assert (found.value, found.flips, found.difference) == (0, None, Interval(value=0))
 
 
 def test_a_task_goes_to_another_process_and_comes_back() -> None:

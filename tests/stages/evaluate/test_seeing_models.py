@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from data_hub import COMMIT, data_hub
+from made_pictures import mme_rows, parquet, with_pictures
 from progress_recorder import Recorder
 from safetensors.torch import load_file, save_file
 
@@ -17,6 +19,7 @@ from hubq.records.report import Measured, Measurement
 from hubq.stages.evaluate.against_base import ModelPair, measured
 from hubq.stages.evaluate.measure import Machine, outcome_file
 from hubq.stages.evaluate.measurements.pictures import PictureTask, picture_task
+from hubq.stages.evaluate.picture_tasks.mme import SUMS
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")
 NEXT = "LlavaNextForConditionalGeneration"
@@ -75,6 +78,29 @@ def test_drawn_tasks_and_texts_are_measured_of_base_and_result_without_a_network
     assert flips.changed > 0  # the copy says something else
     assert recorder.totals["quantized: hubq_yes_no"] == recorder.steps["base: hubq_yes_no"] == 6
     assert (remembered.measurements, again.titles) == (found.measurements, [])
+
+
+# Workers fetch the data from the Hub, as they do for lm-eval's tasks: seconds again.
+def test_mme_is_measured_of_base_and_result_at_one_commit_of_its_data(pair: ModelPair) -> None:
+    categories = [each for some in SUMS.values() for each in some]
+    content = parquet(with_pictures(mme_rows(1, categories)))
+
+    with data_hub({"data/test-00000-of-00001.parquet": content}) as (client, paths):
+        found = measured(pair, section(tasks=["mme"]), client, Recorder())
+
+    assert [each.metric for each in found.measurements if each.task == "mme"] == [
+        *("perception", "cognition", "acc", "acc+"),
+    ]
+    members = [each for each in found.measurements if found.is_member(each)]
+    assert [each.task for each in members] == [f"mme_{category}" for category in categories]
+    perception = only(found, "mme", "perception")
+    assert (perception.samples, perception.chance, perception.dataset) == (
+        *(10, 750, "lmms-lab/MME (test)"),
+    )
+    assert perception.version.startswith(f"lmms-lab/MME@{COMMIT} (task ")
+    assert "the first 3 pictures of each part" in perception.protocol
+    assert "to say yes to everything gives 500" in perception.protocol
+    assert all("/datasets/lmms-lab/MME/" in each for each in paths if "resolve" in each)
 
 
 @pytest.mark.parametrize(

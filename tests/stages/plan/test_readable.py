@@ -60,10 +60,10 @@ def test_conversations_for_a_model_without_a_template_are_refused(
 ) -> None:
     drop(folder, "chat_template.jinja")
     section = {"dataset": "ultrachat", "samples": 2, "length": 64}
-    options = {"evaluate": {}, "method": {"name": "gptq", "group_size": 32}}
+    method = {"name": "gptq", "group_size": 32}
 
     with pytest.raises(UserError, match=r"conversations: .*model has no chat template\.\nCalibra"):
-        planned({"folder": folder}, tmp_path / "run", calibration=section, **options)
+        planned({"folder": folder}, tmp_path / "run", calibration=section, method=method)
 
 
 def test_a_task_in_a_template_that_is_not_there_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Models that see: their decoder is quantized, their eyes stay, and both are read back together."""
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -159,3 +161,76 @@ def test_all_that_sees_is_the_same_byte_for_byte_under_the_same_names(
     assert kept < after.keys()
     assert all(torch.equal(before[name], after[name]) for name in kept)
     assert {name for name in after if not name.endswith(("_scale", "_zero"))} == before.keys()
+
+
+class KilledError(Exception):
+    """What ends a run in its midst."""
+
+
+class Ending:
+    """Progress that ends a run once its first block is done."""
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Count the steps, and end a run in the second half of them."""
+        done = 0
+
+        def advance(steps: int) -> None:
+            nonlocal done
+            done += steps
+            if title.startswith("Quantizing") and done > total / 2:
+                raise KilledError
+
+        yield advance
+
+
+def test_a_run_that_ended_goes_on_to_the_same_bytes(
+    made: Callable[..., Made], tmp_path: Path
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("".join(f"The {number}th llama ate leaves.\n" for number in range(90)))
+    given = {
+        "method": {"name": "gptq", "bits": 4, "group_size": 32},
+        "calibration": {"dataset": {"file": text}, "samples": 4, "length": 32},
+    }
+    whole = made(NEXT, "compressed-tensors", **given)
+    run = tmp_path / "again"
+    run.mkdir()
+    with pytest.raises(KilledError):
+        quantize(whole.plan, run, NOWHERE, Ending())
+    assert list(run.glob("blocks/*0.safetensors"))
+
+    quantize(whole.plan, run, NOWHERE)
+
+    for path in whole.folder.iterdir():
+        assert (run / "model" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_head_and_embeddings_can_be_quantized_too(made: Callable[..., Made]) -> None:
+    model = made(NEXT, "hubq", embeddings=8)
+
+    loaded = load(model.folder, device="cpu", dtype="float32").model
+
+    picture = shown(NEXT, model.folder)
+    torch.testing.assert_close(
+        logits(loaded, picture), logits(dequantized(model, "hubq"), picture), atol=2e-6, rtol=0
+    )
+    assert sum(each.quantized for each in model.plan.modules) == 16
+
+
+def test_a_head_in_the_files_stays_one_of_its_own_whatever_config_says(
+    made: Callable[..., Made], tiny_vision_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny_vision_model(NEXT), folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"tie_word_embeddings": True}
+    config["text_config"] |= {"tie_word_embeddings": True}
+    (folder / "config.json").write_text(json.dumps(config))
+
+    model = made(NEXT, "hubq", embeddings=8, model={"folder": folder})
+
+    loaded = load(model.folder, device="cpu", dtype="float32").model
+    text = {"input_ids": torch.arange(20)[None]}
+    usual = dequantized(model, "hubq")
+    torch.testing.assert_close(logits(loaded, text), logits(usual, text), atol=2e-6, rtol=0)

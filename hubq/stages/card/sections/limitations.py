@@ -10,7 +10,8 @@ from typing import NamedTuple
 from hubq.records.adapted_report import AdaptedReport
 from hubq.records.number_format import NOT_MEASURED, number, share
 from hubq.records.report import Measurement, Report
-from hubq.sources.task_names import is_offline
+from hubq.sources.task_names import is_offline, picture_tasks
+from hubq.stages.card.sections import vision
 from hubq.stages.card.sections.evaluation import perplexities
 from hubq.stages.card.sections.markdown import listed
 
@@ -18,6 +19,10 @@ from hubq.stages.card.sections.markdown import listed
 VERSION = re.compile(r", (?=sha256:|[\w.-]+/[\w.-]+@)")
 # What stands before each of several texts.
 PART = re.compile(r"(?:^|; )\d+ windows of ")
+
+
+# MME's scores of a model that says yes to everything: half of the answers, and no whole picture.
+SAYS_YES = {"perception": 500, "cognition": 200}
 
 
 class Text(NamedTuple):
@@ -64,6 +69,7 @@ def limits(report: Report) -> list[str]:
     return [
         *_loss(report),
         *_taught(report),
+        *vision.limits(report),
         *_calibration(report),
         *_context(report),
         *_alignment(report),
@@ -140,6 +146,7 @@ def _tasks(report: Report) -> Iterator[str]:
     tasks = [each for each in report.measurements if each.metric != "perplexity"]
     if tasks and limit:
         yield f"At most {number(limit)} items of each task were used."
+    yield from _on_pictures(tasks)
     if own := _own(tasks):
         what = (
             "is a local variant of the task it is named after"
@@ -150,4 +157,22 @@ def _tasks(report: Report) -> Iterator[str]:
 
 
 def _own(tasks: list[Measurement]) -> list[str]:
-    return sorted({each.task for each in tasks if is_offline(each.task)})
+    named = {each.task for each in tasks if is_offline(each.task)}
+    return sorted(named - set(picture_tasks()))
+
+
+def _on_pictures(tasks: list[Measurement]) -> Iterator[str]:
+    """Say what scores on drawn pictures are worth, and what a score of MME is that is too low."""
+    if drawn := sorted({each.task for each in tasks if is_offline(each.task)} - set(_own(tasks))):
+        ask = "asks" if len(drawn) == 1 else "ask"
+        yield (
+            f"{listed(drawn)} {ask} about pictures that a seed drew: compare with the base, not "
+            "with scores on photographs, charts or scans."
+        )
+    for each in tasks:
+        least = SAYS_YES.get(each.metric, 0) if each.task == "mme" else 0
+        if each.value < least:
+            yield (
+                f"Its MME {each.metric} of {number(each.value)} is less than the {least} of a "
+                "model that says yes to everything: many of its answers are neither yes nor no."
+            )

@@ -1,24 +1,30 @@
 """Let a model answer: the quickest proof that what was published is a model at all.
 
 Decoding is greedy, so the same folder gives the same answer. Each piece of text is there when it is
-written, without a thread, and an error comes out where it happened.
+written, without a thread, and an error comes out where it happened. To a model that sees, pictures
+can be given; they belong to the first question.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from hubq.errors import UserError
 from hubq.machine.device import best_device, compute_dtype
+from hubq.machine.files import read_object
 from hubq.machine.progress import quiet
 from hubq.sources.chat_template import Message, laid_out, template_of
 from hubq.sources.folder import refuse_adapter
+from hubq.sources.processor import processor_of, seen
 from hubq.sources.tokenizer import tokenizer_of
+from hubq.sources.vision import cannot_see, vision_family_of
 from hubq.stages.evaluate.inference.greedy_decoding import decoded
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
 UNFINISHED = "\ufffd"  # what decoding shows of a character whose last bytes are still to come
@@ -49,21 +55,77 @@ class Speaker:
             model = load(folder, device=place, dtype=compute_dtype(place.partition(":")[0])).model
         return cls(folder, tokenizer, model)
 
-    def answer(self, messages: Sequence[Message], max_new_tokens: int = 256) -> "Answer":
+    @cached_property
+    def processor(self) -> Any:  # noqa: ANN401 - transformers carries no types
+        """What makes tensors of pictures, loaded once there is one."""
+        return processor_of(self.folder)
+
+    def answer(
+        self,
+        messages: Sequence[Message],
+        max_new_tokens: int = 256,
+        pictures: "Sequence[Image]" = (),
+    ) -> "Answer":
         """Begin an answer, which comes piece by piece.
 
         Messages have a role (user, assistant, system) and content. A tokenizer with a chat
         template lays them out; without one the model completes their plain text.
         """
-        prompt = lay_out(self.tokenizer, messages)
-        room = room_behind(self.model, self.folder, len(prompt[0]))
-        return Answer(self, prompt.to(self.model.device), min(max_new_tokens, room))
+        prompt = self.inputs(messages, pictures)
+        room = room_behind(self.model, self.folder, prompt["input_ids"].shape[1])
+        return Answer(self, prompt, min(max_new_tokens, room))
+
+    def inputs(
+        self, messages: Sequence[Message], pictures: "Sequence[Image]" = ()
+    ) -> "dict[str, Tensor]":
+        """Return what the model reads: `input_ids`, (1, tokens), and what it sees, on its device.
+
+        Raises UserError for pictures where the model reads text alone.
+        """
+        is_blind = not sees(self.folder)
+        if pictures and is_blind:
+            raise UserError(cannot_see(str(self.folder)))
+        # Repos of before 2025 have the template beside the processor, and none for the tokenizer.
+        if not pictures and (is_blind or template_of(self.tokenizer) is not None):
+            found = {"input_ids": lay_out(self.tokenizer, messages)}
+        else:
+            found = seen(self.processor, pictures, with_places(messages, len(pictures)))
+            found.pop("attention_mask", None)  # of one row nothing is hidden
+        return {name: self._placed(each) for name, each in found.items()}
+
+    def _placed(self, given: "Tensor") -> "Tensor":
+        """Put an input where the model is; pixels in its dtype."""
+        dtype = self.model.dtype if given.is_floating_point() else given.dtype
+        return given.to(self.model.device, dtype)
+
+
+def sees(folder: Path) -> bool:
+    """Tell whether a folder's model reads pictures too."""
+    return vision_family_of(read_object(folder / "config.json")) is not None
+
+
+def with_places(messages: Sequence[Message], pictures: int) -> list[dict[str, Any]]:
+    """Write messages as templates of models that see read them, pictures before the first question.
+
+    Each content is a list of parts, of type image or text.
+    """
+    first = next((n for n, each in enumerate(messages) if each["role"] == "user"), 0)
+    return [
+        {
+            "role": each["role"],
+            "content": [
+                *({"type": "image"} for _ in range(pictures if number == first else 0)),
+                {"type": "text", "text": each["content"]},
+            ],
+        }
+        for number, each in enumerate(messages)
+    ]
 
 
 class Answer:
     """The pieces of an answer, to be gone through once; then it tells whether it was cut off."""
 
-    def __init__(self, speaker: Speaker, prompt: "Tensor", most: int) -> None:
+    def __init__(self, speaker: Speaker, prompt: "Mapping[str, Tensor]", most: int) -> None:
         self._speaker = speaker
         self._prompt = prompt
         self._most = most
@@ -85,9 +147,14 @@ class Answer:
         return self._tokens if self._tokens == self._most else None
 
 
-def answer(folder: Path, messages: Sequence[Message], max_new_tokens: int = 256) -> Iterator[str]:
+def answer(
+    folder: Path,
+    messages: Sequence[Message],
+    max_new_tokens: int = 256,
+    pictures: "Sequence[Image]" = (),
+) -> Iterator[str]:
     """Load a folder and yield its answer piece by piece: one question, one answer."""
-    yield from Speaker.load(folder).answer(messages, max_new_tokens)
+    yield from Speaker.load(folder).answer(messages, max_new_tokens, pictures)
 
 
 def lay_out(tokenizer: Any, messages: Sequence[Message]) -> "Tensor":  # noqa: ANN401
@@ -114,10 +181,10 @@ def room_behind(model: Any, folder: Path, taken: int) -> int:  # noqa: ANN401
     return int(length) - taken if length is not None else 2**31
 
 
-def _greedy(model: Any, prompt: "Tensor", most: int) -> Iterator[int]:  # noqa: ANN401
+def _greedy(model: Any, prompt: "Mapping[str, Tensor]", most: int) -> Iterator[int]:  # noqa: ANN401
     """Yield the likeliest next token again and again, up to one that ends the answer."""
     ends = ends_of(model)
-    for step in islice(decoded(model, prompt), most):
+    for step in islice(decoded(model, **prompt), most):
         token = int(step)
         if token in ends:
             return

@@ -34,15 +34,21 @@ def timed(steps: "Iterator[Tensor]", output: int, device: str) -> Times:
     return Times(first - began, time.perf_counter() - first)
 
 
-def decoded(model: Any, prompts: "Tensor") -> "Iterator[Tensor]":  # noqa: ANN401
-    """Yield the likeliest next token of each row, (batch, 1), without an end."""
+def decoded(model: Any, input_ids: "Tensor", **seen: "Tensor") -> "Iterator[Tensor]":  # noqa: ANN401
+    """Yield the likeliest next token of each row, (batch, 1), without an end.
+
+    What a model sees, such as pixel_values, goes in with the prompts alone.
+    """
     import torch
 
-    ids, cache = prompts, None
+    ids, cache = input_ids, None
     while True:
         with torch.inference_mode():  # not around a yield: it would hold for the caller too
-            step = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            step = model(
+                input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1, **seen
+            )
             ids, cache = step.logits[:, -1].argmax(dim=-1, keepdim=True), step.past_key_values
+        seen = {}
         yield ids
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from hubq.sources.pictures.rows import Row
 from hubq.stages.evaluate.picture_benchmark import (
     Benchmark,
+    Drawing,
     HubData,
     Item,
     Number,
@@ -54,7 +55,7 @@ def _plain(text: str) -> str:
 class AI2D(Benchmark):
     """Which option is right, by its letter."""
 
-    data: ClassVar = HubData("lmms-lab/ai2d", "test")
+    data: ClassVar[HubData | Drawing] = HubData("lmms-lab/ai2d", "test")
     columns: ClassVar = ("question", "options", "answer")
     new_tokens: ClassVar = 16
     rule: ClassVar = (

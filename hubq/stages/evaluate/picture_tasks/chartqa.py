@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from hubq.sources.pictures.rows import Row
 from hubq.stages.evaluate.picture_benchmark import (
     Benchmark,
+    Drawing,
     HubData,
     Item,
     Number,
@@ -48,7 +49,7 @@ def _number(text: str) -> float | None:
 class ChartQA(Benchmark):
     """A number or a word that a chart shows."""
 
-    data: ClassVar = HubData("lmms-lab/ChartQA", "test")
+    data: ClassVar[HubData | Drawing] = HubData("lmms-lab/ChartQA", "test")
     columns: ClassVar = ("question", "answer", "type")
     new_tokens: ClassVar = 16
     limited_by_part: ClassVar = True

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from hubq.sources.pictures.rows import Row
 from hubq.stages.evaluate.picture_benchmark import (
     Benchmark,
+    Drawing,
     HubData,
     Item,
     Number,
@@ -36,8 +37,10 @@ def anls(answer: str, right: Sequence[str]) -> float:
 
 
 def _distance(answer: str, right: str) -> float:
-    length = max(len(answer), len(right))
-    return levenshtein(_plain(answer), _plain(right)) / length if length else 0.0
+    length, texts = max(len(answer), len(right)), (_plain(answer), _plain(right))
+    if abs(len(texts[0]) - len(texts[1])) > THRESHOLD * length:
+        return 1.0  # farther than counts, so that no long text has to be gone through
+    return levenshtein(*texts) / length if length else 0.0
 
 
 def _plain(text: str) -> str:
@@ -59,7 +62,7 @@ def levenshtein(first: str, second: str) -> int:
 class DocVQA(Benchmark):
     """A word or phrase that stands in a document."""
 
-    data: ClassVar = HubData("lmms-lab/DocVQA", "validation", "DocVQA")
+    data: ClassVar[HubData | Drawing] = HubData("lmms-lab/DocVQA", "validation", "DocVQA")
     columns: ClassVar = ("questionId", "question", "answers")
     new_tokens: ClassVar = 32
     rule: ClassVar = "ANLS: likeness to the nearest right answer by letters, nothing below a half"

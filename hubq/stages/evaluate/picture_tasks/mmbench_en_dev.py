@@ -16,6 +16,7 @@ from hubq.sources.pictures.rows import Row
 from hubq.stages.evaluate.picture_benchmark import (
     Answered,
     Benchmark,
+    Drawing,
     HubData,
     Item,
     Number,
@@ -77,7 +78,7 @@ def asked(question: str, options: Sequence[tuple[str, str]], hint: str | None = 
 class MMBench(Benchmark):
     """Which option is right, whatever its letter is."""
 
-    data: ClassVar = HubData("lmms-lab/MMBench", "dev", "en")
+    data: ClassVar[HubData | Drawing] = HubData("lmms-lab/MMBench", "dev", "en")
     columns: ClassVar = (
         *("index", "question", "hint", "answer", "A", "B", "C", "D"),
         *("category", "L2-category"),

@@ -15,6 +15,7 @@ from hubq.sources.pictures.rows import Row
 from hubq.stages.evaluate.picture_benchmark import (
     Answered,
     Benchmark,
+    Drawing,
     HubData,
     Item,
     Number,
@@ -58,7 +59,7 @@ def read(answer: str) -> str:
 class MME(Benchmark):
     """Yes or no."""
 
-    data: ClassVar = HubData("lmms-lab/MME", "test")
+    data: ClassVar[HubData | Drawing] = HubData("lmms-lab/MME", "test")
     columns: ClassVar = ("question_id", "question", "answer", "category")
     new_tokens: ClassVar = 16
     asked_by: ClassVar = "pictures"
@@ -107,11 +108,10 @@ class MME(Benchmark):
         yield Number("acc+", both, said(units), chance=0.25)
         for category, some in known.items():
             part = category if category in CATEGORIES else None
-            scores = tuple(map(_score, some))
-            yield Number("score", scores, said(some), part, BY_A_COIN, remark=_sanity(1))
+            yield _sum("score", [some], part)
 
 
-def _sum(name: str, categories: Sequence[Sequence[Unit]]) -> Number:
+def _sum(name: str, categories: Sequence[Sequence[Unit]], part: str | None = None) -> Number:
     """Sum the scores of categories."""
     units = [unit for some in categories for unit in some]
     strata = (number for number, some in enumerate(categories) for _ in some)
@@ -119,6 +119,7 @@ def _sum(name: str, categories: Sequence[Sequence[Unit]]) -> Number:
         name,
         tuple(map(_score, units)),
         said(units),
+        part,
         chance=BY_A_COIN * len(categories),
         strata=tuple(strata),
         remark=_sanity(len(categories)),

@@ -746,3 +746,41 @@ def test_a_card_does_the_duties_of_its_bases_license() -> None:
     assert "Gemma is provided under and subject to the Gemma Terms of Use" in text
     assert "The use restrictions in section 3.2 of these terms bind whoever receives this" in text
     assert "The files of this model are not the base's" in text
+
+
+def of_mme(**changes: object) -> Report:
+    """Return a report with MME's perception."""
+    values: dict[str, Any] = {"task": "mme", "metric": "perception", "better": "higher"}
+    return made_report(measurements=(measurement(**{**values, **changes}),))
+
+
+def test_a_score_of_mme_below_that_of_always_yes_is_told() -> None:
+    low, enough = (limitations.limits(of_mme(value=value)) for value in (312.5, 500))
+
+    said = [sentence for sentence in low if sentence not in enough]
+    assert any(
+        "MME perception of 312.5 is less than the 500 of a model that says yes to everything"
+        in each
+        for each in said
+    )
+    assert not any("says yes to everything" in each for each in enough)
+
+
+def test_drawn_pictures_are_no_variant_of_a_published_task() -> None:
+    said = " ".join(limitations.limits(of_mme(task="hubq_charts", metric="relaxed_accuracy")))
+
+    assert "hubq_charts asks about pictures that a seed drew" in said
+    assert "local variant" not in said
+
+
+def test_a_sum_and_its_categories_stand_in_the_table_with_what_guessing_gives() -> None:
+    changes: dict[str, Any] = {"better": "higher", "base": 1550.0, "value": 1500.0}
+    perception = measurement(task="mme", metric="perception", chance=750.0, **changes)
+    category = measurement(task="mme_OCR", part_of="mme", metric="score", chance=75.0, **changes)
+
+    table = section(
+        "### Knowledge and capacity", render(made_report(measurements=(perception, category)))
+    )
+
+    assert "| mme, perception | 40 | 750.00 |" in table
+    assert "| ↳ mme_OCR, score | 40 | 75.00 |" in table

@@ -6,10 +6,12 @@ from typing import Any
 
 import hubq_folder
 import pytest
+from PIL import Image
+from tiny_vision import save_tiny_vision_model
 
 from hubq.errors import UserError
 from hubq.machine.device import compute_dtype
-from hubq.stages.evaluate.inference.chat import Speaker, answer, lay_out, pieces
+from hubq.stages.evaluate.inference.chat import Speaker, answer, lay_out, pieces, with_places
 
 TinyModel = Callable[[str], Path]
 QUESTION = [{"role": "user", "content": "What is a llama?"}]
@@ -170,3 +172,54 @@ def test_transformers_speaks_again_after_an_answer(folder: Path) -> None:
     list(answer(folder, QUESTION, 1))
 
     assert logging.get_verbosity() == before
+
+
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("seeing")
+    save_tiny_vision_model("LlavaNextForConditionalGeneration", folder)
+    return folder
+
+
+def test_an_answer_about_a_picture_is_what_generate_gives_greedily(seeing: Path) -> None:
+    speaker, picture = Speaker.load(seeing), Image.new("RGB", (50, 30), "red")
+    inputs = speaker.inputs(QUESTION, [picture])
+    written = speaker.model.generate(**inputs, max_new_tokens=8, do_sample=False)
+    expected = written[0, inputs["input_ids"].shape[1] :]
+
+    told = "".join(speaker.answer(QUESTION, 8, [picture]))
+
+    assert told == speaker.tokenizer.decode(expected, skip_special_tokens=True)
+    assert told != "".join(speaker.answer(QUESTION, 8, [Image.new("RGB", (50, 30), "blue")]))
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["template of today", "of before 2025"])
+def test_a_model_that_sees_answers_words_alone_too(old: bool, seeing: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(seeing, tmp_path / "copy")
+    template = folder / "chat_template.jinja"
+    if old:
+        written = {"chat_template": template.read_text()}
+        (folder / "chat_template.json").write_text(json.dumps(written))
+        template.unlink()
+    speaker = Speaker.load(folder)
+
+    prompt = speaker.inputs(QUESTION)
+
+    assert "pixel_values" not in prompt
+    assert speaker.tokenizer.decode(prompt["input_ids"][0]).startswith("user: What is a llama?")
+
+
+def test_pictures_stand_before_the_first_question() -> None:
+    system = {"role": "system", "content": "Be brief."}
+
+    told = with_places([system, *QUESTION, *QUESTION], 2)
+
+    kinds = [[part["type"] for part in each["content"]] for each in told]
+    assert kinds == [["text"], ["image", "image", "text"], ["text"]]
+
+
+def test_a_picture_is_refused_by_a_model_that_reads_text_alone(folder: Path) -> None:
+    speaker = Speaker.load(folder)
+
+    with pytest.raises(UserError, match="reads text alone: ask it without a picture"):
+        speaker.answer(QUESTION, 3, [Image.new("RGB", (9, 9))])

@@ -34,6 +34,9 @@ def test_the_prompt_asks_for_a_word_or_phrase() -> None:
         ("kitten", ["sitting"], 1 - 3 / 7),
         ("", ["1998"], 0),
         ("", [""], 1),
+        ("a" * 100, ["a" * 1_000_000], 0),  # which is known without a trillion steps
+        ("a" * 100, ["a" * 200], 0.5),
+        ("a" * 100, ["a" * 201], 0),
     ],
 )
 def test_anls_is_the_likeness_to_the_nearest_answer(
