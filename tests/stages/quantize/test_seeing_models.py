@@ -22,6 +22,8 @@ from hubq.records.plan import Plan
 from hubq.sources.language_part import opened
 from hubq.sources.processor import processor_of, seen
 from hubq.stages.evaluate.inference.loading import load
+from hubq.stages.lint.gather import folder_release
+from hubq.stages.lint.lint import lint
 from hubq.stages.plan.plan import plan
 from hubq.stages.quantize.quantize import quantize
 from hubq.stages.recipe.recipe import Recipe
@@ -130,6 +132,7 @@ def test_it_is_read_as_its_dequantized_model_with_and_without_a_picture(
     made: Callable[..., Made], architecture: str, form: str
 ) -> None:
     model = made(architecture, form)
+    assert not lint(folder_release(model.folder)).errors
     picture = shown(architecture, model.folder)
     text = {"input_ids": torch.arange(20)[None]}
 
