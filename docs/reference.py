@@ -1,5 +1,6 @@
 """The pages that mkdocs makes while it builds: what the code says of itself can't go stale."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,21 @@ from mkdocs.structure.files import File, Files
 from hubq.cli import cli
 from hubq.methods import methods
 from hubq.methods.adapters import adapters
+from hubq.stages.lint.table import RULES
 from hubq.stages.recipe.schema import schema
 
 ROOT = Path(__file__).parents[1]
 WIDTH = 90  # characters a line of a command's help
 TABLE = "| key | takes | default | meaning |\n|---|---|---|---|\n"
+LINT = """# Rules of lint
+
+`hubq lint FOLDER_OR_REPO` applies these rules to anybody's release, `hubq plan` those that need no
+files to what a recipe will make, and `hubq publish` all of them to what it is about to push.
+
+An error: an engine that reads the format fails or answers garbage, or the Hub refuses the repo. A
+warning: something is missing or may do harm. A note: an engine never read the format.
+
+"""
 # What a key of recipes chooses by name: the key, and which names there are.
 CHOSEN = {"method": ("method", methods), "adapter": ("adapt", adapters)}
 # Pages and pictures that lie elsewhere, because programs or other readers want them there.
@@ -32,7 +43,8 @@ ELSEWHERE = {
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     """Add the pages to those in docs/; mkdocs calls this."""
-    for path, content in {"commands.md": commands(), "recipes.md": recipes()}.items():
+    made = {"commands.md": commands(), "recipes.md": recipes(), "lint.md": rules()}
+    for path, content in made.items():
         files.append(File.generated(config, path, content=content))
     for path, source in ELSEWHERE.items():
         files.append(File.generated(config, path, abs_src_path=str(ROOT / source)))
@@ -71,6 +83,23 @@ def recipes() -> str:
         titled = [f"{kind.capitalize()} {name}" for name in names()]
         sections += zip(titled, chosen, strict=True)
     return "\n".join(["# Recipes\n", *(_section(title, each) for title, each in sections)])
+
+
+def rules() -> str:
+    """Return the page of all rules of lint, a row each."""
+    rows = (
+        f"| `{rule.name}` | {rule.severity} | {', '.join(rule.engines) or '-'} "
+        f"| {_cell(rule.title)} | {_cell(_linked(rule.source))} |\n"
+        for rule in RULES
+    )
+    head = "| rule | is | may stop | finds | known from |\n|---|---|---|---|---|\n"
+    return f"{LINT}{head}{''.join(rows)}"
+
+
+def _linked(source: str) -> str:
+    """Turn org/name#number into links."""
+    where = r"[\1](https://github.com/\2/issues/\3)"
+    return re.sub(r"(([\w.-]+/[\w.-]+)#(\d+))", where, source)
 
 
 def _title(name: str) -> str:

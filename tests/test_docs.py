@@ -28,6 +28,7 @@ from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 from hubq.sources.shards import Weights
 from hubq.stages.adapt.adapt import adapt
+from hubq.stages.lint.table import RULES
 from hubq.stages.plan.plan import plan
 from hubq.stages.quantize.quantize import quantize
 from hubq.stages.recipe.recipe import Recipe, read
@@ -188,6 +189,13 @@ def test_the_page_of_recipes_has_each_key_of_each_section_method_and_adapter() -
     for section, mapping in zip(sections, mappings, strict=True):
         keys = mapping.get("anyOf", [mapping])[-1]["properties"]
         assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(keys)
+
+
+def test_the_page_of_lint_has_each_rule_with_its_source() -> None:
+    rows = re.findall(r"^\| `([\w-]+)` \|.*\| (.+) \|$", reference.rules(), re.MULTILINE)
+
+    assert [name for name, _ in rows] == [rule.name for rule in RULES]
+    assert all(source for _, source in rows)
 
 
 def test_a_link_that_leads_nowhere_stops_the_build_and_no_page_asks_the_network(

@@ -73,7 +73,7 @@ def test_it_is_trained_on_what_the_processor_makes_of_a_prompt(made: Made, kind:
 
 
 def test_transformers_loads_what_was_trained(made: Made) -> None:
-    loaded = AutoModelForImageTextToText.from_pretrained(made.folder)
+    loaded: Any = AutoModelForImageTextToText.from_pretrained(made.folder)
     batch = script.laid_out(made.processor, list(script.questions("charts", 0, 2)))
 
     given = script.answered(made.model, batch)[0]

@@ -16,6 +16,7 @@ from hubq.cli.comparing import compare
 from hubq.cli.conversion import convert
 from hubq.cli.evaluating import evaluate
 from hubq.cli.hubs import doctor, hub, pull
+from hubq.cli.linting import lint
 from hubq.cli.refusals import Commands
 from hubq.cli.space import space
 from hubq.cli.stages import adapt, plan, publish, quantize
@@ -39,7 +40,20 @@ def cli() -> None:
 
 for command in (plan, quantize, adapt, evaluate, card, publish):
     cli.add_command(command)
-for command in (compare, methods, recipes, copy, schema, convert, pull, chat, space, hub, doctor):
+for command in (
+    compare,
+    methods,
+    recipes,
+    copy,
+    schema,
+    convert,
+    lint,
+    pull,
+    chat,
+    space,
+    hub,
+    doctor,
+):
     cli.add_command(command)
 
 

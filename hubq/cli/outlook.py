@@ -7,6 +7,7 @@ from hubq.machine.published import published
 
 if TYPE_CHECKING:
     from hubq.records.plan import Plan
+    from hubq.stages.lint.lint import Verdict
     from hubq.stages.plan.forecast import Forecast
 
 
@@ -18,11 +19,13 @@ class Outlook(NamedTuple):
     forecast: "Forecast"
     by_blocks: str | None  # why models are measured block by block there; None: whole
     lacking: list[str]  # what doesn't fit, a sentence each
+    verdict: "Verdict"  # which engines will load the result
 
     def as_json(self) -> dict[str, Any]:
         """Return it all as JSON values."""
         estimate = {"device": self.forecast.device, "seconds": self.forecast.stages}
         more = {"estimate": estimate, "disk": self.disk, "by_blocks": self.by_blocks}
+        more["lint"] = self.verdict.as_json()
         return self.plan.model_dump(mode="json") | more | {"does_not_fit": self.lacking}
 
 
@@ -33,6 +36,7 @@ def outlook(plan: "Plan", run: Path, gpu: str | None) -> Outlook:
     """
     from hubq.stages.evaluate.evaluate import why_by_blocks
     from hubq.stages.plan.forecast import forecast_for, forecast_here
+    from hubq.stages.plan.loading import verdict_on
     from hubq.stages.plan.shortages import (
         Free,
         by_blocks_on,
@@ -44,10 +48,16 @@ def outlook(plan: "Plan", run: Path, gpu: str | None) -> Outlook:
 
     if gpu is None:
         lacking = shortages(plan, free_here(run))
-        return Outlook(plan, disk_needed(plan), forecast_here(plan), why_by_blocks(plan), lacking)
+        here = forecast_here(plan), why_by_blocks(plan), lacking
+        return Outlook(plan, disk_needed(plan), *here, verdict_on(plan))
     known = published(gpu)
     there = on_gpu(plan, known)
     lacking = shortages(there, Free(int(known.memory), None, None))
     return Outlook(
-        there, disk_needed(plan), forecast_for(plan, known), by_blocks_on(plan, known), lacking
+        there,
+        disk_needed(plan),
+        forecast_for(plan, known),
+        by_blocks_on(plan, known),
+        lacking,
+        verdict_on(plan),
     )

@@ -36,6 +36,17 @@ def _released(stage: Stages) -> "dict[Path, Report]":
     return {folder: load_report(folder / REPORT) for folder in folders}
 
 
+def tell_warnings(stage: Stages) -> None:
+    """Say what lint warns of in what is published; errors have stopped it before."""
+    from hubq.stages.lint.gather import folder_release
+    from hubq.stages.lint.lint import described, lint
+
+    for folder in _released(stage):
+        for each in lint(folder_release(folder)).findings:
+            if each.severity == "warning":
+                tell(described(each))
+
+
 def publications(stage: Stages) -> "tuple[Publication, ...]":
     """Publish; the Hub is asked before anything is computed, and compared with at the end.
 
@@ -57,8 +68,11 @@ def publications(stage: Stages) -> "tuple[Publication, ...]":
         for folder, each in _released(stage).items():
             keep(find_siblings(each, folder, tell, stage.client), folder)
         if isinstance(report, AdaptedReport):
-            return publish_adapted(report, stage.run, stage.client, stage.progress)
-        return (publish(report, stage.run, stage.client, stage.progress),)
+            done = publish_adapted(report, stage.run, stage.client, stage.progress)
+        else:
+            done = (publish(report, stage.run, stage.client, stage.progress),)
+    tell_warnings(stage)
+    return done
 
 
 def _require_named(stage: Stages, planned: "Plan") -> None:

@@ -169,8 +169,8 @@ def publish(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_jso
     """Run all stages, and push the result to the Hub.
 
     All files go in one commit; then the Hub's hashes are compared with those of the run. A second
-    time makes no commit. Of a recipe with an adapter the quantized model is published first, then
-    the adapter, each in its own repo.
+    time makes no commit. Nothing is pushed that `hubq lint` finds errors in. Of a recipe with an
+    adapter the quantized model is published first, then the adapter, each in its own repo.
     """
     with stages(recipe, run, fresh, hub) as stage:
         *before, published = publications(stage)

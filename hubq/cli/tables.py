@@ -68,6 +68,8 @@ def _kinds(
 
 
 def _facts(seen: "Outlook", publishing: str, goes_on: str | None) -> Iterator[tuple[str, str]]:
+    from hubq.stages.lint.lint import described, loading
+
     plan = seen.plan
     yield "model", plan.source
     yield from (("", remark) for remark in plan.remarks)
@@ -76,6 +78,8 @@ def _facts(seen: "Outlook", publishing: str, goes_on: str | None) -> Iterator[tu
     gate = f", gated ({plan.base_card.gate})" if plan.base_card.gate else ""
     yield "base", f"{plan.base_model or 'not known'}, license {plan.license or 'not known'}{gate}"
     yield "format", plan.recipe["format"]
+    yield from (("", f"{engine}: {answer}") for engine, answer in loading(seen.verdict))
+    yield from (("lint", described(each)) for each in seen.verdict.errors)
     yield "parameters", f"{plan.parameters:,}"
     yield "on disk", f"{gigabytes(plan.bytes)} ({plan.base_bytes / plan.bytes:.2f} times smaller)"
     yield (

@@ -59,6 +59,7 @@ class Committed(Answer):
 
     commitOid: Commit  # noqa: N815
     commitUrl: Link  # noqa: N815
+    pullRequestUrl: Link | None = None  # noqa: N815
 
 
 class Remark(Answer):

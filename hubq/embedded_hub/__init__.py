@@ -2,16 +2,17 @@
 
 For demos, tests and private work: requests of huggingface_hub, transformers, git and browsers come
 in by HTTP, and the answers that the real Hub gives go out; repos, large files and accounts stay in
-one folder. Of hubq it imports `errors` and `records.vocabulary` (names, languages and licenses that
-a Hub knows); of hubq, the command line alone imports it.
+one folder. Of hubq it imports `errors` and what of `records` a Hub knows: `vocabulary` (names,
+languages, licenses), `parsing`, `card_rules` and `model_index` (what a card must hold); of hubq,
+the command line alone imports it.
 
 A module imports only those above it in this list, or before it on its line:
 
-    refusals parsing markdown templates      what is refused, read, shown; nothing is kept
+    refusals markdown templates              what is refused and shown; nothing is kept
     storage xet_formats                      bytes: SQLite, large files, what Xet clients send
     accounts history xet                     who asks; git repositories, read; the Xet store
     repositories committing                  the list of repos with their rights; git, written
-    eval_results card_rules                  what a card or a result must hold
+    eval_results                             what a result must hold
     hub                                      all stores, opened together
     description requests                     what is said of a repo; a request, its visitor admitted
     collections discussions routing          ... and pull requests; which handler a path means

@@ -9,8 +9,8 @@ from dulwich.repo import Repo
 from hubq.embedded_hub.eval_results import list_results
 from hubq.embedded_hub.history import Entry, commit_id, describe, list_entries, read_blob
 from hubq.embedded_hub.hub import Hub
-from hubq.embedded_hub.parsing import card_metadata, card_tags, read_damaged_json
 from hubq.embedded_hub.repositories import Repository
+from hubq.records.parsing import card_metadata, card_tags, read_damaged_json
 
 MAX_CONFIG = 1024 * 1024
 

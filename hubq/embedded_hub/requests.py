@@ -13,9 +13,9 @@ from starlette.responses import JSONResponse
 
 from hubq.embedded_hub.accounts import Visitor
 from hubq.embedded_hub.hub import Hub
-from hubq.embedded_hub.parsing import read_json
 from hubq.embedded_hub.refusals import Refusal, bad_request, forbidden, sign_in_first
 from hubq.embedded_hub.repositories import KINDS, Access, Repository, admit, check_write
+from hubq.records.parsing import read_json
 from hubq.records.vocabulary import Kind
 
 MAX_BODY = 16 * 1024 * 1024  # of requests that are read whole; uploads are streamed instead

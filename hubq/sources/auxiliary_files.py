@@ -189,13 +189,22 @@ def _generation_config(base: Path) -> tuple[dict[str, bytes], str]:
     if not path.is_file():
         return {}, ""
     settings = read_object(path)
-    mistake = _generation_mistake(settings)
-    if mistake is None:
+    found = mended_generation(settings)
+    if found is None:
         return {name: path.read_bytes()}, ""
-    mended, how = _mended(settings)
+    mended, how, mistake = found
     if mended is None:
         return {}, f"{name} was left out, since the base's is not valid ({mistake})."
     return {name: json_bytes(mended)}, f"{name} {how}, since the base's is not valid ({mistake})."
+
+
+def mended_generation(settings: dict[str, Any]) -> tuple[dict[str, Any] | None, str, str] | None:
+    """Mend settings that transformers would refuse to save; None for those that it would not.
+
+    Returns them, or None where nothing helps; what was done; and what was wrong.
+    """
+    mistake = _generation_mistake(settings)
+    return None if mistake is None else (*_mended(settings), mistake)
 
 
 def _mended(settings: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:

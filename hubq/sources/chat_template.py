@@ -117,10 +117,10 @@ def _lacks(answer: Mapping[str, str], messages: Sequence[Message]) -> bool:
 def _best(
     answer: dict[str, str], by_parts: dict[str, str], messages: Sequence[Message]
 ) -> dict[str, str]:
-    """Choose the parts' layout where it says the last message, and not as Python spells it."""
-    spelled = str(_part(messages[-1]["content"]))
+    """Choose the parts' layout where it says the last message, and spells no parts out."""
     found = by_parts.get("text", "")
-    return answer if _lacks(by_parts, messages) or spelled in found else by_parts
+    spelled = "'type'" in found or '"type"' in found
+    return answer if spelled or _lacks(by_parts, messages) else by_parts
 
 
 def _has_system(messages: Sequence[Message]) -> bool:

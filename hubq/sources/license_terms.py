@@ -208,17 +208,32 @@ def license_files(base: Path, license: str | None, changes: Sequence[str] = ()) 
 
     `changes` are sentences on files other than the weights and config.json that were changed.
     """
-    terms = terms_of(license)
-    if terms is None:
-        return LicenseFiles({}, ())
     held = sorted(
         path.name for path in base.iterdir() if path.is_file() and is_license_file(path.name)
     )
-    agreement = next((name for name in held if re.match("licen[cs]e", name, re.IGNORECASE)), None)
+    agreement = agreement_in(held)
     text = (base / agreement).read_text("utf-8", "replace") if agreement else ""
+    return owed(license, held, text, changes)
+
+
+def agreement_in(held: Sequence[str]) -> str | None:
+    """Return which of the files of a license is its text."""
+    return next((name for name in held if re.match("licen[cs]e", name, re.IGNORECASE)), None)
+
+
+def owed(
+    license: str | None, held: Sequence[str], agreement: str, changes: Sequence[str] = ()
+) -> LicenseFiles:
+    """Return what a license asks for beside the files of it that are `held`, and its `agreement`.
+
+    `changes` are sentences on files other than the weights and config.json that were changed.
+    """
+    terms = terms_of(license)
+    if terms is None:
+        return LicenseFiles({}, ())
     parts = [
-        _notice(terms, license, text, held),
-        _agreement(terms, license) if agreement is None else None,
+        _notice(terms, license, agreement, held),
+        _agreement(terms, license) if agreement_in(held) is None else None,
         _changes(changes) if terms.marks_changes else None,
     ]
     found = [part for part in parts if part is not None]

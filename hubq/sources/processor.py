@@ -157,10 +157,10 @@ def _computed(config: Mapping[str, Any], given: "Mapping[str, Tensor]") -> int:
         model = without_weights(config, sees=True)
     sees = model.config.vision_config
     if "image_grid_thw" in given:  # Qwen2-VL: patches are merged in squares
-        return int(given["image_grid_thw"].prod(-1).sum()) // sees.spatial_merge_size**2
+        return int(given["image_grid_thw"].prod(-1).sum() // sees.spatial_merge_size**2)
     if "pixel_attention_mask" in given:  # Idefics3: as many for each tile
         side = sees.image_size // sees.patch_size // model.config.scale_factor
-        return int(given["pixel_values"].shape[1]) * side**2
+        return int(given["pixel_values"].shape[1] * side**2)
     known = signature(model.model.get_image_features).parameters
     asked = {
         name: each.to("meta") if each.is_floating_point() else each

@@ -23,7 +23,7 @@ from hubq.sources.weight_files import INDEX, weight_files
 __all__ = ["INDEX", "PIECE", "Piece", "TensorInfo", "Weights", "index", "merge", "pieces", "write"]
 
 PIECE = 1 << 24  # bytes that are held while a tensor is copied or looked through
-_SPELLED = {dtype: name for name, dtype in DTYPES.items()}
+SPELLED = {dtype: name for name, dtype in DTYPES.items()}
 
 
 class Weights:
@@ -108,7 +108,7 @@ def write(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file in one atomic step; equal tensors give equal bytes."""
     # Wide dtypes first: every tensor starts at a multiple of its own width.
     ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
-    header = _spell({name: (_SPELLED[t.dtype], tuple(t.shape)) for name, t in ordered})
+    header = _spell({name: (SPELLED[t.dtype], tuple(t.shape)) for name, t in ordered})
     with written_in_one_step(path) as file:
         file.write(header)
         for _, tensor in ordered:

@@ -101,7 +101,7 @@ def without_weights(config: Mapping[str, Any], *, sees: bool = False) -> Any:  #
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     fields = {key: value for key, value in config.items() if key != "quantization_config"}
-    auto = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+    auto: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
     with torch.device("meta"):
         return auto.from_config(
             AutoConfig.for_model(**fields), attn_implementation="sdpa", trust_remote_code=False

@@ -109,6 +109,7 @@ def test_a_plan_as_json_is_the_record_and_nothing_else(recipe: Path, own_folder:
     estimate = told.pop("estimate")
     beside = {"destination": "not checked: no token", "goes_on": None, "by_blocks": None}
     assert told.pop("disk") == 2 * saved["bytes"]  # nothing flows: there are no states
+    assert told.pop("lint")["engines"]["vLLM"] == {"loads": True, "rules": []}
     assert told == saved | beside | {"does_not_fit": []}
     assert estimate["seconds"]["quantize"]["solving"] > 0
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from huggingface_hub import EvalResultEntry, HfApi, eval_result_entries_to_yaml
 
-from hubq.embedded_hub.card_rules import validate
+from hubq.records.card_rules import validate
 
 RESULT = """
 model-index:

@@ -140,3 +140,31 @@ def test_several_templates_without_a_default_are_named(tokenizer: Any) -> None:
 def test_a_template_that_is_no_text_is_refused(template: object, tokenizer: Any) -> None:
     with pytest.raises(UserError, match="is not a string; remove it"):
         template_of(with_template(tokenizer, template))
+
+
+PARTS = (  # as those of models that see: a text that is no list of parts is passed over
+    "{% for m in messages %}{{ m.role }}: {% for part in m.content %}"
+    "{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (PARTS, "user: Hello"),
+        ("{{ messages[0].content[0]['text'] }}", "Hello"),
+        ("{{ messages[0].content | upper }}", "HELLO"),
+        ("nothing", "nothing"),
+    ],
+)
+def test_a_text_that_a_template_wants_in_parts_is_given_so(
+    template: str, said: str, tokenizer: Any
+) -> None:
+    assert laid_out(with_template(tokenizer, template), ASKED) == said
+
+
+def test_what_a_template_says_of_texts_is_said_though_parts_fail_too(tokenizer: Any) -> None:
+    template = "{{ raise_exception('no ' ~ messages[0].content[0]) }}"
+
+    with pytest.raises(ChatTemplateError, match="no H"):
+        laid_out(with_template(tokenizer, template), ASKED)

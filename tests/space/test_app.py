@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from answering_models import BASE, FOUR, THREE, write_family
+from answering_models import BASE, FOUR, SEEING, SEEING_BASE, THREE, write_family
 from served_space import ROOT, served
 from slow_workers import halted, slowed, workers
 
@@ -39,8 +39,8 @@ def compared(client: "Client", **given: Any) -> list[dict[str, Any]]:
 def test_programs_can_ask_for_the_table(client: "Client") -> None:
     rows = client.predict(api_name="/table")
 
-    assert [row["model"] for row in rows] == [BASE, THREE, FOUR]
-    assert rows[1]["KL divergence"] == 0.031
+    assert [row["model"] for row in rows] == [SEEING_BASE, SEEING, BASE, THREE, FOUR]
+    assert rows[3]["KL divergence"] == 0.031
 
 
 def test_programs_can_compare(client: "Client") -> None:

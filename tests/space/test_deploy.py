@@ -10,8 +10,8 @@ from made_models import GPTQ, RTN
 
 from hubq.client.client import Client
 from hubq.embedded_hub import add_user, fsck, mint_token
-from hubq.embedded_hub.card_rules import validate
 from hubq.errors import UserError
+from hubq.records.card_rules import validate
 from hubq.stages.publish.space.contents import APP, app_folder, read_pins
 from hubq.stages.publish.space.deploy import Deployment, DeploymentOptions, deploy
 from hubq.stages.publish.space.settings import Settings, token_from

@@ -14,8 +14,8 @@ from made_run import make_run
 
 from hubq.cli import cli
 from hubq.client.client import Client
-from hubq.embedded_hub.card_rules import validate
 from hubq.errors import UserError
+from hubq.records.card_rules import validate
 from hubq.records.number_format import number
 from hubq.records.report import Report
 from hubq.stages.compare.comparison import entry

@@ -9,7 +9,6 @@ from dulwich.repo import Repo
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
-from hubq.embedded_hub.card_rules import validate
 from hubq.embedded_hub.committing import (
     MAX_REGULAR,
     Change,
@@ -28,7 +27,6 @@ from hubq.embedded_hub.discussions import (
     opens_pull_request,
 )
 from hubq.embedded_hub.history import branch_ref, commit_id, describe, find_commit, list_entries
-from hubq.embedded_hub.parsing import read_json
 from hubq.embedded_hub.refusals import (
     Refusal,
     bad_request,
@@ -40,6 +38,8 @@ from hubq.embedded_hub.repositories import Access, Repository
 from hubq.embedded_hub.requests import Call, stream_body
 from hubq.embedded_hub.routing import Route
 from hubq.embedded_hub.storage import Pointer
+from hubq.records.card_rules import validate
+from hubq.records.parsing import read_json
 
 MAX_FILES = 1000  # a call of preupload
 MAX_COMMIT = 1024**3  # bytes of a commit's body, which is spooled to disk

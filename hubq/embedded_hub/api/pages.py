@@ -24,11 +24,11 @@ from hubq.embedded_hub.history import (
     read_blob,
     walk_commits,
 )
-from hubq.embedded_hub.parsing import split_card
 from hubq.embedded_hub.refusals import Refusal, sign_in_first
 from hubq.embedded_hub.repositories import Access, may_read
 from hubq.embedded_hub.requests import Call
 from hubq.embedded_hub.routing import Route, everywhere
+from hubq.records.parsing import split_card
 
 COMMITS = 30
 MAX_DIFF = 200_000  # characters

@@ -10,7 +10,6 @@ from dulwich.errors import FileFormatException
 from starlette.responses import JSONResponse, Response
 
 from hubq.embedded_hub.api.spaces import check_setting
-from hubq.embedded_hub.card_rules import SDKS
 from hubq.embedded_hub.description import describe_repo
 from hubq.embedded_hub.history import find_commit
 from hubq.embedded_hub.hub import create_repo, delete_repo, place_repo
@@ -31,6 +30,7 @@ from hubq.embedded_hub.repositories import (
 )
 from hubq.embedded_hub.requests import Call, page
 from hubq.embedded_hub.routing import Route
+from hubq.records.card_rules import SDKS
 from hubq.records.vocabulary import Kind
 
 VISIBILITIES = {"public": False, "private": True, "protected": True}

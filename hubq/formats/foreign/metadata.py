@@ -52,25 +52,25 @@ def quantization_of(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
             "To quantize a 16-bit model write a recipe and run: hubq quantize RECIPE"
         )
     if said is not None and beside is not None:
-        _require_agreement(folder, said, *beside)
+        require_agreement(folder, said, *beside)
     found = {**(beside[1] if beside else {}), **(said or {})}
     method = str(found.setdefault("quant_method", beside[0] if beside else "")).lower()
     found["quant_method"] = method
-    _require_types(folder, found)
+    require_types(folder, found)
     if method in AUTO_ROUND:
         found = _by_auto_round(folder, found)
     _require_known(folder, found)
     return found
 
 
-def _require_types(folder: Path, found: Mapping[str, Any]) -> None:
+def require_types(where: Path | str, found: Mapping[str, Any]) -> None:
     """Refuse settings of another type than all that write them use."""
     for key, types in TYPES.items():
         value = found.get(key)
         # True is an int to Python, and no number of bits.
         if value is not None and (type(value) not in types):
             raise UserError(
-                f"{folder} says {key}: {json.dumps(value)[:80]} in its quantization_config, where "
+                f"{where} says {key}: {json.dumps(value)[:80]} in its quantization_config, where "
                 f"{' or '.join(each.__name__ for each in types)} belongs: correct it, or fetch the "
                 "model again"
             )
@@ -110,8 +110,8 @@ def _beside(folder: Path) -> tuple[str, dict[str, Any]] | None:
     return None
 
 
-def _require_agreement(
-    folder: Path, said: Mapping[str, Any], method: str, beside: Mapping[str, Any]
+def require_agreement(
+    where: Path | str, said: Mapping[str, Any], method: str, beside: Mapping[str, Any]
 ) -> None:
     """Refuse two files that describe different tensors."""
     name = next(each for each, made_by in BESIDE.items() if made_by == method)
@@ -119,7 +119,7 @@ def _require_agreement(
     for key in both:
         if _plain(said[key]) != _plain(beside[key]):
             raise UserError(
-                f"{folder}: config.json says {key}: {json.dumps(said[key])}, but {name} says "
+                f"{where}: config.json says {key}: {json.dumps(said[key])}, but {name} says "
                 f"{json.dumps(beside[key])}.\n"
                 f"Remove {name} if config.json is right, or correct it"
             )

@@ -106,7 +106,7 @@ def _upright(opened: "Image") -> "Image":
         8: Transpose.ROTATE_90,
     }
     opened.load()
-    turn = turns.get(opened.getexif().get(ORIENTATION))
+    turn = turns.get(opened.getexif().get(ORIENTATION, 1))
     return opened if turn is None else opened.transpose(turn)
 
 

@@ -37,14 +37,14 @@ class Row:
         if value is None or value == "nan" or value != value:
             return None
         if not isinstance(value, str):
-            raise UserError(self._refused(name, "a text"))
+            raise self.refused(name, "a text")
         return self._short(name, value)
 
     def key(self, name: str) -> str:
         """Return what names a row, a text or a whole number, as a text."""
         value = self.values.get(name)
         if isinstance(value, bool) or not isinstance(value, str | int):
-            raise UserError(self._refused(name, "a text or a whole number"))
+            raise self.refused(name, "a text or a whole number")
         return self._short(name, str(value))
 
     def texts(self, name: str) -> tuple[str, ...]:
@@ -53,25 +53,22 @@ class Row:
         if value is None:
             return ()
         if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-            raise UserError(self._refused(name, "a list of texts"))
+            raise self.refused(name, "a list of texts")
         return tuple(self._short(name, each) for each in value)
 
     def refused(self, name: str, wanted: str) -> UserError:
         """Return the error for a value that a task can't be asked or scored with."""
-        return UserError(self._refused(name, wanted))
-
-    def _short(self, name: str, text: str) -> str:
-        if len(text) > LONGEST:
-            raise UserError(self._refused(name, f"a text of at most {LONGEST:,} characters"))
-        return text
-
-    def _refused(self, name: str, wanted: str) -> str:
         shown = repr(self.values.get(name))
         shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
-        return (
+        return UserError(
             f"{self.where}: {name} should be {wanted}, not {shown}; the data is not what the task "
             "was written for: use another task"
         )
+
+    def _short(self, name: str, text: str) -> str:
+        if len(text) > LONGEST:
+            raise self.refused(name, f"a text of at most {LONGEST:,} characters")
+        return text
 
 
 def rows(

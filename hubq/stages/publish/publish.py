@@ -19,6 +19,8 @@ from hubq.records.record import Record
 from hubq.records.report import Report
 from hubq.records.run_folder import PUBLICATION, REPORT_IN_A_REPO
 from hubq.stages.evaluate.requirements import refuse_unmet
+from hubq.stages.lint.gather import local_release
+from hubq.stages.lint.lint import refuse_errors
 from hubq.stages.plan.conditions import require_gate_now
 from hubq.stages.publish.release import assemble, refuse_secrets
 
@@ -70,15 +72,16 @@ def publish(report: Report, run: Path, client: Client, progress: Progress = SILE
     """Create the repo if need be, commit once, verify, save run/publication.json.
 
     Raises UserError, before anything is sent, for a result that misses what its recipe requires,
-    for files that aren't those that were measured, for secrets in them, for a repo that hubq did
-    not make or that was changed since, for a token that may not write there, and for a base whose
-    gate an open copy would go around.
+    for files that aren't those that were measured, for secrets in them, for what lint finds errors
+    in, for a repo that hubq did not make or that was changed since, for a token that may not write
+    there, and for a base whose gate an open copy would go around.
     """
     repo = report.plan.repo
     refuse_unmet(report)
     files = assemble(report, run, progress)
     for token in client.known_tokens:
         refuse_secrets(files, token)
+    refuse_errors(local_release(repo, repo, {path: file.path for path, file in files.items()}))
     require_gate_now(report.plan, client)
     client.writable(repo.partition("/")[0])
     with client.translate_errors(f"publishing {repo}"):

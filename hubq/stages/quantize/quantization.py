@@ -105,8 +105,12 @@ class Quantization:
             for name in self.weights.info
             if not name.startswith(inside) and name != tied and not name.endswith(LEGACY)
         ]
-        for name in names:
-            if not self.weights.finite(name):
+        stays = Weights(self.base, {} if self.whole is None else dict(self.whole.stays))
+        for weights, name in (
+            *((self.weights, each) for each in names),
+            *((stays, each) for each in stays.info),
+        ):
+            if not weights.finite(name):
                 raise UserError(f"{name} holds NaN or inf: the model's weights are damaged")
         return names
 

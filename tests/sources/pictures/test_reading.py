@@ -238,7 +238,7 @@ def test_no_damage_gets_past_the_words() -> None:
     exif[reading.ORIENTATION] = 6
     files = [saved(plain(), form, exif=exif) for form in ("PNG", "JPEG", "WEBP")]
     files += [saved(plain(), form) for form in ("GIF", "BMP")]
-    outcomes = set()
+    outcomes: set[object] = set()
     for number in range(500):
         content = bytearray(files[number % len(files)])
         for place in pick.integers(0, len(content), 3):

@@ -17,9 +17,9 @@ from made_taught import (
     taught_report,
 )
 
-from hubq.embedded_hub.card_rules import validate
 from hubq.records.adaptation import Adaptation
 from hubq.records.adapted_report import AdaptedReport
+from hubq.records.card_rules import validate
 from hubq.records.report import Interval, Report
 from hubq.records.run_folder import PICTURES
 from hubq.stages.card.card import NO_SIBLINGS, contents, render

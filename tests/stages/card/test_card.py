@@ -16,9 +16,9 @@ from made_run import (
     measurement,
 )
 
-from hubq.embedded_hub.card_rules import validate
 from hubq.machine.engines import readers_of
 from hubq.machine.files import gigabytes
+from hubq.records.card_rules import validate
 from hubq.records.number_format import (
     difference,
     judged,

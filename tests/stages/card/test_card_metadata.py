@@ -6,7 +6,7 @@ import pytest
 import yaml
 from made_run import full_report, made_checkpoint, made_plan, made_report, measurement
 
-from hubq.embedded_hub.card_rules import validate
+from hubq.records.card_rules import validate
 from hubq.records.plan import BaseCard, Plan
 from hubq.records.report import Interval, Report
 from hubq.sources.license_terms import TERMS

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from test_code_blocks import LANGUAGES, blocks_in, commands, is_checked
 
-from hubq.embedded_hub.card_rules import validate
+from hubq.records.card_rules import validate
 from hubq.stages.card.card import CARD, render
 from hubq.stages.card.check import differences, report_in
 from hubq.stages.card.plots.style import drawing_software

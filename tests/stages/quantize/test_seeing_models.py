@@ -10,17 +10,20 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_vision import SIDE, TINY
 from torch import Tensor
 from transformers import AutoModelForImageTextToText
 
 from hubq.client.client import Client
+from hubq.errors import UserError
 from hubq.formats import format_named
 from hubq.records.plan import Plan
 from hubq.sources.language_part import opened
 from hubq.sources.processor import processor_of, seen
 from hubq.stages.evaluate.inference.loading import load
+from hubq.stages.lint.gather import folder_release
+from hubq.stages.lint.lint import lint
 from hubq.stages.plan.plan import plan
 from hubq.stages.quantize.quantize import quantize
 from hubq.stages.recipe.recipe import Recipe
@@ -114,8 +117,8 @@ def shown(architecture: str, folder: Path) -> dict[str, Tensor]:
         torch.manual_seed(0)
         ids = torch.tensor([[1, *[258] * 2, 2, 3]])
         return {"input_ids": ids, "pixel_values": torch.randn(1, 2, 3, SIDE, SIDE)}
-    picture = Image.effect_mandelbrot((40, 60), (-2, -1.5, 1, 1.5), 20).convert("RGB")
-    return seen(processor_of(folder), [picture], QUESTION)
+    fractal = Image.effect_mandelbrot((40, 60), (-2, -1.5, 1, 1.5), 20).convert("RGB")
+    return seen(processor_of(folder), [fractal], QUESTION)
 
 
 def logits(model: Any, given: dict[str, Tensor]) -> Tensor:
@@ -129,6 +132,7 @@ def test_it_is_read_as_its_dequantized_model_with_and_without_a_picture(
     made: Callable[..., Made], architecture: str, form: str
 ) -> None:
     model = made(architecture, form)
+    assert not lint(folder_release(model.folder)).errors
     picture = shown(architecture, model.folder)
     text = {"input_ids": torch.arange(20)[None]}
 
@@ -234,3 +238,16 @@ def test_a_head_in_the_files_stays_one_of_its_own_whatever_config_says(
     text = {"input_ids": torch.arange(20)[None]}
     usual = dequantized(model, "hubq")
     torch.testing.assert_close(logits(loaded, text), logits(usual, text), atol=2e-6, rtol=0)
+
+
+def test_eyes_that_are_no_numbers_are_refused(
+    made: Callable[..., Made], tiny_vision_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny_vision_model(NEXT), folder)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["image_newline"][3] = float("nan")
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+    with pytest.raises(UserError, match="image_newline holds NaN or inf"):
+        made(NEXT, "hubq", model={"folder": folder})

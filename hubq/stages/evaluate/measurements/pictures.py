@@ -64,14 +64,11 @@ class PictureTask(Task):
 
     def carry_out(self, model: MeasuredModel, outcome: Path, progress: Progress) -> Found:
         """Ask the model."""
-        viewer, most = Viewer(model.passes.model, model.passes.folder), _most(self)
+        viewer = Viewer(model.passes.model, model.passes.folder)
+        most = benchmark_named(self.name).new_tokens
         return Found(
             scores=scores(self, lambda seen, text: viewer.answer(seen, text, most), progress)
         )
-
-
-def _most(task: PictureTask) -> int:
-    return benchmark_named(task.name).new_tokens
 
 
 def picture_task(
@@ -121,7 +118,7 @@ def _score(task: PictureTask, benchmark: Benchmark, number: Number, left_out: in
         stderr=stderr(number),
         chance=number.chance,
         samples=len(number.items),
-        left_out=left_out,
+        left_out=0 if number.part else left_out,
         protocol=protocol(task, benchmark, number),
         version=_version(task, benchmark),
         items=number.items,

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from made_run import full_report, made_plan, made_report, measurement
 
-from hubq.embedded_hub.card_rules import validate
+from hubq.records.card_rules import validate
 from hubq.records.plan import PlannedVision, StayingPart
 from hubq.records.report import Report
 from hubq.stages.card.card import render

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from hubq.embedded_hub.eval_results import model_index_errors
-from hubq.embedded_hub.parsing import read_yaml, split_card, utf8_text
+from hubq.records.model_index import model_index_errors
+from hubq.records.parsing import read_yaml, split_card, utf8_text
 from hubq.records.vocabulary import HUB_LICENSES, LICENSE_FILES, is_language
 
 # huggingface.co/tasks, those of the pipeline_tag
