@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from hubq.client.client import Client
 from hubq.machine.device import best_device, compute_dtype, device_title
 from hubq.records.checkpoint import Checkpoint
-from hubq.records.recipe_inputs import CalibrationSection
+from hubq.records.recipe_calibration import CalibrationSection
 from hubq.stages.plan.plan import plan
 from hubq.stages.quantize.quantize import quantize
 from hubq.stages.recipe.recipe import Recipe, read

@@ -117,7 +117,7 @@ def _staying(vision: "PlannedVision") -> Iterator[tuple[str, str]]:
 
 def _conversations(plan: "Plan") -> Iterator[tuple[str, str]]:
     """Say which conversations and pictures calibrate, and how they are laid out."""
-    from hubq.records.recipe_inputs import IMAGE_SHARE, CalibrationSection
+    from hubq.records.recipe_calibration import IMAGE_SHARE, CalibrationSection
 
     section = CalibrationSection.model_validate(plan.recipe["calibration"])
     for data, samples in section.parts:

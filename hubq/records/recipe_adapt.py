@@ -5,13 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from hubq.records.recipe_inputs import (
-    WheelFile,
-    exactly_one,
-    named_on_hub,
-    names_a_file,
-    resolved,
-)
+from hubq.records.recipe_inputs import WheelFile, exactly_one, named_on_hub, names_a_file, resolved
 from hubq.records.record import AsWritten, Record
 
 Template = Literal["alpaca", "chat", "plain"]

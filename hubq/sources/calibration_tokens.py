@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.records.recipe_inputs import IMAGE_SHARE, CalibrationDataset, CalibrationSection
+from hubq.records.recipe_calibration import IMAGE_SHARE, CalibrationDataset, CalibrationSection
 from hubq.sources.instructions.conversations import conversations
 from hubq.sources.instructions.with_pictures import with_pictures
 from hubq.sources.texts.find import corpus

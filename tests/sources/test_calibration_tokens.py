@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.records.recipe_inputs import CalibrationDataset, CalibrationSection
+from hubq.records.recipe_calibration import CalibrationDataset, CalibrationSection
 from hubq.sources import calibration_tokens
 from hubq.sources.calibration_tokens import leading_ids, token_ids, tokens, windows
 

@@ -30,7 +30,7 @@ from hubq.sources.texts.hub import fetched, located
 from hubq.sources.tokenizer import tokenizer_of
 
 if TYPE_CHECKING:
-    from hubq.records.recipe_inputs import CalibrationDataset, CalibrationSection
+    from hubq.records.recipe_calibration import CalibrationDataset, CalibrationSection
 
 SHORTEST = 16  # tokens; a shorter conversation is little more than its template
 TOO_SHORT = f"fewer than {SHORTEST} tokens"

@@ -69,8 +69,7 @@ def documents(path: Path, field: str | None, reading: Reading | None = None) -> 
 def rows(path: Path, choose: Choose, at_once: int = ROWS) -> Iterator[Row]:
     """Yield the rows of a file in their order, of a parquet file those columns that are chosen.
 
-    Of a parquet file so many rows are held at a time.
-    Raises UserError for what can't be read or has no rows.
+    Of that so many are held at a time. UserError for what can't be read or has no rows.
     """
     suffix = _readable(path)
     if suffix in SEPARATORS:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hubq.methods.adapters import Adapter, TrainedAdapter
-from hubq.records.recipe_inputs import CalibrationSection
+from hubq.records.recipe_calibration import CalibrationSection
 from hubq.sources.task_sizes import SIZES, UNKNOWN
 from hubq.stages.plan.running import Run
 

@@ -19,7 +19,7 @@ from hubq.sources.license_terms import governing, terms_of
 from hubq.sources.task_names import dimension_of, picture_tasks
 
 if TYPE_CHECKING:
-    from hubq.records.recipe_inputs import CalibrationSection
+    from hubq.records.recipe_calibration import CalibrationSection
     from hubq.sources.source import Source
     from hubq.stages.recipe.recipe import PublishSection, Recipe
 

@@ -16,7 +16,7 @@ from hubq.records.recipe_inputs import ModelSection
 from hubq.records.run_folder import PLAN, clear, require_run
 from hubq.sources.instructions.conversations import require_conversations
 from hubq.sources.instructions.pairs import Described, described
-from hubq.sources.instructions.with_pictures import require_pictures
+from hubq.sources.instructions.shown_pictures import require_pictures
 from hubq.sources.source import Source, dtype_of
 from hubq.sources.task_names import require_known
 from hubq.sources.texts.find import require

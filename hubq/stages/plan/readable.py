@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.machine.device import best_device
+from hubq.sources.processor import OLD_TEMPLATE, PROCESSOR_FILES, processor_of
 from hubq.sources.tokenizer import SAMPLE, tokenizer_of
 
 if TYPE_CHECKING:
@@ -71,7 +72,6 @@ def _require_template(reader: Reader, asking: str, way_out: str) -> None:
 def _require_processor(source: "Source", client: Client) -> None:
     """Refuse pictures for a model whose files make no tokens of them, or lay out no question."""
     from hubq.sources.hub import tokenizer_folder
-    from hubq.sources.processor import OLD_TEMPLATE, PROCESSOR_FILES, processor_of
 
     folder = source.section.folder
     if source.section.hub is not None:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from hubq.client.client import Client
-from hubq.errors import UserError
 from hubq.formats import format_named, scale_dtype
 from hubq.machine.device import (
     best_device,
@@ -30,19 +29,17 @@ from hubq.methods import Inputs, Layer
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 from hubq.records.run_folder import BLOCKS
-from hubq.runtime.headers import LEGACY
 from hubq.sources import calibration_tokens
-from hubq.sources.architecture import family_of
 from hubq.sources.auxiliary_files import AuxiliaryFiles, auxiliary_files, prompting
 from hubq.sources.find import fetch_planned
-from hubq.sources.language_part import opened
 from hubq.sources.license_terms import governing
-from hubq.sources.shards import Piece, Weights, merge, pieces, write
+from hubq.sources.shards import merge, pieces, write
 from hubq.sources.skeleton import Skeleton
 from hubq.sources.vision import VisionFamily
 from hubq.stages.plan.memory import Walked
 from hubq.stages.quantize.accounts import Calibration, block_record, layers_of, peaks_on
 from hubq.stages.quantize.block import Block
+from hubq.stages.quantize.opened_model import OpenedModel
 from hubq.stages.quantize.ranks import ALONE, Ranks
 from hubq.stages.quantize.resuming import FinishedBlocks, Keeper, teacher_states
 from hubq.stages.quantize.seeing import Eyes, with_pictures
@@ -69,12 +66,11 @@ class Quantization:
         self.base = ranks.of_first(
             lambda: fetch_planned(self.recipe.model, plan.source, client, progress, plan.part)
         )
-        self.config, tensors, self.whole = opened(self.base)
-        self.family = family_of(self.config)
+        self.model = OpenedModel(self.base)
+        self.config, self.family = self.model.config, self.model.family
+        self.weights, self.whole = self.model.weights, self.model.whole
         self.form = format_named(self.recipe.format)
         self.scale_dtype = scale_dtype(plan.dtype, self.form)
-        self.weights = Weights(self.base, dict(tensors))
-        self.outside = self._outside()
         self.finished = FinishedBlocks(run / BLOCKS, flow=bool(self.recipe.method.needs))
         self.device = best_device()
         self.clock = Clock(partial(synchronize, self.device.type))
@@ -95,24 +91,6 @@ class Quantization:
     def quantized(self) -> dict[str, tuple[int, int]]:
         """The shapes (out, in) of the modules that the plan quantizes."""
         return {each.name: each.shape for each in self.plan.modules if each.quantized}
-
-    def _outside(self) -> list[str]:
-        """List the tensors outside of the blocks; a tied head is not one of them."""
-        tied = f"{self.family.head}.weight" if self.config.get("tie_word_embeddings") else ""
-        inside = f"{self.family.blocks}."
-        names = [
-            name
-            for name in self.weights.info
-            if not name.startswith(inside) and name != tied and not name.endswith(LEGACY)
-        ]
-        stays = Weights(self.base, {} if self.whole is None else dict(self.whole.stays))
-        for weights, name in (
-            *((self.weights, each) for each in names),
-            *((stays, each) for each in stays.info),
-        ):
-            if not weights.finite(name):
-                raise UserError(f"{name} holds NaN or inf: the model's weights are damaged")
-        return names
 
     def _room(self) -> Room:
         """Return where the hidden states lie on this machine."""
@@ -232,44 +210,24 @@ class Quantization:
         write(extra, self._rounded_embeddings())
         parts = [self.finished.part(number) for number in range(self.finished.count)]
         packed = [piece for path in (extra, *parts) for piece in pieces(path)]
-        merge([*self._named(*self._unchanged(), *packed), *self._staying()], written)
+        merge(self.model.written(packed, self.quantized), written)
         for name, content in self._auxiliary_files().files.items():
             write_atomically(written / name, content)
         put_in_place(written, folder)
         return folder
 
-    def _unchanged(self) -> list[Piece]:
-        """List what is copied from the base as it is."""
-        info = self.weights.info
-        return [
-            Piece(name, self.base / info[name].file, info[name])
-            for name in self.outside
-            if name.removesuffix(".weight") not in self.quantized
-        ]
-
-    def _named(self, *found: Piece) -> list[Piece]:
-        """Give the tensors of the language part the names that the source's files have."""
-        if self.whole is None:
-            return list(found)
-        return [each._replace(name=self.whole.in_files(each.name)) for each in found]
-
-    def _staying(self) -> list[Piece]:
-        """List what of a model that sees is copied byte for byte."""
-        stays = {} if self.whole is None else self.whole.stays
-        return [Piece(name, self.base / info.file, info) for name, info in stays.items()]
-
     def _rounded_embeddings(self) -> dict[str, Tensor]:
         """Round and pack the modules outside of the blocks that the plan quantizes."""
         packed: dict[str, Tensor] = {}
         for name in self.quantized:
-            if f"{name}.weight" in self.outside:
+            if f"{name}.weight" in self.model.outside:
                 weight = self.weights.read(f"{name}.weight")
                 layer = Layer(name, weight, Inputs(tokens=0), self.scale_dtype)
                 packed |= self.form.pack(name, head_method(self.recipe).quantize(layer))
         return packed
 
     def _sketch(self, name: str, shape: tuple[int, int]) -> QuantizedTensor:
-        outside = f"{name}.weight" in self.outside
+        outside = f"{name}.weight" in self.model.outside
         method = head_method(self.recipe) if outside else self.recipe.method
         return method.sketch(shape, self.scale_dtype)
 

@@ -19,8 +19,9 @@ from hubq.formats import formats
 from hubq.methods import Method, method_class, methods
 from hubq.methods.adapters import Adapter, adapter_class, adapters
 from hubq.methods.rtn import RTN
+from hubq.records.recipe_calibration import CalibrationSection
 from hubq.records.recipe_evaluate import EvaluateSection
-from hubq.records.recipe_inputs import FOLDER, CalibrationSection, ModelSection
+from hubq.records.recipe_inputs import FOLDER, ModelSection
 from hubq.records.record import AsWritten, Record
 from hubq.records.vocabulary import mistake_in_name
 from hubq.records.yaml_lines import RECIPE, MarkedYaml, parse

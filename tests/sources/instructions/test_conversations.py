@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.records.recipe_inputs import CalibrationSection
+from hubq.records.recipe_calibration import CalibrationSection
 from hubq.sources.calibration_tokens import Tokens, tokens
 from hubq.sources.instructions.conversations import require_conversations
 

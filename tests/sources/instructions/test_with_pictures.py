@@ -20,9 +20,9 @@ from torch import Tensor
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.records.named_texts import DRAWN_PICTURES
-from hubq.records.recipe_inputs import CalibrationSection
+from hubq.records.recipe_calibration import CalibrationSection
 from hubq.sources.calibration_tokens import Tokens, tokens
-from hubq.sources.instructions.with_pictures import require_pictures
+from hubq.sources.instructions.shown_pictures import require_pictures
 from hubq.sources.pictures.drawn import DRAWN
 
 NEXT = "LlavaNextForConditionalGeneration"

@@ -18,7 +18,7 @@ from hubq.errors import UserError
 from hubq.machine.progress import SILENT
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
-from hubq.records.recipe_inputs import CalibrationSection
+from hubq.records.recipe_calibration import CalibrationSection
 from hubq.sources.architecture import family_of
 from hubq.sources.calibration_tokens import Tokens, tokens
 from hubq.sources.language_part import opened
