@@ -41,7 +41,7 @@ from hubq.stages.recipe.recipe import Recipe, read
 
 SEED = 0
 WRITTEN, HELD_OUT = 64, 32  # conversations to calibrate on, and to measure on
-WINDOWS = 12  # that are measured at most, of 512 tokens each
+WINDOWS = 10  # that are measured, of 512 tokens each
 LENGTH = 512  # tokens of a window; no conversation is cut by it
 ANSWER = 96  # tokens of an answer at most
 AT_ONCE = 32  # answers that are written together
