@@ -178,6 +178,11 @@ class Method(AsWritten, ABC):
         return None
 
     @property
+    def variant(self) -> str:
+        """What tells this setting from others of as many bits, in a repo's name; or nothing."""
+        return ""
+
+    @property
     def remark(self) -> str:
         """A sentence for the card, where something is left open or might mislead; or nothing."""
         return ""

@@ -82,6 +82,11 @@ class BitsAndBytes(Method):
         return self
 
     @property
+    def variant(self) -> str:
+        """FP4 or, with shifts, ICQ (information calibration quantization)."""
+        return "ICQ" if self.shift else {"fp4": "FP4"}.get(self.data_type, "")
+
+    @property
     def remark(self) -> str:
         """Say what shifts cost, and what they are not."""
         if not self.shift:

@@ -208,7 +208,9 @@ def _made(recipe: "Recipe", source: "Source", start: str | None) -> str:
     if start and not base.lower().startswith(start.lower()):
         base = base.removeprefix("Meta-")
         base = base if base.lower().startswith(start.lower()) else f"{start}-{base}"
-    rest = f"-{_plain(recipe.method.title)}-{recipe.method.nominal_bits:.3g}bit"
+    method = recipe.method
+    named = filter(None, (_plain(method.title), method.variant, f"{method.nominal_bits:.3g}bit"))
+    rest = f"-{'-'.join(named)}"
     return base[: LONGEST_NAME - len(rest)].rstrip("-.") + rest
 
 

@@ -256,6 +256,22 @@ def test_a_repo_is_named_after_base_method_and_bits_as_its_license_allows(
     assert found.repo == f"me/{name}"
 
 
+@pytest.mark.parametrize(
+    ("options", "form", "name"),
+    [
+        ({"data_type": "nf4"}, "bitsandbytes", "bitsandbytes-4bit"),
+        ({"data_type": "fp4"}, "bitsandbytes", "bitsandbytes-FP4-4bit"),
+        ({"shift": True}, "hubq", "bitsandbytes-ICQ-4bit"),
+    ],
+)
+def test_settings_of_as_many_bits_have_repos_of_their_own(
+    llama: Path, tmp_path: Path, options: dict[str, object], form: str, name: str
+) -> None:
+    found = planned(llama, tmp_path, method={"name": "bitsandbytes", **options}, format=form)
+
+    assert found.repo.endswith(name)
+
+
 @pytest.mark.parametrize("called", ["my--model", "mon modèle..", "模型", "x" * 200, "a.git"])
 def test_whatever_a_folder_is_called_the_made_name_is_one_that_the_hub_takes(
     llama: Path, tmp_path: Path, called: str
