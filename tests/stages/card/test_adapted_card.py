@@ -128,6 +128,18 @@ def test_three_models_stand_in_one_table_with_paired_differences() -> None:
     assert "| KL divergence from the base, nats | 20,440 | 0.0007100 (floor) | 0.06120" in text
 
 
+def test_a_mean_of_other_tasks_than_the_tables_says_which() -> None:
+    report = taught_report()
+    assert report.gained.overall is not None
+    fewer = report.gained.overall.model_copy(update={"accuracies": ("piqa acc_norm",)})
+    gained = report.gained.model_copy(update={"overall": fewer})
+
+    text = plain(report.model_copy(update={"gained": gained}))
+
+    assert "Its mean accuracy differs by +0.020" in plain(report)
+    assert "Its mean of piqa acc_norm differs by +0.020" in text
+
+
 def test_what_was_not_measured_of_the_quantized_model_is_said() -> None:
     report = taught_report()
     nothing = report.unadapted.model_copy(update={"measurements": (), "fidelity": None})

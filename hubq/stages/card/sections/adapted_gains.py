@@ -16,6 +16,7 @@ from hubq.records.number_format import (
 )
 from hubq.records.report import Interval, Measured, Measurement
 from hubq.stages.card.sections.evaluation import title
+from hubq.stages.card.sections.markdown import listed
 
 
 class Row(NamedTuple):
@@ -122,8 +123,10 @@ def _of_tasks(report: AdaptedReport) -> str:
     found = report.gained.overall
     if found is None:
         return ""
+    same = report.overall is not None and found.accuracies == report.overall.accuracies
+    mean = "mean accuracy" if same else f"mean of {listed(list(found.accuracies))}"
     return (
-        f"Its mean accuracy differs by {signed(found.difference)} from that of the quantized "
+        f"Its {mean} differs by {signed(found.difference)} from that of the quantized "
         f"model{by_chance(found.difference)}."
     )
 
