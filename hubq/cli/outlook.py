@@ -36,7 +36,6 @@ def outlook(plan: "Plan", run: Path, gpu: str | None) -> Outlook:
     """
     from hubq.stages.evaluate.evaluate import why_by_blocks
     from hubq.stages.plan.forecast import forecast_for, forecast_here
-    from hubq.stages.plan.loading import verdict_on
     from hubq.stages.plan.shortages import (
         Free,
         by_blocks_on,
@@ -45,6 +44,7 @@ def outlook(plan: "Plan", run: Path, gpu: str | None) -> Outlook:
         on_gpu,
         shortages,
     )
+    from hubq.stages.plan.will_load import verdict_on
 
     if gpu is None:
         lacking = shortages(plan, free_here(run))

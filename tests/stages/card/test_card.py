@@ -502,7 +502,12 @@ def test_the_same_report_gives_the_same_card() -> None:
     assert render(made_report()) == render(made_report())
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+OF_ANY_MACHINE = [  # files of the maker's are named on a card without their folder
+    path for path in sorted(RECIPES.glob("*.yaml")) if "folder: ./" not in path.read_text()
+]
+
+
+@pytest.mark.parametrize("path", OF_ANY_MACHINE, ids=lambda path: path.stem)
 def test_the_recipe_of_a_card_is_read_back_as_the_same(path: Path, tmp_path: Path) -> None:
     recipe = read(path)
     plan = made_plan(recipe=recipe.model_dump(mode="json"))

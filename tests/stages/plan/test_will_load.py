@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from hubq.client.client import Client
-from hubq.stages.plan.loading import verdict_on
 from hubq.stages.plan.plan import plan
+from hubq.stages.plan.will_load import verdict_on
 from hubq.stages.recipe.recipe import Recipe
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")
