@@ -97,8 +97,8 @@ def _what_takes_less(beside: str | None) -> str:
 def _sides(model: str, beside: str | None, image: Path | None, hub: str | None) -> list[Side]:
     """Load who answers: the other model first, since most want to know what became of it."""
     from hubq.sources.pictures.reading import picture_file
-    from hubq.sources.vision import cannot_see
-    from hubq.stages.evaluate.inference.chat import Speaker, sees
+    from hubq.sources.vision import cannot_see, sees
+    from hubq.stages.evaluate.inference.chat import Speaker
 
     pictures = (picture_file(image),) if image is not None else ()
     with client_for(hub) as client:

@@ -104,6 +104,19 @@ def in_parts(messages: Sequence[Message]) -> list[dict[str, Any]]:
     ]
 
 
+def with_places(messages: Sequence[Message], pictures: int) -> list[dict[str, Any]]:
+    """Write messages as templates of models that see read them, pictures before the first question.
+
+    Each content is a list of parts, of type image or text.
+    """
+    first = next((n for n, each in enumerate(messages) if each["role"] == "user"), 0)
+    found = in_parts(messages)
+    for number, each in enumerate(found):
+        if number == first:
+            each["content"] = [*({"type": "image"} for _ in range(pictures)), *each["content"]]
+    return found
+
+
 def _part(text: str) -> dict[str, str]:
     return {"type": "text", "text": text}
 

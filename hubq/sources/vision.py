@@ -6,9 +6,11 @@ other names and beside what sees: a vision tower, and a projector into the decod
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from hubq.errors import UserError
+from hubq.machine.files import read_object
 
 
 @dataclass(frozen=True)
@@ -76,3 +78,8 @@ def vision_family_of(config: Mapping[str, Any]) -> VisionFamily | None:
 def cannot_see(name: str) -> str:
     """Say why a picture can't be given to a model that reads text alone."""
     return f"{name} reads text alone: ask it without a picture, or ask a model that sees"
+
+
+def sees(folder: Path) -> bool:
+    """Tell whether a folder's model reads pictures too."""
+    return vision_family_of(read_object(folder / "config.json")) is not None

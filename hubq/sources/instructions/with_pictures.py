@@ -16,7 +16,7 @@ from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.records.named_texts import CALIBRATION_DOCUMENTS
 from hubq.sources.auxiliary_files import DATE
-from hubq.sources.chat_template import ChatTemplateError, in_parts, laid_out, template_of
+from hubq.sources.chat_template import ChatTemplateError, laid_out, template_of, with_places
 from hubq.sources.instructions.conversations import SHOWN, told, too_few
 from hubq.sources.instructions.layouts import REFUSED
 from hubq.sources.instructions.shown_pictures import QUESTION, Shown, found_in
@@ -138,10 +138,5 @@ def _sample(processor: Any, shown: Shown, length: int) -> Sample | str:  # noqa:
 
 def _prompt(processor: Any, shown: Shown) -> str:  # noqa: ANN401 - see there
     """Lay a conversation out with its picture before the first question."""
-    messages: list[dict[str, Any]] = [turn._asdict() for turn in shown.pair.turns]
-    first = next(number for number, each in enumerate(messages) if each["role"] == "user")
-    text = {"type": "text", "text": messages[first]["content"]}
-    messages[first]["content"] = [{"type": "image"}, text]
-    return laid_out(
-        processor.tokenizer, in_parts(messages), finished=True, variables={"date_string": DATE}
-    )
+    messages = with_places([turn._asdict() for turn in shown.pair.turns], 1)
+    return laid_out(processor.tokenizer, messages, finished=True, variables={"date_string": DATE})

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from hubq.client.client import Client
 from hubq.machine.device import best_device, device_title
 from hubq.machine.engines import vllm_python
-from hubq.machine.files import read_object
 from hubq.machine.progress import Progress
 from hubq.records.recipe_evaluate import EvaluateSection, PerplexitySection
 from hubq.records.report import Efficiency, Measured
@@ -15,7 +14,7 @@ from hubq.sources.task_names import measurements, picture_tasks, require_known
 from hubq.sources.texts.corpus import Corpus
 from hubq.sources.texts.find import corpus
 from hubq.sources.texts.hub import most_tokens
-from hubq.sources.vision import vision_family_of
+from hubq.sources.vision import sees
 from hubq.stages.evaluate.efficiency import efficiency
 from hubq.stages.evaluate.fit import refuse_writing, why_by_blocks
 from hubq.stages.evaluate.measure import Pair, library_versions, machine
@@ -104,8 +103,7 @@ def _by_blocks(
 def _require_eyes(models: ModelPair, section: EvaluateSection) -> None:
     """Raise UserError for tasks on pictures where base or result reads text alone."""
     for folder in (models.base, models.result):
-        sees = vision_family_of(read_object(folder / "config.json")) is not None
-        require_eyes(section, sees=sees, model=str(folder))
+        require_eyes(section, sees=sees(folder), model=str(folder))
 
 
 def texts_of(section: EvaluateSection, client: Client) -> list[Corpus]:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from hubq.errors import UserError
 from hubq.machine.device import best_device, compute_dtype
-from hubq.machine.files import read_object
 from hubq.machine.progress import quiet
-from hubq.sources.chat_template import Message, laid_out, template_of
+from hubq.sources.chat_template import Message, laid_out, template_of, with_places
 from hubq.sources.folder import refuse_adapter
 from hubq.sources.processor import processor_of, seen
 from hubq.sources.tokenizer import tokenizer_of
-from hubq.sources.vision import cannot_see, vision_family_of
+from hubq.sources.vision import cannot_see, sees
 from hubq.stages.evaluate.inference.greedy_decoding import decoded
+from hubq.stages.evaluate.inference.seeing import placed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -91,35 +91,7 @@ class Speaker:
         else:
             found = seen(self.processor, pictures, with_places(messages, len(pictures)))
             found.pop("attention_mask", None)  # of one row nothing is hidden
-        return {name: self._placed(each) for name, each in found.items()}
-
-    def _placed(self, given: "Tensor") -> "Tensor":
-        """Put an input where the model is; pixels in its dtype."""
-        dtype = self.model.dtype if given.is_floating_point() else given.dtype
-        return given.to(self.model.device, dtype)
-
-
-def sees(folder: Path) -> bool:
-    """Tell whether a folder's model reads pictures too."""
-    return vision_family_of(read_object(folder / "config.json")) is not None
-
-
-def with_places(messages: Sequence[Message], pictures: int) -> list[dict[str, Any]]:
-    """Write messages as templates of models that see read them, pictures before the first question.
-
-    Each content is a list of parts, of type image or text.
-    """
-    first = next((n for n, each in enumerate(messages) if each["role"] == "user"), 0)
-    return [
-        {
-            "role": each["role"],
-            "content": [
-                *({"type": "image"} for _ in range(pictures if number == first else 0)),
-                {"type": "text", "text": each["content"]},
-            ],
-        }
-        for number, each in enumerate(messages)
-    ]
+        return placed(self.model, found)
 
 
 class Answer:

@@ -23,7 +23,7 @@ from hubq.sources.folder import refuse_adapter
 from hubq.sources.shards import Weights
 from hubq.sources.skeleton import without_weights
 from hubq.sources.source import AUTO_ROUND, BY_HEADER
-from hubq.sources.vision import vision_family_of
+from hubq.sources.vision import sees, vision_family_of
 from hubq.stages.adapt.adapter_files import attach
 from hubq.stages.convert.files import LEFT_OUT, superfluous
 from hubq.stages.evaluate.inference.blocks import BlocksOnDisk, round_inputs
@@ -143,9 +143,9 @@ def _by_transformers(folder: Path, dtype: Any) -> Any:  # noqa: ANN401 - a torch
     """Load with the plain from_pretrained that every downloader uses."""
     import transformers
 
-    sees = vision_family_of(read_object(folder / "config.json")) is not None
+    with_eyes = sees(folder)
     names = ("AutoModelForCausalLM", "AutoModelForImageTextToText")
-    auto: Any = getattr(transformers, names[sees])
+    auto: Any = getattr(transformers, names[with_eyes])
     warnings = Warnings()
     logger = logging.getLogger("transformers.modeling_utils")
     logger.addHandler(warnings)
@@ -171,7 +171,7 @@ def _by_transformers(folder: Path, dtype: Any) -> Any:  # noqa: ANN401 - a torch
     finally:
         logger.removeHandler(warnings)
     _refuse_gaps(folder, info)
-    if sees:
+    if with_eyes:
         _of_one_dtype(model, dtype)
     return model
 

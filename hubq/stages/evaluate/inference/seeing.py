@@ -1,9 +1,11 @@
 """What a model that sees says to a picture: one turn of a user, decoded greedily."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubq.errors import UserError
+from hubq.sources.chat_template import with_places
 from hubq.sources.processor import processor_of, seen
 from hubq.stages.evaluate.inference.nan_check import refuse_non_finite
 
@@ -16,6 +18,15 @@ GREEDY: dict[str, Any] = {
     **{"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0},
     **{"temperature": None, "top_p": None, "top_k": None},
 }
+
+
+def placed(model: Any, given: "Mapping[str, Tensor]") -> "dict[str, Tensor]":  # noqa: ANN401 - transformers carries no types
+    """Put what a model reads where it is; pixels in its dtype."""
+    dtypes = {
+        name: model.dtype if each.is_floating_point() else each.dtype
+        for name, each in given.items()
+    }
+    return {name: each.to(model.device, dtypes[name]) for name, each in given.items()}
 
 
 class Viewer:
@@ -35,9 +46,8 @@ class Viewer:
         import torch
         from transformers import LogitsProcessorList
 
-        content = [{"type": "image"}, {"type": "text", "text": text}]
-        inputs = seen(self.processor, [picture], [{"role": "user", "content": content}])
-        given = {name: self._placed(each) for name, each in inputs.items()}
+        turn = with_places([{"role": "user", "content": text}], 1)
+        given = placed(self.model, seen(self.processor, [picture], turn))
         ids = given["input_ids"]
         self._require_room(ids.shape[1] + new_tokens)
         with torch.inference_mode():
@@ -53,11 +63,6 @@ class Viewer:
             written[0, ids.shape[1] :], skip_special_tokens=True
         )
         return said
-
-    def _placed(self, given: "Tensor") -> "Tensor":
-        """Put an input where the model is; pixels in its dtype."""
-        dtype = self.model.dtype if given.is_floating_point() else given.dtype
-        return given.to(self.model.device, dtype)
 
     def _require_room(self, tokens: int) -> None:
         positions = self.model.config.get_text_config().max_position_embeddings

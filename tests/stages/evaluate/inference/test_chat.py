@@ -11,7 +11,8 @@ from tiny_vision import save_tiny_vision_model
 
 from hubq.errors import UserError
 from hubq.machine.device import compute_dtype
-from hubq.stages.evaluate.inference.chat import Speaker, answer, lay_out, pieces, with_places
+from hubq.sources.chat_template import with_places
+from hubq.stages.evaluate.inference.chat import Speaker, answer, lay_out, pieces
 
 TinyModel = Callable[[str], Path]
 QUESTION = [{"role": "user", "content": "What is a llama?"}]
