@@ -10,12 +10,13 @@ import asyncio
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -27,7 +28,8 @@ class Fault:
     """What goes wrong with which of the requests whose method and raw path match.
 
     `status` None drops the connection; `cut` drops it after so many bytes of the answer's body;
-    `flip` changes the byte of the body at that offset, and nothing else.
+    `flip` changes the byte of the body at that offset, and nothing else; `spoil` that of the
+    request's body. `meanwhile` is called before the hub sees the request.
     """
 
     method: str
@@ -39,6 +41,8 @@ class Fault:
     retry_after: int | None = None
     cut: int | None = None
     flip: int | None = None
+    spoil: int | None = None
+    meanwhile: Callable[[], object] | None = None
     seen: int = field(default=0, init=False)
 
     def strikes(self, method: str, path: str) -> bool:
@@ -85,6 +89,18 @@ def cut(method: str, path: str, sent: int, **which: Unpack[Which]) -> Fault:
 def flip(method: str, path: str, offset: int = 0, **which: Unpack[Which]) -> Fault:
     """Change one byte of the answer's body."""
     return Fault(method, path, flip=offset, **which)
+
+
+def spoil(method: str, path: str, offset: int, **which: Unpack[Which]) -> Fault:
+    """Change one byte of the request's body."""
+    return Fault(method, path, spoil=offset, **which)
+
+
+def meanwhile(
+    method: str, path: str, action: Callable[[], object], **which: Unpack[Which]
+) -> Fault:
+    """Do something, which may ask the hub too, before it sees the request."""
+    return Fault(method, path, meanwhile=action, **which)
 
 
 @dataclass
@@ -146,6 +162,11 @@ class FaultyApp:
         method, path = scope["method"], scope["raw_path"].decode("latin-1")
         asked = self.faults.note(method, path)
         fault = self.faults.strike(method, path)
+        if fault is not None and fault.meanwhile is not None:
+            await run_in_threadpool(fault.meanwhile)
+            fault = None
+        if fault is not None and fault.spoil is not None:
+            receive, fault = _Spoilt(receive, fault.spoil), None
         if fault is None or fault.cut is not None or fault.flip is not None:
             await self.app(scope, receive, _Watched(asked, send, fault))
             return
@@ -181,6 +202,22 @@ class _Watched:
                 return
             message = {**message, "body": bytes(body)}
         await self.send(message)
+
+
+class _Spoilt:
+    """Passes a request's body on with one byte changed."""
+
+    def __init__(self, receive: Receive, offset: int) -> None:
+        self.receive = receive
+        self.left = offset
+
+    async def __call__(self) -> Message:
+        message = await self.receive()
+        body = bytearray(message.get("body", b""))
+        if 0 <= self.left < len(body):
+            body[self.left] ^= 1  # a letter stays a letter
+        self.left -= len(body)
+        return {**message, "body": bytes(body)} if "body" in message else message
 
 
 async def _swallow(message: Message) -> None:

@@ -47,10 +47,11 @@ def tell_warnings(stage: Stages) -> None:
                 tell(described(each))
 
 
-def publications(stage: Stages) -> "tuple[Publication, ...]":
+def publications(stage: Stages, *, load: bool = True) -> "tuple[Publication, ...]":
     """Publish; the Hub is asked before anything is computed, and compared with at the end.
 
-    What an adapter is loaded on comes first.
+    What waits there is loaded before it is published, unless `load` is false. What an adapter is
+    loaded on comes first.
     """
     from hubq.records.adapted_report import AdaptedReport
     from hubq.stages.compare.reports import find_siblings, keep
@@ -60,7 +61,7 @@ def publications(stage: Stages) -> "tuple[Publication, ...]":
     stage.prepare()
     planned = stage.plan()
     if not (stage.run / REPORT).is_file():
-        stage.client.writable(planned.repo.partition("/")[0])
+        stage.client.may_publish(planned.repo)
     _require_named(stage, planned)
     remember_destinations(planned, stage.run, stage.client)
     report = stage.report()
@@ -68,9 +69,9 @@ def publications(stage: Stages) -> "tuple[Publication, ...]":
         for folder, each in _released(stage).items():
             keep(find_siblings(each, folder, tell, stage.client), folder)
         if isinstance(report, AdaptedReport):
-            done = publish_adapted(report, stage.run, stage.client, stage.progress)
+            done = publish_adapted(report, stage.run, stage.client, stage.progress, load=load)
         else:
-            done = (publish(report, stage.run, stage.client, stage.progress),)
+            done = (publish(report, stage.run, stage.client, stage.progress, load=load),)
     tell_warnings(stage)
     return done
 

@@ -165,15 +165,24 @@ def _learnt(adaptation: "Adaptation") -> list[str]:
 
 @click.command(epilog=example(f"hubq publish {RECIPE} --hub local"))
 @stage_options
-def publish(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool) -> None:
+@click.option(
+    "--no-reload",
+    is_flag=True,
+    help="Only download and compare what waits on the Hub; don't load it before it goes on main.",
+)
+def publish(  # noqa: PLR0913 - the options of a command
+    recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool, no_reload: bool
+) -> None:
     """Run all stages, and push the result to the Hub.
 
-    All files go in one commit; then the Hub's hashes are compared with those of the run. A second
-    time makes no commit. Nothing is pushed that `hubq lint` finds errors in. Of a recipe with an
-    adapter the quantized model is published first, then the adapter, each in its own repo.
+    The files wait in a pull request until they were downloaded from there, compared with the
+    run's and loaded as the card says; then they go on main in one commit. If something differs,
+    main stays as it was. A second time makes no commit. Nothing is pushed that `hubq lint` finds
+    errors in. Of a recipe with an adapter the quantized model is published first, then the
+    adapter, each in its own repo.
     """
     with stages(recipe, run, fresh, hub) as stage:
-        *before, published = publications(stage)
+        *before, published = publications(stage, load=not no_reload)
         folder = stage.run / ADAPTED if stage.recipe.adapt else stage.run
         places = {
             "run": str(stage.run),
@@ -181,6 +190,7 @@ def publish(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_jso
             **({"base": _place(before[0])} if before else {}),
             "repo": _place(published),
         }
+        seen = [f"seen  {each}" for one in (*before, published) for each in one.seen]
         if hub == LOCAL:  # which ends with this command
             places["look"] = f"hubq hub serve: shows {published.repo} in a browser"
         if as_json:
@@ -191,7 +201,7 @@ def publish(recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_jso
             show_json(published.model_dump(mode="json") | more)
         else:
             told = [f"{name:5} {place}" for name, place in places.items()]
-            click.echo("\n".join([*told, *spent(stage.clock.seconds, stage.parts)]))
+            click.echo("\n".join([*told, *seen, *spent(stage.clock.seconds, stage.parts)]))
 
 
 def _place(published: "Publication") -> str:

@@ -126,6 +126,53 @@ class PastCommit(Answer):
     authors: list[Author] = []
 
 
+class RepoName(Answer):
+    """Which repo a discussion is about."""
+
+    name: Repo
+    type: Word
+
+
+class Talk(Answer):
+    """A discussion or a pull request in a list."""
+
+    num: Annotated[int, Field(strict=True, gt=0, lt=10**9)]
+    title: Words
+    status: Word
+    isPullRequest: bool  # noqa: N815
+    createdAt: Date  # noqa: N815
+    repo: RepoName
+
+
+class Talks(Answer):
+    """A page of discussions."""
+
+    discussions: list[Talk]
+    count: Size
+    start: Size
+
+
+class NewStatus(Answer):
+    """What a discussion became."""
+
+    status: Word
+
+
+class StatusEvent(Answer):
+    """That a discussion was closed, or opened again."""
+
+    id: Word
+    type: Literal["status-change"]
+    createdAt: Date  # noqa: N815
+    data: NewStatus
+
+
+class StatusChange(Answer):
+    """What a Hub answers to that."""
+
+    newStatus: StatusEvent  # noqa: N815
+
+
 class Org(Answer):
     """An organization that a user belongs to."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubq.client.credentials import how_to_log_in, token_for
 from hubq.client.error_messages import explain, failures_of_answers, scrub
-from hubq.client.retries import RetryPolicy
+from hubq.client.retries import RetryPolicy, failures
 from hubq.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,13 +59,26 @@ class Client:
         """Ask for a path once: huggingface_hub would try for half a minute."""
         from huggingface_hub import get_session
 
+        headers = self._headers()
+        return get_session().get(f"{self.url}{path}", headers=headers, timeout=timeout)
+
+    def delete(self, path: str) -> None:
+        """Delete what stands at a path: what huggingface_hub has no function for."""
+        from huggingface_hub import get_session
+        from huggingface_hub.utils._http import hf_raise_for_status
+
+        headers = self._headers()
+        hf_raise_for_status(get_session().delete(f"{self.url}{path}", headers=headers))
+
+    def _headers(self) -> dict[str, str]:
+        """Return what goes along with a request that huggingface_hub doesn't make."""
         from hubq.client.border import HOME, guard
 
         guard()
         headers = {HOME: self.url}
         if token := self.sent_token:
             headers["Authorization"] = f"Bearer {token}"
-        return get_session().get(f"{self.url}{path}", headers=headers, timeout=timeout)
+        return headers
 
     @contextmanager
     def translate_errors(self, doing: str) -> Iterator[None]:
@@ -91,6 +104,29 @@ class Client:
         with self.translate_errors(f"asking {self.url} who you are"):
             answer: dict[str, Any] = self.retries.call(self.api().whoami)
             return answer
+
+    def may_publish(self, repo: str) -> str:
+        """Say who may write to a repo, made yet or not; raise UserError if the token may not.
+
+        A token for one repo, as trusted publishers get, is nobody's: only that repo tells.
+        """
+        org = repo.partition("/")[0]
+        try:
+            return f"{self.writable(org)} may write to {org}"
+        except UserError:
+            if not self._writes_to(repo):
+                raise
+        return f"this token may write to {repo}"
+
+    def _writes_to(self, repo: str) -> bool:
+        """Tell whether there is a repo and the token may write to it."""
+        if self.sent_token is None:
+            return False
+        try:
+            self.api().auth_check(repo, write=True)
+        except failures():
+            return False
+        return True
 
     def writable(self, org: str) -> str:
         """Return the name of the user; raise UserError unless the token may write to `org`."""

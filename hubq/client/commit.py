@@ -5,7 +5,8 @@ was. Here every try names the head that it was made for, so that no two tries ca
 after a failure the head tells whether one did.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from hubq.errors import UserError
 from hubq.machine.progress import Progress
 
 if TYPE_CHECKING:
-    from huggingface_hub import CommitOperationAdd
+    from huggingface_hub import CommitInfo, CommitOperationAdd
 
 ATTRIBUTES = ".gitattributes"  # the Hub's own file: it says what lies in large-file storage
 
@@ -25,7 +26,7 @@ LARGE = 10_000_000  # bytes; such files go one by one, so that progress shows
 
 @dataclass(frozen=True)
 class Change:
-    """What a commit is to make of a repo: exactly these files, upon this head."""
+    """What a commit is to make of a branch of a repo: exactly these files, upon this head."""
 
     repo: str
     head: str
@@ -34,6 +35,7 @@ class Change:
     changed: tuple[str, ...]  # the paths that the head lacks or holds with other bytes
     obsolete: tuple[str, ...]  # the paths that the head holds and the files lack
     title: str
+    branch: str = "main"
 
     @property
     def pending(self) -> bool:
@@ -61,15 +63,19 @@ def commit(change: Change, client: Client, progress: Progress) -> str:
     """Make the change in one commit and return its id; return the head's if nothing changes."""
     if not change.pending:
         return change.head
+    return land(change, upload(change, client, progress), client)
+
+
+def land(change: Change, additions: "Sequence[CommitOperationAdd]", client: Client) -> str:
+    """Commit what was uploaded, once, and return the commit's id."""
     attempt = 1
     with without_bars():
-        additions = _upload(change, client, progress)
         while (made := _attempt(change, additions, client, attempt)) is None:
             attempt += 1
     return made
 
 
-def _upload(change: Change, client: Client, progress: Progress) -> "list[CommitOperationAdd]":
+def upload(change: Change, client: Client, progress: Progress) -> "list[CommitOperationAdd]":
     """Bring the large files to the Hub, where no commit shows them yet."""
     from huggingface_hub import CommitOperationAdd
 
@@ -78,7 +84,7 @@ def _upload(change: Change, client: Client, progress: Progress) -> "list[CommitO
     large = [[path] for path in additions if change.files[path].size >= LARGE]
     total = sum(change.files[path].size for path in additions)
     name, kind = split(change.repo)
-    with progress.task("Uploading", total) as advance:
+    with progress.task("Uploading", total) as advance, without_bars():
         for batch in [small, *large]:
             operations = [additions[path] for path in batch]
             client.api().preupload_lfs_files(name, operations, repo_type=kind, free_memory=False)
@@ -86,40 +92,53 @@ def _upload(change: Change, client: Client, progress: Progress) -> "list[CommitO
     return list(additions.values())
 
 
-def _send(change: Change, additions: "Iterable[CommitOperationAdd]", client: Client) -> str:
-    """Try once to commit."""
+def send(
+    change: Change,
+    additions: "Sequence[CommitOperationAdd]",
+    client: Client,
+    *,
+    as_request: bool = False,
+) -> "CommitInfo":
+    """Try once to commit, to the branch or to a new pull request to it.
+
+    huggingface_hub takes an addition for one commit only, so it gets copies.
+    """
     from huggingface_hub import CommitOperationDelete
 
     deletions: list[CommitOperationDelete] = [
         CommitOperationDelete(path, is_folder=False) for path in change.obsolete
     ]
     name, kind = split(change.repo)
-    done = client.api().create_commit(
+    return client.api().create_commit(
         name,
-        [*deletions, *additions],
+        [*deletions, *map(copy, additions)],
         repo_type=kind,
+        revision=change.branch,
         commit_message=change.title,
         parent_commit=change.head,
+        create_pr=as_request,
     )
-    return done.oid
 
 
 def _attempt(
-    change: Change, additions: "Iterable[CommitOperationAdd]", client: Client, attempt: int
+    change: Change, additions: "Sequence[CommitOperationAdd]", client: Client, attempt: int
 ) -> str | None:
     """Try to commit; return the commit's id, or None when it is worth another try."""
     try:
-        return _send(change, additions, client)
+        return send(change, additions, client).oid
     except failures() as error:
-        landed = _landed(change, client)
-        if landed is None and not client.retries.rest(error, attempt):
+        head = landed(change, client)
+        if head is None and not client.retries.rest(error, attempt):
             raise
-        return landed
+        return head
 
 
-def _landed(change: Change, client: Client) -> str | None:
-    """Return the head if it holds the change, whoever made it; None if the head did not move."""
-    head, _ = head_of(client, change.repo)
+def landed(change: Change, client: Client) -> str | None:
+    """Return the head if it holds the change, whoever made it; None if the head did not move.
+
+    Raises UserError where it moved to something else.
+    """
+    head, _ = head_of(client, change.repo, change.branch)
     if head == change.head:
         return None
     now = compare(change.repo, head, change.files, change.title, client)
@@ -128,6 +147,6 @@ def _landed(change: Change, client: Client) -> str | None:
     raise UserError(
         f"{change.repo} changed during publishing: its head was {change.head[:8]} and is now "
         f"{head[:8]}.\n"
-        f"Look at {client.url}/{change.repo}/commits/main, then publish again; nothing was "
-        "overwritten"
+        f"Look at {client.url}/{change.repo}/commits/{change.branch}, then publish again; nothing "
+        "was overwritten"
     )

@@ -11,7 +11,7 @@ import json
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from hubq.embedded_hub.refusals import Refusal, bad_credentials, check_account_name
@@ -30,6 +30,7 @@ class Visitor:
     name: str | None = None
     role: Role = "read"
     orgs: Mapping[str, OrgRole] = field(default_factory=dict)
+    only: str | None = None  # the one repo that the token may write to; None: all of the user's
 
     @property
     def anonymous(self) -> bool:
@@ -79,8 +80,8 @@ class Accounts:
             row = connection.execute("SELECT kind FROM accounts WHERE name = ?", (name,)).fetchone()
         return row and str(row["kind"])
 
-    def mint(self, user: str, role: Role, expires_in: float | None) -> str:
-        """Make a token for a user and keep its digest.
+    def mint(self, user: str, role: Role, expires_in: float | None, only: str | None = None) -> str:
+        """Make a token for a user, or one that may write to `only` one repo; keep its digest.
 
         Raises ValueError when there is no such user.
         """
@@ -94,6 +95,8 @@ class Accounts:
             connection.execute(
                 "INSERT INTO tokens VALUES (?, ?, ?, ?)", (_digest(token), user, role, expires)
             )
+            if only is not None:
+                connection.execute("INSERT INTO narrow VALUES (?, ?)", (_digest(token), only))
         return token
 
     def revoke(self, token: str) -> None:
@@ -105,12 +108,14 @@ class Accounts:
         """Return the visitor whom the token names, or refuse a bad or expired one."""
         digest = _digest(token)
         with self.database.transaction() as connection:
-            row = connection.execute("SELECT * FROM tokens WHERE digest = ?", (digest,)).fetchone()
+            row = connection.execute(
+                "SELECT * FROM tokens LEFT JOIN narrow USING (digest) WHERE digest = ?", (digest,)
+            ).fetchone()
             if row is None or not hmac.compare_digest(row["digest"], digest):
                 raise bad_credentials()
             if row["expires"] is not None and row["expires"] < time.time():
                 raise bad_credentials()
-        return self.visitor(row["user"], row["role"])
+        return replace(self.visitor(row["user"], row["role"]), only=row["repo"])
 
     def visitor(self, name: str, role: Role = "read") -> Visitor:
         """Return a user as a visitor, with the memberships of this moment."""

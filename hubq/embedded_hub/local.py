@@ -115,12 +115,14 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
     child.stderr.close()
 
 
-def mint_token(root: Path, *, user: str, role: Role, expires_in: float | None) -> str:
-    """Make a token for a user, good for some seconds or for ever.
+def mint_token(
+    root: Path, *, user: str, role: Role, expires_in: float | None, only: str | None = None
+) -> str:
+    """Make a token for a user, good for some seconds or for ever, for `only` one repo or for all.
 
     It is shown once: the hub keeps only its sha256. Raises ValueError for an unknown user.
     """
-    return Hub.open(root).accounts.mint(user, role, expires_in)
+    return Hub.open(root).accounts.mint(user, role, expires_in, only)
 
 
 def revoke_token(root: Path, token: str) -> None:

@@ -246,5 +246,5 @@ def check_write(visitor: Visitor, namespace: str, what: str) -> None:
     """Refuse a visitor who may not write to a namespace."""
     if visitor.anonymous:
         raise sign_in_first()
-    if not visitor.writes_to(namespace):
+    if not visitor.writes_to(namespace) or visitor.only not in (None, what):
         raise forbidden(f"You don't have the rights to write to {what}")

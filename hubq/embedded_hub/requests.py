@@ -123,6 +123,8 @@ class Call:
         self.user()
         if self.visitor.role != "write":
             raise forbidden("This token is read-only")
+        if self.visitor.only not in (None, self.repo().address):
+            raise forbidden("This token is for another repo")
 
 
 async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:

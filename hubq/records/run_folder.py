@@ -16,12 +16,14 @@ CHECKPOINT = "checkpoint.json"
 REPORT = "report.json"
 SIBLINGS = "siblings.json"
 PUBLICATION = "publication.json"  # what `publish` leaves in a run that it has published
+STAGED = "staged.json"  # under which name a release waits on the Hub
+DOWNLOADED = "downloaded"  # what waits on the Hub, while it is looked at
 MODEL = "model"
 IN_A_REPO = "hubq"  # the folder of a repo that holds the records
 REPORT_IN_A_REPO = f"{IN_A_REPO}/{REPORT}"  # that it is there tells that hubq made the repo
 ADAPTATION = "adaptation.json"
 # All that stages write into a run folder beside the plan, by name.
-RECORDS = (REPORT, CHECKPOINT, ADAPTATION, PUBLICATION, "destination.json", SIBLINGS)
+RECORDS = (REPORT, CHECKPOINT, ADAPTATION, PUBLICATION, "destination.json", STAGED, SIBLINGS)
 PICTURES = tuple(
     f"images/{name}{page}.png"
     for name in ("recovery", "bits", "errors", "curve")
@@ -43,7 +45,7 @@ BLOCKS = "blocks"  # what is finished of a model
 ADAPTED = "adapted"
 ADAPTER = "adapter"  # the folder of an adapter, inside that of the model that it belongs to
 STEPS = "steps"  # what is finished of a training
-WHOLE = (MODEL, f"{MODEL}{PARTIAL}", BLOCKS, STEPS)
+WHOLE = (MODEL, f"{MODEL}{PARTIAL}", BLOCKS, STEPS, DOWNLOADED)
 TAKEN = (errno.EACCES, errno.EAGAIN)
 WITHOUT_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # NFS and its like
 

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 from faulty_hub import FaultyHub
 from made_run import REPO, full_report, make_run
+from unloaded import publish
 
 from hubq.cli import cli
 from hubq.client.client import Client
@@ -14,7 +15,6 @@ from hubq.client.retries import RetryPolicy
 from hubq.records.report import Report
 from hubq.stages.card.card import render
 from hubq.stages.compare.reports import siblings_in
-from hubq.stages.publish.publish import publish
 
 OTHER = "acme/Tiny-Llama-GPTQ-3bit"
 

@@ -462,7 +462,9 @@ def test_publish_goes_all_the_way_the_second_time_does_nothing_and_pull_brings_i
         repo,
     )
     assert repo == first.stdout.splitlines()[2]
-    assert first.stdout.splitlines()[3].startswith("took  ")
+    seen, took = first.stdout.splitlines()[3:5]
+    assert seen.startswith("seen  loaded by transformers: the same logits as the local folder")
+    assert took.startswith("took  ")
     assert before == {
         path: path.stat().st_mtime_ns for path in (own_folder / "runs").rglob("model/*")
     }

@@ -10,11 +10,11 @@ from click.testing import CliRunner, Result
 from faulty_hub import FaultyHub, faulty_hub
 from made_measurements import EFFICIENCY, FIDELITY, OVERALL, assessed
 from made_run import made_checkpoint, made_plan, made_report, make_run, measurement
+from unloaded import publish
 
 from hubq.cli import cli
 from hubq.client.client import Client
 from hubq.records.report import Interval, Report
-from hubq.stages.publish.publish import publish
 
 PNG = b"\x89PNG"
 

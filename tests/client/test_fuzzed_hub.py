@@ -16,6 +16,7 @@ import huggingface_hub
 import pytest
 from hostile_hub import COMMIT, REPO, Asked, HostileHub, Said, hostile_hub
 from made_run import make_run
+from unloaded import publish
 
 from hubq.cli.diagnosis import ask
 from hubq.client.border import Limits, make_client
@@ -27,7 +28,7 @@ from hubq.records.recipe_inputs import DatasetSection, ModelSection
 from hubq.sources.hub import card_on_hub, find_on_hub
 from hubq.sources.texts.hub import hub_corpus
 from hubq.stages.compare.reports import report_on_hub
-from hubq.stages.publish.publish import publish, remember_destination
+from hubq.stages.publish.publish import remember_destination
 from hubq.stages.publish.space.settings import Settings, reads_private, request, settle
 from hubq.stages.publish.space.showcase import look
 

@@ -15,6 +15,7 @@ import pytest
 from hostile_hub import COMMIT, REPO, TOKEN, Asked, HostileHub, Said, hostile_hub
 from made_run import REPO as RELEASED
 from made_run import make_run
+from unloaded import publish
 
 from hubq.client.border import Limits, make_client
 from hubq.client.client import Client
@@ -26,7 +27,6 @@ from hubq.records.recipe_inputs import DatasetSection, ModelSection
 from hubq.sources.hub import config_on_hub, find_on_hub, headers_on_hub
 from hubq.sources.texts.hub import hub_corpus
 from hubq.stages.compare.reports import report_on_hub
-from hubq.stages.publish.publish import publish
 from hubq.stages.publish.space.showcase import look
 from releases.catalogue import Sources, find
 

@@ -11,6 +11,7 @@ from faulty_hub import FaultyHub
 from hostile_hub import REPO, HostileHub, hostile_hub
 from made_run import REPO as RELEASED
 from made_run import make_run
+from unloaded import publish
 
 from hubq.client.border import make_client
 from hubq.client.client import Client
@@ -18,7 +19,6 @@ from hubq.client.credentials import go_direct_to_loopback, proxy_of
 from hubq.client.pull import pull
 from hubq.client.retries import RetryPolicy
 from hubq.errors import UserError
-from hubq.stages.publish.publish import publish
 
 NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 NOBODY = "http://127.0.0.1:9"

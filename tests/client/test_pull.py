@@ -7,6 +7,7 @@ import pytest
 from faulty_hub import FaultyHub, cut, faulty_hub, flip, refuse
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from made_run import REPO, make_run
+from unloaded import publish
 
 from hubq.client.client import Client
 from hubq.client.pull import pull
@@ -14,7 +15,6 @@ from hubq.client.retries import RetryPolicy
 from hubq.embedded_hub.local import add_user, mint_token
 from hubq.errors import UserError
 from hubq.machine.progress import Advance
-from hubq.stages.publish.publish import publish
 
 WEIGHTS = r"/resolve/.*/model.safetensors"
 CONFIG = r"/resolve/.*/config.json"

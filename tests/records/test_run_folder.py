@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 from made_adaptation import make_adapted
 from made_run import make_run
+from unloaded import publish, publish_adapted
 
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.records.adapted_report import load_report
 from hubq.records.run_folder import PLAN, clear, require_run
-from hubq.stages.publish.adapted import publish_adapted
-from hubq.stages.publish.publish import publish
 
 MINE = ("notes.txt", ".git/HEAD", "images/me.png", "hubq/mine.txt", "adapted/notes.txt")
 

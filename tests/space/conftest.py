@@ -11,10 +11,10 @@ from faulty_hub import FaultyHub
 from made_models import GPTQ, RTN
 from made_run import make_run
 from served_space import served
+from unloaded import publish
 
 from hubq.client.client import Client
 from hubq.client.retries import RetryPolicy
-from hubq.stages.publish.publish import publish
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

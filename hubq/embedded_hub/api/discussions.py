@@ -12,9 +12,10 @@ from hubq.embedded_hub.discussions import (
     list_conflicts,
     merge_pull_request,
     open_pull_request,
+    pull_ref,
 )
 from hubq.embedded_hub.history import difference, find_commit
-from hubq.embedded_hub.refusals import bad_request, forbidden
+from hubq.embedded_hub.refusals import bad_request, forbidden, revision_not_found
 from hubq.embedded_hub.repositories import Access, Repository
 from hubq.embedded_hub.requests import Call, whole_number
 from hubq.embedded_hub.routing import Route
@@ -64,8 +65,9 @@ def details(call: Call) -> Response:
     answer["events"] = Discussions(call.hub.database).events(repo, discussion.num)
     if discussion.pull_request:
         with call.hub.histories.open(repo.id) as git:
-            answer["filesWithConflicts"] = list_conflicts(git, discussion)
-            if call.may_download():  # what is deleted or changed stands in it
+            is_there = git.refs.read_ref(pull_ref(discussion.num)) is not None
+            answer["filesWithConflicts"] = list_conflicts(git, discussion) if is_there else []
+            if is_there and call.may_download():  # what is deleted or changed stands in it
                 base = find_commit(git, str(discussion.base))
                 head = find_commit(git, f"refs/pr/{discussion.num}")
                 answer["diff"] = difference(git, base, head)
@@ -139,6 +141,20 @@ def merge(call: Call) -> Response:
     return JSONResponse({"mergeCommitId": oid})
 
 
+def delete_ref(call: Call) -> Response:
+    """Let go of what a pull request that is no longer open proposed."""
+    repo, discussion = _find(call)
+    if discussion.status not in ("closed", "merged"):
+        raise bad_request(
+            f"Only a closed pull request lets go of its ref: it is {discussion.status}"
+        )
+    with call.hub.locks.hold(repo.id), call.hub.histories.open(repo.id) as git:
+        if not discussion.pull_request or git.refs.read_ref(pull_ref(discussion.num)) is None:
+            raise revision_not_found(f"refs/pr/{discussion.num}")
+        git.refs.remove_if_equals(pull_ref(discussion.num), None)
+    return JSONResponse({})
+
+
 def _find(call: Call) -> tuple[Repository, Discussion]:
     repo = call.repo()
     return repo, Discussions(call.hub.database).find(repo, discussion_number(call))
@@ -205,4 +221,7 @@ ROUTES = (
     Route("POST", "/api/{kind}/{namespace}/{name}/discussions/{num}/status", status, Access.KNOW),
     Route("POST", "/api/{kind}/{namespace}/{name}/discussions/{num}/title", title, Access.KNOW),
     Route("POST", "/api/{kind}/{namespace}/{name}/discussions/{num}/merge", merge, Access.WRITE),
+    Route(
+        "DELETE", "/api/{kind}/{namespace}/{name}/discussions/{num}/ref", delete_ref, Access.WRITE
+    ),
 )

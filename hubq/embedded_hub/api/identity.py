@@ -2,7 +2,7 @@
 
 from starlette.responses import JSONResponse, Response
 
-from hubq.embedded_hub.refusals import Refusal
+from hubq.embedded_hub.refusals import Refusal, forbidden
 from hubq.embedded_hub.repositories import Access
 from hubq.embedded_hub.requests import Call
 from hubq.embedded_hub.routing import Route
@@ -16,6 +16,8 @@ def instance(call: Call) -> Response:
 def whoami(call: Call) -> Response:
     """Describe the user of the token."""
     name = call.user()
+    if call.visitor.only is not None:  # as those of trusted publishers, which are nobody's
+        raise forbidden("This token is for one repo, not for a user")
     orgs = [
         {
             "type": "org",

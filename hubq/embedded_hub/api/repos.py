@@ -194,7 +194,7 @@ def _check_namespace(call: Call, kind: Kind, namespace: str) -> None:
     """Refuse a visitor who may not create a repo in a namespace."""
     if call.visitor.anonymous:
         call.user()
-    if not call.visitor.writes_to(namespace):
+    if not call.visitor.writes_to(namespace) or call.visitor.only is not None:
         raise forbidden(
             f"You don't have the rights to create a {kind} under the namespace {namespace!r}"
         )

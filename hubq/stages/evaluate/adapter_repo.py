@@ -21,7 +21,11 @@ def with_base(adapter: Path, client: Client, progress: Progress) -> Path:
     """
     base = pull(_named(adapter), None, client, progress)
     key = sha256(f"{adapter.resolve()}\n{base.resolve()}".encode()).hexdigest()
-    folder = cache_folder("adapted", key)
+    return linked(base, adapter, cache_folder("adapted", key))
+
+
+def linked(base: Path, adapter: Path, folder: Path) -> Path:
+    """Fill a folder with links to the files of a base and, inside, of an adapter; return it."""
     for path, place in [*_files(base, folder), *_files(adapter, folder / ADAPTER)]:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.unlink(missing_ok=True)

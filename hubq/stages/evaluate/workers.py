@@ -59,10 +59,10 @@ def workers_for(job: Job) -> int:
     groups = {order.group for order in job.orders if order.task.kind != "load"}
     if job.device != "cpu" or torch.get_num_threads() < MOST or len(groups) < MOST:
         return 1
-    return MOST if available(job.device) > MOST * _memory(job.folder) else 1
+    return MOST if available(job.device) > MOST * memory_of(job.folder) else 1
 
 
-def _memory(folder: Path) -> int:
+def memory_of(folder: Path) -> int:
     """Return the bytes that a worker takes at most, roughly."""
     from hubq.sources.shards import adapter_bytes, index
 

@@ -195,16 +195,14 @@ def destination(planned: Plan, client: Client) -> str:
 
     Raises UserError when the Hub answers that the token's owner may not write there.
     """
-    org = planned.repo.partition("/")[0]
     if client.sent_token is None:
         return "not checked: no token"
     try:
-        user = _once(client).writable(org)
+        return _once(client).may_publish(planned.repo)
     except UserError as error:
         if _is_unanswered(error):
             return f"not checked: {client.url} can't be reached"
         raise
-    return f"{user} may write to {org}"
 
 
 def _is_pinned(recipe: "Recipe") -> bool:

@@ -40,7 +40,12 @@ def remember_destinations(plan: Plan, run: Path, client: Client) -> None:
 
 
 def publish_adapted(
-    report: AdaptedReport, run: Path, client: Client, progress: Progress = SILENT
+    report: AdaptedReport,
+    run: Path,
+    client: Client,
+    progress: Progress = SILENT,
+    *,
+    load: bool = True,
 ) -> tuple[Publication, ...]:
     """Publish what a run's adapter is loaded on, unless the recipe names it, then the adapter.
 
@@ -52,11 +57,11 @@ def publish_adapted(
     first: tuple[Publication, ...] = ()
     quantized = report.plan.recipe["publish"].get("quantized")
     if publishes_quantized(report.plan):
-        first = (publish(load_report(run / REPORT), run, client, progress),)
+        first = (publish(load_report(run / REPORT), run, client, progress, load=load),)
         report = _pinned(report, f"{first[0].repo}@{first[0].commit}", run)
     elif report.is_adapter and quantized:
         report = _pinned(report, published_already(quantized, report.checkpoint, run, client), run)
-    return (*first, publish(report, run / ADAPTED, client, progress))
+    return (*first, publish(report, run / ADAPTED, client, progress, load=load))
 
 
 def _pinned(report: AdaptedReport, quantized: str, run: Path) -> AdaptedReport:

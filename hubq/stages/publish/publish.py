@@ -1,8 +1,9 @@
-"""The only network write: one commit with all files, then proof that the Hub holds them.
+"""The only network write: one commit with all files on main, after proof of what the Hub holds.
 
 A release is what was measured: every file is hashed against the checkpoint before anything is
-sent, and against the Hub's own hashes after. Publishing again what the Hub holds already makes no
-commit.
+sent, and against the Hub's own hashes after. It waits in a pull request until it was downloaded
+from there and loaded; main never holds what was not looked at. Publishing again what the Hub holds
+already makes no commit.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,9 @@ from hubq.stages.evaluate.requirements import refuse_unmet
 from hubq.stages.lint.gather import local_release
 from hubq.stages.lint.lint import refuse_errors
 from hubq.stages.plan.conditions import require_gate_now
+from hubq.stages.publish.downloaded import Downloader
 from hubq.stages.publish.release import assemble, refuse_secrets
+from hubq.stages.publish.staged import clear_away, publish_staged
 
 FOUNDING = frozenset({ATTRIBUTES, "README.md"})  # what a repo holds that nobody filled yet
 
@@ -48,6 +51,7 @@ class Publication(Record):
     private: bool
     gated: Literal["auto", "manual"] | None = None  # whether downloaders have to ask
     files: dict[str, str]  # path -> sha256, compared with the Hub's own
+    seen: tuple[str, ...] = ()  # of what was downloaded again before it came on main
 
 
 def remember_destination(repo: str, run: Path, client: Client) -> None:
@@ -68,33 +72,77 @@ def remember_destination(repo: str, run: Path, client: Client) -> None:
     Destination(endpoint=client.url, repo=repo, head=head).save(place)
 
 
-def publish(report: Report, run: Path, client: Client, progress: Progress = SILENT) -> Publication:
-    """Create the repo if need be, commit once, verify, save run/publication.json.
+def publish(
+    report: Report,
+    run: Path,
+    client: Client,
+    progress: Progress = SILENT,
+    *,
+    load: bool = True,
+) -> Publication:
+    """Create the repo if need be, publish once it was looked at, save run/publication.json.
 
-    Raises UserError, before anything is sent, for a result that misses what its recipe requires,
+    It is downloaded from where it waits on the Hub, and loaded unless `load` is false. Raises
+    UserError, before anything is sent, for a result that misses what its recipe requires,
     for files that aren't those that were measured, for secrets in them, for what lint finds errors
     in, for a repo that hubq did not make or that was changed since, for a token that may not write
-    there, and for a base whose gate an open copy would go around.
+    there, and for a base whose gate an open copy would go around; and, with main as it was, for
+    what does not arrive or load as it is here.
     """
-    repo = report.plan.repo
     refuse_unmet(report)
-    files = assemble(report, run, progress)
+    with Downloader(report, run, client, progress, load=load) as downloader:
+        if not (run / PUBLICATION).is_file():
+            downloader.prepare()
+        files = assemble(report, run, progress)
+        _refuse_unfit(report, files, client)
+        client.may_publish(report.plan.repo)
+        return release(report, files, downloader)
+
+
+def _refuse_unfit(report: Report, files: Mapping[str, LocalFile], client: Client) -> None:
+    """Refuse files with secrets or with what lint refuses, and an open copy of a closed base."""
+    repo = report.plan.repo
     for token in client.known_tokens:
         refuse_secrets(files, token)
     refuse_errors(local_release(repo, repo, {path: file.path for path, file in files.items()}))
     require_gate_now(report.plan, client)
-    client.writable(repo.partition("/")[0])
+
+
+def release(report: Report, files: Mapping[str, LocalFile], downloader: Downloader) -> Publication:
+    """Publish files as a report's release, save the publication, leave nothing that waits."""
+    repo, run, client = report.plan.repo, downloader.run, downloader.client
     with client.translate_errors(f"publishing {repo}"):
-        head, private = _open(report, client)
-        title = f"Publish {report.plan.recipe['name']} with hubq {__version__}"
-        change = compare(repo, head, files, title, client)
-        _refuse_foreign(change, client)
-        _refuse_edited(change, run, client)
-        _refuse_overtaken(change, run, client)
-        gated = _close_gate(report, client)
-        made = commit(change, client, progress)
-        verify(repo, made, files, client)
-    publication = Publication(
+        publication = _published(report, files, downloader)
+    publication.save(run / PUBLICATION)
+    (run / DESTINATION).unlink(missing_ok=True)
+    with client.translate_errors(f"{repo} is published; closing its pull request"):
+        clear_away(run, f"Published as {publication.commit}.", client)
+    return publication
+
+
+def _published(
+    report: Report, files: Mapping[str, LocalFile], downloader: Downloader
+) -> Publication:
+    """Publish these files, unless the Hub holds them, and verify what it holds."""
+    repo, run, client = report.plan.repo, downloader.run, downloader.client
+    head, private = _open(report, client)
+    title = f"Publish {report.plan.recipe['name']} with hubq {__version__}"
+    change = compare(repo, head, files, title, client)
+    _refuse_foreign(change, client)
+    _refuse_edited(change, run, client)
+    _refuse_overtaken(change, run, client)
+    gated = _close_gate(report, client)
+
+    def look(waiting: str) -> tuple[str, ...]:
+        verify(repo, waiting, files, client)
+        return downloader.look(waiting, is_open=not private and gated is None)
+
+    made, seen = head, _seen(head, run)
+    if change.pending:
+        made, seen = publish_staged(change, run, look, client, downloader.progress)
+        made = _mended(change, made, downloader)
+    verify(repo, made, files, client)
+    return Publication(
         endpoint=client.url,
         repo=repo,
         commit=made,
@@ -102,10 +150,28 @@ def publish(report: Report, run: Path, client: Client, progress: Progress = SILE
         private=private,
         gated=gated,
         files={path: file.sha256 for path, file in sorted(files.items())},
+        seen=seen,
     )
-    publication.save(run / PUBLICATION)
-    (run / DESTINATION).unlink(missing_ok=True)
-    return publication
+
+
+def _mended(change: Change, made: str, downloader: Downloader) -> str:
+    """Send again what main's commit holds with other bytes; return the commit that main is at.
+
+    A commit carries small files itself: the Hub knows no way to name those that were looked at.
+    Bringing main back to what it held would send small files too, and publish nothing.
+    """
+    client = downloader.client
+    title = f"Send again what arrived wrong in {made[:8]}"
+    return commit(
+        compare(change.repo, made, change.files, title, client), client, downloader.progress
+    )
+
+
+def _seen(head: str, run: Path) -> tuple[str, ...]:
+    """Return what was seen of the commit that is there already, if this run put it there."""
+    record = run / PUBLICATION
+    last = Publication.load(record) if record.is_file() else None
+    return last.seen if last and last.commit == head else ()
 
 
 def _open(report: Report, client: Client) -> tuple[str, bool]:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from made_adaptation import OWN_REPO, make_adapted
 from made_run import REPO, make_run
+from unloaded import publish_adapted
 
 from hubq.client.client import Client
-from hubq.stages.publish.adapted import publish_adapted
 from releases.catalogue import Sources, find
 from releases.models import ONLY_NUMBERS
 

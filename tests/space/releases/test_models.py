@@ -8,10 +8,10 @@ from faulty_hub import FaultyHub, refuse
 from huggingface_hub import CommitOperationAdd
 from made_models import BASE, full_report, made_model
 from made_run import made_plan, made_report, make_run, measurement
+from unloaded import publish
 
 from hubq.client.client import Client
 from hubq.client.retries import RetryPolicy
-from hubq.stages.publish.publish import publish
 from page.numbers_tab import card_text
 from releases.catalogue import Sources, find
 from releases.models import Listing, Problem

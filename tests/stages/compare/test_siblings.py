@@ -3,13 +3,13 @@ from pathlib import Path
 from faulty_hub import FaultyHub, refuse
 from made_adaptation import make_adapted
 from made_run import REPO, made_plan, made_report, make_run
+from unloaded import publish
 
 from hubq.client.client import Client
 from hubq.records.adapted_report import load_report
 from hubq.records.report import Report
 from hubq.records.run_folder import SIBLINGS
 from hubq.stages.compare.reports import Siblings, beside, on_hub, siblings_in, siblings_of
-from hubq.stages.publish.publish import publish
 
 OTHER = "acme/Tiny-Llama-GPTQ-3bit"
 BASE = "acme/Base"

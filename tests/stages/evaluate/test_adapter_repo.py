@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from made_adaptation import OWN_REPO, make_adapted
 from made_run import make_run
+from unloaded import publish_adapted
 
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.machine.progress import SILENT
 from hubq.stages.evaluate.adapter_repo import with_base
 from hubq.stages.evaluate.assess import bring
-from hubq.stages.publish.adapted import publish_adapted
 
 
 def test_an_adapters_repo_is_brought_with_its_base_at_its_commit(

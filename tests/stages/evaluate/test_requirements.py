@@ -6,6 +6,7 @@ from typing import Any, Literal
 import pytest
 from made_measurements import FIDELITY, OVERALL
 from made_run import made_plan, made_report, make_run, measurement
+from unloaded import publish
 
 from hubq.client.client import Client
 from hubq.errors import UserError
@@ -13,7 +14,6 @@ from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.records.report import Interval, LeftOut, Report
 from hubq.stages.evaluate.requirements import refuse_unmet, unmet
 from hubq.stages.plan.conditions import refuse_unmeasured, refuse_unreachable
-from hubq.stages.publish.publish import publish
 
 
 def requiring(**budgets: float) -> Report:

@@ -10,6 +10,7 @@ import pytest
 from faulty_hub import faulty_hub
 from huggingface_hub import ModelCard
 from made_run import make_run
+from unloaded import publish
 
 from hubq.client.client import Client
 from hubq.client.retries import RetryPolicy
@@ -17,7 +18,6 @@ from hubq.machine.files import sha256_of
 from hubq.sources.auxiliary_files import beside_config
 from hubq.sources.license_terms import TERMS
 from hubq.stages.plan.conditions import required_start
-from hubq.stages.publish.publish import publish
 
 PICTURES = {f"images/{name}{way}.png" for name in ("recovery", "errors") for way in ("", "-dark")}
 RECORDS = {f"hubq/{name}" for name in ("plan.json", "recipe.yaml", "report.json", "siblings.json")}

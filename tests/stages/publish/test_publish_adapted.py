@@ -8,14 +8,15 @@ from faulty_hub import FaultyHub, refuse
 from huggingface_hub import CommitOperationAdd
 from made_adaptation import OWN_REPO, make_adapted
 from made_run import REPO, make_run
+from unloaded import publish, publish_adapted
 
 from hubq.client.client import Client
 from hubq.client.pull import pull
 from hubq.errors import UserError
 from hubq.records.adapted_report import AdaptedReport, load_report
 from hubq.records.plan import Plan
-from hubq.stages.publish.adapted import publish_adapted, remember_destinations
-from hubq.stages.publish.publish import Publication, publish
+from hubq.stages.publish.adapted import remember_destinations
+from hubq.stages.publish.publish import Publication
 
 BASE, COMMIT = "meta-llama/Meta-Llama-3-8B", "8cde5ca8380496c9a6cc7ef3a8b46a0372a1d920"
 
@@ -95,7 +96,7 @@ def test_a_kill_between_the_two_goes_on_with_the_second(
     report: AdaptedReport, run: Path, client: Client, hub: FaultyHub
 ) -> None:
     remember_destinations(report.plan.model_copy(update={"repo": REPO}), run, client)
-    stopped = refuse("POST", f"{OWN_REPO}/commit/main", 403)
+    stopped = refuse("POST", f"{OWN_REPO}/commit/main", 400)
     hub.faults.add(stopped)
     with pytest.raises(UserError):
         publish_adapted(report, run, client)
