@@ -133,6 +133,12 @@ class RepoName(Answer):
     type: Word
 
 
+class Talker(Answer):
+    """Who opened a discussion."""
+
+    name: Word
+
+
 class Talk(Answer):
     """A discussion or a pull request in a list."""
 
@@ -142,6 +148,7 @@ class Talk(Answer):
     isPullRequest: bool  # noqa: N815
     createdAt: Date  # noqa: N815
     repo: RepoName
+    author: Talker = Talker(name="deleted")  # as the Hub's own client says of one who left
 
 
 class Talks(Answer):
