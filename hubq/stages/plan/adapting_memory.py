@@ -98,12 +98,15 @@ class Adapting:
         """Return what a step holds.
 
         Of a linear its inputs and outputs are kept on the way forward, and as much again is there
-        between; scales get their gradient from both in float32.
+        between; with dropout, the inputs that are left as well. Scales get their gradient from
+        both in float32.
         """
         vocabulary, hidden = self._embeddings
         pairs = min(adapter.batch_size, adapter.at_once or adapter.batch_size)
         tokens = pairs * (adapter.source_length + adapter.target_length)
         kept = 2 * self._width * sum(sum(each.shape) for each in self.linears)
+        if getattr(adapter, "dropout", 0):
+            kept += self._width * sum(each.shape[1] for each in self.linears)
         if adapter.makes == "checkpoint":
             kept += 4 * max(sum(each.shape) for each in self.linears)
         dequantized = self._width * max(prod(each.shape) for each in self.linears)
