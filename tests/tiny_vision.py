@@ -43,7 +43,8 @@ QWEN_SEES = {
     "patch_size": PATCH,
     "spatial_merge_size": 2,
 }
-# architecture -> the class of transformers' config, the text part's model_type and the rest
+# architecture, or what tells it apart -> the class of transformers' config, the text part's
+# model_type and the rest
 TINY: dict[str, tuple[str, str, dict[str, Any]]] = {
     "LlavaNextForConditionalGeneration": (
         "LlavaNextConfig",
@@ -64,6 +65,16 @@ TINY: dict[str, tuple[str, str, dict[str, Any]]] = {
         "Mistral3Config",
         "mistral",
         {"vision_config": PIXTRAL, "image_token_index": 264, "spatial_merge_size": 2},
+    ),
+    "Pixtral": (  # LLaVA's architecture with another tower
+        "LlavaConfig",
+        "mistral",
+        {
+            "vision_config": PIXTRAL,
+            "image_token_index": 264,
+            "vision_feature_layer": -1,
+            "vision_feature_select_strategy": "full",
+        },
     ),
     "Qwen2VLForConditionalGeneration": (
         "Qwen2VLConfig",
@@ -107,6 +118,11 @@ TINY: dict[str, tuple[str, str, dict[str, Any]]] = {
 CROP = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
 TILES = {"size": {"longest_edge": 2 * SIDE}, "max_image_size": {"longest_edge": SIDE}}
 FEATURES = {"patch_size": PATCH, "vision_feature_select_strategy": "default"}
+PIXTRAL_PICTURES = {
+    "image_processor_type": "PixtralImageProcessor",
+    "size": {"longest_edge": 2 * SIDE},
+    "patch_size": {"height": PATCH, "width": PATCH},
+}
 QWEN_PICTURES: tuple[dict[str, Any], str, dict[str, Any]] = (
     {
         "image_processor_type": "Qwen2VLImageProcessor",
@@ -142,12 +158,13 @@ PROCESSORS: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
             "vision_feature_select_strategy": "full",
         },
     ),
+    "Pixtral": (
+        PIXTRAL_PICTURES,
+        "[IMG]",
+        {"processor_class": "PixtralProcessor", "patch_size": PATCH, "spatial_merge_size": 1},
+    ),
     "Mistral3ForConditionalGeneration": (
-        {
-            "image_processor_type": "PixtralImageProcessor",
-            "size": {"longest_edge": 2 * SIDE},
-            "patch_size": {"height": PATCH, "width": PATCH},
-        },
+        PIXTRAL_PICTURES,
         "[IMG]",
         {"processor_class": "PixtralProcessor", "patch_size": PATCH, "spatial_merge_size": 2},
     ),

@@ -161,6 +161,9 @@ def _computed(config: Mapping[str, Any], given: "Mapping[str, Tensor]") -> int:
     if "pixel_attention_mask" in given:  # Idefics3: as many for each tile
         side = sees.image_size // sees.patch_size // model.config.scale_factor
         return int(given["pixel_values"].shape[1] * side**2)
+    if sees.model_type == "pixtral":  # patches of each picture as it is, merged in squares
+        side = sees.patch_size * getattr(model.config, "spatial_merge_size", 1)
+        return int((given["image_sizes"] // side).prod(-1).sum())
     known = signature(model.model.get_image_features).parameters
     asked = {
         name: each.to("meta") if each.is_floating_point() else each

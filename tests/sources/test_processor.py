@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from hubq.errors import UserError
-from hubq.sources.processor import processor_of, seen
+from hubq.sources.processor import _computed, processor_of, seen
 
 NEXT = "LlavaNextForConditionalGeneration"
 PICTURE = Image.new("RGB", (40, 60), "navy")
@@ -23,6 +23,11 @@ WITHOUT_TORCHVISION = (
     "Qwen2VLForConditionalGeneration",
     "Qwen2_5_VLForConditionalGeneration",
     "Idefics3ForConditionalGeneration",
+    "SmolVLMForConditionalGeneration",
+)
+WITH_TORCHVISION = ("Mistral3ForConditionalGeneration", "Pixtral")
+NEEDS_TORCHVISION = pytest.mark.skipif(
+    find_spec("torchvision") is None, reason="torchvision is not installed"
 )
 
 
@@ -48,7 +53,13 @@ def copied(tiny_vision_model: Callable[[str], Path], tmp_path: Path) -> Callable
     return copy
 
 
-@pytest.mark.parametrize("architecture", WITHOUT_TORCHVISION)
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        *WITHOUT_TORCHVISION,
+        *(pytest.param(each, marks=NEEDS_TORCHVISION) for each in WITH_TORCHVISION),
+    ],
+)
 def test_a_picture_is_read_behind_what_is_before_it(
     tiny_vision_model: Callable[[str], Path], architecture: str
 ) -> None:
@@ -135,18 +146,22 @@ def test_a_processor_with_code_of_its_own_runs_none_of_it(copied: Callable[..., 
     assert torch.isfinite(given["pixel_values"]).all()
 
 
-@pytest.mark.parametrize(
-    ("architecture", "package"),
-    [
-        ("Mistral3ForConditionalGeneration", "torchvision"),
-        ("SmolVLMForConditionalGeneration", "num2words"),
-    ],
-)
+@pytest.mark.skipif(find_spec("torchvision") is not None, reason="torchvision is installed")
+@pytest.mark.parametrize("architecture", WITH_TORCHVISION)
 def test_a_package_that_is_missing_is_named(
-    tiny_vision_model: Callable[[str], Path], architecture: str, package: str
+    tiny_vision_model: Callable[[str], Path], architecture: str
 ) -> None:
-    if find_spec(package) is not None:
-        pytest.skip(f"{package} is installed")
-
-    with pytest.raises(UserError, match=f"a package that is not installed: .*{package}"):
+    with pytest.raises(UserError, match=r"a package that is not installed: .*torchvision"):
         processor_of(tiny_vision_model(architecture))
+
+
+@pytest.mark.parametrize(("architecture", "places"), [*zip(WITH_TORCHVISION, (3, 12), strict=True)])
+def test_a_tower_that_takes_pictures_as_they_are_makes_a_token_of_each_square(
+    tiny_vision_model: Callable[[str], Path], architecture: str, places: int
+) -> None:
+    config = json.loads((tiny_vision_model(architecture) / "config.json").read_text())
+    sizes = torch.tensor([[28, 56], [28, 28]])  # height and width; patches of 14
+
+    assert _computed(config, {"image_sizes": sizes, "pixel_values": torch.empty(2, 3, 28, 56)}) == (
+        places
+    )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +37,17 @@ from hubq.stages.recipe.recipe import Recipe
 NOWHERE = Client(endpoint="http://127.0.0.1:9")
 NEXT = "LlavaNextForConditionalGeneration"
 LIKE = torch.empty(0)
+# Widths of pictures that are two tokens each: Mistral 3 merges four patches.
+SIDES = {"Mistral3ForConditionalGeneration": 2 * SIDE, "Pixtral": SIDE // 2}
 TEXT = torch.tensor([5, 9, 2, 7, 7, 3])  # a window without a picture
 
 
 def reads(architecture: str, folder: Path) -> Tokens:
     """Return three windows: two with pictures between text, one of text."""
-    if architecture == "Mistral3ForConditionalGeneration":  # its processor wants torchvision
-        shape = {"image_sizes": torch.tensor([[SIDE, 2 * SIDE]])}
-        return by_hand(264, torch.randn(1, 3, SIDE, 2 * SIDE), shape)
-    if architecture == "SmolVLMForConditionalGeneration":  # its processor wants num2words
-        return by_hand(258, torch.randn(1, 2, 3, SIDE, SIDE), {})
+    side = SIDES.get(architecture)
+    if side is not None and find_spec("torchvision") is None:  # which its processor wants
+        shape = {"image_sizes": torch.tensor([[SIDE, side]])}
+        return by_hand(264, torch.randn(1, 3, SIDE, side), shape)
     values = {"dataset": "hubq_choices", "samples": 2, "length": 256}
     found = tokens(CalibrationSection.model_validate(values), folder, NOWHERE)
     ids = torch.nn.functional.pad(TEXT, (0, found.ids.shape[1] - len(TEXT)))
