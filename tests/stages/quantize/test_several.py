@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tiny_models import save_tiny_model
+from tiny_vision import save_tiny_vision_model
 from torch import Tensor
 
 from hubq.client.client import Client
@@ -36,7 +37,9 @@ METHODS: dict[str, dict[str, object]] = {
 }
 WITHOUT_TEXT = ("rtn", "bitsandbytes")
 TALKS = "talks"  # GPTQ on conversations, each as long as it is
-RUNS = (*METHODS, TALKS)
+PICTURES = "pictures"  # GPTQ of a model that sees, on pictures with their questions
+LISTED = (*METHODS, TALKS)
+RUNS = (*LISTED, PICTURES)
 # Measured: all codes equal but PB-LLM's, of which one row of v lies on other levels, 2.7 % of it;
 # what follows then differs, and loses up to 6 % more or less. With half of the tokens left out
 # GPTQ's differ by tens of percent.
@@ -52,6 +55,7 @@ class Room:
         self.folder = folder
         self.done: list[dict[str, list[Any]]] = []
         save_tiny_model("mistral", folder / "model")  # AWQ scales o and v of it
+        save_tiny_vision_model("LlavaNextForConditionalGeneration", folder / "seeing")
         lines = (f"Llama {number} ate {number * 7} leaves.\n" for number in range(90))
         (folder / "text.txt").write_text("".join(lines))
         rows = ({"asks": f"{number}?", "says": "Yes. " * (number % 5)} for number in range(20))
@@ -59,13 +63,17 @@ class Room:
 
     def values(self, method: str) -> dict[str, Any]:
         """Return a recipe of a method; nine windows make unequal shares for two."""
-        text: dict[str, Any] = {"file": str(self.folder / "text.txt")}
+        data: dict[str, Any] | str = {"file": str(self.folder / "text.txt")}
         if method == TALKS:
-            method = "gptq"
-            text = {"file": str(self.folder / "talks.jsonl"), "user": "asks", "assistant": "says"}
-        calibration = {"dataset": text, "samples": 9, "length": 32}
+            data = {"file": str(self.folder / "talks.jsonl"), "user": "asks", "assistant": "says"}
+        if method == PICTURES:
+            data = "hubq_choices"
+        length = 256 if method == PICTURES else 32
+        calibration = {"dataset": data, "samples": 9, "length": length}
+        model = "seeing" if method == PICTURES else "model"
+        method = method if method in METHODS else "gptq"
         return {
-            "model": {"folder": str(self.folder / "model")},
+            "model": {"folder": str(self.folder / model)},
             "method": {"name": method, **METHODS[method]},
             "format": FORMATS.get(method, "hubq"),
             "publish": {"org": "me"},
@@ -143,7 +151,7 @@ def bytes_of(run: Path) -> bytes:
     return (run / "model" / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("method", RUNS)
+@pytest.mark.parametrize("method", LISTED)
 def test_two_processes_make_the_codes_of_one_but_for_near_ties(method: str, room: Room) -> None:
     one, two = (weights_of(room.folder / f"{method}-{number}") for number in (1, 2))
 
@@ -176,12 +184,13 @@ def test_the_checkpoint_of_several_says_how_many_and_what_all_read(room: Room) -
     assert two.calibration_tokens == one.calibration_tokens == 9 * 32
 
 
-def test_several_count_the_tokens_of_conversations_that_there_are(room: Room) -> None:
+@pytest.mark.parametrize(("method", "most"), [(TALKS, 9 * 32), (PICTURES, 9 * 256)])
+def test_several_count_the_tokens_that_there_are(method: str, most: int, room: Room) -> None:
     one, two = (
-        Checkpoint.load(room.folder / f"{TALKS}-{number}" / "checkpoint.json") for number in (1, 2)
+        Checkpoint.load(room.folder / f"{method}-{number}" / "checkpoint.json") for number in (1, 2)
     )
 
-    assert one.calibration_tokens == two.calibration_tokens < 9 * 32
+    assert one.calibration_tokens == two.calibration_tokens < most
     assert one.calibration_text == two.calibration_text
 
 
