@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -66,13 +66,21 @@ def spawned(start: WorkerStart, log: Path) -> Iterator[Worker]:
 @contextmanager
 def forked(start: WorkerStart, log: Path) -> Iterator[Worker]:
     """Fork a worker from a process that has imported all."""
-    fork_server = fork_server_for(start.environment)
+    with forked_by(fork_server_for(start.environment).fork, start, log) as worker:
+        yield worker
+
+
+@contextmanager
+def forked_by(
+    fork: Callable[[Path, Sequence[int]], None], start: WorkerStart, log: Path
+) -> Iterator[Worker]:
+    """Let a process fork a worker; its start lies beside its job."""
     incoming, messages = os.pipe()
     own, status = socket.socketpair()
     with log.open("wb") as errors, own, os.fdopen(incoming) as stdout, status:
         try:
             start_file = start.job.with_name("start.json")
-            fork_server.fork(start_file, (messages, errors.fileno(), status.fileno()))
+            fork(start_file, (messages, errors.fileno(), status.fileno()))
         finally:
             os.close(messages)
         status.close()
@@ -108,6 +116,12 @@ def fork_server_for(environment: Mapping[str, str]) -> ForkServer:
     """Return what workers with such an environment are forked from, started if need be."""
     kept = {key: each for key, each in environment.items() if key.startswith(AT_IMPORT)}
     return _fork_server(tuple(sorted(kept.items())))
+
+
+def plain_fork_server(environment: Mapping[str, str]) -> ForkServer:
+    """Return what has imported transformers and not hubq: what workers are forked from has it."""
+    living = next(iter(ForkServer.living), None)
+    return living or ForkServer(environment, plain=True)
 
 
 @lru_cache(maxsize=1)

@@ -11,8 +11,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from hubq.client.client import Client
@@ -28,9 +29,12 @@ from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.records.report import Report
 from hubq.records.run_folder import DOWNLOADED, MODEL
 from hubq.stages.evaluate.adapter_repo import linked
+from hubq.stages.evaluate.fork_server import ForkServer, WorkerStart
+from hubq.stages.evaluate.processes import Worker, can_fork, forked_by, plain_fork_server
 from hubq.stages.evaluate.workers import memory_of
 from hubq.stages.plan.adapted_run import belongs_to
 
+DEVICE = "cpu"
 PROGRAM = Path(__file__).with_name("quick_start.py")
 CACHES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_XET_CACHE", "HF_MODULES_CACHE")
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
@@ -57,23 +61,19 @@ class Downloader:
         self.report, self.run, self.client, self.progress = report, run, client, progress
         self.place = run / DOWNLOADED
         self.load = load
-        self._process: subprocess.Popen[str] | None = None
+        self._fork_server: ForkServer | None = None
 
     def __enter__(self) -> "Downloader":
         shutil.rmtree(self.place, ignore_errors=True)
         return self
 
     def prepare(self) -> None:
-        """Begin to import what loads, while something else is done."""
-        if self.load and self._process is None:
-            self.place.mkdir(parents=True)
-            self._process = self._started()
+        """Begin to import what loads, while something else is done, unless that has been done."""
+        if self.load and self._fork_server is None and can_fork(DEVICE):
+            self._fork_server = plain_fork_server(self._environment())
 
     def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self._process.kill()
-            with self._process:
-                pass
+        self._fork_server = None
         shutil.rmtree(self.place, ignore_errors=True)
 
     def look(self, commit: str, *, is_open: bool) -> tuple[str, ...]:
@@ -88,7 +88,7 @@ class Downloader:
             return (f"not loaded: {reason}",)
         folders = self._brought([name, *self._base()], is_open=is_open)
         windows, ways = self._windows(), self._ways()
-        answer = self._answer(self._job(commit, folders, windows, ways))
+        answer = self._answer(self._job(commit, folders, windows, ways), HF_HUB_OFFLINE="1")
         return judge(self.report.plan.repo, ways, answer, windows.losses)
 
     def _why_not(self) -> str | None:
@@ -118,21 +118,8 @@ class Downloader:
         kept = {key: each for key, each in known.items() if key not in (*CACHES, *OFFLINE)}
         return kept | {"HF_HOME": str(self.place.resolve()), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
-    def _started(self) -> "subprocess.Popen[str]":
-        """Start what will load: it imports its libraries while the files are on their way."""
-        with (self.place / "log").open("wb") as log:
-            return subprocess.Popen(
-                [sys.executable, "-P", str(PROGRAM)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=self._environment(),
-                text=True,
-            )
-
     def _brought(self, names: Sequence[str], *, is_open: bool) -> list[Path]:
         """Bring repos into the empty cache; return the files' folders."""
-        self.prepare()
         token = None if is_open else self.client.sent_token
         answer = self._answer({"bring": names, "token": token})
         if "lost" in answer:
@@ -162,7 +149,7 @@ class Downloader:
             "windows": windows.ids,
             "compared": LENGTH,
             "tokenizes": not self._is_adapter,
-            "device": "cpu",
+            "device": DEVICE,
         }
 
     def _ways(self) -> list[dict[str, Any]]:
@@ -175,26 +162,44 @@ class Downloader:
             return [way | {"trust": True}, way | {"trust": True, "packed": True}]
         return [way]
 
-    def _answer(self, job: dict[str, Any]) -> dict[str, Any]:
-        process = self._process
-        assert process is not None
-        assert process.stdin is not None
-        assert process.stdout is not None
-        with suppress(BrokenPipeError):  # it has ended, as its code will tell
-            process.stdin.write(json.dumps(job) + "\n")
-            process.stdin.flush()
-        said = process.stdout.readline()
-        if said:
-            answer: dict[str, Any] = json.loads(said)
-            return answer
-        log, code = (self.place / "log").read_text(errors="replace"), process.wait()
+    def _answer(self, job: dict[str, Any], **more: str) -> dict[str, Any]:
+        """Let a fresh process do a job, with more in its environment, and return its answer."""
+        with TemporaryDirectory(prefix="hubq-reload-") as folder:  # nobody else's: it has a token
+            file, log = Path(folder) / "job.json", Path(folder) / "log"
+            file.write_text(json.dumps(job))
+            environment = self._environment() | more
+            start = WorkerStart(module=str(PROGRAM), job=file, environment=environment)
+            with self._working(start, log) as worker:
+                assert worker.stdout is not None
+                said, code = worker.stdout.readline(), worker.wait()
+            if said:
+                answer: dict[str, Any] = json.loads(said)
+                return answer
+            raise self._broken(code, log.read_text(errors="replace"))
+
+    @contextmanager
+    def _working(self, start: WorkerStart, log: Path) -> Iterator[Worker]:
+        """Start a process that knows no hubq; end it with whatever ends this."""
+        self.place.mkdir(parents=True, exist_ok=True)
+        self.prepare()
+        if self._fork_server is None:
+            begun = _spawned(start, log)
+        else:
+            start.save(start.job.with_name("start.json"))
+            begun = forked_by(self._fork_server.plain.fork, start, log)
+        with begun as worker:
+            try:
+                yield worker
+            except BaseException:
+                worker.kill()
+                raise
+
+    def _broken(self, code: int, log: str) -> Exception:
+        """Explain a process that ended without an answer."""
+        doing = f"loading {self.report.plan.repo} from the Hub"
         if died_of_memory(code, log):
-            raise UserError(
-                out_of_memory(
-                    f"loading {self.report.plan.repo} from the Hub", "publish with --no-reload"
-                )
-            )
-        raise RuntimeError(f"loading the release failed with exit code {code}:\n{_tail(log)}")
+            return UserError(out_of_memory(doing, "publish with --no-reload"))
+        return RuntimeError(f"{doing} failed with exit code {code}:\n{_tail(log)}")
 
     def _windows(self) -> Windows:
         """Return the first windows of the report's first text with their losses, or tokens."""
@@ -276,6 +281,19 @@ def _unlike(repo: str, how: str) -> UserError:
         f"what waits on the Hub for {repo} {how}.\nmain is as it was. If this machine's disk and "
         "memory are sound, report it: the files arrived whole"
     )
+
+
+@contextmanager
+def _spawned(start: WorkerStart, log: Path) -> Iterator[Worker]:
+    """Start a process that imports all it needs."""
+    command = [sys.executable, "-P", start.module, str(start.job)]
+    with (
+        log.open("wb") as errors,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, env=start.environment, text=True
+        ) as worker,
+    ):
+        yield worker
 
 
 def _tail(log: str) -> str:

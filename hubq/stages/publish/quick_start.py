@@ -1,26 +1,19 @@
 """Download a release, load it as its card's quick start does, and compare it with the local folder.
 
-A program of its own, in an empty cache: it runs by its path, and imports what loads while files
-are on their way up. For each line of JSON on standard input it writes one to standard output:
-which repos to bring, which hubq's own download checks byte by byte; then what to load. Where
-nothing but transformers is needed hubq can't be imported any more when that begins, nor the Hub be
-asked, so that what was downloaded is all there is.
+A program of its own, which runs by its path in a process that has not imported hubq, with an empty
+cache. Its first job is to bring the files, which hubq's own download checks byte by byte. The
+second, in another process, loads them; where transformers alone is needed hubq can't be imported
+there, nor the Hub be asked, so that what was downloaded is all there is.
+
+`python -P quick_start.py JOB.json` writes one line of JSON to standard output: the answer.
 """
 
+import importlib
 import json
+import os
 import sys
 from pathlib import Path
-from typing import Any
-
-import torch
-from huggingface_hub import constants
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,  # noqa: F401 - seconds, in which files are on their way
-    PreTrainedTokenizerFast,  # noqa: F401 - likewise
-)
+from typing import Any, TextIO
 
 MISSING = ("missing_keys", "unexpected_keys", "mismatched_keys")
 PROBE = "What is photosynthesis? Llamas: läma, 羊驼.\n"
@@ -35,8 +28,26 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {name!r}")
 
 
+def settle() -> None:
+    """Let libraries that were imported elsewhere look for caches, tokens and the Hub anew.
+
+    They read the environment when they are imported, and that was another one.
+    """
+    from huggingface_hub import constants
+
+    importlib.reload(constants)
+    if "transformers" in sys.modules:
+        from transformers import dynamic_module_utils
+        from transformers.utils import hub
+
+        folder = os.environ.get("HF_MODULES_CACHE", os.path.join(constants.HF_HOME, "modules"))
+        hub.HF_MODULES_CACHE = dynamic_module_utils.HF_MODULES_CACHE = folder
+
+
 def by_transformers(place: dict[str, Any], way: dict[str, Any]) -> Any:  # noqa: ANN401
     """Load with the quick start's own call; `place` names a repo and its commit, or a folder."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
     options: dict[str, Any] = {"dtype": "auto"}
     if way["trust"]:
         options["trust_remote_code"] = True
@@ -53,7 +64,7 @@ def by_transformers(place: dict[str, Any], way: dict[str, Any]) -> Any:  # noqa:
 
 def by_hubq(folder: str, way: dict[str, Any], device: str) -> Any:  # noqa: ANN401
     """Load with hubq, where the format's own library is not installed, or to add an adapter."""
-    # Likewise: only where transformers alone does not do.
+    # Only where transformers alone does not do.
     from hubq.stages.evaluate.inference.loading import load
 
     return load(Path(folder), device=device, dtype=way["dtype"]).model
@@ -66,15 +77,19 @@ def loaded(side: dict[str, Any], way: dict[str, Any], job: dict[str, Any]) -> An
     return by_transformers(side["place"], way).to(job["device"])
 
 
-def logits_of(model: Any, windows: list[list[int]]) -> torch.Tensor:  # noqa: ANN401
+def logits_of(model: Any, windows: list[list[int]]) -> Any:  # noqa: ANN401 - a torch.Tensor
     """Return the logits of all windows in float32, (windows, length, vocabulary)."""
+    import torch
+
     with torch.inference_mode():
         read = torch.tensor(windows, device=model.device)
         return torch.cat([model(input_ids=each[None]).logits.float().cpu() for each in read])
 
 
-def losses_of(logits: torch.Tensor, windows: list[list[int]]) -> list[float]:
+def losses_of(logits: Any, windows: list[list[int]]) -> list[float]:  # noqa: ANN401 - a tensor
     """Return each window's mean negative log-likelihood, in nats."""
+    import torch
+
     targets = torch.tensor(windows)[:, 1:]
     found = torch.nn.functional.cross_entropy(
         logits[:, :-1].transpose(1, 2), targets, reduction="none"
@@ -105,6 +120,8 @@ def compare(way: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
 
 def same_tokens(job: dict[str, Any]) -> bool:
     """Tell whether both sides' tokenizers give the same tokens."""
+    from transformers import AutoTokenizer
+
     there, here = (
         AutoTokenizer.from_pretrained(**job[side]["place"])(PROBE)["input_ids"]
         for side in ("there", "here")
@@ -134,24 +151,23 @@ def bring(names: list[str], token: str | None) -> dict[str, Any]:
         return {"lost": str(error)}
 
 
-def forget_hubq() -> None:
-    """Let hubq be neither imported nor found among what was."""
-    for name in [each for each in sys.modules if each.partition(".")[0] == "hubq"]:
-        del sys.modules[name]
-    sys.meta_path.insert(0, Absent())
-
-
 def obey(wanted: dict[str, Any]) -> dict[str, Any]:
-    """Do what a line asks for."""
+    """Do what a job asks for."""
     if "bring" in wanted:
         return bring(wanted["bring"], wanted["token"])
-    constants.HF_HUB_OFFLINE = True
     if all(each["reader"] != "hubq" for each in wanted["ways"]):
-        forget_hubq()
+        sys.meta_path.insert(0, Absent())
     return answer(wanted)
 
 
+def run(file: Path, out: TextIO) -> int:
+    """Do the job of a file, and write the answer; whatever libraries print goes elsewhere."""
+    wanted = json.loads(file.read_bytes())
+    settle()
+    print(json.dumps(obey(wanted)), file=out, flush=True)
+    return 0
+
+
 if __name__ == "__main__":
-    result, sys.stdout = sys.stdout, sys.stderr  # whatever libraries print is no answer
-    for line in sys.stdin:
-        print(json.dumps(obey(json.loads(line))), file=result, flush=True)
+    result, sys.stdout = sys.stdout, sys.stderr
+    sys.exit(run(Path(sys.argv[1]), result))
