@@ -11,12 +11,13 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,7 +30,8 @@ class Fault:
 
     `status` None drops the connection; `cut` drops it after so many bytes of the answer's body;
     `flip` changes the byte of the body at that offset, and nothing else; `spoil` that of the
-    request's body. `meanwhile` is called before the hub sees the request.
+    request's body, which `stop` ends after so many bytes. `meanwhile` is called before the hub sees
+    the request.
     """
 
     method: str
@@ -42,6 +44,7 @@ class Fault:
     cut: int | None = None
     flip: int | None = None
     spoil: int | None = None
+    stop: int | None = None
     meanwhile: Callable[[], object] | None = None
     seen: int = field(default=0, init=False)
 
@@ -94,6 +97,11 @@ def flip(method: str, path: str, offset: int = 0, **which: Unpack[Which]) -> Fau
 def spoil(method: str, path: str, offset: int, **which: Unpack[Which]) -> Fault:
     """Change one byte of the request's body."""
     return Fault(method, path, spoil=offset, **which)
+
+
+def stop(method: str, path: str, received: int, **which: Unpack[Which]) -> Fault:
+    """Let the connection break after so many bytes of the request's body."""
+    return Fault(method, path, stop=received, **which)
 
 
 def meanwhile(
@@ -167,6 +175,12 @@ class FaultyApp:
             fault = None
         if fault is not None and fault.spoil is not None:
             receive, fault = _Spoilt(receive, fault.spoil), None
+        if fault is not None and fault.stop is not None:
+            receive = _Stopped(receive, fault.stop)
+            with suppress(ClientDisconnect):
+                await self.app(scope, receive, _Watched(asked, _swallow))
+            await _abort(send)
+            return
         if fault is None or fault.cut is not None or fault.flip is not None:
             await self.app(scope, receive, _Watched(asked, send, fault))
             return
@@ -218,6 +232,22 @@ class _Spoilt:
             body[self.left] ^= 1  # a letter stays a letter
         self.left -= len(body)
         return {**message, "body": bytes(body)} if "body" in message else message
+
+
+class _Stopped:
+    """Passes the beginning of a request's body on, then that the client has gone."""
+
+    def __init__(self, receive: Receive, size: int) -> None:
+        self.receive = receive
+        self.left = size
+
+    async def __call__(self) -> Message:
+        if self.left <= 0:
+            return {"type": "http.disconnect"}
+        message = await self.receive()
+        body = message.get("body", b"")[: self.left]
+        self.left -= len(body) or self.left
+        return {**message, "body": body, "more_body": True} if "body" in message else message
 
 
 async def _swallow(message: Message) -> None:

@@ -159,6 +159,12 @@ class Talks(Answer):
     start: Size
 
 
+class Opened(Answer):
+    """A discussion or a pull request that was opened."""
+
+    num: Annotated[int, Field(strict=True, gt=0, lt=10**9)]
+
+
 class NewStatus(Answer):
     """What a discussion became."""
 

@@ -47,6 +47,7 @@ CONFLICT = b"another conflicting operation is in progress"
 LONGEST_LINK = 8000  # characters
 PINNED = re.compile(r"/resolve/([0-9a-f]{40})/")
 ASKS_TO_WAIT = re.compile(r"t\s*=\s*(\d+)")
+COMMITS = re.compile(r"/commit/|/git-receive-pack\Z")
 RANGE = re.compile(r"bytes=(\d{1,15})-(\d{1,15})")
 
 
@@ -109,7 +110,7 @@ class Border(httpx2.BaseTransport):
         headers["accept-encoding"] = "identity"
         if "authorization" in headers and not _belongs(headers["authorization"], request, home):
             del headers["authorization"]
-        commits = request.method == "POST" and "/commit/" in request.url.path
+        commits = request.method == "POST" and COMMITS.search(request.url.path)
         wanted = {
             "connect": self.limits.connecting,
             "read": self.limits.working if commits else self.limits.silence,
@@ -197,7 +198,8 @@ class Border(httpx2.BaseTransport):
         """Return how many bytes an answer may have; None where the caller counts them."""
         if asked := RANGE.fullmatch(request.headers.get("range", "")):
             return int(asked[2]) - int(asked[1]) + 1
-        return self.limits.answer if "/api/" in request.url.path else None
+        is_whole = "/api/" in request.url.path or COMMITS.search(request.url.path)
+        return self.limits.answer if is_whole else None
 
 
 class _Bounded(httpx2.SyncByteStream):

@@ -1,8 +1,9 @@
 """The Hub that a command talks to: where it is, who asks, and what its refusals mean."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from hubq.client.credentials import how_to_log_in, token_for
@@ -62,13 +63,25 @@ class Client:
         headers = self._headers()
         return get_session().get(f"{self.url}{path}", headers=headers, timeout=timeout)
 
-    def delete(self, path: str) -> None:
-        """Delete what stands at a path: what huggingface_hub has no function for."""
+    def send(
+        self,
+        method: str,
+        path: str,
+        content: bytes = b"",
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> bytes:
+        """Send what huggingface_hub has no function for, and return the body of the answer.
+
+        Raises what it would raise for a refusal.
+        """
         from huggingface_hub import get_session
         from huggingface_hub.utils._http import hf_raise_for_status
 
-        headers = self._headers()
-        hf_raise_for_status(get_session().delete(f"{self.url}{path}", headers=headers))
+        wanted = {**self._headers(), **headers}
+        url = f"{self.url}{path}"
+        response = get_session().request(method, url, content=content, headers=wanted)
+        hf_raise_for_status(response)
+        return bytes(response.content)
 
     def _headers(self) -> dict[str, str]:
         """Return what goes along with a request that huggingface_hub doesn't make."""

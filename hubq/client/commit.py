@@ -92,14 +92,10 @@ def upload(change: Change, client: Client, progress: Progress) -> "list[CommitOp
     return list(additions.values())
 
 
-def send(
-    change: Change,
-    additions: "Sequence[CommitOperationAdd]",
-    client: Client,
-    *,
-    as_request: bool = False,
+def _send(
+    change: Change, additions: "Sequence[CommitOperationAdd]", client: Client
 ) -> "CommitInfo":
-    """Try once to commit, to the branch or to a new pull request to it.
+    """Try once to commit.
 
     huggingface_hub takes an addition for one commit only, so it gets copies.
     """
@@ -116,7 +112,6 @@ def send(
         revision=change.branch,
         commit_message=change.title,
         parent_commit=change.head,
-        create_pr=as_request,
     )
 
 
@@ -125,7 +120,7 @@ def _attempt(
 ) -> str | None:
     """Try to commit; return the commit's id, or None when it is worth another try."""
     try:
-        return send(change, additions, client).oid
+        return _send(change, additions, client).oid
     except failures() as error:
         head = landed(change, client)
         if head is None and not client.retries.rest(error, attempt):

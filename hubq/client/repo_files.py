@@ -112,10 +112,12 @@ def gate_of(client: Client, repo: str) -> Literal["auto", "manual"] | None:
     return info.gated or None
 
 
-def history_of(client: Client, repo: str) -> list[str]:
-    """List the commits of main, newest first."""
+def history_of(client: Client, repo: str, revision: str | None = None) -> list[str]:
+    """List the commits of a revision (main when None), newest first."""
     name, kind = split(repo)
-    listed = client.retries.call(lambda: client.api().list_repo_commits(name, repo_type=kind))
+    listed = client.retries.call(
+        lambda: client.api().list_repo_commits(name, repo_type=kind, revision=revision)
+    )
     return [each.commit_id for each in listed]
 
 

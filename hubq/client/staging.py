@@ -1,20 +1,21 @@
 """Where a change waits on the Hub until somebody has looked at it: a pull request, or a branch.
 
 A pull request's own merge names no parent, so two of them, or one and a commit by hand, could mix
-on main. What was looked at is therefore committed to main by itself, upon the head that it was
-compared with; its large files are there already. The request is then closed, and its ref deleted,
-which would keep the files' storage taken.
+on main. What was looked at is therefore pushed to main by itself, upon the head that it was
+compared with. The request is then closed, and its ref deleted, which would keep the files' storage
+taken.
 
 Each has a name that nobody else gives, so that it is found again after a lost reply or a kill.
 """
 
+import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hubq.client.client import Client
-from hubq.client.commit import Change, land, send
+from hubq.client.commit import Change, land
 from hubq.client.repo_files import MOST_LISTED, at_most, head_of
 from hubq.client.retries import failures, status_of
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 FORBIDDEN, MISSING, NO_METHOD, GONE = 403, 404, 405, 410
 CLOSED_TO_ALL = (FORBIDDEN, GONE)  # a repo whose discussions are turned off
+WAITS = "This waits until it was downloaded from here, compared and loaded."
 KEPT = (MISSING, NO_METHOD)  # a ref that is gone already, or a Hub that can't let go of one
 
 
@@ -44,30 +46,37 @@ def stage(
     change: Change, additions: "Sequence[CommitOperationAdd]", name: str, client: Client
 ) -> Staged:
     """Commit a change to a pull request or, where the token can't open one, to a branch."""
-    titled = replace(change, title=f"{change.title} ({name})")
+    number = _opened(change, name, client)
+    if number is None:
+        start = {"branch": name, "revision": change.head}
+        client.retries.call(lambda: client.api().create_branch(change.repo, **start, exist_ok=True))
+    branch = name if number is None else pull_ref(number)
+    commit = land(replace(change, branch=branch), additions, client)
+    return Staged(change.repo, name, number, commit)
+
+
+def _opened(change: Change, name: str, client: Client) -> int | None:
+    """Open a pull request of that name and return its number; None where nobody may."""
+    path = f"/api/models/{change.repo}/discussions"
+    wanted = {"title": f"{change.title} ({name})", "description": WAITS, "pullRequest": True}
+    content, form = json.dumps(wanted).encode(), {"Content-Type": "application/json"}
     attempt = 1
     while True:
         try:
-            made = send(titled, additions, client, as_request=True)
-            return Staged(change.repo, name, made.pr_num, made.oid)
+            return int(json.loads(client.send("POST", path, content, form))["num"])
         except failures() as error:
-            if status_of(error) == FORBIDDEN:
-                return _branched(change, additions, name, client)
-            if found := find(change.repo, name, client):
-                return found
+            if status_of(error) in CLOSED_TO_ALL:
+                return None
+            if found := _request(change.repo, name, client):
+                return found.num
             if not client.retries.rest(error, attempt):
                 raise
             attempt += 1
 
 
-def _branched(
-    change: Change, additions: "Sequence[CommitOperationAdd]", name: str, client: Client
-) -> Staged:
-    """Commit a change to a branch of its own."""
-    start = {"branch": name, "revision": change.head}
-    client.retries.call(lambda: client.api().create_branch(change.repo, **start, exist_ok=True))
-    commit = land(replace(change, branch=name), additions, client)
-    return Staged(change.repo, name, None, commit)
+def pull_ref(number: int) -> str:
+    """Name the ref of a pull request."""
+    return f"refs/pr/{number}"
 
 
 def find(repo: str, name: str, client: Client, *, proposed: bool = False) -> Staged | None:
@@ -86,7 +95,7 @@ def find(repo: str, name: str, client: Client, *, proposed: bool = False) -> Sta
     number = None if request is None else request.num
     commit = None
     with suppress(RevisionNotFoundError):
-        commit, _ = head_of(client, repo, name if number is None else f"refs/pr/{number}")
+        commit, _ = head_of(client, repo, name if number is None else pull_ref(number))
     return None if number is None and commit is None else Staged(repo, name, number, commit)
 
 
@@ -112,7 +121,7 @@ def discard(staged: Staged, said: str, client: Client) -> None:
     client.retries.call(lambda: _close(staged, said, client))
     ref = f"/api/models/{staged.repo}/discussions/{staged.number}/ref"
     try:
-        client.retries.call(lambda: client.delete(ref))
+        client.retries.call(lambda: client.send("DELETE", ref))
     except failures() as error:
         if status_of(error) not in KEPT:
             raise

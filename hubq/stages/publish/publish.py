@@ -25,7 +25,7 @@ from hubq.stages.lint.lint import refuse_errors
 from hubq.stages.plan.conditions import require_gate_now
 from hubq.stages.publish.downloaded import Downloader
 from hubq.stages.publish.release import assemble, refuse_secrets
-from hubq.stages.publish.staged import clear_away, publish_staged
+from hubq.stages.publish.staged import Put, clear_away, publish_staged
 
 FOUNDING = frozenset({ATTRIBUTES, "README.md"})  # what a repo holds that nobody filled yet
 
@@ -137,11 +137,13 @@ def _published(
         verify(repo, waiting, files, client)
         return downloader.look(waiting, is_open=not private and gated is None)
 
-    made, seen = head, _seen(head, run)
+    put = Put(head, _seen(head, run), is_looked_at=False)
     if change.pending:
-        made, seen = publish_staged(change, run, look, client, downloader.progress)
+        put = publish_staged(change, run, look, client, downloader.progress)
+    made = put.commit
+    if not put.is_looked_at:
         made = _mended(change, made, downloader)
-    verify(repo, made, files, client)
+        verify(repo, made, files, client)
     return Publication(
         endpoint=client.url,
         repo=repo,
@@ -150,15 +152,15 @@ def _published(
         private=private,
         gated=gated,
         files={path: file.sha256 for path, file in sorted(files.items())},
-        seen=seen,
+        seen=put.seen,
     )
 
 
 def _mended(change: Change, made: str, downloader: Downloader) -> str:
     """Send again what main's commit holds with other bytes; return the commit that main is at.
 
-    A commit carries small files itself: the Hub knows no way to name those that were looked at.
-    Bringing main back to what it held would send small files too, and publish nothing.
+    Only where the Hub took no push: a commit carries small files itself. Bringing main back to
+    what it held would send small files too, and publish nothing.
     """
     client = downloader.client
     title = f"Send again what arrived wrong in {made[:8]}"

@@ -7,17 +7,22 @@ publishing, the next one finds what was left: it goes on with it, or clears it a
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from hubq.client.client import Client
 from hubq.client.commit import Change, compare, land, landed, upload
+from hubq.client.pushing import pushed
+from hubq.client.repo_files import history_of
 from hubq.client.retries import failures
 from hubq.client.staging import Staged, discard, find, stage
 from hubq.errors import UserError
+from hubq.machine.files import partial_of
 from hubq.machine.progress import Progress
 from hubq.records.record import Record
 from hubq.records.run_folder import STAGED
 
 Look = Callable[[str], tuple[str, ...]]  # from the commit that waits to what was seen of it
+RESENT = "this Hub takes no push by git: small files were sent again, and compared on main"
 UNFIT = "It did not pass its checks, so it was not published."
 
 
@@ -29,10 +34,18 @@ class Waiting(Record):
     number: int | None = None  # of the pull request, once it is known
 
 
+class Put(NamedTuple):
+    """What came on main."""
+
+    commit: str
+    seen: tuple[str, ...]
+    is_looked_at: bool  # whether it is the very commit; not where the Hub takes no push
+
+
 def publish_staged(
     change: Change, run: Path, look: Look, client: Client, progress: Progress
-) -> tuple[str, tuple[str, ...]]:
-    """Put a change on main once it was looked at; return its commit and what was seen.
+) -> Put:
+    """Put a change on main once it was looked at.
 
     What still waits is for `clear_away`. Raises what `look` raises, and UserError where main moved
     meanwhile: then main is as it was, and nothing waits any more.
@@ -52,7 +65,9 @@ def publish_staged(
     assert commit is not None, "what was just committed has a commit"
     try:
         seen = look(commit)
-        return land(change, additions, client), seen
+        if made := pushed(change, commit, client):
+            return Put(made, seen, is_looked_at=made == commit)
+        return Put(land(change, additions, client), (*seen, RESENT), is_looked_at=False)
     except UserError as refusal:
         raise _withdrawn(refusal, run, client) from refusal
 
@@ -67,7 +82,7 @@ def _named(repo: str, run: Path) -> Waiting:
 def _left(change: Change, run: Path, client: Client) -> Staged | None:
     """Return what an earlier publishing left, if it is what is published now; else clear it away.
 
-    It may have been made upon another head: it is there to be looked at, not to be merged.
+    What was made upon another head can't come on main as it is.
     """
     if not (run / STAGED).is_file():
         return None
@@ -75,7 +90,8 @@ def _left(change: Change, run: Path, client: Client) -> Staged | None:
     staged = _found(left, client)
     if staged and left.repo == change.repo and staged.commit:
         held = compare(change.repo, staged.commit, change.files, change.title, client)
-        if not held.pending:
+        before = history_of(client, change.repo, staged.commit)[1:2]
+        if not held.pending and before == [change.head]:
             return staged
     clear_away(run, "Published anew.", client)
     return None
@@ -98,6 +114,7 @@ def clear_away(run: Path, said: str, client: Client) -> None:
     if staged := _found(Waiting.load(run / STAGED), client):
         discard(staged, said, client)
     (run / STAGED).unlink()
+    partial_of(run / STAGED).unlink(missing_ok=True)  # the disk was full, or a kill came then
 
 
 def _withdrawn(refusal: UserError, run: Path, client: Client) -> UserError:

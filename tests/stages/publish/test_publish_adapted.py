@@ -96,7 +96,7 @@ def test_a_kill_between_the_two_goes_on_with_the_second(
     report: AdaptedReport, run: Path, client: Client, hub: FaultyHub
 ) -> None:
     remember_destinations(report.plan.model_copy(update={"repo": REPO}), run, client)
-    stopped = refuse("POST", f"{OWN_REPO}/commit/main", 400)
+    stopped = refuse("POST", f"{OWN_REPO}/commit/", 400)
     hub.faults.add(stopped)
     with pytest.raises(UserError):
         publish_adapted(report, run, client)
