@@ -198,9 +198,10 @@ class WorkerGeneration(Generation[Worker]):
             folder=folder,
             most_input=self.limits.input_tokens,
             most_tokens=self.limits.tokens,
+            threads=max(1, cores() // self.limits.at_once),
         )
         try:
-            return Worker(job, max(1, cores() // self.limits.at_once), self.limits.silence)
+            return Worker(job, self.limits.silence)
         except OSError as error:  # no memory for it, or too many processes
             raise UserError(f"no process can be started now ({error}). Try again later") from error
 

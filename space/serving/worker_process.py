@@ -20,10 +20,13 @@ from typing import TextIO
 import psutil
 
 from hubq.machine.device import VARIABLE as COMPUTE_DTYPE
-from serving.machine import model_dtype, with_hubq
+from hubq.stages.evaluate.processes import Forked, can_fork
+from serving.machine import gpu_memory, model_dtype, with_hubq
 from serving.messages import EVENTS, LAST, ORDERS, Event, Failed, JsonRecord, Order, Ready
+from serving.worker_server import server_with
 
 SPACE = Path(__file__).parents[1]
+PROGRAM = "serving.worker_process"
 LOOK = 0.05  # seconds between two looks at whether a visitor stopped
 ENDING = 10.0  # seconds that a worker may take to stop or to end
 LOADING = 1800.0  # seconds without a word while it loads
@@ -35,16 +38,17 @@ class Job(JsonRecord):
     folder: Path
     most_input: int
     most_tokens: int
+    threads: int
 
 
 class Worker:
     """A process with one model, which does one thing at a time."""
 
-    def __init__(self, job: Job, threads: int, silence: float) -> None:
+    def __init__(self, job: Job, silence: float) -> None:
         self.ready = False
         self._silence = silence
         self._heard = monotonic()
-        self._process = _start(job, threads)
+        self._process = _start(job)
         self._lines: SimpleQueue[str | None] = SimpleQueue()  # None: no more will come
         Thread(target=self._listen, daemon=True).start()
 
@@ -104,6 +108,8 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if isinstance(self._process, Forked):
+            self._process.close()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
@@ -157,23 +163,24 @@ class Worker:
         self.end()
 
 
-def _start(job: Job, threads: int) -> subprocess.Popen[str]:
-    count = str(threads)
-    own = {
+def _start(job: Job) -> "subprocess.Popen[str] | Forked":
+    """Begin a process: where a fork is as good, one of a process that has imported all."""
+    environment = {
+        **os.environ,
         "PYTHONPATH": os.pathsep.join([str(SPACE), with_hubq()]),
         "PYTHONIOENCODING": "utf-8",
-        "OMP_NUM_THREADS": count,
-        "MKL_NUM_THREADS": count,
         COMPUTE_DTYPE: model_dtype(),  # one for all, or a model loaded anew answers otherwise
     }
+    if can_fork("cpu" if gpu_memory() is None else "cuda"):
+        return server_with(environment).start(PROGRAM, job.model_dump_json(), environment)
     return subprocess.Popen(
         # -P: whatever lies in the folder where somebody started the app is not imported.
-        [sys.executable, "-P", "-m", "serving.worker_process", job.model_dump_json()],
+        [sys.executable, "-P", "-m", PROGRAM, job.model_dump_json()],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         encoding="utf-8",
-        env={**os.environ, **own},
+        env=environment,
         start_new_session=True,  # Ctrl-C is for the app, which then ends its workers
     )
 
@@ -206,16 +213,20 @@ class Inbox:
         os._exit(0)  # nobody listens any more, whatever runs
 
 
-def main() -> int:
+def run(job: Path, out: TextIO) -> int:
+    """Be the process of a model, forked for a job's file."""
+    return answer(Job.model_validate_json(job.read_bytes()), out)
+
+
+def answer(job: Job, out: TextIO) -> int:
     """Load the model and carry out orders for ever; exit code 1 when it can't be loaded."""
-    out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever libraries print is no event
 
     def say(event: Event) -> None:
         print(event.model_dump_json(), file=out, flush=True)
 
     inbox = Inbox(sys.stdin)
-    job = Job.model_validate_json(sys.argv[1])
+
+    import torch
 
     from hubq.errors import UserError
     from hubq.machine.device import keep_freed_memory
@@ -224,6 +235,7 @@ def main() -> int:
     from serving.loaded_model import LoadedModel
 
     keep_freed_memory()
+    torch.set_num_threads(job.threads)
     try:
         model = LoadedModel.load(job.folder)
     except UserError as error:
@@ -239,6 +251,13 @@ def main() -> int:
         for event in run_request(model, order, job.most_input, job.most_tokens, inbox.stopped):
             say(event)
     return 0
+
+
+def main() -> int:
+    """Be the process of a model, started for a job."""
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever libraries print is no event
+    return answer(Job.model_validate_json(sys.argv[1]), out)
 
 
 if __name__ == "__main__":

@@ -49,8 +49,8 @@ class ForkServer:
         for each in far:
             each.close()
         sockets = [own for own, _ in pairs]
-        self.plain = _Line(sockets[-1])
-        self._knowing = _Line(sockets[0])
+        self.plain = Line(sockets[-1])
+        self._knowing = Line(sockets[0])
         self.close = weakref.finalize(self, _end, sockets, process)
         if not plain:
             self.living.add(self)
@@ -64,8 +64,8 @@ class ForkServer:
         self._knowing.fork(start, files)
 
 
-class _Line:
-    """What one of its processes is asked through."""
+class Line:
+    """What a process is asked through that is forked for each who asks."""
 
     def __init__(self, own: socket.socket) -> None:
         self._socket = own

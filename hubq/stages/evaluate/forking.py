@@ -6,7 +6,7 @@ are imported, comes after that, for those who measure and quantize.
 
 `python -P forking.py [SOCKET] PLAIN_SOCKET` gets the file of a start at a time on each socket, with
 three files: for the worker's messages, for all else that it prints, and the one that tells its pid
-and its exit code. It ends when the sockets are closed.
+and its exit code; a fourth is its standard input. It ends when the sockets are closed.
 """
 
 import json
@@ -22,7 +22,7 @@ from runpy import run_path
 from typing import Any, TextIO
 
 PATH_BYTES = 4096
-FILES = 3
+FILES = 4
 
 Work = Callable[[Path, TextIO], int]  # gets the file of the job and a stream for messages
 
@@ -51,13 +51,16 @@ def _request(parent: socket.socket) -> tuple[Path, list[int]] | None:
 
 def _wait_for(start: Path, files: Sequence[int], find: Callable[[str], Work]) -> int:
     """Fork the worker, tell its pid, then its exit code; let nobody else get its pid before."""
-    messages, log, status = files
+    messages, log, status, *stdin = files
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     worker = os.fork()
     if worker == 0:
         os.close(status)
+        for each in stdin:
+            os.dup2(each, sys.stdin.fileno())
+            os.close(each)
         sys.exit(_work(json.loads(start.read_bytes()), find, messages, log))  # or a traceback
-    for file in (messages, log):
+    for file in (messages, log, *stdin):
         os.close(file)
     # A parent that is gone wants to know nothing; the worker ends when it has something to say.
     with socket.socket(fileno=status) as parent, suppress(BrokenPipeError, ConnectionResetError):

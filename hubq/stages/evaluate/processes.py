@@ -6,9 +6,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from select import select
+from threading import Lock
 from typing import IO, Protocol
 
 from hubq.stages.evaluate.fork_server import ForkServer, WorkerStart
@@ -75,41 +77,71 @@ def forked_by(
     fork: Callable[[Path, Sequence[int]], None], start: WorkerStart, log: Path
 ) -> Iterator[Worker]:
     """Let a process fork a worker; its start lies beside its job."""
-    incoming, messages = os.pipe()
-    own, status = socket.socketpair()
-    with log.open("wb") as errors, own, os.fdopen(incoming) as stdout, status:
-        try:
-            start_file = start.job.with_name("start.json")
-            fork(start_file, (messages, errors.fileno(), status.fileno()))
-        finally:
-            os.close(messages)
-        status.close()
-        with own.makefile("r") as told:
-            worker = Forked(stdout, told)
-            try:
-                yield worker
-            finally:
-                worker.wait()
+    with log.open("wb") as errors:
+        worker = Forked(fork, start.job.with_name("start.json"), errors.fileno())
+    try:
+        yield worker
+    finally:
+        worker.close()
 
 
 class Forked:
-    """A worker that was forked; its pid is its own until `told` is closed."""
+    """A worker that was forked; its pid is its own until it is closed."""
 
-    def __init__(self, stdout: IO[str], told: IO[str]) -> None:
-        self.stdout: IO[str] | None = stdout
-        self._told = told
-        self._pid = int(told.readline())
-        self._code: int | None = None
+    def __init__(
+        self,
+        fork: Callable[[Path, Sequence[int]], None],
+        start: Path,
+        log: int,
+        *,
+        asked: bool = False,
+    ) -> None:
+        """Let `fork` do it; `log` gets what isn't a message, and who is `asked` has an input."""
+        incoming, messages = os.pipe()
+        stdin, orders = os.pipe() if asked else (None, None)
+        own, status = socket.socketpair()
+        far = [messages, log, status.fileno(), *([] if stdin is None else [stdin])]
+        self.stdout: IO[str] | None = os.fdopen(incoming, encoding="utf-8")
+        self.stdin: IO[str] | None = (
+            None if orders is None else os.fdopen(orders, "w", encoding="utf-8")
+        )
+        try:
+            fork(start, far)
+        finally:
+            os.close(messages)
+            if stdin is not None:
+                os.close(stdin)
+            status.close()
+        self._socket, self._told = own, own.makefile("r")
+        self._ending = Lock()
+        self.pid = int(self._told.readline())
+        self.returncode: int | None = None
 
-    def wait(self) -> int:
+    def wait(self, timeout: float | None = None) -> int:
         """Return the exit code, negative for a signal, once the process has ended."""
-        if self._code is None:
-            self._code = int(self._told.readline())
-        return self._code
+        if self.returncode is None and not select([self._socket], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+        with self._ending:  # another thread may have read it
+            if self.returncode is None:
+                self.returncode = int(self._told.readline())
+        return self.returncode
+
+    def poll(self) -> int | None:
+        """Return the exit code; None while the process runs."""
+        with suppress(subprocess.TimeoutExpired):
+            return self.wait(0)
+        return None
 
     def kill(self) -> None:
         """End it, if it hasn't ended."""
-        os.kill(self._pid, signal.SIGKILL)
+        os.kill(self.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Wait for it, and forget it."""
+        self.wait()
+        for each in (self._told, self._socket, self.stdin, self.stdout):
+            if each is not None:
+                each.close()
 
 
 def fork_server_for(environment: Mapping[str, str]) -> ForkServer:
