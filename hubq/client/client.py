@@ -1,6 +1,6 @@
 """The Hub that a command talks to: where it is, who asks, and what its refusals mean."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,8 @@ class Client:
     endpoint: str | None = None
     token: str | None = field(default=None, repr=False)
     retries: RetryPolicy = field(default_factory=RetryPolicy)
+    # Data sets whose commits a plan has fixed: org/name or org/name@revision -> commit.
+    pinned_data: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:

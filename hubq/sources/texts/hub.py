@@ -109,10 +109,27 @@ def _rule(field: str | None, first: int | None, between: str) -> str:
     return f"field {field or 'text'}, {which} joined by {joint}"
 
 
+def commits_of(dataset: DatasetSection, client: Client) -> dict[str, str]:
+    """Return at which commit a data set of the Hub is, as a plan keeps it; nothing of another."""
+    if dataset.name in NAMED_TEXTS:
+        repo, revision = NAMED_TEXTS[dataset.name].repo, NAMED_TEXTS[dataset.name].revision
+    elif dataset.hub is not None:
+        repo, revision = address(dataset.hub)
+    else:
+        return {}
+    return {asked_for(repo, revision): _pin(repo, revision, client).commit}
+
+
+def asked_for(repo: str, revision: str | None) -> str:
+    """Name a data set as a plan keeps its commit."""
+    return repo if revision is None else f"{repo}@{revision}"
+
+
 def _pin(repo: str, revision: str | None, client: Client) -> Pinned:
-    """Ask the Hub which commit a revision is, and what it holds."""
+    """Ask the Hub which commit a revision is, unless a plan says that, and what it holds."""
     from hubq.sources.base_card import license_of
 
+    revision = client.pinned_data.get(asked_for(repo, revision), revision)
     with client.translate_errors(f"looking up the data set {repo}"):
         info = client.retries.call(lambda: client.api().dataset_info(repo, revision=revision))
         commit = commit_of(info)
