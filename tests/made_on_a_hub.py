@@ -1,7 +1,9 @@
 """Tiny releases on a hub, made by the stages that users call, of a base and data that lie there."""
 
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,6 @@ from tiny_models import save_tiny_model
 from unloaded import publish, publish_adapted
 
 from hubq.client.client import Client
-from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 from hubq.records.report import Report
 from hubq.records.run_folder import ADAPTED, REPORT
@@ -28,9 +29,10 @@ GPTQ: dict[str, Any] = {**RTN, "name": "gptq"}
 CALIBRATION: dict[str, Any] = {"dataset": {"hub": TEXTS}, "samples": 4, "length": 64}
 
 
-def leaves(count: int, factor: int = 7) -> str:
+def leaves(sentences: int, factor: int = 7) -> str:
     """Write a text of so many sentences."""
-    return "".join(f"The {each}th llama ate {each * factor} leaves.\n" for each in range(count))
+    numbers = range(sentences)
+    return "".join(f"The {each}th llama ate {each * factor} leaves.\n" for each in numbers)
 
 
 @dataclass
@@ -40,6 +42,7 @@ class Maker:
     folder: Path
     client: Client
     runs: dict[str, Path] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=count)
 
     def put(self, repo: str, files: dict[str, bytes], kind: str = "model") -> str:
         """Commit files to a repo, made if missing; return the commit."""
@@ -47,6 +50,18 @@ class Maker:
         api.create_repo(repo, repo_type=kind, exist_ok=True)
         added = [CommitOperationAdd(path, content) for path, content in files.items()]
         return api.create_commit(repo, added, commit_message="Put", repo_type=kind).oid
+
+    def tamper(self, repo: str, path: str, edit: Callable[[str], str]) -> str:
+        """Edit a text on a branch of its own; return the repo at that commit."""
+        api = self.client.api()
+        before = Path(api.hf_hub_download(repo, path)).read_text()
+        after = edit(before)
+        assert after != before
+        branch = f"tampered-{next(self.numbers)}"
+        api.create_branch(repo, branch=branch)
+        changed = CommitOperationAdd(path, after.encode())
+        made = api.create_commit(repo, [changed], commit_message="Tamper", revision=branch)
+        return f"{repo}@{made.oid}"
 
     def prepare(self) -> None:
         """Put a base, a text and instruction pairs on the hub."""
@@ -80,26 +95,24 @@ class Maker:
     def published(self, recipe: Recipe, name: str) -> Publication:
         """Quantize and publish by a recipe."""
         _, report = self.quantized(recipe, name)
+        return self.published_report(report, name)
+
+    def published_report(self, report: Report, name: str) -> Publication:
+        """Publish what a report is of."""
         report.save(self.runs[name] / REPORT)
         return publish(report, self.runs[name], self.client)
 
-    def published_adapted(self, recipe: Recipe, name: str) -> tuple[Publication, ...]:
-        """Quantize, adapt and publish by a recipe."""
-        planned, report = self.quantized(recipe, name)
+    def published_adapted(self, planned: Plan, report: Report, name: str) -> list[Publication]:
+        """Adapt and publish what was quantized."""
         run = self.runs[name]
         adaptation = adapt(planned, report.checkpoint, run, self.client)
         adapted = adapted_report(report, adaptation)
         report.save(run / REPORT)
         adapted.save(run / ADAPTED / REPORT)
-        return publish_adapted(adapted, run, self.client)
+        return list(publish_adapted(adapted, run, self.client))
 
 
 def pairs(factor: int) -> bytes:
     """Write instruction pairs as lines of JSON."""
     rows = [{"prompt": f"{n} times {factor}?", "completion": f"{factor * n}."} for n in range(20)]
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
-
-
-def checkpoint_of(run: Path) -> Checkpoint:
-    """Read a run's checkpoint."""
-    return Checkpoint.load(run / "checkpoint.json")

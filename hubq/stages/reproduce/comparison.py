@@ -219,7 +219,14 @@ def _is_alike(ours: QuantizedTensor, theirs: QuantizedTensor) -> bool:
 
 def _unequal(here: Parts, there: Parts) -> int:
     """Count the numbers of some parts that differ."""
-    return sum(int((here[key] != each).sum()) for key, each in there.items())
+    return sum(_count(here[key], each) for key, each in there.items())
+
+
+def _count(ours: Tensor, theirs: Tensor) -> int:
+    """Count the numbers that differ; as wide floats, since torch compares none of 8 bits."""
+    if theirs.is_floating_point():
+        ours, theirs = ours.double(), theirs.double()
+    return int((ours != theirs).sum())
 
 
 def _is_same(found: Apart) -> bool:
@@ -269,7 +276,7 @@ def _plain(mine: Weights, other: Weights, name: str) -> Apart:
     return Apart(
         name=name,
         codes=codes,
-        codes_apart=int((ours != theirs).sum()),
+        codes_apart=_count(ours, theirs),
         mean=mean,
         largest=largest,
         step=_finite(float(theirs.float().std())) if codes > 1 else None,
