@@ -70,7 +70,9 @@ class Maker:
         (base / "LICENSE").write_text("MIT License. Copyright (c) Acme\n")
         (base / "README.md").write_text("---\nlicense: mit\n---\n# Tiny\n")
         self.put(BASE, {path.name: path.read_bytes() for path in base.iterdir()})
-        self.put(TEXTS, {"train.txt": leaves(60).encode()}, "dataset")
+        self.put(
+            TEXTS, {"train.txt": leaves(60).encode(), "test.txt": leaves(9).encode()}, "dataset"
+        )
         self.put(PAIRS, {"train.jsonl": pairs(2)}, "dataset")
 
     def recipe(self, method: dict[str, Any], **changes: Any) -> Recipe:

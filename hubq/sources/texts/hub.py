@@ -19,7 +19,7 @@ from hubq.records.named_texts import (
     Purpose,
 )
 from hubq.records.recipe_inputs import DatasetSection
-from hubq.records.vocabulary import address
+from hubq.records.vocabulary import Address, address
 from hubq.sources.texts.corpus import Corpus, joined_text
 from hubq.sources.texts.documents import Reading, documents
 from hubq.sources.texts.first_rows import require_first_rows
@@ -109,15 +109,18 @@ def _rule(field: str | None, first: int | None, between: str) -> str:
     return f"field {field or 'text'}, {which} joined by {joint}"
 
 
+def place_of(dataset: DatasetSection) -> Address | None:
+    """Return where a data set lies on the Hub, named or by id; None: it lies elsewhere."""
+    if dataset.name in NAMED_TEXTS:
+        named = NAMED_TEXTS[dataset.name]
+        return Address(named.repo, named.revision)
+    return None if dataset.hub is None else address(dataset.hub)
+
+
 def commits_of(dataset: DatasetSection, client: Client) -> dict[str, str]:
     """Return at which commit a data set of the Hub is, as a plan keeps it; nothing of another."""
-    if dataset.name in NAMED_TEXTS:
-        repo, revision = NAMED_TEXTS[dataset.name].repo, NAMED_TEXTS[dataset.name].revision
-    elif dataset.hub is not None:
-        repo, revision = address(dataset.hub)
-    else:
-        return {}
-    return {asked_for(repo, revision): _pin(repo, revision, client).commit}
+    place = place_of(dataset)
+    return {} if place is None else {asked_for(*place): _pin(*place, client).commit}
 
 
 def asked_for(repo: str, revision: str | None) -> str:

@@ -17,12 +17,12 @@ from hubq.machine.device import DTYPES
 from hubq.machine.files import sha256_of
 from hubq.methods.adapters import TrainedAdapter
 from hubq.records.adapted_report import AdaptedReport, load_report
-from hubq.records.recipe_evaluate import EvaluateSection
+from hubq.records.recipe_evaluate import EvaluateSection, PerplexitySection
 from hubq.records.report import Report
 from hubq.records.run_folder import IN_A_REPO, REPORT_IN_A_REPO
-from hubq.records.vocabulary import address, is_revision
+from hubq.records.vocabulary import Address, address, is_revision
 from hubq.records.yaml_lines import RECIPE
-from hubq.sources.texts.hub import asked_for
+from hubq.sources.texts.hub import asked_for, place_of
 from hubq.stages.plan.differences import differences, understood
 from hubq.stages.recipe.recipe import Recipe, read
 
@@ -30,6 +30,7 @@ RECIPE_IN_A_REPO = f"{IN_A_REPO}/recipe.yaml"
 UNMEASURED = EvaluateSection(fidelity=None, efficiency=None)
 OF_ADAPTING = ("adapted_name", "adapter_of", "quantized")  # keys of publish
 SHA256 = re.compile(r"\bsha256:([0-9a-f]{64})\b")
+WINDOWS = 10  # of a text, at most
 SHOWN = 5
 
 
@@ -38,6 +39,13 @@ class Given(NamedTuple):
 
     base: Path | None = None  # a folder or a GGUF file
     data: tuple[Path, ...] = ()
+
+
+class Text(NamedTuple):
+    """A text that a release was measured on, and so many of its windows as are measured again."""
+
+    section: PerplexitySection
+    data: Mapping[str, str]  # its commit, by what the recipe asks for
 
 
 class Released(NamedTuple):
@@ -49,6 +57,7 @@ class Released(NamedTuple):
     recipe: Recipe
     files: Mapping[str, RemoteFile]
     data: Mapping[str, str]  # data sets of the Hub -> their commits
+    text: Text | None  # None: it was measured on none, or on a file of its maker's
     remarks: tuple[str, ...]
 
     @property
@@ -85,6 +94,7 @@ def released(reference: str, given: Given, client: Client) -> Released:
         recipe=_with_files(recipe, report, given),
         files=files,
         data=_commits(recipe, report),
+        text=_measured_text(written, report),
         remarks=(*_changed_recipe(written, report), *_changed_files(report, files)),
     )
 
@@ -153,21 +163,34 @@ def _commits(recipe: Recipe, report: Report) -> dict[str, str]:
         return found
     said = report.checkpoint.calibration_text or ""
     for data, _ in recipe.calibration.parts if recipe.calibration else ():
-        found |= _read_at(data.hub, said)
+        found |= _read_at(place_of(data), said)
     if isinstance(report, AdaptedReport) and (taught := report.adaptation.taught) is not None:
         adapter = recipe.adapt
         hub = adapter.dataset.hub if isinstance(adapter, TrainedAdapter) else None
-        found |= _read_at(hub, f"{taught.repo}@{taught.version}")
+        found |= _read_at(address(hub) if hub else None, f"{taught.repo}@{taught.version}")
     return found
 
 
-def _read_at(hub: str | None, said: str) -> dict[str, str]:
+def _measured_text(written: Recipe, report: Report) -> Text | None:
+    """Return the first text that the report is of, at its commit; None: none that others get."""
+    if not written.evaluate.perplexity:
+        return None
+    first = written.evaluate.perplexity[0]
+    if first.dataset.file is not None:
+        return None
+    measured = next((each for each in report.measurements if each.task == "perplexity"), None)
+    if measured is None:
+        return Text(first, {})
+    few = first.model_copy(update={"windows": min(WINDOWS, measured.samples)})
+    return Text(few, _read_at(place_of(first.dataset), measured.version))
+
+
+def _read_at(place: Address | None, said: str) -> dict[str, str]:
     """Find the commit of a data set in what a record says of it."""
-    if hub is None:
+    if place is None:
         return {}
-    repo, revision = address(hub)
-    found = re.search(rf"(?<![\w./-]){re.escape(repo)}@([0-9a-f]{{40}})\b", said)
-    return {asked_for(repo, revision): found[1]} if found else {}
+    found = re.search(rf"(?<![\w./-]){re.escape(place.repo)}@([0-9a-f]{{40}})\b", said)
+    return {asked_for(*place): found[1]} if found else {}
 
 
 def _with_files(recipe: Recipe, report: Report, given: Given) -> Recipe:

@@ -20,7 +20,7 @@ from hubq.records.adaptation import Adaptation
 from hubq.records.adapted_report import AdaptedReport
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
-from hubq.records.recipe_evaluate import EvaluateSection
+from hubq.records.recipe_evaluate import EvaluateSection, FidelitySection
 from hubq.records.report import Fidelity, Report
 from hubq.records.reproduction import Reproduction, Verdict
 from hubq.records.run_folder import (
@@ -36,11 +36,15 @@ from hubq.records.run_folder import (
 )
 from hubq.sources.license_terms import is_license_file
 from hubq.sources.weight_files import INDEX
+from hubq.stages.adapt.adapt import adapt
 from hubq.stages.adapt.adapter_files import WEIGHTS, renamed
+from hubq.stages.evaluate.against_base import ModelPair, measured
+from hubq.stages.evaluate.assess import bring
 from hubq.stages.plan.adapted_run import belongs_to
 from hubq.stages.plan.plan import plan
-from hubq.stages.recipe.text import is_local
-from hubq.stages.reproduce.released import Given, Released, released
+from hubq.stages.quantize.quantize import quantize
+from hubq.stages.reproduce.comparison import compare_files, compare_models
+from hubq.stages.reproduce.released import WINDOWS, Given, Released, released
 from hubq.stages.reproduce.surroundings import (
     as_made,
     keep_requirements,
@@ -49,7 +53,6 @@ from hubq.stages.reproduce.surroundings import (
 )
 
 CONFIG = "config.json"
-WINDOWS = 10  # of the report's first text, at most
 
 
 class Asked(NamedTuple):
@@ -72,6 +75,8 @@ def reproduce(
     release = released(reference, asked.given, client)
     if asked.strict:
         refuse_others(release.report)
+    if asked.evaluate:
+        _refuse_unmeasurable(release)
     said = (*release.remarks, *remarks(release.report, run))
     pinned = replace(client, pinned_data=release.data)
     with as_made(release.report):
@@ -134,9 +139,6 @@ def _made_again(
     release: Released, planned: Plan, run: Path, client: Client, progress: Progress
 ) -> dict[str, LocalFile]:
     """Quantize, and adapt where the release is adapted; return the files by path in the repo."""
-    from hubq.stages.adapt.adapt import adapt
-    from hubq.stages.quantize.quantize import quantize
-
     if (run / CHECKPOINT).is_file():
         checkpoint = Checkpoint.load(run / CHECKPOINT)
     else:
@@ -196,8 +198,6 @@ def _compared(
     )
     if not any(map(_holds_weights, apart)):
         return plain
-    from hubq.stages.reproduce.comparison import compare_files, compare_models
-
     folder = _brought(release, client, progress)
     if WEIGHTS in made:
         found = compare_files(made[WEIGHTS].path, folder / WEIGHTS)
@@ -242,31 +242,22 @@ def _brought(release: Released, client: Client, progress: Progress) -> Path:
     return places[needed].parent
 
 
+def _refuse_unmeasurable(release: Released) -> None:
+    if release.text is None:
+        raise UserError(
+            f"--evaluate: {release.repo} was measured on no text, or on a file of its maker's; "
+            "leave --evaluate out"
+        )
+
+
 def _closeness(release: Released, run: Path, client: Client, progress: Progress) -> Fidelity | None:
-    """Measure what was made again beside the release, on the report's first text.
-
-    Raises UserError where the report has no text, or one that only its maker has.
-    """
-    from hubq.stages.evaluate.against_base import ModelPair, measured
-    from hubq.stages.evaluate.assess import bring
-
-    section = EvaluateSection.model_validate(release.report.plan.recipe.get("evaluate", {}))
-    texts = section.perplexity[:1]
-    if not texts or is_local(texts[0].dataset.model_dump(mode="json")):
-        why = "a file of its maker's" if texts else "not measured on any text"
-        raise UserError(f"--evaluate: {release.repo} was {why}; leave --evaluate out")
-    most = section.fidelity.windows if section.fidelity else WINDOWS
-    fidelity = EvaluateSection().fidelity
-    assert fidelity is not None
-    few = min(WINDOWS, most)
+    """Measure what was made again beside the release, on the report's first text."""
+    assert release.text is not None
+    section, data = release.text
     wanted = EvaluateSection(
-        perplexity=(texts[0].model_copy(update={"windows": few}),),
-        fidelity=fidelity.model_copy(update={"windows": few}),
-        efficiency=None,
-        seed=section.seed,
-        dtype=section.dtype,
+        perplexity=(section,), fidelity=FidelitySection(windows=WINDOWS), efficiency=None
     )
     theirs = bring(f"{release.repo}@{release.commit}", client, progress)().folder
     ours = run / ADAPTED / MODEL if release.is_adapted else run / MODEL
     pair = ModelPair(ours, theirs, release.report.plan.dtype, "reproduced")
-    return measured(pair, wanted, client, progress).fidelity
+    return measured(pair, wanted, replace(client, pinned_data=data), progress).fidelity

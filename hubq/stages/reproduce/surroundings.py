@@ -4,10 +4,14 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from hubq.errors import UserError
+from hubq.machine.device import best_device, device_title
 from hubq.machine.files import write_atomically
 from hubq.machine.packages import installed
 from hubq.records.adapted_report import AdaptedReport
@@ -15,6 +19,7 @@ from hubq.records.lock import Lock, commands, requirements
 from hubq.records.report import Report
 from hubq.records.run_folder import LOCK_IN_A_REPO
 from hubq.stages.card.sections.usage import is_cpu
+from hubq.stages.quantize.accounts import lock_of
 
 THREADS = re.compile(r", ([0-9]{1,4}) threads?$")  # ends a processor's title
 GPUS = "CUDA_VISIBLE_DEVICES"
@@ -48,8 +53,6 @@ def surroundings(report: Report) -> Surroundings:
 
 def other_versions(there: Surroundings) -> list[str]:
     """Say which libraries are of other versions here."""
-    from importlib.metadata import version
-
     here = {**installed("hubq"), "hubq": version("hubq")}
     return [
         f"{name} {here.get(name, 'not installed')} here, {said} there"
@@ -81,11 +84,6 @@ def remarks(report: Report, folder: Path) -> Iterator[str]:
 
 def _other_machine(there: Surroundings) -> Iterator[str]:
     """Say how the device differs, and why its threads are not as many."""
-    import torch
-
-    from hubq.machine.device import best_device, device_title
-    from hubq.stages.quantize.accounts import lock_of
-
     lock, device = there.lock, best_device()
     if not there.on_cpu and device.type == "cpu":
         yield f"it was made on a GPU ({there.device}), and there is none here"
@@ -137,8 +135,6 @@ def as_made(report: Report) -> Iterator[None]:
 
     GPUs are hidden from one that was made without, as long as nothing has used them yet.
     """
-    import torch
-
     there = surroundings(report)
     threads, visible = torch.get_num_threads(), os.environ.get(GPUS)
     if there.on_cpu:

@@ -44,10 +44,10 @@ def run(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def releases(maker: Maker) -> dict[str, Publication]:
     """A release by RTN and one by GPTQ, whose base and data have moved since."""
-    made = {
-        name: maker.published(maker.recipe(method), name)
-        for name, method in (("rtn", RTN), ("gptq", GPTQ))
-    }
+    text = {"dataset": {"hub": TEXTS}, "length": 32}
+    measured = {"perplexity": [text], "fidelity": None, "efficiency": None}
+    recipes = {"rtn": maker.recipe(RTN, evaluate=measured), "gptq": maker.recipe(GPTQ)}
+    made = {name: maker.published(recipe, name) for name, recipe in recipes.items()}
     maker.put(BASE, {"notes.md": b"Newer than the release.\n"})
     maker.put(TEXTS, {"train.txt": leaves(80, factor=9).encode()}, "dataset")
     return made
@@ -97,6 +97,23 @@ def test_another_option_in_the_repos_recipe_ends_apart_and_says_how_far(
     assert 0 < farthest.mean < farthest.step <= 1.01 * farthest.largest
     (remark,) = found.remarks
     assert "method.damping: 0.01 there, 0.5 now" in remark
+
+
+def test_what_was_made_again_is_measured_beside_the_release(
+    maker: Maker, releases: dict[str, Publication], run: Path
+) -> None:  # seconds: both models are loaded in a process of their own
+    repo = maker.tamper(
+        releases["rtn"].repo, RECIPE, lambda text: text.replace("bits: 4", "bits: 3")
+    )
+
+    found = again(maker, repo, run, Asked(evaluate=True))
+
+    assert found.verdict == "apart"
+    assert found.codes_apart is None  # of another width
+    assert found.divergence is not None
+    assert found.divergence.mean.value > 0
+    assert found.text is not None
+    assert found.text.startswith("acme/texts (test), acme/texts@")
 
 
 def test_other_papers_leave_the_codes_the_same(
@@ -260,6 +277,15 @@ def test_a_dtype_that_is_none_is_refused(
 
     with pytest.raises(UserError, match="'load', which is no dtype"):
         again(maker, changed, run)
+
+
+def test_what_was_measured_on_no_text_is_not_measured_again(
+    maker: Maker, releases: dict[str, Publication], run: Path
+) -> None:
+    with pytest.raises(UserError, match="was measured on no text"):
+        again(maker, releases["gptq"].repo, run, Asked(evaluate=True))
+
+    assert not run.exists()
 
 
 def test_a_repo_that_hubq_did_not_publish_is_refused(maker: Maker, run: Path) -> None:
