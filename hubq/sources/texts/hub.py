@@ -111,8 +111,7 @@ def _rule(field: str | None, first: int | None, between: str) -> str:
 
 def place_of(dataset: DatasetSection) -> Address | None:
     """Return where a data set lies on the Hub, named or by id; None: it lies elsewhere."""
-    if dataset.name in NAMED_TEXTS:
-        named = NAMED_TEXTS[dataset.name]
+    if (named := NAMED_TEXTS.get(dataset.name or "")) is not None:
         return Address(named.repo, named.revision)
     return None if dataset.hub is None else address(dataset.hub)
 

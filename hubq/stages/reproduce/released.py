@@ -25,6 +25,7 @@ from hubq.records.yaml_lines import RECIPE
 from hubq.sources.texts.hub import asked_for, place_of
 from hubq.stages.plan.differences import differences, understood
 from hubq.stages.recipe.recipe import Recipe, read
+from hubq.stages.recipe.text import presentable
 
 RECIPE_IN_A_REPO = f"{IN_A_REPO}/recipe.yaml"
 UNMEASURED = EvaluateSection(fidelity=None, efficiency=None)
@@ -133,9 +134,11 @@ def _pinned(recipe: Recipe, report: Report) -> Recipe:
 
 def _changed_recipe(written: Recipe, report: Report) -> Iterator[str]:
     """Say where the recipe is not the one by which the report's model was made."""
-    said, there = understood(report.plan.recipe), written.model_dump(mode="json")
-    weights = [{**each, "name": "", "evaluate": {}} for each in (said, there)]
-    if lines := differences(*weights):
+    said, there = (
+        {**presentable(each), "name": "", "evaluate": {}}
+        for each in (understood(report.plan.recipe), written.model_dump(mode="json"))
+    )
+    if lines := differences(said, there):
         more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
         told = "; ".join([*lines[:SHOWN], *more])
         yield (

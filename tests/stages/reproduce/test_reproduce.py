@@ -218,7 +218,7 @@ def test_files_of_the_maker_are_known_by_their_hashes(
         again(maker, published.repo, run, Asked(Given(base, (other,))))
     found = again(maker, published.repo, run, Asked(Given(base, (text,))))
 
-    assert found.verdict == "same bytes"
+    assert (found.verdict, found.remarks) == ("same bytes", ())
     said = str(stranger.value)
     assert "the base base (sha256:" in said
     assert "the data mine.txt (sha256 " in said
