@@ -21,8 +21,9 @@ from hubq.machine.files import read_object
 from hubq.machine.progress import Progress
 from hubq.records.reproduction import Apart
 from hubq.sources.language_part import Whole, opened
-from hubq.sources.shards import PIECE, Weights
+from hubq.sources.shards import Weights
 from hubq.sources.skeleton import FAULTS
+from hubq.sources.source import BY_HEADER
 from hubq.sources.tensor_headers import read_header
 from hubq.stages.adapt.quantized_modules import DENSE, QuantizedModules
 from hubq.tensors import (
@@ -101,13 +102,13 @@ class _Side:
 
     def read(self, module: str) -> QuantizedTensor:
         """Read a module; the settings of one that sees have the names in memory."""
+        parts = self.parts(module)
+        if len(parts) == 1 and self.weights.info[parts[0]].dtype in BY_HEADER:
+            return Plain(self.weights.read(parts[0]))  # this side doesn't quantize it
         if self.whole is None:
             return self.stored.module(module)
         there, here = self.whole.in_files(module), self.whole.in_memory(module)
-        tensors = {
-            f"{here}{part.removeprefix(there)}": self.weights.read(part)
-            for part in self.parts(module)
-        }
+        tensors = {f"{here}{part.removeprefix(there)}": self.weights.read(part) for part in parts}
         return self.stored.form.unpack(here, tensors, self.stored.quantization)
 
 
@@ -128,30 +129,14 @@ def _is_equal(mine: _Side, other: _Side, name: str) -> bool:
     return (
         mine.stored.quantization == other.stored.quantization
         and sorted(parts) == sorted(other.parts(name))
-        and all(_same(mine.weights, other.weights, each) for each in parts)
+        and all(mine.weights.equals(each, other.weights, each) for each in parts)
     )
-
-
-def _same(mine: Weights, other: Weights, name: str) -> bool:
-    """Tell whether a tensor has the same bytes on both sides, read piece by piece."""
-    here, there = mine.info[name], other.info[name]
-    if (here.dtype, here.shape) != (there.dtype, there.shape):
-        return False
-    with (
-        (mine.folder / here.file).open("rb") as one,
-        (other.folder / there.file).open("rb") as two,
-    ):
-        one.seek(here.begin)
-        two.seek(there.begin)
-        for begin in range(here.begin, here.end, PIECE):
-            size = min(PIECE, here.end - begin)
-            if one.read(size) != two.read(size):
-                return False
-    return True
 
 
 def _module(mine: _Side, other: _Side, name: str) -> Apart:
     """Compare a module's codes, scales and weights."""
+    if not mine.parts(name) or not other.parts(name):
+        return Apart(name=name, codes=0, codes_apart=None)
     ours = mine.read(name)
     try:
         theirs = other.read(name)
@@ -263,7 +248,7 @@ def _others(mine: Weights, other: Weights, packed: set[str]) -> list[Apart]:
     names = sorted({*mine.info, *other.info} - packed)
     both = [name for name in names if name in mine.info and name in other.info]
     lost = [Apart(name=name, codes=0, codes_apart=None) for name in names if name not in both]
-    return lost + [_plain(mine, other, name) for name in both if not _same(mine, other, name)]
+    return lost + [_plain(mine, other, name) for name in both if not mine.equals(name, other, name)]
 
 
 def _plain(mine: Weights, other: Weights, name: str) -> Apart:

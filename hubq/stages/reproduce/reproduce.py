@@ -14,7 +14,7 @@ from hubq.client.client import Client
 from hubq.client.pull import Snapshot, check, download
 from hubq.client.repo_files import LocalFile, without_bars
 from hubq.errors import UserError
-from hubq.machine.files import write_atomically
+from hubq.machine.files import read_object, write_atomically
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.adaptation import Adaptation
 from hubq.records.adapted_report import AdaptedReport
@@ -22,7 +22,7 @@ from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
 from hubq.records.recipe_evaluate import EvaluateSection, FidelitySection
 from hubq.records.report import Fidelity, Report
-from hubq.records.reproduction import Reproduction, Verdict
+from hubq.records.reproduction import Apart, Reproduction, Verdict
 from hubq.records.run_folder import (
     ADAPTATION,
     ADAPTED,
@@ -53,6 +53,7 @@ from hubq.stages.reproduce.surroundings import (
 )
 
 CONFIG = "config.json"
+SCALING = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern")  # of adapters
 
 
 class Asked(NamedTuple):
@@ -77,9 +78,9 @@ def reproduce(
         refuse_others(release.report)
     if asked.evaluate:
         _refuse_unmeasurable(release)
-    said = (*release.remarks, *remarks(release.report, run))
     pinned = replace(client, pinned_data=release.data)
     with as_made(release.report):
+        said = (*release.remarks, *remarks(release.report, run))
         planned = _planned(release, run, pinned)
         keep_requirements(release.report, run)
         made = _made_again(release, planned, run, pinned, progress)
@@ -201,6 +202,9 @@ def _compared(
     folder = _brought(release, client, progress)
     if WEIGHTS in made:
         found = compare_files(made[WEIGHTS].path, folder / WEIGHTS)
+        if _scaling(made[ADAPTER_CONFIG].path) != _scaling(folder / ADAPTER_CONFIG):
+            other = Apart(name=ADAPTER_CONFIG, codes=0, codes_apart=None)
+            found = found._replace(apart=(other, *found.apart))
     else:
         ours = made[CONFIG].path.parent
         plans = (planned, release.report.plan)
@@ -215,6 +219,12 @@ def _compared(
             "codes_apart": found.codes_apart,
         }
     )
+
+
+def _scaling(config: Path) -> list[object]:
+    """Return what an adapter's matrices are multiplied by, as its config says."""
+    said = read_object(config)
+    return [said.get(key) for key in SCALING]
 
 
 def _is_same(path: str, made: Mapping[str, LocalFile], release: Released) -> bool:

@@ -138,6 +138,24 @@ def test_codes_of_another_width_do_not_compare_but_weights_do(
     assert all(each.mean is not None and each.mean > 0 for each in found.apart)
 
 
+def test_a_matrix_that_one_side_alone_quantizes_is_compared_by_its_weights(
+    write: Callable[..., Path],
+) -> None:
+    theirs = write("theirs", lambda _, weight: affine(weight, symmetric=False), "hubq")
+    ours = write(
+        "ours",
+        lambda name, weight: None if name == FIRST else affine(weight, symmetric=False),
+        "hubq",
+    )
+
+    (apart,) = compared(ours, theirs).apart
+
+    assert (apart.name, apart.codes_apart) == (FIRST, None)
+    assert apart.mean is not None
+    assert apart.step is not None
+    assert 0 < apart.mean < apart.step
+
+
 def test_each_kind_of_representation_has_a_step(write: Callable[..., Path]) -> None:
     def drawing(first: int) -> Callable[[str, Tensor], QuantizedTensor]:
         number = iter(range(first, first + 100))

@@ -191,6 +191,13 @@ def test_what_was_adapted_is_made_again_from_the_pairs_that_it_was_planned_with(
     assert (found.verdict, found.files_apart, found.remarks) == ("same bytes", (), ())
     assert found.quantized_apart == ()
     if not merge:
+        scaled = maker.tamper(
+            published.repo,
+            "adapter_config.json",
+            lambda text: text.replace('"lora_alpha": ', '"lora_alpha": 9'),
+        )
+        (apart,) = again(maker, scaled, run).tensors_apart
+        assert apart.name == "adapter_config.json"
         other = again(maker, f"acme/Base-{merge}", tmp_path / "base")
         assert other.verdict == "same bytes"
         tensors = load_file(run / "adapted/model/adapter/adapter_model.safetensors")
