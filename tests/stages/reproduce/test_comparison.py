@@ -1,5 +1,6 @@
 """How far apart two folders are: exactly as many codes, scales and weights as were changed."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,16 @@ from made_tensors import every_kind
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.formats.dense import Plain, plain
 from hubq.machine.progress import SILENT
 from hubq.methods import Inputs, Layer
 from hubq.methods.bitsandbytes import BitsAndBytes
 from hubq.sources.shards import index
+from hubq.stages.plan.plan import plan
+from hubq.stages.quantize.quantize import quantize
+from hubq.stages.recipe.recipe import Recipe
 from hubq.stages.reproduce.comparison import Compared, compare_files, compare_models
 from hubq.tensors import Affine, Codebook, Grid, QuantizedTensor
 
@@ -170,6 +175,33 @@ def test_each_kind_of_representation_has_a_step(write: Callable[..., Path]) -> N
 
     assert len(found.apart) == found.modules == 14
     assert all(each.step for each in found.apart)
+
+
+def test_the_language_part_of_a_model_that_sees_is_compared(
+    tiny_vision_model: Callable[[str], Path], tmp_path: Path
+) -> None:  # a second: a model is quantized
+    values = {
+        "name": "seeing",
+        "model": {"folder": tiny_vision_model("LlavaNextForConditionalGeneration")},
+        "method": {"name": "rtn", "bits": 4, "group_size": 32},
+        "format": "hubq",
+        "evaluate": {"fidelity": None, "efficiency": None},
+        "publish": {"org": "me"},
+    }
+    nowhere = Client(endpoint="http://127.0.0.1:9")
+    planned = plan(Recipe.model_validate(values), tmp_path, nowhere)
+    quantize(planned, tmp_path, nowhere)
+    theirs, ours = tmp_path / "model", tmp_path / "ours"
+    shutil.copytree(theirs, ours)
+    (stored,) = [each for each in index(ours) if each.endswith("layers.1.mlp.up_proj.weight")]
+    tensors = load_file(ours / "model.safetensors")
+    tensors[stored].view(torch.int32)[0] ^= 1
+    save_file(tensors, ours / "model.safetensors", {"format": "pt"})
+
+    shapes = {each.name: each.shape for each in planned.modules if each.quantized}
+    (apart,) = compare_models(ours, theirs, shapes, SILENT).apart
+
+    assert (apart.name, apart.codes_apart) == ("model.layers.1.mlp.up_proj", 1)
 
 
 def test_a_norm_that_differs_is_told(write: Callable[..., Path]) -> None:
