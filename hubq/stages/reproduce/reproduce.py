@@ -32,6 +32,7 @@ from hubq.records.run_folder import (
     CHECKPOINT,
     MODEL,
     PLAN,
+    REPORT,
     REPRODUCTION,
 )
 from hubq.sources.license_terms import is_license_file
@@ -73,6 +74,7 @@ def reproduce(
     for files of its maker that are not given, and for a run folder that holds something else.
     """
     began = perf_counter()
+    _refuse_measured(run)
     release = released(reference, asked.given, client)
     if asked.strict:
         refuse_others(release.report)
@@ -89,7 +91,7 @@ def reproduce(
     reproduction = found.model_copy(
         update={
             "quantized_apart": _quantized_apart(release.report, run),
-            "remarks": (*said, *_other_source(release, planned)),
+            "remarks": (*said, *_other_source(release, planned), *_otherwise(release, run)),
             "divergence": closeness and closeness.result,
             "text": closeness and f"{closeness.dataset}, {closeness.version}",
             "seconds": round(perf_counter() - began, 2),
@@ -97,6 +99,15 @@ def reproduce(
     )
     reproduction.save(run / REPRODUCTION)
     return reproduction
+
+
+def _refuse_measured(run: Path) -> None:
+    """Refuse a run folder with measurements, which a recipe without any would remove."""
+    if (run / REPORT).is_file():
+        raise UserError(
+            f"{run} is a run that was measured: what is made again needs a folder of its own. "
+            "Name another with --run, or leave --run out"
+        )
 
 
 def _planned(release: Released, run: Path, client: Client) -> Plan:
@@ -126,6 +137,14 @@ def _require_base(release: Released, planned: Plan) -> None:
             f"{model.folder or model.gguf} ({planned.source}) is not the base that {release.repo} "
             f"was made from: that is {there}"
         )
+
+
+def _otherwise(release: Released, run: Path) -> tuple[str, ...]:
+    """Say where a run folder was begun on another number of threads than the release."""
+    there, here = release.report.checkpoint.lock, Checkpoint.load(run / CHECKPOINT).lock
+    if there is None or here is None or there.threads == here.threads:
+        return ()
+    return (f"quantized on {here.threads} threads here, on {there.threads} there",)
 
 
 def _other_source(release: Released, planned: Plan) -> tuple[str, ...]:

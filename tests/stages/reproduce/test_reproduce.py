@@ -76,6 +76,32 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     assert found.verdict == "same bytes"
 
 
+def test_a_run_that_was_quantized_on_other_threads_says_so(
+    maker: Maker, releases: dict[str, Publication], run: Path
+) -> None:
+    again(maker, releases["rtn"].repo, run)
+    checkpoint = Checkpoint.load(run / "checkpoint.json")
+    assert checkpoint.lock is not None
+    other = checkpoint.lock.model_copy(update={"threads": 77})
+    checkpoint.model_copy(update={"lock": other}).save(run / "checkpoint.json")
+
+    found = again(maker, releases["rtn"].repo, run)
+
+    assert found.remarks == (f"quantized on 77 threads here, on {checkpoint.lock.threads} there",)
+
+
+def test_a_run_with_measurements_is_left_alone(
+    maker: Maker, releases: dict[str, Publication]
+) -> None:
+    run = maker.runs["rtn"]
+    before = (run / "report.json").read_bytes()
+
+    with pytest.raises(UserError, match="a run that was measured"):
+        again(maker, releases["rtn"].repo, run)
+
+    assert (run / "report.json").read_bytes() == before
+
+
 def test_another_option_in_the_repos_recipe_ends_apart_and_says_how_far(
     maker: Maker, releases: dict[str, Publication], run: Path
 ) -> None:
