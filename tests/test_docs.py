@@ -51,7 +51,7 @@ ELSEWHERE = {
     "hubq/methods/mine.py",
     "hubq/methods/adapters/mine.py",
     "hubq/formats/one_byte.py",
-    "hubq/report.json",
+    *("hubq/report.json", "hubq/recipe.yaml", "hubq/requirements.txt"),  # of a repo
 }
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 TARGET = re.compile(r"^([a-z-]+):", re.MULTILINE)

@@ -25,6 +25,8 @@ class Client:
     endpoint: str | None = None
     token: str | None = field(default=None, repr=False)
     retries: RetryPolicy = field(default_factory=RetryPolicy)
+    # Data sets whose commits a plan has fixed: org/name or org/name@revision -> commit.
+    pinned_data: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from hubq.records.lock import Lock
 from hubq.records.record import Record
 from hubq.records.report import Interval
 
@@ -75,3 +76,4 @@ class Adaptation(Record):
     device: str
     versions: dict[str, str]
     compute_dtype: str
+    lock: Lock | None = None  # None: not recorded, in adaptations of before

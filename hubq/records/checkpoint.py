@@ -1,5 +1,6 @@
 """What became of a plan: the quantized model, every file by its sha256, and the bits as stored."""
 
+from hubq.records.lock import Lock
 from hubq.records.record import Record
 
 
@@ -45,3 +46,4 @@ class Checkpoint(Record):
     device: str
     versions: dict[str, str]
     compute_dtype: str | None = None  # as in the plan, and what it means where it is None
+    lock: Lock | None = None  # None: not recorded, in checkpoints of before

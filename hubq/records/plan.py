@@ -98,6 +98,9 @@ class Plan(Record):
     # In which the calibration text runs through the model. None: there is no such text, or the plan
     # is of before this was written down: then it was bfloat16 on every CPU.
     compute_dtype: str | None = None
+    # Of the Hub's data sets that are calibrated on or learnt from: what is asked for, org/name or
+    # org/name@revision -> the commit. Empty: there are none, or they could not be looked up.
+    data: dict[str, str] = Field(default={})
     remarks: tuple[str, ...] = ()  # how the source is read, where that isn't plain
     device_memory: int | None = None  # bytes of a GPU's memory; None: none was there
     hidden_states: Place | None = None  # where there is room for them; None: there are none

@@ -21,9 +21,15 @@ DOWNLOADED = "downloaded"  # what waits on the Hub, while it is looked at
 MODEL = "model"
 IN_A_REPO = "hubq"  # the folder of a repo that holds the records
 REPORT_IN_A_REPO = f"{IN_A_REPO}/{REPORT}"  # that it is there tells that hubq made the repo
+LOCK = "requirements.txt"  # the versions of libraries, for uv
+LOCK_IN_A_REPO = f"{IN_A_REPO}/{LOCK}"
+REPRODUCTION = "reproduction.json"  # what `reproduce` found
 ADAPTATION = "adaptation.json"
 # All that stages write into a run folder beside the plan, by name.
-RECORDS = (REPORT, CHECKPOINT, ADAPTATION, PUBLICATION, "destination.json", STAGED, SIBLINGS)
+RECORDS = (
+    *(REPORT, CHECKPOINT, ADAPTATION, PUBLICATION, "destination.json", STAGED, SIBLINGS),
+    REPRODUCTION,
+)
 PICTURES = tuple(
     f"images/{name}{page}.png"
     for name in ("recovery", "bits", "errors", "curve")
@@ -37,7 +43,7 @@ PAPERS = (
     "README.md",
     *PICTURES,
     *(ADAPTER_CONFIG, QUANTIZATION),
-    *(f"{IN_A_REPO}/{name}" for name in (REPORT, PLAN, "recipe.yaml", SIBLINGS)),
+    *(f"{IN_A_REPO}/{name}" for name in (REPORT, PLAN, "recipe.yaml", SIBLINGS, LOCK)),
     *(f".eval_results/{name}.yaml" for name in ("gsm8k", "mmlu_pro")),
 )
 BLOCKS = "blocks"  # what is finished of a model

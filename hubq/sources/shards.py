@@ -66,12 +66,16 @@ class Weights:
 
     def same(self, one: str, other: str) -> bool:
         """Say whether two tensors hold the same numbers in the same dtype, read piece by piece."""
-        first, second = self.info[one], self.info[other]
+        return self.equals(one, self, other)
+
+    def equals(self, name: str, others: "Weights", other: str) -> bool:
+        """Say so of a tensor and one of another folder."""
+        first, second = self.info[name], others.info[other]
         if (first.dtype, first.shape) != (second.dtype, second.shape):
             return False
         with (
             (self.folder / first.file).open("rb") as here,
-            (self.folder / second.file).open("rb") as there,
+            (others.folder / second.file).open("rb") as there,
         ):
             here.seek(first.begin)
             there.seek(second.begin)

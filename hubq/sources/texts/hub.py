@@ -19,7 +19,7 @@ from hubq.records.named_texts import (
     Purpose,
 )
 from hubq.records.recipe_inputs import DatasetSection
-from hubq.records.vocabulary import address
+from hubq.records.vocabulary import Address, address
 from hubq.sources.texts.corpus import Corpus, joined_text
 from hubq.sources.texts.documents import Reading, documents
 from hubq.sources.texts.first_rows import require_first_rows
@@ -109,10 +109,29 @@ def _rule(field: str | None, first: int | None, between: str) -> str:
     return f"field {field or 'text'}, {which} joined by {joint}"
 
 
+def place_of(dataset: DatasetSection) -> Address | None:
+    """Return where a data set lies on the Hub, named or by id; None: it lies elsewhere."""
+    if (named := NAMED_TEXTS.get(dataset.name or "")) is not None:
+        return Address(named.repo, named.revision)
+    return None if dataset.hub is None else address(dataset.hub)
+
+
+def commits_of(dataset: DatasetSection, client: Client) -> dict[str, str]:
+    """Return at which commit a data set of the Hub is, as a plan keeps it; nothing of another."""
+    place = place_of(dataset)
+    return {} if place is None else {asked_for(*place): _pin(*place, client).commit}
+
+
+def asked_for(repo: str, revision: str | None) -> str:
+    """Name a data set as a plan keeps its commit."""
+    return repo if revision is None else f"{repo}@{revision}"
+
+
 def _pin(repo: str, revision: str | None, client: Client) -> Pinned:
-    """Ask the Hub which commit a revision is, and what it holds."""
+    """Ask the Hub which commit a revision is, unless a plan says that, and what it holds."""
     from hubq.sources.base_card import license_of
 
+    revision = client.pinned_data.get(asked_for(repo, revision), revision)
     with client.translate_errors(f"looking up the data set {repo}"):
         info = client.retries.call(lambda: client.api().dataset_info(repo, revision=revision))
         commit = commit_of(info)

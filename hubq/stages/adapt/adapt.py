@@ -1,6 +1,7 @@
 """The stage that adapts: run/model goes in, run/adapted/model comes out."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -32,7 +33,7 @@ def adapt(
     began, own = perf_counter(), run / ADAPTED
     begin(plan, run)
     with memory_for(DOING, what_takes_less(adapter)):
-        work = Adapting(plan, checkpoint, run, client)
+        work = Adapting(plan, checkpoint, run, replace(client, pinned_data=plan.data))
         work.make(progress)
         adaptation = work.record(perf_counter() - began)
     adaptation.save(own / ADAPTATION)

@@ -42,7 +42,7 @@ from hubq.stages.adapt.frozen_model import Beside, FrozenLinear, Replace, frozen
 from hubq.stages.adapt.training import Trained, train
 from hubq.stages.adapt.whole_folder import merged, requantized, write_with
 from hubq.stages.plan.adapted_run import belongs_to
-from hubq.stages.quantize.accounts import Calibration
+from hubq.stages.quantize.accounts import Calibration, lock_of
 from hubq.stages.quantize.quantization import PACKAGES
 from hubq.stages.recipe.recipe import Recipe
 from hubq.tensors import Affine, QuantizedTensor
@@ -244,6 +244,7 @@ class Adapting:
             device=device_title(self.device),
             versions={name: version(name) for name in PACKAGES},
             compute_dtype=self.planned.compute_dtype,
+            lock=lock_of(self.device),
         )
 
 

@@ -20,6 +20,7 @@ from hubq.sources.instructions.shown_pictures import require_pictures
 from hubq.sources.source import Source, dtype_of
 from hubq.sources.task_names import require_known
 from hubq.sources.texts.find import require
+from hubq.sources.texts.hub import commits_of
 from hubq.stages.plan.conditions import (
     refuse_unmeasured,
     refuse_unreachable,
@@ -59,7 +60,8 @@ def plan(recipe: "Recipe", run: Path, client: Client) -> Plan:
     model = recipe.model
     if model.hub is not None and model.hub == saved.recipe["model"].get("hub"):
         model = model.model_copy(update={"hub": saved.source})  # a branch may have moved since
-    return adopted(saved, _looked_up(recipe, model, client), run, client)
+    pinned = replace(client, pinned_data=saved.data)
+    return adopted(saved, _looked_up(recipe, model, pinned), run, client)
 
 
 def plan_afresh(recipe: "Recipe", run: Path, client: Client) -> Plan:
@@ -88,6 +90,7 @@ def _looked_up(recipe: "Recipe", model: ModelSection, client: Client) -> Plan:
     sees = source.whole is not None and not source.is_part
     require_seeing(recipe.calibration, sees=sees, model=source.identity)
     planned = estimate(recipe, _described(source, client), pairs)
+    planned = planned.model_copy(update={"data": _commits(recipe, pairs, client)})
     require_eyes(recipe.evaluate, sees=sees, model=planned.source)
     require_readable(recipe, source, client)
     require_engine(recipe)
@@ -228,6 +231,20 @@ def _refuse_missing_data(recipe: "Recipe", client: Client) -> None:
     except UserError as error:
         if not _is_unanswered(error):
             raise
+
+
+def _commits(recipe: "Recipe", pairs: Described | None, client: Client) -> dict[str, str]:
+    """Return the commits of the Hub's data sets that weights depend on, where it answers."""
+    found: dict[str, str] = {}
+    if pairs is not None and isinstance(recipe.adapt, TrainedAdapter) and recipe.adapt.dataset.hub:
+        found[recipe.adapt.dataset.hub] = pairs.version
+    try:
+        for part, _ in recipe.calibration.parts if recipe.calibration else ():
+            found |= commits_of(part, _once(client))
+    except UserError as error:
+        if not _is_unanswered(error):
+            raise
+    return dict(sorted(found.items()))
 
 
 def _looked_at(recipe: "Recipe", client: Client) -> Described | None:

@@ -36,7 +36,7 @@ BEGUN = (BLOCKS, CHECKPOINT)  # one of them is there once a run has begun to qua
 # words; and what adapting takes follows from the recipe and the machine.
 NOT_COMPARED = {
     *("seconds", "peak_memory", "device_memory", "hidden_states", "compute_dtype", "processes"),
-    *("base_card", "remarks", "adaptation"),
+    *("base_card", "remarks", "adaptation", "data"),
 }
 # What says nothing of the weights, in a plan, in its recipe and in that recipe's model. The plan's
 # `source` says which weights a Hub id means.
@@ -115,7 +115,12 @@ def _command(processes: int) -> str:
 def _going_on(saved: "Plan", newest: "Plan", run: Path) -> "Plan":
     """Let a newer plan go on as the run has begun, if it has: in its dtype, by its processes."""
     begun = any((run / name).exists() for name in BEGUN)
-    as_begun = {"compute_dtype": saved.compute_dtype, "processes": saved.processes}
+    as_begun: dict[str, object] = {
+        "compute_dtype": saved.compute_dtype,
+        "processes": saved.processes,
+    }
+    if not saved.data:  # of before: nobody knows which commits it has read
+        as_begun["data"] = {}
     return newest.model_copy(update=as_begun) if begun else newest
 
 

@@ -11,10 +11,12 @@ from hubq.errors import UserError
 from hubq.machine.files import read_object, write_atomically
 from hubq.machine.progress import Progress
 from hubq.records.adapted_report import AdaptedReport, load_report
+from hubq.records.lock import requirements
 from hubq.records.report import Report
 from hubq.records.run_folder import (
     ADAPTER_CONFIG,
     IN_A_REPO,
+    LOCK_IN_A_REPO,
     MODEL,
     PLAN,
     QUANTIZATION,
@@ -95,7 +97,10 @@ def papers(report: Report, siblings: Siblings) -> dict[str, bytes]:
     recipe = presentable(report.plan.recipe)
     plan = report.plan.model_copy(update={"recipe": recipe})
     public = report.model_copy(update={"plan": plan})
-    return {
+    making = report.adaptation if isinstance(report, AdaptedReport) else report.checkpoint
+    lock = making.lock
+    locked = {} if lock is None else {LOCK_IN_A_REPO: requirements(lock, LOCK_IN_A_REPO).encode()}
+    return locked | {
         REPORT_IN_A_REPO: (public.model_dump_json(indent=2) + "\n").encode(),
         f"{IN_A_REPO}/{PLAN}": (plan.model_dump_json(indent=2) + "\n").encode(),
         f"{IN_A_REPO}/recipe.yaml": recipe_text(plan).encode(),

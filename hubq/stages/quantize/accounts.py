@@ -1,12 +1,16 @@
 """What a walk did, as records: its text, what became of each block, the memory that it took."""
 
 import math
+import platform
+from importlib.metadata import version
 
 import torch
 from torch import Tensor
 
 from hubq.machine.meters import peak, reserved_peak
+from hubq.machine.packages import installed
 from hubq.records.checkpoint import QuantizedLayer
+from hubq.records.lock import Lock
 from hubq.records.record import Record
 from hubq.stages.quantize.resuming import BlockRecord
 from hubq.stages.quantize.walk import Outcome
@@ -23,6 +27,23 @@ def peaks_on(device: torch.device) -> Tensor:  # (3,) int64
     """Return the most bytes so far: of this process, of its tensors on a GPU, reserved there."""
     on_gpu = peak("cuda") if device.type == "cuda" else 0
     return torch.tensor([peak("cpu"), on_gpu, reserved_peak(device.type) or 0])
+
+
+def lock_of(device: torch.device) -> Lock:
+    """Return what is computed with here: libraries, threads, and the kind of machine."""
+    if device.type == "cuda":
+        instructions = ".".join(map(str, torch.cuda.get_device_capability(device)))
+    else:
+        instructions = torch.backends.cpu.get_cpu_capability()
+    return Lock(
+        python=platform.python_version(),
+        hubq=version("hubq"),
+        packages=installed("hubq"),
+        system=f"{platform.system()} {platform.machine()}",
+        instructions=instructions,
+        device="cuda" if device.type == "cuda" else "cpu",
+        threads=torch.get_num_threads(),
+    )
 
 
 def block_record(outcome: Outcome, packed: dict[str, dict[str, Tensor]]) -> BlockRecord:

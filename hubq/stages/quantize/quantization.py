@@ -37,7 +37,7 @@ from hubq.sources.shards import merge, pieces, write
 from hubq.sources.skeleton import Skeleton
 from hubq.sources.vision import VisionFamily
 from hubq.stages.plan.memory import Walked
-from hubq.stages.quantize.accounts import Calibration, block_record, layers_of, peaks_on
+from hubq.stages.quantize.accounts import Calibration, block_record, layers_of, lock_of, peaks_on
 from hubq.stages.quantize.block import Block
 from hubq.stages.quantize.opened_model import OpenedModel
 from hubq.stages.quantize.ranks import ALONE, Ranks
@@ -288,4 +288,5 @@ class Quantization:
             device=f"{several}{device_title(self.device)}",
             versions={name: version(name) for name in PACKAGES},
             compute_dtype=dtype_name(self.dtype) if self.calibration else None,
+            lock=lock_of(self.device),
         )

@@ -1,6 +1,7 @@
 """The stage that makes the checkpoint: walk the model, pack what the method chose, write shards."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -33,7 +34,8 @@ def quantize(
     ranks.of_first(lambda: (plan, run.resolve()))
     begin = perf_counter()
     with memory_for(DOING, what_takes_less(Recipe.model_validate(plan.recipe))):
-        work = Quantization(plan, run, client, progress, ranks)
+        pinned = replace(client, pinned_data=plan.data)
+        work = Quantization(plan, run, pinned, progress, ranks)
         work.walk(progress)
         folder = work.assemble(run / "model")
         checkpoint = work.checkpoint(folder, perf_counter() - begin)

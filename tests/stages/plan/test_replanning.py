@@ -183,6 +183,44 @@ def test_a_base_that_moved_on_since_it_was_planned_does_not_move_the_run(
 TEXT = {"dataset": {"name": "wikitext2"}, "samples": 3, "length": 32}
 
 
+def put_text(client: Client, text: bytes) -> str:
+    """Put a text into a data set, made if missing; return the commit."""
+    api = client.api()
+    api.create_repo("acme/texts", repo_type="dataset", exist_ok=True)
+    return api.upload_file(
+        repo_id="acme/texts", repo_type="dataset", path_in_repo="train.txt", path_or_fileobj=text
+    ).oid
+
+
+def test_a_data_set_that_moved_on_since_it_was_planned_does_not_move_the_run(
+    llama: Path, tmp_path: Path, client: Client
+) -> None:  # a second: a hub starts
+    run, first = tmp_path / "run", put_text(client, b"llamas " * 99)
+    changes = {"calibration": {**TEXT, "dataset": {"hub": "acme/texts"}}}
+    began = plan(recipe_for(llama, **changes), run, client)
+    put_text(client, b"alpacas " * 99)
+
+    again = plan(recipe_for(llama, **changes, publish={"org": "you"}), run, client)
+
+    assert began.data == again.data == {"acme/texts": first}
+    assert again.repo.startswith("you/")
+
+
+def test_a_run_of_before_does_not_say_which_commits_it_read(
+    llama: Path, tmp_path: Path, client: Client
+) -> None:  # a second: a hub starts
+    run = tmp_path / "run"
+    put_text(client, b"llamas " * 99)
+    changes = {"calibration": {**TEXT, "dataset": {"hub": "acme/texts"}}}
+    began = plan(recipe_for(llama, **changes), run, client)
+    began.model_copy(update={"data": {}}).save(run / "plan.json")
+    (run / "blocks").mkdir()
+
+    again = plan(recipe_for(llama, **changes, publish={"org": "you"}), run, client)
+
+    assert again.data == {}
+
+
 def test_how_many_processes_share_a_run_is_part_of_its_plan(run: Path, llama: Path) -> None:
     (run / "checkpoint.json").unlink()
     planned = shared_out(Plan.load(run / "plan.json"), 2, run)
