@@ -36,17 +36,6 @@ def _released(stage: Stages) -> "dict[Path, Report]":
     return {folder: load_report(folder / REPORT) for folder in folders}
 
 
-def tell_warnings(stage: Stages) -> None:
-    """Say what lint warns of in what is published; errors have stopped it before."""
-    from hubq.stages.lint.gather import folder_release
-    from hubq.stages.lint.lint import described, lint
-
-    for folder in _released(stage):
-        for each in lint(folder_release(folder)).findings:
-            if each.severity == "warning":
-                tell(described(each))
-
-
 def publications(stage: Stages, *, load: bool = True) -> "tuple[Publication, ...]":
     """Publish; the Hub is asked before anything is computed, and compared with at the end.
 
@@ -72,7 +61,8 @@ def publications(stage: Stages, *, load: bool = True) -> "tuple[Publication, ...
             done = publish_adapted(report, stage.run, stage.client, stage.progress, load=load)
         else:
             done = (publish(report, stage.run, stage.client, stage.progress, load=load),)
-    tell_warnings(stage)
+    for warning in (each for one in done for each in one.warnings):
+        tell(warning)
     return done
 
 
