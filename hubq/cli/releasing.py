@@ -44,6 +44,7 @@ def publications(stage: Stages, *, load: bool = True) -> "tuple[Publication, ...
     """
     from hubq.records.adapted_report import AdaptedReport
     from hubq.stages.compare.reports import find_siblings, keep
+    from hubq.stages.plan.hub_room import require_storage
     from hubq.stages.publish.adapted import publish_adapted, remember_destinations
     from hubq.stages.publish.publish import publish
 
@@ -51,6 +52,7 @@ def publications(stage: Stages, *, load: bool = True) -> "tuple[Publication, ...
     planned = stage.plan()
     if not (stage.run / REPORT).is_file():
         stage.client.may_publish(planned.repo)
+        require_storage(planned, stage.client)
     _require_named(stage, planned)
     remember_destinations(planned, stage.run, stage.client)
     report = stage.report()

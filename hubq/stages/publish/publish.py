@@ -14,6 +14,7 @@ from hubq import __version__
 from hubq.client.client import Client
 from hubq.client.commit import ATTRIBUTES, Change, commit, compare
 from hubq.client.repo_files import LocalFile, differences, files_of, gate_of, head_of, history_of
+from hubq.client.storage import require_room
 from hubq.errors import UserError
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.record import Record
@@ -145,6 +146,7 @@ def _published(
     _refuse_foreign(change, client)
     _refuse_edited(change, run, client)
     _refuse_overtaken(change, run, client)
+    require_room(change.added_bytes, repo, client, private=private)
     gated = _close_gate(report, client)
 
     def look(waiting: str) -> tuple[str, ...]:
