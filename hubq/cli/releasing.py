@@ -36,17 +36,6 @@ def _released(stage: Stages) -> "dict[Path, Report]":
     return {folder: load_report(folder / REPORT) for folder in folders}
 
 
-def tell_warnings(stage: Stages) -> None:
-    """Say what lint warns of in what is published; errors have stopped it before."""
-    from hubq.stages.lint.gather import folder_release
-    from hubq.stages.lint.lint import described, lint
-
-    for folder in _released(stage):
-        for each in lint(folder_release(folder)).findings:
-            if each.severity == "warning":
-                tell(described(each))
-
-
 def publications(stage: Stages, *, load: bool = True) -> "tuple[Publication, ...]":
     """Publish; the Hub is asked before anything is computed, and compared with at the end.
 
@@ -55,6 +44,7 @@ def publications(stage: Stages, *, load: bool = True) -> "tuple[Publication, ...
     """
     from hubq.records.adapted_report import AdaptedReport
     from hubq.stages.compare.reports import find_siblings, keep
+    from hubq.stages.plan.hub_room import require_storage
     from hubq.stages.publish.adapted import publish_adapted, remember_destinations
     from hubq.stages.publish.publish import publish
 
@@ -62,6 +52,7 @@ def publications(stage: Stages, *, load: bool = True) -> "tuple[Publication, ...
     planned = stage.plan()
     if not (stage.run / REPORT).is_file():
         stage.client.may_publish(planned.repo)
+        require_storage(planned, stage.client)
     _require_named(stage, planned)
     remember_destinations(planned, stage.run, stage.client)
     report = stage.report()
@@ -72,7 +63,8 @@ def publications(stage: Stages, *, load: bool = True) -> "tuple[Publication, ...
             done = publish_adapted(report, stage.run, stage.client, stage.progress, load=load)
         else:
             done = (publish(report, stage.run, stage.client, stage.progress, load=load),)
-    tell_warnings(stage)
+    for warning in (each for one in done for each in one.warnings):
+        tell(warning)
     return done
 
 

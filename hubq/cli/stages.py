@@ -41,17 +41,20 @@ def plan(  # noqa: PLR0913 - the options of a command
     Reads only the model's config.json, tensor headers and tokenizer, no weights. The first time,
     it measures for a few seconds how fast this machine is.
     """
+    from hubq.stages.plan.hub_room import storage
     from hubq.stages.plan.plan import destination
 
     with stages(recipe, run, fresh, hub) as stage:
         planned = stage.plan()
         publishing = destination(planned, stage.client)
+        stored, lacking = storage(planned, stage.client)
         seen = outlook(planned, stage.run, gpu)
+        seen.lacking.extend([lacking] if lacking else [])
         if as_json:
-            more = {"destination": publishing, "goes_on": stage.goes_on()}
+            more = {"destination": publishing, "storage": stored, "goes_on": stage.goes_on()}
             show_json(seen.as_json() | more)
         else:
-            print_plan(seen, publishing, stage.goes_on())
+            print_plan(seen, (publishing, stored), stage.goes_on())
 
 
 @click.command(epilog=example(f"hubq quantize {RECIPE}"))

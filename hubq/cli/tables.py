@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from hubq.stages.plan.forecast import Forecast
 
 
-def print_plan(seen: "Outlook", publishing: str, goes_on: str | None) -> None:
-    """Print what will be quantized and kept, what it costs, and what doesn't fit."""
+def print_plan(seen: "Outlook", publishing: tuple[str, str], goes_on: str | None) -> None:
+    """Print what will be quantized and kept, what it costs, and what doesn't fit.
+
+    `publishing` says who may publish it, and what room there is for it.
+    """
     from rich.console import Console
 
     console = Console()
@@ -67,7 +70,9 @@ def _kinds(
     return kinds
 
 
-def _facts(seen: "Outlook", publishing: str, goes_on: str | None) -> Iterator[tuple[str, str]]:
+def _facts(
+    seen: "Outlook", publishing: tuple[str, str], goes_on: str | None
+) -> Iterator[tuple[str, str]]:
     from hubq.stages.lint.lint import described, loading
 
     plan = seen.plan
@@ -100,7 +105,8 @@ def _facts(seen: "Outlook", publishing: str, goes_on: str | None) -> Iterator[tu
         told = "block by block, without efficiency and tasks that write texts"
         yield "evaluates", f"{told}: {seen.by_blocks}"
     yield from (("does not fit", sentence) for sentence in seen.lacking)
-    yield "repo", f"{plan.repo} ({publishing})"
+    yield "storage", publishing[1]
+    yield "repo", f"{plan.repo} ({publishing[0]})"
     if goes_on is not None:
         yield "goes on", goes_on
 

@@ -77,10 +77,11 @@ class RepoInfo(Answer):
     sha: Commit | None = None
     private: bool | None = None
     gated: Gate | None = None
+    usedStorage: Size | None = None  # noqa: N815 - the Hub's spelling, here and below
     sdk: Words | None = None  # of a Space
     tags: list[Words] | None = None
     siblings: list[Sibling] | None = None
-    cardData: dict[str, JsonValue] | None = None  # noqa: N815 - the Hub's spelling, here and below
+    cardData: dict[str, JsonValue] | None = None  # noqa: N815
 
 
 class LargeFile(Answer):
@@ -191,6 +192,8 @@ class Org(Answer):
 
     name: Word
     roleInOrg: Word | None = None  # noqa: N815
+    isEnterprise: bool | None = None  # noqa: N815
+    plan: Word | None = None  # that it pays for
 
 
 class Entity(Answer):
@@ -229,6 +232,7 @@ class Identity(Answer):
     """Who asks."""
 
     name: Word
+    isPro: bool | None = None  # noqa: N815 - whether they pay
     orgs: list[Org] = []
     auth: Auth | None = None
 

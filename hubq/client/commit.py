@@ -42,6 +42,11 @@ class Change:
         """Whether there is anything to commit."""
         return bool(self.changed or self.obsolete)
 
+    @property
+    def added_bytes(self) -> int:
+        """The bytes that the repo will hold in addition: it keeps what its history holds."""
+        return sum(self.files[path].size for path in self.changed)
+
 
 def compare(
     repo: str, head: str, files: Mapping[str, LocalFile], title: str, client: Client

@@ -14,6 +14,7 @@ READERS = ("huggingface_hub", "httpx2")
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 LONGEST_WORDS = 300  # characters of what a server says
 SECRETS = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9_-]{20,}")
+FULL_ACCOUNT = (403, 413)
 NO_SPACE = ("no space left", "os error 28", "disk quota")
 
 
@@ -87,6 +88,12 @@ def _about_a_status(error: BaseException, endpoint: str) -> str | None:
         wait = asked_to_wait(error)
         when = f"in {wait:.0f} seconds" if wait else "later"
         return f"{endpoint} reports too many requests{said}.\nTry again {when}"
+    if status in FULL_ACCOUNT and "storage limit" in said.lower():
+        return (
+            f"the account's storage at {endpoint} is full{said}.\n"
+            "Delete what isn't needed (closed pull requests' references too), or get more there; "
+            "HUBQ_STORAGE, set to what it may store, lets hubq see that beforehand"
+        )
     return {
         401: f"{endpoint} does not accept the token{said}.\n"
         f"Make a new one at {endpoint}/settings/tokens, then {how_to_log_in(endpoint)}",

@@ -74,6 +74,19 @@ class Accounts:
                 [(name, user, role) for user, role in members.items()],
             )
 
+    def limit(self, name: str, most: int) -> None:
+        """Let an account's private repos hold so many bytes of large files, and no more."""
+        with self.database.transaction(write=True) as connection:
+            connection.execute("INSERT OR REPLACE INTO quotas VALUES (?, ?)", (name, most))
+
+    def most(self, name: str) -> int | None:
+        """Return how many bytes an account's private repos may hold; None: as many as fit."""
+        with self.database.transaction() as connection:
+            row = connection.execute(
+                "SELECT bytes FROM quotas WHERE account = ?", (name,)
+            ).fetchone()
+        return row and int(row["bytes"])
+
     def kind_of(self, name: str) -> str | None:
         """Say whether a name is a 'user', an 'org' or nobody's."""
         with self.database.transaction() as connection:

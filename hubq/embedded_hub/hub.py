@@ -17,6 +17,7 @@ from dulwich.refs import Ref
 from hubq.embedded_hub.accounts import Accounts, Tickets
 from hubq.embedded_hub.committing import Locks, Message, move_ref, put_blob, write_commit
 from hubq.embedded_hub.history import FILE_MODE, Entry, Histories
+from hubq.embedded_hub.refusals import forbidden
 from hubq.embedded_hub.repositories import Belongings, Repositories, Repository
 from hubq.embedded_hub.storage import Database, Objects
 from hubq.embedded_hub.xet import Xet
@@ -133,6 +134,20 @@ def delete_repo(hub: Hub, repo: Repository) -> None:
     """Strike a repo off the list and delete its history. Large files stay: others may hold them."""
     hub.repositories.remove(repo)
     shutil.rmtree(hub.histories.path(repo.id))
+
+
+def check_room(hub: Hub, repo: Repository, added: int) -> None:
+    """Refuse large files that an account's private repos have no room for, in the Hub's words."""
+    most = hub.accounts.most(repo.namespace)
+    if most is None or not repo.private:
+        return
+    own = [each for each in hub.repositories.all() if each.namespace == repo.namespace]
+    held = [sha for each in own if each.private for sha in hub.repositories.holdings(each)]
+    if sum(hub.objects.size(sha) or 0 for sha in held) + added > most:
+        raise forbidden(
+            "Private repository storage limit reached, please upgrade your plan to increase your "
+            "private storage limit"
+        )
 
 
 def _first_files(repo: Repository) -> dict[str, str]:

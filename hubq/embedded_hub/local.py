@@ -130,6 +130,11 @@ def revoke_token(root: Path, token: str) -> None:
     Hub.open(root).accounts.revoke(token)
 
 
+def limit_storage(root: Path, name: str, most: int) -> None:
+    """Let an account's private repos hold so many bytes of large files, and no more."""
+    Hub.open(root).accounts.limit(name, most)
+
+
 def add_user(root: Path, name: str) -> None:
     """Add a user unless there is one of that name. Raises ValueError if it is an organization's."""
     Hub.open(root).accounts.add_user(name)

@@ -108,6 +108,7 @@ def test_a_plan_as_json_is_the_record_and_nothing_else(recipe: Path, own_folder:
     told = json.loads(said)
     estimate = told.pop("estimate")
     beside = {"destination": "not checked: no token", "goes_on": None, "by_blocks": None}
+    assert told.pop("storage") == "about 0.1 MB more; not compared: no token"
     assert told.pop("disk") == 2 * saved["bytes"]  # nothing flows: there are no states
     assert told.pop("lint")["engines"]["vLLM"] == {"loads": True, "rules": []}
     assert told == saved | beside | {"does_not_fit": []}
@@ -530,3 +531,25 @@ def test_lines_tell_the_start_and_the_end_of_a_task(capsys: pytest.CaptureFixtur
         advance(4)
 
     assert capsys.readouterr().err == "counting ...\ncounting: done in 0 s\n"
+
+
+def test_a_plan_says_what_storage_is_left_and_what_will_not_fit(
+    recipe: Path, hub: FaultyHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUBQ_STORAGE", "1KB")
+
+    text = hubq("plan", recipe, "--hub", hub.endpoint).output
+
+    assert "of 0.0 MB left for private repos of acme (by HUBQ_STORAGE)" in text
+    assert "does not fit      not enough storage at http" in text
+
+
+def test_what_will_not_fit_is_told_before_anything_is_computed(
+    recipe: Path, own_folder: Path, hub: FaultyHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUBQ_STORAGE", "1KB")
+
+    said = refused(hubq("publish", recipe, "--hub", hub.endpoint))
+
+    assert "; nothing was computed" in said
+    assert not (own_folder / "runs" / "mine" / "model").exists()

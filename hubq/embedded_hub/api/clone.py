@@ -85,7 +85,7 @@ def receive_pack(call: Call) -> Response:
         refusal = None if pack == EMPTY_PACK else "this hub takes no objects from git"
         refusal = refusal or _why_not(git, *command)
         if refusal is None:
-            move_ref(git, Ref(ref), ObjectID(old), ObjectID(new))
+            move_ref(git, ref, old, new)
     said = [
         b"unpack ok",
         b"ok " + ref if refusal is None else b"ng %b %b" % (ref, refusal.encode()),
@@ -95,7 +95,7 @@ def receive_pack(call: Call) -> Response:
     return Response(b"".join([*lines, pkt_line(None)]), headers=NO_CACHE, media_type=media_type)
 
 
-def _pushed(body: bytes) -> tuple[tuple[bytes, bytes, bytes], bytes]:
+def _pushed(body: bytes) -> tuple[tuple[ObjectID, ObjectID, Ref], bytes]:
     """Return the head that was, the commit that is to be and the ref, and the pack behind them."""
     stream = io.BytesIO(body)
     protocol = ReceivableProtocol(stream.read, lambda _: None)
@@ -107,12 +107,12 @@ def _pushed(body: bytes) -> tuple[tuple[bytes, bytes, bytes], bytes]:
     found = PUSHED.fullmatch(command.partition(b"\0")[0].strip())
     if found is None or more:
         raise bad_request("This hub moves one branch at a time")
-    return (found[1], found[2], found[3]), pack
+    return (ObjectID(found[1]), ObjectID(found[2]), Ref(found[3])), pack
 
 
-def _why_not(git: Repo, old: bytes, new: bytes, ref: bytes) -> str | None:
+def _why_not(git: Repo, old: ObjectID, new: ObjectID, ref: Ref) -> str | None:
     """Say why a branch can't be at a commit; None: it can."""
-    head = git.refs.read_ref(Ref(ref))
+    head = git.refs.read_ref(ref)
     if head is None or head != old:
         return "fetch first"
     if new not in git.object_store or not isinstance(git[new], Commit):

@@ -27,6 +27,7 @@ from hubq.embedded_hub.discussions import (
     opens_pull_request,
 )
 from hubq.embedded_hub.history import branch_ref, commit_id, describe, find_commit, list_entries
+from hubq.embedded_hub.hub import check_room
 from hubq.embedded_hub.refusals import (
     Refusal,
     bad_request,
@@ -90,6 +91,7 @@ def _commit(call: Call, repo: Repository, body: IO[bytes]) -> Response:
     lines = _parse(body)
     message, parent = _header(call, next(lines, ("", {})))
     answer: dict[str, Any] = {"success": True}
+    check_room(call.hub, repo, 0)  # what came by Xet counts when it is there
     with call.hub.histories.open(repo.id) as git:
         changes = [_change(call, repo, git, key, value) for key, value in _bounded(lines)]
         with call.hub.locks.hold(repo.id):

@@ -12,6 +12,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from hubq.embedded_hub.description import timestamp
 from hubq.embedded_hub.history import describe, find_commit, list_entries
+from hubq.embedded_hub.hub import check_room
 from hubq.embedded_hub.refusals import Refusal, bad_request
 from hubq.embedded_hub.repositories import KINDS, Access, Repository
 from hubq.embedded_hub.requests import Call, page, stream_body
@@ -39,6 +40,8 @@ def batch(call: Call) -> Response:
         call.check_contribute()
         if sum(_part_count(pointer.size) for pointer in pointers) > MAX_PARTS:
             raise bad_request("These objects are too large for one upload: name fewer")
+        new = {wanted.sha256: wanted.size for wanted in pointers if wanted.sha256 not in held}
+        check_room(call.hub, repo, sum(new.values()))
         answers = [
             _stored(wanted) if wanted.sha256 in held else _upload(call, repo, wanted)
             for wanted in pointers

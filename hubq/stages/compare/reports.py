@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hubq.client.client import Client
 from hubq.client.repo_files import MOST_LISTED, at_most, fetch_record, head_of, without_bars
+from hubq.client.retries import failures, status_of
 from hubq.errors import UserError
 from hubq.records.adapted_report import kind_of_report, load_report
 from hubq.records.plan import Plan
@@ -29,6 +30,7 @@ from hubq.records.run_folder import (
 from hubq.records.vocabulary import address
 from hubq.stages.compare.comparison import Entry, entry, families
 
+NOT_SHOWN = (401, 403)  # to a token for one repo
 Tell = Callable[[str], None]  # what becomes of a sentence for the user
 
 
@@ -119,11 +121,17 @@ def on_hub(report: Report, client: Client, tell: Tell) -> Iterator[Report]:
     with client.translate_errors(
         f"asking {client.url} for other releases of {base} by {organization}"
     ):
-        listed = client.retries.call(
-            lambda: at_most(
-                MOST_LISTED, client.api().list_models(author=organization, filter=wanted)
+        try:
+            listed = client.retries.call(
+                lambda: at_most(
+                    MOST_LISTED, client.api().list_models(author=organization, filter=wanted)
+                )
             )
-        )
+        except failures() as error:
+            if status_of(error) not in NOT_SHOWN:
+                raise
+            tell(f"this token may not list {organization}'s repos: siblings there are left out")
+            return
     for name in sorted({each.id for each in listed} - {report.plan.repo}):
         try:
             path = report_on_hub(name, client)

@@ -96,8 +96,10 @@ def described(finding: Finding) -> str:
     )
 
 
-def refuse_errors(release: Release) -> None:
-    """Raise UserError that lists the errors of a release that is to be uploaded."""
-    if errors := lint(release).errors:
-        lines = "\n".join(map(described, errors))
+def refuse_errors(release: Release) -> Verdict:
+    """Return what was found in a release that is to be uploaded; UserError that lists errors."""
+    verdict = lint(release)
+    if verdict.errors:
+        lines = "\n".join(map(described, verdict.errors))
         raise UserError(f"{release.name} has errors, so nothing was uploaded:\n{lines}")
+    return verdict

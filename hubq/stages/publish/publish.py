@@ -14,6 +14,7 @@ from hubq import __version__
 from hubq.client.client import Client
 from hubq.client.commit import ATTRIBUTES, Change, commit, compare
 from hubq.client.repo_files import LocalFile, differences, files_of, gate_of, head_of, history_of
+from hubq.client.storage import require_room
 from hubq.errors import UserError
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.record import Record
@@ -21,7 +22,7 @@ from hubq.records.report import Report
 from hubq.records.run_folder import PUBLICATION, REPORT_IN_A_REPO
 from hubq.stages.evaluate.requirements import refuse_unmet
 from hubq.stages.lint.gather import local_release
-from hubq.stages.lint.lint import refuse_errors
+from hubq.stages.lint.lint import described, refuse_errors
 from hubq.stages.plan.conditions import require_gate_now
 from hubq.stages.publish.downloaded import Downloader
 from hubq.stages.publish.release import assemble, refuse_secrets
@@ -52,6 +53,7 @@ class Publication(Record):
     gated: Literal["auto", "manual"] | None = None  # whether downloaders have to ask
     files: dict[str, str]  # path -> sha256, compared with the Hub's own
     seen: tuple[str, ...] = ()  # of what was downloaded again before it came on main
+    warnings: tuple[str, ...] = ()  # of lint
 
 
 def remember_destination(repo: str, run: Path, client: Client) -> None:
@@ -94,25 +96,38 @@ def publish(
         if not (run / PUBLICATION).is_file():
             downloader.prepare()
         files = assemble(report, run, progress)
-        _refuse_unfit(report, files, client)
+        warnings = _refuse_unfit(report, files, client)
         client.may_publish(report.plan.repo)
-        return release(report, files, downloader)
+        return release(report, files, downloader, warnings)
 
 
-def _refuse_unfit(report: Report, files: Mapping[str, LocalFile], client: Client) -> None:
-    """Refuse files with secrets or with what lint refuses, and an open copy of a closed base."""
+def _refuse_unfit(
+    report: Report, files: Mapping[str, LocalFile], client: Client
+) -> tuple[str, ...]:
+    """Refuse files with secrets or with what lint refuses, and an open copy of a closed base.
+
+    Returns what lint warns of.
+    """
     repo = report.plan.repo
     for token in client.known_tokens:
         refuse_secrets(files, token)
-    refuse_errors(local_release(repo, repo, {path: file.path for path, file in files.items()}))
+    paths = {path: file.path for path, file in files.items()}
+    verdict = refuse_errors(local_release(repo, repo, paths))
     require_gate_now(report.plan, client)
+    return tuple(described(each) for each in verdict.findings if each.severity == "warning")
 
 
-def release(report: Report, files: Mapping[str, LocalFile], downloader: Downloader) -> Publication:
+def release(
+    report: Report,
+    files: Mapping[str, LocalFile],
+    downloader: Downloader,
+    warnings: tuple[str, ...] = (),
+) -> Publication:
     """Publish files as a report's release, save the publication, leave nothing that waits."""
     repo, run, client = report.plan.repo, downloader.run, downloader.client
     with client.translate_errors(f"publishing {repo}"):
         publication = _published(report, files, downloader)
+    publication = publication.model_copy(update={"warnings": warnings})
     publication.save(run / PUBLICATION)
     (run / DESTINATION).unlink(missing_ok=True)
     with client.translate_errors(f"{repo} is published; closing its pull request"):
@@ -131,6 +146,7 @@ def _published(
     _refuse_foreign(change, client)
     _refuse_edited(change, run, client)
     _refuse_overtaken(change, run, client)
+    require_room(change.added_bytes, repo, client, private=private)
     gated = _close_gate(report, client)
 
     def look(waiting: str) -> tuple[str, ...]:

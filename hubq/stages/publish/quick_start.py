@@ -37,11 +37,12 @@ def settle() -> None:
 
     importlib.reload(constants)
     if "transformers" in sys.modules:
-        from transformers import dynamic_module_utils
+        from transformers import dynamic_module_utils, utils
         from transformers.utils import hub
 
         folder = os.environ.get("HF_MODULES_CACHE", os.path.join(constants.HF_HOME, "modules"))
-        hub.HF_MODULES_CACHE = dynamic_module_utils.HF_MODULES_CACHE = folder
+        for module in (hub, utils, dynamic_module_utils):
+            vars(module)["HF_MODULES_CACHE"] = folder
 
 
 def by_transformers(place: dict[str, Any], way: dict[str, Any]) -> Any:  # noqa: ANN401

@@ -4,8 +4,6 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import hubq_folder
 import pytest
@@ -18,8 +16,6 @@ from made_run import make_run
 from torch import Tensor
 
 from hubq.cli import cli
-from hubq.cli.recipe_stages import Stages
-from hubq.cli.releasing import tell_warnings
 from hubq.client.client import Client
 from hubq.embedded_hub.local import add_user, mint_token
 from hubq.errors import UserError
@@ -276,17 +272,6 @@ def test_publish_refuses_what_would_not_load(tmp_path: Path, client: Client) -> 
         publish(report, tmp_path / "run", client)
 
     assert list(client.api().list_models()) == []
-
-
-def test_publish_tells_what_lint_warns_of(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    report = make_run(tmp_path / "run")
-    stage = SimpleNamespace(run=tmp_path / "run", plan=lambda: report.plan)
-
-    tell_warnings(cast(Stages, stage))
-
-    assert "warning no-generation-config, generation_config.json: " in capsys.readouterr().err
 
 
 def test_a_run_is_linted_as_what_it_would_publish(tmp_path: Path) -> None:

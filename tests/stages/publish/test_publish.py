@@ -90,6 +90,12 @@ def test_results_of_a_benchmark_of_the_hub_are_listed_there(
     assert (entry.dataset_id, entry.task_id, entry.value) == ("openai/gsm8k", "gsm8k", 41.5)
 
 
+def test_what_lint_warns_of_is_handed_on(report: Report, run: Path, client: Client) -> None:
+    warnings = publish(report, run, client).warnings
+
+    assert any(each.startswith("warning no-generation-config, generation") for each in warnings)
+
+
 def test_all_files_come_in_one_commit(report: Report, run: Path, client: Client) -> None:
     publish(report, run, client)
 

@@ -12,10 +12,11 @@ from made_run import REPO, make_run
 from unloaded import publish
 
 from hubq.client.client import Client
-from hubq.embedded_hub.local import mint_token
+from hubq.embedded_hub.local import limit_storage, mint_token
 from hubq.errors import UserError
 from hubq.machine.progress import Advance
 from hubq.records.report import Report
+from hubq.stages.compare.reports import find_siblings
 from hubq.stages.publish import quick_start
 from hubq.stages.publish.downloaded import judge
 from hubq.stages.publish.staged import UNFIT
@@ -146,6 +147,24 @@ def test_a_token_for_one_repo_is_enough_for_that_repo(
     assert len(publications(client)) == 1
 
 
+def test_a_token_that_may_list_nothing_leaves_siblings_out_and_says_so(
+    report: Report, run: Path, client: Client, hub: FaultyHub
+) -> None:
+    client.api().create_repo(REPO, private=True)
+    token = mint_token(hub.root, user="ann", role="write", expires_in=60, only=REPO)
+    hub.faults.add(refuse("GET", "/api/(models|datasets|spaces)$", 403, times=100))
+    hub.faults.add(refuse("POST", "/api/repos/create", 403, times=100))
+    told: list[str] = []
+    narrow = Client(hub.endpoint, token)
+
+    siblings = find_siblings(report, run, told.append, narrow)
+    publish(report, run, narrow)
+
+    assert siblings.entries == ()
+    assert told == ["this token may not list acme's repos: siblings there are left out"]
+    assert len(publications(client)) == 1
+
+
 def test_a_token_for_another_repo_is_refused(report: Report, run: Path, hub: FaultyHub) -> None:
     token = mint_token(hub.root, user="ann", role="write", expires_in=60, only="acme/other")
 
@@ -190,3 +209,25 @@ def test_a_text_that_is_scored_otherwise_than_measured_is_told(
     assert told[1] == "2 windows of the report's text: within 0 nats of what it measured"
     with pytest.raises(UserError, match=r"scores a text of the report by 0.5 nats a token other"):
         judge("acme/x", [WAY], answer, [each + 0.5 for each in losses])
+
+
+def test_what_an_organization_has_no_room_for_is_told_before_the_upload(
+    report: Report, run: Path, client: Client, hub: FaultyHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUBQ_STORAGE", "1KB")
+
+    with pytest.raises(UserError, match=r"not enough storage at .*(.|\n)*nothing was uploaded"):
+        publish(report, run, client)
+
+    assert hub.faults.requests("POST", "/preupload/") == []
+
+
+def test_a_hub_that_has_no_room_leaves_main_and_is_told_apart_from_a_token_that_may_not(
+    report: Report, run: Path, client: Client, hub: FaultyHub
+) -> None:
+    limit_storage(hub.root, "acme", 1000)
+
+    with pytest.raises(UserError, match=r"account's storage at .* is full: Private repository sto"):
+        publish(report, run, client)
+
+    assert client.api().list_repo_files(REPO) == [".gitattributes"]
