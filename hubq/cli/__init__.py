@@ -21,6 +21,7 @@ from hubq.cli.refusals import Commands
 from hubq.cli.space import space
 from hubq.cli.stages import adapt, plan, publish, quantize
 from hubq.cli.talking import chat
+from hubq.cli.verifying import verify
 from hubq.client.credentials import go_direct_to_loopback
 
 
@@ -48,6 +49,7 @@ for command in (
     schema,
     convert,
     lint,
+    verify,
     pull,
     chat,
     space,

@@ -21,6 +21,9 @@ DOWNLOADED = "downloaded"  # what waits on the Hub, while it is looked at
 MODEL = "model"
 IN_A_REPO = "hubq"  # the folder of a repo that holds the records
 REPORT_IN_A_REPO = f"{IN_A_REPO}/{REPORT}"  # that it is there tells that hubq made the repo
+ATTESTATION = "attestation.json"
+ATTESTATION_IN_A_REPO = f"{IN_A_REPO}/{ATTESTATION}"  # what a release was made of, and its files
+SIGNATURE = "model.sig"  # as model-signing calls it
 ADAPTATION = "adaptation.json"
 # All that stages write into a run folder beside the plan, by name.
 RECORDS = (REPORT, CHECKPOINT, ADAPTATION, PUBLICATION, "destination.json", STAGED, SIBLINGS)
@@ -37,7 +40,8 @@ PAPERS = (
     "README.md",
     *PICTURES,
     *(ADAPTER_CONFIG, QUANTIZATION),
-    *(f"{IN_A_REPO}/{name}" for name in (REPORT, PLAN, "recipe.yaml", SIBLINGS)),
+    *(f"{IN_A_REPO}/{name}" for name in (REPORT, PLAN, "recipe.yaml", SIBLINGS, ATTESTATION)),
+    SIGNATURE,
     *(f".eval_results/{name}.yaml" for name in ("gsm8k", "mmlu_pro")),
 )
 BLOCKS = "blocks"  # what is finished of a model

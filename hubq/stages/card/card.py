@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubq.machine.files import gigabytes, write_atomically
 from hubq.records.adapted_report import AdaptedReport
+from hubq.records.attestation import Signer, signer_in
 from hubq.records.number_format import how_decoded
 from hubq.records.plan import Plan
 from hubq.records.report import Report
@@ -52,23 +53,26 @@ FEW_WEIGHTS = 4  # files whose hashes a page can list; the report has them all
 
 def card(report: Report, run: Path) -> Path:
     """Write run/README.md and its pictures, with the siblings saved there; return its path."""
-    write(report, siblings_in(run), run)
+    write(report, siblings_in(run), run, signer_in(run))
     return run / CARD
 
 
 def renew(report: Report, siblings: Siblings, folder: Path) -> Path:
     """Save siblings beside the report, write the card anew with them, and return its path."""
     keep(siblings, folder)
-    write(report, siblings, folder)
+    write(report, siblings, folder, signer_in(folder))
     return folder / CARD
 
 
-def write(report: Report, siblings: Siblings, folder: Path) -> list[str]:
+def write(
+    report: Report, siblings: Siblings, folder: Path, signer: Signer | None = None
+) -> list[str]:
     """Write the card and its pictures into a folder, and remove those of before; list the files.
 
-    Pictures that no card has are not ours to remove.
+    `signer` is who signs the release; None: it has no attestation, or not yet. Pictures that no
+    card has are not ours to remove.
     """
-    made = contents(report, siblings)
+    made = contents(report, siblings, signer)
     for name, content in made.items():
         write_atomically(folder / name, content)
     for name in PICTURES:
@@ -77,15 +81,15 @@ def write(report: Report, siblings: Siblings, folder: Path) -> list[str]:
     return list(made)
 
 
-def contents(report: Report, siblings: Siblings) -> dict[str, bytes]:
+def contents(report: Report, siblings: Siblings, signer: Signer | None = None) -> dict[str, bytes]:
     """Return all that a card consists of, by path."""
-    return {CARD: render(report, siblings).encode(), **pictures(report, siblings)}
+    return {CARD: render(report, siblings, signer).encode(), **pictures(report, siblings)}
 
 
-def render(report: Report, siblings: Siblings = NO_SIBLINGS) -> str:
+def render(report: Report, siblings: Siblings = NO_SIBLINGS, signer: Signer | None = None) -> str:
     """Return the card's text, metadata included."""
     name = "adapter" if is_adapter(report) else "card"
-    body = _template(name).render(context(report, siblings))
+    body = _template(name).render(context(report, siblings) | {"signer": signer})
     return f"---\n{metadata(as_published(report))}\n---\n\n{spaced(body)}"
 
 

@@ -54,6 +54,7 @@ def test_the_hub_holds_every_file_of_the_run(report: Report, run: Path, client: 
         "LICENSE",
         "README.md",
         "config.json",
+        "hubq/attestation.json",
         "hubq/plan.json",
         "hubq/recipe.yaml",
         "hubq/report.json",
