@@ -22,7 +22,13 @@ from hubq.records.plan import Plan
 from hubq.records.report import Report
 from hubq.records.run_folder import PICTURES
 from hubq.records.vocabulary import PUBLIC_HUB
-from hubq.sources.license_terms import governing_license, published_license, sentences, terms_of
+from hubq.sources.license_terms import (
+    governing_license,
+    is_license_file,
+    published_license,
+    sentences,
+    terms_of,
+)
 from hubq.stages.card.metadata import metadata
 from hubq.stages.card.plots import DARK, LIGHT
 from hubq.stages.card.sections import (
@@ -162,12 +168,15 @@ def context(report: Report, siblings: Siblings) -> dict[str, Any]:
 def as_published(report: Report) -> Report:
     """Return a report whose checkpoint is what is published: of an adapter its own files.
 
-    A model that was merged into 16 bits is no longer in the recipe's format.
+    Beside these lie the license's texts of the quantized model. A model that was merged into 16
+    bits is no longer in the recipe's format.
     """
     if not isinstance(report, AdaptedReport):
         return report
     made, plan = report.adaptation, report.plan
-    changes: dict[str, Any] = {"files": made.files}
+    files = report.checkpoint.files if report.is_adapter else {}
+    licenses = {path: digest for path, digest in files.items() if is_license_file(path)}
+    changes: dict[str, Any] = {"files": {**licenses, **made.files}}
     if made.makes == "checkpoint":
         size = made.weight_bytes
         changes |= {"weight_bytes": size, "model_bits": 8 * size / plan.parameters}
@@ -244,7 +253,6 @@ def _about_the_files(report: Report) -> dict[str, Any]:
     weights = [each for each in files if each[0].endswith(".safetensors")]
     facts = report.checkpoint.facts
     return {
-        # An adapter's repo has those of the quantized model.
         "agreements": [path for path in sorted(report.checkpoint.files) if is_agreement(path)],
         "weights": weights if len(weights) <= FEW_WEIGHTS else [],
         "prompting": report.checkpoint.prompting,

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hubq import __version__
 from hubq.client.repo_files import LocalFile
 from hubq.machine.files import write_atomically
 from hubq.records.adapted_report import AdaptedReport, load_report
@@ -82,8 +81,8 @@ def statement(report: Report, files: Mapping[str, str], signer: Signer = UNSIGNE
 
 
 def _made_by(report: Report) -> str:
-    """Return the version of hubq that quantized."""
-    return report.checkpoint.versions.get("hubq", __version__)
+    """Return the version of hubq that quantized; reports of before may not know it."""
+    return report.checkpoint.versions.get("hubq", "not recorded")
 
 
 def _internal(report: Report) -> Internal:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any
 
+from hubq import __version__
 from hubq.errors import UserError
 from hubq.records.report import Report
 from hubq.records.run_folder import IN_A_REPO, SIBLINGS
@@ -22,7 +23,11 @@ WORDS = ("name", "protocol")  # its keys that are for people
 
 
 def card(subject: Subject) -> Found:
-    """The card is the one that the report makes, to the letter; or has no other numbers."""
+    """The card is the one that the report makes, to the letter.
+
+    That is so of the version that made the release. Of another it is only known whether all
+    numbers are the report's: each version may choose its words anew.
+    """
     if subject.report is None:
         return NOT_OURS
     here, there = _written(subject), _rendered(subject, subject.report)
@@ -39,11 +44,18 @@ def card(subject: Subject) -> Found:
     if strange:
         return judged(strange, "")
     place, line, made = next(_differences(here, there))
-    return Found(
-        "unknown",
-        f"line {place} says {line[:80]!r} where this hubq writes {made[:80]!r}; no other number "
-        "is on it, but another version or another hand wrote it",
-    )
+    said = f"line {place} says {line[:80]!r}, and this hubq writes {made[:80]!r}"
+    if _is_of_this_version(subject):
+        return Found("failed", said)
+    return Found("unknown", f"{said}: another version or another hand wrote it")
+
+
+def _is_of_this_version(subject: Subject) -> bool:
+    """Tell whether a release is attested, and of the version of hubq that is at work."""
+    found = subject.attestation
+    return found is not None and found.predicate.run_details.builder.version == {
+        "hubq": __version__
+    }
 
 
 def _differences(here: str, there: str) -> Iterator[tuple[int, str, str]]:
