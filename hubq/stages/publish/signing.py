@@ -5,6 +5,7 @@ checks it with `model_signing verify`, without hubq. A key is read by the librar
 and its passphrase are in no record, no message and no file of hubq's.
 """
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -48,6 +49,7 @@ class Signing:
         if self.key is not None:
             return Signer(how="key", name=_fingerprint(self.key))
         if self.identity is not None:
+            require_library()
             return Signer(how="identity", name=self.identity)
         return UNSIGNED
 
@@ -90,6 +92,7 @@ class Signing:
         """Return a signature of these files, which are hashed once more for it."""
         require_library()
         from model_signing import hashing
+        from sigstore.errors import Error
 
         told = hashing.Config().set_allow_symlinks(True)
         told.set_ignored_paths(paths=BESIDE, ignore_git_paths=True)
@@ -98,7 +101,10 @@ class Signing:
             for path, file in files.items():
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 (folder / path).symlink_to(file.path.absolute())
-            self._config().set_hashing_config(told).sign(folder, signature)
+            try:
+                self._config().set_hashing_config(told).sign(folder, signature)
+            except Error as error:
+                raise UserError(f"Sigstore gave no signature: {error}") from error
             return signature.read_bytes()
 
     def _config(self) -> "Config":
@@ -122,11 +128,15 @@ def signing_of_environment() -> Signing:
 
 @contextmanager
 def signing_by(key: Path | None, identity: str | None) -> Iterator[None]:
-    """Let releases be signed by what a command names, and by the environment where it doesn't."""
+    """Let releases be signed by what a command names, and by the environment where it doesn't.
+
+    Raises UserError for a key that can't be used, hours before it is.
+    """
     before = {name: os.environ.get(name) for name in VARIABLES}
     if key or identity:
         _become({KEY: str(key) if key else None, IDENTITY: identity})
     try:
+        _ = signing_of_environment().signer
         yield
     finally:
         _become(before)
@@ -168,8 +178,6 @@ def _identity(certificate: bytes) -> str | None:
 def _fingerprint(key: Path) -> str:
     """Return the sha256 of a key's public half as PEM, as signatures name it."""
     require_library()
-    import hashlib
-
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 

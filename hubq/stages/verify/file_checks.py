@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pydantic import ValidationError
+import yaml
 
 from hubq.client.pull import is_read
 from hubq.errors import UserError
+from hubq.records.parsing import read_yaml
 from hubq.records.plan import Plan
 from hubq.records.run_folder import IN_A_REPO, PLAN, SIGNATURE
 from hubq.records.signature import read_signature
@@ -124,13 +125,9 @@ def records(subject: Subject) -> Found:
 
 
 def _recipe(subject: Subject) -> object:
-    import yaml
-
-    from hubq.records.parsing import read_yaml
-
     try:
         return read_yaml(subject.places[RECIPE].read_text(encoding="utf-8", errors="replace"))
-    except (yaml.YAMLError, ValidationError) as error:
+    except yaml.YAMLError as error:
         raise UserError(f"{RECIPE} is no recipe: {error!s:.200}") from error
 
 

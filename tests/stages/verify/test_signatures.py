@@ -3,6 +3,8 @@
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,11 +16,13 @@ from hubq.client.repo_files import LocalFile
 from hubq.errors import UserError
 from hubq.records.attestation import UNSIGNED, Signer
 from hubq.records.report import Report
+from hubq.records.signature import Signature
 from hubq.stages.publish.signing import (
     IDENTITY,
     KEY,
     PASSPHRASE,
     Signing,
+    signer_of,
     signing_by,
     signing_of_environment,
 )
@@ -218,11 +222,44 @@ def test_nothing_signs_unless_the_user_says_so(monkeypatch: pytest.MonkeyPatch) 
     assert signing_of_environment().signer == UNSIGNED
 
 
-def test_an_identity_signs_under_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_identity_signs_under_its_own_name() -> None:
+    pytest.importorskip("model_signing", reason="signing is an extra: pip install 'hubq[sign]'")
     with signing_by(None, "ann@acme.org"):
         found = signing_of_environment().signer
 
     assert found == Signer(how="identity", name="ann@acme.org")
+
+
+def certified(name: str) -> bytes:
+    """Return a certificate like those that Sigstore gives to an identity."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    begin, end = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+    certificate = (
+        x509.CertificateBuilder(x509.Name([]), x509.Name([]), key.public_key(), 1, begin, end)
+        .add_extension(x509.SubjectAlternativeName([x509.RFC822Name(name)]), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(Encoding.DER)
+
+
+def test_the_identity_of_a_signature_is_read_from_its_certificate() -> None:
+    pytest.importorskip("model_signing", reason="signing is an extra: pip install 'hubq[sign]'")
+
+    found = signer_of(Signature({}, None, certified("ann@acme.org")))
+
+    assert found == Signer(how="identity", name="ann@acme.org")
+    assert signer_of(Signature({}, None, b"no certificate")) is None
+
+
+@pytest.mark.skipif(find_spec("model_signing") is not None, reason="model-signing is installed")
+def test_signing_without_the_library_says_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"pip install 'hubq\[sign\]'"), signing_by(tmp_path, None):
+        pass
 
 
 def test_a_key_and_an_identity_at_once_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
