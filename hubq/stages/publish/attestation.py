@@ -38,6 +38,7 @@ RECIPE = f"{IN_A_REPO}/recipe.yaml"
 UNATTESTED = frozenset({ATTESTATION_IN_A_REPO, SIGNATURE})  # no file can list itself
 THREADS = re.compile(r"^(?P<name>.*), (?P<count>[0-9]{1,6}) threads?$")
 PINNED = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)@(?P<commit>[0-9a-f]{40})")
+LONGEST = 4096  # characters of a title
 GIT, SHA = "gitCommit", "sha256"
 
 
@@ -174,7 +175,8 @@ def _of_an_adapter(report: AdaptedReport) -> Iterator[Resource]:
 
 def _split(text: str) -> tuple[str, str]:
     """Take a calibration text's title and version apart."""
-    found = DIGEST.search(text) or COMMIT.search(text)
+    short = len(text) <= LONGEST  # beyond that the search would take long, and it is no title
+    found = (DIGEST.search(text) or COMMIT.search(text)) if short else None
     if found is None:
         return text, ""
     return text[: found.start()].rstrip(", ") or found[0], text[found.start() :]

@@ -13,7 +13,7 @@ from hubq.records.run_folder import IN_A_REPO, PLAN, SIGNATURE
 from hubq.records.signature import read_signature
 from hubq.stages.publish.attestation import RECIPE, UNATTESTED, statement
 from hubq.stages.publish.signing import signer_of
-from hubq.stages.verify.findings import BEFORE, BROKEN, NOT_OURS, Found, Status, judged
+from hubq.stages.verify.findings import BEFORE, NOT_OURS, Found, Status, judged
 from hubq.stages.verify.gather import Subject
 from hubq.stages.verify.signatures import verified_files
 
@@ -89,10 +89,7 @@ def attestation(subject: Subject) -> Found:
     if subject.report is None:
         return Found("failed", "there is an attestation, and no report that it could be of")
     found = subject.attestation
-    try:
-        made = statement(subject.report, found.files, found.signer)
-    except BROKEN as error:
-        raise UserError(f"no attestation can be written of its report: {error!s:.200}") from error
+    made = statement(subject.report, found.files, found.signer)
     here, there = (each.model_dump(mode="json", by_alias=True) for each in (found, made))
     return judged(list(_parted(here["predicate"], there["predicate"])), "as its records say")
 

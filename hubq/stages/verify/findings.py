@@ -9,8 +9,11 @@ from hubq.stages.verify.gather import Subject
 Status = Literal["ok", "failed", "unknown"]
 SHOWN = 3  # of what is wrong
 LONGEST = 200  # characters of a text that a stranger wrote
-# What reading a stranger's values may raise where they have another form than any writer gives.
-BROKEN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+# What a stranger's values may raise where no writer gives such: each check is one way to read them.
+BROKEN = (
+    *(ValueError, LookupError, TypeError, AttributeError),
+    *(ArithmeticError, RecursionError, AssertionError),
+)
 
 
 class Found(NamedTuple):
@@ -39,6 +42,9 @@ def applied(check: Check, subject: Subject) -> Finding:
         found = check(subject)
     except UserError as error:
         found = Found("failed", str(error))
+    except BROKEN as error:
+        said = f"{type(error).__name__}: {error}"[:LONGEST]
+        found = Found("failed", f"the release holds values that no hubq writes ({said})")
     return Finding(check.__name__.replace("_", "-"), *found)
 
 

@@ -1,6 +1,5 @@
 """Verify a release: every check applied, and what comes of them all."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hubq.stages.verify import base_checks, card_checks, file_checks, weight_checks
@@ -45,10 +44,3 @@ def verify(subject: Subject) -> Verification:
     """Apply all checks to a release."""
     findings = tuple(applied(check, subject) for check in CHECKS)
     return Verification(subject.release.name, findings)
-
-
-def titles() -> Iterator[tuple[str, str]]:
-    """Yield each check's name and what it is about, in a sentence."""
-    for check in CHECKS:
-        sentence = (check.__doc__ or "").partition("\n")[0]
-        yield check.__name__.replace("_", "-"), sentence

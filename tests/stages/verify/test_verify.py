@@ -1,6 +1,7 @@
 """Whether a release is what it says: what is sound passes, and what was touched is found."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +19,7 @@ from hubq.records.attestation import Statement
 from hubq.records.report import Report
 from hubq.stages.verify.findings import Finding
 from hubq.stages.verify.gather import Trust, folder_subject
-from hubq.stages.verify.verify import Verification, verify
+from hubq.stages.verify.verify import CHECKS, Verification, verify
 
 NOBODY = Client("http://127.0.0.1:9")  # nobody listens there
 REPORT, ATTESTATION, RECIPE = "hubq/report.json", "hubq/attestation.json", "hubq/recipe.yaml"
@@ -263,18 +264,34 @@ def test_paths_that_lead_out_of_a_folder_are_not_followed(folder: Path) -> None:
         (("plan", "parameters"), 0),
         (("plan", "modules"), []),
         (("plan", "source"), "acme/x@" + "0" * 39),
+        (("plan", "modules", 0, "shape"), [0, 0]),
         (("checkpoint", "layers"), []),
+        (("checkpoint", "calibration_text"), "a" * 200_000),
         (("checkpoint", "files"), {"../../x": "y"}),
         (("checkpoint", "versions"), {"hubq": "x" * 5000}),
         (("measurements",), []),
     ],
 )
 def test_a_report_with_odd_values_fails_and_breaks_nothing(
-    folder: Path, keys: tuple[str, ...], value: object
+    folder: Path, keys: tuple[str | int, ...], value: object
 ) -> None:
     changed(folder / REPORT, *keys, value=value)
 
     assert verified(folder).failed
+
+
+def test_a_card_of_nothing_but_digits_is_read_in_time(folder: Path) -> None:
+    (folder / "README.md").write_text("1" * 1_000_000)
+
+    assert finding(verified(folder), "card").status == "failed"
+
+
+def test_the_docs_name_every_check() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "provenance.md").read_text()
+
+    table = page.partition("| check | ok means |")[2]
+    names = re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE)
+    assert names == [check.__name__.replace("_", "-") for check in CHECKS]
 
 
 def test_a_run_folder_is_no_release(tmp_path: Path) -> None:
