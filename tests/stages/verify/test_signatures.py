@@ -244,7 +244,8 @@ def certified(name: str) -> bytes:
         .add_extension(x509.SubjectAlternativeName([x509.RFC822Name(name)]), critical=True)
         .sign(key, hashes.SHA256())
     )
-    return certificate.public_bytes(Encoding.DER)
+    content: bytes = certificate.public_bytes(Encoding.DER)
+    return content
 
 
 def test_the_identity_of_a_signature_is_read_from_its_certificate() -> None:
