@@ -18,8 +18,6 @@ from hubq.records.run_folder import ATTESTATION, record_in
 
 STATEMENT: Literal["https://in-toto.io/Statement/v1"] = "https://in-toto.io/Statement/v1"
 PROVENANCE: Literal["https://slsa.dev/provenance/v1"] = "https://slsa.dev/provenance/v1"
-BUILD_TYPE = "urn:hubq:recipe:v1"  # how the parameters are to be read: as below
-BUILDER = "urn:hubq"
 MOST_BYTES = 32_000_000  # of a statement: 100,000 files take half of that
 Text = Annotated[str, StringConstraints(max_length=4096)]
 Digest = Annotated[str, StringConstraints(pattern="^[0-9a-f]{40,128}$")]

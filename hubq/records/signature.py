@@ -14,7 +14,6 @@ from pydantic.alias_generators import to_camel
 
 from hubq.errors import UserError
 
-PAYLOAD: Literal["https://model_signing/signature/v1.0"] = "https://model_signing/signature/v1.0"
 MOST_BYTES = 64_000_000  # base64 of a list of 100,000 files
 Text = Annotated[str, StringConstraints(max_length=4096)]
 
