@@ -87,6 +87,7 @@ LATE = frozenset(
         *("datasets", "lm_eval", "nltk", "numba", "scipy", "torch", "transformers"),  # seconds
         *("gguf", "huggingface_hub", "matplotlib", "PIL", "pyarrow", "rouge_score", "sacrebleu"),
         *("httpx2", "jinja2", "numpy", "packaging", "pydantic", "rich", "safetensors", "yaml"),
+        *("cryptography", "model_signing", "sigstore"),  # of an extra
         *("bitsandbytes", "pynvml", "triton", "vllm"),  # of extras, and of another environment
         *("dulwich", "markdown_it", "starlette", "uvicorn"),  # the embedded Hub's
     }

@@ -22,6 +22,7 @@ from hubq.cli.reproducing import reproduce
 from hubq.cli.space import space
 from hubq.cli.stages import adapt, plan, publish, quantize
 from hubq.cli.talking import chat
+from hubq.cli.verifying import verify
 from hubq.client.credentials import go_direct_to_loopback
 
 
@@ -49,6 +50,7 @@ for command in (
     schema,
     convert,
     lint,
+    verify,
     pull,
     reproduce,
     chat,

@@ -10,7 +10,14 @@ from hubq.cli import releasing
 from hubq.cli.options import FOLDER, client_for, example, hub_option, json_option, print_json
 from hubq.cli.recipe_stages import RECIPE, stages, tell
 from hubq.errors import UserError
-from hubq.records.run_folder import REPORT, REPORT_IN_A_REPO, locked
+from hubq.machine.files import write_atomically
+from hubq.records.run_folder import (
+    ATTESTATION,
+    ATTESTATION_IN_A_REPO,
+    REPORT,
+    REPORT_IN_A_REPO,
+    locked,
+)
 
 if TYPE_CHECKING:
     from hubq.client.client import Client
@@ -108,13 +115,15 @@ def _in_place(folder: Path) -> Path:
 def _of_repo(repo: str, place: Path | None, client: "Client") -> Path:
     """Write the card of a published model into a folder of its own, records included."""
     from hubq.stages.card.card import renew
-    from hubq.stages.compare.reports import find_siblings
+    from hubq.stages.compare.reports import find_siblings, report_on_hub
 
     folder = place or Path(repo.partition("@")[0].rpartition("/")[2])
     _require_cards(folder)
     report = _published(repo, client)
     folder.mkdir(parents=True, exist_ok=True)
     report.save(folder / REPORT)
+    if attestation := report_on_hub(repo, client, ATTESTATION_IN_A_REPO):
+        write_atomically(folder / ATTESTATION, attestation.read_bytes())
     return renew(report, find_siblings(report, folder, tell, client), folder)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hubq.cli.bars import spent
-from hubq.cli.options import LOCAL, example
+from hubq.cli.options import FILE, LOCAL, example
 from hubq.cli.options import print_json as show_json
 from hubq.cli.outlook import outlook
 from hubq.cli.recipe_stages import RECIPE, WITH_ADAPTER, stage_options, stages
@@ -173,8 +173,26 @@ def _learnt(adaptation: "Adaptation") -> list[str]:
     is_flag=True,
     help="Only download and compare what waits on the Hub; don't load it before it goes on main.",
 )
+@click.option(
+    "--sign-key",
+    type=FILE,
+    help="Sign the release by this private key of an elliptic curve, in PEM; HUBQ_SIGNING_KEY "
+    "names it too, and HUBQ_SIGNING_PASSPHRASE holds the passphrase of an encrypted one.",
+)
+@click.option(
+    "--sign-as",
+    metavar="IDENTITY",
+    help="Sign it as this e-mail address or workflow, by Sigstore; HUBQ_SIGNING_IDENTITY too.",
+)
 def publish(  # noqa: PLR0913 - the options of a command
-    recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool, no_reload: bool
+    recipe: Path,
+    run: Path | None,
+    fresh: bool,
+    hub: str | None,
+    as_json: bool,
+    no_reload: bool,
+    sign_key: Path | None,
+    sign_as: str | None,
 ) -> None:
     """Run all stages, and push the result to the Hub.
 
@@ -184,7 +202,11 @@ def publish(  # noqa: PLR0913 - the options of a command
     errors in. Of a recipe with an adapter the quantized model is published first, then the
     adapter, each in its own repo.
     """
-    with stages(recipe, run, fresh, hub) as stage:
+    from hubq.stages.publish.signing import signing_by
+
+    if sign_key and sign_as:
+        raise click.UsageError("--sign-key and --sign-as are two ways to sign: name one")
+    with signing_by(sign_key, sign_as), stages(recipe, run, fresh, hub) as stage:
         *before, published = publications(stage, load=not no_reload)
         folder = stage.run / ADAPTED if stage.recipe.adapt else stage.run
         places = {

@@ -21,7 +21,9 @@ from hubq.records.vocabulary import address
 
 AT_ONCE = 4  # downloads
 # Suffixes of files that no loader reads; without one there are LICENSE, .gitattributes, ...
-UNREAD = frozenset({"", ".md", ".yaml", ".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp"})
+UNREAD = frozenset(
+    {"", ".md", ".yaml", ".sig", ".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp"}
+)
 
 
 @dataclass(frozen=True)

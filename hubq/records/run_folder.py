@@ -24,6 +24,9 @@ REPORT_IN_A_REPO = f"{IN_A_REPO}/{REPORT}"  # that it is there tells that hubq m
 LOCK = "requirements.txt"  # the versions of libraries, for uv
 LOCK_IN_A_REPO = f"{IN_A_REPO}/{LOCK}"
 REPRODUCTION = "reproduction.json"  # what `reproduce` found
+ATTESTATION = "attestation.json"
+ATTESTATION_IN_A_REPO = f"{IN_A_REPO}/{ATTESTATION}"  # what a release was made of, and its files
+SIGNATURE = "model.sig"  # as model-signing calls it
 ADAPTATION = "adaptation.json"
 # All that stages write into a run folder beside the plan, by name.
 RECORDS = (
@@ -43,7 +46,9 @@ PAPERS = (
     "README.md",
     *PICTURES,
     *(ADAPTER_CONFIG, QUANTIZATION),
-    *(f"{IN_A_REPO}/{name}" for name in (REPORT, PLAN, "recipe.yaml", SIBLINGS, LOCK)),
+    *(f"{IN_A_REPO}/{name}" for name in (REPORT, PLAN, "recipe.yaml", SIBLINGS)),
+    *(f"{IN_A_REPO}/{name}" for name in (LOCK, ATTESTATION)),
+    SIGNATURE,
     *(f".eval_results/{name}.yaml" for name in ("gsm8k", "mmlu_pro")),
 )
 BLOCKS = "blocks"  # what is finished of a model

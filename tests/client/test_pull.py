@@ -10,7 +10,7 @@ from made_run import REPO, make_run
 from unloaded import publish
 
 from hubq.client.client import Client
-from hubq.client.pull import pull
+from hubq.client.pull import is_read, pull
 from hubq.client.retries import RetryPolicy
 from hubq.embedded_hub.local import add_user, mint_token
 from hubq.errors import UserError
@@ -67,6 +67,10 @@ def test_files_go_into_a_folder_that_is_named(client: Client, tmp_path: Path) ->
 
     assert place == tmp_path / "here"
     assert (place / "hubq/report.json").is_file()
+
+
+def test_no_loader_reads_who_vouches_for_a_release() -> None:
+    assert not any(map(is_read, ("model.sig", "hubq/attestation.json")))
 
 
 def test_a_revision_can_be_named(client: Client) -> None:

@@ -16,12 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 from hubq.machine.files import gigabytes, write_atomically
 from hubq.records.adapted_report import AdaptedReport
+from hubq.records.attestation import Signer, signer_in
 from hubq.records.number_format import how_decoded
 from hubq.records.plan import Plan
 from hubq.records.report import Report
 from hubq.records.run_folder import PICTURES
 from hubq.records.vocabulary import PUBLIC_HUB
-from hubq.sources.license_terms import governing_license, published_license, sentences, terms_of
+from hubq.sources.license_terms import (
+    governing_license,
+    is_license_file,
+    published_license,
+    sentences,
+    terms_of,
+)
 from hubq.stages.card.metadata import metadata
 from hubq.stages.card.plots import DARK, LIGHT
 from hubq.stages.card.sections import (
@@ -52,23 +59,26 @@ FEW_WEIGHTS = 4  # files whose hashes a page can list; the report has them all
 
 def card(report: Report, run: Path) -> Path:
     """Write run/README.md and its pictures, with the siblings saved there; return its path."""
-    write(report, siblings_in(run), run)
+    write(report, siblings_in(run), run, signer_in(run))
     return run / CARD
 
 
 def renew(report: Report, siblings: Siblings, folder: Path) -> Path:
     """Save siblings beside the report, write the card anew with them, and return its path."""
     keep(siblings, folder)
-    write(report, siblings, folder)
+    write(report, siblings, folder, signer_in(folder))
     return folder / CARD
 
 
-def write(report: Report, siblings: Siblings, folder: Path) -> list[str]:
+def write(
+    report: Report, siblings: Siblings, folder: Path, signer: Signer | None = None
+) -> list[str]:
     """Write the card and its pictures into a folder, and remove those of before; list the files.
 
-    Pictures that no card has are not ours to remove.
+    `signer` is who signs the release; None: it has no attestation, or not yet. Pictures that no
+    card has are not ours to remove.
     """
-    made = contents(report, siblings)
+    made = contents(report, siblings, signer)
     for name, content in made.items():
         write_atomically(folder / name, content)
     for name in PICTURES:
@@ -77,15 +87,15 @@ def write(report: Report, siblings: Siblings, folder: Path) -> list[str]:
     return list(made)
 
 
-def contents(report: Report, siblings: Siblings) -> dict[str, bytes]:
+def contents(report: Report, siblings: Siblings, signer: Signer | None = None) -> dict[str, bytes]:
     """Return all that a card consists of, by path."""
-    return {CARD: render(report, siblings).encode(), **pictures(report, siblings)}
+    return {CARD: render(report, siblings, signer).encode(), **pictures(report, siblings)}
 
 
-def render(report: Report, siblings: Siblings = NO_SIBLINGS) -> str:
+def render(report: Report, siblings: Siblings = NO_SIBLINGS, signer: Signer | None = None) -> str:
     """Return the card's text, metadata included."""
     name = "adapter" if is_adapter(report) else "card"
-    body = _template(name).render(context(report, siblings))
+    body = _template(name).render(context(report, siblings) | {"signer": signer})
     return f"---\n{metadata(as_published(report))}\n---\n\n{spaced(body)}"
 
 
@@ -158,12 +168,15 @@ def context(report: Report, siblings: Siblings) -> dict[str, Any]:
 def as_published(report: Report) -> Report:
     """Return a report whose checkpoint is what is published: of an adapter its own files.
 
-    A model that was merged into 16 bits is no longer in the recipe's format.
+    Beside these lie the license's texts of the quantized model. A model that was merged into 16
+    bits is no longer in the recipe's format.
     """
     if not isinstance(report, AdaptedReport):
         return report
     made, plan = report.adaptation, report.plan
-    changes: dict[str, Any] = {"files": made.files}
+    files = report.checkpoint.files if report.is_adapter else {}
+    licenses = {path: digest for path, digest in files.items() if is_license_file(path)}
+    changes: dict[str, Any] = {"files": {**licenses, **made.files}}
     if made.makes == "checkpoint":
         size = made.weight_bytes
         changes |= {"weight_bytes": size, "model_bits": 8 * size / plan.parameters}
@@ -240,7 +253,6 @@ def _about_the_files(report: Report) -> dict[str, Any]:
     weights = [each for each in files if each[0].endswith(".safetensors")]
     facts = report.checkpoint.facts
     return {
-        # An adapter's repo has those of the quantized model.
         "agreements": [path for path in sorted(report.checkpoint.files) if is_agreement(path)],
         "weights": weights if len(weights) <= FEW_WEIGHTS else [],
         "prompting": report.checkpoint.prompting,

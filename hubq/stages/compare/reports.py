@@ -142,16 +142,19 @@ def on_hub(report: Report, client: Client, tell: Tell) -> Iterator[Report]:
             yield found
 
 
-def report_on_hub(repo: str, client: Client) -> Path | None:
-    """Fetch the report that a repo holds, org/name or org/name@revision; None: it holds none."""
+def report_on_hub(repo: str, client: Client, record: str = REPORT_IN_A_REPO) -> Path | None:
+    """Fetch the report that a repo holds, org/name or org/name@revision; None: it holds none.
+
+    `record` is the path of another record that is wanted instead.
+    """
     from huggingface_hub.errors import RemoteEntryNotFoundError
 
     name, revision = address(repo)
-    with client.translate_errors(f"reading the report of {repo}"), without_bars():
+    with client.translate_errors(f"reading {record} of {repo}"), without_bars():
         # By its commit: of a branch an old copy would do, where the Hub can't be reached.
         commit, _ = head_of(client, name, revision)
         try:
-            return fetch_record(client, name, REPORT_IN_A_REPO, commit)
+            return fetch_record(client, name, record, commit)
         except RemoteEntryNotFoundError:
             return None
 

@@ -24,8 +24,10 @@ from hubq.stages.evaluate.requirements import refuse_unmet
 from hubq.stages.lint.gather import local_release
 from hubq.stages.lint.lint import described, refuse_errors
 from hubq.stages.plan.conditions import require_gate_now
+from hubq.stages.publish.attestation import attested
 from hubq.stages.publish.downloaded import Downloader
 from hubq.stages.publish.release import assemble, refuse_secrets
+from hubq.stages.publish.signing import signing_of_environment
 from hubq.stages.publish.staged import Put, clear_away, publish_staged
 
 FOUNDING = frozenset({ATTRIBUTES, "README.md"})  # what a repo holds that nobody filled yet
@@ -95,7 +97,8 @@ def publish(
     with Downloader(report, run, client, progress, load=load) as downloader:
         if not (run / PUBLICATION).is_file():
             downloader.prepare()
-        files = assemble(report, run, progress)
+        signing = signing_of_environment()
+        files = attested(assemble(report, run, progress, signing.signer), run, signing)
         warnings = _refuse_unfit(report, files, client)
         client.may_publish(report.plan.repo)
         return release(report, files, downloader, warnings)

@@ -11,6 +11,7 @@ from hubq.errors import UserError
 from hubq.machine.files import read_object, write_atomically
 from hubq.machine.progress import Progress
 from hubq.records.adapted_report import AdaptedReport, load_report
+from hubq.records.attestation import UNSIGNED, Signer
 from hubq.records.lock import requirements
 from hubq.records.report import Report
 from hubq.records.run_folder import (
@@ -40,10 +41,13 @@ OTHER_SECRETS = re.compile(
 WEIGHTS = (".safetensors", ".gguf")
 
 
-def assemble(report: Report, run: Path, progress: Progress) -> dict[str, LocalFile]:
+def assemble(
+    report: Report, run: Path, progress: Progress, signer: Signer = UNSIGNED
+) -> dict[str, LocalFile]:
     """Return the files of the release by their path in the repo; write those made of the report.
 
-    Raises UserError where a file of the model is not the one that was measured.
+    `signer` is who will sign them, which the card says. Raises UserError where a file of the model
+    is not the one that was measured.
     """
     _refuse_other_report(report, run)
     files = measured_files(report, run / report.folder, progress)
@@ -54,7 +58,7 @@ def assemble(report: Report, run: Path, progress: Progress) -> dict[str, LocalFi
         adaptation = report.adaptation.model_copy(update={"files": listed})
         public = report.model_copy(update={"adaptation": adaptation})
     siblings = siblings_in(run)
-    own = {name: run / name for name in write(report, siblings, run)}
+    own = {name: run / name for name in write(report, siblings, run, signer)}
     for name, content in (papers(public, siblings) | eval_results(report)).items():
         own[name] = run / name
         write_atomically(own[name], content)

@@ -20,7 +20,8 @@ from hubq.sources.license_terms import TERMS
 from hubq.stages.plan.conditions import required_start
 
 PICTURES = {f"images/{name}{way}.png" for name in ("recovery", "errors") for way in ("", "-dark")}
-RECORDS = {f"hubq/{name}" for name in ("plan.json", "recipe.yaml", "report.json", "siblings.json")}
+NAMES = ("attestation.json", "plan.json", "recipe.yaml", "report.json", "siblings.json")
+RECORDS = {f"hubq/{name}" for name in NAMES}
 REMOTE = {".gitattributes", "README.md"} | RECORDS | PICTURES
 MODEL = {"config.json", "model.safetensors", "tokenizer.json"}
 

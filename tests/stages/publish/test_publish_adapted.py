@@ -68,6 +68,7 @@ def test_an_adapters_repo_holds_its_two_files_the_card_the_records_and_the_licen
         "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
+        "hubq/attestation.json",
         "hubq/plan.json",
         "hubq/recipe.yaml",
         "hubq/report.json",
