@@ -47,33 +47,52 @@ def tell_warnings(stage: Stages) -> None:
                 tell(described(each))
 
 
-def publications(stage: Stages, *, load: bool = True) -> "tuple[Publication, ...]":
+def publications(
+    stage: Stages, *, load: bool = True, update: bool = False
+) -> "tuple[Publication, ...]":
     """Publish; the Hub is asked before anything is computed, and compared with at the end.
 
     What waits there is loaded before it is published, unless `load` is false. What an adapter is
-    loaded on comes first.
+    loaded on comes first. What would replace another release is refused unless it is an `update`.
     """
     from hubq.records.adapted_report import AdaptedReport
     from hubq.stages.compare.reports import find_siblings, keep
     from hubq.stages.publish.adapted import publish_adapted, remember_destinations
     from hubq.stages.publish.publish import publish
+    from hubq.stages.publish.versions import prepare
 
     stage.prepare()
     planned = stage.plan()
     if not (stage.run / REPORT).is_file():
         stage.client.may_publish(planned.repo)
+        if not update:
+            _refuse_to_replace(stage, planned)
     _require_named(stage, planned)
     remember_destinations(planned, stage.run, stage.client)
     report = stage.report()
     with stage.clock.timing("publish"):
         for folder, each in _released(stage).items():
             keep(find_siblings(each, folder, tell, stage.client), folder)
+            for warning in prepare(each, folder, stage.client, update=update):
+                tell(warning)
         if isinstance(report, AdaptedReport):
             done = publish_adapted(report, stage.run, stage.client, stage.progress, load=load)
         else:
             done = (publish(report, stage.run, stage.client, stage.progress, load=load),)
     tell_warnings(stage)
     return done
+
+
+def _refuse_to_replace(stage: Stages, planned: "Plan") -> None:
+    """Refuse repos that hold what another recipe made, before this one is at work for hours."""
+    from hubq.stages.publish.adapted import publishes_quantized
+    from hubq.stages.publish.versions import refuse_to_replace
+
+    if publishes_quantized(planned):
+        refuse_to_replace(planned, planned.repo, stage.run, stage.client)
+    if planned.adaptation is not None:
+        repo = planned.adaptation.repo
+        refuse_to_replace(planned, repo, stage.run / ADAPTED, stage.client)
 
 
 def _require_named(stage: Stages, planned: "Plan") -> None:

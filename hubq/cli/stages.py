@@ -42,10 +42,13 @@ def plan(  # noqa: PLR0913 - the options of a command
     it measures for a few seconds how fast this machine is.
     """
     from hubq.stages.plan.plan import destination
+    from hubq.stages.publish.versions import mention
 
     with stages(recipe, run, fresh, hub) as stage:
         planned = stage.plan()
         publishing = destination(planned, stage.client)
+        if not publishing.startswith("not checked"):
+            publishing = "; ".join(filter(None, [publishing, mention(planned, stage.client)]))
         seen = outlook(planned, stage.run, gpu)
         if as_json:
             more = {"destination": publishing, "goes_on": stage.goes_on()}
@@ -170,8 +173,19 @@ def _learnt(adaptation: "Adaptation") -> list[str]:
     is_flag=True,
     help="Only download and compare what waits on the Hub; don't load it before it goes on main.",
 )
+@click.option(
+    "--update",
+    is_flag=True,
+    help="Replace another release in that repo: it is tagged, and CHANGELOG.md says what changed.",
+)
 def publish(  # noqa: PLR0913 - the options of a command
-    recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool, no_reload: bool
+    recipe: Path,
+    run: Path | None,
+    fresh: bool,
+    hub: str | None,
+    as_json: bool,
+    no_reload: bool,
+    update: bool,
 ) -> None:
     """Run all stages, and push the result to the Hub.
 
@@ -182,7 +196,7 @@ def publish(  # noqa: PLR0913 - the options of a command
     adapter, each in its own repo.
     """
     with stages(recipe, run, fresh, hub) as stage:
-        *before, published = publications(stage, load=not no_reload)
+        *before, published = publications(stage, load=not no_reload, update=update)
         folder = stage.run / ADAPTED if stage.recipe.adapt else stage.run
         places = {
             "run": str(stage.run),

@@ -15,6 +15,8 @@ PLAN = "plan.json"  # what makes a folder that of a run
 CHECKPOINT = "checkpoint.json"
 REPORT = "report.json"
 SIBLINGS = "siblings.json"
+VERSIONS = "versions.json"  # of a release that replaces another
+CHANGELOG = "CHANGELOG.md"  # what is told of them
 PUBLICATION = "publication.json"  # what `publish` leaves in a run that it has published
 STAGED = "staged.json"  # under which name a release waits on the Hub
 DOWNLOADED = "downloaded"  # what waits on the Hub, while it is looked at
@@ -23,7 +25,10 @@ IN_A_REPO = "hubq"  # the folder of a repo that holds the records
 REPORT_IN_A_REPO = f"{IN_A_REPO}/{REPORT}"  # that it is there tells that hubq made the repo
 ADAPTATION = "adaptation.json"
 # All that stages write into a run folder beside the plan, by name.
-RECORDS = (REPORT, CHECKPOINT, ADAPTATION, PUBLICATION, "destination.json", STAGED, SIBLINGS)
+RECORDS = (
+    *(REPORT, CHECKPOINT, ADAPTATION, PUBLICATION, "destination.json", STAGED),
+    *(SIBLINGS, VERSIONS),
+)
 PICTURES = tuple(
     f"images/{name}{page}.png"
     for name in ("recovery", "bits", "errors", "curve")
@@ -34,10 +39,10 @@ ADAPTER_CONFIG = "adapter_config.json"
 # the commit of its base is known, and the settings by which a 16-bit base was quantized.
 QUANTIZATION = "quantization_config.json"
 PAPERS = (
-    "README.md",
+    *("README.md", CHANGELOG),
     *PICTURES,
     *(ADAPTER_CONFIG, QUANTIZATION),
-    *(f"{IN_A_REPO}/{name}" for name in (REPORT, PLAN, "recipe.yaml", SIBLINGS)),
+    *(f"{IN_A_REPO}/{name}" for name in (REPORT, PLAN, "recipe.yaml", SIBLINGS, VERSIONS)),
     *(f".eval_results/{name}.yaml" for name in ("gsm8k", "mmlu_pro")),
 )
 BLOCKS = "blocks"  # what is finished of a model

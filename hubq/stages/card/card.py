@@ -20,6 +20,7 @@ from hubq.records.number_format import how_decoded
 from hubq.records.plan import Plan
 from hubq.records.report import Report
 from hubq.records.run_folder import PICTURES
+from hubq.records.versions import Versions, versions_in
 from hubq.records.vocabulary import PUBLIC_HUB
 from hubq.sources.license_terms import governing_license, published_license, sentences, terms_of
 from hubq.stages.card.metadata import metadata
@@ -68,7 +69,7 @@ def write(report: Report, siblings: Siblings, folder: Path) -> list[str]:
 
     Pictures that no card has are not ours to remove.
     """
-    made = contents(report, siblings)
+    made = contents(report, siblings, versions_in(folder))
     for name, content in made.items():
         write_atomically(folder / name, content)
     for name in PICTURES:
@@ -77,15 +78,20 @@ def write(report: Report, siblings: Siblings, folder: Path) -> list[str]:
     return list(made)
 
 
-def contents(report: Report, siblings: Siblings) -> dict[str, bytes]:
+def contents(
+    report: Report, siblings: Siblings, versions: Versions | None = None
+) -> dict[str, bytes]:
     """Return all that a card consists of, by path."""
-    return {CARD: render(report, siblings).encode(), **pictures(report, siblings)}
+    text = render(report, siblings, versions)
+    return {CARD: text.encode(), **pictures(report, siblings)}
 
 
-def render(report: Report, siblings: Siblings = NO_SIBLINGS) -> str:
+def render(
+    report: Report, siblings: Siblings = NO_SIBLINGS, versions: Versions | None = None
+) -> str:
     """Return the card's text, metadata included."""
     name = "adapter" if is_adapter(report) else "card"
-    body = _template(name).render(context(report, siblings))
+    body = _template(name).render(context(report, siblings) | {"versions": versions})
     return f"---\n{metadata(as_published(report))}\n---\n\n{spaced(body)}"
 
 

@@ -26,6 +26,7 @@ from hubq.stages.plan.conditions import require_gate_now
 from hubq.stages.publish.downloaded import Downloader
 from hubq.stages.publish.release import assemble, refuse_secrets
 from hubq.stages.publish.staged import clear_away, publish_staged
+from hubq.stages.publish.versions import keep_replaced
 
 FOUNDING = frozenset({ATTRIBUTES, "README.md"})  # what a repo holds that nobody filled yet
 
@@ -85,7 +86,8 @@ def publish(
     It is downloaded from where it waits on the Hub, and loaded unless `load` is false. Raises
     UserError, before anything is sent, for a result that misses what its recipe requires,
     for files that aren't those that were measured, for secrets in them, for what lint finds errors
-    in, for a repo that hubq did not make or that was changed since, for a token that may not write
+    in, for a repo that hubq did not make, that was changed since, or that holds another release
+    without a record that it is to be replaced (`versions.prepare`), for a token that may not write
     there, and for a base whose gate an open copy would go around; and, with main as it was, for
     what does not arrive or load as it is here.
     """
@@ -131,6 +133,7 @@ def _published(
     _refuse_foreign(change, client)
     _refuse_edited(change, run, client)
     _refuse_overtaken(change, run, client)
+    keep_replaced(change, run, client)
     gated = _close_gate(report, client)
 
     def look(waiting: str) -> tuple[str, ...]:
