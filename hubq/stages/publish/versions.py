@@ -141,7 +141,7 @@ def refuse_to_replace(planned: Plan, repo: str, run: Path, client: Client) -> No
 def mention(planned: Plan, client: Client) -> str | None:
     """Say of a plan's repo that it holds a release already; None: it holds none."""
     there = standing(planned.repo, client)
-    return there and f"it holds a release ({there}); another one there takes --update"
+    return f"it holds a release ({there}); another takes --update" if there else None
 
 
 def _making(plan: Plan) -> dict[str, Any]:
