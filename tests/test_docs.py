@@ -52,6 +52,7 @@ ELSEWHERE = {
     "hubq/methods/adapters/mine.py",
     "hubq/formats/one_byte.py",
     "hubq/report.json",
+    "hubq/versions.json",
 }
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 TARGET = re.compile(r"^([a-z-]+):", re.MULTILINE)
