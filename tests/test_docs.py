@@ -52,7 +52,7 @@ ELSEWHERE = {
     "hubq/methods/adapters/mine.py",
     "hubq/formats/one_byte.py",
     *("hubq/report.json", "hubq/recipe.yaml", "hubq/requirements.txt"),  # of a repo
-    "hubq/attestation.json",
+    *("hubq/attestation.json", "hubq/versions.json"),
 }
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 TARGET = re.compile(r"^([a-z-]+):", re.MULTILINE)

@@ -15,21 +15,28 @@ BYTES = ("memory", "cache_free")  # of what doctor found, in bytes
 @click.command(epilog=example("hubq pull hubq-demo/SmolLM2-135M-Instruct-AWQ-4bit --hub local"))
 @click.argument("repo")
 @click.argument("folder", type=FOLDER, required=False)
+@click.option(
+    "--update", is_flag=True, help="Bring what main holds now, where an older commit was brought."
+)
 @hub_option
 @json_option
-def pull(repo: str, folder: Path | None, hub: str | None, as_json: bool) -> None:
+def pull(repo: str, folder: Path | None, update: bool, hub: str | None, as_json: bool) -> None:
     """Download a repo and verify every byte of it.
 
     REPO is org/name or org/name@revision; without a FOLDER it goes into from_pretrained's cache.
+    The commit is remembered: a second time brings the same one, and says if main has moved since.
     """
-    from hubq.client.pull import pull as bring
+    from hubq.client.pinned import bring
 
     with client_for(hub) as client:
-        place = bring(repo, folder, client, progress())
+        brought = bring(repo, folder, client, progress(), update=update)
+    if brought.moved:
+        click.echo(brought.moved, err=True)
     if as_json:
-        print_json({"repo": repo, "folder": str(place)})
+        print_json(brought.as_json(repo))
     else:
-        click.echo(place)
+        click.echo(f"commit {brought.commit}", err=True)
+        click.echo(brought.folder)
 
 
 @click.group()

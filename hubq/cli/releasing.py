@@ -36,29 +36,36 @@ def _released(stage: Stages) -> "dict[Path, Report]":
     return {folder: load_report(folder / REPORT) for folder in folders}
 
 
-def publications(stage: Stages, *, load: bool = True) -> "tuple[Publication, ...]":
+def publications(
+    stage: Stages, *, load: bool = True, update: bool = False
+) -> "tuple[Publication, ...]":
     """Publish; the Hub is asked before anything is computed, and compared with at the end.
 
     What waits there is loaded before it is published, unless `load` is false. What an adapter is
-    loaded on comes first.
+    loaded on comes first. What would replace another release is refused unless it is an `update`.
     """
     from hubq.records.adapted_report import AdaptedReport
     from hubq.stages.compare.reports import find_siblings, keep
     from hubq.stages.plan.hub_room import require_storage
     from hubq.stages.publish.adapted import publish_adapted, remember_destinations
     from hubq.stages.publish.publish import publish
+    from hubq.stages.publish.versions import prepare
 
     stage.prepare()
     planned = stage.plan()
     if not (stage.run / REPORT).is_file():
         stage.client.may_publish(planned.repo)
         require_storage(planned, stage.client)
+        if not update:
+            _refuse_to_replace(stage, planned)
     _require_named(stage, planned)
     remember_destinations(planned, stage.run, stage.client)
     report = stage.report()
     with stage.clock.timing("publish"):
         for folder, each in _released(stage).items():
             keep(find_siblings(each, folder, tell, stage.client), folder)
+            for warning in prepare(each, folder, stage.client, update=update):
+                tell(warning)
         if isinstance(report, AdaptedReport):
             done = publish_adapted(report, stage.run, stage.client, stage.progress, load=load)
         else:
@@ -66,6 +73,18 @@ def publications(stage: Stages, *, load: bool = True) -> "tuple[Publication, ...
     for warning in (each for one in done for each in one.warnings):
         tell(warning)
     return done
+
+
+def _refuse_to_replace(stage: Stages, planned: "Plan") -> None:
+    """Refuse repos that hold what another recipe made, before this one is at work for hours."""
+    from hubq.stages.publish.adapted import publishes_quantized
+    from hubq.stages.publish.versions import refuse_to_replace
+
+    if publishes_quantized(planned):
+        refuse_to_replace(planned, planned.repo, stage.run, stage.client)
+    if planned.adaptation is not None:
+        repo = planned.adaptation.repo
+        refuse_to_replace(planned, repo, stage.run / ADAPTED, stage.client)
 
 
 def _require_named(stage: Stages, planned: "Plan") -> None:

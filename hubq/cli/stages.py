@@ -43,11 +43,14 @@ def plan(  # noqa: PLR0913 - the options of a command
     """
     from hubq.stages.plan.hub_room import storage
     from hubq.stages.plan.plan import destination
+    from hubq.stages.publish.versions import mention
 
     with stages(recipe, run, fresh, hub) as stage:
         planned = stage.plan()
         publishing = destination(planned, stage.client)
         stored, lacking = storage(planned, stage.client)
+        if not publishing.startswith("not checked"):
+            publishing = "; ".join(filter(None, [publishing, mention(planned, stage.client)]))
         seen = outlook(planned, stage.run, gpu)
         seen.lacking.extend([lacking] if lacking else [])
         if as_json:
@@ -184,6 +187,11 @@ def _learnt(adaptation: "Adaptation") -> list[str]:
     metavar="IDENTITY",
     help="Sign it as this e-mail address or workflow, by Sigstore; HUBQ_SIGNING_IDENTITY too.",
 )
+@click.option(
+    "--update",
+    is_flag=True,
+    help="Replace another release in that repo: it is tagged, and CHANGELOG.md says what changed.",
+)
 def publish(  # noqa: PLR0913 - the options of a command
     recipe: Path,
     run: Path | None,
@@ -193,6 +201,7 @@ def publish(  # noqa: PLR0913 - the options of a command
     no_reload: bool,
     sign_key: Path | None,
     sign_as: str | None,
+    update: bool,
 ) -> None:
     """Run all stages, and push the result to the Hub.
 
@@ -207,7 +216,7 @@ def publish(  # noqa: PLR0913 - the options of a command
     if sign_key and sign_as:
         raise click.UsageError("--sign-key and --sign-as are two ways to sign: name one")
     with signing_by(sign_key, sign_as), stages(recipe, run, fresh, hub) as stage:
-        *before, published = publications(stage, load=not no_reload)
+        *before, published = publications(stage, load=not no_reload, update=update)
         folder = stage.run / ADAPTED if stage.recipe.adapt else stage.run
         places = {
             "run": str(stage.run),

@@ -15,6 +15,8 @@ PLAN = "plan.json"  # what makes a folder that of a run
 CHECKPOINT = "checkpoint.json"
 REPORT = "report.json"
 SIBLINGS = "siblings.json"
+VERSIONS = "versions.json"  # of a release that replaces another
+CHANGELOG = "CHANGELOG.md"  # what is told of them
 PUBLICATION = "publication.json"  # what `publish` leaves in a run that it has published
 STAGED = "staged.json"  # under which name a release waits on the Hub
 DOWNLOADED = "downloaded"  # what waits on the Hub, while it is looked at
@@ -30,8 +32,8 @@ SIGNATURE = "model.sig"  # as model-signing calls it
 ADAPTATION = "adaptation.json"
 # All that stages write into a run folder beside the plan, by name.
 RECORDS = (
-    *(REPORT, CHECKPOINT, ADAPTATION, PUBLICATION, "destination.json", STAGED, SIBLINGS),
-    REPRODUCTION,
+    *(REPORT, CHECKPOINT, ADAPTATION, PUBLICATION, "destination.json", STAGED),
+    *(SIBLINGS, VERSIONS, REPRODUCTION),
 )
 PICTURES = tuple(
     f"images/{name}{page}.png"
@@ -43,10 +45,10 @@ ADAPTER_CONFIG = "adapter_config.json"
 # the commit of its base is known, and the settings by which a 16-bit base was quantized.
 QUANTIZATION = "quantization_config.json"
 PAPERS = (
-    "README.md",
+    *("README.md", CHANGELOG),
     *PICTURES,
     *(ADAPTER_CONFIG, QUANTIZATION),
-    *(f"{IN_A_REPO}/{name}" for name in (REPORT, PLAN, "recipe.yaml", SIBLINGS)),
+    *(f"{IN_A_REPO}/{name}" for name in (REPORT, PLAN, "recipe.yaml", SIBLINGS, VERSIONS)),
     *(f"{IN_A_REPO}/{name}" for name in (LOCK, ATTESTATION)),
     SIGNATURE,
     *(f".eval_results/{name}.yaml" for name in ("gsm8k", "mmlu_pro")),

@@ -21,6 +21,7 @@ from hubq.records.number_format import how_decoded
 from hubq.records.plan import Plan
 from hubq.records.report import Report
 from hubq.records.run_folder import PICTURES
+from hubq.records.versions import Versions, versions_in
 from hubq.records.vocabulary import PUBLIC_HUB
 from hubq.sources.license_terms import (
     governing_license,
@@ -78,7 +79,7 @@ def write(
     `signer` is who signs the release; None: it has no attestation, or not yet. Pictures that no
     card has are not ours to remove.
     """
-    made = contents(report, siblings, signer)
+    made = contents(report, siblings, signer, versions_in(folder))
     for name, content in made.items():
         write_atomically(folder / name, content)
     for name in PICTURES:
@@ -87,15 +88,27 @@ def write(
     return list(made)
 
 
-def contents(report: Report, siblings: Siblings, signer: Signer | None = None) -> dict[str, bytes]:
+def contents(
+    report: Report,
+    siblings: Siblings,
+    signer: Signer | None = None,
+    versions: Versions | None = None,
+) -> dict[str, bytes]:
     """Return all that a card consists of, by path."""
-    return {CARD: render(report, siblings, signer).encode(), **pictures(report, siblings)}
+    text = render(report, siblings, signer, versions)
+    return {CARD: text.encode(), **pictures(report, siblings)}
 
 
-def render(report: Report, siblings: Siblings = NO_SIBLINGS, signer: Signer | None = None) -> str:
+def render(
+    report: Report,
+    siblings: Siblings = NO_SIBLINGS,
+    signer: Signer | None = None,
+    versions: Versions | None = None,
+) -> str:
     """Return the card's text, metadata included."""
     name = "adapter" if is_adapter(report) else "card"
-    body = _template(name).render(context(report, siblings) | {"signer": signer})
+    more = {"signer": signer, "versions": versions}
+    body = _template(name).render(context(report, siblings) | more)
     return f"---\n{metadata(as_published(report))}\n---\n\n{spaced(body)}"
 
 

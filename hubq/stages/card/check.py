@@ -8,6 +8,7 @@ from hubq.records.adapted_report import load_report
 from hubq.records.attestation import signer_in
 from hubq.records.report import Report
 from hubq.records.run_folder import REPORT, REPORT_IN_A_REPO, record_in
+from hubq.records.versions import versions_in
 from hubq.stages.card.card import CARD, contents
 from hubq.stages.card.plots import alike
 from hubq.stages.card.sections.figures import FOLDER
@@ -30,7 +31,8 @@ def report_in(folder: Path) -> Report:
 
 def differences(folder: Path) -> list[str]:
     """Say where a folder's card or pictures are not what its records make of them."""
-    made = contents(report_in(folder), siblings_in(folder), signer_in(folder))
+    records = (siblings_in(folder), signer_in(folder), versions_in(folder))
+    made = contents(report_in(folder), *records)
     written = made.pop(CARD).decode()
     return [*_lines(folder / CARD, written), *_pictures(folder, made)]
 

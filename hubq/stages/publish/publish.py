@@ -29,6 +29,7 @@ from hubq.stages.publish.downloaded import Downloader
 from hubq.stages.publish.release import assemble, refuse_secrets
 from hubq.stages.publish.signing import signing_of_environment
 from hubq.stages.publish.staged import Put, clear_away, publish_staged
+from hubq.stages.publish.versions import keep_replaced
 
 FOUNDING = frozenset({ATTRIBUTES, "README.md"})  # what a repo holds that nobody filled yet
 
@@ -89,7 +90,8 @@ def publish(
     It is downloaded from where it waits on the Hub, and loaded unless `load` is false. Raises
     UserError, before anything is sent, for a result that misses what its recipe requires,
     for files that aren't those that were measured, for secrets in them, for what lint finds errors
-    in, for a repo that hubq did not make or that was changed since, for a token that may not write
+    in, for a repo that hubq did not make, that was changed since, or that holds another release
+    without a record that it is to be replaced (`versions.prepare`), for a token that may not write
     there, and for a base whose gate an open copy would go around; and, with main as it was, for
     what does not arrive or load as it is here.
     """
@@ -150,6 +152,7 @@ def _published(
     _refuse_edited(change, run, client)
     _refuse_overtaken(change, run, client)
     require_room(change.added_bytes, repo, client, private=private)
+    keep_replaced(change, run, client)
     gated = _close_gate(report, client)
 
     def look(waiting: str) -> tuple[str, ...]:

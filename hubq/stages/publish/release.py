@@ -31,6 +31,7 @@ from hubq.stages.card.card import write
 from hubq.stages.card.results import eval_results
 from hubq.stages.compare.reports import Siblings, siblings_in
 from hubq.stages.plan.adapted_run import belongs_to
+from hubq.stages.publish.versions import versioned
 from hubq.stages.recipe.text import presentable, recipe_text
 
 # Keys of other services whose shape is unmistakable.
@@ -59,7 +60,8 @@ def assemble(
         public = report.model_copy(update={"adaptation": adaptation})
     siblings = siblings_in(run)
     own = {name: run / name for name in write(report, siblings, run, signer)}
-    for name, content in (papers(public, siblings) | eval_results(report)).items():
+    written = papers(public, siblings) | eval_results(report) | versioned(run)
+    for name, content in written.items():
         own[name] = run / name
         write_atomically(own[name], content)
     clash = sorted(own.keys() & files.keys())

@@ -23,6 +23,7 @@ from hubq.records.plan import BaseCard
 from hubq.records.report import Report
 from hubq.stages.card.card import render
 from hubq.stages.publish.publish import Publication, remember_destination
+from hubq.stages.publish.versions import prepare
 
 COMMIT = r"/commit/refs%2Fpr%2F"
 
@@ -149,6 +150,7 @@ def test_a_new_release_deletes_what_the_old_one_alone_had(
     publish(report, run, client)
     again = tmp_path / "again"
     newer = make_run(again, seed=1, license=None)
+    prepare(newer, again, client, update=True)
 
     publish(newer, again, client)
 
@@ -282,6 +284,7 @@ def test_of_two_runs_that_began_together_one_is_published_and_the_other_refused(
 
     assert client.api().model_info(REPO).sha == first.commit
     (other / "destination.json").unlink()  # as the message says
+    prepare(newer, other, client, update=True)
     assert publish(newer, other, client).commit != first.commit
 
 
@@ -292,8 +295,9 @@ def test_of_two_runs_published_at_once_one_is_refused(
     if there:
         publish(make_run(tmp_path / "old", seed=2), tmp_path / "old", client)
     runs = {run: report, tmp_path / "other": make_run(tmp_path / "other", seed=1)}
-    for each in runs:
+    for each, its in runs.items():
         remember_destination(REPO, each, client)
+        prepare(its, each, client, update=True)
     said: list[str] = []
 
     def work(folder: Path, its: Report) -> None:
