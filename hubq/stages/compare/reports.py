@@ -7,11 +7,11 @@ published is nobody's choice yet, and a private model is not shown on a public o
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from hubq.client.client import Client
-from hubq.client.repo_files import MOST_LISTED, at_most, fetch_record, head_of, without_bars
+from hubq.client.repo_files import fetch_record, head_of, without_bars
 from hubq.errors import UserError
 from hubq.records.adapted_report import kind_of_report, load_report
 from hubq.records.plan import Plan
@@ -28,8 +28,7 @@ from hubq.records.run_folder import (
 )
 from hubq.records.vocabulary import address
 from hubq.stages.compare.comparison import Entry, entry, families
-
-Tell = Callable[[str], None]  # what becomes of a sentence for the user
+from hubq.stages.compare.releases import Tell, releases
 
 
 class Siblings(Record):
@@ -115,23 +114,10 @@ def on_hub(report: Report, client: Client, tell: Tell) -> Iterator[Report]:
     base, organization = report.plan.base_model, report.plan.repo.partition("/")[0]
     if base is None:
         return
-    wanted = ["hubq", f"base_model:quantized:{base.partition('@')[0]}"]
-    with client.translate_errors(
-        f"asking {client.url} for other releases of {base} by {organization}"
-    ):
-        listed = client.retries.call(
-            lambda: at_most(
-                MOST_LISTED, client.api().list_models(author=organization, filter=wanted)
-            )
-        )
-    for name in sorted({each.id for each in listed} - {report.plan.repo}):
-        try:
-            path = report_on_hub(name, client)
-        except UserError as error:
-            tell(f"{name} is left out of the related models: {error}")
-            continue
-        if path and (found := _readable_report(path, tell)):
-            yield found
+    for each in releases(organization, client, tell, base):
+        is_hidden = each.private and not _is_private(report)
+        if each.report is not None and each.repo != report.plan.repo and not is_hidden:
+            yield each.report
 
 
 def report_on_hub(repo: str, client: Client) -> Path | None:
