@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hubq.client.client import Client
+from hubq.client.error_messages import UNREAD
 from hubq.client.repo_files import MOST_LISTED, at_most, commit_of, fetch_record, without_bars
 from hubq.errors import UserError
 from hubq.records.adapted_report import load_report
 from hubq.records.report import Report
 from hubq.records.run_folder import REPORT_IN_A_REPO
+from hubq.stages.compare.comparison import entry
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -88,9 +90,19 @@ def _report(info: "ModelInfo", client: Client) -> Report | UserError | None:
     try:
         with client.translate_errors(f"reading the report of {info.id}"):
             path = _fetched(info, client)
-        return None if path is None else load_report(path)
+        return None if path is None else _understood(load_report(path))
     except UserError as error:
         return error
+
+
+def _understood(report: Report) -> Report:
+    """Return a report of which a row can be made: its recipe is whatever others wrote there."""
+    try:
+        entry(report)
+        bool(report.plan.recipe["publish"]["private"])
+    except (ValueError, *UNREAD) as error:
+        raise UserError(f"its report can't be understood ({error!s:.200})") from error
+    return report
 
 
 def _fetched(info: "ModelInfo", client: Client) -> Path | None:

@@ -59,7 +59,7 @@ def siblings_of(report: Report, reports: Iterable[Report]) -> Siblings:
     for name in _own_repos(report.plan):
         others.pop(name, None)
     own, *_ = families([report, *others.values()])
-    return Siblings(entries=_sorted(each for each in own.entries if each.name != report.plan.repo))
+    return Siblings(entries=in_order(each for each in own.entries if each.name != report.plan.repo))
 
 
 def _own_repos(plan: Plan) -> set[str]:
@@ -69,7 +69,8 @@ def _own_repos(plan: Plan) -> set[str]:
     return {plan.repo, plan.adaptation.repo, plan.adaptation.quantized.partition("@")[0]}
 
 
-def _sorted(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+def in_order(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Sort entries by the bits of their whole files, the fewest first."""
     return tuple(sorted(entries, key=lambda each: (each.model_bits, each.name)))
 
 
@@ -87,7 +88,7 @@ def find_siblings(
     known = siblings_of(report, found).entries
     names = {each.name for each in known}
     kept = [each for each in siblings_in(folder).entries if each.name not in names]
-    return Siblings(entries=_sorted([*known, *kept]))
+    return Siblings(entries=in_order([*known, *kept]))
 
 
 def beside(folder: Path, tell: Tell) -> Iterator[Report]:
