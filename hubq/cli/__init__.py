@@ -18,6 +18,7 @@ from hubq.cli.evaluating import evaluate
 from hubq.cli.hubs import doctor, hub, pull
 from hubq.cli.linting import lint
 from hubq.cli.refusals import Commands
+from hubq.cli.related import siblings
 from hubq.cli.space import space
 from hubq.cli.stages import adapt, plan, publish, quantize
 from hubq.cli.talking import chat
@@ -48,6 +49,7 @@ for command in (
     schema,
     convert,
     lint,
+    siblings,
     pull,
     chat,
     space,

@@ -20,12 +20,12 @@ def card(stage: Stages) -> Path:
     stage.report()
     paths = [
         renew(report, find_siblings(report, folder, tell), folder)
-        for folder, report in _released(stage).items()
+        for folder, report in released(stage).items()
     ]
     return paths[-1]
 
 
-def _released(stage: Stages) -> "dict[Path, Report]":
+def released(stage: Stages) -> "dict[Path, Report]":
     """Return what is published of a measured run, in order, by its folder."""
     from hubq.records.adapted_report import load_report
     from hubq.stages.publish.adapted import publishes_quantized
@@ -41,7 +41,7 @@ def tell_warnings(stage: Stages) -> None:
     from hubq.stages.lint.gather import folder_release
     from hubq.stages.lint.lint import described, lint
 
-    for folder in _released(stage):
+    for folder in released(stage):
         for each in lint(folder_release(folder)).findings:
             if each.severity == "warning":
                 tell(described(each))
@@ -66,7 +66,7 @@ def publications(stage: Stages, *, load: bool = True) -> "tuple[Publication, ...
     remember_destinations(planned, stage.run, stage.client)
     report = stage.report()
     with stage.clock.timing("publish"):
-        for folder, each in _released(stage).items():
+        for folder, each in released(stage).items():
             keep(find_siblings(each, folder, tell, stage.client), folder)
         if isinstance(report, AdaptedReport):
             done = publish_adapted(report, stage.run, stage.client, stage.progress, load=load)

@@ -13,6 +13,8 @@ from hubq.cli.options import LOCAL, example
 from hubq.cli.options import print_json as show_json
 from hubq.cli.outlook import outlook
 from hubq.cli.recipe_stages import RECIPE, WITH_ADAPTER, stage_options, stages
+from hubq.cli.related import follow
+from hubq.cli.related import told as follows
 from hubq.cli.releasing import publications
 from hubq.cli.tables import print_plan
 from hubq.errors import UserError
@@ -21,6 +23,7 @@ from hubq.records.run_folder import ADAPTED, MODEL
 
 if TYPE_CHECKING:
     from hubq.records.adaptation import Adaptation
+    from hubq.stages.publish.afterwards import Rows
     from hubq.stages.publish.publish import Publication
     from hubq.stages.quantize.ranks import Ranks
 
@@ -170,8 +173,29 @@ def _learnt(adaptation: "Adaptation") -> list[str]:
     is_flag=True,
     help="Only download and compare what waits on the Hub; don't load it before it goes on main.",
 )
+@click.option(
+    "--no-collection",
+    is_flag=True,
+    help="Don't add it to the organization's collection of its base.",
+)
+@click.option(
+    "--siblings",
+    "rows",
+    type=click.Choice(["propose", "commit", "leave"]),
+    default="propose",
+    show_default=True,
+    help="How the cards of the base's other releases get a row for this one: by pull requests, by "
+    "commits to their main, or not now.",
+)
 def publish(  # noqa: PLR0913 - the options of a command
-    recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool, no_reload: bool
+    recipe: Path,
+    run: Path | None,
+    fresh: bool,
+    hub: str | None,
+    as_json: bool,
+    no_reload: bool,
+    no_collection: bool,
+    rows: "Rows",
 ) -> None:
     """Run all stages, and push the result to the Hub.
 
@@ -179,10 +203,13 @@ def publish(  # noqa: PLR0913 - the options of a command
     run's and loaded as the card says; then they go on main in one commit. If something differs,
     main stays as it was. A second time makes no commit. Nothing is pushed that `hubq lint` finds
     errors in. Of a recipe with an adapter the quantized model is published first, then the
-    adapter, each in its own repo.
+    adapter, each in its own repo. What follows can't undo it: the collection of the base's
+    releases, and their rows on one another's cards.
     """
     with stages(recipe, run, fresh, hub) as stage:
-        *before, published = publications(stage, load=not no_reload)
+        done = publications(stage, load=not no_reload)
+        *before, published = done
+        after = follow(stage, done, rows, collection=not no_collection)
         folder = stage.run / ADAPTED if stage.recipe.adapt else stage.run
         places = {
             "run": str(stage.run),
@@ -198,10 +225,11 @@ def publish(  # noqa: PLR0913 - the options of a command
             more: dict[str, object] = {"run": places["run"], "seconds": seconds}
             if before:
                 more["quantized"] = before[0].model_dump(mode="json")
-            show_json(published.model_dump(mode="json") | more)
+            show_json(published.model_dump(mode="json") | more | {"after": after.as_json()})
         else:
             told = [f"{name:5} {place}" for name, place in places.items()]
-            click.echo("\n".join([*told, *seen, *spent(stage.clock.seconds, stage.parts)]))
+            parts = spent(stage.clock.seconds, stage.parts)
+            click.echo("\n".join([*told, *seen, *follows(after), *parts]))
 
 
 def _place(published: "Publication") -> str:
