@@ -22,6 +22,7 @@ from hubq.cli.related import siblings
 from hubq.cli.space import space
 from hubq.cli.stages import adapt, plan, publish, quantize
 from hubq.cli.talking import chat
+from hubq.cli.watching import watch
 from hubq.client.credentials import go_direct_to_loopback
 
 
@@ -50,6 +51,7 @@ for command in (
     convert,
     lint,
     siblings,
+    watch,
     pull,
     chat,
     space,
