@@ -162,7 +162,8 @@ def test_warnings_count_that_the_version_of_a_release_did_not_know(client: Clien
 
     edit_report(client, '"hubq":"0.1.0"', '"hubq":"0.0.9"')
 
-    assert (of_this_version, rules(client)) == ([], ["warning pickles"])
+    assert of_this_version == []
+    assert "warning pickles" in rules(client)
 
 
 @pytest.mark.usefixtures("published")
