@@ -22,7 +22,8 @@ CHANGED, FAILED = 3, 1  # exit codes
 @click.option(
     "--since",
     type=FILE,
-    help="What an earlier --json printed: tell only what is new since then.",
+    help="What an earlier --json printed: tell only what is new since then. Where no such file is, "
+    "all is new.",
 )
 @hub_option
 @json_option
@@ -37,7 +38,7 @@ def watch(org: str, since: Path | None, hub: str | None, as_json: bool) -> None:
     from hubq.stages.watch.findings import Watch
     from hubq.stages.watch.watch import watch as look
 
-    before = None if since is None else Watch.load(since)
+    before = Watch.load(since) if since and since.exists() else None
     with client_for(hub) as client:
         found = look(require_account(org), client, progress())
     new = found if before is None else found.since(before)

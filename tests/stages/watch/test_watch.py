@@ -202,8 +202,8 @@ def test_a_look_since_another_tells_only_what_is_new(
     client: Client, hub: FaultyHub, tmp_path: Path
 ) -> None:
     put(client, BASE, {"model.safetensors": b"two"})
-    first = asked(hub, "--json")
     last = tmp_path / "last.json"
+    first = asked(hub, "--json", "--since", last)
     last.write_text(first.stdout)
 
     again = asked(hub, "--since", last)
