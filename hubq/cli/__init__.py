@@ -18,11 +18,13 @@ from hubq.cli.evaluating import evaluate
 from hubq.cli.hubs import doctor, hub, pull
 from hubq.cli.linting import lint
 from hubq.cli.refusals import Commands
+from hubq.cli.related import siblings
 from hubq.cli.reproducing import reproduce
 from hubq.cli.space import space
 from hubq.cli.stages import adapt, plan, publish, quantize
 from hubq.cli.talking import chat
 from hubq.cli.verifying import verify
+from hubq.cli.watching import watch
 from hubq.client.credentials import go_direct_to_loopback
 
 
@@ -51,6 +53,8 @@ for command in (
     convert,
     lint,
     verify,
+    siblings,
+    watch,
     pull,
     reproduce,
     chat,

@@ -20,12 +20,12 @@ def card(stage: Stages) -> Path:
     stage.report()
     paths = [
         renew(report, find_siblings(report, folder, tell), folder)
-        for folder, report in _released(stage).items()
+        for folder, report in released(stage).items()
     ]
     return paths[-1]
 
 
-def _released(stage: Stages) -> "dict[Path, Report]":
+def released(stage: Stages) -> "dict[Path, Report]":
     """Return what is published of a measured run, in order, by its folder."""
     from hubq.records.adapted_report import load_report
     from hubq.stages.publish.adapted import publishes_quantized
@@ -62,7 +62,7 @@ def publications(
     remember_destinations(planned, stage.run, stage.client)
     report = stage.report()
     with stage.clock.timing("publish"):
-        for folder, each in _released(stage).items():
+        for folder, each in released(stage).items():
             keep(find_siblings(each, folder, tell, stage.client), folder)
             for warning in prepare(each, folder, stage.client, update=update):
                 tell(warning)

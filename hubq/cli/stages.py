@@ -13,6 +13,8 @@ from hubq.cli.options import FILE, LOCAL, example
 from hubq.cli.options import print_json as show_json
 from hubq.cli.outlook import outlook
 from hubq.cli.recipe_stages import RECIPE, WITH_ADAPTER, stage_options, stages
+from hubq.cli.related import follow
+from hubq.cli.related import told as follows
 from hubq.cli.releasing import publications
 from hubq.cli.tables import print_plan
 from hubq.errors import UserError
@@ -21,6 +23,7 @@ from hubq.records.run_folder import ADAPTED, MODEL
 
 if TYPE_CHECKING:
     from hubq.records.adaptation import Adaptation
+    from hubq.stages.publish.afterwards import Rows
     from hubq.stages.publish.publish import Publication
     from hubq.stages.quantize.ranks import Ranks
 
@@ -192,6 +195,20 @@ def _learnt(adaptation: "Adaptation") -> list[str]:
     is_flag=True,
     help="Replace another release in that repo: it is tagged, and CHANGELOG.md says what changed.",
 )
+@click.option(
+    "--no-collection",
+    is_flag=True,
+    help="Don't add it to the organization's collection of its base.",
+)
+@click.option(
+    "--siblings",
+    "rows",
+    type=click.Choice(["propose", "commit", "leave"]),
+    default="propose",
+    show_default=True,
+    help="How the cards of the base's other releases get a row for this one: by pull requests, by "
+    "commits to their main, or not now.",
+)
 def publish(  # noqa: PLR0913 - the options of a command
     recipe: Path,
     run: Path | None,
@@ -202,6 +219,8 @@ def publish(  # noqa: PLR0913 - the options of a command
     sign_key: Path | None,
     sign_as: str | None,
     update: bool,
+    no_collection: bool,
+    rows: "Rows",
 ) -> None:
     """Run all stages, and push the result to the Hub.
 
@@ -209,14 +228,17 @@ def publish(  # noqa: PLR0913 - the options of a command
     run's and loaded as the card says; then they go on main in one commit. If something differs,
     main stays as it was. A second time makes no commit. Nothing is pushed that `hubq lint` finds
     errors in. Of a recipe with an adapter the quantized model is published first, then the
-    adapter, each in its own repo.
+    adapter, each in its own repo. What follows can't undo it: the collection of the base's
+    releases, and their rows on one another's cards.
     """
     from hubq.stages.publish.signing import signing_by
 
     if sign_key and sign_as:
         raise click.UsageError("--sign-key and --sign-as are two ways to sign: name one")
     with signing_by(sign_key, sign_as), stages(recipe, run, fresh, hub) as stage:
-        *before, published = publications(stage, load=not no_reload, update=update)
+        done = publications(stage, load=not no_reload, update=update)
+        *before, published = done
+        after = follow(stage, done, rows, collection=not no_collection)
         folder = stage.run / ADAPTED if stage.recipe.adapt else stage.run
         places = {
             "run": str(stage.run),
@@ -232,10 +254,11 @@ def publish(  # noqa: PLR0913 - the options of a command
             more: dict[str, object] = {"run": places["run"], "seconds": seconds}
             if before:
                 more["quantized"] = before[0].model_dump(mode="json")
-            show_json(published.model_dump(mode="json") | more)
+            show_json(published.model_dump(mode="json") | more | {"after": after.as_json()})
         else:
             told = [f"{name:5} {place}" for name, place in places.items()]
-            click.echo("\n".join([*told, *seen, *spent(stage.clock.seconds, stage.parts)]))
+            parts = spent(stage.clock.seconds, stage.parts)
+            click.echo("\n".join([*told, *seen, *follows(after), *parts]))
 
 
 def _place(published: "Publication") -> str:

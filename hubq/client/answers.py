@@ -166,6 +166,50 @@ class Opened(Answer):
     num: Annotated[int, Field(strict=True, gt=0, lt=10**9)]
 
 
+class Owner(Answer):
+    """Whose a collection is."""
+
+    name: Word
+
+
+class Note(Answer):
+    """What is said of an item of a collection."""
+
+    text: Words = ""
+
+
+class Item(Answer):
+    """What a collection lists."""
+
+    object: Word = Field(alias="_id")
+    id: Word
+    type: Word
+    position: int | float
+    note: Note | None = None
+
+
+class CollectionInList(Answer):
+    """A collection in a list, with its first items; the client numbers them itself."""
+
+    slug: Annotated[
+        str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,200}/[A-Za-z0-9._-]{1,200}$")
+    ]
+    title: Word
+    owner: Owner
+    items: list[Item]
+    lastUpdated: Date  # noqa: N815
+    private: bool
+    theme: Word
+    upvotes: int
+    description: Words | None = None
+
+
+class Collection(CollectionInList):
+    """A collection with all its items."""
+
+    position: int
+
+
 class NewStatus(Answer):
     """What a discussion became."""
 

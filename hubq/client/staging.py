@@ -119,7 +119,12 @@ def discard(staged: Staged, said: str, client: Client) -> None:
             client.retries.call(lambda: client.api().delete_branch(staged.repo, branch=staged.name))
         return
     client.retries.call(lambda: _close(staged, said, client))
-    ref = f"/api/models/{staged.repo}/discussions/{staged.number}/ref"
+    let_go(staged.repo, staged.number, client)
+
+
+def let_go(repo: str, number: int, client: Client) -> None:
+    """Delete the ref of a closed pull request, which keeps storage taken."""
+    ref = f"/api/models/{repo}/discussions/{number}/ref"
     try:
         client.retries.call(lambda: client.send("DELETE", ref))
     except failures() as error:

@@ -89,7 +89,7 @@ class Collections:
 
     def add_item(self, slug: str, item: Item, note: str | None) -> None:
         """Append an item, or refuse one that is in the collection already."""
-        position = len(self.items(slug))
+        position = max((row["position"] for row in self.items(slug)), default=-1) + 1
         try:
             with self.database.transaction(write=True) as connection:
                 _insert(connection, slug, item, note, position)

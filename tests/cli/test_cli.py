@@ -20,6 +20,7 @@ from faulty_hub import FaultyHub
 from hubq.cli import cli
 from hubq.cli.bars import Lines
 from hubq.machine.progress import Clock
+from hubq.stages.publish.afterwards import Followed
 from hubq.stages.publish.publish import Publication
 
 HEAVY = ("torch", "transformers", "huggingface_hub", "lm_eval", "pydantic", "numpy", "rich", "yaml")
@@ -463,8 +464,9 @@ def test_publish_goes_all_the_way_the_second_time_does_nothing_and_pull_brings_i
         repo,
     )
     assert repo == first.stdout.splitlines()[2]
-    seen, took = first.stdout.splitlines()[3:5]
+    seen, among, took = first.stdout.splitlines()[3:6]
     assert seen.startswith("seen  loaded by transformers: the same logits as the local folder")
+    assert among.startswith(f"among {hub.endpoint}/collections/acme/tiny-quantized-private-")
     assert took.startswith("took  ")
     assert before == {
         path: path.stat().st_mtime_ns for path in (own_folder / "runs").rglob("model/*")
@@ -492,7 +494,8 @@ def test_what_went_to_the_embedded_hub_can_be_looked_at(
     asked = SimpleNamespace(adapt=None)
     stage = SimpleNamespace(run=Path("runs/mine"), recipe=asked, clock=Clock(), parts={})
     monkeypatch.setattr("hubq.cli.stages.stages", lambda *given: nullcontext(stage))
-    monkeypatch.setattr("hubq.cli.stages.publications", lambda _: (done,))
+    monkeypatch.setattr("hubq.cli.stages.publications", lambda _, load: (done,))
+    monkeypatch.setattr("hubq.cli.stages.follow", lambda *given, collection: Followed())
 
     here, elsewhere = (hubq("publish", recipe, "--hub", x) for x in ("local", "http://a.b"))
 

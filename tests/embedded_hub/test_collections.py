@@ -99,3 +99,24 @@ def test_a_deleted_collection_is_gone(api: HfApi, collection: Collection) -> Non
     with pytest.raises(HfHubHTTPError):
         api.get_collection(collection.slug)
     api.delete_collection(collection.slug, missing_ok=True)
+
+
+def test_a_list_shows_the_first_four_items_of_a_collection(
+    api: HfApi, collection: Collection
+) -> None:
+    for number in range(4):
+        api.create_repo(f"acme/more-{number}")
+        api.add_collection_item(collection.slug, f"acme/more-{number}", "model")
+
+    (listed,) = api.list_collections(owner="acme")
+
+    assert (len(listed.items), len(api.get_collection(collection.slug).items)) == (4, 5)
+
+
+def test_a_description_has_at_most_150_characters(api: HfApi, collection: Collection) -> None:
+    with pytest.raises(HfHubHTTPError) as made:
+        api.create_collection("Long", namespace="acme", description="a" * 151)
+    with pytest.raises(HfHubHTTPError) as changed:
+        api.update_collection_metadata(collection.slug, description="a" * 151)
+
+    assert [each.value.response.status_code for each in (made, changed)] == [400, 400]

@@ -11,6 +11,8 @@ from hubq.embedded_hub.requests import Call, page
 from hubq.embedded_hub.routing import Route
 
 PAGE = 100
+SHOWN = 4  # items of a collection in a list
+LONGEST_DESCRIPTION = 150  # characters
 THEMES = ("orange", "blue", "green", "purple", "pink", "indigo")
 
 
@@ -31,10 +33,13 @@ def listing(call: Call) -> Response:
             for one in found
             if any((entry["type"], entry["id"]) == (kind, item) for entry in one["items"])
         ]
-    # The client numbers the collections itself.
-    return page(
-        call, found, lambda one: {k: v for k, v in one.items() if k != "position"}, size=PAGE
-    )
+    return page(call, found, _in_list, size=PAGE)
+
+
+def _in_list(described: dict[str, Any]) -> dict[str, Any]:
+    """Describe a collection by its first items, and without its place: the client numbers them."""
+    kept = {key: value for key, value in described.items() if key != "position"}
+    return {**kept, "items": described["items"][:SHOWN]}
 
 
 def create(call: Call) -> Response:
@@ -44,10 +49,16 @@ def create(call: Call) -> Response:
     if not title:
         raise bad_request("A collection needs a title")
     description, private = call.optional_text("description"), bool(call.json().get("private"))
+    _check_description(description or "")
     first = [_item(call, call.json()["item"])] if "item" in call.json() else []
     collections = Collections(call.hub.database)
     slug = collections.create(namespace, title, description, private=private, items=first)
     return JSONResponse(collections.describe(slug))
+
+
+def _check_description(text: str) -> None:
+    if len(text) > LONGEST_DESCRIPTION:
+        raise bad_request(f"A description has at most {LONGEST_DESCRIPTION} characters")
 
 
 def get(call: Call) -> Response:
@@ -62,6 +73,7 @@ def change(call: Call) -> Response:
     values = {key: body[key] for key in kinds if key in body}
     if wrong := [key for key, value in values.items() if not isinstance(value, kinds[key])]:
         raise bad_request(f"Wrong type: {', '.join(wrong)}")
+    _check_description(values.get("description", ""))
     if values.get("theme", "orange") not in THEMES:
         raise bad_request(f"'theme' must be one of {', '.join(THEMES)}")
     collections = Collections(call.hub.database)

@@ -7,12 +7,12 @@ published is nobody's choice yet, and a private model is not shown on a public o
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from hubq.client.client import Client
-from hubq.client.repo_files import MOST_LISTED, at_most, fetch_record, head_of, without_bars
-from hubq.client.retries import failures, status_of
+from hubq.client.repo_files import fetch_record, head_of, without_bars
+from hubq.client.retries import status_of
 from hubq.errors import UserError
 from hubq.records.adapted_report import kind_of_report, load_report
 from hubq.records.plan import Plan
@@ -29,9 +29,9 @@ from hubq.records.run_folder import (
 )
 from hubq.records.vocabulary import address
 from hubq.stages.compare.comparison import Entry, entry, families
+from hubq.stages.compare.releases import Tell, releases
 
 NOT_SHOWN = (401, 403)  # to a token for one repo
-Tell = Callable[[str], None]  # what becomes of a sentence for the user
 
 
 class Siblings(Record):
@@ -62,7 +62,7 @@ def siblings_of(report: Report, reports: Iterable[Report]) -> Siblings:
     for name in _own_repos(report.plan):
         others.pop(name, None)
     own, *_ = families([report, *others.values()])
-    return Siblings(entries=_sorted(each for each in own.entries if each.name != report.plan.repo))
+    return Siblings(entries=in_order(each for each in own.entries if each.name != report.plan.repo))
 
 
 def _own_repos(plan: Plan) -> set[str]:
@@ -72,7 +72,8 @@ def _own_repos(plan: Plan) -> set[str]:
     return {plan.repo, plan.adaptation.repo, plan.adaptation.quantized.partition("@")[0]}
 
 
-def _sorted(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+def in_order(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Sort entries by the bits of their whole files, the fewest first."""
     return tuple(sorted(entries, key=lambda each: (each.model_bits, each.name)))
 
 
@@ -90,7 +91,7 @@ def find_siblings(
     known = siblings_of(report, found).entries
     names = {each.name for each in known}
     kept = [each for each in siblings_in(folder).entries if each.name not in names]
-    return Siblings(entries=_sorted([*known, *kept]))
+    return Siblings(entries=in_order([*known, *kept]))
 
 
 def beside(folder: Path, tell: Tell) -> Iterator[Report]:
@@ -117,29 +118,18 @@ def on_hub(report: Report, client: Client, tell: Tell) -> Iterator[Report]:
     base, organization = report.plan.base_model, report.plan.repo.partition("/")[0]
     if base is None:
         return
-    wanted = ["hubq", f"base_model:quantized:{base.partition('@')[0]}"]
-    with client.translate_errors(
-        f"asking {client.url} for other releases of {base} by {organization}"
-    ):
-        try:
-            listed = client.retries.call(
-                lambda: at_most(
-                    MOST_LISTED, client.api().list_models(author=organization, filter=wanted)
-                )
-            )
-        except failures() as error:
-            if status_of(error) not in NOT_SHOWN:
-                raise
-            tell(f"this token may not list {organization}'s repos: siblings there are left out")
-            return
-    for name in sorted({each.id for each in listed} - {report.plan.repo}):
-        try:
-            path = report_on_hub(name, client)
-        except UserError as error:
-            tell(f"{name} is left out of the related models: {error}")
-            continue
-        if path and (found := _readable_report(path, tell)):
-            yield found
+    try:
+        found = releases(organization, client, tell, base)
+    except UserError as error:
+        cause = error.__cause__
+        if cause is None or (status_of(cause) or 0) not in NOT_SHOWN:
+            raise
+        tell(f"this token may not list {organization}'s repos: siblings there are left out")
+        return
+    for each in found:
+        is_hidden = each.private and not _is_private(report)
+        if each.report is not None and each.repo != report.plan.repo and not is_hidden:
+            yield each.report
 
 
 def report_on_hub(repo: str, client: Client, record: str = REPORT_IN_A_REPO) -> Path | None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     Field,
@@ -63,6 +63,12 @@ class PublishSection(AsWritten, Record):
         None,
         description="Hub id of the quantized repo as it is published already, with an optional "
         "@revision: it isn't published again",
+    )
+
+    collection: Annotated[str, Field(min_length=1, max_length=60)] | bool | None = Field(
+        None,
+        description="title of the organization's collection that it is added to; default: one for "
+        "the base, made if it is missing; false: none",
     )
 
     @field_validator("org", "name", "adapted_name")

@@ -1,9 +1,9 @@
 from pathlib import Path
 
 from faulty_hub import FaultyHub, refuse
-from made_adaptation import make_adapted
+from made_adaptation import OWN_REPO, make_adapted
 from made_run import REPO, made_plan, made_report, make_run
-from unloaded import publish
+from unloaded import publish, publish_adapted
 
 from hubq.client.client import Client
 from hubq.records.adapted_report import load_report
@@ -123,6 +123,30 @@ def test_the_hub_tells_what_the_organization_published_of_the_base(
     assert [each.plan.repo for each in found] == [OTHER]
 
 
+def test_adapters_of_the_base_and_of_what_was_made_from_it_are_told_too(
+    tmp_path: Path, client: Client
+) -> None:
+    own, run = tmp_path / "own", tmp_path / "run"
+    publish_adapted(make_adapted(run, make_run(run, OTHER)), run, client)
+
+    found = list(on_hub(make_run(own), client, quiet))
+
+    assert [each.plan.repo for each in found] == [OTHER, OWN_REPO]
+
+
+def test_a_repo_that_was_made_private_is_not_shown_on_a_public_card(
+    tmp_path: Path, client: Client
+) -> None:
+    own, run = tmp_path / "own", tmp_path / "run"
+    publish(make_run(run, OTHER, private=False), run, client)
+    public = make_run(own, private=False)
+    before = list(on_hub(public, client, quiet))
+
+    client.api().update_repo_settings(OTHER, private=True)
+
+    assert (len(before), list(on_hub(public, client, quiet))) == (1, [])
+
+
 def test_other_repos_of_the_organization_are_left_alone(tmp_path: Path, client: Client) -> None:
     run = tmp_path / "run"
     client.api().create_repo("acme/by-hand")
@@ -138,7 +162,7 @@ def test_a_release_that_may_not_be_read_is_told_and_left_out(
     told: list[str] = []
     run, other = tmp_path / "run", tmp_path / "other"
     publish(make_run(other, OTHER), other, client)
-    hub.faults.add(refuse("GET", f"/api/models/{OTHER}", 403, times=9))
+    hub.faults.add(refuse(".*", f"/{OTHER}/resolve/", 403, times=9))
 
     found = list(on_hub(make_run(run), client, told.append))
 

@@ -20,7 +20,8 @@ from hubq.machine.files import write_atomically
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.record import Record
 from hubq.records.vocabulary import address, require_account
-from hubq.stages.compare.reports import Tell, gather
+from hubq.stages.compare.releases import Tell
+from hubq.stages.compare.reports import gather
 from hubq.stages.publish.publish import FOUNDING, verify
 from hubq.stages.publish.release import refuse_secrets
 from hubq.stages.publish.space.contents import (
