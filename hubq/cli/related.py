@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from hubq.client.client import Client
     from hubq.stages.publish.afterwards import Followed, Rows
     from hubq.stages.publish.publish import Publication
-    from hubq.stages.publish.sibling_rows import How, Renewed
+    from hubq.stages.publish.row_requests import Renewed
+    from hubq.stages.publish.sibling_rows import How
 
 SAID = {
     "right": "is up to date",

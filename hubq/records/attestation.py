@@ -6,6 +6,7 @@ those of the two specifications, in camelCase; what SLSA has no key for begins w
 is not among them: the same run makes the same bytes.
 """
 
+from collections.abc import Set
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -130,9 +131,10 @@ class Statement(Part):
         """Who was to sign."""
         return self.predicate.run_details.metadata.signer
 
-    def with_files(self, changed: dict[str, str]) -> Self:
-        """Return the statement about a release in which files were replaced or added."""
-        return self.model_copy(update={"subject": subject({**self.files, **changed})})
+    def with_files(self, changed: dict[str, str], removed: Set[str] = frozenset()) -> Self:
+        """Return the statement about a release in which files were replaced, added or removed."""
+        kept = {path: digest for path, digest in self.files.items() if path not in removed}
+        return self.model_copy(update={"subject": subject({**kept, **changed})})
 
     def written(self) -> bytes:
         """Return the file's bytes, the same for the same values."""

@@ -14,7 +14,8 @@ from hubq.records.report import Report
 from hubq.stages.compare.releases import Release, Tell, releases
 from hubq.stages.publish.collection import Wanted, collect
 from hubq.stages.publish.publish import Publication
-from hubq.stages.publish.sibling_rows import Renewed, renew_rows
+from hubq.stages.publish.row_requests import Renewed
+from hubq.stages.publish.sibling_rows import renew_rows
 
 Rows = Literal["propose", "commit", "leave"]
 

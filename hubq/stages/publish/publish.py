@@ -27,6 +27,7 @@ from hubq.stages.plan.conditions import require_gate_now
 from hubq.stages.publish.attestation import attested
 from hubq.stages.publish.downloaded import Downloader
 from hubq.stages.publish.release import assemble, refuse_secrets
+from hubq.stages.publish.row_requests import only_rows_since
 from hubq.stages.publish.signing import signing_of_environment
 from hubq.stages.publish.staged import Put, clear_away, publish_staged
 from hubq.stages.publish.versions import keep_replaced
@@ -256,6 +257,8 @@ def _refuse_edited(change: Change, run: Path, client: Client) -> None:
         return
     last = Publication.load(record)
     if last.commit == change.head or not _is_same_repo(last, change, client):
+        return
+    if only_rows_since(last.commit, change.repo, client):
         return
     paths = ", ".join(sorted({*change.changed, *change.obsolete})[:3])
     raise UserError(

@@ -5,77 +5,42 @@ picture there and `hubq/siblings.json`. It goes by pull request, of which one at
 A section that isn't as hubq writes it was edited by hand, or by another version, and is left alone.
 """
 
-from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from hubq.client.client import Client
 from hubq.client.error_messages import UNREAD
 from hubq.client.repo_files import (
-    MOST_LISTED,
     LocalFile,
-    RemoteFile,
-    at_most,
     fetch_record,
     files_of,
     head_of,
     without_bars,
 )
-from hubq.client.retries import failures, status_of
-from hubq.client.staging import CLOSED_TO_ALL, let_go
 from hubq.errors import UserError
 from hubq.machine.files import write_atomically
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.adapted_report import AdaptedReport, load_report
-from hubq.records.record import Record
+from hubq.records.attestation import Statement
 from hubq.records.report import Report
-from hubq.records.run_folder import IN_A_REPO, REPORT_IN_A_REPO, SIBLINGS
+from hubq.records.run_folder import (
+    ATTESTATION_IN_A_REPO,
+    IN_A_REPO,
+    REPORT_IN_A_REPO,
+    SIBLINGS,
+)
 from hubq.stages.card.card import CARD, render
 from hubq.stages.card.plots import THEMES
 from hubq.stages.card.sections.figures import illustrations
 from hubq.stages.compare.releases import Release
 from hubq.stages.compare.reports import Siblings, in_order, siblings_of
-
-if TYPE_CHECKING:
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, Discussion
+from hubq.stages.publish.row_requests import Renewal, Renewed, close_all, commit, propose
 
 How = Literal["propose", "commit"]
-TITLE = "Bring the table of related releases up to date"
 HEADING = "## Which one should I choose?"
 SIBLINGS_IN_A_REPO = f"{IN_A_REPO}/{SIBLINGS}"
-OPEN = ("open", "draft")
-
-
-class Renewed(Record):
-    """What became of one card."""
-
-    repo: str
-    done: Literal["right", "proposed", "committed", "declined", "left"]
-    where: str | None = None  # the address of a pull request or a commit
-    why: str | None = None  # it was left
-
-
-@dataclass(frozen=True)
-class Renewal:
-    """What is to change in a repo, upon a head."""
-
-    repo: str
-    head: str
-    files: Mapping[str, LocalFile]
-    removed: frozenset[str]
-    said: str
-
-    @property
-    def operations(self) -> "list[CommitOperationAdd | CommitOperationDelete]":
-        """The same for huggingface_hub, which takes each of these once."""
-        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
-        return [
-            *(CommitOperationAdd(path, file.path) for path, file in self.files.items()),
-            *(CommitOperationDelete(path, is_folder=False) for path in sorted(self.removed)),
-        ]
 
 
 def renew_rows(
@@ -114,9 +79,9 @@ def _renewed(release: Release, family: Sequence[Release], client: Client, how: H
         with TemporaryDirectory(prefix="hubq-card-") as folder:
             renewal = _renewal(release, head, family, Path(folder), client)
             if renewal is None:
-                _close_all(release.repo, client)
+                close_all(release.repo, client)
                 return Renewed(repo=release.repo, done="right")
-            return _commit(renewal, client) if how == "commit" else _propose(renewal, client)
+            return commit(renewal, client) if how == "commit" else propose(renewal, client)
 
     return client.retries.call(renew)
 
@@ -149,14 +114,26 @@ def _renewal(
     for path, content in made.items():
         write_atomically(folder / path, content)
     gone = _picture_paths(report, saved) - made.keys()
-    held = files_of(client, repo, head) if gone else {}
-    return Renewal(
-        repo,
-        head,
-        {path: LocalFile(folder / path) for path in made},
-        frozenset(gone & held.keys()),
-        _difference(saved, wanted),
-    )
+    held = files_of(client, repo, head)
+    files = {path: LocalFile(folder / path) for path in made}
+    removed = frozenset(gone & held.keys())
+    if ATTESTATION_IN_A_REPO in held:
+        stated = Statement.load(fetch_record(client, repo, ATTESTATION_IN_A_REPO, head))
+        changed = {path: file.sha256 for path, file in files.items()}
+        _refuse_signed(stated, repo)
+        attestation = folder / ATTESTATION_IN_A_REPO
+        write_atomically(attestation, stated.with_files(changed, removed).written())
+        files[ATTESTATION_IN_A_REPO] = LocalFile(attestation)
+    return Renewal(repo, head, files, removed, _difference(saved, wanted))
+
+
+def _refuse_signed(stated: Statement, repo: str) -> None:
+    """Leave what somebody signed as it is: another card would need another signature."""
+    if stated.signer.how != "none":
+        raise UserError(
+            f"{repo} is signed, its card too: it was left alone.\nTo renew it, publish it again "
+            "from its run folder, with the key"
+        )
 
 
 def siblings_now(
@@ -219,121 +196,3 @@ def _difference(saved: Siblings, wanted: Siblings) -> str:
     return "\n".join(
         ["Only the card's section on related releases changes. By `hubq siblings`:", *lines]
     )
-
-
-def _commit(renewal: Renewal, client: Client) -> Renewed:
-    """Commit to main, upon the head that was looked at."""
-    made = client.api().create_commit(
-        renewal.repo,
-        renewal.operations,
-        commit_message=TITLE,
-        commit_description=renewal.said,
-        parent_commit=renewal.head,
-    )
-    _close_all(renewal.repo, client)
-    return Renewed(repo=renewal.repo, done="committed", where=str(made.commit_url))
-
-
-def _propose(renewal: Renewal, client: Client) -> Renewed:
-    """Open a pull request, or bring the open one up to date; don't repeat what was declined."""
-    asked = list(_requests(renewal.repo, client))
-    opened = [each for each in asked if each.status in OPEN]
-    if asked and asked[0].status == "closed" and _standing(asked[0], renewal, client) == "same":
-        where = _address(asked[0], client)
-        return Renewed(repo=renewal.repo, done="declined", where=where)
-    for each in opened:
-        standing = _standing(each, renewal, client)
-        if standing == "behind":
-            _push(each, renewal, client)
-        if standing != "other":
-            _close(renewal.repo, [one for one in opened if one is not each], client)
-            where = _address(each, client)
-            return Renewed(repo=renewal.repo, done="proposed", where=where)
-    made = client.api().create_commit(
-        renewal.repo,
-        renewal.operations,
-        commit_message=TITLE,
-        commit_description=renewal.said,
-        parent_commit=renewal.head,
-        create_pr=True,
-    )
-    _close(renewal.repo, opened, client)
-    return Renewed(repo=renewal.repo, done="proposed", where=str(made.pr_url))
-
-
-def _requests(repo: str, client: Client) -> "Iterator[Discussion]":
-    """Yield the pull requests of this kind, the newest first; whose they are doesn't matter.
-
-    What they hold is compared before they count for anything.
-    """
-    try:
-        every = at_most(
-            MOST_LISTED, client.api().get_repo_discussions(repo, discussion_type="pull_request")
-        )
-    except failures() as error:
-        if status_of(error) not in CLOSED_TO_ALL:
-            raise
-        return
-    yield from sorted(
-        (each for each in every if each.title == TITLE), key=lambda each: each.num, reverse=True
-    )
-
-
-def _address(request: "Discussion", client: Client) -> str:
-    return f"{client.url}/{request.repo_id}/discussions/{request.num}"
-
-
-def _standing(
-    request: "Discussion", renewal: Renewal, client: Client
-) -> Literal["same", "behind", "other"]:
-    """Tell whether a request proposes just this, or can be brought to it by one more commit.
-
-    It can where it was made upon the same head, and touches nothing but these files.
-    """
-    from huggingface_hub.errors import RevisionNotFoundError
-
-    repo, revision = renewal.repo, f"refs/pr/{request.num}"
-    try:
-        there = files_of(client, repo, revision)
-    except RevisionNotFoundError:  # hubq closed it, and let go of it
-        return "other"
-    main, ours = files_of(client, repo, renewal.head), renewal.files.keys() | renewal.removed
-    if _without(there, ours) != _without(main, ours):
-        return "other"
-    held = {path: there.get(path) for path in renewal.files}
-    same = all(each and renewal.files[path].equals(each) for path, each in held.items())
-    if same and not renewal.removed & there.keys():
-        return "same"
-    history = client.api().list_repo_commits(repo, revision=revision)
-    return "behind" if renewal.head in {each.commit_id for each in history} else "other"
-
-
-def _without(files: Mapping[str, RemoteFile], left: Set[str]) -> dict[str, RemoteFile]:
-    return {path: file for path, file in files.items() if path not in left}
-
-
-def _push(request: "Discussion", renewal: Renewal, client: Client) -> None:
-    """Bring an open request up to date by a commit to it."""
-    revision = f"refs/pr/{request.num}"
-    commit, _ = head_of(client, renewal.repo, revision)
-    still = renewal.removed & files_of(client, renewal.repo, commit).keys()
-    client.api().create_commit(
-        renewal.repo,
-        replace(renewal, removed=still).operations,
-        commit_message=TITLE,
-        commit_description=renewal.said,
-        revision=revision,
-        parent_commit=commit,
-    )
-
-
-def _close_all(repo: str, client: Client) -> None:
-    """Close what waits though the card is right by now."""
-    _close(repo, [each for each in _requests(repo, client) if each.status in OPEN], client)
-
-
-def _close(repo: str, requests: "Sequence[Discussion]", client: Client) -> None:
-    """Close pull requests, and let go of what they propose, which keeps storage taken."""
-    for each in requests:
-        client.api().change_discussion_status(repo, each.num, "closed", comment="Out of date.")
-        let_go(repo, each.num, client)

@@ -30,10 +30,11 @@ from hubq.records.run_folder import CHANGELOG, IN_A_REPO, PAPERS, REPORT_IN_A_RE
 from hubq.records.versions import Version, Versions
 from hubq.stages.publish.changelog import changelog, got_worse
 from hubq.stages.publish.changes import numbers, plain, settings, version_of
+from hubq.stages.publish.row_requests import TITLE
 
 VERSIONS_IN_A_REPO = f"{IN_A_REPO}/{VERSIONS}"
 LONGEST_HISTORY = 5_000_000  # bytes
-PUBLISHED = ("Publish ", "Send again ")  # begin the titles of our commits
+PUBLISHED = ("Publish ", "Send again ")  # begin the titles of our commits of a release
 SHOWN = 3  # titles of others' commits
 MAKING = ("model", "method", "calibration", "format", "embeddings", "adapt")  # of a recipe
 UNKNOWN = "unknown"
@@ -121,6 +122,8 @@ def _history(
 def _edits(titles: Iterator[str]) -> Iterator[str]:
     """Yield the titles of what came after the last commit of ours."""
     for title in titles:
+        if title.startswith(TITLE):
+            continue
         if title.startswith(PUBLISHED):
             return
         yield plain(title[:80])

@@ -11,7 +11,7 @@ from hubq.client.client import Client
 from hubq.records.report import Report
 from hubq.stages.publish.afterwards import Followed, Wishes, follow_up
 from hubq.stages.publish.publish import Publication
-from hubq.stages.publish.sibling_rows import Renewed
+from hubq.stages.publish.row_requests import Renewed
 
 OTHER = "acme/Tiny-Llama-GPTQ-3bit"
 Published = dict[str, tuple[Publication, Report]]

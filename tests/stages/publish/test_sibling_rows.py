@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,15 @@ from unloaded import publish_adapted
 
 from hubq.client.client import Client
 from hubq.machine.progress import SILENT
+from hubq.records.attestation import Statement
+from hubq.records.run_folder import ATTESTATION_IN_A_REPO
 from hubq.stages.card.check import differences
 from hubq.stages.compare.releases import releases
+from hubq.stages.publish.attestation import attested
 from hubq.stages.publish.release import assemble
-from hubq.stages.publish.sibling_rows import Renewed, renew_rows
+from hubq.stages.publish.row_requests import Renewed, only_rows_since
+from hubq.stages.publish.sibling_rows import renew_rows
+from hubq.stages.publish.signing import Signing
 
 OTHER, THIRD = "acme/Tiny-Llama-GPTQ-3bit", "acme/Tiny-Llama-RTN-8bit"
 BASE = "meta-llama/Meta-Llama-3-8B"
@@ -38,7 +44,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, bool], File
     def files(repo: str, private: bool) -> Files:
         run = tmp_path_factory.mktemp("run")
         report = make_run(run, repo, private=private, seed=len(repo))
-        return {path: file.path for path, file in assemble(report, run, SILENT).items()}
+        listed = attested(assemble(report, run, SILENT), run, Signing())
+        return {path: file.path for path, file in listed.items()}
 
     return files
 
@@ -97,6 +104,7 @@ def test_nothing_but_the_card_changes(client: Client, published: Publish) -> Non
     changed = {each.path for each in after if before.get(each.path) != each}
     assert changed <= {
         "README.md",
+        "hubq/attestation.json",
         "hubq/siblings.json",
         "images/bits.png",
         "images/bits-dark.png",
@@ -189,6 +197,52 @@ def test_it_can_be_committed_at_once(client: Client, published: Publish) -> None
 
     assert (found.done, ours(client)) == ("committed", [(1, "closed")])
     assert OTHER in card(client)
+
+
+def test_what_attests_the_files_follows_them(client: Client, published: Publish) -> None:
+    published(OTHER)
+    renewed(client, "commit")
+
+    whole = Path(client.api().snapshot_download(REPO))
+
+    stated = Statement.load(whole / ATTESTATION_IN_A_REPO).files
+    held = {
+        path.relative_to(whole).as_posix(): sha256(path.read_bytes()).hexdigest()
+        for path in whole.rglob("*")
+        if path.is_file()
+    }
+    assert stated == {
+        path: digest
+        for path, digest in held.items()
+        if path not in (ATTESTATION_IN_A_REPO, ".gitattributes")
+    }
+
+
+def test_a_card_that_somebody_signed_is_left_alone(client: Client, published: Publish) -> None:
+    published(OTHER)
+    path = Path(client.api().hf_hub_download(REPO, ATTESTATION_IN_A_REPO))
+    signed = path.read_bytes().replace(b'"how": "none"', b'"how": "identity"')
+    client.api().upload_file(
+        path_or_fileobj=signed, path_in_repo=ATTESTATION_IN_A_REPO, repo_id=REPO
+    )
+
+    (found,) = renewed(client)
+
+    assert found.done == "left"
+    assert "is signed, its card too" in (found.why or "")
+
+
+def test_rows_are_told_from_other_edits(client: Client, published: Publish) -> None:
+    first = client.api().model_info(REPO).sha
+    assert first is not None
+    published(OTHER)
+    renewed(client, "commit")
+    assert only_rows_since(first, REPO, client)
+
+    client.api().upload_file(path_or_fileobj=b"mine", path_in_repo="mine", repo_id=REPO)
+
+    assert not only_rows_since(first, REPO, client)
+    assert not only_rows_since("0" * 40, REPO, client)
 
 
 def test_an_adapter_is_a_row_and_has_no_table(
