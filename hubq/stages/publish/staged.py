@@ -58,6 +58,8 @@ def publish_staged(
             staged = stage(change, additions, waiting.name, client)
             waiting.model_copy(update={"number": staged.number}).save(run / STAGED)
         commit = staged.commit
+    except UserError as refusal:
+        raise _withdrawn(refusal, run, client) from refusal
     except failures():
         commit = landed(change, client)  # somebody published just these files meanwhile
         if commit is None:

@@ -3,11 +3,13 @@
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from faulty_hub import FaultyHub, refuse
+from faulty_hub import FaultyHub, meanwhile, refuse
+from huggingface_hub import CommitOperationAdd
 from made_run import REPO, make_run
 from unloaded import publish
 
@@ -134,6 +136,20 @@ def test_where_no_request_can_be_opened_it_waits_in_a_branch_that_is_deleted(
     assert hub.faults.requests("POST", "/commit/hubq-[0-9a-f]{12}") == [200]
     assert [each.name for each in client.api().list_repo_refs(REPO).branches] == ["main"]
     assert len(publications(client)) == 1
+
+
+def test_a_request_that_main_moved_away_from_is_closed_at_once(
+    report: Report, run: Path, client: Client, hub: FaultyHub
+) -> None:
+    note = CommitOperationAdd("notes.txt", b"mine")
+    move = partial(client.api().create_commit, REPO, [note], commit_message="By hand")
+    hub.faults.add(meanwhile("POST", "/discussions$", move))
+
+    with pytest.raises(UserError, match="changed during publishing"):
+        publish(report, run, client)
+
+    assert [each.status for each in client.api().get_repo_discussions(REPO)] == ["closed"]
+    assert client.api().list_repo_refs(REPO, include_pull_requests=True).pull_requests == []
 
 
 def test_a_token_for_one_repo_is_enough_for_that_repo(
