@@ -110,7 +110,7 @@ def test_what_is_forked_to_load_knows_neither_hubq_nor_whoever_started_it(
         assert worker.stdout is not None
         told = json.loads(worker.stdout.readline() or (tmp_path / "log").read_text())
 
-    nothing = {"hubq": [], "kept": [], "token": None}
+    nothing: dict[str, object] = {"hubq": [], "kept": [], "token": None}
     assert told == {**nothing, "loaded": True, "hub": "http://127.0.0.1:9"}
 
 
