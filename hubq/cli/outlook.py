@@ -29,9 +29,7 @@ class Outlook(NamedTuple):
         return self.plan.model_dump(mode="json") | more | {"does_not_fit": self.lacking}
 
 
-def outlook(
-    plan: "Plan", run: Path, gpu: str | None, *, base_known: bool = False
-) -> Outlook:
+def outlook(plan: "Plan", run: Path, gpu: str | None, *, base_known: bool = False) -> Outlook:
     """Look at a plan on this machine, or beside a GPU that is elsewhere, of which a name is given.
 
     Where the base is known, the time is without its measurements. Raises UserError where no

@@ -82,6 +82,20 @@ def _lock(handle: int, run: Path) -> None:
             raise
 
 
+def is_locked(folder: Path) -> bool:
+    """Tell whether a process is using a folder; no, where its file system has no locks."""
+    import fcntl  # Windows has none
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in TAKEN
+    finally:
+        os.close(handle)
+    return False
+
+
 def require_run(folder: Path) -> None:
     """Raise UserError unless a folder is new, empty or one of a run.
 

@@ -103,8 +103,11 @@ def forecast(
     recipe, shape = Recipe.model_validate(plan.recipe), shape_of(plan)
     run = Run(shape, rates, plan.compute_dtype or plan.dtype)
     dtype = recipe.evaluate.dtype or plan.compute_dtype or plan.dtype
-    sides = (not base_known) + (1 if recipe.adapt is None else 2) * _slowness(recipe)
+    sides = 1 + (1 if recipe.adapt is None else 2) * _slowness(recipe)
     measured = _measuring(recipe.evaluate, Run(shape, rates, dtype), kind, sides)
+    if base_known:  # only what is timed is done again
+        known = _measuring(recipe.evaluate, Run(shape, rates, dtype), kind, sides - 1)
+        measured |= {part: known[part] for part in ("perplexity", "tasks") if part in known}
     return Forecast(
         device=rates.device,
         stages={

@@ -83,7 +83,9 @@ class LookedUp:
         self.sources: dict[tuple[str, str], Source] = {}
         self.data: set[str] = set()
 
-    def source(self, model: ModelSection, client: Client, part: Literal["all", "language"]) -> Source:
+    def source(
+        self, model: ModelSection, client: Client, part: Literal["all", "language"]
+    ) -> Source:
         """Find a model, or take it as it was found; raise UserError where it contradicts itself."""
         from hubq.sources.find import find
 

@@ -63,7 +63,7 @@ def _add_matrix(found: dict[str, Any]) -> None:
         axes[axis]["description"] += "; each of its options may be a list too"
     excluded = {
         "type": "array",
-        "items": {"type": "object", "properties": dict.fromkeys(AXES, {})},
+        "items": {"type": "object", "properties": {axis: {} for axis in AXES}},
         "description": "combinations that are not made, such as {method: {name: rtn, bits: 2}}",
     }
     found["$defs"]["MatrixSection"] = {

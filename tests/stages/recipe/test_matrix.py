@@ -198,9 +198,7 @@ def test_a_matrix_that_makes_no_sense_says_why(tmp_path: Path, text: str, senten
         ("only: best", "line 3  publish.only: must be 'front'; you wrote best"),
     ],
 )
-def test_what_is_to_be_published_is_about_all(
-    tmp_path: Path, publish: str, sentence: str
-) -> None:
+def test_what_is_to_be_published_is_about_all(tmp_path: Path, publish: str, sentence: str) -> None:
     rest = REST.replace("org: me", f"org: me, {publish}")
 
     (told,) = mistakes(tmp_path, "matrix: {method: [rtn, awq]}\n", rest)

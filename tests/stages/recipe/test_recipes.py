@@ -44,7 +44,9 @@ SINGLE = [each for each in FILES if each not in MATRICES]
 # A matrix -> those of the single recipes that its members are.
 MADE = {
     "family_smollm2": re.compile(r"quickstart_(?!gptq_4bit_llava|.*(lora|peqa|low_rank)).*"),
-    "study_llama3_8b": re.compile(r"(?!bitsandbytes|.*(lora|peqa|low_rank|demo|quick))[a-z_]+[0-9.]+bit"),
+    "study_llama3_8b": re.compile(
+        r"(?!bitsandbytes|.*(lora|peqa|low_rank|demo|quick))[a-z_]+[0-9.]+bit"
+    ),
     "study_llama3_70b": re.compile(r".*_70b"),
     "study_llava_next_8b": re.compile(r"llava_next_8b_.*"),
 }
