@@ -26,12 +26,12 @@ def main() -> int:
     os.environ[EVENTS] = path
     for each in (signal.SIGINT, signal.SIGTERM):  # a shell may have had the first one ignored
         signal.signal(each, signal.default_int_handler)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     return _run(words, Telling(Path(path)))
 
 
-def _end_with_parent() -> None:
-    """Interrupt this process once nobody holds the other end of standard input."""
+def end_with_parent() -> None:
+    """Interrupt this process once nobody holds the other end of standard input; end it then."""
     while os.read(sys.stdin.fileno(), 1):
         pass
     os.kill(os.getpid(), signal.SIGINT)

@@ -89,7 +89,8 @@ def _places() -> int:
 def _run(asked: "Asked", hub: str | None, results: Path, *, as_json: bool) -> None:
     """Plan, run the queue, write the family's page, and say what failed."""
     from hubq.client.credentials import environment_for
-    from hubq.stages.sweep.local import LocalProcesses, capacity_here
+    from hubq.stages.sweep.local import LocalProcesses
+    from hubq.stages.sweep.needs import capacity_here
     from hubq.stages.sweep.queue import Trying
     from hubq.stages.sweep.sweep import prepare, read_all
 

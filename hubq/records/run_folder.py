@@ -1,6 +1,5 @@
 """The folder of a run: one process at a time works in it, and only what a run made is removed."""
 
-import errno
 import json
 import os
 import shutil
@@ -9,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hubq.errors import UserError
-from hubq.machine.files import PARTIAL
+from hubq.machine.files import PARTIAL, TAKEN, WITHOUT_LOCKS
 
 PLAN = "plan.json"  # what makes a folder that of a run
 CHECKPOINT = "checkpoint.json"
@@ -46,8 +45,6 @@ ADAPTED = "adapted"
 ADAPTER = "adapter"  # the folder of an adapter, inside that of the model that it belongs to
 STEPS = "steps"  # what is finished of a training
 WHOLE = (MODEL, f"{MODEL}{PARTIAL}", BLOCKS, STEPS, DOWNLOADED)
-TAKEN = (errno.EACCES, errno.EAGAIN)
-WITHOUT_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # NFS and its like
 
 
 @contextmanager

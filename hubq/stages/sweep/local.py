@@ -13,15 +13,9 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from hubq.machine.files import gigabytes
-from hubq.machine.meters import available
-from hubq.records.plan import Plan
-from hubq.stages.evaluate.evaluate import why_by_blocks
-from hubq.stages.plan.shortages import held_whole
 from hubq.stages.sweep.executor import Needs, Work
 
 MODULE = "hubq.cli.member"
-# Bytes of the command itself and of the process that others are forked from: their libraries.
-PROCESSES = 1_000_000_000
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 CPU = "cpu"
 
@@ -33,35 +27,11 @@ class Capacity(NamedTuple):
     gpus: Mapping[str, int]  # by how CUDA_VISIBLE_DEVICES names it
 
 
-def capacity_here() -> Capacity:
-    """Return what this machine has free now."""
-    import torch
-
-    count = torch.cuda.device_count()
-    named = [each.strip() for each in os.environ.get(VISIBLE, "").split(",") if each.strip()]
-    names = named[:count] or [str(number) for number in range(count)]
-    free = {name: torch.cuda.mem_get_info(number)[0] for number, name in enumerate(names)}
-    return Capacity(available(CPU), free)
-
-
-def needs_of(plan: Plan) -> Needs:
-    """Return what a plan's member holds at most."""
-    adapted = plan.adaptation
-    hosts = [plan.peak_memory, adapted.peak_memory if adapted else 0]
-    memory = PROCESSES + max(hosts)
-    whole = 0 if why_by_blocks(plan) else PROCESSES + held_whole(plan)
-    devices = [plan.device_memory, adapted.device_memory if adapted else None]
-    known = [each for each in devices if each is not None]
-    return Needs(memory, max(memory, whole), max(known, default=None))
-
-
 class Member:
     """A member in a process of its own, and in a session of its own: Ctrl-C is for its parent."""
 
-    def __init__(
-        self, work: Work, where: str, environment: Mapping[str, str], module: str = MODULE
-    ) -> None:
-        self.where = where
+    def __init__(self, work: Work, where: str, environment: Mapping[str, str], module: str) -> None:
+        self.where, self.ended = where, False
         self.needs = work.needs
         # -P: a module in the user's folder that is named like a library must not be imported.
         command = [sys.executable, "-P", "-m", module, str(work.events), *work.words]
@@ -78,8 +48,10 @@ class Member:
     def poll(self) -> int | None:
         """Return the exit code once it has ended."""
         code = self.process.poll()
-        if code is not None and self.process.stdin is not None:
+        if code is not None:
+            assert self.process.stdin is not None
             self.process.stdin.close()
+            self.ended = True
         return code
 
     def stop(self) -> None:
@@ -95,8 +67,14 @@ class Member:
 class LocalProcesses:
     """Processes of this machine that work with a Hub, by the environment that they get."""
 
-    def __init__(self, capacity: Capacity, at_once: int, environment: Mapping[str, str]) -> None:
-        self.capacity = capacity
+    def __init__(
+        self,
+        capacity: Capacity,
+        at_once: int,
+        environment: Mapping[str, str],
+        module: str = MODULE,
+    ) -> None:
+        self.capacity, self.module = capacity, module
         self.environment = dict(environment)
         threads = str(max(1, len(os.sched_getaffinity(0)) // at_once))
         self.environment.setdefault("OMP_NUM_THREADS", threads)
@@ -104,8 +82,8 @@ class LocalProcesses:
 
     @property
     def running(self) -> list[Member]:
-        """Those at work."""
-        self.members = [each for each in self.members if each.poll() is None]
+        """Those of whose end nobody has heard."""
+        self.members = [each for each in self.members if not each.ended]
         return self.members
 
     def why_never(self, needs: Needs) -> str | None:
@@ -145,6 +123,6 @@ class LocalProcesses:
     def start(self, work: Work, place: str) -> Member:
         """Start a member's process."""
         own = {} if place == CPU else {VISIBLE: place}
-        member = Member(work, place, self.environment | own)
+        member = Member(work, place, self.environment | own, self.module)
         self.members.append(member)
         return member

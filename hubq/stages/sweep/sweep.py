@@ -32,7 +32,7 @@ from hubq.stages.publish.publish import Publication
 from hubq.stages.recipe.matrix import Member, read_matrix
 from hubq.stages.recipe.recipe import Recipe
 from hubq.stages.sweep.executor import Executor, Work
-from hubq.stages.sweep.local import needs_of
+from hubq.stages.sweep.needs import needs_of
 from hubq.stages.sweep.queue import Item, Queue, Tell, Trying
 
 RUNS = Path("runs")
