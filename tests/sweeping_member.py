@@ -1,5 +1,8 @@
 """A member of a sweep that does little: `python -m sweeping_member EVENTS HOW FOLDER`.
 
+`evaluate` and `publish` get a recipe and --run RUN as the real commands do, and note their names in
+RUN; there `evaluate` is refused where a file says so.
+
 It notes in FOLDER that it began, and then: `well` ends, `fails` is refused, `busy` is refused by
 what passes by itself, until it has begun often enough, `long` works until it is interrupted or its
 parent is gone, which it notes too.
@@ -18,8 +21,12 @@ OFTEN = 3
 
 
 def main() -> int:
-    events, how, place = sys.argv[1:]
-    folder, telling = Path(place), Telling(Path(events))
+    events, how, *words = sys.argv[1:]
+    folder, telling = Path(words[-1]), Telling(Path(events))
+    if how in ("evaluate", "publish"):
+        with (folder / "did").open("a") as did:
+            did.write(f"{how} ")
+        return int((folder / "refused").exists())
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=end_with_parent, daemon=True).start()
     with (folder / "began").open("a") as began:

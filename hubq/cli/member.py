@@ -27,7 +27,10 @@ def main() -> int:
     for each in (signal.SIGINT, signal.SIGTERM):  # a shell may have had the first one ignored
         signal.signal(each, signal.default_int_handler)
     threading.Thread(target=end_with_parent, daemon=True).start()
-    return _run(words, Telling(Path(path)))
+    from hubq.cli import prepare_environment
+
+    prepare_environment()
+    return run(words, Telling(Path(path)))
 
 
 def end_with_parent() -> None:
@@ -39,11 +42,10 @@ def end_with_parent() -> None:
     os._exit(INTERRUPTED)
 
 
-def _run(words: list[str], telling: Telling) -> int:
+def run(words: list[str], telling: Telling) -> int:
     """Run a command as `hubq` does, and tell how it ended."""
-    from hubq.cli import cli, prepare_environment
+    from hubq.cli import cli
 
-    prepare_environment()
     try:
         code = cli.main(words, prog_name="hubq", standalone_mode=False)
     except click.ClickException as refusal:

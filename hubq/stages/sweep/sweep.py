@@ -1,6 +1,6 @@
 """A sweep: the recipes of some files, each as far as it is wanted, and what is on their front."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -106,7 +106,8 @@ def prepare(asked: Asked, wanted: Wanted, client: Client) -> "Sweep":
     ).save(asked.folder / SWEEP)
     sweep = Sweep(asked, wanted.only_front, client)
     for member, is_known in zip(planned, known, strict=True):
-        sweep.add(member, base_known=is_known)
+        stages = forecast_here(member.plan, base_known=is_known).stages
+        sweep.add(member, {stage: sum(parts.values()) for stage, parts in stages.items()})
     return sweep
 
 
@@ -123,8 +124,8 @@ class Sweep:
         """How all members are doing, in the order of their files."""
         return [each.record for each in self.items]
 
-    def add(self, member: PlannedMember, *, base_known: bool) -> None:
-        """Put a member into the queue, done already or yet to be done."""
+    def add(self, member: PlannedMember, seconds: Mapping[str, float]) -> None:
+        """Put a member into the queue, with its forecast by stage; it may be done already."""
         recipe, plan = member
         folder, name = self.asked.folder, recipe.name
         file = folder / RECIPES / f"{name}.yaml"
@@ -136,8 +137,6 @@ class Sweep:
             repo=plan.adaptation.repo if plan.adaptation else plan.repo,
         )
         stage = self._first_stage(name)
-        forecast = forecast_here(plan, base_known=base_known).stages
-        seconds = {stage: sum(parts.values()) for stage, parts in forecast.items()}
         changes = {"remaining": sum(seconds.values())}
         if is_done(record, recipe, stage, self.client.url):
             changes = {"state": "done", "message": "was done before"}
