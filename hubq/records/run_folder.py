@@ -15,6 +15,7 @@ CHECKPOINT = "checkpoint.json"
 REPORT = "report.json"
 SIBLINGS = "siblings.json"
 PUBLICATION = "publication.json"  # what `publish` leaves in a run that it has published
+FAMILY = "family.json"  # beside a page on all models of one base
 STAGED = "staged.json"  # under which name a release waits on the Hub
 DOWNLOADED = "downloaded"  # what waits on the Hub, while it is looked at
 MODEL = "model"

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from hubq.machine.files import write_atomically
 from hubq.records.number_format import number
+from hubq.records.run_folder import FAMILY
+from hubq.stages.card.card import CARD
+from hubq.stages.card.check import compared
 from hubq.stages.card.plots import THEMES, quality_against_bits
 from hubq.stages.compare.comparison import Family
 from hubq.stages.compare.pareto import Axes, axes, better, short_names
 from hubq.stages.compare.tables import markdown
 
-FAMILY = "family.json"
-PAGE = "README.md"
 PICTURE = """\
 <picture>
   <source media="(prefers-color-scheme: dark)" srcset="images/bits-dark.png">
@@ -25,10 +26,20 @@ PICTURE = """\
 def write_family(family: Family, folder: Path) -> Path:
     """Write a family's page into a folder named after its base; return its path."""
     place = folder / short_base(family)
-    for name, content in contents(family).items():
-        write_atomically(place / name, content)
     family.save(place / FAMILY)
-    return place / PAGE
+    return renew_family(place)
+
+
+def renew_family(folder: Path) -> Path:
+    """Write a family's page anew from its record; return its path."""
+    for name, content in contents(Family.load(folder / FAMILY)).items():
+        write_atomically(folder / name, content)
+    return folder / CARD
+
+
+def family_differences(folder: Path) -> list[str]:
+    """Say where a family's page or pictures are not what its record makes of them."""
+    return compared(folder, contents(Family.load(folder / FAMILY)))
 
 
 def short_base(family: Family) -> str:
@@ -46,41 +57,41 @@ def contents(family: Family) -> dict[str, bytes]:
         for theme in THEMES
     }
     pictures = {name: content for name, content in drawn.items() if content is not None}
-    return {PAGE: _page(family, with_picture=bool(pictures)).encode(), **pictures}
+    return {CARD: _page(family, with_picture=bool(pictures)).encode(), **pictures}
 
 
 def _page(family: Family, *, with_picture: bool) -> str:
-    compared = axes(family.entries)
+    found = axes(family.entries)
     count = len(family.entries)
     models = "1 model" if count == 1 else f"{number(count)} models"
     parts = [f"# {short_base(family)}: {models} beside their base\n"]
-    if with_picture and compared is not None:
-        parts.append(PICTURE.format(alt=_in_words(compared)))
+    if with_picture and found is not None:
+        parts.append(PICTURE.format(alt=_in_words(found)))
     parts.append(markdown(family))
-    if compared is not None:
-        parts.append(_beaten(compared))
+    if found is not None:
+        parts.append(_beaten(found))
     return "\n".join(filter(None, parts))
 
 
-def _in_words(compared: Axes) -> str:
+def _in_words(found: Axes) -> str:
     """Say what the picture shows."""
-    names = short_names(list(compared.points))
-    front = "; ".join(f"{names[each]}, {_facts(compared, each)}" for each in compared.front)
-    return f"{compared.loss} against {compared.cost}, lower is better. On the front: {front}."
+    names = short_names(list(found.points))
+    front = "; ".join(f"{names[each]}, {_facts(found, each)}" for each in found.front)
+    return f"{found.loss} against {found.cost}, lower is better. On the front: {front}."
 
 
-def _facts(compared: Axes, name: str) -> str:
-    bits, loss = compared.points[name]
+def _facts(found: Axes, name: str) -> str:
+    bits, loss = found.points[name]
     return f"{number(loss.value)} at {number(bits)} bits"
 
 
-def _beaten(compared: Axes) -> str:
+def _beaten(found: Axes) -> str:
     """List those that another clearly beats, each with the one to take instead."""
-    names = short_names(list(compared.points))
+    names = short_names(list(found.points))
     rows = [
-        f"- {names[name]} ({_facts(compared, name)}): take {names[by]} ({_facts(compared, by)})"
-        for name in compared.points
-        if (by := better(compared, name)) is not None
+        f"- {names[name]} ({_facts(found, name)}): take {names[by]} ({_facts(found, by)})"
+        for name in found.points
+        if (by := better(found, name)) is not None
     ]
     if not rows:
         return "None is clearly beaten by another.\n"

@@ -19,7 +19,7 @@ from hubq.stages.plan.plan import plan
 from hubq.stages.recipe.recipe import read
 from hubq.stages.sweep.local import Capacity, LocalProcesses
 from hubq.stages.sweep.queue import Trying
-from hubq.stages.sweep.results import FAMILY, PAGE, write_family
+from hubq.stages.sweep.results import family_differences, write_family
 from hubq.stages.sweep.sweep import (
     Asked,
     Sweep,
@@ -167,14 +167,17 @@ def test_a_familys_page_has_its_picture_table_and_who_is_beaten(tmp_path: Path) 
 
     page = write_family(family, tmp_path)
 
-    assert page == tmp_path / "Meta-Llama-3-8B" / PAGE
+    assert page == tmp_path / "Meta-Llama-3-8B" / "README.md"
     text = page.read_text()
     assert text.startswith("# Meta-Llama-3-8B: 3 models beside their base\n")
     assert "| **4bit** |" in text
     assert "| 3bit |" in text
     assert "- 3bit (0.1000 at 5 bits): take 4bit (0.01000 at 4.600 bits)\n" in text
     made = {path.relative_to(page.parent).as_posix() for path in page.parent.rglob("*.*")}
-    assert made == {PAGE, FAMILY, "images/bits.png", "images/bits-dark.png"}
+    assert made == {"README.md", "family.json", "images/bits.png", "images/bits-dark.png"}
+    assert family_differences(page.parent) == []
+    page.write_text(text.replace("clearly", "hardly"))
+    assert len(family_differences(page.parent)) == 1
 
 
 def test_the_records_of_a_sweep_are_read_in_its_order(tmp_path: Path) -> None:
