@@ -1,9 +1,9 @@
 """What a sweep takes beside its runs one by one: python bench/sweep.py [--real]
 
-Eight recipes of a tiny model, or with --real four of SmolLM2-135M with little to measure, each way in a
-cache of its own: one by one as `hubq evaluate`, then `hubq sweep --stage evaluate` with one and with
-two at once. The sum is what the runs of a way took by themselves; what the sweep took beyond that sum,
-over the places that it had, is its own. Everything else on the machine shows in these numbers.
+Eight recipes of a tiny model, or with --real four of SmolLM2-135M with little to measure, each way
+in a cache of its own: one by one as `hubq evaluate`, then `hubq sweep --stage evaluate` with one
+and with two at once. The sum is what the runs of a way took by themselves; what the sweep took
+beyond that, over the places that it had, is its own. Whatever else the machine does shows here too.
 """
 
 import json

@@ -14,7 +14,7 @@ from hubq.records.sweep import SWEEP, SWEEPS, MemberRecord, SweepRecord, members
 
 if TYPE_CHECKING:
     from hubq.records.sweep import Stage
-    from hubq.stages.sweep.sweep import Asked, Sweep
+    from hubq.stages.sweep.sweep import Asked, Sweep, Wanted
 
 STAGES = ("quantize", "evaluate", "publish")
 MATRIX = "recipes/family_smollm2.yaml"
@@ -67,16 +67,19 @@ def sweep(  # noqa: PLR0913 - the options of a command
     command goes on.
     """
     assert machine == "local", "there is one kind yet"
-    from hubq.stages.sweep.sweep import Asked, named_after
+    from hubq.stages.sweep.sweep import Asked, named_after, read_all
 
+    if name is not None and (Path(name).name != name or name.startswith(".")):
+        raise click.BadParameter(f"{name} names no folder of sweeps/", param_hint="--name")
     if status:
         _show_status(_known(name or named_after(recipes)), as_json=as_json)
         return
     if not recipes:
         raise click.UsageError("name a recipe or a matrix, or use --status")
+    wanted = read_all(recipes)
     asked = Asked(name or named_after(recipes), recipes, stage, at_once or _places())
     with locked(asked.folder):
-        _run(asked, hub, results, as_json=as_json)
+        _run(asked, wanted, hub, results, as_json=as_json)
 
 
 def _places() -> int:
@@ -86,15 +89,16 @@ def _places() -> int:
     return max(1, torch.cuda.device_count())
 
 
-def _run(asked: "Asked", hub: str | None, results: Path, *, as_json: bool) -> None:
+def _run(
+    asked: "Asked", wanted: "Wanted", hub: str | None, results: Path, *, as_json: bool
+) -> None:
     """Plan, run the queue, write the family's page, and say what failed."""
     from hubq.client.credentials import environment_for
     from hubq.stages.sweep.local import LocalProcesses
     from hubq.stages.sweep.needs import capacity_here
     from hubq.stages.sweep.queue import Trying
-    from hubq.stages.sweep.sweep import prepare, read_all
+    from hubq.stages.sweep.sweep import prepare
 
-    wanted = read_all(asked.files)
     with ExitStack() as hubs:
         clients = [hubs.enter_context(client_for(hub, each)) for each in wanted.organizations]
         client = clients[-1]

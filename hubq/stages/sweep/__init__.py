@@ -3,5 +3,5 @@
 In come the planned recipes of some files, out come the run folders of all, and the family's card.
 A member is the ordinary command on one recipe, so all that it does is resumable by itself. The
 queue knows no machine: an executor (`hubq/stages/sweep/executor.py`) says where one may begin,
-starts, watches and stops it. torch is imported inside functions, where GPUs are counted.
+starts, watches and stops it.
 """

@@ -76,8 +76,9 @@ class LocalProcesses:
     ) -> None:
         self.capacity, self.module = capacity, module
         self.environment = dict(environment)
-        threads = str(max(1, len(os.sched_getaffinity(0)) // at_once))
-        self.environment.setdefault("OMP_NUM_THREADS", threads)
+        if at_once > 1:
+            threads = max(1, (os.cpu_count() or 1) // at_once)
+            self.environment.setdefault("OMP_NUM_THREADS", str(threads))
         self.members: list[Member] = []
 
     @property

@@ -2,6 +2,8 @@
 
 import os
 
+import torch
+
 from hubq.machine.meters import available
 from hubq.records.plan import Plan
 from hubq.stages.evaluate.evaluate import why_by_blocks
@@ -15,8 +17,6 @@ PROCESSES = 1_000_000_000
 
 def capacity_here() -> Capacity:
     """Return what this machine has free now."""
-    import torch
-
     count = torch.cuda.device_count()
     named = [each.strip() for each in os.environ.get(VISIBLE, "").split(",") if each.strip()]
     names = named[:count] or [str(number) for number in range(count)]

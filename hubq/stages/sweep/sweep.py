@@ -5,6 +5,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
+
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.machine.files import write_atomically
@@ -229,8 +231,6 @@ def beaten_by(reports: Iterable[Report]) -> dict[str, str]:
 
 def write_recipe(recipe: Recipe, file: Path) -> None:
     """Write a recipe as a file that reads back as the same, wherever the first one lies."""
-    import yaml
-
     values = recipe.model_dump(mode="json", exclude={"name"})
     text = f"# Made by hubq sweep.\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}"
     write_atomically(file, text.encode())
