@@ -18,11 +18,11 @@ from typing import Any
 import torch
 import yaml
 from subject import QUICKSTART, heading
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from hubq.machine.files import cache_folder
 
-TINY = {
+TINY: dict[str, Any] = {
     "vocab_size": 260,
     "hidden_size": 64,
     "intermediate_size": 128,
@@ -80,7 +80,8 @@ def tiny(folder: Path) -> Path:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(**TINY)).to(torch.bfloat16).save_pretrained(folder)
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**TINY))
+    model.to(torch.bfloat16).save_pretrained(folder)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     known = {letter: number for number, letter in enumerate(letters)}
     tokenizer = Tokenizer(models.BPE(vocab=known, merges=[]))

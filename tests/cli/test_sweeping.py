@@ -124,6 +124,7 @@ def test_a_sweep_goes_on_where_one_failed(matrix: Path, own_folder: Path) -> Non
     events = [json.loads(line) for line in again.stdout.splitlines()]
     assert {each["name"] for each in events} == {"mine-rtn_3bit"}
     assert (events[0]["event"], events[-1]["event"]) == ("started", "done")
+    assert events[-1]["stage"] == "quantize"
     for name in ("mine-rtn_4bit", "mine-rtn_3bit"):
         assert (own_folder / "runs" / name / "checkpoint.json").is_file()
         record = own_folder / "sweeps" / "mine" / "members" / f"{name}.json"

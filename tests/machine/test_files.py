@@ -1,7 +1,8 @@
 """Files of the cache that several processes want: one makes them, the others wait."""
 
 import threading
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from progress_recorder import Recorder
@@ -15,9 +16,11 @@ def test_who_comes_later_waits_and_says_so() -> None:
     order: list[str] = []
 
     class Noting(Recorder):
-        def task(self, title: str, total: int) -> AbstractContextManager[Advance]:
+        @contextmanager
+        def task(self, title: str, total: int) -> Iterator[Advance]:
             waiting.set()
-            return super().task(title, total)
+            with super().task(title, total) as advance:
+                yield advance
 
     told = Noting()
 

@@ -169,8 +169,10 @@ def _alternatives(key: str, value: object, place: Place) -> Iterator[Choice]:
         for numbers in product(*(range(len(held)) for held in lists.values())):
             at = dict(zip(lists, numbers, strict=True))
             values = each | {option: lists[option][index] for option, index in at.items()}
-            inside = {(key, option): (*where, option, index) for option, index in at.items()}
-            yield Choice(values, {(key,): where, **inside})
+            moved: dict[Place, Place] = {(key,): where}
+            for option, index in at.items():
+                moved[key, option] = (*where, option, index)
+            yield Choice(values, moved)
 
 
 def _without(

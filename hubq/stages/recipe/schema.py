@@ -53,14 +53,11 @@ def schema() -> dict[str, Any]:
 
 def _add_matrix(found: dict[str, Any]) -> None:
     """Let a file make several recipes: their model and method may stand in its matrix."""
-    alternatives = {"anyOf": [{"type": each} for each in ("string", "object", "integer", "null")]}
-    several = {"anyOf": [*alternatives["anyOf"], {"type": "array", "items": alternatives}]}
-    axes = {
-        axis: {**several, "description": f"`{axis}`, or a list of alternatives for it"}
-        for axis in AXES
-    }
-    for axis in OPTIONS_TOO:
-        axes[axis]["description"] += "; each of its options may be a list too"
+    kinds = [{"type": each} for each in ("string", "object", "integer", "null")]
+    several = {"anyOf": [*kinds, {"type": "array", "items": {"anyOf": kinds}}]}
+    about = {axis: f"`{axis}`, or a list of alternatives for it" for axis in AXES}
+    about |= {axis: f"{about[axis]}; each option may be a list too" for axis in OPTIONS_TOO}
+    axes = {axis: {**several, "description": text} for axis, text in about.items()}
     excluded = {
         "type": "array",
         "items": {"type": "object", "properties": {axis: {} for axis in AXES}},

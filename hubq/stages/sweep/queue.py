@@ -17,6 +17,7 @@ from hubq.records.sweep import FINISHED, MemberRecord
 from hubq.stages.sweep.executor import Executor, Handle, Work
 from hubq.stages.sweep.news import News
 
+STAGES = ("plan", "quantize", "adapt", "evaluate", "publish")
 TICK = 0.1  # seconds between two looks
 SAVED = 1.0  # seconds between two records of a member that only goes on
 PATIENCE = 60.0  # seconds in which members that were asked to end do so
@@ -49,7 +50,11 @@ class Item:
 
     @property
     def stage(self) -> str:
-        """The stage that it is in, by what lies in its run folder."""
+        """The stage that it is in, by what lies in its run folder; at most that of its command."""
+        found, last = self._found(), self.work.words[0]
+        return last if last in STAGES and found in STAGES[STAGES.index(last) :] else found
+
+    def _found(self) -> str:
         run = Path(self.record.run)
         last = run / ADAPTED / REPORT if self.adapts else run / REPORT
         if not (run / PLAN).is_file():

@@ -13,7 +13,7 @@ from hubq.machine.files import write_atomically
 from hubq.records.adapted_report import load_report
 from hubq.records.plan import Plan
 from hubq.records.report import Report
-from hubq.records.run_folder import ADAPTATION, ADAPTED, CHECKPOINT, PLAN, PUBLICATION, REPORT
+from hubq.records.run_folder import ADAPTED, CHECKPOINT, PLAN, PUBLICATION, REPORT
 from hubq.records.sweep import (
     EVENTS,
     LOGS,
@@ -139,10 +139,11 @@ class Sweep:
             repo=plan.adaptation.repo if plan.adaptation else plan.repo,
         )
         stage = self._first_stage(name)
-        changes = {"remaining": sum(seconds.values())}
         if is_done(record, recipe, stage, self.client.url):
-            changes = {"state": "done", "message": "was done before"}
-        record = record.model_copy(update=changes)
+            done_before = {"state": "done", "stage": stage, "message": "was done before"}
+            record = record.model_copy(update=done_before)
+        else:
+            record = record.model_copy(update={"remaining": sum(seconds.values())})
         record.save(folder / MEMBERS / f"{name}.json")
         work = Work(
             name=name,
@@ -239,9 +240,8 @@ def write_recipe(recipe: Recipe, file: Path) -> None:
 def is_done(record: MemberRecord, recipe: Recipe, stage: Stage, endpoint: str) -> bool:
     """Tell whether a run folder holds what a recipe makes as far as a stage."""
     run = Path(record.run)
-    last = run / ADAPTED if recipe.adapt is not None else run
-    made = ADAPTATION if recipe.adapt is not None else CHECKPOINT
-    file = last / {"quantize": made, "evaluate": REPORT, "publish": PUBLICATION}[stage]
+    last = run / ADAPTED if recipe.adapt is not None and stage != "quantize" else run
+    file = last / {"quantize": CHECKPOINT, "evaluate": REPORT, "publish": PUBLICATION}[stage]
     if not file.is_file() or not (run / PLAN).is_file():
         return False
     with suppress(UserError):  # records of another version: the command says what to do

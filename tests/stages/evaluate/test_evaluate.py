@@ -7,7 +7,7 @@ tests here.
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event, Thread
 from typing import NamedTuple
@@ -306,9 +306,11 @@ def test_what_another_process_measures_meanwhile_is_not_measured_again(
     waiting = Event()
 
     class Waiting(Recorder):
-        def task(self, title: str, total: int) -> AbstractContextManager[Advance]:
+        @contextmanager
+        def task(self, title: str, total: int) -> Iterator[Advance]:
             waiting.set()
-            return super().task(title, total)
+            with super().task(title, total) as advance:
+                yield advance
 
     progress = Waiting()
     arguments = (evaluation.plan, evaluation.checkpoint, evaluation.run, Client(), progress)
