@@ -42,7 +42,8 @@ def plan_members(members: Sequence[Member], client: Client) -> list[PlannedMembe
         try:
             planned = _planned(member, client, known, repos)
         except UserError as error:
-            mistakes.setdefault(str(error), []).append(member.recipe.name)
+            where = "" if member.line is None else f" (line {member.line})"
+            mistakes.setdefault(str(error), []).append(f"{member.recipe.name}{where}")
             continue
         repos |= dict.fromkeys(map(str.lower, _repos(planned.plan)), member.recipe.name)
         found.append(planned)

@@ -32,6 +32,7 @@ class Member(NamedTuple):
 
     recipe: Recipe
     apart: str = ""
+    line: int | None = None  # where its method stands; None: in a file of its own
 
 
 class Matrix(NamedTuple):
@@ -81,15 +82,15 @@ def read_matrix(path: Path) -> Matrix:
     only_front = _taken_only(file)
     chosen = _chosen(file)
     members = [_member(file, each) for each in chosen]
-    recipes = [each for each in members if each is not None]
+    made = [each for each in members if each is not None]
     if not chosen and not file.mistakes:
         place = file.marked.line((MATRIX,))
         file.mistakes.append((place, "matrix: makes no recipe: all are excluded"))
-    if len(recipes) > 1:
-        file.mistakes.extend(_names_of_one(file, len(recipes)))
+    if len(made) > 1:
+        file.mistakes.extend(_names_of_one(file, len(made)))
     if file.mistakes:
         raise refuse(str(path), file.mistakes)
-    named = _named(path.stem, recipes, with_model=_varies(file, "model"))
+    named = _named(path.stem, made, with_model=_varies(file, "model"))
     return Matrix(path.stem, tuple(named), only_front)
 
 
@@ -219,26 +220,29 @@ def _fits(value: object, wanted: object) -> bool:
     return value == wanted
 
 
-def _member(file: Written, chosen: Mapping[str, Choice]) -> Recipe | None:
+def _member(file: Written, chosen: Mapping[str, Choice]) -> Member | None:
     """Check one member's recipe; None where it has mistakes, which are noted."""
     rest = {key: each for key, each in file.values.items() if key != MATRIX}
     values = rest | {key: each.value for key, each in chosen.items()}
     moved = {place: target for each in chosen.values() for place, target in each.moved.items()}
     marked = MovedYaml(original=file.marked, moved=moved)
     recipe = checked("member", Written(values, marked, file.mistakes, file.folder))
-    if recipe is not None and not recipe.method.needs and recipe.adapt is None:
-        return recipe.model_copy(update={"calibration": None})
-    return recipe
+    if recipe is None:
+        return None
+    if not recipe.method.needs and recipe.adapt is None:
+        recipe = recipe.model_copy(update={"calibration": None})
+    return Member(recipe, line=marked.line(("method",)))
 
 
-def _named(stem: str, recipes: Sequence[Recipe], *, with_model: bool) -> Iterator[Member]:
+def _named(stem: str, members: Sequence[Member], *, with_model: bool) -> Iterator[Member]:
     """Name recipes by the file, method and bits; those but the first of a name by what differs too.
 
     So a name stays when alternatives are added behind those that there are.
     """
     first: dict[str, Recipe] = {}
     taken: set[str] = set()
-    for recipe in _different(recipes):
+    for member in _different(members):
+        recipe = member.recipe
         model = [_short_name(recipe)] if with_model else []
         name = "-".join([stem, *model, f"{recipe.method_name}_{recipe.method.nominal_bits:.3g}bit"])
         apart = _apart(recipe, first.setdefault(name, recipe))
@@ -249,14 +253,14 @@ def _named(stem: str, recipes: Sequence[Recipe], *, with_model: bool) -> Iterato
             apart = f"{apart}-{number}".lstrip("-")
             unique = f"{name}-{apart}"
         taken.add(unique)
-        yield Member(recipe.model_copy(update={"name": unique}), apart)
+        yield Member(recipe.model_copy(update={"name": unique}), apart, member.line)
 
 
-def _different(recipes: Sequence[Recipe]) -> list[Recipe]:
-    """Drop recipes that are like an earlier one."""
-    found: dict[str, Recipe] = {}
-    for each in recipes:
-        found.setdefault(each.model_dump_json(), each)
+def _different(members: Sequence[Member]) -> list[Member]:
+    """Drop members whose recipe is like an earlier one."""
+    found: dict[str, Member] = {}
+    for each in members:
+        found.setdefault(each.recipe.model_dump_json(), each)
     return list(found.values())
 
 
