@@ -13,7 +13,7 @@ from hubq.records.plan import Plan
 from hubq.records.vocabulary import LONGEST_NAME
 from hubq.stages.plan.plan import LookedUp, look_up
 from hubq.stages.plan.shortages import disk_needed
-from hubq.stages.recipe.matrix import Member
+from hubq.stages.recipe.members import Member
 from hubq.stages.recipe.recipe import Recipe
 
 

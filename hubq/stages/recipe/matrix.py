@@ -6,7 +6,6 @@ stand in a list, for what doesn't go with everything else; the recipes of all ar
 section of a matrix replaces that of the file.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -16,7 +15,8 @@ from typing import Any, NamedTuple
 
 from hubq.errors import did_you_mean
 from hubq.records.yaml_lines import MarkedYaml, Place
-from hubq.stages.recipe.recipe import MATRIX, Recipe, Written, checked, opened, read
+from hubq.stages.recipe.members import Member, named
+from hubq.stages.recipe.recipe import MATRIX, Written, checked, opened, read
 from hubq.stages.recipe.validation_errors import Mistake, refuse
 
 AXES = ("model", "method", "format", "embeddings", "calibration", "adapt")
@@ -25,14 +25,6 @@ EXCLUDE = "exclude"
 FRONT = "front"  # publish.only
 MOST = 500  # recipes of one file
 NAMES = ("name", "adapted_name", "quantized")  # what of `publish` is about one repo
-
-
-class Member(NamedTuple):
-    """One recipe of a file, and what tells it from the first that would have its name."""
-
-    recipe: Recipe
-    apart: str = ""
-    line: int | None = None  # where its method stands; None: in a file of its own
 
 
 class Matrix(NamedTuple):
@@ -81,8 +73,7 @@ def read_matrix(path: Path) -> Matrix:
         return Matrix(path.stem, (Member(read(path)),))
     only_front = _taken_only(file)
     chosen = _chosen(file)
-    members = [_member(file, each) for each in chosen]
-    made = [each for each in members if each is not None]
+    made = [each for each in (_member(file, one) for one in chosen) if each is not None]
     if not chosen and not file.mistakes:
         place = file.marked.line((MATRIX,))
         file.mistakes.append((place, "matrix: makes no recipe: all are excluded"))
@@ -90,8 +81,8 @@ def read_matrix(path: Path) -> Matrix:
         file.mistakes.extend(_names_of_one(file, len(made)))
     if file.mistakes:
         raise refuse(str(path), file.mistakes)
-    named = _named(path.stem, made, with_model=_varies(file, "model"))
-    return Matrix(path.stem, tuple(named), only_front)
+    members = named(path.stem, made, with_model=_varies(file, "model"))
+    return Matrix(path.stem, tuple(members), only_front)
 
 
 def _taken_only(file: Written) -> bool:
@@ -232,70 +223,6 @@ def _member(file: Written, chosen: Mapping[str, Choice]) -> Member | None:
     if not recipe.method.needs and recipe.adapt is None:
         recipe = recipe.model_copy(update={"calibration": None})
     return Member(recipe, line=marked.line(("method",)))
-
-
-def _named(stem: str, members: Sequence[Member], *, with_model: bool) -> Iterator[Member]:
-    """Name recipes by the file, method and bits; those but the first of a name by what differs too.
-
-    So a name stays when alternatives are added behind those that there are.
-    """
-    first: dict[str, Recipe] = {}
-    taken: set[str] = set()
-    for member in _different(members):
-        recipe = member.recipe
-        model = [_short_name(recipe)] if with_model else []
-        name = "-".join([stem, *model, f"{recipe.method_name}_{recipe.method.nominal_bits:.3g}bit"])
-        apart = _apart(recipe, first.setdefault(name, recipe))
-        unique = f"{name}-{apart}" if apart else name
-        number = 1
-        while unique in taken:
-            number += 1
-            apart = f"{apart}-{number}".lstrip("-")
-            unique = f"{name}-{apart}"
-        taken.add(unique)
-        yield Member(recipe.model_copy(update={"name": unique}), apart, member.line)
-
-
-def _different(members: Sequence[Member]) -> list[Member]:
-    """Drop members whose recipe is like an earlier one."""
-    found: dict[str, Member] = {}
-    for each in members:
-        found.setdefault(each.recipe.model_dump_json(), each)
-    return list(found.values())
-
-
-def _short_name(recipe: Recipe) -> str:
-    """Return a model's name without its organization or folder."""
-    model = recipe.model
-    known = model.hub or model.base_model or ""
-    where = model.folder or model.gguf or (Path(model.wheel.file) if model.wheel else None)
-    name = known.partition("@")[0].rpartition("/")[2]
-    return _plain(name or (where.stem if where is not None else "model"))
-
-
-def _apart(recipe: Recipe, first: Recipe) -> str:
-    """Say in a few words in what a recipe differs from the first of its name."""
-    own, other = (dict(_leaves(each.model_dump(mode="json"))) for each in (recipe, first))
-    words = []
-    for place, value in own.items():
-        if value == other.get(place) or place[0] == "name":
-            continue
-        says_all = place[-1] in ("format", "name", "hub", "file", "folder")
-        words.append(_plain(str(value) if says_all else f"{place[-1]}_{value}"))
-    return "-".join(filter(None, words))[:60].strip("-_.")
-
-
-def _leaves(value: object, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
-    if isinstance(value, Mapping):
-        for key, each in value.items():
-            yield from _leaves(each, (*place, str(key)))
-    else:
-        yield place, value
-
-
-def _plain(words: str) -> str:
-    """Spell words as a file's name may have them."""
-    return re.sub(r"[^A-Za-z0-9._]+", "-", words.rpartition("/")[2]).strip("-.")
 
 
 def _note(file: Written, place: Place, sentence: str) -> None:

@@ -31,7 +31,8 @@ from hubq.stages.plan.differences import understood
 from hubq.stages.plan.forecast import forecast_here
 from hubq.stages.plan.members import PlannedMember, measured_first, plan_members
 from hubq.stages.publish.publish import Publication
-from hubq.stages.recipe.matrix import Member, read_matrix
+from hubq.stages.recipe.matrix import read_matrix
+from hubq.stages.recipe.members import Member
 from hubq.stages.recipe.recipe import Recipe
 from hubq.stages.sweep.executor import Executor, Work
 from hubq.stages.sweep.needs import needs_of
