@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from hubq.cli.bars import duration
-from hubq.records.sweep import MemberRecord
 
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
+
+    from hubq.records.sweep import MemberRecord
 
 QUIET = ("progress",)  # events that give no line
 COLORS = {"done": "green", "failed": "red", "running": "cyan", "retrying": "yellow"}
@@ -23,7 +24,7 @@ LONGEST = 60  # characters of a message in the table
 class Lines:
     """A line for each thing that happens, but for what only goes on."""
 
-    def __call__(self, event: str, member: MemberRecord) -> None:
+    def __call__(self, event: str, member: "MemberRecord") -> None:
         """Say what happened."""
         if event in QUIET:
             return
@@ -38,7 +39,7 @@ class Lines:
 class Events:
     """Each thing that happens as a line of JSON on standard output."""
 
-    def __call__(self, event: str, member: MemberRecord) -> None:
+    def __call__(self, event: str, member: "MemberRecord") -> None:
         """Print an event with the member as it is then."""
         told = {"time": round(time.time(), 3), "event": event, **member.model_dump(mode="json")}
         click.echo(json.dumps(told, ensure_ascii=False))
@@ -47,11 +48,11 @@ class Events:
 class Drawn:
     """A table of all members that is drawn anew whenever something happens."""
 
-    def __init__(self, members: Sequence[MemberRecord], at_once: int, live: "Live") -> None:
+    def __init__(self, members: "Sequence[MemberRecord]", at_once: int, live: "Live") -> None:
         self.members = {each.name: each for each in members}
         self.at_once, self.live = at_once, live
 
-    def __call__(self, event: str, member: MemberRecord) -> None:
+    def __call__(self, event: str, member: "MemberRecord") -> None:
         """Take in what happened; every one has its row."""
         self.members[member.name] = member
         self.live.update(table(list(self.members.values()), self.at_once))
@@ -59,7 +60,7 @@ class Drawn:
 
 @contextmanager
 def shown(
-    members: Sequence[MemberRecord], at_once: int, *, as_json: bool
+    members: "Sequence[MemberRecord]", at_once: int, *, as_json: bool
 ) -> "Iterator[Drawn | Events | Lines]":
     """Give what suits standard error, or standard output for JSON."""
     from rich.console import Console
@@ -75,7 +76,7 @@ def shown(
             yield Drawn(members, at_once, live)
 
 
-def table(members: Sequence[MemberRecord], at_once: int) -> "Table":
+def table(members: "Sequence[MemberRecord]", at_once: int) -> "Table":
     """Return a table of members: state, stage, how far, how long yet, and where."""
     from rich.box import SIMPLE
     from rich.table import Table
@@ -96,7 +97,7 @@ def table(members: Sequence[MemberRecord], at_once: int) -> "Table":
     return found
 
 
-def _sum(members: Sequence[MemberRecord], at_once: int) -> str:
+def _sum(members: "Sequence[MemberRecord]", at_once: int) -> str:
     """Say how many are how far, and how long the rest takes by the plan."""
     counts: dict[str, int] = {}
     for each in members:

@@ -10,10 +10,9 @@ from hubq.cli.options import FILE, FOLDER, client_for, example, hub_option, json
 from hubq.cli.sweep_table import shown, table
 from hubq.errors import UserError
 from hubq.records.run_folder import is_locked, locked
-from hubq.records.sweep import SWEEP, SWEEPS, MemberRecord, SweepRecord, members_in
 
 if TYPE_CHECKING:
-    from hubq.records.sweep import Stage
+    from hubq.records.sweep import MemberRecord, Stage
     from hubq.stages.sweep.sweep import Asked, Sweep, Wanted
 
 STAGES = ("quantize", "evaluate", "publish")
@@ -144,6 +143,8 @@ def _refuse_failed(work: "Sweep", *, as_json: bool) -> None:
 
 def _known(name: str) -> Path:
     """Return the folder of a sweep, or of the one that was last begun; raise UserError for none."""
+    from hubq.records.sweep import SWEEP, SWEEPS
+
     if name:
         folder = SWEEPS / name
         if not (folder / SWEEP).is_file():
@@ -157,6 +158,8 @@ def _known(name: str) -> Path:
 
 def _show_status(folder: Path, *, as_json: bool) -> None:
     """Show what a sweep's records say, and whether a process is at it."""
+    from hubq.records.sweep import SWEEP, SweepRecord, members_in
+
     record, members = SweepRecord.load(folder / SWEEP), members_in(folder)
     at_work = is_locked(folder)
     if as_json:
@@ -168,7 +171,7 @@ def _show_status(folder: Path, *, as_json: bool) -> None:
         click.echo(f"No process works at it: hubq sweep {' '.join(record.files)} goes on")
 
 
-def _print(members: list[MemberRecord], at_once: int) -> None:
+def _print(members: "list[MemberRecord]", at_once: int) -> None:
     from rich.console import Console
 
     Console().print(table(members, at_once))
