@@ -24,6 +24,7 @@ from hubq.records.recipe_inputs import ModelSection
 from hubq.sources.shards import TensorInfo
 from hubq.sources.source import Source
 from hubq.stages.plan.plan import estimate
+from hubq.stages.recipe.matrix import is_matrix
 from hubq.stages.recipe.recipe import Recipe, read
 
 SMALL = "SmolLM2-135M"
@@ -54,7 +55,8 @@ COLUMNS = ("recipe", "format", "nominal", "needed", "stored", "file", "file, emb
 
 def main() -> None:
     asked = tuple(sys.argv[1:]) or ("",)
-    recipes = [each for each in map(read, sorted(RECIPES.glob("*.yaml"))) if is_studied(each)]
+    single = (path for path in sorted(RECIPES.glob("*.yaml")) if not is_matrix(path))
+    recipes = [each for each in map(read, single) if is_studied(each)]
     for model in SHAPES:
         found = Table(*COLUMNS, title=heading(f"{model}, bits a weight and a parameter"))
         rows = [row(each, model) for each in recipes if each.name.startswith(asked)]

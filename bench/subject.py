@@ -43,7 +43,8 @@ def quickstarts() -> list[Way]:
 
 
 def _is_for(path: Path, model: str) -> bool:
-    return f"model: {model}\n" in path.read_text()
+    text = path.read_text()
+    return f"model: {model}\n" in text and "\nmatrix:" not in text
 
 
 def _ways(given: Iterable[Recipe]) -> list[Way]:

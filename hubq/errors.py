@@ -8,6 +8,10 @@ class UserError(Exception):
     """A mistake or a circumstance that the user can mend: says what, where, and the way out."""
 
 
+class PassingError(UserError):
+    """A circumstance that may pass by itself, such as a network that is away."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Name the nearest known spelling as a clause, or all that is known when nothing is near."""
     choices = sorted(known)

@@ -31,7 +31,8 @@ from hubq.stages.adapt.adapt import adapt
 from hubq.stages.lint.table import RULES
 from hubq.stages.plan.plan import plan
 from hubq.stages.quantize.quantize import quantize
-from hubq.stages.recipe.recipe import Recipe, read
+from hubq.stages.recipe.matrix import read_matrix
+from hubq.stages.recipe.recipe import Recipe
 from hubq.stages.recipe.schema import schema
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")
@@ -123,7 +124,7 @@ def test_each_recipe_of_a_page_is_one(page: Path, tmp_path: Path) -> None:
         if block.language == "yaml" and "name: mine" not in block.code:
             (tmp_path / "mine.yaml").write_text(block.code)
 
-            read(tmp_path / "mine.yaml")
+            read_matrix(tmp_path / "mine.yaml")
 
 
 @each_page

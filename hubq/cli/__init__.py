@@ -22,6 +22,7 @@ from hubq.cli.related import siblings
 from hubq.cli.reproducing import reproduce
 from hubq.cli.space import space
 from hubq.cli.stages import adapt, plan, publish, quantize
+from hubq.cli.sweeping import sweep
 from hubq.cli.talking import chat
 from hubq.cli.verifying import verify
 from hubq.cli.watching import watch
@@ -45,6 +46,7 @@ def cli() -> None:
 for command in (plan, quantize, adapt, evaluate, card, publish):
     cli.add_command(command)
 for command in (
+    sweep,
     compare,
     methods,
     recipes,
@@ -65,8 +67,8 @@ for command in (
     cli.add_command(command)
 
 
-def main() -> None:
-    """Run the command line."""
+def prepare_environment() -> None:
+    """Set what libraries read when they are imported."""
     # The libraries' own bars would tear ours apart; they read these when they are imported.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")
@@ -74,4 +76,9 @@ def main() -> None:
     go_direct_to_loopback()
     # Threads that spin at each other's end make a busy machine several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def main() -> None:
+    """Run the command line."""
+    prepare_environment()
     cli()

@@ -1,14 +1,17 @@
 """Progress for people: bars with the time that remains, lines without a terminal; and the sum."""
 
+import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from hubq.machine.progress import Advance, Progress
+from hubq.stages.sweep.news import EVENTS, Telling
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -20,9 +23,11 @@ LEAST = 0.5  # seconds; what took less is not told
 
 
 def progress() -> Progress:
-    """Return the progress that suits standard error."""
+    """Return the progress that suits standard error, or that a sweep reads of its member."""
     from rich.console import Console
 
+    if path := os.environ.get(EVENTS):
+        return Telling(Path(path))
     return Bars() if Console(stderr=True).is_terminal else Lines()
 
 

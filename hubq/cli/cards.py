@@ -14,6 +14,7 @@ from hubq.machine.files import write_atomically
 from hubq.records.run_folder import (
     ATTESTATION,
     ATTESTATION_IN_A_REPO,
+    FAMILY,
     REPORT,
     REPORT_IN_A_REPO,
     locked,
@@ -106,8 +107,11 @@ def _in_place(folder: Path) -> Path:
     from hubq.stages.card.card import renew
     from hubq.stages.card.check import report_in
     from hubq.stages.compare.reports import find_siblings
+    from hubq.stages.sweep.results import renew_family
 
     with locked(folder):
+        if (folder / FAMILY).is_file():
+            return renew_family(folder)
         report = report_in(folder)
         return renew(report, find_siblings(report, folder, tell), folder)
 
@@ -158,8 +162,14 @@ def _published(repo: str, client: "Client") -> "Report":
 def _check(folders: list[Path], as_json: bool) -> None:
     """Print how each card differs from its records; exit with 1 where one does."""
     from hubq.stages.card.check import differences
+    from hubq.stages.sweep.results import family_differences
 
-    found = {str(folder): differences(folder) for folder in folders}
+    found = {
+        str(folder): family_differences(folder)
+        if (folder / FAMILY).is_file()
+        else differences(folder)
+        for folder in folders
+    }
     wrong = [line for lines in found.values() for line in lines]
     if as_json:
         print_json({"differences": found})

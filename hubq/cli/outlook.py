@@ -29,10 +29,11 @@ class Outlook(NamedTuple):
         return self.plan.model_dump(mode="json") | more | {"does_not_fit": self.lacking}
 
 
-def outlook(plan: "Plan", run: Path, gpu: str | None) -> Outlook:
+def outlook(plan: "Plan", run: Path, gpu: str | None, *, base_known: bool = False) -> Outlook:
     """Look at a plan on this machine, or beside a GPU that is elsewhere, of which a name is given.
 
-    Raises UserError where no figures of that GPU are known.
+    Where the base is known, the time is without its measurements. Raises UserError where no
+    figures of that GPU are known.
     """
     from hubq.stages.evaluate.evaluate import why_by_blocks
     from hubq.stages.plan.forecast import forecast_for, forecast_here
@@ -48,7 +49,7 @@ def outlook(plan: "Plan", run: Path, gpu: str | None) -> Outlook:
 
     if gpu is None:
         lacking = shortages(plan, free_here(run))
-        here = forecast_here(plan), why_by_blocks(plan), lacking
+        here = forecast_here(plan, base_known=base_known), why_by_blocks(plan), lacking
         return Outlook(plan, disk_needed(plan), *here, verdict_on(plan))
     known = published(gpu)
     there = on_gpu(plan, known)
@@ -56,7 +57,7 @@ def outlook(plan: "Plan", run: Path, gpu: str | None) -> Outlook:
     return Outlook(
         there,
         disk_needed(plan),
-        forecast_for(plan, known),
+        forecast_for(plan, known, base_known=base_known),
         by_blocks_on(plan, known),
         lacking,
         verdict_on(plan),

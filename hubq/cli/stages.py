@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hubq.cli.bars import spent
+from hubq.cli.matrix_tables import plan_matrix, show_matrix
 from hubq.cli.options import FILE, LOCAL, example
 from hubq.cli.options import print_json as show_json
 from hubq.cli.outlook import outlook
@@ -36,18 +37,39 @@ if TYPE_CHECKING:
     metavar="GPU",
     help="Estimate the time on another machine's GPU from published figures: h100, 4090, ...",
 )
+@click.option(
+    "--price-per-hour",
+    "price",
+    type=click.FloatRange(min=0),
+    help="Of a matrix: what an hour of the machine costs, for the sum of money.",
+)
 def plan(  # noqa: PLR0913 - the options of a command
-    recipe: Path, run: Path | None, fresh: bool, hub: str | None, as_json: bool, gpu: str | None
+    recipe: Path,
+    run: Path | None,
+    fresh: bool,
+    hub: str | None,
+    as_json: bool,
+    gpu: str | None,
+    price: float | None,
 ) -> None:
     """Estimate bytes, bits, memory and time; refuse what can't work.
 
     Reads only the model's config.json, tensor headers and tokenizer, no weights. The first time,
-    it measures for a few seconds how fast this machine is.
+    it measures for a few seconds how fast this machine is. Of a matrix all recipes are shown in
+    one table with their sums, and nothing is saved.
     """
     from hubq.stages.plan.hub_room import storage
     from hubq.stages.plan.plan import destination
     from hubq.stages.publish.versions import mention
+    from hubq.stages.recipe.matrix import is_matrix
 
+    if is_matrix(recipe):
+        if run is not None or fresh:
+            raise click.UsageError("a matrix has no run folder: leave out --run and --fresh")
+        show_matrix(plan_matrix(recipe, hub, gpu, price), json=as_json)
+        return
+    if price is not None:
+        raise click.UsageError("--price-per-hour is for the sum of a matrix")
     with stages(recipe, run, fresh, hub) as stage:
         planned = stage.plan()
         publishing = destination(planned, stage.client)

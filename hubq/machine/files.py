@@ -1,5 +1,6 @@
 """Files: fingerprints, JSON that others wrote, room on the disk, and where hubq keeps its own."""
 
+import errno
 import hashlib
 import json
 import os
@@ -10,8 +11,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from hubq.errors import UserError
+from hubq.machine.progress import SILENT, Progress
 
 PARTIAL = ".partial"  # ends the name of what is being written
+TAKEN = (errno.EACCES, errno.EAGAIN)
+WITHOUT_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # NFS and its like
 MAX_BYTES = 100_000_000  # a description longer than that describes no model
 
 
@@ -61,6 +65,30 @@ def cache_folder(*parts: str) -> Path:
     folder = Path(os.environ.get("HUBQ_CACHE") or user / "hubq").joinpath(*parts)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@contextmanager
+def alone_with(path: Path, progress: Progress = SILENT) -> Iterator[None]:
+    """Keep other processes from making the same file of the cache: the later one waits.
+
+    The lock ends with the process, however that ends. A file system without locks gives none. It
+    is not to be taken twice by one process.
+    """
+    import fcntl  # Windows has none
+
+    handle = os.open(cache_folder("locks", path.parent.name) / path.name, os.O_RDWR | os.O_CREAT)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in TAKEN:
+                with progress.task("Waiting for another process that does the same", 1):
+                    fcntl.flock(handle, fcntl.LOCK_EX)
+            elif error.errno not in WITHOUT_LOCKS:
+                raise
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

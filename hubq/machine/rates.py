@@ -15,7 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from hubq.machine.device import device_title, synchronize
-from hubq.machine.files import cache_folder, sha256_of, write_atomically
+from hubq.machine.files import alone_with, cache_folder, sha256_of, write_atomically
 
 if TYPE_CHECKING:
     import torch
@@ -62,12 +62,13 @@ def kept(asked: Sequence[object], measure: Callable[[], Any]) -> Any:  # noqa: A
     """Return what was measured before for all that is asked, JSON values; else measure it now."""
     key = hashlib.sha256(json.dumps([VERSION, *asked]).encode()).hexdigest()
     path = cache_folder("machine") / f"{key}.json"
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):  # not kept, or damaged: a matter of two seconds
-        found = measure()
-        write_atomically(path, json.dumps(found).encode())
-        return found
+    with alone_with(path):
+        try:
+            return json.loads(path.read_bytes())
+        except (OSError, ValueError):  # not kept, or damaged: a matter of two seconds
+            found = measure()
+            write_atomically(path, json.dumps(found).encode())
+            return found
 
 
 def _timed(device: "torch.device", widths: tuple[int, int]) -> Rates:

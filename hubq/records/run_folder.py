@@ -1,6 +1,5 @@
 """The folder of a run: one process at a time works in it, and only what a run made is removed."""
 
-import errno
 import json
 import os
 import shutil
@@ -9,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hubq.errors import UserError
-from hubq.machine.files import PARTIAL
+from hubq.machine.files import PARTIAL, TAKEN, WITHOUT_LOCKS
 
 PLAN = "plan.json"  # what makes a folder that of a run
 CHECKPOINT = "checkpoint.json"
@@ -18,6 +17,7 @@ SIBLINGS = "siblings.json"
 VERSIONS = "versions.json"  # of a release that replaces another
 CHANGELOG = "CHANGELOG.md"  # what is told of them
 PUBLICATION = "publication.json"  # what `publish` leaves in a run that it has published
+FAMILY = "family.json"  # beside a page on all models of one base
 STAGED = "staged.json"  # under which name a release waits on the Hub
 DOWNLOADED = "downloaded"  # what waits on the Hub, while it is looked at
 MODEL = "model"
@@ -59,8 +59,6 @@ ADAPTED = "adapted"
 ADAPTER = "adapter"  # the folder of an adapter, inside that of the model that it belongs to
 STEPS = "steps"  # what is finished of a training
 WHOLE = (MODEL, f"{MODEL}{PARTIAL}", BLOCKS, STEPS, DOWNLOADED)
-TAKEN = (errno.EACCES, errno.EAGAIN)
-WITHOUT_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # NFS and its like
 
 
 @contextmanager
@@ -93,6 +91,20 @@ def _lock(handle: int, run: Path) -> None:
             ) from error
         if error.errno not in WITHOUT_LOCKS:
             raise
+
+
+def is_locked(folder: Path) -> bool:
+    """Tell whether a process is using a folder; no, where its file system has no locks."""
+    import fcntl  # Windows has none
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in TAKEN
+    finally:
+        os.close(handle)
+    return False
 
 
 def require_run(folder: Path) -> None:

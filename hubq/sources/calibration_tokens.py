@@ -5,18 +5,23 @@ own length, filled up at its right, where causal attention never looks. A pictur
 window, so the tokens of each kind count as much together as the recipe says, however many they are.
 """
 
+import hashlib
+import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hubq.client.client import Client
 from hubq.errors import UserError
+from hubq.machine.files import alone_with, cache_folder, sha256_of, write_atomically
 from hubq.records.recipe_calibration import IMAGE_SHARE, CalibrationDataset, CalibrationSection
 from hubq.sources.instructions.conversations import conversations
 from hubq.sources.instructions.with_pictures import with_pictures
+from hubq.sources.texts.corpus import Corpus
 from hubq.sources.texts.find import corpus
 from hubq.sources.tokenizer import tokenizer_of
 
@@ -28,6 +33,8 @@ CHUNK = 100_000  # characters that one thread tokenizes at a time
 OVERLAP = 2_000  # characters that neighbouring chunks share, to find where they agree
 AGREEMENT = 16  # tokens in a row that must be equal on both sides of a seam
 CHARACTERS = 8  # a token, generously
+KEPT = 1  # goes up when a text is cut otherwise
+WEIGHTS = (".safetensors", ".bin", ".gguf", ".md")
 
 Token = tuple[int, int, int]  # where it starts and ends in the text, and its id
 Seen = Mapping[str, "Tensor"]  # of a picture: what a model is given beside the tokens
@@ -137,8 +144,31 @@ def _part(
         spoken = conversations(data, section, folder, client)
         return _Part([torch.tensor(each) for each in spoken.ids], spoken.text)
     read = corpus(data, client, purpose="calibration")
-    whole = windows(read.text, folder, section, title=read.title)
+    whole = _kept(read, folder, section)
     return _Part(list(whole), f"{read.title}, {read.version}")
+
+
+def _kept(read: Corpus, folder: Path, section: CalibrationSection) -> "Tensor":
+    """Return the windows of a text: recipes that share text, settings and tokenizer cut it once."""
+    from safetensors.torch import load, save
+
+    text = hashlib.sha256(read.text.encode()).hexdigest()
+    versions = [version(name) for name in ("tokenizers", "transformers")]
+    asked = [KEPT, text, _tokenizer_digest(folder), versions, section.samples, section.length]
+    key = hashlib.sha256(json.dumps([*asked, section.seed]).encode()).hexdigest()
+    path = cache_folder("windows") / f"{key}.safetensors"
+    with alone_with(path):
+        if not path.is_file():
+            cut = windows(read.text, folder, section, title=read.title)
+            write_atomically(path, save({"ids": cut}))
+        return load(path.read_bytes())["ids"]
+
+
+def _tokenizer_digest(folder: Path) -> str:
+    """Return one digest of all files that a tokenizer may be read from: all but weights."""
+    files = sorted(each for each in folder.iterdir() if each.is_file())
+    read = {each.name: sha256_of(each) for each in files if each.suffix not in WEIGHTS}
+    return hashlib.sha256(json.dumps(read).encode()).hexdigest()
 
 
 def _in_turn(counts: Sequence[int]) -> list[int]:

@@ -16,7 +16,7 @@ from hubq.client.pull import Snapshot, check
 from hubq.client.pull import download as bring
 from hubq.client.repo_files import commit_of, fetch_record, files_of, without_bars
 from hubq.errors import UserError
-from hubq.machine.files import cache_folder, read_object
+from hubq.machine.files import alone_with, cache_folder, read_object
 from hubq.machine.progress import SILENT, Progress
 from hubq.records.plan import BaseCard
 from hubq.records.recipe_inputs import ModelSection
@@ -200,10 +200,11 @@ def _bring(
         snapshot = Snapshot(repo, commit, None, client)
         places = bring(snapshot, wanted, progress)
         record = cache_folder("verified") / f"{commit}.json"
-        known = Verified.load(record).files if record.is_file() else None
-        if known != _states(places):
-            check(snapshot, wanted, places, progress)
-            Verified(files=_states(places)).save(record)
+        with alone_with(record, progress):
+            known = Verified.load(record).files if record.is_file() else None
+            if known != _states(places):
+                check(snapshot, wanted, places, progress)
+                Verified(files=_states(places)).save(record)
     return places["config.json"].parent
 
 

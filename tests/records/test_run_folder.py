@@ -12,7 +12,7 @@ from unloaded import publish, publish_adapted
 from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.records.adapted_report import load_report
-from hubq.records.run_folder import PLAN, clear, require_run
+from hubq.records.run_folder import PLAN, clear, is_locked, locked, require_run
 
 MINE = ("notes.txt", ".git/HEAD", "images/me.png", "hubq/mine.txt", "adapted/notes.txt")
 
@@ -109,3 +109,11 @@ def test_a_run_folder_may_be_a_link(run: Path, tmp_path: Path) -> None:
     clear(tmp_path / "link")
 
     assert held(run) == {PLAN}
+
+
+def test_a_folder_that_is_in_use_is_known_without_taking_it(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        in_use = is_locked(tmp_path)
+
+    assert in_use
+    assert not is_locked(tmp_path)

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save as save_tensors
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from hubq.client.client import Client
 from hubq.errors import UserError
+from hubq.machine.files import cache_folder
 from hubq.records.recipe_calibration import CalibrationDataset, CalibrationSection
 from hubq.sources import calibration_tokens
 from hubq.sources.calibration_tokens import leading_ids, token_ids, tokens, windows
@@ -156,6 +158,22 @@ def test_several_texts_take_turns_by_their_weights(
 
     assert "".join(letters[int(row[0])] for row in found.ids) == turns
     assert found.ids.shape == (samples, 4)
+
+
+def test_windows_are_cut_once_for_one_text_and_tokenizer(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    wanted, folder = mixed(tmp_path, 6, 1), tiny_model("llama")
+    first = tokens(wanted, folder, Client())
+    (kept,) = cache_folder("windows").iterdir()
+    kept.write_bytes(save_tensors({"ids": first.ids + 1}))
+
+    again = tokens(wanted, folder, Client())
+    other = tokens(wanted.model_copy(update={"seed": 3}), folder, Client())
+
+    assert torch.equal(again.ids, first.ids + 1)
+    assert not torch.equal(other.ids, again.ids)
+    assert len(list(cache_folder("windows").iterdir())) == 2
 
 
 def test_a_text_that_is_too_short_for_its_share_is_named(

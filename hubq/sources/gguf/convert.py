@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from hubq.errors import UserError
-from hubq.machine.files import cache_folder, require_space
+from hubq.machine.files import alone_with, cache_folder, require_space
 from hubq.machine.progress import Progress, quiet
 from hubq.records.recipe_inputs import ModelSection
 from hubq.sources.base_card import base_card, with_front_matter
@@ -98,8 +98,14 @@ def convert(path: Path, source: Source, progress: Progress) -> Path:
     What transformers read is compared with the file, tensor by tensor, before the folder is kept.
     """
     folder = converted(source.identity.removeprefix("sha256:"))
-    if folder.is_dir():
-        return folder
+    if not folder.is_dir():
+        with alone_with(folder, progress):
+            if not folder.is_dir():
+                _convert(path, folder, source, progress)
+    return folder
+
+
+def _convert(path: Path, folder: Path, source: Source, progress: Progress) -> None:
     gguf = open_gguf(path)
     needed = sum(info.end - info.begin for info in source.tensors.values())
     copied = gguf.bytes if is_copied(gguf) else 0
@@ -112,10 +118,9 @@ def convert(path: Path, source: Source, progress: Progress) -> Path:
         with progress.task(f"Converting {path.name}", 3) as advance:
             for step in _steps(gguf, source, Path(unfinished), made):
                 advance(step)
-        if not folder.is_dir():  # another process may have been faster
+        if not folder.is_dir():  # another process may have been faster, where there are no locks
             shutil.copymode(folder.parent, made)
             os.rename(made, folder)
-    return folder
 
 
 def _steps(gguf: Gguf, source: Source, room: Path, made: Path) -> Iterator[int]:

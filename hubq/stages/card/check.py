@@ -32,9 +32,13 @@ def report_in(folder: Path) -> Report:
 def differences(folder: Path) -> list[str]:
     """Say where a folder's card or pictures are not what its records make of them."""
     records = (siblings_in(folder), signer_in(folder), versions_in(folder))
-    made = contents(report_in(folder), *records)
-    written = made.pop(CARD).decode()
-    return [*_lines(folder / CARD, written), *_pictures(folder, made)]
+    return compared(folder, contents(report_in(folder), *records))
+
+
+def compared(folder: Path, made: dict[str, bytes]) -> list[str]:
+    """Say where a folder's page or pictures are not those that were made."""
+    pictures = {name: content for name, content in made.items() if name != CARD}
+    return [*_lines(folder / CARD, made[CARD].decode()), *_pictures(folder, pictures)]
 
 
 def _lines(path: Path, written: str) -> list[str]:

@@ -87,6 +87,14 @@ def axes(entries: Sequence[Entry], this: str | None = None) -> Axes | None:
     return Axes(COST, title, dict(ordered), base)
 
 
+def better(found: Axes, name: str) -> str | None:
+    """Name the one that clearly beats another and loses least; on the front if one there does."""
+    own = found.points[name]
+    beating = [each for each, point in found.points.items() if dominates(point, own)]
+    best = [each for each in beating if each in found.front] or beating
+    return min(best, key=lambda each: found.points[each].loss.value, default=None)
+
+
 def _losses(
     entries: Sequence[Entry],
 ) -> Iterable[tuple[str, dict[str, Interval], float | None]]:

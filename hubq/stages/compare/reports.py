@@ -20,6 +20,7 @@ from hubq.records.record import Record
 from hubq.records.report import Assessment, Measured, Report, Subject
 from hubq.records.run_folder import (
     ADAPTED,
+    FAMILY,
     PLAN,
     PUBLICATION,
     REPORT,
@@ -162,9 +163,11 @@ def gather(words: Sequence[str], client: Client) -> list[Measured]:
     """Read what was measured of each model; raise UserError that lists all that can't be read.
 
     A word is a folder with a report (a run's, a card's or a repo's), the file of a record, or
-    org/name with an optional @revision: of a repo only the report is fetched.
+    org/name with an optional @revision: of a repo only the report is fetched. A family's page is
+    about those beside it, so its folder is passed over.
     """
     found, mistakes = [], []
+    words = [word for word in words if not (Path(word) / FAMILY).is_file()]
     for word in words:
         try:
             found.append(_read(_record(word, client)))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from hubq.client.client import Client
 from hubq.client.credentials import environment_for, without_hub
 from hubq.machine.device import best_device, measuring_dtype
-from hubq.machine.files import cache_folder, sha256_of
+from hubq.machine.files import alone_with, cache_folder, sha256_of
 from hubq.machine.progress import Advance, Progress
 from hubq.records.recipe_evaluate import EvaluateSection
 from hubq.sources.task_names import is_offline
@@ -100,18 +100,30 @@ def measure(
 ) -> tuple[Outcome, ...]:
     """Return the outcome of each task; only those that the cache doesn't hold are measured."""
     orders = [Order(task=task, outcome=outcome_file(folder, task, where)) for task in tasks]
-    missing = in_turn(order for order in orders if not known(order.task, order.outcome))
-    if missing:
-        reason = why_by_blocks(folder, where.device, where.dtype)
-        job = Job(
-            folder=folder.resolve(),
-            device=where.device,
-            dtype=where.dtype,
-            orders=tuple(missing),
-            by_blocks=reason,
-        )
-        run(job, workers_for(job), worker_environment(_asks_a_hub(missing), client), progress)
+    if _missing(orders):
+        # Recipes of one base measure it once, also where they do so at the same time.
+        with alone_with(cache_folder("measurements") / content_of(folder), progress):
+            if missing := _missing(orders):
+                _carry_out(missing, folder, where, client, progress)
     return tuple(Outcome.load(order.outcome) for order in orders)
+
+
+def _missing(orders: Iterable[Order]) -> list[Order]:
+    """Return the orders whose outcomes the cache doesn't hold, in turn."""
+    return in_turn(order for order in orders if not known(order.task, order.outcome))
+
+
+def _carry_out(
+    orders: Sequence[Order], folder: Path, where: Machine, client: Client, progress: Progress
+) -> None:
+    job = Job(
+        folder=folder.resolve(),
+        device=where.device,
+        dtype=where.dtype,
+        orders=tuple(orders),
+        by_blocks=why_by_blocks(folder, where.device, where.dtype),
+    )
+    run(job, workers_for(job), worker_environment(_asks_a_hub(orders), client), progress)
 
 
 def in_turn(orders: Iterable[Order]) -> list[Order]:

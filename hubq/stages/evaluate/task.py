@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from hubq.machine.files import cache_folder, write_atomically
+from hubq.machine.files import alone_with, cache_folder, write_atomically
 from hubq.machine.progress import Progress
 from hubq.records.recipe_evaluate import Engine, EvaluateSection, TaskSection
 from hubq.records.record import Record
@@ -158,8 +158,9 @@ def keep_text(text: str) -> str:
     content = text.encode()
     digest = sha256(content).hexdigest()
     path = text_file(digest)
-    if not path.is_file():
-        write_atomically(path, content)
+    with alone_with(path):
+        if not path.is_file():
+            write_atomically(path, content)
     return digest
 
 

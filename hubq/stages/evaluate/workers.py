@@ -16,7 +16,7 @@ from threading import Thread
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from hubq.errors import UserError
+from hubq.errors import PassingError, UserError
 from hubq.machine.meters import available
 from hubq.machine.progress import Advance, Progress
 from hubq.machine.shortages import died_of_memory, out_of_memory
@@ -43,6 +43,7 @@ class Stopped(NamedTuple):
 
     worker: int
     refusal: str | None  # what it refused; None: it broke
+    passes: bool = False  # whether that may pass by itself
 
 
 class Broken(NamedTuple):
@@ -107,7 +108,7 @@ def carry_out(
         if stopped is None:
             return None
         if stopped.refusal is not None:
-            raise UserError(stopped.refusal)
+            raise (PassingError if stopped.passes else UserError)(stopped.refusal)
         lines = logs[stopped.worker].read_text(errors="replace").splitlines()
         return Broken(started[stopped.worker].wait(), "\n".join(lines[-LAST_LINES:]))
 
@@ -176,7 +177,7 @@ def _passed_on(
                 continue
             message = json.loads(line)
             if "refused" in message:
-                return Stopped(number, message["refused"])
+                return Stopped(number, message["refused"], message.get("passes", False))
             told[number].pass_on(message)
     return None
 
@@ -229,7 +230,7 @@ def _explained(broken: Broken, job: Job) -> Exception:
         return UserError(out_of_memory(f"measuring {job.folder} on {job.device}", _room(job)))
     if "ConnectionError" in tail or "OfflineModeIsEnabled" in tail:
         titles = ", ".join(order.task.title for order in job.orders)
-        return UserError(
+        return PassingError(
             f"the Hub can't be reached for the data of {titles}; connect, or use the tasks whose "
             f"data comes in a wheel: {', '.join(filter(is_offline, own_tasks()))}\n{tail}"
         )

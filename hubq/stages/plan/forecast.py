@@ -67,8 +67,11 @@ def shape_of(plan: Plan) -> Shape:
     return Shape(sum(name.endswith(last) for name in modules), groups, hidden, vocabulary)
 
 
-def forecast_here(plan: Plan) -> Forecast:
-    """Say how long a plan takes on this machine, whose rates are timed if they are not known."""
+def forecast_here(plan: Plan, *, base_known: bool = False) -> Forecast:
+    """Say how long a plan takes on this machine, whose rates are timed if they are not known.
+
+    Where the base is known, its measurements are remembered of another recipe.
+    """
     recipe, device = Recipe.model_validate(plan.recipe), best_device()
     rates = rates_of(device, shape_of(plan).widths)
     stored = scale_dtype(plan.dtype, format_named(recipe.format))
@@ -77,24 +80,34 @@ def forecast_here(plan: Plan) -> Forecast:
         rates,
         lambda groups: seconds_a_block(recipe.method, groups, stored, device),
         device.type,
+        base_known=base_known,
     )
 
 
-def forecast_for(plan: Plan, gpu: Published) -> Forecast:
+def forecast_for(plan: Plan, gpu: Published, *, base_known: bool = False) -> Forecast:
     """Say about how long it takes on a GPU by its published figures."""
     method, rates = Recipe.model_validate(plan.recipe).method, rates_from(gpu)
     return forecast(
-        plan, rates, lambda groups: reckoned_seconds_a_block(method, groups, rates), "cuda"
+        plan,
+        rates,
+        lambda groups: reckoned_seconds_a_block(method, groups, rates),
+        "cuda",
+        base_known=base_known,
     )
 
 
-def forecast(plan: Plan, rates: Rates, solve: Solve, kind: str) -> Forecast:
+def forecast(
+    plan: Plan, rates: Rates, solve: Solve, kind: str, *, base_known: bool = False
+) -> Forecast:
     """Estimate a plan's stages; `kind` is cpu or cuda, and `solve` tells of a block's groups."""
     recipe, shape = Recipe.model_validate(plan.recipe), shape_of(plan)
     run = Run(shape, rates, plan.compute_dtype or plan.dtype)
     dtype = recipe.evaluate.dtype or plan.compute_dtype or plan.dtype
     sides = 1 + (1 if recipe.adapt is None else 2) * _slowness(recipe)
     measured = _measuring(recipe.evaluate, Run(shape, rates, dtype), kind, sides)
+    if base_known:  # only what is timed is done again
+        known = _measuring(recipe.evaluate, Run(shape, rates, dtype), kind, sides - 1)
+        measured |= {part: known[part] for part in ("perplexity", "tasks") if part in known}
     return Forecast(
         device=rates.device,
         stages={

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from hubq.client.client import Client
 from hubq.client.retries import RetryPolicy, chain, status_of
@@ -78,15 +78,52 @@ def _saved(planned: Plan, run: Path) -> Plan:
     return planned
 
 
-def _looked_up(recipe: "Recipe", model: ModelSection, client: Client) -> Plan:
-    """Look up all that the recipe names, its model as pinned, and count."""
-    from hubq.sources.find import find
+class LookedUp:
+    """What several recipes name alike, so that it is looked up once."""
 
+    def __init__(self) -> None:
+        self.sources: dict[tuple[str, str], Source] = {}
+        self.data: set[str] = set()
+
+    def source(
+        self, model: ModelSection, client: Client, part: Literal["all", "language"]
+    ) -> Source:
+        """Find a model, or take it as it was found; raise UserError where it contradicts itself."""
+        from hubq.sources.find import find
+
+        key = (model.model_dump_json(), part)
+        if key not in self.sources:
+            found = find(model, client, part)
+            require_consistent(found)
+            self.sources[key] = found
+        return self.sources[key]
+
+    def require_data(self, recipe: "Recipe", client: Client) -> None:
+        """Refuse data that isn't there, unless that was looked for."""
+        calibration = recipe.calibration.model_dump_json() if recipe.calibration else ""
+        key = calibration + recipe.evaluate.model_dump_json()
+        if key not in self.data:
+            _refuse_missing_data(recipe, client)
+            self.data.add(key)
+
+
+def look_up(recipe: "Recipe", client: Client, known: LookedUp) -> Plan:
+    """Plan a recipe without a run folder; what is known is not looked up again.
+
+    Raises UserError for what can't work.
+    """
+    return _looked_up(recipe, recipe.model, client, known)
+
+
+def _looked_up(
+    recipe: "Recipe", model: ModelSection, client: Client, known: LookedUp | None = None
+) -> Plan:
+    """Look up all that the recipe names, its model as pinned, and count."""
+    known = known or LookedUp()
     refuse_unmeasured(recipe.evaluate)
-    _refuse_missing_data(recipe, client)
+    known.require_data(recipe, client)
     pairs = _looked_at(recipe, client)
-    source = find(model, client, recipe.publish.part)
-    require_consistent(source)
+    source = known.source(model, client, recipe.publish.part)
     sees = source.whole is not None and not source.is_part
     require_seeing(recipe.calibration, sees=sees, model=source.identity)
     planned = estimate(recipe, _described(source, client), pairs)

@@ -62,10 +62,15 @@ def _adapting_on_gpu(plan: Plan) -> PlannedAdaptation | None:
 
 def by_blocks_on(plan: Plan, gpu: Published) -> str | None:
     """Say why a plan's models would be measured block by block beside such a GPU; None: whole."""
-    needed = SPARE * plan.parameters * DTYPES[plan.dtype].width
+    needed = held_whole(plan)
     if needed <= gpu.memory:
         return None
     return f"the base needs {gigabytes(needed)}, and {gpu.title} has {gigabytes(gpu.memory)}"
+
+
+def held_whole(plan: Plan) -> int:
+    """Return about the bytes of a plan's base, or of its result unpacked, as it runs whole."""
+    return int(SPARE * plan.parameters * DTYPES[plan.dtype].width)
 
 
 def shortages(plan: Plan, free: Free) -> list[str]:

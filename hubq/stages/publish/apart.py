@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal, TextIO
 
 from hubq.client.client import Client
+from hubq.client.retries import is_transient
 from hubq.errors import UserError
 from hubq.machine.device import best_device
 from hubq.machine.progress import Progress
@@ -133,7 +134,7 @@ def run(file: Path, out: TextIO) -> int:
         reporting.say(refused=explain(error))
         return 1
     except UserError as error:
-        reporting.say(refused=str(error))
+        reporting.say(refused=str(error), passes=is_transient(error))
         return 1
     return 0
 

@@ -150,8 +150,45 @@ def _options(written: Mapping[str, Any]) -> dict[str, Any]:
     return {key: each for key, each in written.items() if key != "name"}
 
 
+MATRIX = "matrix"  # the section of a file that makes several recipes
+
+
 def read(path: Path) -> Recipe:
-    """Read and check a recipe; raise UserError that lists every mistake with its line."""
+    """Read and check a recipe; raise UserError that lists every mistake with its line.
+
+    A file that makes several recipes is read by `hubq/stages/recipe/matrix.py`.
+    """
+    written = opened(path)
+    if MATRIX in written.values:
+        raise UserError(
+            f"{path} makes several recipes (its section matrix).\n"
+            f"See them with: hubq plan {path}\n"
+            f"Make them with: hubq sweep {path}, which writes each to a file of its own"
+        )
+    publish = written.values.get("publish")
+    if isinstance(publish, dict) and "only" in publish:
+        line = written.marked.line(("publish", "only"))
+        values = {key: each for key, each in publish.items() if key != "only"}
+        written = written._replace(values={**written.values, "publish": values})
+        mistake = "publish.only: chooses among the recipes of a matrix, and this is one; remove it"
+        written.mistakes.append((line, mistake))
+    recipe = checked(path.stem, written)
+    if recipe is None or written.mistakes:
+        raise refuse(str(path), written.mistakes)
+    return recipe
+
+
+class Written(NamedTuple):
+    """A recipe's sections as somebody wrote them, and where a relative path in them begins."""
+
+    values: dict[str, Any]
+    marked: MarkedYaml
+    mistakes: list[Mistake]
+    folder: Path
+
+
+def opened(path: Path) -> Written:
+    """Read a recipe's YAML; raise UserError where it isn't a mapping of sections."""
     _require_plain_name(path)
     marked = parse(_text(path))
     mistakes: list[Mistake] = list(marked.mistakes)
@@ -161,22 +198,25 @@ def read(path: Path) -> Recipe:
     values: dict[str, Any] = dict(marked.values)
     if "name" in values:
         mistakes.append((marked.line(("name",)), "name: not an option; the file's name is used"))
-    context = {FOLDER: path.parent.absolute()}
+    return Written(values, marked, mistakes, path.parent.absolute())
+
+
+def checked(name: str, written: Written) -> Recipe | None:
+    """Check a recipe's sections; note its mistakes, and return None if there are any."""
+    values, marked, mistakes = dict(written.values), written.marked, written.mistakes
+    context = {FOLDER: written.folder}
     for section in (METHODS, ADAPTERS):
         if section.required or values.get(section.key) is not None:
-            written = values.pop(section.key, None)
-            chosen = section.read(written, marked, mistakes, context)
+            chosen = section.read(values.pop(section.key, None), marked, mistakes, context)
             values |= {} if chosen is None else {section.key: chosen}
-    values |= {"name": path.stem}
+    values |= {"name": name}
     try:
-        recipe = Recipe.model_validate(values, context=context)
+        return Recipe.model_validate(values, context=context)
     except ValidationError as error:
         # A method that is wrong has had its mistakes listed.
         others = [each for each in error.errors() if each["loc"] != ("method",)]
         mistakes += explain(others, Recipe, marked)
-    if mistakes:
-        raise refuse(str(path), mistakes)
-    return recipe
+    return None
 
 
 def _require_plain_name(path: Path) -> None:

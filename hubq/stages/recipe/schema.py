@@ -6,7 +6,8 @@ from hubq.formats import formats
 from hubq.methods import Method, method_class, methods
 from hubq.methods.adapters import Adapter, adapter_class, adapters
 from hubq.records.named_texts import DRAWN_PICTURES, NAMED_TEXTS, TEXTS
-from hubq.stages.recipe.recipe import Recipe
+from hubq.stages.recipe.matrix import AXES, EXCLUDE, FRONT, OPTIONS_TOO
+from hubq.stages.recipe.recipe import MATRIX, Recipe
 
 ONE_WORD = {
     "ModelSection": "a Hub id with an optional @revision, or a path to a folder or a .gguf file",
@@ -46,7 +47,42 @@ def schema() -> dict[str, Any]:
     for section, meaning in ONE_WORD.items():
         mapping = definitions[section]
         definitions[section] = {"anyOf": [{"type": "string", "description": meaning}, mapping]}
+    _add_matrix(found)
     return found
+
+
+def _add_matrix(found: dict[str, Any]) -> None:
+    """Let a file make several recipes: their model and method may stand in its matrix."""
+    kinds = [{"type": each} for each in ("string", "object", "integer", "null")]
+    several = {"anyOf": [*kinds, {"type": "array", "items": {"anyOf": kinds}}]}
+    about = {axis: f"`{axis}`, or a list of alternatives for it" for axis in AXES}
+    about |= {axis: f"{about[axis]}; each option may be a list too" for axis in OPTIONS_TOO}
+    axes = {axis: {**several, "description": text} for axis, text in about.items()}
+    excluded = {
+        "type": "array",
+        "items": {"type": "object", "properties": {axis: {} for axis in AXES}},
+        "description": "combinations that are not made, such as {method: {name: rtn, bits: 2}}",
+    }
+    found["$defs"]["MatrixSection"] = {
+        "type": "object",
+        "description": "Several recipes in one file: every combination of what its lists name. "
+        "For all stages of all of them there is `hubq sweep`.",
+        "properties": {**axes, EXCLUDE: excluded},
+        "additionalProperties": False,
+    }
+    section = {"$ref": "#/$defs/MatrixSection"}
+    found["properties"][MATRIX] = {
+        "description": "makes several recipes of this file",
+        "anyOf": [section, {"type": "array", "items": section}],
+    }
+    found["$defs"]["PublishSection"]["properties"]["only"] = {
+        "const": FRONT,
+        "description": "of a matrix: publish only what no other of its recipes clearly beats",
+    }
+    single = ("model", "method")
+    found["required"] = [each for each in found["required"] if each not in single]
+    found["if"] = {"not": {"required": [MATRIX]}}
+    found["then"] = {"required": list(single)}
 
 
 def _options(name: str, kind: type[Method] | type[Adapter]) -> dict[str, Any]:

@@ -6,16 +6,19 @@ import pytest
 from test_code_blocks import LANGUAGES, blocks_in, commands, is_checked
 
 from hubq.records.card_rules import validate
+from hubq.records.run_folder import FAMILY, REPORT
 from hubq.stages.card.card import CARD, render
 from hubq.stages.card.check import differences, report_in
 from hubq.stages.card.plots.style import drawing_software
-from hubq.stages.compare.comparison import families
+from hubq.stages.compare.comparison import Family, families
 from hubq.stages.compare.reports import siblings_in, siblings_of
 from hubq.stages.compare.tables import markdown
 from hubq.stages.recipe.recipe import Recipe, read
+from hubq.stages.sweep.results import family_differences, short_base
 
 ROOT = Path(__file__).parents[3]
-FOLDERS = sorted(path.parent for path in ROOT.glob(f"model_cards/*/{CARD}"))
+FOLDERS = sorted(path.parent for path in ROOT.glob(f"model_cards/*/{REPORT}"))
+FAMILIES = sorted(path.parent for path in ROOT.glob(f"model_cards/*/{FAMILY}"))
 NONE_YET = "model_cards/ holds no cards yet"
 
 if FOLDERS:
@@ -29,6 +32,15 @@ else:
 @each_card
 def test_a_card_says_what_its_records_say(folder: Path) -> None:
     assert differences(folder) == []
+
+
+@pytest.mark.parametrize("folder", FAMILIES, ids=lambda path: path.name)
+def test_a_familys_page_says_what_the_reports_beside_it_say(folder: Path) -> None:
+    (family,) = families(map(report_in, FOLDERS))
+
+    assert Family.load(folder / FAMILY) == family
+    assert short_base(family) == folder.name
+    assert family_differences(folder) == []
 
 
 @each_card

@@ -7,8 +7,9 @@ tests here.
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Event, Thread
 from typing import NamedTuple
 
 import pytest
@@ -22,7 +23,7 @@ from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.formats import format_named
 from hubq.machine.device import VARIABLE
-from hubq.machine.files import cache_folder
+from hubq.machine.files import alone_with, cache_folder
 from hubq.machine.progress import Advance
 from hubq.records.checkpoint import Checkpoint
 from hubq.records.plan import Plan
@@ -37,6 +38,7 @@ from hubq.stages.evaluate.jobs import Job, Order
 from hubq.stages.evaluate.measure import (
     Machine,
     _asks_a_hub,
+    content_of,
     file_digests,
     machine,
     measure,
@@ -291,6 +293,40 @@ def test_a_second_evaluation_measures_nothing(evaluation: Evaluation) -> None:
 
     assert progress.totals == {}
     assert (evaluation.run / "report.json").read_bytes() == before
+
+
+@pytest.mark.usefixtures("same_cache")
+def test_what_another_process_measures_meanwhile_is_not_measured_again(
+    evaluation: Evaluation,
+) -> None:
+    outcomes = cache_folder("measurements").glob("*.json")
+    path = next(each for each in outcomes if "acc_norm" in each.read_text())
+    outcome = path.read_bytes()
+    path.unlink()
+    waiting = Event()
+
+    class Waiting(Recorder):
+        @contextmanager
+        def task(self, title: str, total: int) -> Iterator[Advance]:
+            waiting.set()
+            with super().task(title, total) as advance:
+                yield advance
+
+    progress = Waiting()
+    arguments = (evaluation.plan, evaluation.checkpoint, evaluation.run, Client(), progress)
+    later = Thread(target=evaluate, args=arguments)
+
+    with ExitStack() as others:
+        for folder in (evaluation.base, evaluation.run / "model"):
+            lock = cache_folder("measurements") / content_of(folder)
+            others.enter_context(alone_with(lock))
+        later.start()
+        assert waiting.wait(60)
+        path.write_bytes(outcome)
+    later.join()
+
+    (title,) = progress.totals
+    assert title.endswith("Waiting for another process that does the same")
 
 
 # A worker starts: some seconds.

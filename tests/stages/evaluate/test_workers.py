@@ -17,10 +17,11 @@ from made_questions import QUESTIONS, asked, put_rows
 from progress_recorder import Recorder
 
 from hubq.client.client import Client
-from hubq.errors import UserError
+from hubq.errors import PassingError, UserError
 from hubq.machine import meters
-from hubq.machine.progress import Advance
+from hubq.machine.progress import SILENT, Advance
 from hubq.records.recipe_evaluate import EvaluateSection
+from hubq.stages.evaluate.fork_server import WorkerStart
 from hubq.stages.evaluate.jobs import Job, Order
 from hubq.stages.evaluate.measure import (
     Machine,
@@ -37,7 +38,7 @@ from hubq.stages.evaluate.measurements.perplexity import PerplexityTask
 from hubq.stages.evaluate.standby import standing_by
 from hubq.stages.evaluate.task import Outcome, Task, keep_text
 from hubq.stages.evaluate.worker import Share
-from hubq.stages.evaluate.workers import run, workers_for
+from hubq.stages.evaluate.workers import carry_out, run, workers_for
 
 TEXT = "The llama went home. It was late, and the road was long. " * 12
 OTHER = TEXT.upper()
@@ -252,3 +253,15 @@ def test_texts_come_first_and_then_the_longest_task(tmp_path: Path) -> None:
     orders = in_turn(job_of(tmp_path, tmp_path, *tasks).orders)
 
     assert [order.task.title for order in orders] == [tasks[at].title for at in (2, 1, 0)]
+
+
+def test_what_passes_by_itself_is_told_apart_from_other_refusals(tmp_path: Path) -> None:
+    tests = str(Path(__file__).parents[2])
+    start = WorkerStart(
+        module="refusing_worker",
+        job=tmp_path / "job.json",
+        environment={**os.environ, "PYTHONPATH": tests},
+    )
+
+    with pytest.raises(PassingError, match=r"^the Hub can't be reached$"):
+        carry_out(start, 1, fork=False, progress=SILENT)

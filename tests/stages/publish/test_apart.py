@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ from hubq.records.plan import Plan
 from hubq.sources.shards import Weights, write
 from hubq.stages.adapt import adapt as adapting
 from hubq.stages.plan.plan import plan
-from hubq.stages.publish.apart import adapt_apart, quantize_apart
+from hubq.stages.publish.apart import ApartJob, adapt_apart, quantize_apart
+from hubq.stages.publish.apart import run as be_apart
 from hubq.stages.quantize.quantize import quantize
 from hubq.stages.recipe.recipe import Recipe
 
@@ -99,6 +101,22 @@ def test_what_a_user_can_mend_is_the_same_message(
 
     with pytest.raises(UserError, match=r"^model\.layers\.1\.mlp\.up_proj\.weight holds NaN"):
         quantized_apart(begin("run", broken), Recorder())
+
+
+def test_a_hub_that_is_away_is_told_apart_from_what_does_not_pass(
+    begin: Callable[..., Path],
+) -> None:
+    run = begin("run", calibration={"dataset": {"hub": "acme/texts"}, "samples": 4, "length": 16})
+
+    (run.parent / "job.json").write_text(ApartJob(stage="quantize", run=run).model_dump_json())
+    said = StringIO()
+
+    code = be_apart(run.parent / "job.json", said)  # after three tries: 3 s
+
+    message = json.loads(said.getvalue().splitlines()[-1])
+    assert code == 1
+    assert message["passes"]
+    assert "can't be reached" in message["refused"]
 
 
 def test_what_the_system_refuses_is_a_message(begin: Callable[..., Path]) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -13,9 +13,12 @@ from tiny_models import WIDE
 from tiny_vision import save_tiny_vision_model
 
 from hubq.client.client import Client
+from hubq.records.recipe_evaluate import RequireSection
 from hubq.records.recipe_inputs import ModelSection
 from hubq.sources.vision import VISION_FAMILIES
+from hubq.stages.plan.members import plan_members
 from hubq.stages.plan.plan import plan
+from hubq.stages.recipe.matrix import is_matrix, read_matrix
 from hubq.stages.recipe.recipe import Recipe, read
 from hubq.stages.recipe.schema import schema
 
@@ -35,7 +38,21 @@ STAND_INS = {
 }
 
 
-@pytest.fixture(params=sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+FILES = sorted(FOLDER.glob("*.yaml"))
+MATRICES = [each for each in FILES if is_matrix(each)]
+SINGLE = [each for each in FILES if each not in MATRICES]
+# A matrix -> those of the single recipes that its members are.
+MADE = {
+    "family_smollm2": re.compile(r"quickstart_(?!gptq_4bit_llava|.*(lora|peqa|low_rank)).*"),
+    "study_llama3_8b": re.compile(
+        r"(?!bitsandbytes|.*(lora|peqa|low_rank|demo|quick))[a-z_]+[0-9.]+bit"
+    ),
+    "study_llama3_70b": re.compile(r".*_70b"),
+    "study_llava_next_8b": re.compile(r"llava_next_8b_.*"),
+}
+
+
+@pytest.fixture(params=SINGLE, ids=lambda path: path.stem)
 def path(request: pytest.FixtureRequest) -> Path:
     found: Path = request.param
     return found
@@ -88,6 +105,56 @@ def test_a_recipe_is_planned_with_a_tiny_model_of_its_architecture(
     more = (0.75 if bits >= 3 else 2.25) + (0.5 if getattr(recipe.method, "shift", False) else 0)
     assert bits < planned.linear_bits < bits + more
     assert (planned.vision is not None) == ("llava" in path.stem)
+
+
+def said(recipe: Recipe) -> dict[str, object]:
+    """Return what a recipe says, but its name and what it must reach."""
+    evaluate = recipe.evaluate.model_copy(update={"require": RequireSection()})
+    return recipe.model_copy(update={"name": "", "evaluate": evaluate}).model_dump(mode="json")
+
+
+def listed(recipes: Iterable[Recipe]) -> list[str]:
+    """List methods and bits in their order."""
+    return sorted(f"{each.method_name} {each.method.nominal_bits:.2g}" for each in recipes)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_the_recipes_of_a_matrix_are_the_single_ones(name: str) -> None:
+    members = [each.recipe for each in read_matrix(FOLDER / f"{name}.yaml").members]
+    alone = [read(each) for each in SINGLE if MADE[name].fullmatch(each.stem)]
+
+    missing = [each.name for each in alone if said(each) not in map(said, members)]
+
+    assert sorted(MADE) == [each.stem for each in MATRICES]
+    assert missing == []
+    # Of LLaMA3-70B the study has three more methods at three widths, without recipes of their own.
+    more = [f"{method} {bits}" for method in ("awq", "gptq", "rtn") for bits in (2, 3, 4)]
+    expected = listed(alone) + (more if name == "study_llama3_70b" else [])
+    assert listed(members) == sorted(expected)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_matrix_is_planned_with_a_tiny_model_of_its_architecture(
+    name: str, model_like: Callable[[Recipe], Path]
+) -> None:
+    members = read_matrix(FOLDER / f"{name}.yaml").members
+    model = ModelSection(folder=model_like(members[0].recipe), base_model="acme/tiny")
+    tiny = [
+        each._replace(recipe=each.recipe.model_copy(update={"model": model})) for each in members
+    ]
+
+    planned = plan_members(tiny, Client())
+
+    assert len({each.plan.repo for each in planned}) == len(members)
+
+
+@pytest.mark.parametrize("path", MATRICES, ids=lambda path: path.stem)
+def test_a_matrix_is_shaped_like_a_recipe(path: Path) -> None:
+    lines = path.read_text().splitlines()
+
+    assert lines[0].startswith("# For ")
+    assert len(lines) <= 35
+    jsonschema.validate(yaml.safe_load("\n".join(lines)), schema())
 
 
 def test_a_recipe_is_valid_by_the_schema_that_editors_use(path: Path) -> None:

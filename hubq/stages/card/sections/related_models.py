@@ -10,7 +10,7 @@ from hubq.records.vocabulary import PUBLIC_HUB
 from hubq.stages.card.sections.markdown import cell, listed
 from hubq.stages.compare import pareto
 from hubq.stages.compare.comparison import Entry, entry
-from hubq.stages.compare.pareto import CLEARLY_FEWER, Point, dominates, is_clearly_less, overlap
+from hubq.stages.compare.pareto import CLEARLY_FEWER, Point, better, is_clearly_less, overlap
 from hubq.stages.compare.reports import Siblings
 
 
@@ -86,18 +86,10 @@ def advice(report: Report, siblings: Siblings) -> list[str]:
 
 def _about_this(found: pareto.Axes, this: str, forms: dict[str, str]) -> str:
     """Say whether another clearly beats it; of several, the one that loses least."""
-    if (best := _better(found, this)) is None:
+    if (best := better(found, this)) is None:
         return _unbeaten(found, this)
     where = "" if forms[best] == forms[this] else f", wherever the format {forms[best]} loads"
     return f"Take {_spelled(found, best)} rather than this one ({_facts(found, this)}){where}."
-
-
-def _better(found: pareto.Axes, this: str) -> str | None:
-    """Name the one that clearly beats this one and loses least; on the front if one there does."""
-    own = found.points[this]
-    better = [name for name, point in found.points.items() if dominates(point, own)]
-    best = [name for name in better if name in found.front] or better
-    return min(best, key=lambda name: found.points[name].loss.value, default=None)
 
 
 def _unbeaten(found: pareto.Axes, this: str) -> str:
@@ -111,7 +103,7 @@ def _unbeaten(found: pareto.Axes, this: str) -> str:
 
 def _indistinct(found: pareto.Axes, this: str) -> list[str]:
     """Name those that can't be told from this one by their loss, but the one that is advised."""
-    names = [name for name in _alike(found, this) if name != _better(found, this)]
+    names = [name for name in _alike(found, this) if name != better(found, this)]
     if not names:
         return []
     said = listed([_spelled(found, name) for name in names])
