@@ -68,6 +68,12 @@ class Group:
 
     layers: tuple[Layer, ...]
     snap: Callable[[Tensor], Tensor] = lambda factor: factor  # to what the writer holds exactly
+    others: tuple[Layer, ...] = ()  # that share the input too, and which another process solves
+
+    @property
+    def all_layers(self) -> tuple[Layer, ...]:
+        """The layers that share the input, whoever solves them."""
+        return self.layers + self.others
 
     @property
     def inputs(self) -> Inputs:
@@ -134,7 +140,8 @@ class Method(AsWritten, ABC):
     title: ClassVar[str]
     paper: ClassVar[str]  # an address
     bibtex: ClassVar[str]
-    needs: ClassVar[frozenset[Need]] = frozenset()  # empty: no calibration data, no forward pass
+    # What its default options need; empty: no calibration data, no forward pass.
+    needs: ClassVar[frozenset[Need]] = frozenset()
     # Before which kinds of modules `scale` is asked for factors.
     folds: ClassVar[frozenset[Writer]] = frozenset()
     takes_stored: ClassVar[bool] = False  # whether it takes weights in the dtype of their file
@@ -162,6 +169,11 @@ class Method(AsWritten, ABC):
     def tune(self, block: Tuning) -> Mapping[str, QuantizedTensor]:
         """Train a block's quantized linears, and return them all by name."""
         raise NotImplementedError(f"{self.title} tunes nothing")
+
+    @property
+    def needed(self) -> frozenset[Need]:
+        """What these options need of the calibration data; empty: none, and no forward pass."""
+        return self.needs
 
     @property
     def tuning_epochs(self) -> int:

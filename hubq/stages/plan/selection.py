@@ -147,7 +147,7 @@ def _refuse(
     lines = [f"{which(names)}: {reason}" for reason, names in reasons.items()]
     if not lines and (together := form.why_unsupported_together(sketches)):
         lines.append(together)
-    if recipe.method.needs and recipe.calibration is None:
+    if recipe.method.needed and recipe.calibration is None:
         lines.append(
             f"method {recipe.method_name} needs calibration data: add a section calibration, "
             "such as {dataset: wikitext2, samples: 128, length: 2048}"

@@ -71,7 +71,7 @@ class Quantization:
         self.weights, self.whole = self.model.weights, self.model.whole
         self.form = format_named(self.recipe.format)
         self.scale_dtype = scale_dtype(plan.dtype, self.form)
-        self.finished = FinishedBlocks(run / BLOCKS, flow=bool(self.recipe.method.needs))
+        self.finished = FinishedBlocks(run / BLOCKS, flow=bool(self.recipe.method.needed))
         self.device = best_device()
         self.clock = Clock(partial(synchronize, self.device.type))
         reset_peaks(self.device.type)
@@ -84,7 +84,7 @@ class Quantization:
         self.calibration: Calibration | None = None
         self.room = self._room()
         self.peaks = peaks_on(self.device)  # of the rank that takes most, once it has walked
-        if self.recipe.method.needs:
+        if self.recipe.method.needed:
             self._calibrate(client, progress)
 
     @property

@@ -30,6 +30,10 @@ from hubq.tensors import gram
 
 WINDOWS, LENGTH = 32, 32
 # Beside each other as in large models: wide inputs, Gram matrices, weights and batches.
+FORMATS = {
+    **dict.fromkeys(("smoothquant", "fp8", "nvfp4", "mxfp4"), "compressed-tensors"),
+    "bitsandbytes": "bitsandbytes",
+}
 SHAPE = {
     "hidden_size": 256,
     "intermediate_size": 896,
@@ -68,9 +72,7 @@ def recipe(name: str, samples: int, length: int, **options: object) -> Recipe:
             "name": "any",
             "model": {"folder": Path(__file__).parent},
             "method": {"name": name} | chosen,
-            "format": {"smoothquant": "compressed-tensors", "bitsandbytes": "bitsandbytes"}.get(
-                name, "hubq"
-            ),
+            "format": FORMATS.get(name, "hubq"),
             "calibration": text if kind.needs else None,
             "publish": {"org": "me"},
         }

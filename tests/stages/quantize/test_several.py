@@ -41,7 +41,10 @@ RUNS = (*METHODS, TALKS)
 # what follows then differs, and loses up to 6 % more or less. With half of the tokens left out
 # GPTQ's differ by tens of percent.
 CHANGED, LOST = 0.1, 0.2
-FORMATS = {"bitsandbytes": "bitsandbytes", "smoothquant": "compressed-tensors"}
+FORMATS = {
+    **dict.fromkeys(("smoothquant", "fp8", "nvfp4", "mxfp4"), "compressed-tensors"),
+    "bitsandbytes": "bitsandbytes",
+}
 KILLED, FIRST_KILLED = "killed", "first-killed"
 
 
