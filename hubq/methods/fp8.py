@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from hubq.methods import Inputs, Layer
+from hubq.methods import Holds, Inputs, Layer
 from hubq.methods.solvers.floats import FloatMethod
 from hubq.tensors import SMALLEST_SCALE, Floating
 from hubq.tensors.floating import E4M3, GREATEST
@@ -23,9 +23,12 @@ LARGEST = GREATEST[E4M3]
 
 
 class FP8(FloatMethod):
-    """Round to floats of 8 bits, which loses next to nothing. Needs no calibration data."""
+    """Round to floats of 8 bits, which loses next to nothing; inputs too, as they arrive."""
 
     title: ClassVar[str] = "FP8"
+    element_type: ClassVar[str] = "fp8"
+    holds: ClassVar[Holds] = Holds(weights=3.2, grams=0)
+    with_feedback: ClassVar[Holds] = Holds(weights=6.7)
     paper: ClassVar[str] = "https://arxiv.org/abs/2209.05433"
     bibtex: ClassVar[str] = """@misc{micikevicius2022fp8,
   title = {{FP8} Formats for Deep Learning},
@@ -46,8 +49,8 @@ class FP8(FloatMethod):
 
     @model_validator(mode="after")
     def _together(self) -> "FP8":
-        if self.scales == "block" and self.activations == "static":
-            raise ValueError("scales: block has no kernels for activations: static; use dynamic")
+        if self.scales == "block" and self.activations != "dynamic":
+            raise ValueError("scales: block has kernels for activations: dynamic alone")
         return self
 
     @property
@@ -59,6 +62,14 @@ class FP8(FloatMethod):
     def activation_bits(self) -> int | None:
         """The width of inputs, unless they are left alone."""
         return None if self.activations == "none" else 8
+
+    @property
+    def rounded_inputs(self) -> str:
+        """Say to what inputs are rounded as they arrive; or nothing."""
+        per = {"channel": "per token", "block": f"per {BLOCK} inputs of a token"}[self.scales]
+        static = "by one scale from calibration"
+        found = {"dynamic": per, "static": static}.get(self.activations)
+        return "" if found is None else f"8-bit floats {found}"
 
     @property
     def calibrates_inputs(self) -> bool:

@@ -25,6 +25,7 @@ class MXFP4(FourBitFloats):
 
     width: ClassVar[int] = WIDTH
     title: ClassVar[str] = "MXFP4"
+    element_type: ClassVar[str] = "mxfp4"
     paper: ClassVar[str] = "https://arxiv.org/abs/2310.10537"
     bibtex: ClassVar[str] = """@misc{rouhani2023microscaling,
   title = {Microscaling Data Formats for Deep Learning},

@@ -30,6 +30,7 @@ class NVFP4(FourBitFloats):
 
     width: ClassVar[int] = WIDTH
     title: ClassVar[str] = "NVFP4"
+    element_type: ClassVar[str] = "nvfp4"
     paper: ClassVar[str] = "https://arxiv.org/abs/2509.25149"
     bibtex: ClassVar[str] = """@misc{abecassis2025nvfp4,
   title = {Pretraining Large Language Models with {NVFP4}},

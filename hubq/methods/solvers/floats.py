@@ -27,7 +27,7 @@ from hubq.tensors.kernels.column_rounding import Levels
 class FloatMethod(Method):
     """A method whose result is a Floating tensor."""
 
-    holds: ClassVar[Holds] = Holds(weights=6.5, block=4)
+    with_feedback: ClassVar[Holds]  # what GPTQ's feedback holds, as `holds` is what plain rounding
     symmetric: ClassVar[bool] = True  # of a head in integers; no option
 
     solver: Literal["rtn", "gptq"] = Field(
@@ -43,6 +43,11 @@ class FloatMethod(Method):
         """What these options need: GPTQ the Gram matrix, a scale of inputs their greatest."""
         gram: frozenset[Need] = frozenset({"gram"} if self.solver == "gptq" else ())
         return gram | (frozenset({"magnitude"}) if self.calibrates_inputs else frozenset())
+
+    @property
+    def held(self) -> Holds:
+        """What plain rounding holds, or GPTQ's feedback."""
+        return self.holds if self.solver == "rtn" else self.with_feedback
 
     @property
     def calibrates_inputs(self) -> bool:
@@ -94,6 +99,8 @@ class FloatMethod(Method):
 class FourBitFloats(FloatMethod):
     """A method that rounds to e2m1, in groups whose scales are searched."""
 
+    holds: ClassVar[Holds] = Holds(weights=8, grams=0)
+    with_feedback: ClassVar[Holds] = Holds(weights=9.3)
     width: ClassVar[int]  # columns of a group
 
     search: bool = Field(True, description="choose the scale that loses least among its neighbours")
@@ -110,6 +117,11 @@ class FourBitFloats(FloatMethod):
     def activation_bits(self) -> int | None:
         """The width of inputs, unless they are left alone."""
         return None if self.activations == 16 else self.activations
+
+    @property
+    def rounded_inputs(self) -> str:
+        """Say to what inputs are rounded as they arrive; or nothing."""
+        return "" if self.activations == 16 else f"4-bit floats per {self.width} inputs of a token"
 
     def why_unsupported(self, shape: tuple[int, int]) -> str | None:
         """Refuse a row that groups don't divide: the format has no shorter ones."""

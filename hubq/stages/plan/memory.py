@@ -128,7 +128,7 @@ class Walked:
 
     def _solving(self, group: list[tuple[int, int]]) -> int:
         """Return what solving a group takes: its weights in float32, and what the method holds."""
-        holds = self._solver.holds
+        holds = self.recipe.method.held if self.correction is None else self.correction.holds
         sizes = [prod(shape) for shape in group]
         working = sum(sizes) if holds.together else max(sizes)
         block = working // group[0][1] * min(BLOCK, group[0][1])
