@@ -108,6 +108,8 @@ def no_kernel_for_floats(release: Release) -> Iterator[Found]:
         return
     for kind, inputs in _floats(release):
         lacking = tuple(e for e in (VLLM, SGLANG) if (kind, inputs) not in FLOATS[e])
+        if kind == "mxfp4":
+            lacking += (LLAMA_CPP,)
         if lacking:
             rounded = f" with inputs of {inputs} bits" if inputs else ""
             yield Found(

@@ -43,8 +43,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         format_rules.no_kernel_for_floats,
         "note",
-        "vLLM 0.33 and SGLang 0.5.23, compressed_tensors/schemes",
-        (VLLM, SGLANG),
+        "vLLM 0.33, SGLang 0.5.23, compressed_tensors/schemes; llama.cpp's convert_hf_to_gguf.py",
+        (VLLM, SGLANG, LLAMA_CPP),
     ),
     Rule(format_rules.several_groups, "note", "llama.cpp's convert_hf_to_gguf.py", (LLAMA_CPP,)),
     Rule(settings_rules.gptq_activation_order, "error", _ORDER, (VLLM,)),

@@ -169,7 +169,7 @@ BREAKS: tuple[tuple[str, str, Break, tuple[str, ...], bool], ...] = (
         "no-kernel-for-floats",
         CT,
         lambda m: m.weights(type="float", group_size=32),
-        (SGLANG,),
+        (SGLANG, LLAMA_CPP),
         False,
     ),
     ("several-groups", CT, two_groups, (LLAMA_CPP,), False),
