@@ -96,6 +96,10 @@ class CompressedTensors(AffineFormat):
         """
         return frozenset() if tied else frozenset({"lm_head"})
 
+    def kv_cache_settings(self) -> dict[str, Any]:
+        """Ask readers for FP8 by `k_scale` and `v_scale` (1,) of each attention."""
+        return {"kv_cache_scheme": float_scheme.keys_and_values()}
+
     def pack(self, module: str, tensor: QuantizedTensor) -> dict[str, Tensor]:
         """Pack rows densely, and zeros down the output dimension."""
         if isinstance(tensor, Floating):

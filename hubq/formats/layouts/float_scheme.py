@@ -100,6 +100,11 @@ def described(scheme: FloatScheme) -> dict[str, Any]:
     }
 
 
+def keys_and_values() -> dict[str, Any]:
+    """Return the library's arguments of keys and values in FP8, by one scale each."""
+    return _arguments("fp8", "tensor", dynamic=False)
+
+
 def _inputs(scheme: FloatScheme) -> dict[str, Any]:
     """Ask readers to round inputs as they arrive."""
     if scheme.kind == "fp8":

@@ -113,7 +113,7 @@ def _quantizing(plan: Plan, recipe: Recipe, run: Run, solve: Solve) -> Parts:
         "reading and writing": OPENING + (plan.base_bytes + 2 * plan.bytes) / rates.files,
     }
     parts["solving"] = shape.blocks * solve(shape.groups)
-    if recipe.calibration is not None and method.needed:
+    if recipe.calibration is not None and recipe.reads_text:
         parts["tokenizing"] = TOKENIZING
         tokens = recipe.calibration.tokens
         forward = run.blocks(tokens, recipe.calibration.length)
