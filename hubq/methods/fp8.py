@@ -121,5 +121,5 @@ def _greatest(weight: Tensor, block: tuple[int, int]) -> Tensor:  # (row blocks,
     """Return the greatest magnitude of each block, in float32."""
     if block[0] == 1:
         return torch.maximum(weight.amax(1), -weight.amin(1)).float()[:, None]
-    rows = [part.abs() for part in weight.split(block[0])]
+    rows = [part.abs() for part in torch.split(weight, block[0])]
     return torch.stack([part.amax(0).view(-1, block[1]).amax(1).float() for part in rows])

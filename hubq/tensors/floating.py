@@ -18,12 +18,6 @@ from hubq.tensors.quantized import QuantizedTensor
 E4M3 = torch.float8_e4m3fn
 E2M1 = torch.uint8  # a code a byte: the magnitude's index, and 8 more below zero
 MAGNITUDES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-# Half-way between magnitudes, where ties go to the even one: at 0.75, 1.75 and 3.5 that is the
-# upper one, so the limit is the greatest float32 below.
-LIMITS = tuple(
-    float(torch.nextafter(torch.tensor(each), torch.tensor(0.0))) if up else each
-    for each, up in ((0.25, 0), (0.75, 1), (1.25, 0), (1.75, 1), (2.5, 0), (3.5, 1), (5.0, 0))
-)
 GREATEST = {E4M3: 448.0, E2M1: 6.0}  # of an element, by the dtype of codes
 BIAS = 127  # of e8m0 exponents
 
@@ -64,7 +58,8 @@ class Floating(QuantizedTensor):
         """Return some rows of the matrix, in float32 as readers multiply."""
         codes = self.codes[which]
         elements = e2m1_values(codes) if codes.dtype == E2M1 else codes.float()
-        return elements.mul_(_spread(self.steps(which), self.block[1], self.shape[1]))
+        steps = self.steps(which)[..., None]
+        return by_blocks(elements, self.block[1]).mul_(steps).flatten(1)[:, : self.shape[1]]
 
     def theoretical_bits(self) -> float:
         """Count the elements, the scales and what there is once for the matrix."""
@@ -76,8 +71,9 @@ class Floating(QuantizedTensor):
         """Return a weight rounded to the nearest elements under these scales."""
         codes = torch.empty(weight.shape, dtype=self.codes.dtype, device=weight.device)
         for which in row_pieces(weight.shape, weight.device):
-            steps = _spread(self.steps(which), self.block[1], weight.shape[1])
-            codes[which] = nearest(weight[which].float() / steps, codes.dtype)
+            grouped = by_blocks(weight[which].float(), self.block[1])
+            found = nearest(grouped / self.steps(which)[..., None], codes.dtype)
+            codes[which] = found.flatten(1)[:, : weight.shape[1]]
         return replace(self, codes=codes)
 
 
@@ -86,15 +82,29 @@ def nearest(elements: Tensor, dtype: torch.dtype) -> Tensor:
     if dtype != E2M1:
         greatest = GREATEST[dtype]
         return elements.clamp(-greatest, greatest).to(dtype)
-    limits = torch.tensor(LIMITS, device=elements.device)
-    index = torch.bucketize(elements.abs(), limits, out_int32=True)
-    return (index + 8 * ((elements < 0) & (index > 0))).to(E2M1)
+    found = round_to_e2m1(elements.clone())
+    twice = found.abs().mul_(2)  # 0, 1, 2, 3, 4, 6, 8, 12
+    index = torch.minimum(twice, twice / 2 + 2).clamp_(max=7)
+    return index.add_(found < 0, alpha=8).to(E2M1)
+
+
+def round_to_e2m1(elements: Tensor) -> Tensor:
+    """Round float32 numbers in place to the nearest of e2m1, ties to the even one.
+
+    Between two powers of two the steps are equal: halves below 2, ones below 4, then twos.
+    """
+    steps = elements.abs().clamp_(1, 4)
+    steps.view(torch.int32).bitwise_and_(0x7F800000)  # to the power of two below
+    steps.mul_(0.5)
+    return elements.div_(steps).round_().mul_(steps).clamp_(-6, 6)
 
 
 def e2m1_values(codes: Tensor) -> Tensor:  # uint8 -> float32
     """Return what codes of e2m1 stand for."""
-    table = torch.tensor([*MAGNITUDES, *(-each for each in MAGNITUDES)], device=codes.device)
-    return table[codes.int()]
+    index = (codes & 7).float()
+    found = torch.maximum(index / 2, index - 2)
+    found = torch.maximum(found, index.mul_(2).sub_(8))
+    return found.mul_(1 - 2 * (codes > 7).float())
 
 
 def scale_values(scale: Tensor, divisor: Tensor | None) -> Tensor:
@@ -104,8 +114,8 @@ def scale_values(scale: Tensor, divisor: Tensor | None) -> Tensor:
     return scale.float() if divisor is None else scale.float() / divisor
 
 
-def _spread(steps: Tensor, width: int, columns: int) -> Tensor:
-    """Return the scale of each column, (rows, columns), of blocks so wide."""
-    if steps.shape[1] == 1:
-        return steps
-    return steps.repeat_interleave(width, 1)[:, :columns]
+def by_blocks(elements: Tensor, width: int) -> Tensor:  # (rows, in) -> (rows, blocks, width)
+    """View columns by the blocks that share a scale; a ragged last one is filled with zeros."""
+    missing = -elements.shape[1] % width
+    filled = torch.nn.functional.pad(elements, (0, missing)) if missing else elements
+    return filled.reshape(len(elements), -1, width)

@@ -20,7 +20,14 @@ from hubq.methods import Group, Holds, Layer, Method, Need
 from hubq.methods.solvers.column_solver import Hessian, prepare, solve_on
 from hubq.runtime.pieces import row_pieces
 from hubq.tensors import Floating
-from hubq.tensors.floating import E2M1, GREATEST, MAGNITUDES, e2m1_values, nearest, scale_values
+from hubq.tensors.floating import (
+    E2M1,
+    GREATEST,
+    MAGNITUDES,
+    e2m1_values,
+    round_to_e2m1,
+    scale_values,
+)
 from hubq.tensors.kernels.column_rounding import Levels
 
 
@@ -190,7 +197,7 @@ def _best(
         tried = (scale.int() + shift).clamp_(1, last).to(torch.uint8)
         stored = tried if like.divisor is None else tried.view(like.scale.dtype)
         steps = scale_values(stored, like.divisor)[..., None]
-        errors = (grouped - e2m1_values(nearest(grouped / steps, E2M1)) * steps).square_()
+        errors = round_to_e2m1(grouped / steps).mul_(steps).sub_(grouped).square_()
         loss = (errors if weights is None else errors.mul_(weights)).sum(2)
         best, least = torch.where(loss < least, tried, best), torch.minimum(loss, least)
     return best
