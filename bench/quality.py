@@ -1,8 +1,8 @@
 """What each method keeps of a real model's perplexity: python bench/quality.py [RECIPE ...]
 
 SmolLM2-135M-Instruct, groups of 64, calibrated on NarrativeQA (128 windows of 512 tokens, evenly
-spaced), in every way that a recipe for LLaMA3-8B names, and for comparison GPTQ with whole rows, FP4 by
-plain rounding and with rounded inputs, FP8's weights alone and NF4 with shifts.
+spaced), in every way that a recipe for LLaMA3-8B names, and for comparison GPTQ with whole rows,
+FP4 by plain rounding and with rounded inputs, FP8's weights alone and NF4 with shifts.
 Perplexity is that of the exported folder, as `hubq evaluate` measures it, on XSum (40 windows of
 512) and, as a check that nothing was tuned to it, on BoolQ's passages.
 
