@@ -2,7 +2,7 @@
 
 e4m3 has 4 bits of exponent and 3 of mantissa, up to 448; e2m1 has the magnitudes 0, 0.5, 1, 1.5, 2,
 3, 4 and 6. A scale is a float, an e4m3 below a global scale (NVFP4), or a power of two of which the
-exponent is stored, e8m0 (MXFP4; OCP Microscaling Formats 1.0, section 5). A sum of engines' rules:
+exponent is stored, e8m0 (MXFP4; OCP Microscaling Formats 1.0, section 5). As engines compute it,
 w = element * (scale / divisor), where the divisor is what NVFP4 calls its global scale.
 """
 

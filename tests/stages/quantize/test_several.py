@@ -33,6 +33,7 @@ METHODS: dict[str, dict[str, object]] = {
     "pb_llm": {"group_size": 32},
     "billm": {"group_size": 32},
     "bitsandbytes": {},
+    "nvfp4": {"solver": "gptq"},
 }
 WITHOUT_TEXT = ("rtn", "bitsandbytes")
 TALKS = "talks"  # GPTQ on conversations, each as long as it is
