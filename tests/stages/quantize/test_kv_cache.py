@@ -94,6 +94,13 @@ def test_plain_transformers_rounds_keys_and_values(base: Path, text: Path, tmp_p
     assert torch.allclose(found, exact, atol=0.1)
 
 
+def test_they_are_not_lost_block_by_block(base: Path, text: Path, tmp_path: Path) -> None:
+    folder = written(made(base, text), tmp_path / "run")
+
+    with pytest.raises(UserError, match="has a kv_cache_scheme in its quantization_config"):
+        load(folder, device="cpu", dtype="bfloat16", by_blocks=True)
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
