@@ -1,8 +1,8 @@
 """What each method keeps of a real model's perplexity: python bench/quality.py [RECIPE ...]
 
 SmolLM2-135M-Instruct, groups of 64, calibrated on NarrativeQA (128 windows of 512 tokens, evenly
-spaced), in every way that a recipe for LLaMA3-8B names, and for comparison GPTQ with whole rows and
-NF4 with shifts.
+spaced), in every way that a recipe for LLaMA3-8B names, and for comparison GPTQ with whole rows,
+FP4 by plain rounding and with rounded inputs, FP8's weights alone and NF4 with shifts.
 Perplexity is that of the exported folder, as `hubq evaluate` measures it, on XSum (40 windows of
 512) and, as a check that nothing was tuned to it, on BoolQ's passages.
 
@@ -30,6 +30,13 @@ WHOLE_ROWS = [
     Way(f"gptq_{bits}bit_rows", {"name": "gptq", "bits": bits, "group_size": -1})
     for bits in (4, 3, 2)
 ]
+# The recipes' FP4 is GPTQ's, and their FP8 rounds inputs.
+FLOATS = [
+    *(Way(f"{name}_4bit_rtn", {"name": name}) for name in ("nvfp4", "mxfp4")),
+    *(Way(f"{name}_4bit_usual", {"name": name, "search": False}) for name in ("nvfp4", "mxfp4")),
+    Way("nvfp4_4bit_w4a4", {"name": "nvfp4", "solver": "gptq", "activations": 4}),
+    Way("fp8_8bit_weights", {"name": "fp8", "activations": "none"}),
+]
 SHIFTED = Way("bitsandbytes_4bit_shift", {"name": "bitsandbytes", "shift": True}, "hubq")
 
 
@@ -48,7 +55,7 @@ def main() -> None:
 
 def ways() -> list[Way]:
     """List all that is measured."""
-    return [*studied(), *WHOLE_ROWS, SHIFTED]
+    return [*studied(), *WHOLE_ROWS, *FLOATS, SHIFTED]
 
 
 def table(rows: list[dict[str, Any]]) -> Table:

@@ -27,7 +27,10 @@ from hubq.stages.recipe.recipe import Recipe
 
 BUNDLE = Path(__file__).parents[2] / "build" / "gpu"
 NOWHERE = Client(endpoint="http://127.0.0.1:9")
-FORMATS = {"smoothquant": "compressed-tensors", "bitsandbytes": "bitsandbytes"}
+FORMATS = {
+    **dict.fromkeys(("smoothquant", "fp8", "nvfp4", "mxfp4"), "compressed-tensors"),
+    "bitsandbytes": "bitsandbytes",
+}
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}
 TINY = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2}
 EPOCHS = 2  # of what is trained

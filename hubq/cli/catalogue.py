@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
@@ -148,13 +149,14 @@ def _formats(method: "type[Method]") -> dict[str, list[float]]:
 
 
 def _settings(method: "type[Method]") -> Iterator["Method"]:
-    """Yield the method with each combination of the options that have only a few values."""
+    """Yield the method with each combination that there is of options with only a few values."""
     few = {name: _allowed(method, name) for name in method.model_fields}
     if "symmetric" in few:
         few["symmetric"] = [False, True]
     choices = {name: values for name, values in few.items() if values}
     for values in product(*choices.values()):
-        yield method.model_validate(dict(zip(choices, values, strict=True)))
+        with suppress(ValueError):  # of those that contradict one another
+            yield method.model_validate(dict(zip(choices, values, strict=True)))
 
 
 @click.command(epilog=example("hubq schema > recipe.schema.json"))

@@ -87,6 +87,10 @@ class Format(ABC):
             )
         return f"{self.name} keeps embeddings and lm_head in 16 bits; use embeddings: 16"
 
+    def kv_cache_settings(self) -> dict[str, Any] | None:
+        """Return what the config says of keys and values in FP8; None: files can't hold that."""
+        return None
+
     def config_additions(self, sees: VisionFamily | None = None) -> dict[str, Any]:
         """Return further keys of config.json, beside its quantization_config."""
         return {}

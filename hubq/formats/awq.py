@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hubq.formats import AffineFormat
 from hubq.formats.foreign.awq import require
-from hubq.formats.layouts.affine_scheme import difference, the_scheme
+from hubq.formats.layouts.affine_scheme import difference, schemes, the_scheme
 from hubq.runtime.pieces import in_pieces
 from hubq.sources.vision import VisionFamily
 from hubq.tensors import Affine, QuantizedTensor, packing
@@ -59,7 +59,7 @@ class Awq(AffineFormat):
 
     def why_unsupported_together(self, quantized: Mapping[str, QuantizedTensor]) -> str | None:
         """Refuse more than one group size: the config has a single one."""
-        different = difference(quantized)
+        different = difference(schemes(quantized))
         if different is None:
             return None
         return f"awq files have one scheme: {different}; use format: compressed-tensors"

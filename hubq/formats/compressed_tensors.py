@@ -18,6 +18,8 @@ of max|x| / ((2^bits - 1) / 2). With `"dequantize": true` it would leave them in
 word, so `why_layout_unsupported` refuses zeros beside them. Weights of 8 bits whose inputs are of 8
 bits lie as int-quantized, which the engines' integer kernels read: `weight` int8 (out, in), the
 code less 128, and `weight_scale`.
+
+Floats (FP8, NVFP4, MXFP4) lie as hubq/formats/layouts/float_scheme.py says.
 """
 
 import re
@@ -31,9 +33,11 @@ from torch import Tensor
 
 from hubq.formats import AffineFormat, Embedding
 from hubq.formats.foreign.compressed_tensors import EVERY_LINEAR, read
+from hubq.formats.layouts import float_scheme
 from hubq.formats.layouts.affine_scheme import Scheme, difference, schemes
+from hubq.formats.layouts.float_scheme import FloatScheme
 from hubq.sources.vision import VisionFamily
-from hubq.tensors import PER_CHANNEL, Affine, QuantizedTensor, packing
+from hubq.tensors import PER_CHANNEL, Affine, Floating, QuantizedTensor, packing
 
 LAYOUT_VERSION = "0.18.0"  # the first release with this layout, whichever is installed here
 PACKED = "pack-quantized"
@@ -42,7 +46,7 @@ SEVERAL = "mixed-precision"  # in the place of one layout for the whole file
 
 
 class CompressedTensors(AffineFormat):
-    """Affine weights of 2 to 8 bits, symmetric or not, in groups or whole rows."""
+    """Affine weights of 2 to 8 bits, symmetric or not, in groups or whole rows; and floats."""
 
     name: ClassVar[str] = "compressed-tensors"
     loads_in: ClassVar[str] = (
@@ -52,6 +56,18 @@ class CompressedTensors(AffineFormat):
     def scale_dtype(self, model: torch.dtype) -> torch.dtype:
         """Return the model's dtype: readers hold scales in it."""
         return model
+
+    def has_room(self, tensor: QuantizedTensor) -> bool:
+        """Tell whether a tensor is affine, with plain scales, or floats."""
+        return isinstance(tensor, Floating) or super().has_room(tensor)
+
+    def why_unsupported(self, tensor: QuantizedTensor) -> str | None:
+        """Refuse floats that no engine knows, and what no affine layout holds."""
+        if not isinstance(tensor, Floating):
+            return super().why_unsupported(tensor)
+        if float_scheme.float_scheme(tensor) is not None:
+            return None
+        return f"{self.name} holds floats as FP8, NVFP4 and MXFP4 define them, and no others"
 
     def why_layout_unsupported(self, tensor: Affine) -> str | None:
         """Refuse zeros beside rounded activations; any width and shape fits."""
@@ -64,8 +80,9 @@ class CompressedTensors(AffineFormat):
 
     def why_unsupported_together(self, quantized: Mapping[str, QuantizedTensor]) -> str | None:
         """Refuse asymmetric weights of more than one scheme, which load as garbage."""
-        different = difference(quantized)
-        if different is None or all(scheme.symmetric for scheme in schemes(quantized).values()):
+        its = _schemes(quantized)
+        different = difference(its)
+        if different is None or all(scheme.symmetric for scheme in its.values()):
             return None
         return (
             "transformers reads an asymmetric compressed-tensors model only when all its modules "
@@ -79,8 +96,14 @@ class CompressedTensors(AffineFormat):
         """
         return frozenset() if tied else frozenset({"lm_head"})
 
+    def kv_cache_settings(self) -> dict[str, Any]:
+        """Ask readers for FP8 by `k_scale` and `v_scale` (1,) of each attention."""
+        return {"kv_cache_scheme": float_scheme.keys_and_values()}
+
     def pack(self, module: str, tensor: QuantizedTensor) -> dict[str, Tensor]:
         """Pack rows densely, and zeros down the output dimension."""
+        if isinstance(tensor, Floating):
+            return float_scheme.packed(module, tensor)
         assert isinstance(tensor, Affine)
         if _layout(tensor.bits, tensor.activation_bits) == INTEGERS:
             return {
@@ -111,7 +134,7 @@ class CompressedTensors(AffineFormat):
         sees: VisionFamily | None = None,
     ) -> dict[str, Any]:
         """Return one config group for each scheme; the commonest is that of every Linear."""
-        its = schemes(quantized)
+        its = _schemes(quantized)
         found = Counter(its.values()).most_common()
         groups = {}
         # Readers take the first match, so named modules come before "Linear".
@@ -133,6 +156,16 @@ class CompressedTensors(AffineFormat):
         }
 
 
+def _schemes(quantized: Mapping[str, QuantizedTensor]) -> dict[str, Scheme | FloatScheme]:
+    """Name the scheme of each module."""
+    floats = {name: each for name, each in quantized.items() if isinstance(each, Floating)}
+    integers = schemes({name: each for name, each in quantized.items() if name not in floats})
+    named = {name: float_scheme.float_scheme(each) for name, each in floats.items()}
+    known = {name: scheme for name, scheme in named.items() if scheme is not None}
+    assert len(known) == len(named), "a format was given what its `why_unsupported` refuses"
+    return {name: integers[name] if name in integers else known[name] for name in quantized}
+
+
 def _target(module: str, sees: VisionFamily | None) -> str:
     """Name a module; of a model that sees by what readers of all its names understand."""
     if sees is None:
@@ -148,8 +181,10 @@ def _ignored(kept: AbstractSet[str], sees: VisionFamily | None) -> list[str]:
     return [*(f"re:.*{name}" for name in sorted(kept)), *(f"re:.*{each}.*" for each in sees.sees)]
 
 
-def _config_group(scheme: Scheme, targets: list[str]) -> dict[str, Any]:
+def _config_group(scheme: Scheme | FloatScheme, targets: list[str]) -> dict[str, Any]:
     """Describe a scheme; `actorder` stays out, since columns are in order and vLLM minds it."""
+    if isinstance(scheme, FloatScheme):
+        return {"targets": targets, **float_scheme.described(scheme)}
     whole_row = scheme.group_size == PER_CHANNEL
     inputs = scheme.activation_bits
     return {

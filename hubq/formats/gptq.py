@@ -17,7 +17,7 @@ from torch import Tensor
 from hubq.errors import UserError
 from hubq.formats import AffineFormat
 from hubq.formats.foreign.gptq import read
-from hubq.formats.layouts.affine_scheme import difference, the_scheme
+from hubq.formats.layouts.affine_scheme import difference, schemes, the_scheme
 from hubq.sources.vision import VisionFamily
 from hubq.tensors import Affine, QuantizedTensor, packing
 
@@ -58,7 +58,7 @@ class Gptq(AffineFormat):
 
     def why_unsupported_together(self, quantized: Mapping[str, QuantizedTensor]) -> str | None:
         """Refuse more than one scheme: the config has a single width and group size."""
-        different = difference(quantized)
+        different = difference(schemes(quantized))
         if different is None:
             return None
         return f"gptq files have one scheme: {different}; use format: compressed-tensors"

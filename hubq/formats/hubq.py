@@ -22,6 +22,7 @@ from hubq.sources.vision import VisionFamily
 from hubq.tensors import (
     Affine,
     Codebook,
+    Floating,
     Mixed,
     QuantizedTensor,
     Reordered,
@@ -43,6 +44,8 @@ class Hubq(Format):
         """Refuse quantized activations and tables that go without saying."""
         if any(each.activation_bits is not None for each in _affine_parts(tensor)):
             return "hubq files hold weights only; use format: compressed-tensors"
+        if isinstance(tensor, Floating):
+            return "hubq files hold no floats; use format: compressed-tensors"
         if isinstance(tensor, Codebook) and tensor.implied:
             return "hubq files hold no implicit tables; use format: bitsandbytes"
         return None

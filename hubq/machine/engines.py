@@ -45,6 +45,14 @@ ROUNDED: Mapping[str, frozenset[tuple[float, int]]] = {
     "SGLang": frozenset({(8, 8)}),
 }
 
+# Floats, and the bits of rounded inputs (None: they stay), that an engine has kernels for: vLLM
+# 0.33 and SGLang 0.5.23 by the schemes of their compressed_tensors folders. That of MXFP4 with
+# rounded inputs leaves these in 16 bits in vLLM, and SGLang's for MXFP4 is newer.
+FLOATS: Mapping[str, frozenset[tuple[str, int | None]]] = {
+    "vLLM": frozenset({("fp8", 8), ("fp8", None), ("nvfp4", 4), ("nvfp4", None), ("mxfp4", None)}),
+    "SGLang": frozenset({("fp8", 8), ("fp8", None), ("nvfp4", 4), ("nvfp4", None)}),
+}
+
 
 VLLM_PYTHON = "HUBQ_VLLM_PYTHON"  # the python of an environment that has vLLM
 
@@ -98,8 +106,15 @@ def installed_version(package: str) -> str | None:
         return None
 
 
-def engines(form: str, bits: float, activation_bits: int | None = None) -> list[str]:
-    """List the serving engines that load a format at so many bits, by their sources."""
+def engines(
+    form: str, bits: float, activation_bits: int | None = None, element_type: str = "int"
+) -> list[str]:
+    """List the serving engines that load a format at so many bits, by their sources.
+
+    The element type is that of the weights: int, fp8, nvfp4 or mxfp4.
+    """
+    if form == "compressed-tensors" and element_type != "int":
+        return [name for name, pairs in FLOATS.items() if (element_type, activation_bits) in pairs]
     if activation_bits is not None:
         return [name for name, pairs in ROUNDED.items() if (bits, activation_bits) in pairs]
     if form == "dense":

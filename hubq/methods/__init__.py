@@ -9,13 +9,14 @@ inputs; out goes a representation. It never sees a model, a path or a device, an
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol, Self
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from hubq.errors import UserError, did_you_mean
+from hubq.machine.engines import engines
 from hubq.machine.modules import class_in, files_in
 from hubq.records.record import AsWritten
 from hubq.tensors import PER_CHANNEL, Affine, Grid, QuantizedTensor
@@ -68,6 +69,12 @@ class Group:
 
     layers: tuple[Layer, ...]
     snap: Callable[[Tensor], Tensor] = lambda factor: factor  # to what the writer holds exactly
+    others: tuple[Layer, ...] = ()  # that share the input too, and which another process solves
+
+    @property
+    def all_layers(self) -> tuple[Layer, ...]:
+        """The layers that share the input, whoever solves them."""
+        return self.layers + self.others
 
     @property
     def inputs(self) -> Inputs:
@@ -134,14 +141,16 @@ class Method(AsWritten, ABC):
     title: ClassVar[str]
     paper: ClassVar[str]  # an address
     bibtex: ClassVar[str]
-    needs: ClassVar[frozenset[Need]] = frozenset()  # empty: no calibration data, no forward pass
+    # What its default options need; empty: no calibration data, no forward pass.
+    needs: ClassVar[frozenset[Need]] = frozenset()
     # Before which kinds of modules `scale` is asked for factors.
     folds: ClassVar[frozenset[Writer]] = frozenset()
+    element_type: ClassVar[str] = "int"  # of weights, as engines have kernels for it
     takes_stored: ClassVar[bool] = False  # whether it takes weights in the dtype of their file
     tunes: ClassVar[bool] = False  # whether `tune` trains a block once it is quantized
     # Whether a row's result, of an Affine, depends on no other row of the group once it is scaled.
     rows_are_independent: ClassVar[bool] = False
-    holds: ClassVar[Holds] = Holds()  # for the plan's estimate of memory
+    holds: ClassVar[Holds] = Holds()  # for the plan's estimate of memory, by default options
 
     @abstractmethod
     def sketch(self, shape: tuple[int, int], scale_dtype: torch.dtype) -> QuantizedTensor:
@@ -164,6 +173,16 @@ class Method(AsWritten, ABC):
         raise NotImplementedError(f"{self.title} tunes nothing")
 
     @property
+    def needed(self) -> frozenset[Need]:
+        """What these options need of the calibration data; empty: none, and no forward pass."""
+        return self.needs
+
+    @property
+    def held(self) -> Holds:
+        """What these options hold."""
+        return self.holds
+
+    @property
     def tuning_epochs(self) -> int:
         """How many times `tune` goes over the calibration windows."""
         return 0
@@ -176,6 +195,15 @@ class Method(AsWritten, ABC):
     def activation_bits(self) -> int | None:
         """The bits to which each token's inputs are rounded as they arrive; None: they are not."""
         return None
+
+    def served_by(self, form: str) -> list[str]:
+        """List the serving engines that compute with the result in a format, by their sources."""
+        return engines(form, self.nominal_bits, self.activation_bits, self.element_type)
+
+    @property
+    def rounded_inputs(self) -> str:
+        """Say to what inputs are rounded as they arrive; or nothing."""
+        return "" if self.activation_bits is None else f"{self.activation_bits} bits per token"
 
     @property
     def variant(self) -> str:
@@ -199,6 +227,9 @@ class AffineMethod(Method):
     bits: Literal[2, 3, 4, 8] = Field(4, description="width of each code")
     group_size: int = Field(128, description="input columns that share a scale; -1: a whole row")
     symmetric: bool = Field(False, description="fix the zero in the middle of the range")
+    activations: Literal[16, 8] = Field(
+        16, description="bits to which each token's inputs are rounded as they arrive"
+    )
 
     @field_validator("group_size")
     @classmethod
@@ -207,10 +238,27 @@ class AffineMethod(Method):
             raise ValueError(f"must be positive, or -1 for a whole row; you wrote {value}")
         return value
 
+    @model_validator(mode="after")
+    def _with_kernels(self) -> Self:
+        if self.activations == 8 and not self.symmetric:
+            raise ValueError("activations: 8 has kernels for symmetric: true alone")
+        if self.activations == 8 == self.bits and self.group_size != PER_CHANNEL:
+            raise ValueError("activations: 8 beside bits: 8 has kernels for group_size: -1 alone")
+        return self
+
     @property
     def nominal_bits(self) -> float:
         """The width of the codes."""
         return float(self.bits)
+
+    @property
+    def activation_bits(self) -> int | None:
+        """The width of inputs, unless they are left alone."""
+        return None if self.activations == 16 else self.activations
+
+    def with_inputs(self, tensor: Affine) -> Affine:
+        """Return a tensor that says to what its inputs are rounded."""
+        return replace(tensor, activation_bits=self.activation_bits)
 
     def grid(self, scale_dtype: torch.dtype) -> Grid:
         """Return the options as a grid."""
@@ -218,7 +266,7 @@ class AffineMethod(Method):
 
     def sketch(self, shape: tuple[int, int], scale_dtype: torch.dtype) -> Affine:
         """Return the affine tensor without data."""
-        return Affine.sketch(shape, self.grid(scale_dtype))
+        return self.with_inputs(Affine.sketch(shape, self.grid(scale_dtype)))
 
     def why_unsupported(self, shape: tuple[int, int]) -> str | None:
         """Refuse a group size that leaves a ragged group, and say which sizes fit."""

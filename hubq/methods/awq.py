@@ -70,7 +70,7 @@ class AWQ(AffineMethod):
         gram = layer.inputs.gram
         with factors_in(layer.inputs.dtype):
             clipping = search_clipping_range(layer.weight, gram, grid, self.clips, each_side=True)
-        return Affine.fit(layer.weight, grid, clipping)
+        return self.with_inputs(Affine.fit(layer.weight, grid, clipping))
 
 
 def _factor(magnitude: Tensor, power: float) -> Tensor:  # (in,)

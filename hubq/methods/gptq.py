@@ -83,6 +83,7 @@ class GPTQ(AffineMethod):
             zero=None if grid.symmetric else zero.to(torch.uint8),
             bits=grid.bits,
             group_size=grid.width(columns),
+            activation_bits=self.activation_bits,
             facts=hessian.facts,
         )
 

@@ -24,4 +24,4 @@ class RTN(AffineMethod):
 
     def quantize(self, layer: Layer) -> Affine:
         """Fit a grid to each group and round to it."""
-        return Affine.fit(layer.weight, self.grid(layer.scale_dtype))
+        return self.with_inputs(Affine.fit(layer.weight, self.grid(layer.scale_dtype)))

@@ -11,6 +11,7 @@ from hubq.tensors.affine import PER_CHANNEL, SMALLEST_SCALE, Affine, ClippingRan
 from hubq.tensors.binary import Binary
 from hubq.tensors.codebook import Codebook
 from hubq.tensors.composed import Masked, Mixed, Reordered, Rotated
+from hubq.tensors.floating import Floating
 from hubq.tensors.quantized import QuantizedTensor, Values, values
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Binary",
     "ClippingRange",
     "Codebook",
+    "Floating",
     "Grid",
     "Masked",
     "Mixed",

@@ -364,7 +364,8 @@ def test_the_methods_are_listed_with_their_options() -> None:
     found = json.loads(hubq("methods", "--json").stdout)
 
     assert found["rtn"]["needs"] == []
-    assert [each["name"] for each in found["rtn"]["options"]] == ["bits", "group_size", "symmetric"]
+    options = ["bits", "group_size", "symmetric", "activations"]
+    assert [each["name"] for each in found["rtn"]["options"]] == options
 
 
 def test_a_method_tells_its_bits_and_the_formats_that_hold_them() -> None:

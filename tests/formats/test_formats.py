@@ -255,7 +255,7 @@ CASES = [(name, Choice(COMPRESSED_TENSORS, grid)) for name, grid in GRIDS] + [
 
 
 def case_name(name: str, choice: Choice) -> str:
-    grids = [grid for grid in (choice.linears, choice.head) if grid]
+    grids = [grid for grid in (choice.linears, choice.head) if isinstance(grid, Grid)]
     return "-".join(
         [name, *(f"{g.bits}bit.{g.group_size}.{'sym' if g.symmetric else 'asym'}" for g in grids)]
     )

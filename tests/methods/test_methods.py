@@ -111,6 +111,38 @@ def test_more_bits_never_hurt(name: str, layer: Layer) -> None:
     assert errors == sorted(errors, reverse=True)
 
 
+@pytest.mark.parametrize("name", ["rtn", "gptq", "awq"])
+@pytest.mark.parametrize("bits", [3, 4])
+def test_integers_can_have_inputs_of_8_bits(name: str, bits: int, layer: Layer) -> None:
+    method = made(name, bits=bits, symmetric=True, activations=8)
+
+    result = method.quantize(layer)
+
+    form = format_named("compressed-tensors")
+    assert form.why_unsupported(result) is None
+    (group,) = form.config({layer.name: result}, [])["config_groups"].values()
+    assert group["input_activations"]["num_bits"] == method.activation_bits == 8
+    assert method.sketch((64, 128), torch.bfloat16).activation_bits == 8  # type: ignore[attr-defined]
+    assert torch.equal(
+        result.dequantize(), made(name, bits=bits, symmetric=True).quantize(layer).dequantize()
+    )
+    assert method.served_by("compressed-tensors") == ["vLLM"]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"bits": 4}, "symmetric: true alone"),
+        ({"bits": 8, "symmetric": True}, "group_size: -1 alone"),
+    ],
+)
+def test_inputs_of_8_bits_are_refused_where_no_kernel_has_them(
+    options: dict[str, object], complaint: str
+) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        made("rtn", activations=8, **options)
+
+
 def test_a_group_size_that_leaves_a_rest_is_a_mistake_with_a_way_out() -> None:
     mistake = method_class("rtn")(**{"group_size": 128}).why_unsupported((64, 576))
 

@@ -1,4 +1,4 @@
-"""Read compressed-tensors modules that anyone wrote: integers, packed or not, and floats of 8 bits.
+"""Read compressed-tensors modules that anyone wrote: integers, packed or not, and floats.
 
 Before 0.18 the library packed 3, 5, 6 and 7 bits into 32 // bits codes a word; the width of the
 rows tells the two apart. Until 2026-08 it wrote `weight_g_idx`, the group of each column, for
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hubq.errors import UserError
-from hubq.formats.foreign import fp8
+from hubq.formats.foreign import fp4, fp8
 from hubq.formats.foreign.parts import contradiction, fits, matrix, order_of, require_finite, take
 from hubq.tensors import PER_CHANNEL, Affine, QuantizedTensor, Reordered, packing
 
@@ -26,9 +26,10 @@ def read(module: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) 
     """Return a module's tensor; raise UserError where config and tensors contradict one another."""
     group = group_of(module, config)
     arguments = _weights_of(module, group)
-    if arguments["type"] == "float":
-        return fp8.read_scaled(module, tensors, arguments)
     bits = arguments["num_bits"]
+    if arguments["type"] == "float":
+        read_floats = fp8.read_scaled if bits == fp8.BITS else fp4.read
+        return read_floats(module, tensors, arguments, group.get("input_activations"))
     codes = _codes(module, tensors, bits)
     out, columns = codes.shape
     scale = take(module, "weight_scale", tensors, *FLOATS)
@@ -92,17 +93,18 @@ def _require_group(group: Any) -> None:  # noqa: ANN401 - JSON
 
 
 def _weights_of(module: str, group: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how a group's weights are quantized; refuse what is not integers, or FP8, with scales.
+    """Return how a group's weights are quantized; refuse what is no integers, FP8 or FP4.
 
     Their group_size is None where a row has one scale, which writers also say as -1.
     """
     arguments: dict[str, Any] = {"type": "int", **(group.get("weights") or {})}
     kind, bits, size = arguments["type"], arguments.get("num_bits"), arguments.get("group_size")
-    is_float = kind == "float" and bits == fp8.BITS
+    is_float = kind == "float" and bits in (fp4.BITS, fp8.BITS)
     if not is_float and (kind != "int" or type(bits) is not int or bits not in WIDTHS):
         raise UserError(
             f"{module} has weights of type {kind} with {bits} bits; hubq reads integers of 2 to 8 "
-            "bits (pack-quantized and int-quantized) and floats of 8 (float-quantized)"
+            "bits (pack-quantized and int-quantized), floats of 8 (float-quantized) and NVFP4 and "
+            "MXFP4"
         )
     if is_float:
         return arguments

@@ -40,7 +40,9 @@ PARTS = {
         "weight_zero_point",
         "weight_g_idx",
         "weight",
+        "weight_global_scale",
         "input_scale",
+        "input_global_scale",
     ),
     "fp8": ("weight_scale_inv", "weight", "input_scale", "activation_scale"),
 }

@@ -7,7 +7,7 @@ factor like the other in spite of its name. A weight is float times scale. Scale
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hubq.errors import UserError
 from hubq.formats.foreign.parts import contradiction, matrix, require_finite, take
-from hubq.tensors import QuantizedTensor
+from hubq.tensors import Floating
 
 BITS = 8
 WEIGHTS = (torch.float8_e4m3fn, torch.float8_e5m2)
@@ -24,49 +24,34 @@ BLOCK = (128, 128)
 ROUNDED = "rounded_inputs"  # a fact: the source's readers may round what goes into the module
 
 
-@dataclass(frozen=True)
-class Scaled(QuantizedTensor):
-    """A matrix of 8-bit floats with a scale for each block of it."""
-
-    weight: Tensor  # (out, in) float8
-    scale: Tensor  # (row blocks, column blocks)
-    block: tuple[int, int]  # rows and columns of a block; the last may be smaller
-    facts: Mapping[str, float] = field(default_factory=dict, compare=False)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """The matrix's (out, in)."""
-        return self.weight.shape[0], self.weight.shape[1]
-
-    def rows(self, which: slice) -> Tensor:
-        """Return some rows of the float32 matrix."""
-        out, columns = self.shape
-        block = torch.arange(*which.indices(out), device=self.device) // self.block[0]
-        scale = self.scale.float()[block].repeat_interleave(self.block[1], 1)[:, :columns]
-        return self.weight[which].float() * scale
-
-    def theoretical_bits(self) -> float:
-        """Return 8 bits, and the scales'."""
-        bits = 8.0 * self.scale.numel() * self.scale.dtype.itemsize
-        return BITS + bits / self.weight.numel()
-
-
-def read(module: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Scaled:
+def read(module: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Floating:
     """Return a module of the fp8 method; raise UserError where its tensors don't fit together."""
     block = config.get("weight_block_size", BLOCK)
     strategy = "tensor" if block is None else "block"
     return _scaled(module, tensors, "weight_scale_inv", (strategy, block))
 
 
-def read_scaled(module: str, tensors: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> Scaled:
-    """Return a module of compressed-tensors, by the arguments of its config group's weights."""
+def read_scaled(
+    module: str,
+    tensors: Mapping[str, Tensor],
+    arguments: Mapping[str, Any],
+    inputs: Mapping[str, Any] | None,
+) -> Floating:
+    """Return a module of compressed-tensors, by the arguments of its weights and its inputs."""
     said = (str(arguments.get("strategy", "tensor")), arguments.get("block_structure"))
-    return _scaled(module, tensors, "weight_scale", said)
+    found = _scaled(module, tensors, "weight_scale", said)
+    if inputs is None:
+        return replace(found, facts={})
+    calibrated = None
+    if inputs.get("dynamic") is False:
+        calibrated = take(module, "input_scale", tensors, *SCALES)
+        require_finite(module, calibrated)
+    return replace(found, rounds_inputs=True, input_scale=calibrated)
 
 
 def _scaled(
     module: str, tensors: Mapping[str, Tensor], part: str, said: tuple[str, object]
-) -> Scaled:  # said: what has a scale (tensor, channel or block), and how large a block is
+) -> Floating:  # said: what has a scale (tensor, channel or block), and how large a block is
     weight, scale = (
         matrix(module, "weight", tensors, *WEIGHTS),
         take(module, part, tensors, *SCALES),
@@ -82,7 +67,7 @@ def _scaled(
     if tuple(scale.shape) not in (counts, flat, ()) or scale.numel() != counts[0] * counts[1]:
         found = f"has {part} {tuple(scale.shape)} for a weight {(rows, columns)}"
         raise contradiction(module, f"a scale for each {said[0]} ({said[1]})", found)
-    return Scaled(weight, scale.reshape(counts), block, {ROUNDED: 1.0})
+    return Floating(weight, scale.reshape(counts), block, facts={ROUNDED: 1.0})
 
 
 def _block(module: str, said: object) -> tuple[int, int]:

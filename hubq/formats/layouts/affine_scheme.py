@@ -40,9 +40,8 @@ def schemes(quantized: Mapping[str, QuantizedTensor]) -> dict[str, Scheme]:
     return {name: scheme(each) for name, each in affine.items()}
 
 
-def difference(quantized: Mapping[str, QuantizedTensor]) -> str | None:
+def difference(its: Mapping[str, object]) -> str | None:
     """Say which module's scheme differs from the first one's, or None when all share one."""
-    its = schemes(quantized)
     first = next(iter(its), "")
     for module, scheme in its.items():
         if scheme != its[first]:

@@ -234,7 +234,7 @@ def _made(report: Report) -> dict[str, Any]:
         "plan": plan,
         "checkpoint": report.checkpoint,
         "method": method_of(plan),
-        "activation_bits": usage.activation_bits(report),
+        "rounded_inputs": usage.rounded_inputs(report),
         "settings": quantization_details.settings(report),
         "errors": quantization_details.errors(report),
         "solved": quantization_details.solved(report),

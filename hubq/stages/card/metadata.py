@@ -7,7 +7,6 @@ import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from hubq.machine.engines import engines
 from hubq.records.adapted_report import AdaptedReport
 from hubq.records.named_texts import NAMED_TEXTS
 from hubq.records.plan import Plan
@@ -159,7 +158,7 @@ def _widths(plan: Plan, method: "Method") -> list[str]:
 
 def _engines(form: str, method: "Method") -> list[str]:
     """Return the serving engines that load the model."""
-    found = engines(form, method.nominal_bits, method.activation_bits)
+    found = method.served_by(form)
     return [name.lower() for name in found]
 
 

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from hubq.formats import AffineFormat, Format, refusal_of
 from hubq.formats.dense import Dense, lacks_data, plain
-from hubq.formats.foreign.fp8 import Scaled
 from hubq.machine.device import dtype_name
-from hubq.tensors import PER_CHANNEL, Affine, Grid, QuantizedTensor, Reordered
+from hubq.tensors import PER_CHANNEL, Affine, Floating, Grid, QuantizedTensor, Reordered
 
 EMBEDDINGS = ("embed_tokens", "lm_head")
 FINE_BITS = 8  # of weights that are rounded anew: they shall lose little more
@@ -105,8 +104,10 @@ def refusal(
     if name in EMBEDDINGS and name not in form.embeddings(tied):
         return f"{form.name} keeps {name} in 16 bits"
     held = strategy.apply(tensor)
-    if isinstance(held, Scaled):
-        return f"{form.name} holds no weights in 8-bit floats; dense holds their values"
+    if isinstance(held, Floating):
+        return (
+            f"{form.name} takes over no weights in {held.bits}-bit floats; dense holds their values"
+        )
     if isinstance(held, Reordered) and isinstance(form, AffineFormat):
         return (
             f"no reader of {form.name} supports activation order (desc_act, actorder: group) any "
@@ -125,7 +126,9 @@ def _dense_refusal(
     """Say why a weight can't be written out in 16 bits: only embeddings can, but in dense files."""
     if not isinstance(form, Dense):
         return None if name in EMBEDDINGS else f"{form.name} files hold quantized linears"
-    return None if strategy.leaves_inputs else form.why_unsupported(tensor)
+    # Of floats the copy's card says that inputs are rounded no more.
+    rounded = not (strategy.leaves_inputs or isinstance(tensor, Floating))
+    return form.why_unsupported(tensor) if rounded else None
 
 
 def without_data(value: Any) -> Any:  # noqa: ANN401 - a representation, or what one consists of

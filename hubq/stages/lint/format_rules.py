@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 
 from hubq.errors import UserError
 from hubq.formats.foreign.metadata import BESIDE, require_agreement, require_types
-from hubq.machine.engines import READERS, engines
+from hubq.machine.engines import FLOATS, READERS, engines
 from hubq.sources.source import AUTO_ROUND
 from hubq.stages.lint.findings import LLAMA_CPP, SGLANG, TRANSFORMERS, VLLM, Found
-from hubq.stages.lint.release import CONFIG, Release, integer_bits
+from hubq.stages.lint.release import CONFIG, Release, float_kind, integer_bits
 
 # The methods whose weights transformers 5.23 has a reader for (its quantizers/auto.py).
 KNOWN = frozenset(
@@ -100,6 +100,39 @@ def no_kernel(release: Release) -> Iterator[Found]:
                 "for these engines use 4 or 8 bits",
                 engines=lacking,
             )
+
+
+def no_kernel_for_floats(release: Release) -> Iterator[Found]:
+    """An engine reads compressed-tensors, and has no kernel for these floats or their inputs."""
+    if release.layout != "compressed-tensors":
+        return
+    for kind, inputs in _floats(release):
+        lacking = tuple(e for e in (VLLM, SGLANG) if (kind, inputs) not in FLOATS[e])
+        if kind == "mxfp4":
+            lacking += (LLAMA_CPP,)
+        if lacking:
+            rounded = f" with inputs of {inputs} bits" if inputs else ""
+            yield Found(
+                CONFIG,
+                f"{kind}{rounded} has no kernel in {' and '.join(lacking)}",
+                "for these engines use FP8 or NVFP4, or leave inputs in 16 bits",
+                engines=lacking,
+            )
+
+
+def _floats(release: Release) -> Iterator[tuple[str, int | None]]:
+    """Yield the kinds of floats, each with the bits of rounded inputs, once."""
+    pairs = (
+        (float_kind(group.get("weights")), _float_bits(group.get("input_activations")))
+        for group in release.groups()
+    )
+    yield from dict.fromkeys((kind, inputs) for kind, inputs in pairs if kind is not None)
+
+
+def _float_bits(arguments: object) -> int | None:
+    said = arguments if isinstance(arguments, Mapping) else {}
+    bits = said.get("num_bits")
+    return bits if type(bits) is int else None
 
 
 def _widths(release: Release) -> Iterator[tuple[int, int | None]]:

@@ -14,6 +14,7 @@ from typing import Any
 from hubq.errors import UserError
 from hubq.formats.foreign.compressed_tensors import group_of
 from hubq.formats.foreign.metadata import AWQ_NAMES, BESIDE
+from hubq.formats.layouts.float_scheme import WIDTHS
 from hubq.machine.files import read_object
 from hubq.records.run_folder import ADAPTER_CONFIG
 from hubq.sources.architecture import FAMILIES, Family
@@ -211,3 +212,13 @@ def integer_bits(arguments: object) -> int | None:
     said = arguments if isinstance(arguments, Mapping) else {}
     bits = said.get("num_bits")
     return bits if type(bits) is int and said.get("type", "int") == "int" else None
+
+
+def float_kind(arguments: object) -> str | None:
+    """Name the floats that engines have kernels for: fp8, nvfp4 or mxfp4; None for all else."""
+    said = arguments if isinstance(arguments, Mapping) else {}
+    bits, size = said.get("num_bits"), said.get("group_size")
+    if said.get("type") != "float" or type(bits) is not int:
+        return None
+    widths = {(4, width): kind for kind, width in WIDTHS.items()}
+    return "fp8" if bits == 8 and not size else widths.get((bits, size))  # type: ignore[arg-type]

@@ -40,6 +40,12 @@ RULES: tuple[Rule, ...] = (
         "vLLM 0.33, TYPE_MAP and _is_wNaM_int; SGLang 0.5.23",
         (VLLM, SGLANG, LLAMA_CPP),
     ),
+    Rule(
+        format_rules.no_kernel_for_floats,
+        "note",
+        "vLLM 0.33, SGLang 0.5.23, compressed_tensors/schemes; llama.cpp's convert_hf_to_gguf.py",
+        (VLLM, SGLANG, LLAMA_CPP),
+    ),
     Rule(format_rules.several_groups, "note", "llama.cpp's convert_hf_to_gguf.py", (LLAMA_CPP,)),
     Rule(settings_rules.gptq_activation_order, "error", _ORDER, (VLLM,)),
     Rule(settings_rules.gptq_asymmetric, "error", "vLLM 0.33, TYPE_MAP of gptq", (VLLM, SGLANG)),

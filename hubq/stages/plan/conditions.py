@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubq.client.client import Client
 from hubq.errors import UserError
-from hubq.machine.engines import engines, vllm_python
+from hubq.machine.engines import vllm_python
 from hubq.records.number_format import number
 from hubq.records.plan import Gate, Plan
 from hubq.records.recipe_evaluate import EvaluateSection, TaskSection
@@ -64,7 +64,7 @@ def require_engine(recipe: "Recipe") -> None:
     if recipe.evaluate.engine != "vllm":
         return
     method = recipe.method
-    if "vLLM" not in engines(recipe.format, method.nominal_bits, method.activation_bits):
+    if "vLLM" not in method.served_by(recipe.format):
         raise UserError(
             f"evaluate.engine: vllm reads no {recipe.format} of {number(method.nominal_bits)} "
             "bits; leave it out, or choose a format that it reads: compressed-tensors, gptq, awq"

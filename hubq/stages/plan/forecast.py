@@ -126,13 +126,13 @@ def _quantizing(plan: Plan, recipe: Recipe, run: Run, solve: Solve) -> Parts:
         "reading and writing": OPENING + (plan.base_bytes + 2 * plan.bytes) / rates.files,
     }
     parts["solving"] = shape.blocks * solve(shape.groups)
-    if recipe.calibration is not None and method.needs:
+    if recipe.calibration is not None and recipe.reads_text:
         parts["tokenizing"] = TOKENIZING
         tokens = recipe.calibration.tokens
         forward = run.blocks(tokens, recipe.calibration.length)
         parts["forward"] = forward
         parts["statistics"] = shape.blocks * sum(
-            _statistics(tokens, columns, rates, wants_gram="gram" in method.needs)
+            _statistics(tokens, columns, rates, wants_gram="gram" in method.needed)
             for columns in shape.inputs
         )
         if recipe.calibration.sees:

@@ -16,7 +16,7 @@ from hubq.machine.memory import Place, asked_place, free_memory
 if TYPE_CHECKING:
     import torch
 
-    from hubq.methods import Method
+    from hubq.methods import Method, Need
     from hubq.methods.adapters.low_rank import LowRank
     from hubq.records.plan import Plan, PlannedVision
     from hubq.sources.shards import TensorInfo
@@ -124,11 +124,11 @@ class Walked:
         """
         columns = group[0][1]
         batch = self._batch * columns * (4 * self._size + 4)
-        return batch + 4 * columns**2 * ("gram" in self._solver.needs)
+        return batch + 4 * columns**2 * ("gram" in self._needed)
 
     def _solving(self, group: list[tuple[int, int]]) -> int:
         """Return what solving a group takes: its weights in float32, and what the method holds."""
-        holds = self._solver.holds
+        holds = self.recipe.method.held if self.correction is None else self.correction.holds
         sizes = [prod(shape) for shape in group]
         working = sum(sizes) if holds.together else max(sizes)
         block = working // group[0][1] * min(BLOCK, group[0][1])
@@ -161,6 +161,10 @@ class Walked:
     @property
     def _solver(self) -> "Method | LowRank":
         return self.recipe.method if self.correction is None else self.correction
+
+    @property
+    def _needed(self) -> "frozenset[Need]":
+        return self.recipe.method.needed if self.correction is None else self.correction.needs
 
     @property
     def _tokens(self) -> int:

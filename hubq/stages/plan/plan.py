@@ -312,4 +312,4 @@ def _is_unanswered(error: UserError) -> bool:
 def _computed_in(recipe: "Recipe", stored: str) -> str | None:
     """Return the dtype in which calibration text runs through the model on this machine."""
     dtype = compute_dtype(best_device().type, stored)  # a wrong one is refused in any case
-    return dtype if recipe.method.needs else None
+    return dtype if recipe.reads_text else None

@@ -34,7 +34,7 @@ def require_readable(recipe: "Recipe", source: "Source", client: Client) -> None
     """Raise UserError where the recipe's texts can't be read by the model that it names."""
     require_positions(dict(_lengths_of(recipe)), source.config)
     evaluate = recipe.evaluate
-    if not (recipe.method.needs or recipe.adapt or evaluate.perplexity or evaluate.tasks):
+    if not (recipe.reads_text or recipe.adapt or evaluate.perplexity or evaluate.tasks):
         return  # no text is read
     reader = _reader(source, client)
     if getattr(recipe.adapt, "template", None) == "chat":
@@ -122,7 +122,7 @@ def _lengths_of(recipe: "Recipe") -> Iterator[tuple[str, int]]:
 
     yield from _lengths(recipe.evaluate)
     adapter = recipe.adapt
-    if recipe.calibration is not None and (recipe.method.needs or (adapter and adapter.needs)):
+    if recipe.calibration is not None and (recipe.reads_text or (adapter and adapter.needs)):
         yield "calibration.length", recipe.calibration.length
     if isinstance(adapter, Lessons):
         length = adapter.source_length + adapter.target_length

@@ -147,9 +147,15 @@ def _refuse(
     lines = [f"{which(names)}: {reason}" for reason, names in reasons.items()]
     if not lines and (together := form.why_unsupported_together(sketches)):
         lines.append(together)
-    if recipe.method.needs and recipe.calibration is None:
+    if recipe.kv_cache != 16 and form.kv_cache_settings() is None:
         lines.append(
-            f"method {recipe.method_name} needs calibration data: add a section calibration, "
+            f"kv_cache: {recipe.kv_cache}: {form.name} files hold no scales of keys and values; "
+            "use format: compressed-tensors, or kv_cache: 16"
+        )
+    if recipe.reads_text and recipe.calibration is None:
+        what = f"method {recipe.method_name}" if recipe.method.needed else "kv_cache: fp8"
+        lines.append(
+            f"{what} needs calibration data: add a section calibration, "
             "such as {dataset: wikitext2, samples: 128, length: 2048}"
         )
     blocks = f"{family_of(source.config).blocks}."

@@ -47,7 +47,7 @@ def reckoned_seconds_a_block(method: Method, groups: Sequence[Shapes], rates: Ra
     """Return roughly how long a method takes for one block on a GPU that is elsewhere."""
     weights = sum(out * columns for shapes in groups for out, columns in shapes)
     seconds = weights * PASSED / rates.passed
-    if "gram" not in method.needs:
+    if "gram" not in method.needed:
         return seconds
     for shapes in groups:
         columns, rows = shapes[0][1], sum(out for out, _ in shapes)
@@ -99,18 +99,18 @@ def _groups(
     weight = torch.randn(shape, generator=generator)
     tokens = torch.randn(max(SAMPLE, 2 * shape[1]), shape[1], generator=generator)
     for _ in range(1 + TURNS):
-        inputs = _inputs(method, tokens.to(device)) if method.needs else Inputs(tokens=0)
+        inputs = _inputs(method, tokens.to(device)) if method.needed else Inputs(tokens=0)
         yield Group((Layer("a layer", weight.to(device), inputs, scale_dtype),))
 
 
 def _inputs(method: Method, tokens: torch.Tensor) -> Inputs:
     """Return what the walk would have gathered of these tokens."""
-    magnitude = tokens.abs() if "magnitude" in method.needs else None
+    magnitude = tokens.abs() if "magnitude" in method.needed else None
     return Inputs(
         tokens=len(tokens),
-        gram=tokens.T @ tokens if "gram" in method.needs else None,
+        gram=tokens.T @ tokens if "gram" in method.needed else None,
         mean_magnitude=None if magnitude is None else magnitude.mean(0),
         max_magnitude=None if magnitude is None else magnitude.amax(0),
-        sample=tokens[:SAMPLE].clone() if "sample" in method.needs else None,
+        sample=tokens[:SAMPLE].clone() if "sample" in method.needed else None,
         dtype=torch.bfloat16,
     )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hubq.errors import UserError
 from hubq.runtime.pieces import row_pieces
 from hubq.sources.skeleton import Skeleton
+from hubq.stages.quantize.kv_cache import GreatestStates
 
 BATCH_TOKENS = 4096
 
@@ -42,6 +43,7 @@ class Block:
             assign=True,
         )
         self.module.eval()
+        self.cache: GreatestStates | None = None  # sees keys and values, where that is wanted
         # Cosines and sines of the batch that comes, (batch, length, head) each; None: from 0 on.
         self.positions: tuple[Tensor, Tensor] | None = None
 
@@ -74,6 +76,11 @@ class Block:
         """Return what reaches q, k and v for (batch, length, hidden)."""
         return self._norm(0, hidden)
 
+    @property
+    def attention(self) -> str:
+        """The full name of the module that attends."""
+        return f"{self.name}.{self.skeleton.family.groups[1].linears[0].rpartition('.')[0]}"
+
     def out_of_attention(self, normed: Tensor) -> Tensor:
         """Return what reaches o for what reaches q, k and v, (batch, length, hidden)."""
         length = normed.shape[1]
@@ -84,6 +91,7 @@ class Block:
                 normed,
                 position_embeddings=self._positions(normed),
                 attention_mask=self.skeleton.mask(self.index, length),
+                past_key_values=self.cache,
             )
         heads: Tensor = found[0]
         return heads

@@ -39,6 +39,7 @@ from hubq.sources.vision import VisionFamily
 from hubq.stages.plan.memory import Walked
 from hubq.stages.quantize.accounts import Calibration, block_record, layers_of, lock_of, peaks_on
 from hubq.stages.quantize.block import Block
+from hubq.stages.quantize.kv_cache import GreatestStates
 from hubq.stages.quantize.opened_model import OpenedModel
 from hubq.stages.quantize.ranks import ALONE, Ranks
 from hubq.stages.quantize.resuming import FinishedBlocks, Keeper, teacher_states
@@ -71,7 +72,7 @@ class Quantization:
         self.weights, self.whole = self.model.weights, self.model.whole
         self.form = format_named(self.recipe.format)
         self.scale_dtype = scale_dtype(plan.dtype, self.form)
-        self.finished = FinishedBlocks(run / BLOCKS, flow=bool(self.recipe.method.needs))
+        self.finished = FinishedBlocks(run / BLOCKS, flow=self.recipe.reads_text)
         self.device = best_device()
         self.clock = Clock(partial(synchronize, self.device.type))
         reset_peaks(self.device.type)
@@ -84,7 +85,7 @@ class Quantization:
         self.calibration: Calibration | None = None
         self.room = self._room()
         self.peaks = peaks_on(self.device)  # of the rank that takes most, once it has walked
-        if self.recipe.method.needs:
+        if self.recipe.reads_text:
             self._calibrate(client, progress)
 
     @property
@@ -158,8 +159,14 @@ class Quantization:
             for number in range(self.finished.count, blocks):
                 with self.clock.timing("reading"):
                     block = Block(skeleton, number, self.weights)
+                if self.recipe.kv_cache != 16:
+                    block.cache = GreatestStates(self.device)
                 walk = Walk(block, self.recipe.method, self.scale_dtype, self.clock, self.ranks)
                 outcome = walk.run(self.hidden, partial(advance, 1), teacher, self.windows)
+                if block.cache is not None:
+                    outcome.dense |= block.cache.scales(
+                        block.attention, getattr(torch, self.plan.dtype), self.ranks
+                    )
                 with self.clock.timing("writing"):
                     if self.ranks.first:
                         self._add(outcome)
@@ -240,6 +247,8 @@ class Quantization:
             sketches = {self.whole.in_memory(name): each for name, each in sketches.items()}
             own = {"sees": self.whole.family}
         config = self.form.config(sketches, kept, **own)
+        if self.recipe.kv_cache != 16:
+            config |= self.form.kv_cache_settings() or {}
         corrections = {} if self.whole is None else self.whole.corrections
         license = governing(self.plan.license, self.recipe.publish.license)
         found = auxiliary_files(

@@ -210,8 +210,8 @@ def where_it_goes_on(plan: Plan, run: Path) -> str | None:
     if not folder.is_dir():
         return None
     blocks = blocks_of(plan)
-    method = Recipe.model_validate(plan.recipe).method
-    if done := FinishedBlocks(folder, bool(method.needs)).count:
+    recipe = Recipe.model_validate(plan.recipe)
+    if done := FinishedBlocks(folder, recipe.reads_text).count:
         return f"after block {done} of {blocks}"
     read = min(teacher_states(folder).passed(), blocks)
     return f"after the base has read as far as block {read} of {blocks}" if read else None

@@ -35,8 +35,10 @@ def _affine(parts: tuple[QuantizedTensor, ...]) -> list[Affine]:
 
 def _by_linears(method: Method, group: Group, ranks: Ranks) -> tuple[QuantizedTensor, ...]:
     solvers = _solvers([_rows(each) for each in group.layers], ranks.size)
-    own = [each for each, rank in zip(group.layers, solvers, strict=True) if rank == ranks.rank]
-    solved = method.quantize_group(replace(group, layers=tuple(own))) if own else ()
+    pairs = list(zip(group.layers, solvers, strict=True))
+    own = tuple(each for each, rank in pairs if rank == ranks.rank)
+    others = tuple(each for each, rank in pairs if rank != ranks.rank)
+    solved = method.quantize_group(replace(group, layers=own, others=others)) if own else ()
     waiting = [iter(each) for each in ranks.all(solved)]
     return tuple(next(waiting[rank]) for rank in solvers)
 

@@ -52,7 +52,7 @@ class Walk(Flow):
         clock: Clock,
         ranks: Ranks = ALONE,
     ) -> None:
-        super().__init__(block, method.needs, clock, ranks)
+        super().__init__(block, method.needed, clock, ranks)
         self.method = method
         self.scale_dtype = scale_dtype
         self.outcome = Outcome()

@@ -96,6 +96,10 @@ class Recipe(AsWritten, Record):
         None, description="how the quantized model is taught or corrected before it is measured"
     )
     embeddings: Literal[16, 8, 4] = Field(16, description="bits of embeddings and lm_head, by RTN")
+    kv_cache: Literal[16, "fp8"] = Field(
+        16,
+        description="in what engines hold keys and values: 16 bits, or fp8 by calibrated scales",
+    )
     calibration: CalibrationSection | None = None
     evaluate: EvaluateSection = EvaluateSection()
     publish: PublishSection
@@ -104,6 +108,11 @@ class Recipe(AsWritten, Record):
     def method_name(self) -> str:
         """The method's name in recipes: its file's."""
         return _file_of(self.method)
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the calibration text runs through the model."""
+        return bool(self.method.needed) or self.kv_cache != 16
 
     @property
     def adapter_name(self) -> str | None:

@@ -165,6 +165,13 @@ BREAKS: tuple[tuple[str, str, Break, tuple[str, ...], bool], ...] = (
         (VLLM, SGLANG),
         False,
     ),
+    (
+        "no-kernel-for-floats",
+        CT,
+        lambda m: m.weights(type="float", group_size=32),
+        (SGLANG, LLAMA_CPP),
+        False,
+    ),
     ("several-groups", CT, two_groups, (LLAMA_CPP,), False),
     ("gptq-activation-order", "gptq", lambda m: m.settings(desc_act=True), (VLLM,), False),
     ("gptq-asymmetric", "gptq", lambda m: m.settings(sym=False), (VLLM, SGLANG), False),

@@ -30,6 +30,10 @@ from hubq.tensors import gram
 
 WINDOWS, LENGTH = 32, 32
 # Beside each other as in large models: wide inputs, Gram matrices, weights and batches.
+FORMATS = {
+    **dict.fromkeys(("smoothquant", "fp8", "nvfp4", "mxfp4"), "compressed-tensors"),
+    "bitsandbytes": "bitsandbytes",
+}
 SHAPE = {
     "hidden_size": 256,
     "intermediate_size": 896,
@@ -68,10 +72,8 @@ def recipe(name: str, samples: int, length: int, **options: object) -> Recipe:
             "name": "any",
             "model": {"folder": Path(__file__).parent},
             "method": {"name": name} | chosen,
-            "format": {"smoothquant": "compressed-tensors", "bitsandbytes": "bitsandbytes"}.get(
-                name, "hubq"
-            ),
-            "calibration": text if kind.needs else None,
+            "format": FORMATS.get(name, "hubq"),
+            "calibration": text if kind.model_validate(chosen).needed else None,
             "publish": {"org": "me"},
         }
     )
@@ -92,7 +94,7 @@ def counted(folder: Path, method: Method, place: Place, windows: Windows = EVERY
         room = Room(device, place)
         skeleton = Skeleton(config, family_of(config), device, torch.bfloat16)
         block = Block(skeleton, 0, Weights(folder))
-        stream = room.holding(hidden, hidden.dtype) if method.needs else None
+        stream = room.holding(hidden, hidden.dtype) if method.needed else None
         taught = room.holding(hidden.clone(), hidden.dtype)
         entropy = torch.ones(WINDOWS, LENGTH, device=device)
         teacher = Teacher(taught, entropy, windows) if method.tunes else None
@@ -106,7 +108,7 @@ def counted(folder: Path, method: Method, place: Place, windows: Windows = EVERY
     ("name", "place"),
     [
         (name, place)
-        for name in methods()
+        for name in (*methods(), "fp8 by gptq", "nvfp4 by gptq")
         for place in ("device", "host")
         # Nothing flows through some; where it does, most methods see no difference.
         if place == "device" or name in ("awq", "gptq", "db_llm")
@@ -120,10 +122,12 @@ def test_a_walk_holds_what_the_plan_says(
     monkeypatch.setattr(block_module, "BATCH_TOKENS", 256)
     monkeypatch.setattr(gram, "PANEL", 64)
     few = {"epochs": 1, "clips": 2, "powers": 2, "rounds": 1}
-    wanted = recipe(name, WINDOWS, LENGTH, group_size=128, **few)
+    name, _, solver = name.partition(" by ")
+    options = {"group_size": 128, **few} | ({"solver": solver} if solver else {})
+    wanted = recipe(name, WINDOWS, LENGTH, **options)
     config = json.loads((model / "config.json").read_bytes())
     walked = Walked(
-        wanted, config, Weights(model).info, "bfloat16" if wanted.method.needs else None
+        wanted, config, Weights(model).info, "bfloat16" if wanted.method.needed else None
     )
 
     found = counted(model, wanted.method, place)
@@ -159,7 +163,7 @@ def headers(config: dict[str, Any]) -> dict[str, TensorInfo]:
 def needed(config: dict[str, Any], name: str, place: Place) -> float:
     """Return the GB of a GPU's memory for 128 windows of 2048 tokens."""
     wanted = recipe(name, 128, 2048)
-    dtype = "bfloat16" if wanted.method.needs else None
+    dtype = "bfloat16" if wanted.method.needed else None
     return Walked(wanted, config, headers(config), dtype).memory(place, gpu=True).device / 1e9
 
 

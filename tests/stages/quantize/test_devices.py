@@ -51,7 +51,10 @@ from hubq.tensors.packing import pack_bitmap
 
 NOWHERE = Client(endpoint="http://127.0.0.1:9")
 TEXT = "The llama went home. It was late, and the road was long. " * 12
-FORMATS = {"smoothquant": "compressed-tensors", "bitsandbytes": "bitsandbytes"}
+FORMATS = {
+    **dict.fromkeys(("smoothquant", "fp8", "nvfp4", "mxfp4"), "compressed-tensors"),
+    "bitsandbytes": "bitsandbytes",
+}
 # How far the relative output errors of two devices may lie apart, whose sums run in other orders;
 # a training of few steps carries that on.
 SIMILAR, SIMILAR_TRAINED = 0.05, 0.2

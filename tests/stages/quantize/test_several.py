@@ -34,6 +34,7 @@ METHODS: dict[str, dict[str, object]] = {
     "pb_llm": {"group_size": 32},
     "billm": {"group_size": 32},
     "bitsandbytes": {},
+    "nvfp4": {"solver": "gptq"},
 }
 WITHOUT_TEXT = ("rtn", "bitsandbytes")
 TALKS = "talks"  # GPTQ on conversations, each as long as it is
@@ -44,7 +45,10 @@ RUNS = (*LISTED, PICTURES)
 # what follows then differs, and loses up to 6 % more or less. With half of the tokens left out
 # GPTQ's differ by tens of percent.
 CHANGED, LOST = 0.1, 0.2
-FORMATS = {"bitsandbytes": "bitsandbytes", "smoothquant": "compressed-tensors"}
+FORMATS = {
+    **dict.fromkeys(("smoothquant", "fp8", "nvfp4", "mxfp4"), "compressed-tensors"),
+    "bitsandbytes": "bitsandbytes",
+}
 KILLED, FIRST_KILLED = "killed", "first-killed"
 
 

@@ -24,7 +24,7 @@ from hubq.stages.recipe.schema import schema
 
 FOLDER = Path(__file__).parents[3] / "recipes"
 NAME = re.compile(
-    r"(quickstart_|demo_|llava_next_8b_)?(?P<method>[a-z_]+)_(?P<bits>\d(\.\d)?)bit(_[a-z0-9._]+)?"
+    r"(quickstart_|demo_|llava_next_8b_)?(?P<method>[a-z_]+|fp8|nvfp4|mxfp4)_(?P<bits>\d(\.\d)?)bit(_[a-z0-9._]+)?"
 )
 # What a recipe's model has in its name -> the tiny model of its architecture, the first that fits.
 STAND_INS = {

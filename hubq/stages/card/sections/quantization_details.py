@@ -111,7 +111,15 @@ def _surroundings(plan: Plan) -> list[Setting]:
         Setting("quantized", number(len(quantized)), "linear layers"),
         Setting("not quantized", kept(plan), "weight matrices left as they were"),
         Setting("embeddings", _embeddings(plan), "and lm_head, if it is not tied to them"),
+        *_keys_and_values(plan),
     ]
+
+
+def _keys_and_values(plan: Plan) -> list[Setting]:
+    """Say in what engines hold keys and values, where that isn't left to them."""
+    held = plan.recipe.get("kv_cache", 16)
+    meaning = "of keys and values, by scales from the calibration text"
+    return [] if held == 16 else [Setting("kv_cache", str(held), meaning)]
 
 
 def kept(plan: Plan) -> str:

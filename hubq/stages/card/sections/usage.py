@@ -4,7 +4,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, metadata
 from typing import TYPE_CHECKING, NamedTuple
 
-from hubq.machine.engines import LOADER, engines, readers_of
+from hubq.machine.engines import LOADER, readers_of
 from hubq.records.report import Report
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def serving(report: Report) -> list[str]:
     if _has_quantized_embeddings(report):
         return []
     method = _method(report)
-    return engines(report.plan.recipe["format"], method.nominal_bits, method.activation_bits)
+    return method.served_by(report.plan.recipe["format"])
 
 
 def table(report: Report) -> list[Engine]:
@@ -122,9 +122,9 @@ def in_memory(report: Report) -> str:
     return "The file holds the weights as they are in memory."
 
 
-def activation_bits(report: Report) -> int | None:
-    """Return the bits to which the method rounds each linear's inputs; None: it does not."""
-    return _method(report).activation_bits
+def rounded_inputs(report: Report) -> str:
+    """Say to what the method rounds each linear's inputs; nothing where it does not."""
+    return _method(report).rounded_inputs
 
 
 def _method(report: Report) -> "Method":

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from hubq.formats.foreign.folder import QuantizedFolder
@@ -10,6 +11,7 @@ from hubq.runtime.headers import LEGACY
 from hubq.sources.shards import Weights
 from hubq.sources.tensor_headers import DTYPES
 from hubq.stages.convert.files import superfluous
+from hubq.tensors import Floating
 
 
 class DenseWeights:
@@ -36,7 +38,10 @@ class DenseWeights:
         """Read a tensor; one that is packed is dequantized in float32, as its readers do."""
         if self.packed is None or name in self.others:
             return self.weights.read(name)
-        dense = self.packed.read(name.removesuffix(".weight")).dequantize()
+        tensor = self.packed.read(name.removesuffix(".weight"))
+        if isinstance(tensor, Floating) and tensor.bits == 4:
+            return tensor.dequantize(torch.bfloat16)  # in which compressed-tensors unpacks it
+        dense = tensor.dequantize()
         if self.rounds:
             return dense.to(DTYPES[self.weights.info[f"{name}_scale"].dtype])
         return dense

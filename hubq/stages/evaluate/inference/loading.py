@@ -173,6 +173,7 @@ def _by_transformers(folder: Path, dtype: Any) -> Any:  # noqa: ANN401 - a torch
     _refuse_gaps(folder, info)
     if with_eyes:
         _of_one_dtype(model, dtype)
+    _unpack_four_bit_floats(model, dtype)
     return model
 
 
@@ -182,9 +183,27 @@ def _of_one_dtype(model: Any, dtype: Any) -> None:  # noqa: ANN401 - a torch.dty
     Beside bitsandbytes transformers leaves weights in their file's, and the norms of what sees,
     unlike a decoder's, stop at inputs of another.
     """
-    for each in model.parameters():
-        if each.is_floating_point():
+    for name, each in model.named_parameters():
+        is_packed = each.dtype.itemsize == 1 or name.endswith("_global_scale")
+        if each.is_floating_point() and not is_packed:
             each.data = each.data.to(dtype)
+
+
+def _unpack_four_bit_floats(model: Any, dtype: Any) -> None:  # noqa: ANN401 - torch.dtype, a model
+    """Let weights be of a dtype that compressed-tensors unpacks to bfloat16 beside any other."""
+    if dtype == torch.bfloat16:
+        return  # the first forward pass unpacks them
+    packed = [module for module in model.modules() if _is_four_bit_float(module)]
+    if packed:
+        model.hf_quantizer.compressor.decompress_model(model)
+    for module in packed:
+        module.weight.data = module.weight.data.to(dtype)
+
+
+def _is_four_bit_float(module: Any) -> bool:  # noqa: ANN401 - a module, perhaps compressed
+    """Tell whether a module has weights that compressed-tensors unpacks from such floats."""
+    weights = getattr(getattr(module, "quantization_scheme", None), "weights", None)
+    return weights is not None and (weights.type, weights.num_bits) == ("float", 4)
 
 
 def _said(error: BaseException) -> str:
