@@ -220,7 +220,7 @@ def _member(file: Written, chosen: Mapping[str, Choice]) -> Member | None:
     recipe = checked("member", Written(values, marked, file.mistakes, file.folder))
     if recipe is None:
         return None
-    if not recipe.method.needs and recipe.adapt is None:
+    if not recipe.reads_text and recipe.adapt is None:
         recipe = recipe.model_copy(update={"calibration": None})
     return Member(recipe, line=marked.line(("method",)))
 
