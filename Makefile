@@ -11,7 +11,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 # A file's tests share what they prepare, so one process runs all of them; tests/conftest.py has the order.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
-.PHONY: install browser demo space test lint docs unit interop gpu gpu-bundle clean
+.PHONY: install browser demo space test lint docs unit interop engines gpu gpu-bundle clean
 
 install: $(VENV)/.installed
 
@@ -68,6 +68,14 @@ $(INTEROP)/.installed: tests/interop/requirements.txt
 	$(PYTHON) -m venv $(INTEROP)
 	$(INTEROP)/bin/pip install --quiet --requirement tests/interop/requirements.txt
 	touch $@
+
+# Gives engines what hubq writes, and compares their answers with those of transformers: makes an
+# environment for each (2.5 GB of vLLM on a CPU), and writes engines.json and docs/engines.md.
+ENGINES ?= .engines
+NAMES ?=
+engines: install
+	TQDM_DISABLE=1 PYTHONPATH=$(CURDIR):$(CURDIR)/bench:$(CURDIR)/tests \
+	$(BIN)/python -m engines $(ENGINES) $(NAMES)
 
 # Checks hubq on this machine's GPU, or smaller on its CPU, in nine minutes at most: a table, and an
 # error if anything failed. Without an environment, the bundle's wheels lie beside the packages of

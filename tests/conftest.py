@@ -59,6 +59,12 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture
+def nothing_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no engine have been tried, whatever `make engines` found last."""
+    monkeypatch.setattr("hubq.stages.lint.serving.FILE", tmp_path / "none.json")
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Return a function from a name in TINY to the folder of that model; read it, never write."""

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import Literal
 
 from hubq.errors import UserError
 
@@ -48,7 +49,8 @@ ROUNDED: Mapping[str, frozenset[tuple[float, int]]] = {
 # Floats, and the bits of rounded inputs (None: they stay), that an engine has kernels for: vLLM
 # 0.33 and SGLang 0.5.23 by the schemes of their compressed_tensors folders. That of MXFP4 with
 # rounded inputs leaves these in 16 bits in vLLM, and SGLang's for MXFP4 is newer.
-FLOATS: Mapping[str, frozenset[tuple[str, int | None]]] = {
+ElementType = Literal["int", "fp8", "nvfp4", "mxfp4"]  # of weights
+FLOATS: Mapping[str, frozenset[tuple[ElementType, int | None]]] = {
     "vLLM": frozenset({("fp8", 8), ("fp8", None), ("nvfp4", 4), ("nvfp4", None), ("mxfp4", None)}),
     "SGLang": frozenset({("fp8", 8), ("fp8", None), ("nvfp4", 4), ("nvfp4", None)}),
 }
@@ -107,7 +109,7 @@ def installed_version(package: str) -> str | None:
 
 
 def engines(
-    form: str, bits: float, activation_bits: int | None = None, element_type: str = "int"
+    form: str, bits: float, activation_bits: int | None = None, element_type: ElementType = "int"
 ) -> list[str]:
     """List the serving engines that load a format at so many bits, by their sources.
 

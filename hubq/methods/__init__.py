@@ -16,7 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from hubq.errors import UserError, did_you_mean
-from hubq.machine.engines import engines
+from hubq.machine.engines import ElementType, engines
 from hubq.machine.modules import class_in, files_in
 from hubq.records.record import AsWritten
 from hubq.tensors import PER_CHANNEL, Affine, Grid, QuantizedTensor
@@ -145,7 +145,7 @@ class Method(AsWritten, ABC):
     needs: ClassVar[frozenset[Need]] = frozenset()
     # Before which kinds of modules `scale` is asked for factors.
     folds: ClassVar[frozenset[Writer]] = frozenset()
-    element_type: ClassVar[str] = "int"  # of weights, as engines have kernels for it
+    element_type: ClassVar[ElementType] = "int"  # of weights, as engines have kernels for it
     takes_stored: ClassVar[bool] = False  # whether it takes weights in the dtype of their file
     tunes: ClassVar[bool] = False  # whether `tune` trains a block once it is quantized
     # Whether a row's result, of an Affine, depends on no other row of the group once it is scaled.

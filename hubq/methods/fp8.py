@@ -13,6 +13,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from hubq.machine.engines import ElementType
 from hubq.methods import Holds, Inputs, Layer
 from hubq.methods.solvers.floats import FloatMethod
 from hubq.tensors import SMALLEST_SCALE, Floating
@@ -26,7 +27,7 @@ class FP8(FloatMethod):
     """Round to floats of 8 bits, which loses next to nothing; inputs too, as they arrive."""
 
     title: ClassVar[str] = "FP8"
-    element_type: ClassVar[str] = "fp8"
+    element_type: ClassVar[ElementType] = "fp8"
     holds: ClassVar[Holds] = Holds(weights=3.2, grams=0)
     with_feedback: ClassVar[Holds] = Holds(weights=6.7)
     paper: ClassVar[str] = "https://arxiv.org/abs/2209.05433"

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from hubq.machine.engines import ElementType
 from hubq.methods import Layer
 from hubq.methods.solvers.floats import FourBitFloats, greatest_of_groups, search_scales
 from hubq.tensors import Floating
@@ -25,7 +26,7 @@ class MXFP4(FourBitFloats):
 
     width: ClassVar[int] = WIDTH
     title: ClassVar[str] = "MXFP4"
-    element_type: ClassVar[str] = "mxfp4"
+    element_type: ClassVar[ElementType] = "mxfp4"
     paper: ClassVar[str] = "https://arxiv.org/abs/2310.10537"
     bibtex: ClassVar[str] = """@misc{rouhani2023microscaling,
   title = {Microscaling Data Formats for Deep Learning},

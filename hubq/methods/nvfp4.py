@@ -14,6 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from hubq.machine.engines import ElementType
 from hubq.methods import Group, Inputs, Layer
 from hubq.methods.solvers.floats import FourBitFloats, greatest_of_groups, search_scales
 from hubq.tensors import Floating
@@ -30,7 +31,7 @@ class NVFP4(FourBitFloats):
 
     width: ClassVar[int] = WIDTH
     title: ClassVar[str] = "NVFP4"
-    element_type: ClassVar[str] = "nvfp4"
+    element_type: ClassVar[ElementType] = "nvfp4"
     paper: ClassVar[str] = "https://arxiv.org/abs/2509.25149"
     bibtex: ClassVar[str] = """@misc{abecassis2025nvfp4,
   title = {Pretraining Large Language Models with {NVFP4}},

@@ -102,6 +102,7 @@ def test_a_plan_is_a_table_and_facts(recipe: Path) -> None:
     assert lines[-1] == "repo              acme/tiny-RTN-4bit (not checked: no token)"
 
 
+@pytest.mark.usefixtures("nothing_tried")
 def test_a_plan_as_json_is_the_record_and_nothing_else(recipe: Path, own_folder: Path) -> None:
     said = hubq("plan", recipe, "--json").stdout
 
@@ -111,7 +112,8 @@ def test_a_plan_as_json_is_the_record_and_nothing_else(recipe: Path, own_folder:
     beside = {"destination": "not checked: no token", "goes_on": None, "by_blocks": None}
     assert told.pop("storage") == "about 0.1 MB more; not compared: no token"
     assert told.pop("disk") == 2 * saved["bytes"]  # nothing flows: there are no states
-    assert told.pop("lint")["engines"]["vLLM"] == {"loads": True, "rules": []}
+    vllm = told.pop("lint")["engines"]["vLLM"]
+    assert vllm == {"loads": True, "rules": [], "known": "by its sources"}
     assert told == saved | beside | {"does_not_fit": []}
     assert estimate["seconds"]["quantize"]["solving"] > 0
 

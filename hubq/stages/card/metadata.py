@@ -16,6 +16,7 @@ from hubq.sources.data_license import duties_of_data
 from hubq.sources.license_terms import TERMS, published_license, terms_of
 from hubq.stages.card.results import READING, SEEING, model_index
 from hubq.stages.card.sections.adaptation import model_of
+from hubq.stages.card.sections.usage import SERVERS, planned_method, served
 from hubq.stages.card.sections.vision import sees
 
 if TYPE_CHECKING:
@@ -129,9 +130,9 @@ def metrics(report: Report) -> list[str] | None:
 def tags(plan: Plan) -> list[str]:
     """Return the words by which the Hub's users find such a model."""
     form, method = plan.recipe["format"], planned_method(plan)
-    served = [] if plan.recipe.get("embeddings", 16) < 16 else _engines(form, method)
+    engines = [name.lower() for name in SERVERS if served(plan)[name].loads]
     words = ["hubq", "quantized", plan.recipe["method"]["name"], *_widths(plan, method)]
-    return list(dict.fromkeys([*words, form, *served, _family(plan), *_seeing(plan)]))
+    return list(dict.fromkeys([*words, form, *engines, _family(plan), *_seeing(plan)]))
 
 
 def _seeing(plan: Plan) -> list[str]:
@@ -154,20 +155,6 @@ def _widths(plan: Plan, method: "Method") -> list[str]:
         return []
     bits = int(plan.nominal_bits)
     return [f"{bits}-bit", f"w{bits}a{method.activation_bits or 16}"]
-
-
-def _engines(form: str, method: "Method") -> list[str]:
-    """Return the serving engines that load the model."""
-    found = method.served_by(form)
-    return [name.lower() for name in found]
-
-
-def planned_method(plan: Plan) -> "Method":
-    """Return the method with the recipe's options."""
-    from hubq.methods import method_class
-
-    options = {key: value for key, value in plan.recipe["method"].items() if key != "name"}
-    return method_class(plan.recipe["method"]["name"]).model_validate(options)
 
 
 def calibration_dataset(report: Report) -> list[str] | None:

@@ -1,13 +1,17 @@
 """Rules about what a release says of its quantization: which engines have a reader for that."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
 
 from hubq.errors import UserError
 from hubq.formats.foreign.metadata import BESIDE, require_agreement, require_types
-from hubq.machine.engines import FLOATS, READERS, engines
+from hubq.records.engine_tests import Layout
 from hubq.sources.source import AUTO_ROUND
 from hubq.stages.lint.findings import LLAMA_CPP, SGLANG, TRANSFORMERS, VLLM, Found
-from hubq.stages.lint.release import CONFIG, Release, float_kind, integer_bits
+from hubq.stages.lint.release import CONFIG, HEAD, Release, float_kind, integer_bits
+from hubq.stages.lint.serving import OWN, UNREAD, Serving, Stored, serving
 
 # The methods whose weights transformers 5.23 has a reader for (its quantizers/auto.py).
 KNOWN = frozenset(
@@ -18,18 +22,10 @@ KNOWN = frozenset(
         *("torchao", "vptq", "gemma", "nvfp4", *AUTO_ROUND),
     }
 )
-OWN = "hubq"  # the format whose repos carry their reader
 BY_OTHERS = ("modelopt", "modelopt_fp4", "petit_nvfp4")  # that vLLM and SGLang know all the same
 BROKEN: Mapping[str, str] = {
     "hqq": "transformers 5 can't load hqq files: its reader was not ported",
     "quanto": "quanto models can't be saved so that transformers loads them",
-}
-UNREAD: Mapping[str, frozenset[str]] = {
-    VLLM: frozenset({"bitsandbytes", "hqq", "quanto", "eetq", OWN}),
-    SGLANG: frozenset({"torchao", "hqq", "quanto", "eetq", OWN}),
-    LLAMA_CPP: frozenset(
-        {"awq", "bitsandbytes", "torchao", "quark", "hqq", "quanto", "eetq", OWN, *AUTO_ROUND}
-    ),
 }
 # The methods of which it is known whether these engines have a reader; None: plain weights.
 JUDGED = frozenset(
@@ -84,68 +80,70 @@ def format_not_read(release: Release) -> Iterator[Found]:
 
 
 def no_kernel(release: Release) -> Iterator[Found]:
-    """An engine reads the format, and has no kernel for this width."""
+    """An engine reads the format, and has no kernel for this width, or failed with it."""
+    lacking = {each: found for each, found in answers(release).items() if found.loads is False}
+    said = " and ".join(map(str, layouts(release) or ()))
+    for known in dict.fromkeys(found.known for found in lacking.values()):
+        engines = tuple(each for each, found in lacking.items() if found.known == known)
+        names = " and ".join(engines)
+        way_out = f"for {names} use other bits or another format"
+        yield Found(CONFIG, f"{said}: in {names} {known}", way_out, engines=engines)
+
+
+def answers(release: Release) -> dict[str, Serving]:
+    """Ask of each engine that reads the format whether it serves it; none: no layout is known."""
+    found = layouts(release)
+    if not found:
+        return {}
+    stored = Stored(release.architecture, found, HEAD in release.modules)
+    return {
+        engine: serving(engine, stored)
+        for engine, methods in UNREAD.items()
+        if release.method not in methods
+    }
+
+
+def layouts(release: Release) -> tuple[Layout, ...] | None:
+    """List how the linears lie; None where that is none of the ways that are tried."""
+    if release.method is None:
+        return (Layout(format="dense", bits=16),)
     form = release.layout
-    if form not in READERS or release.method in UNREAD[VLLM]:
-        return
-    for bits, inputs in _widths(release):
-        lacking = tuple(e for e in (VLLM, SGLANG) if e not in engines(form, bits, inputs))
-        if form == "gptq" and bits == 3:
-            lacking += (LLAMA_CPP,)
-        if lacking:
-            rounded = f" with inputs of {inputs}" if inputs else ""
-            yield Found(
-                CONFIG,
-                f"{form} with {bits} bits{rounded} has no kernel in {' and '.join(lacking)}",
-                "for these engines use 4 or 8 bits",
-                engines=lacking,
-            )
+    if form in ("gptq", "awq"):
+        bits = release.number("bits")
+        symmetric = release.quantization.get("sym", True) if form == "gptq" else False
+        size = release.number("group_size")
+        return _checked([dict(format=form, bits=bits, group_size=size, symmetric=symmetric)])
+    if form != "compressed-tensors":
+        return None
+    return _checked([_group(each) for each in release.groups()])
 
 
-def no_kernel_for_floats(release: Release) -> Iterator[Found]:
-    """An engine reads compressed-tensors, and has no kernel for these floats or their inputs."""
-    if release.layout != "compressed-tensors":
-        return
-    for kind, inputs in _floats(release):
-        lacking = tuple(e for e in (VLLM, SGLANG) if (kind, inputs) not in FLOATS[e])
-        if kind == "mxfp4":
-            lacking += (LLAMA_CPP,)
-        if lacking:
-            rounded = f" with inputs of {inputs} bits" if inputs else ""
-            yield Found(
-                CONFIG,
-                f"{kind}{rounded} has no kernel in {' and '.join(lacking)}",
-                "for these engines use FP8 or NVFP4, or leave inputs in 16 bits",
-                engines=lacking,
-            )
+def _group(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Read one of compressed-tensors' groups."""
+    weights = group.get("weights")
+    said = weights if isinstance(weights, Mapping) else {}
+    whole = said.get("strategy") == "channel"
+    inputs = group.get("input_activations")
+    if kind := float_kind(weights):
+        rounded = inputs.get("num_bits") if isinstance(inputs, Mapping) else None
+        floats = {"bits": said["num_bits"], "element_type": kind, "activation_bits": rounded}
+        return {"format": "compressed-tensors"} | floats
+    return {
+        "format": "compressed-tensors",
+        "bits": integer_bits(weights),
+        "group_size": -1 if whole else said.get("group_size"),
+        "symmetric": said.get("symmetric"),
+        # Of other numbers than integers: none of the layouts that are tried.
+        "activation_bits": (integer_bits(inputs) or 0) if inputs else None,
+    }
 
 
-def _floats(release: Release) -> Iterator[tuple[str, int | None]]:
-    """Yield the kinds of floats, each with the bits of rounded inputs, once."""
-    pairs = (
-        (float_kind(group.get("weights")), _float_bits(group.get("input_activations")))
-        for group in release.groups()
-    )
-    yield from dict.fromkeys((kind, inputs) for kind, inputs in pairs if kind is not None)
-
-
-def _float_bits(arguments: object) -> int | None:
-    said = arguments if isinstance(arguments, Mapping) else {}
-    bits = said.get("num_bits")
-    return bits if type(bits) is int else None
-
-
-def _widths(release: Release) -> Iterator[tuple[int, int | None]]:
-    """Yield the bits of integer weights, and those of rounded inputs, each pair once."""
-    if release.layout in ("gptq", "awq"):
-        if (bits := release.number("bits")) is not None:
-            yield bits, None
-        return
-    pairs = (
-        (integer_bits(group.get("weights")), integer_bits(group.get("input_activations")))
-        for group in release.groups()
-    )
-    yield from dict.fromkeys((bits, inputs) for bits, inputs in pairs if bits is not None)
+def _checked(found: list[dict[str, Any]]) -> tuple[Layout, ...] | None:
+    """Return layouts; None where a stranger's settings make none."""
+    try:
+        return tuple(dict.fromkeys(Layout.model_validate(each, strict=True) for each in found))
+    except ValidationError:
+        return None
 
 
 def several_groups(release: Release) -> Iterator[Found]:

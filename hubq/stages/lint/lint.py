@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from hubq.errors import UserError
 from hubq.machine.engines import readers_of
 from hubq.stages.lint.findings import ENGINES, TRANSFORMERS, Finding, findings
-from hubq.stages.lint.format_rules import JUDGED, OWN
+from hubq.stages.lint.format_rules import JUDGED, answers
 from hubq.stages.lint.release import Release
+from hubq.stages.lint.serving import BY_SOURCES, OWN, Serving
 from hubq.stages.lint.table import RULES
 
 BY_ITSELF = ("hubq or trust_remote_code=True",)
@@ -22,6 +23,7 @@ class Verdict:
     findings: tuple[Finding, ...]  # the gravest first
     engines: Mapping[str, tuple[str, ...]]  # the rules that stop each engine; none: it loads it
     needs: tuple[str, ...]  # the packages that transformers needs to load it
+    served: Mapping[str, Serving]  # of engines that read the format, how that is known
     unknown: str | None = None  # what of it the rules know nothing about
 
     @property
@@ -33,14 +35,24 @@ class Verdict:
         """Tell whether an engine loads it; None where that isn't known."""
         if self.engines[engine]:
             return False
-        return True if self.unknown is None else None
+        if self.unknown is not None:
+            return None
+        return self.served[engine].loads if engine in self.served else True
+
+    def known(self, engine: str) -> str:
+        """Say how it is known whether an engine loads it: what lint found, or what was tried."""
+        if stopping := [each.what for each in self.findings if engine in each.engines]:
+            return "; ".join(stopping)
+        if self.unknown is not None:
+            return f"not known: no rule is about {self.unknown}"
+        return self.served[engine].known if engine in self.served else BY_SOURCES
 
     def as_json(self) -> dict[str, object]:
         """Return it as JSON values."""
         return {
             "release": self.release,
             "engines": {
-                name: {"loads": self.loads(name), "rules": [*by]}
+                name: {"loads": self.loads(name), "rules": [*by], "known": self.known(name)}
                 for name, by in self.engines.items()
             },
             "needs": [*self.needs],
@@ -63,6 +75,7 @@ def lint(release: Release) -> Verdict:
         findings=tuple(found),
         engines={} if release.is_adapter else stopped,
         needs=BY_ITSELF if release.method == OWN else readers_of(release.layout or "").packages,
+        served=answers(release),
         unknown=_unknown(release),
     )
 
@@ -76,15 +89,22 @@ def _unknown(release: Release) -> str | None:
 
 def loading(verdict: Verdict) -> Iterator[tuple[str, str]]:
     """Yield each engine, and whether it loads the release or which rules say that it doesn't."""
+    open_ones = [engine for engine, rules in verdict.engines.items() if not rules]
     for engine, rules in verdict.engines.items():
-        needs = f", with {' and '.join(verdict.needs)}"
-        more = needs if engine == TRANSFORMERS and verdict.needs else ""
         if rules:
             yield engine, f"no ({', '.join(rules)})"
-        elif verdict.unknown:
-            yield engine, f"not known (no rule is about {verdict.unknown})"
-        else:
-            yield engine, f"loads it{more}"
+        elif verdict.unknown is None:
+            yield engine, _answer(verdict, engine)
+    if verdict.unknown is not None and open_ones:
+        yield ", ".join(open_ones), f"not known (no rule is about {verdict.unknown})"
+
+
+def _answer(verdict: Verdict, engine: str) -> str:
+    """Say what an engine that no rule stops makes of a release."""
+    if engine == TRANSFORMERS:
+        return f"loads it, with {' and '.join(verdict.needs)}" if verdict.needs else "loads it"
+    known = verdict.known(engine)
+    return f"loads it ({known})" if verdict.loads(engine) else f"not known ({known})"
 
 
 def described(finding: Finding) -> str:

@@ -37,13 +37,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         format_rules.no_kernel,
         "note",
-        "vLLM 0.33, TYPE_MAP and _is_wNaM_int; SGLang 0.5.23",
-        (VLLM, SGLANG, LLAMA_CPP),
-    ),
-    Rule(
-        format_rules.no_kernel_for_floats,
-        "note",
-        "vLLM 0.33, SGLang 0.5.23, compressed_tensors/schemes; llama.cpp's convert_hf_to_gguf.py",
+        "vLLM 0.33, SGLang 0.5.23, compressed_tensors/schemes; engines.json",
         (VLLM, SGLANG, LLAMA_CPP),
     ),
     Rule(format_rules.several_groups, "note", "llama.cpp's convert_hf_to_gguf.py", (LLAMA_CPP,)),

@@ -25,7 +25,7 @@ def verdict_on(plan: Plan) -> Verdict:
     tensors |= dict(_packed(sketches, form))
     settings = form.config(sketches, [name for name in kept if name != family.embeddings])
     config: dict[str, Any] = {
-        "architectures": [_architecture(plan)],
+        "architectures": [published_architecture(plan)],
         "num_hidden_layers": 1 + max(blocks_in(tensors, family), default=-1),
         "tie_word_embeddings": all(each.name != family.head for each in plan.modules),
         **form.config_additions(),
@@ -34,7 +34,7 @@ def verdict_on(plan: Plan) -> Verdict:
     return lint(Release(plan.repo, plan.repo, {}, {}, config, tensors))
 
 
-def _architecture(plan: Plan) -> str:
+def published_architecture(plan: Plan) -> str:
     """Return that of what is published: of a model that sees, the whole's."""
     vision = plan.vision
     return plan.architecture if vision is None or vision.part == "language" else vision.architecture

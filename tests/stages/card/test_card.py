@@ -452,7 +452,7 @@ def test_no_engine_is_promised_for_quantized_embeddings() -> None:
     text = render(made_report(plan=plan))
 
     assert "vllm serve" not in text
-    known = "✗ | not known to read this format with quantized embeddings |"
+    known = "? | not known to read this format with quantized embeddings |"
     assert f"| vLLM | {known}" in text
     assert f"| SGLang | {known}" in text
 

@@ -86,6 +86,7 @@ def test_languages_that_nobody_named_are_left_out() -> None:
         ({"name": "bitsandbytes"}, 4, "bitsandbytes", {"4-bit", "w4a16", "sglang"}),
     ],
 )
+@pytest.mark.usefixtures("nothing_tried")
 def test_tags_name_method_width_format_and_engines(
     method: dict[str, Any], bits: float, form: str, wanted: set[str]
 ) -> None:

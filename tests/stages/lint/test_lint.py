@@ -28,6 +28,7 @@ from hubq.stages.publish.publish import publish
 from hubq.tensors import Codebook, Grid, QuantizedTensor
 from hubq.tensors.codebook import levels
 
+pytestmark = pytest.mark.usefixtures("nothing_tried")
 REPO = "acme/Llama-W4A16"
 ASYMMETRIC = Grid(bits=4, group_size=32)
 
@@ -190,8 +191,12 @@ def test_errors_end_with_exit_code_1_and_are_there_as_json(tmp_path: Path) -> No
 
     found = json.loads(result.stdout)
     assert result.exit_code == 1
-    assert found["engines"]["vLLM"] == {"loads": False, "rules": ["missed-by-ignore-list"]}
     (finding,) = [each for each in found["findings"] if each["severity"] == "error"]
+    assert found["engines"]["vLLM"] == {
+        "loads": False,
+        "rules": ["missed-by-ignore-list"],
+        "known": finding["what"],
+    }
     assert finding["fixes"] == ["config.json"]
 
 
@@ -207,7 +212,7 @@ def test_a_table_of_engines_and_the_findings_are_printed(tmp_path: Path) -> None
         "  transformers  loads it, with gptqmodel>=1.4.3 and optimum>=1.24\n"
         "  vLLM          no (gptq-asymmetric)\n"
         "  SGLang        no (gptq-asymmetric)\n"
-        "  llama.cpp     loads it\n"
+        "  llama.cpp     loads it (by its sources)\n"
         "error gptq-asymmetric, config.json: sym: false: vLLM and SGLang raise ValueError. Stops "
         "vLLM, SGLang.\n"
         "  convert it (hubq convert MODEL --to compressed-tensors keeps the integers), or quantize "

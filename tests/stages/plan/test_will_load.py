@@ -10,6 +10,7 @@ from hubq.stages.plan.plan import plan
 from hubq.stages.plan.will_load import verdict_on
 from hubq.stages.recipe.recipe import Recipe
 
+pytestmark = pytest.mark.usefixtures("nothing_tried")
 NOWHERE = Client(endpoint="http://127.0.0.1:9")
 AWQ = {"name": "rtn", "bits": 4, "group_size": 32, "symmetric": False}
 GPTQ_3 = {"name": "rtn", "bits": 3, "group_size": 32, "symmetric": True}

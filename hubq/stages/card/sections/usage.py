@@ -2,16 +2,22 @@
 
 from functools import cache
 from importlib.metadata import PackageNotFoundError, metadata
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hubq.machine.engines import LOADER, readers_of
+from hubq.records.engine_tests import ENGINES, Layout
+from hubq.records.plan import Plan
 from hubq.records.report import Report
+from hubq.stages.lint.serving import Serving, Stored
+from hubq.stages.lint.serving import serving as lint_serving
+from hubq.stages.plan.will_load import published_architecture
 
 if TYPE_CHECKING:
     from hubq.methods import Method
 
 YES, NO, UNKNOWN = "✓", "✗", "?"
-SERVING = ("vLLM", "SGLang")
+SERVERS = ("vLLM", "SGLang")  # of which the card has a quick start
+WHOLE, DENSE = 16, "dense"  # bits, and the format, of what is not quantized
 LABELS = ("homepage", "repository", "source")  # of [project.urls] in pyproject.toml, best first
 WITHOUT_ADDRESS = "hubq (the tool that made this repo; not on PyPI under that name)"
 
@@ -25,16 +31,38 @@ class Engine(NamedTuple):
 
 
 def serving(report: Report) -> list[str]:
-    """List the serving engines that read this model, by their sources."""
-    if _has_quantized_embeddings(report):
-        return []
-    method = _method(report)
-    return method.served_by(report.plan.recipe["format"])
+    """List the servers that read this model or, of one that sees, its language part."""
+    found = served(report.plan, report.plan.architecture)
+    return [engine for engine in SERVERS if found[engine].loads]
+
+
+def served(plan: Plan, architecture: str | None = None) -> dict[str, Serving]:
+    """Ask lint's one function of each engine, as `hubq plan` does."""
+    method, recipe = planned_method(plan), plan.recipe
+    layout = Layout(
+        format=recipe["format"],
+        bits=max(1, round(method.nominal_bits)),  # a fraction is of formats that none reads
+        element_type=method.element_type,
+        activation_bits=method.activation_bits,
+        **_grid(method),
+    )
+    if layout.format == DENSE:
+        layout = Layout(format=DENSE, bits=WHOLE)
+    embeddings = recipe.get("embeddings", WHOLE) < WHOLE
+    stored = Stored(architecture or published_architecture(plan), (layout,), embeddings)
+    return {engine: lint_serving(engine, stored) for engine in ENGINES}
+
+
+def _grid(method: "Method") -> dict[str, Any]:
+    """Return what tells layouts of integers apart; floats have one for each kind."""
+    names = ("group_size", "symmetric") if method.element_type == "int" else ()
+    return {name: getattr(method, name, None) for name in names}
 
 
 def table(report: Report) -> list[Engine]:
     """Say of each engine, and of CPUs, whether it reads this model and how that is known."""
-    return [_transformers(report), *(_server(name, report) for name in SERVING), _cpu(report)]
+    servers = (_server(name, found) for name, found in served(report.plan).items())
+    return [_transformers(report), *servers, _cpu(report)]
 
 
 def _transformers(report: Report) -> Engine:
@@ -50,25 +78,11 @@ def _transformers(report: Report) -> Engine:
     return Engine(name, YES, f"by its sources; measured with {report.loader}")
 
 
-def _server(name: str, report: Report) -> Engine:
-    if name in serving(report):
-        return Engine(name, YES, "by its sources; not run on this model")
-    if _has_quantized_embeddings(report):
-        return Engine(name, NO, "not known to read this format with quantized embeddings")
-    return Engine(name, *_not_served(name, report))
-
-
-def _not_served(name: str, report: Report) -> tuple[str, str]:
-    """Say why an engine does not read this model, or why that is not known."""
-    form, method = report.plan.recipe["format"], _method(report)
-    readers = readers_of(form)
-    if method.activation_bits is not None:
-        return NO, "no kernels for rounded activations at these bits"
-    if form == "bitsandbytes" and name == "vLLM":
-        return NO, "its sources have no reader for this format any more"
-    if not (readers.vllm if name == "vLLM" else readers.sglang):
-        return NO, "no reader for this format"
-    return NO, "no kernels for this format at these bits"
+def _server(name: str, found: Serving) -> Engine:
+    mark = {True: YES, False: NO, None: UNKNOWN}[found.loads]
+    # What was tried is another model whose linears lie like this one's.
+    known = f"{found.known}; not run on this model" if found.loads else found.known
+    return Engine(name, mark, known)
 
 
 def _cpu(report: Report) -> Engine:
@@ -80,10 +94,6 @@ def _cpu(report: Report) -> Engine:
 def is_cpu(device: str) -> bool:
     """Tell whether a device's title is a processor's: those end with their threads."""
     return device.endswith((" threads", " thread")) or device.startswith("cpu")
-
-
-def _has_quantized_embeddings(report: Report) -> bool:
-    return bool(report.plan.recipe.get("embeddings", 16) < 16)
 
 
 def in_memory(report: Report) -> str:
@@ -124,15 +134,15 @@ def in_memory(report: Report) -> str:
 
 def rounded_inputs(report: Report) -> str:
     """Say to what the method rounds each linear's inputs; nothing where it does not."""
-    return _method(report).rounded_inputs
+    return planned_method(report.plan).rounded_inputs
 
 
-def _method(report: Report) -> "Method":
+def planned_method(plan: Plan) -> "Method":
     """Return the method with the recipe's options."""
     from hubq.methods import method_class
 
-    options = dict(report.plan.recipe["method"])
-    return method_class(options.pop("name")).model_validate(options)
+    options = {key: value for key, value in plan.recipe["method"].items() if key != "name"}
+    return method_class(plan.recipe["method"]["name"]).model_validate(options)
 
 
 def about_loading(report: Report) -> dict[str, object]:

@@ -319,6 +319,7 @@ def test_what_becomes_of_packed_weights_in_memory_is_told_for_each_format(
     assert said in usage.in_memory(made_report(plan=plan, loader=loader))
 
 
+@pytest.mark.usefixtures("nothing_tried")
 def test_an_engine_that_ran_the_model_is_tested_and_others_are_not() -> None:
     engines = {each.name: each for each in usage.table(made_report())}
 
@@ -335,12 +336,13 @@ def test_an_engine_that_ran_the_model_is_tested_and_others_are_not() -> None:
         ("compressed-tensors", {"name": "rtn", "bits": 3}, "✓", "by its sources"),
         ("compressed-tensors", {"name": "rtn", "bits": 2}, "✓", "by its sources"),
         ("compressed-tensors", {"name": "smoothquant", "bits": 4}, "✓", "by its sources"),
-        ("compressed-tensors", {"name": "smoothquant", "bits": 6}, "✗", "rounded activations"),
-        ("gptq", {"name": "gptq", "bits": 3}, "✗", "no kernels for this format at these bits"),
-        ("bitsandbytes", {"name": "bitsandbytes"}, "✗", "no reader for this format any more"),
-        ("hubq", {"name": "quip", "bits": 3}, "✗", "no reader for this format"),
+        ("compressed-tensors", {"name": "smoothquant", "bits": 6}, "✗", "no kernel for these bits"),
+        ("gptq", {"name": "gptq", "bits": 3}, "✗", "no kernel for these bits, by its sources"),
+        ("bitsandbytes", {"name": "bitsandbytes"}, "✗", "no reader for bitsandbytes"),
+        ("hubq", {"name": "quip", "bits": 3}, "✗", "no reader for hubq"),
     ],
 )
+@pytest.mark.usefixtures("nothing_tried")
 def test_what_vllm_does_with_a_format_is_told_as_its_sources_have_it(
     form: str, method: dict[str, object], mark: str, known: str
 ) -> None:
