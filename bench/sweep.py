@@ -80,7 +80,7 @@ def tiny(folder: Path) -> Path:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(LlamaConfig(**TINY))
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**TINY), trust_remote_code=False)
     model.to(torch.bfloat16).save_pretrained(folder)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     known = {letter: number for number, letter in enumerate(letters)}

@@ -3,9 +3,11 @@
 Tiny models answer so fast that a test could press no button meanwhile: it suspends them.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import gettempdir
 from threading import Event as Flag
 from threading import Thread
 
@@ -13,11 +15,12 @@ import psutil
 
 
 def workers(folder: Path) -> Iterator[psutil.Process]:
-    """Yield the processes whose models lie in a folder."""
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):  # it has just ended, or isn't ours
-            if f'"{folder}' in " ".join(process.cmdline()):
-                yield process
+    """Yield the processes whose models lie in a folder, as their jobs say."""
+    for pid in Path(gettempdir()).glob("hubq-space-*/*/pid"):
+        job = json.loads((pid.parent / "job.json").read_bytes())
+        if Path(job["folder"]).is_relative_to(folder):
+            with suppress(psutil.Error):  # it has ended
+                yield psutil.Process(int(pid.read_text()))
 
 
 @contextmanager

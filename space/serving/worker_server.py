@@ -54,10 +54,12 @@ class WorkerServer:
         start.save(place / "start.json")
         try:
             with self._turn:
-                return Forked(self._line.fork, place / "start.json", STDERR, asked=True)
+                forked = Forked(self._line.fork, place / "start.json", STDERR, asked=True)
         except RuntimeError as error:
             _servers.clear()  # the next one starts anew
             raise OSError(str(error)) from error
+        (place / "pid").write_text(str(forked.pid))  # for whoever looks which process has what
+        return forked
 
 
 _servers: dict[str, WorkerServer] = {}

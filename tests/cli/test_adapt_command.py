@@ -151,7 +151,7 @@ def test_publish_measures_all_three_and_publishes_both_in_order_once(
     adapted: Path, hub: FaultyHub, own_folder: Path
 ) -> None:
     first = hubq("publish", adapted, "--hub", hub.endpoint)
-    requests = len(hub.faults.requests("POST", "/commit/main"))
+    pushes = len(hub.faults.requests("POST", "/git-receive-pack"))
     second = hubq("publish", adapted, "--hub", hub.endpoint, "--json")
 
     assert first.exit_code == second.exit_code == 0, first.output
@@ -159,7 +159,7 @@ def test_publish_measures_all_three_and_publishes_both_in_order_once(
     assert places["card"] == "runs/mine/adapted/README.md"
     assert places["base"].startswith(f"{hub.endpoint}/{QUANTIZED} (private, commit ")
     assert places["repo"].startswith(f"{hub.endpoint}/{ADAPTED} (private, commit ")
-    assert len(hub.faults.requests("POST", "/commit/main")) == requests == 2
+    assert len(hub.faults.requests("POST", "/git-receive-pack")) == pushes == 2
     published = json.loads(second.stdout)
     config = json.loads((own_folder / "runs/mine/adapted/adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == QUANTIZED

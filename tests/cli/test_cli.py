@@ -497,7 +497,7 @@ def test_what_went_to_the_embedded_hub_can_be_looked_at(
     asked = SimpleNamespace(adapt=None)
     stage = SimpleNamespace(run=Path("runs/mine"), recipe=asked, clock=Clock(), parts={})
     monkeypatch.setattr("hubq.cli.stages.stages", lambda *given: nullcontext(stage))
-    monkeypatch.setattr("hubq.cli.stages.publications", lambda _, load: (done,))
+    monkeypatch.setattr("hubq.cli.stages.publications", lambda *_, **__: (done,))
     monkeypatch.setattr("hubq.cli.stages.follow", lambda *given, collection: Followed())
 
     here, elsewhere = (hubq("publish", recipe, "--hub", x) for x in ("local", "http://a.b"))

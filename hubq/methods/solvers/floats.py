@@ -106,8 +106,8 @@ class FloatMethod(Method):
 class FourBitFloats(FloatMethod):
     """A method that rounds to e2m1, in groups whose scales are searched."""
 
-    holds: ClassVar[Holds] = Holds(weights=8, grams=0)
-    with_feedback: ClassVar[Holds] = Holds(weights=9.3)
+    holds: ClassVar[Holds] = Holds(weights=6, grams=0)
+    with_feedback: ClassVar[Holds] = Holds(weights=7)
     width: ClassVar[int]  # columns of a group
 
     search: bool = Field(True, description="choose the scale that loses least among its neighbours")

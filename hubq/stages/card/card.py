@@ -233,7 +233,7 @@ def _made(report: Report) -> dict[str, Any]:
     return {
         "plan": plan,
         "checkpoint": report.checkpoint,
-        "method": method_of(plan),
+        "method": usage.planned_method(plan),
         "rounded_inputs": usage.rounded_inputs(report),
         "settings": quantization_details.settings(report),
         "errors": quantization_details.errors(report),
@@ -271,13 +271,6 @@ def _about_the_files(report: Report) -> dict[str, Any]:
         "prompting": report.checkpoint.prompting,
         "changed": [each for each in facts if each.startswith("generation_config.json")],
     }
-
-
-def method_of(plan: Plan) -> Any:  # noqa: ANN401 - the class of a method, imported late
-    """Return the method's class, which knows its title and its paper."""
-    from hubq.methods import method_class
-
-    return method_class(plan.recipe["method"]["name"])
 
 
 def gguf_file(model: Mapping[str, Any]) -> str | None:

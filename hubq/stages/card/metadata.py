@@ -12,6 +12,7 @@ from hubq.records.named_texts import NAMED_TEXTS
 from hubq.records.plan import Plan
 from hubq.records.report import Report
 from hubq.records.vocabulary import HUB_LICENSES, LICENSE_FILES, PUBLIC_HUB
+from hubq.sources.architecture import FAMILIES
 from hubq.sources.data_license import duties_of_data
 from hubq.sources.license_terms import TERMS, published_license, terms_of
 from hubq.stages.card.results import READING, SEEING, model_index
@@ -144,8 +145,6 @@ def _seeing(plan: Plan) -> list[str]:
 
 def _family(plan: Plan) -> str:
     """Return the name of the model's family, such as llama."""
-    from hubq.sources.architecture import FAMILIES
-
     return re.sub(r"[\d.]+$", "", FAMILIES[plan.architecture].title).lower()
 
 

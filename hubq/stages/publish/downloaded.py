@@ -59,7 +59,7 @@ class Downloader:
         self, report: Report, run: Path, client: Client, progress: Progress, *, load: bool
     ) -> None:
         self.report, self.run, self.client, self.progress = report, run, client, progress
-        self.place = run / DOWNLOADED
+        self.place = (run / DOWNLOADED).resolve()  # whoever loads works elsewhere
         self.load = load
         self._fork_server: ForkServer | None = None
 

@@ -23,6 +23,7 @@ from hubq.stages.publish.versions import mention, prepare, refuse_to_replace, st
 
 TAG = r"/tag/"
 COMMIT = r"/commit/main"
+PUSH = r"/git-receive-pack"
 SAID = r"(.|\n)*"
 
 
@@ -170,7 +171,8 @@ def test_an_interrupted_update_goes_on_without_being_asked_for_again(
 ) -> None:
     old = publish(make_run(run.with_name("old")), run.with_name("old"), client)
     prepare(report, run, client, update=True)
-    hub.faults.add(refuse("POST", COMMIT, 403, times=9), drop("POST", TAG, after=after))
+    refused = (refuse("POST", each, 403, times=9) for each in (PUSH, COMMIT))
+    hub.faults.add(*refused, drop("POST", TAG, after=after))
     with pytest.raises(UserError):
         publish(report, run, client)
     assert (tags(client), head(client)) == ({"v1": old.commit}, old.commit)

@@ -43,7 +43,9 @@ MATRICES = [each for each in FILES if is_matrix(each)]
 SINGLE = [each for each in FILES if each not in MATRICES]
 # A matrix -> those of the single recipes that its members are.
 MADE = {
-    "family_smollm2": re.compile(r"quickstart_(?!gptq_4bit_llava|.*(lora|peqa|low_rank)).*"),
+    "family_smollm2": re.compile(
+        r"quickstart_(?!gptq_4bit_llava|.*(lora|peqa|low_rank|fp4|fp8)).*"
+    ),
     "study_llama3_8b": re.compile(
         r"(?!bitsandbytes|.*(lora|peqa|low_rank|demo|quick))[a-z_]+[0-9.]+bit"
     ),

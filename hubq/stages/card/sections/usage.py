@@ -2,18 +2,16 @@
 
 from functools import cache
 from importlib.metadata import PackageNotFoundError, metadata
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from hubq.machine.engines import LOADER, readers_of
+from hubq.methods import Method, method_class
 from hubq.records.engine_tests import ENGINES, Layout
 from hubq.records.plan import Plan
 from hubq.records.report import Report
 from hubq.stages.lint.serving import Serving, Stored
 from hubq.stages.lint.serving import serving as lint_serving
 from hubq.stages.plan.will_load import published_architecture
-
-if TYPE_CHECKING:
-    from hubq.methods import Method
 
 YES, NO, UNKNOWN = "✓", "✗", "?"
 SERVERS = ("vLLM", "SGLang")  # of which the card has a quick start
@@ -53,7 +51,7 @@ def served(plan: Plan, architecture: str | None = None) -> dict[str, Serving]:
     return {engine: lint_serving(engine, stored) for engine in ENGINES}
 
 
-def _grid(method: "Method") -> dict[str, Any]:
+def _grid(method: Method) -> dict[str, Any]:
     """Return what tells layouts of integers apart; floats have one for each kind."""
     names = ("group_size", "symmetric") if method.element_type == "int" else ()
     return {name: getattr(method, name, None) for name in names}
@@ -137,10 +135,8 @@ def rounded_inputs(report: Report) -> str:
     return planned_method(report.plan).rounded_inputs
 
 
-def planned_method(plan: Plan) -> "Method":
+def planned_method(plan: Plan) -> Method:
     """Return the method with the recipe's options."""
-    from hubq.methods import method_class
-
     options = {key: value for key, value in plan.recipe["method"].items() if key != "name"}
     return method_class(plan.recipe["method"]["name"]).model_validate(options)
 
