@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from pathlib import Path
+from threading import Lock
 from types import MappingProxyType
 from typing import Any
 
@@ -57,6 +58,8 @@ TOKENIZER_FILES = (
 )
 CONFIGS = ("config.json", "generation_config.json")  # copied with a change where need be
 CHAT_TEMPLATES = "additional_chat_templates/*.jinja"
+# transformers finds its names when they are asked for, which several threads can't do at once.
+_IMPORTING = Lock()
 
 
 def prompting(folder: Path, base: Path) -> Prompting:
@@ -224,7 +227,8 @@ def _mended(settings: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
 
 def _generation_mistake(settings: dict[str, Any]) -> str | None:
     """Say why transformers would refuse to save these settings, or None."""
-    from transformers import GenerationConfig
+    with _IMPORTING:
+        from transformers import GenerationConfig
 
     try:
         GenerationConfig.from_dict(settings).validate(strict=True)

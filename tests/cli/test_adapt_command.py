@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
+from command_line import hubq
 from faulty_hub import FaultyHub
 from made_adaptation import adapt_by_hand
 
-from hubq.cli import cli
 from hubq.records.plan import Plan
 from hubq.records.run_folder import STEPS
 from hubq.stages.plan.adapted_run import begin
@@ -23,18 +22,7 @@ UP = {f"model.layers.{number}.mlp.up_proj": (128, 64) for number in range(2)}
 LOW_RANK = {"name": "low_rank", "rank": 4}
 QUANTIZED, ADAPTED = "acme/tiny-RTN-4bit", "acme/tiny-low-rank"
 
-
-def hubq(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
-
-
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Run each command in a folder of its own."""
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 @pytest.fixture

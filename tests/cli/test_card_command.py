@@ -4,12 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from command_line import hubq
 from faulty_hub import FaultyHub
 from made_run import REPO, full_report, make_run
 from unloaded import publish
 
-from hubq.cli import cli
 from hubq.client.client import Client
 from hubq.client.retries import RetryPolicy
 from hubq.records.report import Report
@@ -18,17 +17,7 @@ from hubq.stages.compare.reports import siblings_in
 
 OTHER = "acme/Tiny-Llama-GPTQ-3bit"
 
-
-def hubq(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
-
-
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import click
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from command_line import hubq
 from faulty_hub import FaultyHub
 
 from hubq.cli import cli
@@ -26,10 +27,6 @@ from hubq.stages.publish.publish import Publication
 HEAVY = ("torch", "transformers", "huggingface_hub", "lm_eval", "pydantic", "numpy", "rich", "yaml")
 
 
-def hubq(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
-
-
 def refused(result: Result) -> str:
     """Return the message of a command that failed as it should: exit code 1, no traceback."""
     assert result.exit_code == 1, result.output
@@ -39,13 +36,8 @@ def refused(result: Result) -> str:
 
 
 @pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Run each command in a folder of its own, and far from any Hub."""
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
+def _columns(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    return folder
 
 
 @pytest.fixture

@@ -10,26 +10,17 @@ from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
+from command_line import hubq
 
-from hubq.cli import cli
 from hubq.cli.member import run
 from hubq.records.run_folder import locked
 from hubq.records.sweep import MemberRecord
 from hubq.stages.sweep.news import News, Telling
 
 
-def hubq(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
-
-
 @pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
+def _columns(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
-    return folder
 
 
 @pytest.fixture

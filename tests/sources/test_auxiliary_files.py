@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -261,3 +263,16 @@ def test_the_tokenizer_of_a_gathered_folder_is_the_bases(
 
     assert ours("a llama")["input_ids"] == theirs("a llama")["input_ids"]
     assert ours.chat_template == theirs.chat_template
+
+
+# Imports transformers in a process of its own: seconds.
+def test_several_threads_may_be_the_first_to_ask() -> None:
+    code = (
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from hubq.sources.auxiliary_files import mended_generation\n"
+        "with ThreadPoolExecutor(8) as executor:\n"
+        "    found = list(executor.map(mended_generation, [{'temperature': 0.5}] * 8))\n"
+        "assert found[0] is not None and found == found[:1] * 8, found\n"
+    )
+
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)

@@ -54,8 +54,15 @@ def spawned(start: WorkerStart, log: Path) -> Iterator[Worker]:
         return
     for fork_server in ForkServer.living:
         fork_server.ready()
+    with begun(["-m", start.module], start, log) as worker:
+        yield worker
+
+
+@contextmanager
+def begun(program: Sequence[str], start: WorkerStart, log: Path) -> Iterator[Worker]:
+    """Start Python on a program, by its path or as a module, which gets the job's file."""
     # -P: a module in the user's folder that is named like a library must not be imported.
-    command = [sys.executable, "-P", "-m", start.module, str(start.job)]
+    command = [sys.executable, "-P", *program, str(start.job)]
     with (
         log.open("wb") as errors,
         subprocess.Popen(

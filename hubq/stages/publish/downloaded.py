@@ -8,10 +8,8 @@ folder here.
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -30,7 +28,13 @@ from hubq.records.report import Report
 from hubq.records.run_folder import DOWNLOADED, MODEL
 from hubq.stages.evaluate.adapter_repo import linked
 from hubq.stages.evaluate.fork_server import ForkServer, WorkerStart
-from hubq.stages.evaluate.processes import Worker, can_fork, forked_by, plain_fork_server
+from hubq.stages.evaluate.processes import (
+    Worker,
+    begun,
+    can_fork,
+    forked_by,
+    plain_fork_server,
+)
 from hubq.stages.evaluate.workers import memory_of
 from hubq.stages.plan.adapted_run import belongs_to
 
@@ -183,11 +187,11 @@ class Downloader:
         self.place.mkdir(parents=True, exist_ok=True)
         self.prepare()
         if self._fork_server is None:
-            begun = _spawned(start, log)
+            begin: AbstractContextManager[Worker] = begun([start.module], start, log)
         else:
             start.save(start.job.with_name("start.json"))
-            begun = forked_by(self._fork_server.plain.fork, start, log)
-        with begun as worker:
+            begin = forked_by(self._fork_server.plain.fork, start, log)
+        with begin as worker:
             try:
                 yield worker
             except BaseException:
@@ -281,19 +285,6 @@ def _unlike(repo: str, how: str) -> UserError:
         f"what waits on the Hub for {repo} {how}.\nmain is as it was. If this machine's disk and "
         "memory are sound, report it: the files arrived whole"
     )
-
-
-@contextmanager
-def _spawned(start: WorkerStart, log: Path) -> Iterator[Worker]:
-    """Start a process that imports all it needs."""
-    command = [sys.executable, "-P", start.module, str(start.job)]
-    with (
-        log.open("wb") as errors,
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, env=start.environment, text=True
-        ) as worker,
-    ):
-        yield worker
 
 
 def _tail(log: str) -> str:

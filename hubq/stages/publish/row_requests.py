@@ -19,7 +19,7 @@ from hubq.client.staging import CLOSED_TO_ALL, let_go
 from hubq.records.record import Record
 
 if TYPE_CHECKING:
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, Discussion
+    from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, Discussion
 
 TITLE = "Bring the table of related releases up to date"
 OPEN = ("open", "draft")
@@ -57,15 +57,20 @@ class Renewal:
 
 def commit(renewal: Renewal, client: Client) -> Renewed:
     """Commit to main, upon the head that was looked at."""
-    made = client.api().create_commit(
+    made = _send(renewal, client)
+    close_all(renewal.repo, client)
+    return Renewed(repo=renewal.repo, done="committed", where=str(made.commit_url))
+
+
+def _send(renewal: Renewal, client: Client, *, as_request: bool = False) -> "CommitInfo":
+    return client.api().create_commit(
         renewal.repo,
         renewal.operations,
         commit_message=TITLE,
         commit_description=renewal.said,
         parent_commit=renewal.head,
+        create_pr=as_request,
     )
-    close_all(renewal.repo, client)
-    return Renewed(repo=renewal.repo, done="committed", where=str(made.commit_url))
 
 
 def propose(renewal: Renewal, client: Client) -> Renewed:
@@ -83,14 +88,7 @@ def propose(renewal: Renewal, client: Client) -> Renewed:
             _close(renewal.repo, [one for one in opened if one is not each], client)
             where = _address(each, client)
             return Renewed(repo=renewal.repo, done="proposed", where=where)
-    made = client.api().create_commit(
-        renewal.repo,
-        renewal.operations,
-        commit_message=TITLE,
-        commit_description=renewal.said,
-        parent_commit=renewal.head,
-        create_pr=True,
-    )
+    made = _send(renewal, client, as_request=True)
     _close(renewal.repo, opened, client)
     return Renewed(repo=renewal.repo, done="proposed", where=str(made.pr_url))
 
