@@ -13,10 +13,11 @@ from hubq.errors import UserError
 from hubq.machine.files import write_atomically
 from hubq.records.run_folder import (
     ATTESTATION,
-    ATTESTATION_IN_A_REPO,
     FAMILY,
+    IN_A_REPO,
     REPORT,
     REPORT_IN_A_REPO,
+    VERSIONS,
     locked,
 )
 
@@ -126,8 +127,9 @@ def _of_repo(repo: str, place: Path | None, client: "Client") -> Path:
     report = _published(repo, client)
     folder.mkdir(parents=True, exist_ok=True)
     report.save(folder / REPORT)
-    if attestation := report_on_hub(repo, client, ATTESTATION_IN_A_REPO):
-        write_atomically(folder / ATTESTATION, attestation.read_bytes())
+    for name in (ATTESTATION, VERSIONS):
+        if record := report_on_hub(repo, client, f"{IN_A_REPO}/{name}"):
+            write_atomically(folder / name, record.read_bytes())
     return renew(report, find_siblings(report, folder, tell, client), folder)
 
 

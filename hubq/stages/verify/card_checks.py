@@ -8,7 +8,8 @@ from typing import Any
 from hubq import __version__
 from hubq.errors import UserError
 from hubq.records.report import Report
-from hubq.records.run_folder import IN_A_REPO, SIBLINGS
+from hubq.records.run_folder import IN_A_REPO, SIBLINGS, VERSIONS
+from hubq.records.versions import Versions
 from hubq.sources.base_card import front_matter
 from hubq.stages.card.card import CARD, render
 from hubq.stages.card.results import FOLDER, eval_results
@@ -118,13 +119,15 @@ def _written(subject: Subject) -> str:
 
 
 def _rendered(subject: Subject, report: Report) -> str:
-    """Write the card that the report and the siblings in the repo make."""
+    """Write the card that the report, the siblings and the versions in the repo make."""
     from jinja2 import TemplateError
 
     place = subject.places.get(f"{IN_A_REPO}/{SIBLINGS}")
     siblings = Siblings() if place is None else Siblings.load(place)
+    past = subject.places.get(f"{IN_A_REPO}/{VERSIONS}")
+    versions = None if past is None else Versions.load(past)
     signer = None if subject.attestation is None else subject.attestation.signer
     try:
-        return render(report, siblings, signer)
+        return render(report, siblings, signer, versions)
     except TemplateError as error:
         raise UserError(f"no card can be written of its report: {error!s:.200}") from error

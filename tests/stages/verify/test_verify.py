@@ -17,6 +17,8 @@ from hubq.client.client import Client
 from hubq.errors import UserError
 from hubq.records.attestation import Statement
 from hubq.records.report import Report
+from hubq.records.run_folder import VERSIONS
+from hubq.records.versions import Version, Versions
 from hubq.stages.verify.findings import Finding
 from hubq.stages.verify.gather import Trust, folder_subject
 from hubq.stages.verify.verify import CHECKS, Verification, verify
@@ -60,6 +62,28 @@ def test_a_release_as_it_was_published_is_what_it_says(made: Path) -> None:
     assert named(found, "unknown") == {"signature", "base", "base-license"}
     assert "to the letter" in finding(found, "card").reason
     assert finding(found, "bits").reason == "4.625 bits a weight in 7 linears"
+
+
+def test_the_card_of_a_later_version_is_written_again_too(tmp_path: Path) -> None:
+    report = measured_run(tmp_path / "run")
+    old = Version(
+        name="v1",
+        date="2026-11-01",
+        commit="0" * 40,
+        tag="v1",
+        recipe="tiny",
+        method="rtn",
+        form="hubq",
+        base="acme/tiny",
+    )
+    new = old.model_copy(update={"name": "v2", "commit": None, "tag": None})
+    Versions(entries=(old, new)).save(tmp_path / "run" / VERSIONS)
+
+    found = verified(laid_out(released(report, tmp_path / "run"), tmp_path / "repo"))
+
+    assert "v2" in (tmp_path / "repo" / "README.md").read_text()
+    assert named(found, "failed") == set()
+    assert "to the letter" in finding(found, "card").reason
 
 
 def flip(path: Path) -> None:
