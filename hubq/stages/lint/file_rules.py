@@ -10,7 +10,6 @@ from hubq.machine.engines import LOADER
 from hubq.sources.auxiliary_files import json_bytes, mended_generation
 from hubq.sources.weight_files import PICKLES, SINGLE, is_weights
 from hubq.stages.lint.findings import Found
-from hubq.stages.lint.format_rules import OWN
 from hubq.stages.lint.release import (
     CONFIG,
     GENERATION,
@@ -19,6 +18,7 @@ from hubq.stages.lint.release import (
     Release,
     readable,
 )
+from hubq.stages.lint.serving import OWN
 
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 OBJECTS = (CONFIG, GENERATION, TOKENIZER, TOKENIZER_CONFIG, *PROCESSORS, *BESIDE)

@@ -131,6 +131,7 @@ def test_nominal_needed_and_stored_bits_stand_side_by_side_with_the_whole_files(
     assert "| bits per parameter of the whole file | 16 | 12.15 |" in text
 
 
+@pytest.mark.usefixtures("nothing_tried")  # versions and dates of engines are numbers too
 @pytest.mark.parametrize("made", [made_report, full_report])
 def test_every_number_of_the_card_is_in_the_report(made: Callable[[], Report]) -> None:
     report = made()
@@ -383,6 +384,7 @@ def test_layer_errors_that_were_not_measured_are_called_so() -> None:
     assert "Error of each layer's outputs: not measured." in text
 
 
+@pytest.mark.usefixtures("nothing_tried")
 @pytest.mark.parametrize(
     ("form", "bits", "served"),
     [

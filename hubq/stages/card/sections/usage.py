@@ -8,12 +8,10 @@ from hubq.machine.engines import LOADER, readers_of
 from hubq.records.engine_tests import ENGINES, Layout
 from hubq.records.plan import Plan
 from hubq.records.report import Report
-from hubq.stages.lint.serving import Serving, Stored
-from hubq.stages.lint.serving import serving as lint_serving
-from hubq.stages.plan.will_load import published_architecture
 
 if TYPE_CHECKING:
     from hubq.methods import Method
+    from hubq.stages.lint.serving import Serving
 
 YES, NO, UNKNOWN = "✓", "✗", "?"
 SERVERS = ("vLLM", "SGLang")  # of which the card has a quick start
@@ -36,8 +34,10 @@ def serving(report: Report) -> list[str]:
     return [engine for engine in SERVERS if found[engine].loads]
 
 
-def served(plan: Plan, architecture: str | None = None) -> dict[str, Serving]:
+def served(plan: Plan, architecture: str | None = None) -> "dict[str, Serving]":
     """Ask lint's one function of each engine, as `hubq plan` does."""
+    from hubq.stages.lint import serving
+
     method, recipe = planned_method(plan), plan.recipe
     layout = Layout(
         format=recipe["format"],
@@ -49,8 +49,8 @@ def served(plan: Plan, architecture: str | None = None) -> dict[str, Serving]:
     if layout.format == DENSE:
         layout = Layout(format=DENSE, bits=WHOLE)
     embeddings = recipe.get("embeddings", WHOLE) < WHOLE
-    stored = Stored(architecture or published_architecture(plan), (layout,), embeddings)
-    return {engine: lint_serving(engine, stored) for engine in ENGINES}
+    stored = serving.Stored(architecture or plan.published_architecture, (layout,), embeddings)
+    return {engine: serving.serving(engine, stored) for engine in ENGINES}
 
 
 def table(report: Report) -> list[Engine]:
@@ -72,7 +72,7 @@ def _transformers(report: Report) -> Engine:
     return Engine(name, YES, f"by its sources; measured with {report.loader}")
 
 
-def _server(name: str, found: Serving) -> Engine:
+def _server(name: str, found: "Serving") -> Engine:
     mark = {True: YES, False: NO, None: UNKNOWN}[found.loads]
     # What was tried is another model whose linears lie like this one's.
     known = f"{found.known}; not run on this model" if found.loads else found.known
