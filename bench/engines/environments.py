@@ -51,7 +51,7 @@ def run(command: list[str], environment: dict[str, str]) -> None:
     """Run a command; raise UserError with its last words where it fails."""
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip(" ^~")]
         *before, said = lines or [f"exit code {done.returncode}"]
         code = f"{before[-1]}: " if before and said.isalnum() else ""  # a bare AssertionError
         raise UserError(f"{code}{said}"[-LONGEST:])

@@ -112,3 +112,10 @@ class Plan(Record):
     def part(self) -> Literal["all", "language"]:
         """Which part of its source a plan is about."""
         return "all" if self.vision is None else self.vision.part
+
+    @property
+    def published_architecture(self) -> str:
+        """The class of what is published: of a model that sees, the whole's."""
+        if self.vision is None or self.vision.part == "language":
+            return self.architecture
+        return self.vision.architecture

@@ -25,19 +25,13 @@ def verdict_on(plan: Plan) -> Verdict:
     tensors |= dict(_packed(sketches, form))
     settings = form.config(sketches, [name for name in kept if name != family.embeddings])
     config: dict[str, Any] = {
-        "architectures": [published_architecture(plan)],
+        "architectures": [plan.published_architecture],
         "num_hidden_layers": 1 + max(blocks_in(tensors, family), default=-1),
         "tie_word_embeddings": all(each.name != family.head for each in plan.modules),
         **form.config_additions(),
         **({"quantization_config": settings} if settings else {}),
     }
     return lint(Release(plan.repo, plan.repo, {}, {}, config, tensors))
-
-
-def published_architecture(plan: Plan) -> str:
-    """Return that of what is published: of a model that sees, the whole's."""
-    vision = plan.vision
-    return plan.architecture if vision is None or vision.part == "language" else vision.architecture
 
 
 def _sketches(plan: Plan, form: Format) -> dict[str, QuantizedTensor]:

@@ -2,16 +2,16 @@
 
 from functools import cache
 from importlib.metadata import PackageNotFoundError, metadata
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hubq.machine.engines import LOADER, readers_of
-from hubq.methods import Method, method_class
 from hubq.records.engine_tests import ENGINES, Layout
 from hubq.records.plan import Plan
 from hubq.records.report import Report
-from hubq.stages.lint.serving import Serving, Stored
-from hubq.stages.lint.serving import serving as lint_serving
-from hubq.stages.plan.will_load import published_architecture
+
+if TYPE_CHECKING:
+    from hubq.methods import Method
+    from hubq.stages.lint.serving import Serving
 
 YES, NO, UNKNOWN = "✓", "✗", "?"
 SERVERS = ("vLLM", "SGLang")  # of which the card has a quick start
@@ -34,8 +34,10 @@ def serving(report: Report) -> list[str]:
     return [engine for engine in SERVERS if found[engine].loads]
 
 
-def served(plan: Plan, architecture: str | None = None) -> dict[str, Serving]:
+def served(plan: Plan, architecture: str | None = None) -> "dict[str, Serving]":
     """Ask lint's one function of each engine, as `hubq plan` does."""
+    from hubq.stages.lint import serving
+
     method, recipe = planned_method(plan), plan.recipe
     layout = Layout(
         format=recipe["format"],
@@ -47,11 +49,11 @@ def served(plan: Plan, architecture: str | None = None) -> dict[str, Serving]:
     if layout.format == DENSE:
         layout = Layout(format=DENSE, bits=WHOLE)
     embeddings = recipe.get("embeddings", WHOLE) < WHOLE
-    stored = Stored(architecture or published_architecture(plan), (layout,), embeddings)
-    return {engine: lint_serving(engine, stored) for engine in ENGINES}
+    stored = serving.Stored(architecture or plan.published_architecture, (layout,), embeddings)
+    return {engine: serving.serving(engine, stored) for engine in ENGINES}
 
 
-def _grid(method: Method) -> dict[str, Any]:
+def _grid(method: "Method") -> dict[str, Any]:
     """Return what tells layouts of integers apart; floats have one for each kind."""
     names = ("group_size", "symmetric") if method.element_type == "int" else ()
     return {name: getattr(method, name, None) for name in names}
@@ -76,7 +78,7 @@ def _transformers(report: Report) -> Engine:
     return Engine(name, YES, f"by its sources; measured with {report.loader}")
 
 
-def _server(name: str, found: Serving) -> Engine:
+def _server(name: str, found: "Serving") -> Engine:
     mark = {True: YES, False: NO, None: UNKNOWN}[found.loads]
     # What was tried is another model whose linears lie like this one's.
     known = f"{found.known}; not run on this model" if found.loads else found.known
@@ -135,8 +137,10 @@ def rounded_inputs(report: Report) -> str:
     return planned_method(report.plan).rounded_inputs
 
 
-def planned_method(plan: Plan) -> Method:
+def planned_method(plan: Plan) -> "Method":
     """Return the method with the recipe's options."""
+    from hubq.methods import method_class
+
     options = {key: value for key, value in plan.recipe["method"].items() if key != "name"}
     return method_class(plan.recipe["method"]["name"]).model_validate(options)
 
