@@ -176,6 +176,7 @@ def test_formats_that_cannot_tell_of_activations_refuse_them(form: Format, symme
     assert "use format: compressed-tensors" in mistake
 
 
+@pytest.mark.usefixtures("nothing_tried")
 @pytest.mark.parametrize(("bits", "promised"), [(8, True), (6, False), (4, True)])
 def test_a_card_promises_engines_where_they_have_kernels(bits: int, promised: bool) -> None:
     plan = made_plan(nominal_bits=bits)
