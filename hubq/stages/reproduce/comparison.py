@@ -39,7 +39,10 @@ from hubq.tensors import (
 )
 
 # Parts of a representation that say how large a level is; all others are codes.
-OF_SCALES = ("scale", "zero", "mean", "shift", "offset", "table", "diagonal")
+OF_SCALES = (
+    *("scale", "zero", "mean", "shift", "offset", "table", "diagonal"),
+    *("divisor", "input_scale"),
+)
 Parts = dict[str, Tensor]
 
 

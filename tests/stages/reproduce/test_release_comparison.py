@@ -24,6 +24,7 @@ from hubq.stages.quantize.quantize import quantize
 from hubq.stages.recipe.recipe import Recipe
 from hubq.stages.reproduce.comparison import Compared, compare_files, compare_models
 from hubq.tensors import Affine, Codebook, Grid, QuantizedTensor
+from hubq.tensors.floating import Floating
 
 FIRST = "model.layers.0.self_attn.q_proj"
 SHAPE = (64, 64)
@@ -128,6 +129,26 @@ def test_other_scales_of_the_same_codes_are_told_apart_from_them(
 
     assert apart.codes_apart == 0
     assert apart.scales_apart == apart.scales // 2  # zeros are the other half
+
+
+def test_what_scales_of_floats_are_divided_by_is_one_of_them(write: Callable[..., Path]) -> None:
+    def rounded(weight: Tensor, divisor: float) -> Floating:
+        scale = torch.full((len(weight), weight.shape[1] // 16), 2.0).to(torch.float8_e4m3fn)
+        empty = torch.empty(weight.shape, dtype=torch.uint8)
+        floats = Floating(empty, scale, (1, 16), torch.tensor([100.0])).rounded(weight)
+        return replace(floats, divisor=torch.tensor([divisor]))
+
+    theirs = write("theirs", lambda _, weight: rounded(weight, 100.0), "compressed-tensors")
+    ours = write(
+        "ours",
+        lambda name, weight: rounded(weight, 200.0 if name == FIRST else 100.0),
+        "compressed-tensors",
+    )
+
+    (apart,) = compared(ours, theirs).apart
+
+    assert (apart.codes, apart.codes_apart) == (64 * 64, 0)
+    assert (apart.scales, apart.scales_apart) == (64 * 4 + 1, 1)
 
 
 def test_codes_of_another_width_do_not_compare_but_weights_do(
