@@ -120,10 +120,14 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> "PretendNvml":
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> "Iterator[FaultyHub]":
-    """Serve an empty hub with a user and an organization, whose requests can be made to fail."""
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[FaultyHub]":
+    """Serve an empty hub with a user and an organization, whose requests can be made to fail.
+
+    The client's cache is empty too.
+    """
     from faulty_hub import faulty_hub
 
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     with faulty_hub(tmp_path / "hub", user="ann", org="acme", wait=False) as running:
         yield running
 

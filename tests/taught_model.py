@@ -1,7 +1,7 @@
 """Tiny quantized models of every format, and pairs for them to learn."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,24 @@ def trainable(model: Any) -> dict[str, torch.nn.Parameter]:
     return {name: each for name, each in model.named_parameters() if each.requires_grad}
 
 
+def examples_of(train: Sequence[Example], held_out: Sequence[Example] = ()) -> Examples:
+    """Return pairs as they are read, of data that nobody asks about."""
+    taught = Taught(
+        title="letters",
+        version="sha256:0",
+        repo=None,
+        license=None,
+        template="alpaca",
+        pairs=len(train),
+        held_out=len(held_out),
+        left_out={},
+        cut=0,
+        tokens=1,
+        answer_tokens=1,
+    )
+    return Examples(tuple(train), tuple(held_out), taught, 0)
+
+
 def pairs(count: int = 10, held_out: int = 4, seed: int = 0) -> Examples:
     """Return pairs of random lengths, whose answers follow from their prompts."""
     drawn = random.Random(seed)
@@ -82,21 +100,7 @@ def pairs(count: int = 10, held_out: int = 4, seed: int = 0) -> Examples:
         answer = [*prompt[: drawn.randint(2, 9)], 257]
         return Example(tuple(prompt + answer), tuple([-100] * len(prompt) + answer))
 
-    taught = Taught(
-        title="letters",
-        version="sha256:0",
-        repo=None,
-        license=None,
-        template="alpaca",
-        pairs=count,
-        held_out=held_out,
-        left_out={},
-        cut=0,
-        tokens=1,
-        answer_tokens=1,
-    )
-    train, apart = ([example() for _ in range(number)] for number in (count, held_out))
-    return Examples(tuple(train), tuple(apart), taught, 0)
+    return examples_of(*([example() for _ in range(number)] for number in (count, held_out)))
 
 
 TinyModel = Callable[[str], Path]

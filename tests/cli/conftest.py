@@ -1,20 +1,17 @@
 """What tests of commands share: a hub that a user has logged in to."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faulty_hub import FaultyHub, faulty_hub
+from faulty_hub import FaultyHub
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyHub]:
-    """Serve a hub whose token the command line finds as a user's would be found."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    with faulty_hub(tmp_path / "hub", user="ann", org="acme", wait=False) as running:
-        monkeypatch.setenv("HF_TOKEN", running.token)
-        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
-        yield running
+def hub(hub: FaultyHub, monkeypatch: pytest.MonkeyPatch) -> FaultyHub:
+    """Give a hub whose token the command line finds as a user's would be found."""
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+    return hub
 
 
 @pytest.fixture

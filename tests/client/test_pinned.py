@@ -1,33 +1,19 @@
 """A pull stays at its commit until it is told to move, and says when main has."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from faulty_hub import FaultyHub, faulty_hub
+from faulty_hub import FaultyHub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
 from hubq.cli import cli
 from hubq.client.client import Client
 from hubq.client.pinned import bring
-from hubq.client.retries import RetryPolicy
 from hubq.errors import UserError
 
 REPO = "acme/model"
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyHub]:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    with faulty_hub(tmp_path / "hub", user="ann", org="acme", wait=False) as running:
-        yield running
-
-
-@pytest.fixture
-def client(hub: FaultyHub) -> Client:
-    return Client(hub.endpoint, hub.token, RetryPolicy(first=0.01))
 
 
 @pytest.fixture

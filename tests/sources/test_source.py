@@ -3,7 +3,7 @@
 import json
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from damaged_header import assembled, taken_apart
-from faulty_hub import FaultyHub, faulty_hub, flip
+from faulty_hub import FaultyHub, flip
 from odd_folders import configure, logits, pickle_weights, renaming, rewrite
 
 from hubq.cli import cli
@@ -160,19 +160,6 @@ def quantize_by(form: str, folder: Path, run: Path) -> Path:
     run.mkdir()
     quantize(plan(recipe, run, NOWHERE), run, NOWHERE)
     return run / "model"
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyHub]:
-    """Serve a hub; the client's cache is empty."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    with faulty_hub(tmp_path / "hub", user="ann", org="acme", wait=False) as running:
-        yield running
-
-
-@pytest.fixture
-def client(hub: FaultyHub) -> Client:
-    return Client(hub.endpoint, hub.token, RetryPolicy(first=0.01))
 
 
 @pytest.fixture

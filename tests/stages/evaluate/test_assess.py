@@ -2,11 +2,11 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from faulty_hub import FaultyHub, faulty_hub
+from faulty_hub import FaultyHub
 from huggingface_hub import HfApi
 from made_gguf import write_gguf
 from quantized_folder import Choice, write
@@ -36,13 +36,6 @@ def packed(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stranger") / "Tiny-w4a16"
     write(base, folder, Choice(format_named("compressed-tensors"), Grid(bits=4, group_size=32)))
     return folder
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyHub]:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    with faulty_hub(tmp_path / "hub", user="ann", org="acme", wait=False) as running:
-        yield running
 
 
 def section(folder: Path) -> EvaluateSection:

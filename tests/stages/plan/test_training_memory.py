@@ -7,7 +7,7 @@ import pytest
 import torch
 from counted_memory import Counted
 from pretend_device import pretending
-from taught_model import quantized
+from taught_model import examples_of, quantized
 from tiny_models import save_tiny_model
 from torch import nn
 
@@ -16,7 +16,6 @@ from hubq.machine.progress import SILENT
 from hubq.methods.adapters.branches.scales import Scales
 from hubq.methods.adapters.peqa import PEQA
 from hubq.methods.adapters.qlora import QLoRA
-from hubq.records.adaptation import Taught
 from hubq.sources.find import find
 from hubq.sources.instructions.tokens import Example, Examples
 from hubq.stages.adapt import training
@@ -69,22 +68,9 @@ def recipe(base: Path, adapt: dict[str, Any]) -> Recipe:
 
 def examples() -> Examples:
     """Return pairs as long as any may be."""
-    taught = Taught(
-        title="letters",
-        version="sha256:0",
-        repo=None,
-        license=None,
-        template="alpaca",
-        pairs=PAIRS,
-        held_out=0,
-        left_out={},
-        cut=0,
-        tokens=1,
-        answer_tokens=1,
-    )
     ids = torch.arange(PROMPT + ANSWER) % 200
     targets = tuple([-100] * PROMPT + ids[PROMPT:].tolist())
-    return Examples((Example(tuple(ids.tolist()), targets),) * PAIRS, (), taught, 0)
+    return examples_of([Example(tuple(ids.tolist()), targets)] * PAIRS)
 
 
 def replacing(adapter: QLoRA | PEQA, device: torch.device) -> Replace:

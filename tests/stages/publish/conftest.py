@@ -1,4 +1,4 @@
-"""What tests of publishing under faults share: one hub for a module, a small release for a test."""
+"""What tests of publishing share: a run; under faults one hub for a module, and small releases."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +11,16 @@ from small_release import Case, small_run
 
 from hubq.embedded_hub.local import fsck
 from hubq.records.report import Report
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def report(run: Path) -> Report:
+    return make_run(run)
 
 
 @pytest.fixture(scope="module")

@@ -28,16 +28,6 @@ from hubq.stages.publish.versions import prepare
 COMMIT = r"/commit/refs%2Fpr%2F"
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    return tmp_path / "run"
-
-
-@pytest.fixture
-def report(run: Path) -> Report:
-    return make_run(run)
-
-
 def titles(client: Client, repo: str = REPO) -> list[str]:
     return [commit.title for commit in client.api().list_repo_commits(repo)]
 

@@ -22,11 +22,6 @@ BASE, COMMIT = "meta-llama/Meta-Llama-3-8B", "8cde5ca8380496c9a6cc7ef3a8b46a0372
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
-    return tmp_path / "run"
-
-
-@pytest.fixture
 def report(run: Path) -> AdaptedReport:
     return make_adapted(run, make_run(run))
 

@@ -27,16 +27,6 @@ WAY = {"reader": "transformers", "dtype": "bfloat16", "trust": False, "packed": 
 COMMIT = r"/commit/main"
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    return tmp_path / "run"
-
-
-@pytest.fixture
-def report(run: Path) -> Report:
-    return make_run(run)
-
-
 class Killed(BaseException):
     """What ends a process at once leaves as little behind."""
 
