@@ -20,7 +20,7 @@ from hubq.machine.progress import Advance
 from hubq.records.vocabulary import Kind
 
 if TYPE_CHECKING:
-    from huggingface_hub.hf_api import DatasetInfo, ModelInfo, RepoFile, SpaceInfo
+    from huggingface_hub.hf_api import DatasetInfo, GitCommitInfo, ModelInfo, RepoFile, SpaceInfo
 
 KINDS: Mapping[str, Kind] = {"spaces/": "space", "datasets/": "dataset"}
 Listed = TypeVar("Listed")
@@ -113,12 +113,19 @@ def gate_of(client: Client, repo: str) -> Literal["auto", "manual"] | None:
 
 
 def history_of(client: Client, repo: str, revision: str | None = None) -> list[str]:
+    """List the ids of the commits of a revision (main when None), newest first."""
+    return [each.commit_id for each in commits_of(client, repo, revision)]
+
+
+def commits_of(client: Client, repo: str, revision: str | None = None) -> "list[GitCommitInfo]":
     """List the commits of a revision (main when None), newest first."""
     name, kind = split(repo)
-    listed = client.retries.call(
-        lambda: client.api().list_repo_commits(name, repo_type=kind, revision=revision)
+    return client.retries.call(
+        lambda: at_most(
+            MOST_LISTED,
+            client.api().list_repo_commits(name, repo_type=kind, revision=revision),
+        )
     )
-    return [each.commit_id for each in listed]
 
 
 def files_of(client: Client, repo: str, commit: str) -> dict[str, RemoteFile]:

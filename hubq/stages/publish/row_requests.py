@@ -11,8 +11,10 @@ from hubq.client.repo_files import (
     LocalFile,
     RemoteFile,
     at_most,
+    commits_of,
     files_of,
     head_of,
+    history_of,
 )
 from hubq.client.retries import failures, status_of
 from hubq.client.staging import CLOSED_TO_ALL, let_go
@@ -136,8 +138,7 @@ def _standing(
     same = all(each and renewal.files[path].equals(each) for path, each in held.items())
     if same and not renewal.removed & there.keys():
         return "same"
-    history = client.api().list_repo_commits(repo, revision=revision)
-    return "behind" if renewal.head in {each.commit_id for each in history} else "other"
+    return "behind" if renewal.head in history_of(client, repo, revision) else "other"
 
 
 def _without(files: Mapping[str, RemoteFile], left: Set[str]) -> dict[str, RemoteFile]:
@@ -173,6 +174,6 @@ def _close(repo: str, requests: "Sequence[Discussion]", client: Client) -> None:
 
 def only_rows_since(commit: str, repo: str, client: Client) -> bool:
     """Tell whether all that came on main behind a commit of it are such renewals."""
-    listed = client.retries.call(lambda: at_most(MOST_LISTED, client.api().list_repo_commits(repo)))
+    listed = commits_of(client, repo)
     later = list(takewhile(lambda each: each.commit_id != commit, listed))
     return len(later) < len(listed) and all(each.title.startswith(TITLE) for each in later)

@@ -16,6 +16,7 @@ from hubq.client.pull import is_read
 from hubq.client.repo_files import (
     LocalFile,
     RemoteFile,
+    commits_of,
     fetch_record,
     files_of,
     head_of,
@@ -84,7 +85,7 @@ def standing(repo: str, client: Client) -> Standing | None:
         files = files_of(client, repo, head)
         if REPORT_IN_A_REPO not in files:
             return None
-        commits = client.retries.call(lambda: client.api().list_repo_commits(repo))
+        commits = commits_of(client, repo)
         date = commits[0].created_at.astimezone(UTC).date().isoformat()
         return Standing(
             repo,
