@@ -9,6 +9,7 @@ folder here.
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -90,8 +91,10 @@ class Downloader:
         if reason := self._why_not():
             pull(name, self.place / "files", self.client, self.progress)
             return (f"not loaded: {reason}",)
-        folders = self._brought([name, *self._base()], is_open=is_open)
-        windows, ways = self._windows(), self._ways()
+        with ThreadPoolExecutor(1) as meanwhile:
+            read = meanwhile.submit(self._windows)
+            folders = self._brought([name, *self._base()], is_open=is_open)
+        windows, ways = read.result(), self._ways()
         answer = self._answer(self._job(commit, folders, windows, ways), HF_HUB_OFFLINE="1")
         return judge(self.report.plan.repo, ways, answer, windows.losses)
 
