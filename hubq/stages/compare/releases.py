@@ -30,6 +30,7 @@ class Release(NamedTuple):
     commit: str
     private: bool
     report: Report | None  # None: it can't be read, which was told
+    unread: str | None = None  # why it can't be
 
 
 def listed(org: str, client: Client, base: str | None = None) -> "list[ModelInfo]":
@@ -76,12 +77,14 @@ def _found(
     infos: "Iterable[ModelInfo]", read: Iterable[Report | UserError | None], tell: Tell
 ) -> Iterable[Release]:
     for info, report in zip(infos, read, strict=True):
+        if report is None:
+            continue
+        place = (info.id, commit_of(info), info.private is not False)
         if isinstance(report, UserError):
             tell(f"{info.id} is left out of the related models: {report}")
-            report = None
-        elif report is None:
-            continue
-        yield Release(info.id, commit_of(info), info.private is not False, report)
+            yield Release(*place, report=None, unread=str(report))
+        else:
+            yield Release(*place, report)
 
 
 def _report(info: "ModelInfo", client: Client) -> Report | UserError | None:

@@ -22,7 +22,7 @@ from hubq.stages.watch.base import Base, base_of, look, terms
 from hubq.stages.watch.findings import Change, Watch, Watched
 
 SHOWN = 5  # files
-OWN_TEXTS = frozenset({*PAPERS, ATTRIBUTES, "CHANGELOG.md"})  # what isn't in a report
+OWN_TEXTS = frozenset({*PAPERS, ATTRIBUTES})  # what isn't in a report
 Bases = dict[tuple[str, str | None], Base | UserError]
 
 
@@ -31,8 +31,7 @@ def watch(org: str, client: Client, progress: Progress = SILENT) -> Watch:
 
     Raises UserError where the organization's releases can't be listed.
     """
-    unread: dict[str, str] = {}
-    found = releases(org, client, lambda sentence: _note(sentence, unread))
+    found = releases(org, client, lambda _: None)  # each says itself why it can't be read
     plans = {each.repo: each.report.plan for each in found if each.report}
     wanted = sorted({base for plan in plans.values() if (base := base_of(plan))}, key=str)
     with (
@@ -45,15 +44,10 @@ def watch(org: str, client: Client, progress: Progress = SILENT) -> Watch:
             bases[base] = seen
             advance(1)
         watched = []
-        for one in executor.map(partial(_watched, client, bases, unread), found):
+        for one in executor.map(partial(_watched, client, bases), found):
             watched.append(one)
             advance(1)
     return Watch(hub=client.url, org=org, hubq=__version__, releases=tuple(watched))
-
-
-def _note(sentence: str, unread: dict[str, str]) -> None:
-    repo, _, why = sentence.partition(" is left out of the related models: ")
-    unread[repo] = why
 
 
 def _base(client: Client, base: tuple[str, str | None]) -> Base | UserError:
@@ -64,11 +58,11 @@ def _base(client: Client, base: tuple[str, str | None]) -> Base | UserError:
         return error
 
 
-def _watched(client: Client, bases: Bases, unread: dict[str, str], release: Release) -> Watched:
+def _watched(client: Client, bases: Bases, release: Release) -> Watched:
     """Look at one release; what fails is told beside what was found before."""
     if release.report is None:
-        why = unread.get(release.repo, "its report can't be read")
-        return Watched(repo=release.repo, commit=release.commit, base=None, failed=why)
+        place = {"repo": release.repo, "commit": release.commit}
+        return Watched(**place, base=None, failed=release.unread)
     plan, changes, failed = release.report.plan, list[Change](), list[str]()
     base = base_of(plan)
     try:
