@@ -46,7 +46,10 @@ def serve(parent: socket.socket, find: Callable[[str], Work]) -> None:
 
 def _request(parent: socket.socket) -> tuple[Path, list[int]] | None:
     """Read one request; None where the parent is gone."""
-    path, files, _, _ = socket.recv_fds(parent, PATH_BYTES, FILES)
+    try:
+        path, files, _, _ = socket.recv_fds(parent, PATH_BYTES, FILES)
+    except ConnectionResetError:  # it has not even read that all is imported
+        return None
     return (Path(os.fsdecode(path)), files) if path else None
 
 

@@ -5,6 +5,9 @@ Most start processes that import torch: some seconds for all of them.
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -265,3 +268,24 @@ def test_what_passes_by_itself_is_told_apart_from_other_refusals(tmp_path: Path)
 
     with pytest.raises(PassingError, match=r"^the Hub can't be reached$"):
         carry_out(start, 1, fork=False, progress=SILENT)
+
+
+def test_a_parent_that_has_read_nothing_may_go() -> None:
+    """As hubq does where nothing was left to be measured: closing resets the connection."""
+    own, far = socket.socketpair()
+    code = (
+        "import socket, sys\n"
+        "from hubq.stages.evaluate.forking import serve\n"
+        "serve(socket.socket(fileno=int(sys.argv[1])), None)\n"
+    )
+    with far, own:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(far.fileno())],
+            pass_fds=[far.fileno()],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        own.recv(1, socket.MSG_PEEK)  # it is at rest
+
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (0, "")
